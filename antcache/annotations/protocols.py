@@ -1,0 +1,81 @@
+"""Anticipation protocols: how long before an action prediction is made, and from what.
+
+Promise: one frozen record per published protocol, and nothing about features or models.
+Sources: AVT (facebookresearch/AVT) for the windows; Damen et al. 2018 for the 1 s gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from antcache.errors import BadConfig
+from antcache.timebase import last_observed_frames, window_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A window of `num_frames` frames at `rate` per second that ends `gap_s` before the action."""
+
+    gap_s: float
+    """Anticipation gap tau_a in seconds."""
+    num_frames: int
+    """Frames in a window, T."""
+    rate: float
+    """Frames per second inside the window."""
+    parity: str = "exact"
+    """`exact` arithmetic, or `avt` for the float64 arithmetic of the published code."""
+
+    def __post_init__(self) -> None:
+        if self.gap_s < 0 or self.num_frames < 1 or not 0 < self.rate <= 30:
+            raise BadConfig(
+                "impossible protocol",
+                expected="gap_s >= 0, num_frames >= 1, 0 < rate <= 30",
+                found=self,
+            )
+        if self.parity not in ("exact", "avt"):
+            raise BadConfig("unknown parity", expected="exact or avt", found=self.parity)
+
+    @property
+    def observed_s(self) -> float:
+        """Observed time tau_o in seconds."""
+        return self.num_frames / self.rate
+
+
+PROTOCOLS = {
+    "epic-kitchens-55": Protocol(gap_s=1.0, num_frames=10, rate=2.0),
+    "epic-kitchens-100": Protocol(gap_s=1.0, num_frames=10, rate=1.0),
+    "egtea": Protocol(gap_s=0.5, num_frames=10, rate=1.0),
+}
+"""Protocol of each published dataset; `protocol_for` answers for all others."""
+
+DEFAULT = Protocol(gap_s=1.0, num_frames=10, rate=2.0)
+
+
+def protocol_for(dataset: str) -> Protocol:
+    """The dataset's own protocol, or that of EPIC-KITCHENS-55 for anybody's own videos."""
+    return PROTOCOLS.get(dataset, DEFAULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowFrames:
+    """What the windows of N segments look at, T frames each, before any store is asked.
+
+    Attributes:
+        frames: (N, T) int64, 1-based at 30 fps; without meaning where `kept` is false.
+        padded: (N, T) bool, true where a frame repeats the first one (left padding).
+        kept: (N,) bool, false where a segment starts too early to have anything to see.
+    """
+
+    frames: NDArray[np.int64]
+    padded: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+
+
+def sample_windows(start_s: ArrayLike, protocol: Protocol) -> WindowFrames:
+    """Frames that may be used to anticipate segments that start at `start_s` (N,) seconds."""
+    last = last_observed_frames(start_s, protocol.gap_s, parity=protocol.parity)
+    frames, padded = window_frames(last, num_frames=protocol.num_frames, rate=protocol.rate)
+    return WindowFrames(frames=frames, padded=padded, kept=last >= 1)

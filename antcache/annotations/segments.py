@@ -1,0 +1,130 @@
+"""Annotated segments of one split: who does what, from when to when.
+
+Promise: the arrays are equally long, uids are unique, times are finite and `start < stop`, and
+every id exists in the taxonomy that they were checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from antcache.annotations.taxonomy import Taxonomy
+from antcache.errors import BadAnnotations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("uid", "video", "start_s", "stop_s", "verb", "noun", "action")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """N segments, in the order of their file.
+
+    Attributes:
+        uid: (N,) str, unique within a dataset.
+        video: (N,) str.
+        start_s: (N,) float64 seconds.
+        stop_s: (N,) float64 seconds.
+        verb: (N,) int64 ids.
+        noun: (N,) int64 ids.
+        action: (N,) int64 ids.
+    """
+
+    uid: NDArray[np.str_]
+    video: NDArray[np.str_]
+    start_s: NDArray[np.float64]
+    stop_s: NDArray[np.float64]
+    verb: NDArray[np.int64]
+    noun: NDArray[np.int64]
+    action: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in COLUMNS}
+        if len(set(lengths.values())) > 1:
+            raise BadAnnotations("columns of unequal length", found=lengths)
+
+    @classmethod
+    def of(cls, **columns: ArrayLike) -> Segments:
+        """Segments from anything array-like, converted to the types above."""
+        kinds: dict[str, Any] = dict.fromkeys(("uid", "video"), np.str_)
+        kinds |= dict.fromkeys(("start_s", "stop_s"), np.float64)
+        return cls(**{k: np.asarray(v, dtype=kinds.get(k, np.int64)) for k, v in columns.items()})
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> Segments:
+        """The segments at `rows` (indices, a mask or a slice)."""
+        return Segments(**{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Names of the videos, sorted."""
+        return tuple(str(v) for v in np.unique(self.video))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The columns by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def table(self) -> pd.DataFrame:
+        """The columns as a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.arrays())
+
+    def check(self, taxonomy: Taxonomy, place: Callable[[int], str]) -> None:
+        """Check times, ids and uniqueness; `place(row)` names where a row comes from.
+
+        Raises:
+            BadAnnotations: for the first segment that is wrong.
+        """
+
+        def first(bad: NDArray[np.bool_]) -> int | None:
+            return int(np.argmax(bad)) if bad.any() else None
+
+        wrong = ~(np.isfinite(self.start_s) & np.isfinite(self.stop_s) & (self.start_s >= 0))
+        if (row := first(wrong)) is not None:
+            raise BadAnnotations(
+                "a time is negative or not a number",
+                where=place(row),
+                found=f"{self.start_s[row]} to {self.stop_s[row]} s",
+            )
+        if (row := first(self.stop_s <= self.start_s)) is not None:
+            raise BadAnnotations(
+                "the segment stops before it starts",
+                where=place(row),
+                found=f"{self.start_s[row]:.3f} to {self.stop_s[row]:.3f} s",
+            )
+        for kind, limit in (
+            ("verb", len(taxonomy.verbs)),
+            ("noun", len(taxonomy.nouns)),
+            ("action", len(taxonomy.actions)),
+        ):
+            ids = getattr(self, kind)
+            if (row := first((ids < 0) | (ids >= limit))) is not None:
+                raise BadAnnotations(
+                    f"unknown {kind} id",
+                    where=place(row),
+                    expected=f"0 to {limit - 1}",
+                    found=int(ids[row]),
+                )
+        apart = (taxonomy.verb_of[self.action] != self.verb) | (
+            taxonomy.noun_of[self.action] != self.noun
+        )
+        if (row := first(apart)) is not None:
+            action = int(self.action[row])
+            raise BadAnnotations(
+                f"action {action} ({taxonomy.actions[action]}) has another verb or noun",
+                where=place(row),
+                expected=f"verb {taxonomy.verb_of[action]}, noun {taxonomy.noun_of[action]}",
+                found=f"verb {self.verb[row]}, noun {self.noun[row]}",
+            )
+        _, position, counts = np.unique(self.uid, return_inverse=True, return_counts=True)
+        if (row := first(counts[position] > 1)) is not None:
+            raise BadAnnotations("the uid is used twice", where=place(row), found=self.uid[row])

@@ -1,0 +1,110 @@
+"""The classes of a dataset: verbs, nouns, actions (pairs of both) and the many-shot lists.
+
+Promise: ids are positions; every action names a verb and a noun that exist; `fingerprint` is equal
+exactly for equal taxonomies, so that soft targets and checkpoints of another one are recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.errors import BadAnnotations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """Names and structure of the classes.
+
+    Attributes:
+        dataset: which dataset these classes belong to, e.g. `epic-kitchens-55`.
+        verbs: name of each verb (V).
+        nouns: name of each noun (O).
+        actions: name of each action (C), as the dataset writes it.
+        action_verbs: verb id of each action (C).
+        action_nouns: noun id of each action (C).
+        many_shot_actions: ids on the official many-shot list (verb and noun many-shot), or None.
+        many_shot_verbs: ids of the many-shot verbs, or None.
+        many_shot_nouns: ids of the many-shot nouns, or None.
+    """
+
+    dataset: str
+    verbs: tuple[str, ...]
+    nouns: tuple[str, ...]
+    actions: tuple[str, ...]
+    action_verbs: tuple[int, ...]
+    action_nouns: tuple[int, ...]
+    many_shot_actions: tuple[int, ...] | None = None
+    many_shot_verbs: tuple[int, ...] | None = None
+    many_shot_nouns: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.actions)
+        if not len(self.action_verbs) == len(self.action_nouns) == count:
+            raise BadAnnotations(
+                "each action needs one verb and one noun",
+                where=f"taxonomy of {self.dataset}",
+                expected=f"{count} of each",
+                found=f"{len(self.action_verbs)} verbs and {len(self.action_nouns)} nouns",
+            )
+        for kind, ids, limit in (
+            ("verb", self.action_verbs, len(self.verbs)),
+            ("noun", self.action_nouns, len(self.nouns)),
+            ("many-shot action", self.many_shot_actions or (), count),
+            ("many-shot verb", self.many_shot_verbs or (), len(self.verbs)),
+            ("many-shot noun", self.many_shot_nouns or (), len(self.nouns)),
+        ):
+            unknown = [i for i in ids if not 0 <= i < limit]
+            if unknown:
+                raise BadAnnotations(
+                    f"unknown {kind} id",
+                    where=f"taxonomy of {self.dataset}",
+                    expected=f"0 to {limit - 1}",
+                    found=unknown[0],
+                )
+
+    @cached_property
+    def verb_of(self) -> NDArray[np.int64]:
+        """Verb id of each action (C,)."""
+        return np.asarray(self.action_verbs, dtype=np.int64)
+
+    @cached_property
+    def noun_of(self) -> NDArray[np.int64]:
+        """Noun id of each action (C,)."""
+        return np.asarray(self.action_nouns, dtype=np.int64)
+
+    @cached_property
+    def any_shot_actions(self) -> tuple[int, ...] | None:
+        """Actions whose verb *or* noun is many-shot: the list that RULSTM and AVT average over."""
+        if self.many_shot_verbs is None or self.many_shot_nouns is None:
+            return None
+        either = np.isin(self.verb_of, self.many_shot_verbs) | np.isin(
+            self.noun_of, self.many_shot_nouns
+        )
+        return tuple(int(i) for i in np.flatnonzero(either))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything above but the many-shot lists, which change no class."""
+        classes = {k: v for k, v in self.to_dict().items() if not k.startswith("many_shot")}
+        text = json.dumps(classes, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `from_dict` reads it back."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Taxonomy:
+        """Taxonomy from its `to_dict` form."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        return cls(**plain)

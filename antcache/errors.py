@@ -1,0 +1,116 @@
+"""One tree of errors: each leaf is also the standard exception it stands for.
+
+Promise: every message is one line that says where (file or key), what is wrong, what was expected,
+what was found and what to do. Whatever a user can get wrong raises one of these, and the command
+line turns each into one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+
+class AntcacheError(Exception):
+    """Root of the tree.
+
+    Args:
+        problem: what is wrong, in a few words.
+        where: the file, line or key it is about.
+        expected: what would have been right.
+        found: what is there instead.
+        hint: what to do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: object = "",
+        expected: object = "",
+        found: object = "",
+        hint: str = "",
+    ) -> None:
+        pair = ", ".join(
+            f"{label} {value}"
+            for label, value in (("expected", expected), ("found", found))
+            if str(value)
+        )
+        self.message = (
+            (f"{where}: " if str(where) else "")
+            + problem
+            + (f": {pair}" if pair else "")
+            + (f" ({hint})" if hint else "")
+        )
+        super().__init__(self.message)
+
+    def __str__(self) -> str:  # KeyError and OSError would format their arguments otherwise
+        return self.message
+
+
+class BadConfig(AntcacheError, ValueError):
+    """A setting is out of range, or contradicts another."""
+
+
+class BadAnnotations(AntcacheError, ValueError):
+    """An annotation file does not say what its form promises."""
+
+
+class NotFound(AntcacheError, FileNotFoundError):
+    """A file or folder is not there."""
+
+
+class AlreadyExists(AntcacheError, FileExistsError):
+    """An output is already there; nothing is overwritten unasked."""
+
+
+class NotAStore(AntcacheError, ValueError):
+    """The path is not a store of a format that this version reads."""
+
+
+class DamagedStore(AntcacheError, OSError):
+    """What the store holds does not match its own record of it."""
+
+
+class MissingKey(AntcacheError, KeyError):
+    """The store has no such split, stream or soft targets."""
+
+
+class MissingFeature(AntcacheError, KeyError):
+    """A window needs feature rows that the store does not have."""
+
+
+class MissingTarget(AntcacheError, KeyError):
+    """A segment has no soft target where one is required."""
+
+
+class FingerprintMismatch(AntcacheError, ValueError):
+    """Two things that must come from one configuration do not."""
+
+
+class UnreadableVideo(AntcacheError, OSError):
+    """A video can't be decoded."""
+
+
+class UnknownBackbone(AntcacheError, ValueError):
+    """A backbone can't be loaded, or is of a kind that is not supported."""
+
+
+class BadCheckpoint(AntcacheError, ValueError):
+    """A checkpoint does not fit what it is loaded into, or is incomplete."""
+
+
+class MissingExtra(AntcacheError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: the package that is missing.
+        extra: the pip extra that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed",
+            hint=f"pip install 'antcache[{extra}]'",
+        )
+
+
+class AntcacheWarning(UserWarning):
+    """Something was passed over, and counted; the message says what and how often."""

@@ -1,0 +1,99 @@
+"""Soft targets: what a teacher expects for every segment, dense or its k best.
+
+Promise: a segment without a target is marked as such (`valid` false, or row -1); no target is ever
+made up for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.errors import BadConfig
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftTargets:
+    """Targets of N segments over C classes, as logits.
+
+    Either `logits` is given, or `index`, `logit` and `tail`.
+
+    Attributes:
+        uid: (N,) str, the segments.
+        valid: (N,) bool, false where the teacher has nothing to say.
+        logits: (N, C) float32, dense form.
+        index: (N, K) int32, the classes with the K highest logits, best first.
+        logit: (N, K) float32, their logits.
+        tail: (N,) float32, log of the probability (at temperature 1) of all other classes.
+        attributes: JSON-ready account of the teacher; `taxonomy` is the taxonomy's fingerprint.
+    """
+
+    uid: NDArray[np.str_]
+    valid: NDArray[np.bool_]
+    logits: Logits | None = None
+    index: NDArray[np.int32] | None = None
+    logit: Logits | None = None
+    tail: Logits | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sparse = (self.index, self.logit, self.tail)
+        if (self.logits is None) == any(a is None for a in sparse) or (
+            self.logits is not None and any(a is not None for a in sparse)
+        ):
+            raise BadConfig("soft targets need either logits, or index, logit and tail")
+        if any(len(a) != len(self.uid) for a in self.arrays().values()):
+            shapes = {name: a.shape for name, a in self.arrays().items()}
+            raise BadConfig("soft targets of unequal length", found=shapes)
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays that are present, by name."""
+        names = ("uid", "valid", "logits", "index", "logit", "tail")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+    def rows_for(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Row of each segment in `uids` (n,), or -1 where it is absent or not valid."""
+        order = np.argsort(self.uid)
+        place = np.searchsorted(self.uid, uids, sorter=order)
+        rows = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros_like(place)
+        known = (self.uid[rows] == uids) & self.valid[rows] if len(order) else place < 0
+        return np.where(known, rows, -1).astype(np.int64)
+
+    def top_k(self, k: int) -> SoftTargets:
+        """The same targets cut to their k best classes, with the mass of the others as `tail`.
+
+        Ties go to the lower class. Rows that are not valid keep k arbitrary classes.
+
+        Raises:
+            BadConfig: the targets are not dense, or k is not in 1 to C.
+        """
+        if self.logits is None:
+            raise BadConfig("only dense soft targets can be cut to their k best")
+        classes = self.logits.shape[1]
+        if not 1 <= k <= classes:
+            raise BadConfig("impossible k", expected=f"1 to {classes}", found=k)
+        index = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
+        logit = np.take_along_axis(self.logits, index, axis=1)
+        exact = self.logits.astype(np.float64)
+        peak = exact.max(axis=1, keepdims=True)
+        mass = np.exp(exact - peak)
+        total = mass.sum(axis=1)
+        np.put_along_axis(mass, index, 0.0, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tail = np.log(mass.sum(axis=1) / total)
+        return SoftTargets(
+            uid=self.uid,
+            valid=self.valid,
+            index=index.astype(np.int32),
+            logit=logit.astype(np.float32),
+            tail=tail.astype(np.float32),
+            attributes={**self.attributes, "form": f"top-{k}", "classes": classes},
+        )

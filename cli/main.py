@@ -1,0 +1,78 @@
+"""Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
+
+Promise: bad input ends with one line on stderr and exit code 2, an interrupt with 130, and
+`antcache --help` loads no heavy package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from antcache import __version__
+from antcache.errors import AntcacheError
+
+COMMANDS = {
+    "annotations": ("antcache.cli.annotations", "Read published or own annotations."),
+    "extract": ("antcache.cli.extract", "Write backbone features of videos into a store."),
+    "store": ("antcache.cli.store", "Look into a store."),
+    "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
+    "student": ("antcache.cli.student", "Train students from a store."),
+    "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
+    "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
+}
+
+
+class InputError(click.ClickException):
+    """One line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order a new user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file; its command bears the command's name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; our own errors become one line."""
+        try:
+            return super().invoke(ctx)
+        except AntcacheError as error:
+            raise InputError(str(error)) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="antcache")
+def cli() -> None:
+    """Action anticipation without the wait: features and soft targets once, students in seconds."""
+
+
+def main() -> None:
+    """Console script."""
+    try:
+        code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

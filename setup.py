@@ -1,0 +1,55 @@
+"""Package metadata: names, dependencies, extras and the map from folders to import names."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
+
+EXTRAS = {
+    "extract": ["av>=14", "transformers>=5", "pillow"],
+    "teacher": ["numba>=0.61"],
+    "train": ["tensorboard>=2.16"],
+    "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+    "gpu": ["triton>=3.4"],
+    "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"],
+}
+EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
+EXTRAS["all"] = EXTRAS["demo"] + EXTRAS["gpu"]
+
+FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
+SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
+
+setup(
+    name="antcache",
+    version=VERSION,
+    description="Action anticipation without the wait: features and soft targets computed once, "
+    "students distilled from them in seconds",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*FOLDERS, *(f"antcache.{name}" for name in SUBPACKAGES)],
+    package_dir=FOLDERS,
+    package_data={"": ["py.typed", "*.html"]},
+    install_requires=[
+        "click>=8.1",
+        "h5py>=3.11",
+        "numpy>=2.0",
+        "pandas>=2.2",
+        "rich>=13",
+        "safetensors>=0.4.5",
+        "torch>=2.6",
+        "zarr>=3.0.8",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,322 @@
+"""One contract for every backend: written through `Store`, checked behind its back on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.errors import (
+    AlreadyExists,
+    BadConfig,
+    DamagedStore,
+    FingerprintMismatch,
+    MissingKey,
+    NotAStore,
+    NotFound,
+)
+from antcache.store import SoftTargets, Store
+from antcache.store.backend import STAGING
+
+TAXONOMY = Taxonomy(
+    dataset="toy",
+    verbs=("take", "put"),
+    nouns=("pan", "jalapeño"),
+    actions=("take_pan", "put_pan", "take_jalapeño"),
+    action_verbs=(0, 1, 0),
+    action_nouns=(0, 0, 1),
+    many_shot_actions=(0,),
+)
+SEGMENTS = Segments.of(
+    uid=["0001", "ü2", "3"],
+    video=["v1", "v1", "v2"],
+    start_s=[0.1, 2.0, 1 / 3],
+    stop_s=[1.0, 3.0, 7.0],
+    verb=[0, 1, 0],
+    noun=[0, 0, 1],
+    action=[0, 1, 2],
+)
+
+
+def soft_targets(**attributes: Any) -> SoftTargets:
+    rng = np.random.default_rng(0)
+    return SoftTargets(
+        uid=SEGMENTS.uid,
+        valid=np.array([True, True, False]),
+        logits=rng.normal(size=(3, 3)).astype(np.float32),
+        attributes={"taxonomy": TAXONOMY.fingerprint, "config": {"order": [1, 2]}, **attributes},
+    )
+
+
+def add_stream(store: Store, **changed: Any) -> None:
+    settings = {"dim": 8, "dtype": "float16", "fps": 4.0, "source": "test", "config": {"a": None}}
+    store.create_stream("rgb", **{**settings, **changed})
+
+
+class StoreContract:
+    """What `Store` promises, whatever lies below."""
+
+    backend: str
+    suffix: str
+
+    def read_plain(self, path: Path, key: str, name: str) -> np.ndarray[Any, Any]:
+        """An array of a unit, read without antcache."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / f"toy{self.suffix}"
+
+    @pytest.fixture
+    def store(self, path: Path) -> Store:
+        store = Store.create(path, backend=self.backend)
+        add_stream(store)
+        return store
+
+    def listing(self, path: Path) -> set[str]:
+        return {str(p.relative_to(path)) for p in path.rglob("*")}
+
+    def test_labels_come_back_equal(self, store: Store, path: Path) -> None:
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        again = Store.open(path)
+        for name, array in SEGMENTS.arrays().items():
+            np.testing.assert_array_equal(getattr(again.labels("train"), name), array)
+            assert getattr(again.labels("train"), name).dtype.kind == array.dtype.kind
+        assert again.taxonomy == TAXONOMY
+        assert again.taxonomy.fingerprint == TAXONOMY.fingerprint
+        assert (again.dataset, again.splits()) == ("toy", ["train"])
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32"])
+    def test_features_come_back_equal_and_plain_readers_agree(self, path: Path, dtype: str) -> None:
+        store = Store.create(path, backend=self.backend)
+        add_stream(store, dtype=dtype)
+        rows = np.random.default_rng(1).normal(size=(70_000, 8)).astype(dtype)  # several chunks
+        store.write_features("rgb", "v1", rows, start_s=0.5)
+        features = Store.open(path).features("rgb", "v1")
+        np.testing.assert_array_equal(features.read(), rows)
+        picked = np.array([[3, 69_999], [3, 0]])
+        np.testing.assert_array_equal(features.read(picked), rows[picked])
+        assert (features.num_rows, features.fps, features.start_s) == (70_000, 4.0, 0.5)
+        np.testing.assert_array_equal(self.read_plain(path, "features/rgb/v1", "rows"), rows)
+
+    def test_rows_are_those_seen_at_or_before(self, store: Store) -> None:
+        rows = np.zeros((9, 8), np.float16)
+        store.write_features("rgb", "even", rows, start_s=0.5)
+        seen = store.features("rgb", "even").rows_at([0.4, 0.5, 0.74, 0.75, 2.0])
+        np.testing.assert_array_equal(seen, [-1, 0, 0, 1, 6])
+        times = np.array([0.0, 0.1, 0.5, 2, 3, 4, 5, 6, 7])
+        store.write_features("rgb", "uneven", rows, times=times)
+        seen = store.features("rgb", "uneven").rows_at([-0.1, 0.0, 0.1, 0.49, 2.5, 99])
+        np.testing.assert_array_equal(seen, [-1, 0, 1, 1, 3, 8])
+
+    def test_soft_targets_come_back_equal_in_both_forms(self, store: Store) -> None:
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        dense = soft_targets(folds=5)
+        store.write_targets("dense", dense)
+        store.write_targets("sparse", dense.top_k(2))
+        for name, wanted in (("dense", dense), ("sparse", dense.top_k(2))):
+            found = store.targets(name)
+            assert found.arrays().keys() == wanted.arrays().keys()
+            for key, array in wanted.arrays().items():
+                np.testing.assert_array_equal(found.arrays()[key], array)
+            assert wanted.attributes.items() <= found.attributes.items()
+        assert store.target_names() == ["dense", "sparse"]
+
+    def test_nothing_is_overwritten_unasked(self, store: Store) -> None:
+        rows = np.ones((3, 8), np.float16)
+        store.write_features("rgb", "v1", rows)
+        with pytest.raises(AlreadyExists, match="features/rgb/v1"):
+            store.write_features("rgb", "v1", rows * 2)
+        np.testing.assert_array_equal(store.features("rgb", "v1").read(), rows)
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        with pytest.raises(AlreadyExists):
+            store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test")
+        store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test", overwrite=True)
+        assert len(store.labels("train")) == 1
+        assert not (store.path / STAGING).exists()
+
+    def test_a_rename_race_is_lost_politely(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process publishes the video while ours is being written."""
+        backend = store._backend
+        write = backend._write
+
+        def slow_write(*args: Any) -> None:
+            write(*args)
+            monkeypatch.setattr(backend, "_write", write)
+            store.write_features("rgb", "v1", np.full((2, 8), 7, np.float16))
+
+        monkeypatch.setattr(backend, "_write", slow_write)
+        with pytest.raises(AlreadyExists):
+            store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        np.testing.assert_array_equal(store.features("rgb", "v1").read(), 7)
+
+    def test_a_failed_write_leaves_no_trace(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = self.listing(store.path)
+        write = store._backend._write
+
+        def broken(path: Path, arrays: Any, attributes: Any) -> None:
+            write(path, arrays, attributes)
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(store._backend, "_write", broken)
+        with pytest.raises(OSError, match="No space left"):
+            store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        assert self.listing(store.path) == before
+        assert store.videos("rgb") == []
+
+    def test_what_was_not_written_right_is_not_published(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = store._backend._write
+
+        def corrupting(path: Path, arrays: Any, attributes: Any) -> None:
+            write(path, {name: array + 1 for name, array in arrays.items()}, attributes)
+
+        monkeypatch.setattr(store._backend, "_write", corrupting)
+        with pytest.raises(DamagedStore, match="not what was written"):
+            store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        assert store.videos("rgb") == []
+
+    def test_a_killed_writer_leaves_nothing_visible(self, store: Store, path: Path) -> None:
+        code = (
+            "import os, sys, numpy as np\n"
+            "from antcache.store import Store\n"
+            "store = Store.open(sys.argv[1])\n"
+            "store.write_features('rgb', 'v1', np.ones((5, 8), np.float16))\n"
+            "store._backend._rename = lambda *a: os.kill(os.getpid(), 9)\n"
+            "store.write_features('rgb', 'v2', np.ones((5, 8), np.float16))\n"
+        )
+        result = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert result.returncode == -9
+        again = Store.open(path)
+        assert again.videos("rgb") == ["v1"]
+        again.write_features("rgb", "v2", np.ones((5, 8), np.float16))
+        assert again.videos("rgb") == ["v1", "v2"]
+        assert again.info()["features"]["rgb"]["videos"] == 2
+
+    def test_settings_of_a_stream_can_not_be_mixed(self, store: Store) -> None:
+        add_stream(store)  # the same again is fine
+        with pytest.raises(FingerprintMismatch, match=r"a: None -> 3, fps: 4.0 -> 2.0"):
+            add_stream(store, fps=2.0, config={"a": 3})
+        with pytest.raises(BadConfig, match=r"expected \(rows, 8\)"):
+            store.write_features("rgb", "v1", np.zeros((3, 9), np.float16))
+        assert store.videos("rgb") == []
+
+    def test_another_dataset_or_taxonomy_is_refused(self, store: Store, path: Path) -> None:
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        fields = TAXONOMY.to_dict()
+        other = Taxonomy.from_dict({**fields, "dataset": "egtea"})
+        with pytest.raises(FingerprintMismatch, match="expected toy, found egtea"):
+            store.write_labels("validation", SEGMENTS, other, source="a test")
+        with pytest.raises(FingerprintMismatch, match="another dataset"):
+            Store.open_or_create(path, dataset="egtea")
+        renamed = Taxonomy.from_dict({**fields, "verbs": ["grab", "put"]})
+        with pytest.raises(FingerprintMismatch, match="another taxonomy"):
+            store.write_labels("validation", SEGMENTS, renamed, source="a test")
+        with pytest.raises(FingerprintMismatch, match="soft targets"):
+            store.write_targets("t", soft_targets(taxonomy=renamed.fingerprint))
+        assert (store.splits(), store.target_names()) == (["train"], [])
+
+    def test_missing_things_are_named_with_what_is_there(self, store: Store) -> None:
+        with pytest.raises(MissingKey, match="annotations import"):
+            _ = store.taxonomy
+        with pytest.raises(MissingKey, match="no stream 'flow': found rgb"):
+            store.stream("flow")
+        with pytest.raises(MissingKey, match="features/rgb/v9"):
+            store.features("rgb", "v9")
+        with pytest.raises(MissingKey, match="no set of soft targets 'x': found none"):
+            store.targets("x")
+        with pytest.raises(BadConfig, match="not a name"):
+            store.write_features("rgb", "../v1", np.zeros((3, 8), np.float16))
+
+    def test_removed_is_gone_and_can_be_written_again(self, store: Store) -> None:
+        for video in ("v1", "v2"):
+            store.write_features("rgb", video, np.ones((3, 8), np.float16))
+        store.remove("features/rgb/v1")
+        assert store.videos("rgb") == ["v2"]
+        store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        np.testing.assert_array_equal(store.features("rgb", "v1").read(), 0)
+
+    def test_a_later_format_is_refused(self, store: Store, path: Path) -> None:
+        store._backend.set_group_attributes("", {"antcache": {"format": 2}})
+        with pytest.raises(NotAStore, match="expected format 1, found format 2"):
+            Store.open(path)
+
+    def test_a_store_can_be_moved(self, store: Store, path: Path, tmp_path: Path) -> None:
+        store.write_features("rgb", "v1", np.ones((3, 8), np.float16))
+        shutil.move(path, tmp_path / "elsewhere")
+        assert Store.open(tmp_path / "elsewhere").features("rgb", "v1").num_rows == 3
+
+
+class TestZarr(StoreContract):
+    backend, suffix = "zarr", ".zarr"
+
+    def read_plain(self, path: Path, key: str, name: str) -> np.ndarray[Any, Any]:
+        array = zarr.open_group(path, mode="r")[f"{key}/{name}"]
+        assert isinstance(array, zarr.Array)
+        return np.asarray(array[...])
+
+    def test_plain_zarr_walks_the_whole_hierarchy(self, store: Store, path: Path) -> None:
+        store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        members = dict(
+            zarr.open_group(path, mode="r").members(max_depth=None)
+        )  # warns of strangers
+        assert {"features/rgb/v1/rows", "labels/train/uid"} <= members.keys()
+
+    def test_absent_chunks_never_stand_for_zeros(self, store: Store, path: Path) -> None:
+        store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        assert (path / "features/rgb/v1/rows/c/0/0").stat().st_size == 3 * 8 * 2
+
+
+class TestHdf5(StoreContract):
+    backend, suffix = "hdf5", ".h5"
+
+    def read_plain(self, path: Path, key: str, name: str) -> np.ndarray[Any, Any]:
+        with h5py.File(path / f"{key}.h5", "r") as file:
+            assert file[name].chunks is None  # contiguous: can be memory-mapped
+            return np.asarray(file[name][...])
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "folder", "other zarr", "broken"])
+def test_what_is_no_store_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "file":
+        path.write_text("hello")
+    elif kind == "folder":
+        (path / "y").mkdir(parents=True)
+    elif kind == "other zarr":
+        zarr.open_group(path, mode="w")
+    elif kind == "broken":
+        path.mkdir()
+        (path / "zarr.json").write_text("{not json")
+    with pytest.raises(NotFound if kind == "missing" else NotAStore, match=str(path)):
+        Store.open(path)
+    if kind != "missing":
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(NotAStore):
+            Store.open_or_create(path)
+        with pytest.raises(AlreadyExists):
+            Store.create(path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_unit_is_named(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "s.h5")
+    add_stream(store)
+    store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+    (tmp_path / "s.h5/features/rgb/v1.h5").write_bytes(b"rubbish")
+    with pytest.raises(DamagedStore, match=r"v1\.h5: can't be read"):
+        store.features("rgb", "v1")

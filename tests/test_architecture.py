@@ -1,0 +1,170 @@
+"""The import rules of the architecture, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
+BASE = {"errors", "timebase", "progress", "annotations"}
+BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
+# Who may import whom: part -> parts of the package that it may name.
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "timebase": {"errors"},
+    "annotations": BASE,
+    "store": BASE | {"store"},
+    "kernels": BASE | {"kernels"},
+    "evaluation": BASE | {"store", "kernels", "evaluation"},
+    "extract": BASE | {"store", "kernels", "evaluation", "extract"},
+    "teacher": BASE | {"store", "kernels", "evaluation", "teacher"},
+    "student": BASE | {"store", "kernels", "evaluation", "student"},
+    "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
+}
+ALLOWED["cli"] = {*ALLOWED, "cli"}
+
+
+def modules(repo: Path) -> Iterator[tuple[str, Path]]:
+    """Import name and file of every module of the package."""
+    for folder, name in FOLDERS.items():
+        for file in sorted((repo / folder).rglob("*.py")):
+            parts = file.relative_to(repo / folder).with_suffix("").parts
+            yield ".".join([name, *(p for p in parts if p != "__init__")]), file
+
+
+def imports(file: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Absolute names that a file imports, those under `if TYPE_CHECKING` left out."""
+    tree = ast.parse(file.read_text("utf-8"))
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    for node in nodes:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(name: str) -> str:
+    """The part of the package that a dotted name belongs to, '' for the package itself."""
+    pieces = name.split(".")
+    return pieces[1] if len(pieces) > 1 else ""
+
+
+def test_parts_import_only_what_they_may(repo: Path) -> None:
+    wrong = []
+    seen = set()
+    for name, file in modules(repo):
+        mine = part(name)
+        seen.add(mine)
+        if not mine:
+            continue
+        for imported in imports(file):
+            if imported.split(".")[0] != "antcache":
+                continue
+            theirs = part(imported)
+            if theirs not in ALLOWED[mine] | {"__version__", ""}:
+                wrong.append(f"{file.relative_to(repo)} imports {imported}")
+    assert not wrong
+    assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
+
+
+def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
+    """A bare `import kernels` would find a second copy of our folder."""
+    files = [*(f for _, f in modules(repo)), *(repo / "tests").rglob("*.py")]
+    files += (repo / "benchmarks").rglob("*.py")
+    wrong = [
+        f"{file}: {name}"
+        for file in files
+        for name in imports(file)
+        if name.split(".")[0] in ("kernels", "cli")
+    ]
+    assert not wrong
+    assert not list((repo / "tests").rglob("__init__.py"))
+
+
+def test_library_code_never_prints(repo: Path) -> None:
+    wrong = [
+        f"{file.relative_to(repo)}:{node.lineno}"
+        for name, file in modules(repo)
+        if part(name) != "cli"
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "exit")
+    ]
+    assert not wrong
+
+
+def test_no_pickle(repo: Path) -> None:
+    """No module imports pickle, and torch.load stands nowhere without weights_only=True."""
+    for name, file in modules(repo):
+        assert "pickle" not in {i.split(".")[0] for i in imports(file)}, name
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), file
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+                assert "allow_pickle=True" not in ast.unparse(node), file
+
+
+def test_every_module_says_what_it_promises(repo: Path) -> None:
+    silent = [name for name, f in modules(repo) if not ast.get_docstring(ast.parse(f.read_text()))]
+    assert not silent
+
+
+def test_files_stay_small(repo: Path) -> None:
+    long = {
+        str(f.relative_to(repo)): n
+        for _, f in modules(repo)
+        if (n := len(f.read_text("utf-8").splitlines())) > 400
+    }
+    assert not long
+
+
+HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensorboard")
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("antcache", (*HEAVY, "pandas", "zarr", "h5py")),
+        ("antcache.store", HEAVY),
+        ("antcache.annotations", HEAVY),
+        ("antcache.evaluation", HEAVY),
+        ("antcache.cli.main", HEAVY),
+        ("antcache.student", ("transformers", "av", "numba", "matplotlib")),
+        ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas")),
+        ("antcache.teacher", ("transformers", "av", "triton")),
+        ("antcache.extract", ("triton", "numba")),
+    ],
+)
+def test_import_loads_nothing_heavy(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {name.split(".")[0] for name in loaded} & set(absent)
+
+
+def test_help_is_quick_to_load() -> None:
+    """`antcache --help` imports no command's file."""
+    code = (
+        "import sys; from antcache.cli.main import cli\n"
+        "cli(['--help'], standalone_mode=False)\n"
+        "assert not [m for m in sys.modules if m.startswith('antcache.cli.') and "
+        "m != 'antcache.cli.main'], 'a command was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

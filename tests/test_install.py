@@ -1,0 +1,61 @@
+"""Both kinds of installation give the same importable package, typed, with the console script."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+CHECK = """
+import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
+from importlib.resources import files
+from pathlib import Path
+assert files("antcache").joinpath("py.typed").is_file()
+print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
+"""
+
+
+@pytest.fixture
+def checkout(repo: Path, tmp_path: Path) -> Path:
+    """A copy of the sources, so that building leaves nothing in the real checkout."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in ("antcache", "kernels", "cli"):
+        shutil.copytree(repo / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repo / name, copy / name)
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("editable", [False, True])
+def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
+    env = tmp_path / "venv"
+    venv.create(env, with_pip=False)
+    python = env / "bin/python"
+    site = next((env / "lib").glob("python*/site-packages"))
+    # Dependencies come from the running environment; the package itself is installed anew. This
+    # name sorts first and ends up behind the new site-packages on sys.path all the same.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
+    install += ["--no-deps", "--no-build-isolation", *(["-e"] if editable else []), str(checkout)]
+    subprocess.run(install, check=True, cwd=tmp_path, capture_output=True)
+    run = subprocess.run(
+        [python, "-c", CHECK], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    package, kernels = (Path(line) for line in run.stdout.splitlines())
+    if editable:
+        assert package == checkout / "antcache/__init__.py"
+        assert kernels == checkout / "kernels/__init__.py"
+    else:
+        assert package == site / "antcache/__init__.py"
+        assert kernels == site / "antcache/kernels/__init__.py"
+    script = subprocess.run(
+        [env / "bin/antcache", "--version"], check=True, capture_output=True, text=True
+    )
+    assert script.stdout.startswith("antcache, version ")
