@@ -1,0 +1,236 @@
+"""The metrics of action anticipation, from scores in plain numpy: one definition for everything.
+
+Promise: every metric follows from the rank of the true class, computed once; each name says which
+classes and which denominator it means (docs/protocol.md). Letters: N segments, C classes.
+Sources: Furnari and Farinella, RULSTM (class-mean recall@5); Damen et al. 2018 and 2022 (many-shot
+classes, verb and noun marginals); AVT (its denominators).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.errors import BadConfig
+
+Ranks = NDArray[np.int64]
+NEVER = np.iinfo(np.int64).max  # rank of a true class that no k reaches
+CHUNK_ROWS = 1024  # of N x C at a time, so that scoring takes little memory beyond the scores
+
+
+def true_class_ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Ranks:
+    """Rank (N,) of the true class of each segment, 0 for the best.
+
+    The rank is the number of classes with a strictly higher score, plus those with an equal score
+    and a lower id: ties are broken by id, so that the k best are always k. A class with the score
+    `-inf` was not ranked by the model: if it is the true one, the rank is NEVER, beyond every k.
+
+    Args:
+        scores: (N, C), higher is better; finite or `-inf`.
+        labels: (N,) ids in [0, C).
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise BadConfig(
+            "scores and labels do not fit each other",
+            expected="(N, C) and (N,)",
+            found=f"{scores.shape} and {labels.shape}",
+        )
+    ids = np.arange(scores.shape[1])
+    ranks = np.empty(len(labels), dtype=np.int64)
+    for start in range(0, len(labels), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        chunk, truth = scores[rows], labels[rows, None]
+        own = np.take_along_axis(chunk, truth, axis=1)
+        better = np.count_nonzero(chunk > own, axis=1)
+        ties = np.count_nonzero((chunk == own) & (ids < truth), axis=1)
+        ranks[rows] = np.where(np.isneginf(own[:, 0]), NEVER, better + ties)
+    return ranks
+
+
+def top_k_accuracy(ranks: Ranks, k: int) -> float:
+    """Share of segments, in percent, whose true class is among the k best.
+
+    Args:
+        ranks: (N,) from `true_class_ranks`.
+        k: from 1.
+
+    Raises:
+        BadConfig: there is no segment.
+    """
+    if not len(ranks):
+        raise BadConfig("there is no segment to score")
+    return 100.0 * float(np.mean(ranks < k))
+
+
+def class_mean_recall(
+    ranks: Ranks, labels: NDArray[np.integer], k: int, classes: ArrayLike | None = None
+) -> float:
+    """Mean over classes, in percent, of the share of a class's segments with it among the k best.
+
+    The mean is over the classes that are present in `labels` and, if given, in `classes`. With
+    k = 1 this is the class-mean accuracy of the distillation paper.
+
+    Args:
+        ranks: (N,) from `true_class_ranks`.
+        labels: (N,) ids.
+        k: from 1.
+        classes: ids to average over, e.g. the many-shot ones.
+
+    Raises:
+        BadConfig: none of these classes is present.
+    """
+    present, position, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    recall = np.bincount(position, weights=ranks < k, minlength=len(present)) / counts
+    if classes is not None:
+        recall = recall[np.isin(present, classes)]
+    if not len(recall):
+        raise BadConfig("none of the classes to average over is present")
+    return 100.0 * float(recall.mean())
+
+
+def class_mean_accuracy_over_all(
+    ranks: Ranks, labels: NDArray[np.integer], num_classes: int
+) -> float:
+    """Class-mean accuracy in percent as AVT has it: divided by all C classes, absent ones as 0."""
+    present = len(np.unique(labels))
+    return class_mean_recall(ranks, labels, 1) * present / num_classes
+
+
+def verb_noun_scores(
+    scores: NDArray[np.floating], taxonomy: Taxonomy
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Verb (N, V) and noun (N, O) scores: the summed probabilities of the actions with each.
+
+    The probabilities are the softmax of the action scores. A verb or noun without any action
+    scores 0. (RULSTM gives it the score of action 0, by mistake.)
+
+    Args:
+        scores: (N, C) action scores, as logits or log-probabilities; `-inf` is probability 0.
+        taxonomy: which verb and noun each action has.
+    """
+    verbs = np.zeros((len(scores), len(taxonomy.verbs)))
+    nouns = np.zeros((len(scores), len(taxonomy.nouns)))
+    groups = [
+        (out, *_groups(ids)) for out, ids in ((verbs, taxonomy.verb_of), (nouns, taxonomy.noun_of))
+    ]
+    for start in range(0, len(scores), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        chunk = scores[rows].astype(np.float64)
+        chunk = np.exp(chunk - chunk.max(axis=1, keepdims=True))
+        chunk /= chunk.sum(axis=1, keepdims=True)
+        for out, order, firsts, ids in groups:
+            out[rows, ids] = np.add.reduceat(chunk[:, order], firsts, axis=1)
+    return verbs, nouns
+
+
+def _groups(
+    ids: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Order that brings equal ids together, where each group begins in it, and the group's id."""
+    order = np.argsort(ids, kind="stable")
+    present, firsts = np.unique(ids[order], return_index=True)
+    return order, firsts, present
+
+
+def score(
+    scores: NDArray[np.floating],
+    segments: Segments,
+    taxonomy: Taxonomy,
+    *,
+    missed: Segments | None = None,
+) -> dict[str, float]:
+    """Every metric of the protocol, in percent, flat and JSON-ready.
+
+    Keys, for KIND `action`, `verb` and `noun` (each mean over classes is over present ones):
+
+    - `KIND/top1`, `KIND/top5`: top-k accuracy.
+    - `KIND/recall@5`: class-mean recall@5 over all classes.
+    - `KIND/many_shot_recall@5`: over the official many-shot list (an action: verb *and* noun).
+    - `action/any_shot_recall@5`: over actions whose verb *or* noun is many-shot (RULSTM, AVT).
+    - `KIND/class_mean_top1`: class-mean accuracy (the distillation paper).
+    - `KIND/class_mean_top1_all_classes`: the same, divided by all classes (AVT).
+    - `n`: number of segments, the denominator of all top-k accuracies.
+
+    A list that the dataset does not have, or of which no class is present, has no key.
+
+    Args:
+        scores: (N, C) action scores (logits or log-probabilities), higher is better; `-inf` for a
+            class that the model does not rank.
+        segments: the N segments, in the order of the rows.
+        taxonomy: the C actions.
+        missed: further segments, without scores, that count as wrong everywhere.
+
+    Raises:
+        BadConfig: no segment, another number of segments or classes, or a segment with NaN, `+inf`
+            or no finite score (named by its uid).
+    """
+    _check(scores, segments, taxonomy)
+    verbs, nouns = verb_noun_scores(scores, taxonomy)
+    lists = {
+        "action": {
+            "many_shot": taxonomy.many_shot_actions,
+            "any_shot": taxonomy.any_shot_actions,
+        },
+        "verb": {"many_shot": taxonomy.many_shot_verbs},
+        "noun": {"many_shot": taxonomy.many_shot_nouns},
+    }
+    figures: dict[str, float] = {}
+    for kind, values in (("action", scores), ("verb", verbs), ("noun", nouns)):
+        labels = getattr(segments, kind)
+        ranks, num_classes = true_class_ranks(values, labels), values.shape[1]
+        if missed is not None:
+            labels = np.concatenate([labels, getattr(missed, kind)])
+            ranks = np.concatenate([ranks, np.full(len(missed), NEVER)])
+        figures[f"{kind}/top1"] = top_k_accuracy(ranks, 1)
+        figures[f"{kind}/top5"] = top_k_accuracy(ranks, 5)
+        figures[f"{kind}/recall@5"] = class_mean_recall(ranks, labels, 5)
+        for name, classes in lists[kind].items():
+            if classes is not None and np.isin(labels, classes).any():
+                recall = class_mean_recall(ranks, labels, 5, classes)
+                figures[f"{kind}/{name}_recall@5"] = recall
+        figures[f"{kind}/class_mean_top1"] = class_mean_recall(ranks, labels, 1)
+        figures[f"{kind}/class_mean_top1_all_classes"] = class_mean_accuracy_over_all(
+            ranks, labels, num_classes
+        )
+    return {**figures, "n": len(segments) + (0 if missed is None else len(missed))}
+
+
+def _check(scores: NDArray[np.floating], segments: Segments, taxonomy: Taxonomy) -> None:
+    shape = (len(segments), len(taxonomy.actions))
+    if scores.shape != shape or not len(segments):
+        raise BadConfig(
+            "scores of a wrong shape",
+            expected=f"{shape[0]} segments (at least one), {shape[1]} actions",
+            found=scores.shape,
+        )
+    # The maximum is NaN or +inf if any score is, and -inf if no class was ranked.
+    bad = ~np.isfinite(scores.max(axis=1))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise BadConfig(
+            "the scores of a segment are not finite",
+            where=f"segment {segments.uid[row]}",
+            expected="numbers, or -inf for classes that are not ranked",
+            found=f"{scores[row].max()} among its scores; {int(bad.sum())} such segments",
+        )
+
+
+def mean_and_error(values: Sequence[float] | NDArray[np.floating]) -> tuple[float, float, float]:
+    """Mean, standard deviation (n - 1) and standard error of independent values.
+
+    Args:
+        values: (n,) of n >= 2 runs; for a paired comparison, the n differences.
+
+    Raises:
+        BadConfig: fewer than two values, which have no deviation.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or len(numbers) < 2:
+        raise BadConfig("a standard error needs at least two values", found=numbers.shape)
+    deviation = float(numbers.std(ddof=1))
+    return float(numbers.mean()), deviation, deviation / math.sqrt(len(numbers))

@@ -1,0 +1,143 @@
+"""Predictions of a model for the segments of a split, and the file that keeps them.
+
+Promise: a file is complete or not there (written beside its name, then renamed), says which split
+and taxonomy it is for and which configuration it came from, and is plain safetensors: the tensor
+`scores` (N, C) float32, and as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy`
+and `config`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Taxonomy
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+
+FORMAT = "antcache-predictions-1"
+FILE_NAME = "predictions.safetensors"  # inside the folder of a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Action scores of N segments over C actions.
+
+    Attributes:
+        uid: (N,) str, each segment once.
+        scores: (N, C) float32, as logits or log-probabilities, higher is better.
+        split: which split of the labels the segments belong to.
+        taxonomy: fingerprint of the taxonomy of the C actions.
+        config: JSON-ready account of the model and run.
+
+    Raises:
+        BadConfig: shapes, dtype or uids are wrong.
+    """
+
+    uid: NDArray[np.str_]
+    scores: NDArray[np.float32]
+    split: str
+    taxonomy: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 2 or self.uid.shape != self.scores.shape[:1]:
+            raise BadConfig(
+                "one row of scores per uid is needed",
+                expected="uid (N,) and scores (N, C)",
+                found=f"{self.uid.shape} and {self.scores.shape}",
+            )
+        if self.scores.dtype != np.float32:
+            raise BadConfig("scores must be float32", found=self.scores.dtype)
+        if len(np.unique(self.uid)) < len(self.uid):
+            raise BadConfig("a segment is predicted twice")
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def check_taxonomy(self, taxonomy: Taxonomy, where: object = "") -> None:
+        """Check that the scores are for the actions of `taxonomy`.
+
+        Raises:
+            FingerprintMismatch: they are for another one.
+        """
+        found = self.taxonomy, self.scores.shape[1]
+        expected = taxonomy.fingerprint, len(taxonomy.actions)
+        if found != expected:
+            raise FingerprintMismatch(
+                "predictions for another taxonomy than the store's",
+                where=where,
+                expected=f"{expected[1]} actions, {expected[0]}",
+                found=f"{found[1]} actions, {found[0]}",
+                hint="score them with the store they were made from",
+            )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the file at `path`, its folder included, all at once.
+
+        Raises:
+            AlreadyExists: it is there and `overwrite` is false.
+        """
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise AlreadyExists("predictions are already here", where=path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "format": FORMAT,
+            "split": self.split,
+            "taxonomy": self.taxonomy,
+            "config": json.dumps(self.config),
+            "uid": json.dumps(self.uid.tolist()),
+        }
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file({"scores": np.ascontiguousarray(self.scores)}, staged, metadata=metadata)
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictions:
+        """Read a file, or `predictions.safetensors` in a folder.
+
+        Raises:
+            NotFound: there is none.
+            BadCheckpoint: the file is damaged, or something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise NotFound("no predictions here", where=path, hint="antcache student train")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata, names = file.metadata() or {}, set(file.keys())
+                if metadata.get("format") != FORMAT or names != {"scores"}:
+                    raise BadCheckpoint(
+                        "not a file of predictions",
+                        where=path,
+                        expected=FORMAT,
+                        found=metadata.get("format", "other tensors"),
+                    )
+                return cls(
+                    uid=np.asarray(json.loads(metadata["uid"]), dtype=np.str_),
+                    scores=file.get_tensor("scores"),
+                    split=metadata["split"],
+                    taxonomy=metadata["taxonomy"],
+                    config=json.loads(metadata["config"]),
+                )
+        except (SafetensorError, KeyError, json.JSONDecodeError, BadConfig) as error:
+            raise BadCheckpoint(
+                "the file of predictions can't be read",
+                where=path,
+                found=error,
+                hint="it is damaged or something else; write it again",
+            ) from error

@@ -1,0 +1,271 @@
+"""The distillation loss in plain PyTorch: the truth that every faster version is held against.
+
+Promise: the loss and its gradient for the logits by autograd, on any device, without a wait of the
+host for the device: no value of a tensor is ever looked at, so a wrong shape, dtype or setting is
+an error here, while a label or row out of range is PyTorch's own and a teacher row with NaN gives
+NaN. Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature.
+
+With q the teacher and p the student, both as softmax(logits / T) (Hinton, Vinyals and Dean 2015):
+
+    loss = label_weight * CE(logits, labels) + weight * T^2 * mean over rows with a target (KL_T)
+    KL_T = sum_c q_c (log q_c - log p_c)
+
+The paper (Ghosh et al. 2023, code: StonyBrookNLP/action-anticipation-lmtovideo) averages the terms
+over rows *and* classes: its weight w is `weight = w / C` here (w / K for the top-k form).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antcache.kernels.checks import check_settings, check_tensors
+from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class DistillationParts(NamedTuple):
+    """The loss with what it is made of, all differentiable but `has_target`.
+
+    Attributes:
+        loss: the loss itself, () or (B,), as without `return_parts`.
+        ce: (B,) cross-entropy in nats, with class weight and smoothing, without `label_weight`;
+            0 where the label is ignored or there are no labels.
+        kl: (B,) KL_T in nats, without `weight` and T^2; 0 where a row has no target.
+        has_target: (B,) bool, true where the KL term counts.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    kl: Tensor
+    has_target: Tensor
+
+
+@overload
+def distillation_loss(
+    logits: Tensor,
+    targets: Targets | Tensor | None = ...,
+    labels: Tensor | None = ...,
+    *,
+    rows: Tensor | None = ...,
+    temperature: float = ...,
+    weight: float = ...,
+    label_weight: float = ...,
+    class_weight: Tensor | None = ...,
+    label_smoothing: float = ...,
+    ignore_index: int = ...,
+    teacher_weight: Tensor | None = ...,
+    reduction: Reduction = ...,
+    return_parts: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def distillation_loss(
+    logits: Tensor,
+    targets: Targets | Tensor | None = ...,
+    labels: Tensor | None = ...,
+    *,
+    rows: Tensor | None = ...,
+    temperature: float = ...,
+    weight: float = ...,
+    label_weight: float = ...,
+    class_weight: Tensor | None = ...,
+    label_smoothing: float = ...,
+    ignore_index: int = ...,
+    teacher_weight: Tensor | None = ...,
+    reduction: Reduction = ...,
+    return_parts: Literal[True],
+) -> DistillationParts: ...
+
+
+def distillation_loss(
+    logits: Tensor,
+    targets: Targets | Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    rows: Tensor | None = None,
+    temperature: float = 1.0,
+    weight: float = 1.0,
+    label_weight: float = 1.0,
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    teacher_weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    return_parts: bool = False,
+) -> Tensor | DistillationParts:
+    """Cross-entropy on labels plus temperature-scaled KL to soft targets, from raw logits.
+
+    Args:
+        logits: (B, C) student logits, float16, bfloat16, float32 or float64.
+        targets: soft targets of N rows (a plain tensor means `DenseTargets`), constants for
+            autograd; None leaves the KL term out.
+        labels: (B,) integer classes; None leaves the cross-entropy out.
+        rows: (B,) integer, the teacher row of each batch row; a negative one (or one that
+            `targets.valid` calls false) masks the KL of that row. None: row i is teacher row i.
+        temperature: T > 0, of both softmaxes in the KL; the cross-entropy is taken at 1.
+        weight: of the KL term, >= 0.
+        label_weight: of the cross-entropy, >= 0.
+        class_weight: (C,) floating, as in `torch.nn.functional.cross_entropy`.
+        label_smoothing: share of the label that is spread evenly over all classes, in [0, 1].
+        ignore_index: label without cross-entropy.
+        teacher_weight: (M,) or (B, M) floating, >= 0, each row scaled to the sum 1; the M
+            teachers are mixed as probabilities at T. None: equal weights. Top-k teachers each keep
+            their own k, and the union of these is the top-k of the mixture.
+        reduction: `mean`: cross-entropy over labels not ignored, weighted by class as PyTorch does
+            it, plus KL over rows with a target. `sum`: of both over rows. `none`: (B,).
+            The mean over no row at all is 0 in both terms (PyTorch's cross-entropy gives NaN).
+        return_parts: return `DistillationParts` instead of the loss alone.
+
+    Returns:
+        () or (B,), float64 for float64 logits, else float32: everything is accumulated in that.
+
+    Raises:
+        BadConfig: wrong shape, dtype, device or setting, or a setting that would have no effect.
+    """
+    if isinstance(targets, Tensor):
+        targets = DenseTargets(logits=targets)
+    check_settings(temperature, weight, label_weight, label_smoothing, reduction)
+    check_tensors(logits, targets, labels, rows, class_weight, teacher_weight, label_smoothing)
+
+    student = logits if logits.dtype == torch.float64 else logits.float()
+    zeros = student.new_zeros(len(student))
+    ce, kl, has_target = zeros, zeros, torch.zeros_like(zeros, dtype=torch.bool)
+    ce_count = zeros.sum()  # what the sum of `ce` is divided by for the mean
+    if labels is not None:
+        labels = labels.long()
+        per_class = None if class_weight is None else class_weight.to(student.dtype)
+        ce = F.cross_entropy(
+            student,
+            labels,
+            weight=per_class,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction="none",
+        )
+        counted = labels != ignore_index
+        if per_class is None:
+            ce_count = counted.sum()
+        else:
+            ce_count = (per_class[labels.where(counted, 0)] * counted).sum()
+    if targets is not None:
+        rows, has_target = _locate(targets, rows, len(student), student.device)
+        log_q, inside = _teacher(targets, rows, has_target, student, temperature, teacher_weight)
+        kl = _divergence(student / temperature, log_q, inside, tail=_has_tail(targets, student))
+        kl = kl.where(has_target, 0)
+
+    kl_weight = weight * temperature**2
+    if reduction == "none":
+        loss = label_weight * ce + kl_weight * kl
+    elif reduction == "sum":
+        loss = label_weight * ce.sum() + kl_weight * kl.sum()
+    else:
+        # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
+        ce_mean = ce.sum() / ce_count.where(ce_count > 0, 1)
+        loss = label_weight * ce_mean + kl_weight * kl.sum() / has_target.sum().clamp(min=1)
+    return DistillationParts(loss, ce, kl, has_target) if return_parts else loss
+
+
+def _locate(
+    targets: Targets, rows: Tensor | None, batch: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Teacher row (B,) of each batch row, 0 where there is none, and which have one (B,)."""
+    rows = torch.arange(batch, device=device) if rows is None else rows.long()
+    has_target = rows >= 0
+    rows = rows.clamp(min=0)
+    if targets.valid is not None:
+        has_target = has_target & targets.valid[rows]
+    return rows, has_target
+
+
+def _has_tail(targets: Targets, student: Tensor) -> bool:
+    """Whether classes outside the k count as one more outcome; with K = C there are none."""
+    return (
+        isinstance(targets, TopKTargets)
+        and targets.tail is not None
+        and targets.index.shape[-1] < student.shape[1]
+    )
+
+
+@torch.no_grad()
+def _teacher(
+    targets: Targets,
+    rows: Tensor,
+    has_target: Tensor,
+    student: Tensor,
+    temperature: float,
+    teacher_weight: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities of the mixed teachers at T (B, C), and the classes inside their k (B, C).
+
+    The latter is None for the dense form. A row without a target gets some finite distribution, so
+    that whatever its teacher row holds can't reach the gradient.
+    """
+    if isinstance(targets, DenseTargets):
+        dense = targets.logits.unsqueeze(0) if targets.num_teachers is None else targets.logits
+        dense = dense[:, rows].to(student.dtype)  # (M, B, C)
+        log_q = F.log_softmax(dense.where(has_target[:, None], 0) / temperature, dim=-1)
+        return _mix(log_q, teacher_weight), None
+
+    single = targets.num_teachers is None
+    index = (targets.index.unsqueeze(0) if single else targets.index)[:, rows].long()  # (M, B, K)
+    logit = (targets.logit.unsqueeze(0) if single else targets.logit)[:, rows].to(student.dtype)
+    num_teachers, batch, k = index.shape
+    index = index.where(has_target[:, None], torch.arange(k, device=index.device))
+    logit = logit.where(has_target[:, None], 0)
+    shape = (num_teachers, batch, student.shape[1])
+    if targets.tail is not None and _has_tail(targets, student):
+        others = student.shape[1] - k
+        tail = (targets.tail.unsqueeze(0) if single else targets.tail)[:, rows].to(student.dtype)
+        tail = tail.where(has_target, -1.0).unsqueeze(-1)  # (M, B, 1)
+        log_k = F.log_softmax(logit, dim=-1) + torch.log(-torch.expm1(tail))  # at T = 1
+        log_k, log_other = log_k / temperature, (tail - math.log(others)) / temperature
+        log_sum = torch.cat([log_k, log_other + math.log(others)], -1).logsumexp(-1, keepdim=True)
+        log_q = (log_other - log_sum).expand(shape).clone()
+        log_q.scatter_(-1, index, log_k - log_sum)
+    else:
+        log_q = student.new_full(shape, -math.inf)
+        log_q.scatter_(-1, index, F.log_softmax(logit / temperature, dim=-1))
+    inside = torch.zeros(shape, dtype=torch.bool, device=index.device).scatter_(-1, index, True)
+    return _mix(log_q, teacher_weight), inside.any(0)
+
+
+def _mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:
+    """Mix (M, B, C) log-probabilities as probabilities into (B, C)."""
+    if len(log_q) == 1:
+        return log_q[0]  # as it is: a logsumexp would round, and its only weight is 1
+    if teacher_weight is None:
+        return log_q.logsumexp(0) - math.log(len(log_q))
+    share = teacher_weight.to(log_q.dtype)
+    log_share = (share / share.sum(-1, keepdim=True)).log()
+    return (log_q + (log_share.T if share.ndim == 2 else log_share[:, None])[..., None]).logsumexp(
+        0
+    )
+
+
+def _divergence(scaled: Tensor, log_q: Tensor, inside: Tensor | None, *, tail: bool) -> Tensor:
+    """KL (B,) of teacher log-probabilities (B, C) to the student, softmax(scaled) (B, C).
+
+    Over the classes `inside` alone, in which the student is renormalised, or, with `tail`, over
+    these and all others together as one outcome.
+    """
+    if inside is None:
+        return _terms(log_q, F.log_softmax(scaled, dim=1)).sum(1)
+    if not tail:
+        log_p = F.log_softmax(scaled.masked_fill(~inside, -math.inf), dim=1)
+        return _terms(log_q, log_p.masked_fill(~inside, 0)).sum(1)
+    log_p = F.log_softmax(scaled, dim=1)
+    within = _terms(log_q.masked_fill(~inside, -math.inf), log_p.masked_fill(~inside, 0)).sum(1)
+    log_q_tail, log_p_tail = (x.masked_fill(inside, -math.inf).logsumexp(1) for x in (log_q, log_p))
+    return within + _terms(log_q_tail, log_p_tail)
+
+
+def _terms(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """q (log q - log p) elementwise; 0 where q is 0 and log p finite, as in `F.kl_div`."""
+    return log_q.exp() * (log_q.masked_fill(log_q == -math.inf, 0) - log_p)

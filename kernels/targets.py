@@ -1,0 +1,154 @@
+"""Teacher forms for the distillation loss: dense logits, or the k best classes of each row.
+
+Promise: shapes and dtypes are checked on construction, values never (that would make the host wait
+for the device). Letters: N teacher rows, C classes, K top-k, M teachers. With several teachers
+every array but `valid` has a leading M.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from antcache.errors import BadConfig
+
+INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseTargets:
+    """Teacher logits over all classes.
+
+    Attributes:
+        logits: (N, C) or (M, N, C) floating. `-inf` gives a class probability zero; in a valid
+            row every teacher needs at least one finite logit and no NaN.
+        valid: (N,) bool, false where a row holds no target; None means that all do.
+
+    Raises:
+        BadConfig: a shape or dtype is wrong.
+    """
+
+    logits: Tensor
+    valid: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_logits("logits", self.logits)
+        _check_valid(self.valid, self.num_rows)
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self.logits.shape[-2]
+
+    @property
+    def num_teachers(self) -> int | None:
+        """M, or None for the form without a leading M."""
+        return self.logits.shape[0] if self.logits.ndim == 3 else None
+
+    def to(self, device: torch.device | str) -> DenseTargets:
+        """The same targets on another device."""
+        return DenseTargets(
+            logits=self.logits.to(device),
+            valid=None if self.valid is None else self.valid.to(device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopKTargets:
+    """Teacher logits of K classes per row, with or without what lies outside them.
+
+    Without `tail` both distributions are renormalised inside the K classes (the paper's form).
+    With it the other C - K classes form one more outcome. One number can't say how a temperature
+    changes their mass, so it is taken to be spread evenly over them (maximum entropy): at T each
+    has the weight `(exp(tail) / (C - K)) ** (1 / T)`. At T = 1 this is `exp(tail)` exactly, and for
+    T to infinity it tends to the true share (C - K) / C, as the student's own tail does; tempering
+    the mass as if it were one class would tend to 1 / (K + 1), and T^2 KL would grow without end.
+    (It does so for several teachers without tails whose K classes differ: each denies the classes
+    that only the others name, at any temperature. Give tails, or one set of classes, where T is
+    large.)
+
+    Attributes:
+        index: (N, K) or (M, N, K) integer class ids in [0, C), distinct within a row.
+        logit: as `index`, floating, of those classes; a constant added to a row changes nothing.
+            `-inf` gives a class probability zero, and it stays one of the K.
+        tail: (N,) or (M, N) floating, natural logarithm of the probability that the teacher gives
+            to all other classes together at T = 1 (`-inf` for none); without effect if K = C.
+        valid: (N,) bool, false where a row holds no target; None means that all do.
+
+    Raises:
+        BadConfig: a shape or dtype is wrong.
+    """
+
+    index: Tensor
+    logit: Tensor
+    tail: Tensor | None = None
+    valid: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_logits("logit", self.logit)
+        if self.index.shape != self.logit.shape:
+            raise BadConfig(
+                "top-k index and logit need one shape",
+                expected=tuple(self.logit.shape),
+                found=tuple(self.index.shape),
+            )
+        if self.index.dtype not in INTEGERS:
+            raise BadConfig("index must be integers", found=self.index.dtype)
+        if self.tail is not None:
+            if self.tail.shape != self.logit.shape[:-1]:
+                raise BadConfig(
+                    "tail needs one number per row (and teacher)",
+                    expected=tuple(self.logit.shape[:-1]),
+                    found=tuple(self.tail.shape),
+                )
+            _check_floating("tail", self.tail)
+        _check_valid(self.valid, self.num_rows)
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return self.logit.shape[-2]
+
+    @property
+    def num_teachers(self) -> int | None:
+        """M, or None for the form without a leading M."""
+        return self.logit.shape[0] if self.logit.ndim == 3 else None
+
+    def to(self, device: torch.device | str) -> TopKTargets:
+        """The same targets on another device."""
+        return TopKTargets(
+            index=self.index.to(device),
+            logit=self.logit.to(device),
+            tail=None if self.tail is None else self.tail.to(device),
+            valid=None if self.valid is None else self.valid.to(device),
+        )
+
+
+Targets: TypeAlias = DenseTargets | TopKTargets
+
+
+def _check_floating(name: str, value: Tensor) -> None:
+    if not value.dtype.is_floating_point:
+        raise BadConfig(f"{name} must be floating", found=value.dtype)
+
+
+def _check_logits(name: str, value: Tensor) -> None:
+    _check_floating(name, value)
+    if value.ndim not in (2, 3) or value.shape[-1] == 0 or (value.ndim == 3 and not len(value)):
+        raise BadConfig(
+            f"teacher {name} of a wrong shape",
+            expected="(N, classes) or (M, N, classes), at least one teacher and one class",
+            found=tuple(value.shape),
+        )
+
+
+def _check_valid(valid: Tensor | None, num_rows: int) -> None:
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != (num_rows,)):
+        raise BadConfig(
+            "valid must be one bool per teacher row",
+            expected=f"bool ({num_rows},)",
+            found=f"{valid.dtype} {tuple(valid.shape)}",
+        )

@@ -1,0 +1,54 @@
+"""Teachers and students of the kernels' tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
+
+C, N, K, M = 7, 9, 3, 2
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tensors this small take longer with several threads than with one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def top_k(logits, k=K, tail=False):
+    """Top-k form of dense logits, its tail the true mass at T = 1."""
+    logit, index = logits.topk(k, dim=-1)
+    outside = logits.scatter(-1, index, -math.inf).logsumexp(-1) - logits.logsumexp(-1)
+    return TopKTargets(index=index, logit=logit, tail=outside if tail else None)
+
+
+def form(name, rows=N, seed=1):
+    dense = randn(M, rows, C, seed=seed) if name.endswith("mix") else randn(rows, C, seed=seed)
+    if name.startswith("dense"):
+        return DenseTargets(logits=dense)
+    return top_k(dense, tail=name.startswith("tail"))
+
+
+def kl(logits, targets, temperature=1.0, **kwargs):
+    """Per-row KL_T."""
+    return distillation_loss(
+        logits, targets, temperature=temperature, return_parts=True, **kwargs
+    ).kl
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """`randn`; `top_k` of dense logits; `form`, a teacher by its form's name; `kl`, per row."""
+    return SimpleNamespace(randn=randn, top_k=top_k, form=form, kl=kl)
