@@ -1,0 +1,281 @@
+"""The demo's report: one self-contained HTML page, readable without JavaScript or a network.
+
+Promise: every number on the page comes from the run it describes; the page says how the data were
+made, which seeds were used, and shows the plain student's training beside the distilled one's.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.errors import MissingExtra
+from antcache.evaluation.metrics import mean_and_error, true_class_ranks
+
+PLAIN, DISTILLED = "plain", "distilled"
+COLOURS = {PLAIN: "#b3541e", DISTILLED: "#1f6f8b"}
+METRICS = {
+    "action/top1": "action top-1",
+    "action/top5": "action top-5",
+    "action/recall@5": "action class-mean recall@5",
+    "verb/top1": "verb top-1",
+    "noun/top1": "noun top-1",
+}
+"""The rows of the table: key of the metric and how the page calls it."""
+
+GROUPS = (
+    ("distilled right, plain wrong", (0, 1)),
+    ("plain right, distilled wrong", (1, 0)),
+    ("both right", (1, 1)),
+    ("both wrong", (0, 0)),
+)
+EXAMPLES_PER_GROUP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """One student, trained once per seed.
+
+    Attributes:
+        metrics: final metrics of each seed.
+        curves: `{metric: (seeds, epochs)}` on the validation split, percent.
+        loss: (seeds, epochs) cross-entropy of the training split.
+        scores: (seeds, N, C) action scores of the validation windows.
+    """
+
+    metrics: Sequence[dict[str, float]]
+    curves: dict[str, NDArray[np.float64]]
+    loss: NDArray[np.float64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One metric of the table, percent: mean and deviation, and the paired gain."""
+
+    name: str
+    teacher: float
+    plain: tuple[float, float]
+    distilled: tuple[float, float]
+    gain: float
+    errors: float
+    """Sum of both standard errors."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the gain is larger than both standard errors together."""
+        return self.gain > self.errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Everything that the report is made from.
+
+    Attributes:
+        taxonomy: the classes.
+        segments: the N validation segments, in the order of all scores.
+        teacher: metrics of the teacher on the same segments.
+        teacher_scores: (N, C).
+        runs: the students by name.
+        steps: what was done: (step, seconds, what came of it).
+        settings: every configuration by name.
+    """
+
+    taxonomy: Taxonomy
+    segments: Segments
+    teacher: dict[str, float]
+    teacher_scores: NDArray[np.float32]
+    runs: dict[str, Runs]
+    steps: Sequence[tuple[str, float, str]]
+    settings: dict[str, Any]
+
+    def table(self) -> list[Row]:
+        """The metrics side by side."""
+        rows = []
+        for key, name in METRICS.items():
+            plain, distilled = (
+                mean_and_error([m[key] for m in self.runs[student].metrics])
+                for student in (PLAIN, DISTILLED)
+            )
+            rows.append(
+                Row(
+                    name=name,
+                    teacher=self.teacher[key],
+                    plain=plain[:2],
+                    distilled=distilled[:2],
+                    gain=distilled[0] - plain[0],
+                    errors=plain[2] + distilled[2],
+                )
+            )
+        return rows
+
+    def class_changes(self) -> list[tuple[str, int, float, float]]:
+        """(class, segments, plain, distilled) recall@5 in percent, by falling gain."""
+        labels = self.segments.action
+        recalls = []
+        for student in (PLAIN, DISTILLED):
+            hits = np.mean(
+                [true_class_ranks(scores, labels) < 5 for scores in self.runs[student].scores], 0
+            )
+            recalls.append(hits)
+        changes = []
+        for action in np.unique(labels):
+            chosen = labels == action
+            plain, distilled = (float(100 * hits[chosen].mean()) for hits in recalls)
+            changes.append((self.taxonomy.actions[action], int(chosen.sum()), plain, distilled))
+        return sorted(changes, key=lambda c: c[2] - c[3])
+
+
+def write_report(
+    outcome: Outcome, frames: FrameReader, path: Path, *, example_seed: int = 0
+) -> None:
+    """Write the page.
+
+    Args:
+        outcome: what to report.
+        frames: gives the pictures of a video at some times.
+        path: the HTML file.
+        example_seed: draws the example segments.
+
+    Raises:
+        MissingExtra: jinja2 or matplotlib is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, select_autoescape
+    except ImportError as error:
+        raise MissingExtra("jinja2", "report") from error
+    environment = Environment(
+        loader=PackageLoader("antcache.demo", "."), autoescape=select_autoescape()
+    )
+    examples, counts = _examples(outcome, frames, np.random.default_rng(example_seed))
+    changes = outcome.class_changes()
+    page = environment.get_template("report.html").render(
+        table=outcome.table(),
+        seeds=len(outcome.runs[PLAIN].metrics),
+        steps=outcome.steps,
+        total_s=sum(seconds for _, seconds, _ in outcome.steps),
+        curves=_curves(outcome),
+        best_epochs={name: _best_epochs(runs) for name, runs in outcome.runs.items()},
+        gained=[c for c in changes if c[3] > c[2]][:12],
+        lost=[c for c in reversed(changes) if c[3] < c[2]][:12],
+        unchanged=sum(c[3] == c[2] for c in changes),
+        examples=examples,
+        counts=counts,
+        settings=outcome.settings,
+        num_segments=len(outcome.segments),
+    )
+    staged = path.with_suffix(".tmp")
+    staged.write_text(page, "utf-8")
+    staged.replace(path)
+
+
+class FrameReader:
+    """Pictures of the demo's videos at given times, as `data:` addresses."""
+
+    def __init__(self, videos: dict[str, Path]) -> None:
+        self._videos = videos
+
+    def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
+        """The last frame at or before each of the ascending `times` in seconds, as PNG."""
+        from antcache.extract.decode import frames_at
+
+        return [_png(frame) for frame in frames_at(self._videos[video], times)]
+
+
+def _png(frame: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _best_epochs(runs: Runs) -> tuple[float, float, int]:
+    """Mean over seeds of the best epoch's and the last epoch's top-1, and the number of epochs."""
+    curves = runs.curves["action/top1"]
+    return float(curves.max(axis=1).mean()), float(curves[:, -1].mean()), curves.shape[1]
+
+
+def _curves(outcome: Outcome) -> str:
+    """Training curves of both students as one inline SVG."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "report") from error
+    figure = Figure(figsize=(10.5, 3.1), layout="constrained")
+    panels = figure.subplots(1, 3)
+    titles = ("validation top-1, %", "validation class-mean recall@5, %", "training cross-entropy")
+    for student, runs in outcome.runs.items():
+        values = (runs.curves["action/top1"], runs.curves["action/recall@5"], runs.loss)
+        for axes, curves, title in zip(panels, values, titles, strict=True):
+            epochs = np.arange(1, curves.shape[1] + 1)
+            axes.plot(epochs, curves.T, color=COLOURS[student], alpha=0.3, linewidth=0.8)
+            axes.plot(epochs, curves.mean(0), color=COLOURS[student], linewidth=2, label=student)
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("epoch", fontsize=9)
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=9)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _expectation(scores: NDArray[np.float32], truth: int, names: Sequence[str]) -> list[Any]:
+    """The three best classes: (name, probability in percent, whether it is the true one)."""
+    probability = np.exp(scores.astype(np.float64) - scores.max())
+    probability /= probability.sum()
+    best = np.argsort(-probability, kind="stable")[:3]
+    return [(names[i], 100 * float(probability[i]), int(i) == truth) for i in best]
+
+
+def _examples(
+    outcome: Outcome, frames: FrameReader, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Held-out segments drawn at random from each group, by the first seed's students."""
+    segments, names = outcome.segments, outcome.taxonomy.actions
+    plain, distilled = (outcome.runs[student].scores[0] for student in (PLAIN, DISTILLED))
+    right = [true_class_ranks(scores, segments.action) == 0 for scores in (plain, distilled)]
+    gap_s, observed_s = outcome.settings["protocol"]["gap_s"], 4.5
+    examples, counts = [], {}
+    for title, (plain_right, distilled_right) in GROUPS:
+        members = np.flatnonzero((right[0] == plain_right) & (right[1] == distilled_right))
+        counts[title] = len(members)
+        chosen = rng.choice(members, min(EXAMPLES_PER_GROUP, len(members)), replace=False)
+        for row in sorted(chosen):
+            truth, start = int(segments.action[row]), float(segments.start_s[row])
+            end = start - gap_s
+            times = np.maximum(0, end - np.linspace(observed_s, 0, 6))
+            earlier = (segments.video == segments.video[row]) & (segments.start_s < start)
+            history = segments.action[earlier][np.argsort(segments.start_s[earlier])][-6:]
+            examples.append(
+                {
+                    "group": title,
+                    "video": str(segments.video[row]),
+                    "start": start,
+                    "truth": names[truth],
+                    "pictures": list(
+                        zip(
+                            times - start,
+                            frames.pictures(str(segments.video[row]), times),
+                            strict=True,
+                        )
+                    ),
+                    "history": [names[action] for action in history],
+                    "expected": {
+                        "teacher": _expectation(outcome.teacher_scores[row], truth, names),
+                        PLAIN: _expectation(plain[row], truth, names),
+                        DISTILLED: _expectation(distilled[row], truth, names),
+                    },
+                }
+            )
+    return examples, counts

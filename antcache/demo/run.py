@@ -1,0 +1,292 @@
+"""The demo: generate a kitchen, then run the whole method on it through the library's own calls.
+
+Promise: nothing here that a user could not do with the same calls on files of their own. The seeds
+below were fixed before the first run; both students get the same architecture, data order, budget
+and settings, and nothing is selected on the validation videos.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antcache import __version__
+from antcache.annotations import protocol_for, read_annotations
+from antcache.demo.kitchen import DATASET, Kitchen, KitchenConfig, generate
+from antcache.demo.render import RenderConfig, render
+from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
+from antcache.errors import AlreadyExists, MissingExtra
+from antcache.evaluation.metrics import score
+from antcache.extract import ExtractConfig, extract
+from antcache.progress import Progress, silent
+from antcache.store import Store
+from antcache.student import StudentConfig, train
+from antcache.teacher import TrainConfig, train_teacher
+
+log = logging.getLogger(__name__)
+
+MARK = "demo.json"
+"""File that says that a folder is a demo's, and with which settings it was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Every setting of the demo."""
+
+    kitchen: KitchenConfig = field(default_factory=KitchenConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    extract_fps: float = 4.0
+    """Rows per second in the store."""
+    teacher_epochs: int = 4
+    """Passes of the sequence teacher over labels and scripts."""
+    student: StudentConfig = field(
+        default_factory=lambda: StudentConfig(layers=2, heads=4, width=128, epochs=40)
+    )
+    """What both students share."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Seeds of the students, fixed before looking."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return asdict(self)
+
+
+class _Steps:
+    """What was done, how long it took and what came of it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, float, str]] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """Time a step; what is appended to the list becomes its result."""
+        result: list[str] = []
+        start = time.monotonic()
+        yield result
+        self.done.append((name, time.monotonic() - start, " ".join(result)))
+        log.info("%s: %.1f s, %s", *self.done[-1])
+
+
+def run_demo(
+    output: Path,
+    config: DemoConfig | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Outcome:
+    """Run the demo into the folder `output` and write `output/report.html`.
+
+    Raises:
+        AlreadyExists: `output` holds something, and it is not a demo that may be overwritten.
+        MissingExtra: a package of the extra `demo` is missing.
+    """
+    config = config or DemoConfig()
+    _prepare(output, config, overwrite=overwrite)
+    steps = _Steps()
+    kitchen = generate(config.kitchen)
+    videos = _write_videos(kitchen, config, output, steps, progress)
+    store = _write_labels(kitchen, output, steps)
+    _extract(config, output, store, steps, progress)
+    _teach(config, output, store, steps, progress)
+    outcome = _learn(config, output, store, steps, progress)
+    with steps.step("report") as result:
+        report = output / "report.html"
+        write_report(outcome, FrameReader(videos), report, example_seed=config.kitchen.seed)
+        result.append(str(report))
+    return outcome
+
+
+def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
+    """An empty folder with our mark in it; only an older demo is ever deleted."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not (output / MARK).is_file():
+            raise AlreadyExists("something that is not a demo is here", where=output)
+        if not overwrite:
+            raise AlreadyExists(
+                "a demo is already here", where=output, hint="--overwrite runs it anew"
+            )
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MARK).write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+
+
+def _write_videos(
+    kitchen: Kitchen, config: DemoConfig, output: Path, steps: _Steps, progress: Progress
+) -> dict[str, Path]:
+    """Render every timeline as an MP4 file."""
+    (output / "videos").mkdir()
+    lines = [line for split in kitchen.splits.values() for line in split]
+    paths = {line.video: output / "videos" / f"{line.video}.mp4" for line in lines}
+    with steps.step("render videos") as result:
+        for done, line in enumerate(lines):
+            progress("rendering videos", done, len(lines))
+            seed = config.kitchen.seed
+            render(line, kitchen.taxonomy, config.render, paths[line.video], seed=seed)
+        progress("rendering videos", len(lines), len(lines))
+        seconds = sum(line.duration_s for line in lines)
+        result.append(f"{len(lines)} MP4 files, {seconds / 60:.0f} minutes")
+    return paths
+
+
+def _write_labels(kitchen: Kitchen, output: Path, steps: _Steps) -> Store:
+    """Annotations as plain CSV, scripts as plain text; then read back as a user's would be."""
+    folder = output / "labels"
+    folder.mkdir()
+    taxonomy = kitchen.taxonomy
+    for split in kitchen.splits:
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["uid", "video", "start", "stop", "verb", "noun", "action"])
+            s = kitchen.segments(split)
+            for i in range(len(s)):
+                names = taxonomy.verbs[s.verb[i]], taxonomy.nouns[s.noun[i]]
+                times = f"{s.start_s[i]:.2f}", f"{s.stop_s[i]:.2f}"
+                action = taxonomy.actions[s.action[i]]
+                writer.writerow([s.uid[i], s.video[i], *times, *names, action])
+    scripts = [", ".join(taxonomy.actions[a] for a in script) for script in kitchen.scripts]
+    (output / "scripts.txt").write_text("\n".join(scripts) + "\n", "utf-8")
+    with steps.step("import annotations") as result:
+        data = read_annotations("table", folder, name=DATASET)
+        store = Store.create(output / "kitchen.zarr", dataset=DATASET)
+        for split, segments in data.splits.items():
+            store.write_labels(split, segments, data.taxonomy, source=data.source)
+            result.append(f"{len(segments)} {split} segments,")
+        result.append(f"{len(data.taxonomy.actions)} actions; {len(scripts)} text-only scripts")
+    return store
+
+
+def _extract(
+    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+) -> None:
+    """Features of every video by a small frozen backbone."""
+    backbone = output / "backbone"
+    _save_backbone(backbone, config.render.size, config.kitchen.seed)
+    with steps.step("extract features") as result:
+        settings = ExtractConfig(backbone=str(backbone), fps=config.extract_fps)
+        extract(output / "videos", store, settings, progress=progress)
+        info = store.info()["features"]["rgb"]
+        result.append(f"{info['rows']} rows of {info['dim']} at {info['fps']:g} per second")
+
+
+def _save_backbone(folder: Path, size: int, seed: int) -> None:
+    """A small ConvNeXt with random weights, saved as any transformers model is.
+
+    Random convolutions still tell shapes and colours apart, which is all that this kitchen needs;
+    real use loads a pretrained model by its hub id or folder instead.
+    """
+    try:
+        import torch
+        from transformers import ConvNextConfig, ConvNextModel
+    except ImportError as error:
+        raise MissingExtra("transformers", "demo") from error
+    config = ConvNextConfig(
+        hidden_sizes=[32, 64, 128, 256],
+        depths=[2, 2, 2, 2],
+        initializer_range=0.2,
+        layer_scale_init_value=0.1,
+        image_size=size,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ConvNextModel(config).save_pretrained(folder)
+    preprocessing = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "crop_pct": 1.0,
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1), "utf-8")
+
+
+def _teach(
+    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+) -> None:
+    """Train the teacher on labels and scripts; write soft targets for every segment."""
+    with steps.step("train teacher, write soft targets") as result:
+        settings = TrainConfig(
+            kind="sequence",
+            settings={"epochs": config.teacher_epochs, "seed": config.kitchen.seed},
+            scripts=output / "scripts.txt",
+        )
+        train_teacher(
+            store, "text", settings, folder=output / "teachers" / "text", progress=progress
+        )
+        targets = store.info()["targets"]["text"]
+        result.append(f"{targets['valid']} of {targets['segments']} segments have a target")
+
+
+def _learn(
+    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+) -> Outcome:
+    """Train both students on every seed and score them, and the teacher, on the same segments."""
+    students = {
+        PLAIN: config.student,
+        DISTILLED: replace(config.student, targets="text"),
+    }
+    runs = {}
+    uids = None
+    for name, student in students.items():
+        with steps.step(f"train {name} student") as result:
+            trained = []
+            for seed in config.seeds:
+                run = output / "runs" / f"{name}-{seed}"
+                settings = replace(student, seed=seed)
+                trained.append(train(store, run, settings, progress=progress))
+            runs[name] = _collect(trained)
+            uids = trained[0].predictions.uid
+            result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
+    validation = store.labels("validation")
+    position = {uid: i for i, uid in enumerate(validation.uid)}
+    assert uids is not None
+    segments = validation[np.array([position[uid] for uid in uids])]
+    targets = store.targets("text")
+    assert targets.logits is not None
+    teacher_scores = targets.logits[targets.rows_for(segments.uid)]
+    return Outcome(
+        taxonomy=store.taxonomy,
+        segments=segments,
+        teacher=score(teacher_scores, segments, store.taxonomy),
+        teacher_scores=teacher_scores,
+        runs=runs,
+        steps=steps.done,
+        settings={
+            "protocol": asdict(protocol_for(DATASET)),
+            "kitchen": config.kitchen.to_dict(),
+            "rendering": config.render.to_dict(),
+            "teacher": {k: v for k, v in targets.attributes.items() if k != "checksum"},
+            "plain student": students[PLAIN].to_dict(),
+            "distilled student": students[DISTILLED].to_dict(),
+            "student seeds": list(config.seeds),
+            "antcache": __version__,
+        },
+    )
+
+
+def _collect(trained: list[Any]) -> Runs:
+    """The runs of all seeds as arrays."""
+    history = [result.history for result in trained]
+    return Runs(
+        metrics=[result.metrics for result in trained],
+        curves={
+            key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in history])
+            for key in ("action/top1", "action/recall@5")
+        },
+        loss=np.array([[epoch["train"]["action"] for epoch in epochs] for epochs in history]),
+        scores=np.stack([result.predictions.scores for result in trained]),
+    )
