@@ -74,7 +74,7 @@ def last_observed_frames(
 
     `E = floor((start_s - gap_s) * 30)`. With `parity="avt"` this is computed in plain float64, as
     the Anticipative Video Transformer does, which lands one frame earlier on about 2 % of the
-    EGTEA and EPIC-KITCHENS-100 segments; the default is exact.
+    segments; the default is exact.
     """
     scaled = (np.asarray(start_s, dtype=np.float64) - gap_s) * ANNOTATION_FPS
     if parity == "avt":

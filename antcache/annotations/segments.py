@@ -125,6 +125,11 @@ class Segments:
                 expected=f"verb {taxonomy.verb_of[action]}, noun {taxonomy.noun_of[action]}",
                 found=f"verb {self.verb[row]}, noun {self.noun[row]}",
             )
-        _, position, counts = np.unique(self.uid, return_inverse=True, return_counts=True)
-        if (row := first(counts[position] > 1)) is not None:
-            raise BadAnnotations("the uid is used twice", where=place(row), found=self.uid[row])
+        _, earliest, position = np.unique(self.uid, return_index=True, return_inverse=True)
+        before = earliest[position]
+        if (row := first(before != np.arange(len(self)))) is not None:
+            raise BadAnnotations(
+                f"the uid is used twice, first at {place(int(before[row]))}",
+                where=place(row),
+                found=self.uid[row],
+            )

@@ -170,9 +170,7 @@ class Store:
         check_name(split, "split")
         self._claim(taxonomy.dataset)
         known = self._backend.group_attributes("labels").get("taxonomy")
-        if known is None:
-            self._backend.set_group_attributes("labels", {"taxonomy": taxonomy.to_dict()})
-        elif Taxonomy.from_dict(known).fingerprint != taxonomy.fingerprint:
+        if known is not None and Taxonomy.from_dict(known).fingerprint != taxonomy.fingerprint:
             raise FingerprintMismatch(
                 "the store has another taxonomy",
                 where=self.path,
@@ -185,6 +183,8 @@ class Store:
             "taxonomy": taxonomy.fingerprint,
             "source": source,
         }
+        if known is None or overwrite:  # the same classes may have gained many-shot lists
+            self._backend.set_group_attributes("labels", {"taxonomy": taxonomy.to_dict()})
         key = f"labels/{split}"
         self._backend.publish(key, segments.arrays(), attributes, overwrite=overwrite)
 

@@ -229,6 +229,13 @@ class StoreContract:
             store.write_targets("t", soft_targets(taxonomy=renamed.fingerprint))
         assert (store.splits(), store.target_names()) == (["train"], [])
 
+    def test_labels_written_again_bring_their_many_shot_lists(self, store: Store) -> None:
+        without = Taxonomy.from_dict({**TAXONOMY.to_dict(), "many_shot_actions": None})
+        store.write_labels("train", SEGMENTS, without, source="a test")
+        assert store.taxonomy.many_shot_actions is None
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test", overwrite=True)
+        assert store.taxonomy.many_shot_actions == (0,)
+
     def test_missing_things_are_named_with_what_is_there(self, store: Store) -> None:
         with pytest.raises(MissingKey, match="annotations import"):
             _ = store.taxonomy

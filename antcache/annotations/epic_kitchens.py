@@ -1,0 +1,79 @@
+"""Classes of EPIC-KITCHENS-55 and -100, shared by RULSTM's and the official form.
+
+Promise: ids are the published ones; names come from the official class files where the folder has
+them, and otherwise from the names of the actions, with a warning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from antcache.annotations.classes import (
+    Actions,
+    ClassNames,
+    names_from_actions,
+    read_class_names,
+    read_many_shot,
+    read_many_shot_actions,
+    with_names,
+)
+from antcache.annotations.files import first_of
+from antcache.annotations.taxonomy import Taxonomy
+
+EK55_CLASSES = ("EPIC_verb_classes.csv", "EPIC_noun_classes.csv")
+EK55_MANY_SHOT = tuple(f"EPIC_many_shot_{kind}.csv" for kind in ("actions", "verbs", "nouns"))
+EK100_CLASSES = ("EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv")
+EK100_NOUNS = ("EPIC_100_noun_classes_v2.csv", EK100_CLASSES[1])  # version 2 replaced the first
+
+
+def ek55_taxonomy(
+    folder: Path, actions: Actions, names: ClassNames | None
+) -> tuple[Taxonomy, list[str]]:
+    """Classes of EPIC-KITCHENS-55 with the many-shot lists that `folder` has; and warnings."""
+    taxonomy, warnings = _named("epic-kitchens-55", actions, names, "_")
+    lists = [folder / name for name in EK55_MANY_SHOT]
+    missing = [path.name for path in lists if not path.is_file()]
+    if missing:
+        warnings.append(f"no {', '.join(missing)}: no many-shot figures for this dataset")
+        return taxonomy, warnings
+    listed = replace(
+        taxonomy,
+        many_shot_actions=read_many_shot_actions(lists[0], actions),
+        many_shot_verbs=read_many_shot(lists[1], "verb", len(taxonomy.verbs)),
+        many_shot_nouns=read_many_shot(lists[2], "noun", len(taxonomy.nouns)),
+    )
+    return listed, warnings
+
+
+def ek100_taxonomy(actions: Actions, names: ClassNames | None) -> tuple[Taxonomy, list[str]]:
+    """Classes of EPIC-KITCHENS-100; and warnings."""
+    return _named("epic-kitchens-100", actions, names, " ")
+
+
+def ek55_names(folder: Path) -> ClassNames | None:
+    """Official names of EPIC-KITCHENS-55, or None where `folder` lacks a class file."""
+    verbs, nouns = (first_of(folder, (name,)) for name in EK55_CLASSES)
+    if verbs is None or nouns is None:
+        return None
+    return (
+        read_class_names(verbs, "verb_id", "class_key"),
+        read_class_names(nouns, "noun_id", "class_key"),
+    )
+
+
+def ek100_names(folder: Path) -> ClassNames | None:
+    """Official names of EPIC-KITCHENS-100, or None where `folder` lacks a class file."""
+    verbs, nouns = first_of(folder, EK100_CLASSES[:1]), first_of(folder, EK100_NOUNS)
+    if verbs is None or nouns is None:
+        return None
+    return read_class_names(verbs, "id", "key"), read_class_names(nouns, "id", "key")
+
+
+def _named(
+    dataset: str, actions: Actions, names: ClassNames | None, joint: str
+) -> tuple[Taxonomy, list[str]]:
+    if names is not None:
+        return with_names(dataset, actions, names), []
+    warning = "no class files: a verb or noun is called as most of its actions call it"
+    return with_names(dataset, actions, names_from_actions(actions, joint)), [warning]

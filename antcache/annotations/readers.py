@@ -1,0 +1,79 @@
+"""The published forms by name, and the one function that reads any of them.
+
+Promise: `read_annotations` returns checked annotations or raises one error that names the file and
+line; it writes nothing. A form is added by writing its reader and a line in `READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antcache.annotations.dataset import Dataset
+from antcache.annotations.official import (
+    read_epic_kitchens_55_official,
+    read_epic_kitchens_100_official,
+)
+from antcache.annotations.rulstm import read_egtea, read_epic_kitchens_55, read_epic_kitchens_100
+from antcache.annotations.table import read_own_table
+from antcache.errors import BadConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """How a form is read.
+
+    Attributes:
+        read: takes the folder and the options, returns the dataset.
+        about: what the form is, in a line.
+        options: names of the keyword options that `read` takes.
+    """
+
+    read: Callable[..., Dataset]
+    about: str
+    options: tuple[str, ...] = ()
+
+
+READERS = {
+    "epic-kitchens-55": Reader(read=read_epic_kitchens_55, about="EPIC-KITCHENS-55, RULSTM's CSVs"),
+    "epic-kitchens-55-official": Reader(
+        read=read_epic_kitchens_55_official, about="EPIC-KITCHENS-55, the official CSV"
+    ),
+    "epic-kitchens-100": Reader(
+        read=read_epic_kitchens_100, about="EPIC-KITCHENS-100, RULSTM's CSVs"
+    ),
+    "epic-kitchens-100-official": Reader(
+        read=read_epic_kitchens_100_official, about="EPIC-KITCHENS-100, the official CSVs"
+    ),
+    "egtea": Reader(read=read_egtea, about="EGTEA Gaze+, RULSTM's CSVs", options=("split_number",)),
+    "table": Reader(read=read_own_table, about="own CSVs with a header", options=("fps", "name")),
+}
+"""Every form that can be read."""
+
+
+def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Dataset:
+    """Read the annotations in `folder`.
+
+    Args:
+        set_name: a key of `READERS`.
+        folder: where the files lie.
+        options: of the reader; None stands for its default.
+
+    Raises:
+        BadConfig: an unknown set, or an option that the set does not take.
+        NotFound: the folder or its files are missing.
+        BadAnnotations: a file does not say what its form promises.
+    """
+    if set_name not in READERS:
+        raise BadConfig("unknown set", expected=", ".join(READERS), found=set_name)
+    reader = READERS[set_name]
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in reader.options:
+            raise BadConfig(
+                f"{set_name} takes no {key.replace('_', ' ')}",
+                expected=", ".join(reader.options) or "no options",
+            )
+    return reader.read(Path(folder), **given)

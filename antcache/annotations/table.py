@@ -1,0 +1,248 @@
+"""Anybody's own annotations: CSV files with the header `uid, video, start, stop, verb, noun`.
+
+Promise: verbs, nouns and actions may be names or ids, times seconds or (with `fps`) frames. Every
+CSV of the folder is a split named after its file, unless a column `split` says otherwise. Ids
+given by us do not depend on the order of files or lines.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations.classes import (
+    MAX_CLASSES,
+    Actions,
+    pair_actions,
+    read_class_names,
+    with_names,
+)
+from antcache.annotations.dataset import Dataset, Part, assemble
+from antcache.annotations.files import Rows, check_ids, is_integer, read_table
+from antcache.annotations.segments import Segments
+from antcache.errors import BadAnnotations, BadConfig, NotFound
+from antcache.timebase import frames_to_seconds
+
+REQUIRED = ("uid", "video", "start", "stop", "verb", "noun")
+OPTIONAL = ("action", "split")
+CLASS_FILES = {"verb": "verbs.csv", "noun": "nouns.csv"}
+"""Optional `id,name` files that give ids to names, or names to ids."""
+
+SPLIT_NAMES = {"training": "train", "val": "validation", "valid": "validation"}
+SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def read_own_table(folder: Path, *, fps: float | None = None, name: str = "table") -> Dataset:
+    """Annotations from one CSV file, or from every CSV file of a folder.
+
+    Args:
+        folder: the file or folder. `verbs.csv` and `nouns.csv` in it are class files.
+        fps: frames per second where `start` and `stop` are frame numbers (frame n is seen at
+            n / fps seconds); without it they are seconds.
+        name: name of the dataset.
+    """
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
+    tables = [read_table(path, REQUIRED) for path in _csv_files(folder)]
+    home = folder if folder.is_dir() else folder.parent
+    rows = _Joined(tables)
+    warnings = rows.warnings()
+    verbs, verb = _classes(rows, "verb", home, warnings)
+    nouns, noun = _classes(rows, "noun", home, warnings)
+    if rows.has("action"):
+        actions, action = _given_actions(rows, verb, noun)
+    else:
+        actions = pair_actions(verb, noun, (verbs, nouns), " ")
+        known = {pair: i for i, pair in enumerate(zip(actions.verbs, actions.nouns, strict=True))}
+        pairs = zip(verb.tolist(), noun.tolist(), strict=True)
+        action = np.asarray([known[pair] for pair in pairs], dtype=np.int64)
+    start, stop = (rows.seconds(column, fps) for column in ("start", "stop"))
+    if fps is None and not (np.mod(start, 1).any() or np.mod(stop, 1).any()):
+        warnings.append("all times are whole seconds; if they are frames, give fps")
+    whole = Part(
+        segments=Segments.of(
+            uid=rows.words("uid"),
+            video=rows.words("video"),
+            start_s=start,
+            stop_s=stop,
+            verb=verb,
+            noun=noun,
+            action=action,
+        ),
+        place=rows.place,
+    )
+    return assemble(
+        with_names(name, actions, (verbs, nouns)),
+        _splits(whole, rows),
+        source=f"table: {', '.join(table.path.name for table in tables)}",
+        warnings=warnings,
+    )
+
+
+class _Joined:
+    """Several tables as one, which remembers where each row comes from."""
+
+    def __init__(self, tables: list[Rows]) -> None:
+        self.tables = tables
+        self.origin = [(table, row) for table in tables for row in range(len(table))]
+
+    def place(self, row: int) -> str:
+        table, inner = self.origin[row]
+        return table.place(inner)
+
+    def has(self, column: str) -> bool:
+        """Whether the tables have a column; all of them or none must."""
+        having = [column in table.columns for table in self.tables]
+        if any(having) and not all(having):
+            raise BadAnnotations(
+                f"only some files have a column {column!r}",
+                where=self.tables[having.index(False)].path,
+                expected="all or none",
+            )
+        return any(having)
+
+    def words(self, column: str) -> list[str]:
+        return [cell for table in self.tables for cell in table.words(column)]
+
+    def seconds(self, column: str, fps: float | None) -> NDArray[np.float64]:
+        if fps is None:
+            return np.concatenate([table.decimals(column) for table in self.tables])
+        frames = np.concatenate([table.integers(column) for table in self.tables])
+        return frames_to_seconds(frames, fps)
+
+    def warnings(self) -> list[str]:
+        """Which columns are not used."""
+        return [
+            f"{table.path.name}: column {column!r} is not used"
+            for table in self.tables
+            for column in table.columns
+            if column not in REQUIRED + OPTIONAL
+        ]
+
+
+def _csv_files(folder: Path) -> list[Path]:
+    """The file itself, or the CSV files of a folder that are no class files."""
+    if folder.is_file():
+        return [folder]
+    expected = f"a CSV file with the header {','.join(REQUIRED)}, or a folder of them"
+    if not folder.is_dir():
+        raise NotFound("no such folder", where=folder, expected=expected)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
+    paths = [path for path in paths if path.name not in CLASS_FILES.values()]
+    if not paths:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
+        raise NotFound(
+            "no tables here", where=folder, expected=expected, found=found or "an empty folder"
+        )
+    return paths
+
+
+def _ids_or_names(rows: _Joined, column: str) -> tuple[list[str], bool]:
+    """Cells of a column, and whether they are ids; a mixture is refused."""
+    cells = rows.words(column)
+    numbers = [is_integer(cell) for cell in cells]
+    if any(numbers) and not all(numbers):
+        raise BadAnnotations(
+            f"the column {column!r} mixes ids and names",
+            where=rows.place(numbers.index(not numbers[0])),
+            expected="an id, as before" if numbers[0] else "a name, as before",
+            found=repr(cells[numbers.index(not numbers[0])]),
+        )
+    return cells, all(numbers)
+
+
+def _checked_ids(rows: _Joined, column: str, cells: list[str], count: int) -> NDArray[np.int64]:
+    ids = np.asarray([int(cell) for cell in cells], dtype=np.int64)
+    check_ids(column, ids, count, rows.place)
+    return ids
+
+
+def _classes(
+    rows: _Joined, column: str, home: Path, warnings: list[str]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the verbs or nouns, and the id (N,) of each row."""
+    cells, are_ids = _ids_or_names(rows, column)
+    path = home / CLASS_FILES[column]
+    names = read_class_names(path, "id", "name") if path.is_file() else None
+    if are_ids:
+        ids = _checked_ids(rows, column, cells, MAX_CLASSES if names is None else len(names))
+        if names is None:
+            warnings.append(f"no {path.name} (id,name): each {column} is called by its id")
+            names = tuple(f"{column} {number}" for number in range(int(ids.max()) + 1))
+        return names, ids
+    names = names or tuple(sorted(set(cells)))
+    return names, _ids_of(rows, column, cells, names)
+
+
+def _ids_of(
+    rows: _Joined, column: str, cells: list[str], names: tuple[str, ...]
+) -> NDArray[np.int64]:
+    known = {name: number for number, name in enumerate(names)}
+    for row, cell in enumerate(cells):
+        if cell not in known:
+            raise BadAnnotations(
+                f"unknown {column}",
+                where=rows.place(row),
+                expected=f"a name of {CLASS_FILES[column]}",
+                found=repr(cell),
+            )
+    return np.asarray([known[cell] for cell in cells], dtype=np.int64)
+
+
+def _given_actions(
+    rows: _Joined, verb: NDArray[np.int64], noun: NDArray[np.int64]
+) -> tuple[Actions, NDArray[np.int64]]:
+    """Actions from a column of their own: each must always have the same verb and noun."""
+    cells, are_ids = _ids_or_names(rows, "action")
+    if are_ids:
+        ids = _checked_ids(rows, "action", cells, MAX_CLASSES)
+        names = tuple(f"action {number}" for number in range(int(ids.max()) + 1))
+    else:
+        names = tuple(sorted(set(cells)))
+        known = {name: number for number, name in enumerate(names)}
+        ids = np.asarray([known[cell] for cell in cells], dtype=np.int64)
+    pairs: dict[int, tuple[int, int]] = {}
+    found = zip(ids.tolist(), verb.tolist(), noun.tolist(), strict=True)
+    for row, (number, *pair) in enumerate(found):
+        first = pairs.setdefault(number, (pair[0], pair[1]))
+        if first != (pair[0], pair[1]):
+            raise BadAnnotations(
+                f"{cells[row]!r} had another verb or noun before",
+                where=rows.place(row),
+                expected=f"verb {first[0]}, noun {first[1]}",
+                found=f"verb {pair[0]}, noun {pair[1]}",
+            )
+    unused = sorted(set(range(len(names))) - pairs.keys())
+    if unused:
+        raise BadAnnotations(
+            "action ids have gaps, so that an action would have no verb and noun",
+            where=rows.tables[0].path,
+            found=f"no segment of action {unused[0]}",
+            hint="leave the column out, and actions are the pairs of verb and noun",
+        )
+    verbs, nouns = zip(*(pairs[number] for number in range(len(names))), strict=True)
+    return Actions(names=names, verbs=verbs, nouns=nouns), ids
+
+
+def _splits(whole: Part, rows: _Joined) -> dict[str, Part]:
+    """Splits in the order train, validation, then by name."""
+    homes: list[str] = []
+    for row, (table, inner) in enumerate(rows.origin):
+        name = table.columns["split"][inner] if "split" in table.columns else table.path.stem
+        name = SPLIT_NAMES.get(name, name)
+        if SPLIT.fullmatch(name) is None:
+            raise BadAnnotations(
+                "a split can't be called so",
+                where=rows.place(row),
+                expected="letters, digits, - and _",
+                found=repr(name),
+            )
+        homes.append(name)
+    first = [name for name in ("train", "validation") if name in homes]
+    order = first + sorted(set(homes) - set(first))
+    home = np.asarray(homes)
+    return {name: whole.at(np.flatnonzero(home == name)) for name in order}

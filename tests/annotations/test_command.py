@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from antcache.annotations import read_annotations
+from antcache.cli.main import cli
+from antcache.store import Store
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["annotations", *map(str, arguments)])
+
+
+def test_summary_as_table_and_json(write, ek55_files):
+    folder = write(ek55_files)
+    result = run("summary", "epic-kitchens-55", folder, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == read_annotations("epic-kitchens-55", folder).summary()
+    result = run("summary", "epic-kitchens-55", folder)
+    assert result.exit_code == 0
+    assert "windows dropped" in result.stdout
+    assert "note: no EPIC_many_shot_actions.csv" in result.stderr
+
+
+@pytest.mark.parametrize("store_name", ["store", "store.h5"])
+def test_import_writes_labels_and_classes(write, ek55_files, tmp_path, store_name):
+    folder = write(ek55_files)
+    path = tmp_path / store_name
+    result = run("import", "epic-kitchens-55", folder, path, "--json")
+    assert result.exit_code == 0, result.output
+    dataset, store = read_annotations("epic-kitchens-55", folder), Store.open(path)
+    assert store.dataset == "epic-kitchens-55"
+    assert store.taxonomy == dataset.taxonomy
+    assert sorted(store.splits()) == ["train", "validation"]
+    for split, segments in dataset.splits.items():
+        for column, values in segments.arrays().items():
+            assert getattr(store.labels(split), column).tolist() == values.tolist()
+
+
+def test_import_replaces_labels_only_when_asked(write, ek55_files, tmp_path):
+    folder, path = write(ek55_files), tmp_path / "store"
+    assert run("import", "epic-kitchens-55", folder, path).exit_code == 0
+    write({"training.csv": str(ek55_files["training.csv"]).splitlines()[0]})
+    result = run("import", "epic-kitchens-55", folder, path)
+    assert result.exit_code == 2
+    assert "the store has labels of train, validation (--overwrite)" in result.stderr
+    assert len(Store.open(path).labels("train")) == 2
+    assert run("import", "epic-kitchens-55", folder, path, "--overwrite").exit_code == 0
+    assert len(Store.open(path).labels("train")) == 1
+
+
+def test_wrong_input_is_one_line_exit_code_2_and_no_store(write, ek55_files, egtea_files, tmp_path):
+    path = tmp_path / "store"
+    ek55_files["training.csv"] = str(ek55_files["training.csv"]) + "12, P01\n"
+    for arguments in (
+        ("import", "epic-kitchens-55", write(ek55_files), path),
+        ("import", "epic-kitchens-55", tmp_path / "absent", path),
+        ("import", "ek55", tmp_path, path),
+        ("import", "egtea", tmp_path, path, "--fps", "30"),
+        ("summary", "egtea", tmp_path),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert result.stdout == ""
+        assert not path.exists()
+
+
+def test_a_store_of_another_dataset_is_refused_and_kept(write, ek55_files, egtea_files, tmp_path):
+    path = tmp_path / "store"
+    assert run("import", "epic-kitchens-55", write(ek55_files), path).exit_code == 0
+    result = run("import", "egtea", write(egtea_files), path, "--overwrite")
+    assert result.exit_code == 2
+    assert "another dataset: expected epic-kitchens-55, found egtea" in result.stderr
+    assert Store.open(path).dataset == "epic-kitchens-55"
+
+
+def test_own_table_with_name_and_frames(write, tmp_path):
+    text = "uid,video,start,stop,verb,noun\na,one,25,50,take,pan\n"
+    folder = write({"train.csv": text})
+    result = run("import", "table", folder, tmp_path / "store", "--fps", "25", "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert Store.open(tmp_path / "store").labels("train").start_s.tolist() == [1.0]
+    assert Store.open(tmp_path / "store").dataset == "mine"

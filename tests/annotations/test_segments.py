@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.errors import BadAnnotations
+
+COLUMNS = {
+    "uid": ["a", "b", "c"],
+    "video": ["v", "v", "w"],
+    "start_s": [1.0, 2.0, 0.0],
+    "stop_s": [2.0, 4.0, 1.0],
+    "verb": [0, 1, 0],
+    "noun": [0, 0, 1],
+    "action": [0, 1, 2],
+}
+CLASSES = Taxonomy(
+    dataset="mine",
+    verbs=("take", "put"),
+    nouns=("pan", "cup"),
+    actions=("take pan", "put pan", "take cup"),
+    action_verbs=(0, 1, 0),
+    action_nouns=(0, 0, 1),
+)
+
+
+def test_segments_are_arrays_of_their_types():
+    segments = Segments.of(**COLUMNS)
+    assert len(segments) == 3
+    assert segments.videos == ("v", "w")
+    assert segments.start_s.dtype == np.float64
+    assert segments.action.dtype == np.int64
+    assert segments[segments.video == "v"].uid.tolist() == ["a", "b"]
+    assert list(segments.table().columns) == list(COLUMNS)
+    segments.check(CLASSES, str)
+
+
+def test_columns_of_unequal_length_are_refused():
+    with pytest.raises(BadAnnotations, match="columns of unequal length"):
+        Segments.of(**(COLUMNS | {"uid": ["a"]}))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "problem"),
+    [
+        ("stop_s", [2.0, 2.0, 1.0], "line 1: the segment stops before it starts"),
+        ("start_s", [1.0, np.nan, 0.0], "line 1: a time is negative or not a number"),
+        ("stop_s", [2.0, 4.0, np.inf], "line 2: a time is negative or not a number"),
+        ("verb", [0, 2, 0], "line 1: unknown verb id: expected 0 to 1, found 2"),
+        ("action", [0, 1, 3], "line 2: unknown action id: expected 0 to 2, found 3"),
+        ("noun", [0, 1, 1], r"line 1: action 1 \(put pan\) has another verb or noun"),
+        ("uid", ["a", "b", "b"], "line 2: the uid is used twice, first at line 1: found b"),
+    ],
+)
+def test_the_first_wrong_segment_is_named(column, values, problem):
+    with pytest.raises(BadAnnotations, match=problem):
+        Segments.of(**(COLUMNS | {column: values})).check(CLASSES, lambda row: f"line {row}")

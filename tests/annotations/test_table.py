@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from antcache.annotations import protocol_for, read_annotations
+from antcache.errors import BadAnnotations, BadConfig, NotFound
+
+HEADER = "uid,video,start,stop,verb,noun\n"
+
+
+def test_names_seconds_and_a_column_of_splits(write, table_text):
+    dataset = read_annotations("table", write({"labels.csv": table_text}))
+    assert dataset.name == "table"
+    assert list(dataset.splits) == ["train", "validation"]
+    assert dataset.taxonomy.verbs == ("put", "take")
+    assert dataset.taxonomy.nouns == ("cup", "pan")
+    assert dataset.taxonomy.actions == ("put pan", "take cup", "take pan")
+    assert dataset.splits["train"].action.tolist() == [2, 0]
+    assert dataset.splits["validation"].action.tolist() == [1]
+    assert dataset.splits["train"].start_s.tolist() == [1.5, 3.25]
+    assert dataset.warnings == ()
+    assert dataset.summary()["protocol"]["rate"] == protocol_for("anything").rate
+
+
+def test_a_single_file_is_enough(write, table_text):
+    folder = write({"labels.csv": table_text})
+    dataset = read_annotations("table", folder / "labels.csv", name="my-kitchen")
+    assert dataset.name == "my-kitchen"
+    assert len(dataset.splits["train"]) == 2
+
+
+def test_one_file_per_split_and_frames(write):
+    folder = write(
+        {
+            "val.csv": HEADER + "c,two,50,75,take,cup\n",
+            "train.csv": "video,uid,stop,start,noun,verb\none,a,50,25,pan,take\n",
+            "extra.csv": HEADER + "d,two,100,125,take,pan\n",
+        }
+    )
+    dataset = read_annotations("table", folder, fps=25.0)
+    assert list(dataset.splits) == ["train", "validation", "extra"]
+    assert dataset.splits["train"].start_s.tolist() == [1.0]
+    assert dataset.splits["validation"].stop_s.tolist() == [3.0]
+
+
+def test_the_order_of_lines_and_files_changes_no_class(write, table_text):
+    header, *lines = table_text.splitlines(keepends=True)
+    one = read_annotations("table", write({"labels.csv": table_text})).taxonomy
+    two = read_annotations(
+        "table", write({"labels.csv": header + "".join(reversed(lines))})
+    ).taxonomy
+    assert one == two
+
+
+def test_ids_are_kept_and_named_by_class_files(write):
+    files = {
+        "train.csv": HEADER + "a,one,1.5,2,3,1\n",
+        "verbs.csv": "id,name\n0,a\n1,b\n2,c\n3,d\n4,e\n",
+    }
+    dataset = read_annotations("table", write(files))
+    assert dataset.taxonomy.verbs == ("a", "b", "c", "d", "e")
+    assert dataset.taxonomy.nouns == ("noun 0", "noun 1")
+    assert dataset.taxonomy.actions == ("d noun 1",)
+    assert dataset.splits["train"].verb.tolist() == [3]
+    assert any("each noun is called by its id" in line for line in dataset.warnings)
+
+
+def test_class_files_give_ids_to_names(write):
+    files = {
+        "train.csv": HEADER + "a,one,1.5,2,take,pan\n",
+        "verbs.csv": "id,name\n1,take\n0,wash\n",
+    }
+    dataset = read_annotations("table", write(files))
+    assert dataset.taxonomy.verbs == ("wash", "take")
+    assert dataset.splits["train"].verb.tolist() == [1]
+    files["verbs.csv"] = "id,name\n0,wash\n"
+    with pytest.raises(BadAnnotations, match=r"train\.csv:2: unknown verb: .*found 'take'"):
+        read_annotations("table", write(files))
+
+
+def test_actions_of_their_own(write):
+    header = "uid,video,start,stop,verb,noun,action\n"
+    text = header + "a,one,1.5,2,take,pan,grab\na2,one,3,4,put,pan,drop\n"
+    dataset = read_annotations("table", write({"train.csv": text}))
+    assert dataset.taxonomy.actions == ("drop", "grab")
+    assert dataset.splits["train"].action.tolist() == [1, 0]
+    text += "b,one,5,6,take,cup,grab\n"
+    with pytest.raises(BadAnnotations, match=r"train\.csv:4: 'grab' had another verb or noun"):
+        read_annotations("table", write({"train.csv": text}))
+    text = header + "a,one,1.5,2,take,pan,0\na2,one,3,4,put,pan,2\n"
+    with pytest.raises(BadAnnotations, match=r"action ids have gaps.*no segment of action 1"):
+        read_annotations("table", write({"train.csv": text}))
+
+
+def test_what_is_not_used_or_looks_like_frames_is_said(write):
+    text = "uid,video,start,stop,verb,noun,mood\na,one,100,200,take,pan,good\n"
+    warnings = read_annotations("table", write({"train.csv": text})).warnings
+    assert "train.csv: column 'mood' is not used" in warnings
+    assert any("if they are frames" in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("b,one,1.5,2,7,pan", ":3: the column 'verb' mixes ids and names"),
+        ("b,one,1.5,2,,pan", ":3: bad verb"),
+        ("b,one,one,2,take,pan", ":3: bad start: expected a number, found 'one'"),
+        ("b,one,nan,2,take,pan", ":3: bad start"),
+        ("b,one,1e999,2,take,pan", ":3: bad start"),
+        ("b,one,5,2,take,pan", ":3: the segment stops before it starts"),
+        ("a,one,1.5,2,take,pan", ":3: the uid is used twice"),
+        ("b,one,1.5,2,take", ":3: wrong number of columns: expected 6"),
+    ],
+)
+def test_what_is_wrong_is_named_with_line(write, line, problem):
+    folder = write({"train.csv": HEADER + "a,one,1,2.5,take,pan\n" + line + "\n"})
+    with pytest.raises(BadAnnotations, match=re.escape("train.csv" + problem)):
+        read_annotations("table", folder)
+
+
+def test_headers_that_are_not_ours(write):
+    for text in ("uid;video;start;stop;verb;noun\n1;2;3;4;5;6\n", "a,one,1,2,take,pan\n", HEADER):
+        with pytest.raises(BadAnnotations, match=r"train\.csv"):
+            read_annotations("table", write({"train.csv": text}))
+
+
+def test_other_wrong_input(write, tmp_path, table_text):
+    with pytest.raises(NotFound, match="expected a CSV file with the header"):
+        read_annotations("table", tmp_path / "absent")
+    with pytest.raises(NotFound, match="found an empty folder"):
+        read_annotations("table", tmp_path)
+    with pytest.raises(BadConfig, match="impossible frame rate"):
+        read_annotations("table", tmp_path, fps=0.0)
+    folder = write({"labels.csv": table_text})
+    with pytest.raises(BadAnnotations, match=r"labels\.csv:2: bad start: expected a whole number"):
+        read_annotations("table", folder, fps=30.0)
+    with pytest.raises(BadAnnotations, match=r":4: a split can't be called so"):
+        read_annotations("table", write({"labels.csv": table_text.replace(",val", ",../val")}))
+    write(
+        {"labels.csv": table_text, "more.csv": HEADER.strip() + ",action\nz,one,9,10,take,pan,x\n"}
+    )
+    with pytest.raises(BadAnnotations, match="only some files have a column 'action'"):
+        read_annotations("table", folder)
