@@ -32,8 +32,9 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table; the first column is left-aligned, the others right-aligned."""
-    table = Table(title=title, title_justify="left")
+    """Print a table under its title; the first column is left-aligned, the others right-aligned."""
+    click.echo(title)
+    table = Table()
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -51,14 +52,16 @@ class _Rate(TextColumn):
 @contextmanager
 def progress_bars() -> Iterator[Callback]:
     """Bars with rate and time left on stderr; one per label, gone when the work is done."""
+    console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(""),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_interactive,  # in a log file even no bar would leave empty lines
     ) as bars:
         tasks: dict[str, TaskID] = {}
 

@@ -136,7 +136,7 @@ class KitchenConfig:
 
     train_videos: int = 40
     validation_videos: int = 30
-    scripts: int = 2000
+    scripts: int = 800
     """Recipes in the text-only corpus."""
     recipes_per_video: int = 2
     interruption: float = 0.04

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import MissingExtra
 from antcache.evaluation.metrics import mean_and_error, true_class_ranks
+from antcache.timebase import seconds_to_frames
 
 PLAIN, DISTILLED = "plain", "distilled"
 COLOURS = {PLAIN: "#b3541e", DISTILLED: "#1f6f8b"}
@@ -180,14 +182,20 @@ def write_report(
 class FrameReader:
     """Pictures of the demo's videos at given times, as `data:` addresses."""
 
-    def __init__(self, videos: dict[str, Path]) -> None:
+    def __init__(self, videos: dict[str, Path], fps: int) -> None:
         self._videos = videos
+        self._fps = fps
 
     def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
         """The last frame at or before each of the ascending `times` in seconds, as PNG."""
-        from antcache.extract.decode import frames_at
+        from antcache.extract.decode import VideoSampler
 
-        return [_png(frame) for frame in frames_at(self._videos[video], times)]
+        ticks = [int(tick) for tick in seconds_to_frames(times, self._fps)]
+        sampler = VideoSampler(
+            self._videos[video], rate=Fraction(self._fps), wanted=set(ticks).__contains__
+        )
+        pictures = dict(iter(sampler))
+        return [_png(pictures[tick]) for tick in ticks]
 
 
 def _png(frame: NDArray[np.uint8]) -> str:

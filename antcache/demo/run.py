@@ -27,11 +27,14 @@ from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
 from antcache.errors import AlreadyExists, MissingExtra
 from antcache.evaluation.metrics import score
-from antcache.extract import ExtractConfig, extract
+from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.progress import Progress, silent
 from antcache.store import Store
-from antcache.student import StudentConfig, train
-from antcache.teacher import TrainConfig, train_teacher
+from antcache.student.config import StudentConfig
+from antcache.student.train import RunResult, train
+from antcache.teacher.histories import Timeline
+from antcache.teacher.scripts import read_scripts
+from antcache.teacher.targets import TargetConfig, make_targets
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class DemoConfig:
     render: RenderConfig = field(default_factory=RenderConfig)
     extract_fps: float = 4.0
     """Rows per second in the store."""
+    teacher: str = "sequence"
+    """Kind of the teacher."""
     teacher_epochs: int = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
@@ -101,7 +106,12 @@ def run_demo(
     outcome = _learn(config, output, store, steps, progress)
     with steps.step("report") as result:
         report = output / "report.html"
-        write_report(outcome, FrameReader(videos), report, example_seed=config.kitchen.seed)
+        write_report(
+            outcome,
+            FrameReader(videos, config.render.fps),
+            report,
+            example_seed=config.kitchen.seed,
+        )
         result.append(str(report))
     return outcome
 
@@ -172,8 +182,9 @@ def _extract(
     backbone = output / "backbone"
     _save_backbone(backbone, config.render.size, config.kitchen.seed)
     with steps.step("extract features") as result:
-        settings = ExtractConfig(backbone=str(backbone), fps=config.extract_fps)
-        extract(output / "videos", store, settings, progress=progress)
+        settings = ExtractConfig(fps=config.extract_fps)
+        videos = find_videos(output / "videos")
+        extract(videos, store, load_backbone(str(backbone)), settings, progress)
         info = store.info()["features"]["rgb"]
         result.append(f"{info['rows']} rows of {info['dim']} at {info['fps']:g} per second")
 
@@ -186,19 +197,22 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
     """
     try:
         import torch
+        from safetensors.torch import save_file
         from transformers import ConvNextConfig, ConvNextModel
     except ImportError as error:
         raise MissingExtra("transformers", "demo") from error
     config = ConvNextConfig(
         hidden_sizes=[32, 64, 128, 256],
-        depths=[2, 2, 2, 2],
+        depths=[1, 1, 1, 1],
         initializer_range=0.2,
         layer_scale_init_value=0.1,
         image_size=size,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        ConvNextModel(config).save_pretrained(folder)
+        weights = ConvNextModel(config).state_dict()
+    config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     preprocessing = {
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,
@@ -219,16 +233,18 @@ def _teach(
 ) -> None:
     """Train the teacher on labels and scripts; write soft targets for every segment."""
     with steps.step("train teacher, write soft targets") as result:
-        settings = TrainConfig(
-            kind="sequence",
-            settings={"epochs": config.teacher_epochs, "seed": config.kitchen.seed},
-            scripts=output / "scripts.txt",
+        settings = {"epochs": config.teacher_epochs, "seed": config.kitchen.seed}
+        taxonomy = store.taxonomy
+        timeline = Timeline.of({split: store.labels(split) for split in store.splits()}, taxonomy)
+        _, targets = make_targets(
+            timeline,
+            TargetConfig(kind=config.teacher, settings=settings),
+            scripts=read_scripts(output / "scripts.txt", taxonomy),
+            progress=progress,
         )
-        train_teacher(
-            store, "text", settings, folder=output / "teachers" / "text", progress=progress
-        )
-        targets = store.info()["targets"]["text"]
-        result.append(f"{targets['valid']} of {targets['segments']} segments have a target")
+        store.write_targets("text", targets)
+        valid = int(targets.valid.sum())
+        result.append(f"{valid} of {len(targets)} segments have a target")
 
 
 def _learn(
@@ -278,7 +294,7 @@ def _learn(
     )
 
 
-def _collect(trained: list[Any]) -> Runs:
+def _collect(trained: list[RunResult]) -> Runs:
     """The runs of all seeds as arrays."""
     history = [result.history for result in trained]
     return Runs(
@@ -287,6 +303,6 @@ def _collect(trained: list[Any]) -> Runs:
             key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in history])
             for key in ("action/top1", "action/recall@5")
         },
-        loss=np.array([[epoch["train"]["action"] for epoch in epochs] for epochs in history]),
+        loss=np.array([[epoch["action_loss"] for epoch in epochs] for epochs in history]),
         scores=np.stack([result.predictions.scores for result in trained]),
     )

@@ -1,0 +1,294 @@
+"""Frozen vision models of `transformers`, from a hub id or a local folder, as one function.
+
+Promise: a backbone is evaluated as it was published: all weights come from the checkpoint (a
+missing one is an error, never a random one), no dropout, no gradients, float32 on the CPU and bf16
+autocast on a GPU. What can't be used raises `UnknownBackbone` in one line. Weights are read as
+safetensors, or as `.bin` without unpickling code. No code of a repository is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antcache.errors import AntcacheError, BadConfig, MissingExtra, UnknownBackbone
+from antcache.extract.families import FAMILIES, Family
+from antcache.extract.preprocess import Preprocessing
+from antcache.store.format import fingerprint
+
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
+BINARIES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
+PROCESSOR_FILES = (  # file, and where in it the settings are
+    ("preprocessor_config.json", ()),
+    ("video_preprocessor_config.json", ()),
+    ("processor_config.json", ("image_processor", "video_processor")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A loaded model; call it with pixels to get features.
+
+    Attributes:
+        name: hub id or folder, as it was asked for.
+        family: how models of this kind are used.
+        model: the `transformers` model, frozen.
+        preprocessing: from pictures to pixels.
+        device: where the model is.
+        num_frames: frames T per feature; 1 for models that see single frames.
+        dim: width D of a feature.
+        config: what determines the features, JSON-ready: family, model settings, weights, pooling,
+            preprocessing.
+    """
+
+    name: str
+    family: Family
+    model: Any
+    preprocessing: Preprocessing
+    device: torch.device
+    num_frames: int
+    dim: int
+    config: dict[str, Any]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Features (B, D) float32 of pixels (B, T, 3, height, width) float32."""
+        return _features(self.model, self.family, pixels)
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in."""
+        return "bfloat16" if self.device.type == "cuda" else "float32"
+
+
+def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
+    """Load a backbone by hub id or local folder.
+
+    Args:
+        name: e.g. `facebook/dinov2-small`, or a folder with `config.json`, weights and
+            `preprocessor_config.json`.
+        device: `auto` (a CUDA GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, ...
+
+    Raises:
+        UnknownBackbone: it can't be found or loaded, lacks weights, or is of an unknown kind.
+        BadConfig: there is no such device.
+        MissingExtra: transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("transformers", "extract") from error
+
+    place = pick_device(device)
+    folder = _folder(str(name))
+    settings = _read_json(folder / "config.json", "is it the folder of a transformers model?")
+    kind = settings.get("model_type")
+    if kind not in FAMILIES:
+        raise UnknownBackbone(
+            "not a vision model that antcache knows",
+            where=name,
+            expected=", ".join(FAMILIES),
+            found=kind,
+        )
+    family = FAMILIES[kind]
+    file, found = _processor_config(folder)
+    preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
+    weights = _weight_files(folder)
+    with _quiet(transformers), _one_line(name):
+        model, info = getattr(transformers, family.model).from_pretrained(
+            folder,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=weights[0].suffix == ".safetensors",
+            dtype=torch.float32,
+            **family.options,
+        )
+        absent = sorted(info["missing_keys"])
+        if absent:
+            raise UnknownBackbone(
+                "weights are missing from the checkpoint, they would be random",
+                where=name,
+                found=f"{len(absent)}, such as {absent[0]}",
+            )
+    model.eval().requires_grad_(False).to(place)
+    num_frames = 1 if family.clip_fps is None else int(model.config.num_frames)
+    with _one_line(name):  # a trial, so that what does not fit together is found before any video
+        trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
+        dim = _features(model, family, trial).shape[1]
+    aside = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+    config = {
+        "family": kind,
+        "model": fingerprint({k: v for k, v in settings.items() if k not in aside}),
+        "weights": _hash(weights),
+        "pooling": family.pooling,
+        "preprocessing": preprocessing.to_dict(),
+    }
+    return Backbone(
+        name=str(name),
+        family=family,
+        model=model,
+        preprocessing=preprocessing,
+        device=place,
+        num_frames=num_frames,
+        dim=dim,
+        config=config,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is a CUDA GPU if there is one, else the CPU.
+
+    Raises:
+        BadConfig: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadConfig(
+            "no such device here", where="device", found=f"{name} ({reason})"
+        ) from error
+    return device
+
+
+def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
+    """Features (B, D) float32 of pixels (B, T, 3, height, width)."""
+    on_gpu = pixels.device.type == "cuda"
+    with (
+        torch.inference_mode(),
+        torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext(),
+    ):
+        out = model(pixel_values=pixels[:, 0] if family.clip_fps is None else pixels)
+        if family.pooling == "pooler":
+            features = out.pooler_output.flatten(1)
+        elif family.pooling == "cls":
+            features = out.last_hidden_state[:, 0]
+        else:
+            features = out.last_hidden_state.mean(1)
+    result: Tensor = features.float()
+    return result
+
+
+def _folder(name: str) -> Path:
+    """The folder with the model's files; those of a hub id are downloaded, or in the cache."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise UnknownBackbone(
+            "no such folder",
+            where=name,
+            expected="a folder with config.json, or a hub id such as facebook/dinov2-small",
+            found="a file" if path.exists() else "nothing",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", *SAFETENSORS]))
+        if not _matching(folder, SAFETENSORS):
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", *BINARIES]))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise UnknownBackbone(
+            "neither a folder here nor a model that can be fetched from the hub",
+            where=name,
+            found=_first_line(error),
+            hint="check the name and the network, or give a local folder",
+        ) from error
+    return folder
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted(file for pattern in patterns for file in folder.glob(pattern))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights, as transformers chooses them."""
+    files = _matching(folder, SAFETENSORS) or _matching(folder, BINARIES)
+    if not files:
+        raise UnknownBackbone("no weights", where=folder, expected=" or ".join(SAFETENSORS[:1]))
+    return files
+
+
+def _processor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The image processor's file and settings."""
+    for name, sections in PROCESSOR_FILES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        settings = _read_json(file, "fetch it again")
+        if not sections:
+            return file, settings
+        for section in sections:
+            if isinstance(settings.get(section), dict):
+                return file, settings[section]
+    raise UnknownBackbone(
+        "no preprocessor_config.json, so its resizing and normalisation are unknown",
+        where=folder,
+        hint="copy it from the model's repository; every vision model on the hub has one",
+    )
+
+
+def _read_json(file: Path, hint: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        found = "nothing" if isinstance(error, FileNotFoundError) else _first_line(error)
+        raise UnknownBackbone(
+            f"no readable {file.name}", where=file.parent, found=found, hint=hint
+        ) from error
+    if not isinstance(content, Mapping):
+        raise UnknownBackbone("not a JSON object", where=file, hint=hint)
+    return dict(content)
+
+
+def _hash(files: list[Path]) -> str:
+    """BLAKE2b over the bytes of the weight files, in the order of their names."""
+    total = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                total.update(block)
+    return f"blake2b:{total.hexdigest()}"
+
+
+@contextmanager
+def _one_line(name: str | Path) -> Iterator[None]:
+    """Whatever transformers raises about a model, as `UnknownBackbone`."""
+    try:
+        yield
+    except (AntcacheError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers, safetensors and torch have no common root
+        raise UnknownBackbone(
+            f"can't be used ({type(error).__name__})", where=name, found=_first_line(error)
+        ) from error
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep transformers from writing reports and bars to stderr, and restore that after."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

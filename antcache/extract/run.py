@@ -1,0 +1,380 @@
+"""The one-time pass: every video of a folder through a frozen backbone, into a stream of the store.
+
+Promise: a video is in the store completely or not at all, so an interrupted run (Ctrl-C, a crash)
+is resumed by running it again, which does just what is missing. A stream that was made with other
+settings is refused before anything is decoded. A video that can't be read goes into the ledger and
+the pass goes on; any other error ends it. Decoding runs in a thread of its own and overlaps the
+backbone; at most `READ_AHEAD` pictures wait between them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo
+from antcache.extract.backbone import Backbone
+from antcache.extract.decode import CONVENTION, VideoSampler, duration_s, prefetch
+from antcache.extract.ledger import Failure, Ledger
+from antcache.extract.sampling import Sampling, exact_rate
+from antcache.progress import Progress, silent
+from antcache.store import Store
+from antcache.store.format import check_name
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+"""Endings by which videos are found in a folder, in any case."""
+
+READ_AHEAD = 16
+"""Pictures that are decoded ahead of the backbone."""
+
+FRAMES_PER_BATCH = 32
+"""Frames that go through the backbone at once, unless a batch size is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """Settings of a pass.
+
+    Attributes:
+        fps: rows per second.
+        stream: name of the stream in the store.
+        dtype: how rows are stored, float16 or float32.
+        batch_size: rows that go through the backbone at once; None: about 32 frames' worth.
+        clip_fps: frames per second within a clip; None: as the model's family was trained. Only
+            for backbones that see clips.
+        max_gap_s: how far apart two frames of a video may be, in seconds.
+        allow_partial: accept videos that end before the end that they state.
+    """
+
+    fps: float = 4.0
+    stream: str = "rgb"
+    dtype: str = "float16"
+    batch_size: int | None = None
+    clip_fps: float | None = None
+    max_gap_s: float = 2.0
+    allow_partial: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.stream, "stream")
+        for name in ("fps", "clip_fps"):
+            rate = getattr(self, name)
+            if rate is not None and not 0.01 <= rate <= 1000:
+                raise BadConfig("a rate per second", where=name, expected="0.01..1000", found=rate)
+        if self.dtype not in ("float16", "float32"):
+            raise BadConfig(
+                "how rows are stored",
+                where="dtype",
+                expected="float16 or float32",
+                found=self.dtype,
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BadConfig(
+                "rows per batch", where="batch_size", expected=">= 1", found=self.batch_size
+            )
+        if not self.max_gap_s > 0:
+            raise BadConfig("seconds", where="max_gap_s", expected="> 0", found=self.max_gap_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a pass will do.
+
+    Attributes:
+        done: videos that are complete in the stream.
+        to_do: the others, with their stated lengths in seconds (None: not stated, or unreadable).
+        failed_before: those among `to_do` that failed in an earlier pass, with the reason.
+    """
+
+    done: tuple[str, ...]
+    to_do: dict[str, float | None]
+    failed_before: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractReport:
+    """What a pass did.
+
+    Attributes:
+        stream: name of the stream.
+        written: videos that are new in the stream.
+        skipped: videos that were in it before.
+        failed: videos that could not be read.
+        rows: rows written.
+        seconds: how long it took.
+    """
+
+    stream: str
+    written: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failed: tuple[Failure, ...]
+    rows: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Rows done, and rows expected as far as videos state their lengths."""
+
+    progress: Progress
+    expected: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+
+    def add(self, rows: int) -> None:
+        self.rows += rows
+        self.progress("rows", self.rows, max(self.rows, round(sum(self.expected.values()))))
+
+
+def find_videos(path: str | Path) -> dict[str, Path]:
+    """Videos by name: a file, or all in a folder and its subfolders; the name is the file's stem.
+
+    Hidden files are passed over. A folder whose own name ends like a video's counts as one, so that
+    it is reported rather than ignored.
+
+    Raises:
+        NotFound: there is nothing at `path`, or no video in it.
+        BadConfig: two files have one name, or a name can't be one in the store.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        )
+    else:
+        files = [path] if path.exists() else []
+    if not files:
+        raise NotFound(
+            "no videos here" if path.exists() else "no such file or folder",
+            where=path,
+            expected=f"a video, or a folder with {' '.join(SUFFIXES)} files",
+        )
+    videos: dict[str, Path] = {}
+    for file in files:
+        if file.stem in videos:
+            raise BadConfig(
+                f"two videos are called {file.stem!r}",
+                where=path,
+                found=f"{videos[file.stem]} and {file}",
+                hint="names must differ, since rows are found by them; rename one",
+            )
+        videos[check_name(file.stem, "video")] = file
+    return videos
+
+
+def check_settings(backbone: Backbone, config: ExtractConfig) -> None:
+    """Raise `BadConfig` if `config` does not suit the backbone."""
+    _sampling(backbone, config)
+
+
+def make_plan(
+    videos: Mapping[str, Path], store: Store | None, backbone: Backbone, config: ExtractConfig
+) -> Plan:
+    """What `extract` would do; nothing is written. `store` is None where none exists yet.
+
+    Raises:
+        FingerprintMismatch: the stream was made with other settings.
+        BadConfig: `config` does not suit the backbone.
+    """
+    check_settings(backbone, config)
+    done: list[str] = []
+    reasons: dict[str, str] = {}
+    if store is not None:
+        if config.stream in store.streams():
+            _create_stream(store, backbone, config)  # compares only: it exists
+            done = [name for name in store.videos(config.stream) if name in videos]
+        entries = Ledger(store.path).read()
+        reasons = {f.video: f.error for f in entries if f.stream == config.stream}
+    to_do = {name: duration_s(videos[name]) for name in sorted(videos.keys() - set(done))}
+    return Plan(
+        done=tuple(done),
+        to_do=to_do,
+        failed_before={name: reasons[name] for name in to_do if name in reasons},
+    )
+
+
+def extract(
+    videos: Mapping[str, Path],
+    store: Store,
+    backbone: Backbone,
+    config: ExtractConfig | None = None,
+    progress: Progress = silent,
+) -> ExtractReport:
+    """Write the features of `videos` (from `find_videos`) into a stream of the store.
+
+    Row r of a video was seen at `start_s + r / fps`, and shows the last frame at or before that;
+    `start_s` is the time of its first frame. `progress` is called with "videos" and "rows".
+
+    Raises:
+        FingerprintMismatch: the stream was made with other settings; nothing was decoded.
+        BadConfig: `config` does not suit the backbone, or features don't fit its `dtype`.
+    """
+    began = time.monotonic()
+    config = config or ExtractConfig()
+    sampling = _sampling(backbone, config)
+    plan = make_plan(videos, store, backbone, config)
+    _create_stream(store, backbone, config)
+    logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
+    tally = _Tally(
+        progress=progress,
+        expected={name: (s or 0.0) * config.fps for name, s in plan.to_do.items()},
+    )
+    ledger = Ledger(store.path)
+    written: list[str] = []
+    skipped = list(plan.done)
+    failed: list[Failure] = []
+    for number, name in enumerate(plan.to_do):
+        progress("videos", number, len(plan.to_do))
+        before = tally.rows
+        try:
+            _extract_one(name, videos[name], store, backbone, config, sampling, tally)
+        except UnreadableVideo as error:
+            failed.append(ledger.failed(config.stream, name, videos[name], error))
+            logger.warning("failed: %s", error)
+            tally.rows = before
+        except AlreadyExists:
+            skipped.append(name)
+            logger.warning("%s: another process wrote it meanwhile; its rows are kept", name)
+            tally.rows = before
+        else:
+            written.append(name)
+            ledger.succeeded(config.stream, name)
+        tally.expected[name] = tally.rows - before
+    progress("videos", len(plan.to_do), len(plan.to_do))
+    report = ExtractReport(
+        stream=config.stream,
+        written=tuple(written),
+        skipped=tuple(skipped),
+        failed=tuple(failed),
+        rows=tally.rows,
+        seconds=time.monotonic() - began,
+    )
+    logger.info(
+        "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
+        *(len(written), report.rows, len(skipped), len(failed), report.seconds),
+    )
+    return report
+
+
+def _extract_one(
+    name: str,
+    path: Path,
+    store: Store,
+    backbone: Backbone,
+    config: ExtractConfig,
+    sampling: Sampling,
+    tally: _Tally,
+) -> None:
+    """Decode, embed and publish one video."""
+    sampler = VideoSampler(
+        path,
+        rate=sampling.rate,
+        wanted=sampling.wanted,
+        max_gap_s=config.max_gap_s,
+        allow_partial=config.allow_partial,
+    )
+    rows: list[NDArray[Any]] = []
+    for batch in _batches(sampler, backbone, config, sampling):
+        stored = backbone(batch).to(getattr(torch, config.dtype)).cpu()
+        if not stored.isfinite().all():
+            raise BadConfig(
+                f"features that {config.dtype} can't hold (infinite or not a number)",
+                where=path,
+                hint="--dtype float32" if config.dtype == "float16" else "another backbone",
+            )
+        rows.append(stored.numpy())
+        tally.add(len(stored))
+    store.write_features(
+        config.stream,
+        name,
+        np.concatenate(rows),
+        start_s=sampler.start_s,
+        attributes={
+            "file": path.name,
+            "frames": sampler.num_frames,
+            "skipped_packets": sampler.skipped_packets,
+            "skipped_frames": sampler.skipped_frames,
+            "ended_early": sampler.ended_early,
+            "precision": backbone.precision,
+        },
+    )
+    logger.info(
+        "%s: %d rows from %d frames, %d packets and %d frames skipped%s",
+        *(name, sum(map(len, rows)), sampler.num_frames),
+        *(sampler.skipped_packets, sampler.skipped_frames),
+        ", ended early" if sampler.ended_early else "",
+    )
+
+
+def _batches(
+    sampler: VideoSampler, backbone: Backbone, config: ExtractConfig, sampling: Sampling
+) -> Any:
+    """Pixels (B, T, 3, height, width) of consecutive rows."""
+    size = config.batch_size or max(1, FRAMES_PER_BATCH // sampling.num_frames)
+    pixels: dict[int, Tensor] = {}  # by tick: what later rows may still look at
+    clips: list[Tensor] = []
+    with closing(prefetch(iter(sampler), READ_AHEAD)) as pictures:
+        for tick, picture in pictures:
+            on_device = torch.from_numpy(picture).to(backbone.device)
+            pixels[tick] = backbone.preprocessing(on_device[None])[0]
+            ticks = sampling.clip_ending_at(tick)
+            if ticks is not None:
+                clips.append(torch.stack([pixels[t] for t in ticks]))
+            oldest = sampling.oldest_needed_after(tick)
+            pixels = {t: p for t, p in pixels.items() if t >= oldest}
+            if len(clips) == size:
+                yield torch.stack(clips)
+                clips = []
+        if clips:
+            yield torch.stack(clips)
+
+
+def _sampling(backbone: Backbone, config: ExtractConfig) -> Sampling:
+    """Rows and clips as `config` and the backbone want them."""
+    default = backbone.family.clip_fps
+    if default is None and config.clip_fps is not None:
+        raise BadConfig(
+            "clip_fps is for backbones that see clips",
+            where=backbone.name,
+            found=config.clip_fps,
+            hint="leave it out; this one sees single frames",
+        )
+    clip_fps = config.clip_fps or default
+    return Sampling.of(config.fps, num_frames=backbone.num_frames, clip_fps=clip_fps)
+
+
+def _create_stream(store: Store, backbone: Backbone, config: ExtractConfig) -> None:
+    sampling = _sampling(backbone, config)
+    clip = {"frames": sampling.num_frames, "fps": float(sampling.rate / sampling.clip_step)}
+    store.create_stream(
+        config.stream,
+        dim=backbone.dim,
+        dtype=config.dtype,
+        fps=float(exact_rate(config.fps)),
+        source=backbone.name,
+        config={
+            **backbone.config,
+            "clip": clip if backbone.num_frames > 1 else None,
+            "decoding": CONVENTION,
+        },
+    )

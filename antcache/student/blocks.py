@@ -1,0 +1,110 @@
+"""GPT-2's transformer in plain PyTorch: pre-norm blocks, causal attention, learned positions.
+
+Promise: with the same weights the output equals transformers' `GPT2Model(inputs_embeds=...)`
+(Radford et al. 2019); position t depends on inputs up to t alone.
+Letters: B batch, T time, H width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antcache.errors import BadConfig
+
+INITIAL_STD = 0.02
+"""Standard deviation of GPT-2's initial weights."""
+
+
+class Block(nn.Module):
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+
+    def __init__(
+        self, width: int, num_heads: int, *, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.norm_1 = nn.LayerNorm(width)
+        self.attention_in = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H) to (B, T, H)."""
+        batch, time, width = x.shape
+        joint = self.attention_in(self.norm_1(x))
+        query, key, value = joint.view(batch, time, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        rate = self.attention_dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+        mixed = self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
+        x = x + F.dropout(mixed, self.dropout, self.training)
+        wide = F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh")
+        return x + F.dropout(self.mlp_out(wide), self.dropout, self.training)
+
+
+class CausalTransformer(nn.Module):
+    """Blocks between learned positions and a final norm.
+
+    Args:
+        width: H.
+        num_layers: number of blocks.
+        num_heads: attention heads of a block; H must be a multiple.
+        num_positions: longest T.
+        dropout: after the positions and after both parts of a block.
+        attention_dropout: of the attention's weights.
+
+    Raises:
+        BadConfig: the width is not a multiple of the heads, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        num_positions: int,
+        dropout: float,
+        attention_dropout: float,
+    ) -> None:
+        super().__init__()
+        if min(width, num_layers, num_heads, num_positions) < 1 or width % num_heads:
+            raise BadConfig(
+                "impossible size of a transformer",
+                expected="at least one layer, and a width that is a multiple of the heads",
+                found=f"{num_layers} layers, {num_heads} heads, width {width}",
+            )
+        self.dropout = dropout
+        self.positions = nn.Embedding(num_positions, width)
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, dropout=dropout, attention_dropout=attention_dropout)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """GPT-2's initial weights; what is added to the residual is scaled by its depth."""
+        nn.init.normal_(self.positions.weight, std=INITIAL_STD)
+        residual_std = INITIAL_STD / math.sqrt(2 * len(self.blocks))
+        for name, parameter in self.blocks.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" not in name:
+                nn.init.normal_(parameter, std=residual_std if "out" in name else INITIAL_STD)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H) embedded inputs to (B, T, H) final states, normalised."""
+        x = x + self.positions(torch.arange(x.shape[1], device=x.device))
+        x = F.dropout(x, self.dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        normalised: Tensor = self.norm(x)
+        return normalised

@@ -1,0 +1,162 @@
+"""Checkpoints: weights, optimiser and history after an epoch, complete or not there.
+
+Promise: a checkpoint is a folder `epoch-NNNN` of two safetensors files and `state.json`, written
+under another name and renamed; the one before it is removed only afterwards, so that a kill at any
+time leaves a whole one. Loading refuses a checkpoint of another configuration or shape.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from antcache.errors import BadCheckpoint
+from antcache.store.format import difference
+
+WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
+
+
+def save_checkpoint(
+    folder: Path,
+    epoch: int,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    identity: Mapping[str, Any],
+    history: list[dict[str, Any]],
+) -> None:
+    """Write the state after `epoch` epochs to `folder`, and remove older ones.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        epoch: number of finished epochs.
+        model: whose weights are kept.
+        optimiser: whose tensors are kept.
+        identity: JSON-ready settings that a run which resumes must share.
+        history: JSON-ready records of the epochs.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    staged = folder / f".staging-{os.getpid()}"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, staged / WEIGHTS)
+    save_file(_optimiser_tensors(optimiser), staged / OPTIMISER)
+    state = {"epoch": epoch, "identity": dict(identity), "history": history}
+    (staged / STATE).write_text(json.dumps(state), "utf-8")
+    target = folder / f"epoch-{epoch:04d}"
+    staged.rename(target)
+    for other in folder.iterdir():
+        if other != target:
+            shutil.rmtree(other)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the most epochs in `folder`, or None."""
+    return max(folder.glob("epoch-*"), default=None)
+
+
+def load_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    identity: Mapping[str, Any],
+) -> tuple[int, list[dict[str, Any]]]:
+    """Bring `model` and `optimiser` to the state in `path`.
+
+    Returns:
+        Number of finished epochs, and their records.
+
+    Raises:
+        BadCheckpoint: it is damaged, of another configuration, or of another shape.
+    """
+    state = _read_state(path)
+    if state["identity"] != dict(identity):
+        raise BadCheckpoint(
+            "the checkpoint is of another configuration",
+            where=path,
+            found=difference(state["identity"], identity),
+            hint="resume with the settings of the run, or start a new one",
+        )
+    weights = _read_tensors(path / WEIGHTS)
+    _check_shapes(path / WEIGHTS, model.state_dict(), weights)
+    _load_optimiser(path / OPTIMISER, optimiser)
+    model.load_state_dict(weights)
+    return state["epoch"], state["history"]
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of the i-th parameter as `i.name`."""
+    return {
+        f"{i}.{name}": value
+        for i, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _read_tensors(path).items():
+        i, _, name = key.partition(".")
+        number = int(i) if i.isdecimal() else len(parameters)
+        if number >= len(parameters) or (value.ndim and value.shape != parameters[number].shape):
+            raise BadCheckpoint(
+                "the optimiser's state is of another shape",
+                where=path,
+                found=f"{key} {tuple(value.shape)}",
+            )
+        state.setdefault(number, {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _check_shapes(path: Path, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    for name in sorted({*mine, *theirs}):
+        expected, found = (
+            tuple(tensors[name].shape) if name in tensors else "no such tensor"
+            for tensors in (mine, theirs)
+        )
+        if expected != found:
+            raise BadCheckpoint(
+                f"the checkpoint is of another shape: {name}",
+                where=path,
+                expected=expected,
+                found=found,
+            )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((path / STATE).read_text("utf-8"))
+        if not {"epoch", "identity", "history"} <= set(state):
+            raise ValueError("incomplete")
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path / STATE, error) from error
+    return dict(state)
+
+
+def _damaged(path: Path, error: Exception) -> BadCheckpoint:
+    return BadCheckpoint(
+        "the checkpoint can't be read",
+        where=path,
+        found=f"{type(error).__name__}: {error}",
+        hint="it is damaged; train again in a new run",
+    )

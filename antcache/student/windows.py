@@ -1,0 +1,226 @@
+"""Which feature rows each segment is anticipated from, and why a segment has no window.
+
+Promise: pure numpy, no feature is read. A frame that is not padding gets the last row seen at or
+before it; no row of a window was seen after the window's last frame, so nothing of the gap before
+the action, or of the action, can be seen. Every segment has a window, or a reason to be dropped.
+Letters: S segments, N windows, T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Protocol, Segments, sample_windows
+from antcache.errors import MissingFeature
+from antcache.store import Features, SoftTargets, Store
+from antcache.timebase import ANNOTATION_FPS, BOUNDARY, exact_floor, frames_to_seconds
+
+UNLABELLED = -100
+"""Label of a frame at which no segment is under way (what PyTorch's losses ignore)."""
+
+TOO_EARLY = "too_early"
+"""The segment starts so early that there is no frame to see: dropped by the protocol itself."""
+BEFORE_FEATURES = "before_features"
+"""The whole window lies before the video's first row: nothing has been seen yet."""
+NO_FEATURES = "no_features"
+"""The stream does not have the video."""
+SHORT_FEATURES = "short_features"
+"""The window needs a row past the end of the video's features."""
+GAP_IN_FEATURES = "gap_in_features"
+"""The last row before a frame is too old to stand for it (only where row times are listed)."""
+
+MISSING = (NO_FEATURES, SHORT_FEATURES, GAP_IN_FEATURES)
+"""Reasons that are a fault of the store, and an error unless they are allowed."""
+
+MAX_AGE_S = 0.3
+"""How old a row with a listed time may be: 9 frames at 30 fps, as far as AVT steps back for a
+missing one (facebookresearch/AVT, `datasets/epic_kitchens.py`); or two row periods if longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowIndex:
+    """The windows of one split, in the order of its segments.
+
+    Attributes:
+        rows: (N, T) int64, row of the video's features for each frame.
+        padded: (N, T) bool, true where the row stands in for a frame before everything seen.
+        segment: (N,) int64, position of the window's segment in the split.
+        uid: (N,) str.
+        video: (N,) str.
+        action: (N,) int64 label.
+        verb: (N,) int64 label.
+        noun: (N,) int64 label.
+        frame_action: (N, T) int64, action under way at each frame (of several, the one that began
+            last), `UNLABELLED` where none is or the frame is padding.
+        target: (N,) int64, row of the soft targets, or -1 without one.
+        dropped: reason -> uids of the segments that have no window, in order.
+    """
+
+    rows: NDArray[np.int64]
+    padded: NDArray[np.bool_]
+    segment: NDArray[np.int64]
+    uid: NDArray[np.str_]
+    video: NDArray[np.str_]
+    action: NDArray[np.int64]
+    verb: NDArray[np.int64]
+    noun: NDArray[np.int64]
+    frame_action: NDArray[np.int64]
+    target: NDArray[np.int64]
+    dropped: Mapping[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    @property
+    def num_padded(self) -> int:
+        """Windows with at least one padded frame."""
+        return int(self.padded.any(axis=1).sum())
+
+    @classmethod
+    def build(
+        cls,
+        features: Mapping[str, Features],
+        segments: Segments,
+        protocol: Protocol,
+        *,
+        targets: SoftTargets | None = None,
+        allow_missing: bool = False,
+        where: str = "",
+    ) -> WindowIndex:
+        """Index of the windows of `segments` (S) under `protocol`.
+
+        Args:
+            features: features by video; only times and numbers of rows are looked at.
+            segments: the split, S segments.
+            protocol: gap, frames and rate of a window.
+            targets: soft targets whose rows are looked up by uid.
+            allow_missing: drop segments whose features are missing instead of raising.
+            where: store, stream and split, for the error.
+
+        Raises:
+            MissingFeature: the store lacks features that windows need.
+        """
+        sampled = sample_windows(segments.start_s, protocol)
+        rows = np.zeros_like(sampled.frames)
+        padded = sampled.padded.copy()
+        reason = np.where(sampled.kept, "", TOO_EARLY).astype(object)
+        for video, members in by_video(segments.video):
+            kept = members[sampled.kept[members]]
+            if video not in features or not features[video].num_rows:
+                reason[kept] = NO_FEATURES
+                continue
+            seconds = frames_to_seconds(sampled.frames[kept])
+            rows[kept], before, reason[kept] = _locate(features[video], seconds)
+            padded[kept] |= before
+        if not allow_missing:
+            _refuse_missing(segments, reason, where)
+        segment = np.flatnonzero(reason == "")
+        chosen = segments[segment]
+        padded = padded[segment]
+        under_way = _labels_at(sampled.frames[segment], chosen.video, segments)
+        return cls(
+            rows=rows[segment],
+            padded=padded,
+            segment=segment,
+            uid=chosen.uid,
+            video=chosen.video,
+            action=chosen.action,
+            verb=chosen.verb,
+            noun=chosen.noun,
+            frame_action=np.where(padded, UNLABELLED, under_way),
+            target=np.full(len(segment), -1) if targets is None else targets.rows_for(chosen.uid),
+            dropped={
+                why: tuple(segments.uid[reason == why].tolist())
+                for why in (TOO_EARLY, BEFORE_FEATURES, *MISSING)
+                if (reason == why).any()
+            },
+        )
+
+
+def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, Features]:
+    """Features of the segments' videos, as far as the stream has them.
+
+    Raises:
+        MissingKey: the store has no such stream.
+    """
+    store.stream(stream)
+    there = set(store.videos(stream)).intersection(segments.videos)
+    return {video: store.features(stream, video) for video in sorted(there)}
+
+
+def by_video(videos: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each video in `videos` (N,) with the positions at which it stands, ascending."""
+    names, inverse = np.unique(videos, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(np.bincount(inverse, minlength=len(names)))
+    for name, members in zip(names, np.split(order, ends[:-1]), strict=False):
+        yield str(name), members
+
+
+def _locate(
+    features: Features, seconds: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.object_]]:
+    """Rows for frames seen at `seconds` (n, T), which of them are padding, and reasons (n,).
+
+    A frame before the first row of the video takes the smallest row of its window that there is,
+    as the protocol pads frames before the first frame.
+    """
+    rows = features.rows_at(seconds)
+    before = rows < 0
+    past_end = rows >= features.num_rows
+    gap = np.zeros_like(before)
+    if features.times is not None:
+        age = seconds - features.times[np.maximum(rows, 0)]
+        allowed = max(MAX_AGE_S, 2 / features.fps) + BOUNDARY / ANNOTATION_FPS
+        stale = (age > allowed) & ~before
+        past_end = stale & (rows == features.num_rows - 1)
+        gap = stale & ~past_end
+    smallest = np.where(before, np.iinfo(np.int64).max, rows).min(axis=1, keepdims=True)
+    reason = np.full(len(rows), "", dtype=object)
+    reason[gap.any(axis=1)] = GAP_IN_FEATURES
+    reason[past_end.any(axis=1)] = SHORT_FEATURES
+    reason[before.all(axis=1)] = BEFORE_FEATURES
+    return np.where(before, smallest, rows), before, reason
+
+
+def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str) -> None:
+    """Raise `MissingFeature` with numbers and the first few videos, if features are missing."""
+    missing = np.isin(reason.astype(str), MISSING)
+    if not missing.any():
+        return
+    videos, counts = np.unique(segments.video[missing], return_counts=True)
+    first = ", ".join(
+        f"{video} ({count})" for video, count in zip(videos[:5], counts[:5], strict=True)
+    )
+    kinds = ", ".join(f"{why} {n}" for why in MISSING if (n := int((reason == why).sum())))
+    raise MissingFeature(
+        f"{missing.sum()} of {len(segments)} segments have no features for their window ({kinds})",
+        where=where,
+        found=f"{len(videos)} videos: {first}{', ...' if len(videos) > 5 else ''}",
+        hint="extract these videos, or leave the segments out with --allow-missing",
+    )
+
+
+def _labels_at(
+    frames: NDArray[np.int64], videos: NDArray[np.str_], segments: Segments
+) -> NDArray[np.int64]:
+    """Action under way at each of `frames` (N, T) of `videos` (N,), by the labels of the split.
+
+    A segment holds the frames n with `start_s <= n / 30 < stop_s`.
+    """
+    first = -exact_floor(-segments.start_s * ANNOTATION_FPS)
+    end = -exact_floor(-segments.stop_s * ANNOTATION_FPS)
+    in_video = dict(by_video(segments.video))
+    labels = np.full(frames.shape, UNLABELLED, dtype=np.int64)
+    for video, members in by_video(videos):
+        seen = frames[members]
+        track = np.full(seen.max() + 1, UNLABELLED, dtype=np.int64)
+        own = in_video[video]
+        for i in own[np.argsort(segments.start_s[own], kind="stable")]:
+            track[first[i] : end[i]] = segments.action[i]
+        labels[members] = track[seen]
+    return labels

@@ -1,0 +1,214 @@
+"""What a teacher is, the kinds that there are, and the folder that a trained one is kept in.
+
+Promise: a folder holds `teacher.json` (kind, settings, history, fingerprint of the taxonomy and
+version of antcache) and `teacher.safetensors` (what was learned), appears all at once, and is
+refused with one line where it does not fit. No pickle.
+
+A kind is added by writing its class and a line in `KINDS`. A teacher gets the taxonomy, so that one
+that reads text knows the names of the actions whose ids the histories hold.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache import __version__
+from antcache.annotations import Taxonomy
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.progress import Progress, silent
+from antcache.teacher.histories import Examples, HistoryConfig
+
+FORMAT = "antcache-teacher-1"
+SETTINGS_FILE = "teacher.json"
+ARRAYS_FILE = "teacher.safetensors"
+
+
+class TeacherConfig(Protocol):
+    """Settings that every kind has beside its own: a frozen dataclass."""
+
+    @property
+    def length(self) -> int:
+        """Past actions that the teacher is told about, h."""
+
+    @property
+    def seed(self) -> int:
+        """Decides all that is random in the training."""
+
+
+class Teacher(Protocol):
+    """Predicts the next action from the actions before it."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in `KINDS`."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The C actions."""
+
+    @property
+    def config(self) -> Any:
+        """Its settings, a `TeacherConfig`."""
+
+    def fit(
+        self,
+        examples: Examples,
+        *,
+        scripts: Examples | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """Learn from labelled videos, and from text-only scripts where there are any."""
+
+    def logits(self, examples: Examples) -> NDArray[np.float32]:
+        """Scores (N, C) of every action after each history (targets are not looked at)."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was learned, by name."""
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` gave; raises BadCheckpoint where it does not fit."""
+
+
+KINDS = {
+    "count": ("antcache.teacher.count", "CountTeacher", "CountConfig"),
+    "sequence": ("antcache.teacher.sequence", "SequenceTeacher", "SequenceConfig"),
+}
+"""Module, teacher and settings of each kind; imported when they are asked for."""
+
+
+def make_teacher(
+    kind: str,
+    taxonomy: Taxonomy,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    device: str = "cpu",
+) -> Teacher:
+    """An untrained teacher.
+
+    Args:
+        kind: one of `KINDS`.
+        taxonomy: the actions.
+        settings: what differs from the kind's default settings.
+        device: torch device that it trains and predicts on, if its kind uses one.
+
+    Raises:
+        BadConfig: unknown kind or setting, or one out of range.
+        MissingExtra: the kind needs a package that is not installed.
+    """
+    if kind not in KINDS:
+        raise BadConfig("unknown kind of teacher", expected=" or ".join(KINDS), found=kind)
+    module_name, teacher_name, config_name = KINDS[kind]
+    module = importlib.import_module(module_name)
+    config_class = getattr(module, config_name)
+    given = dict(settings or {})
+    known = tuple(config_class.__dataclass_fields__)
+    for name in given:
+        if name not in known:
+            raise BadConfig(
+                f"the {kind} teacher has no setting {name!r}", expected=", ".join(known)
+            )
+    teacher: Teacher = getattr(module, teacher_name)(taxonomy, config_class(**given), device)
+    return teacher
+
+
+def save_teacher(
+    teacher: Teacher, history: HistoryConfig, folder: Path, *, overwrite: bool = False
+) -> None:
+    """Write a trained teacher, and the kind of history that it was trained on.
+
+    Raises:
+        AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a teacher.
+    """
+    from safetensors.numpy import save_file
+
+    check_output(folder, overwrite=overwrite)
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
+    settings = {
+        "format": FORMAT,
+        "antcache": __version__,
+        "kind": teacher.kind,
+        "taxonomy": teacher.taxonomy.fingerprint,
+        "dataset": teacher.taxonomy.dataset,
+        "config": asdict(teacher.config),
+        "history": asdict(history),
+    }
+    staged.mkdir(parents=True)
+    try:
+        arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
+        save_file(arrays, staged / ARRAYS_FILE)
+        (staged / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that would cost somebody something.
+
+    Raises:
+        AlreadyExists: something is there and `overwrite` is false, or it is not a teacher.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / SETTINGS_FILE).is_file():
+        raise AlreadyExists("something that is not a teacher is already here", where=folder)
+    if not overwrite:
+        raise AlreadyExists(
+            "a teacher is already here", where=folder, hint="choose another name, or overwrite it"
+        )
+
+
+def load_teacher(
+    folder: Path, taxonomy: Taxonomy, *, device: str = "cpu"
+) -> tuple[Teacher, HistoryConfig]:
+    """Read a trained teacher, and the kind of history that it was trained on.
+
+    Raises:
+        NotFound: there is no teacher at `folder`.
+        BadCheckpoint: it is incomplete or damaged, of another format, or for another taxonomy.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    for path in (folder / SETTINGS_FILE, folder / ARRAYS_FILE):
+        if not path.is_file():
+            raise NotFound("no teacher here", where=path, hint="antcache teacher train")
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_text("utf-8"))
+        found = settings["format"]
+        if found == FORMAT:
+            fingerprint = settings["taxonomy"]
+            teacher = make_teacher(settings["kind"], taxonomy, settings["config"], device=device)
+            history = HistoryConfig(**settings["history"])
+    except (ValueError, KeyError, TypeError) as error:  # BadConfig is a ValueError, too
+        raise BadCheckpoint(
+            "the settings can't be read", where=folder / SETTINGS_FILE, found=error
+        ) from error
+    if found != FORMAT:
+        raise BadCheckpoint("unknown format", where=folder, expected=FORMAT, found=found)
+    if fingerprint != taxonomy.fingerprint:
+        raise BadCheckpoint(
+            "the teacher is for another taxonomy",
+            where=folder,
+            expected=f"{taxonomy.fingerprint} ({taxonomy.dataset})",
+            found=f"{fingerprint} ({settings.get('dataset')})",
+        )
+    try:
+        teacher.restore(load_file(folder / ARRAYS_FILE))
+    except (SafetensorError, BadCheckpoint) as error:
+        raise BadCheckpoint(
+            "what the teacher learned can't be read", where=folder / ARRAYS_FILE, found=error
+        ) from error
+    return teacher, history

@@ -1,0 +1,150 @@
+"""Soft targets: what a teacher expects at every segment of every split.
+
+Promise: the segments of the training split are scored cross-fitted (by a teacher that never saw
+their video) or in-sample (as the distillation paper does), the segments of all other splits by the
+teacher that was trained on the whole training split; the attributes say which, and with which
+settings. The same settings and seed give the same targets.
+
+A segment without any earlier one has an empty history. Both kinds of teacher saw such histories
+in training and predict what opens a video, so its target is as valid as any other; `valid` is
+false only where a teacher can't score. The target of a segment never depends on its own label,
+except that an in-sample teacher was trained on it.
+
+On EGTEA Gaze+, every validation video is also a training video. A teacher is trained to predict the
+segments of the training split only, but with a complete or observed history it sees the others
+among the past ones; folds are made of whole videos, and leave out both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache import __version__
+from antcache.errors import BadConfig, MissingKey
+from antcache.progress import Progress, silent
+from antcache.store import SoftTargets
+from antcache.teacher.base import Teacher, make_teacher
+from antcache.teacher.histories import HistoryConfig, Timeline
+from antcache.teacher.scripts import Scripts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """Which teacher is trained, on what, and how the training split is scored."""
+
+    kind: str = "count"
+    """Kind of the teacher, see `antcache.teacher.base.KINDS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the kind's default settings."""
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+    """Which earlier segments it is told about, in training and after."""
+    folds: int = 5
+    """Folds of videos for cross-fitted targets of the training split; 0: in-sample ones."""
+    train_split: str = "train"
+    """The split that it is trained on."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise BadConfig("impossible number of folds", expected="0 or 2 and more")
+
+
+def make_targets(
+    timeline: Timeline,
+    config: TargetConfig,
+    *,
+    scripts: Scripts | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> tuple[Teacher, SoftTargets]:
+    """Train a teacher and score every segment of `timeline`, in its order.
+
+    Args:
+        timeline: the segments of all splits.
+        config: see `TargetConfig`.
+        scripts: text-only sequences of actions to train on beside the videos.
+        device: torch device of teachers that use one.
+        progress: called with epochs or folds done.
+
+    Returns:
+        The teacher trained on the whole training split, and dense targets (N, C).
+
+    Raises:
+        MissingKey: the timeline lacks the training split.
+        BadConfig: a setting is out of range, or there are fewer videos than folds.
+    """
+    train = timeline.split == config.train_split
+    if not train.any():
+        raise MissingKey(
+            f"no segments in the training split {config.train_split!r}",
+            found=", ".join(np.unique(timeline.split)),
+        )
+
+    def new_teacher() -> Teacher:
+        return make_teacher(config.kind, timeline.taxonomy, config.settings, device=device)
+
+    teacher = new_teacher()
+    length, seed = teacher.config.length, teacher.config.seed
+    examples = timeline.examples(config.history, length)
+    text = None if scripts is None else scripts.examples(length)
+    logits = np.empty((len(examples), len(timeline.taxonomy.actions)), dtype=np.float32)
+    rest = np.ones_like(train)
+    if config.folds:
+        rest = ~train
+        fold = np.full(len(examples), -1)
+        fold[train] = examples[train].folds(config.folds, seed)
+        for k in range(config.folds):
+            log.info("fold %d of %d: %d held out", k + 1, config.folds, (fold == k).sum())
+            part = new_teacher()
+            label = f"fold {k + 1} of {config.folds}: "
+            part.fit(
+                examples[train & (fold != k)], scripts=text, progress=_prefixed(progress, label)
+            )
+            logits[fold == k] = part.logits(examples[fold == k])
+    teacher.fit(examples[train], scripts=text, progress=progress)
+    logits[rest] = teacher.logits(examples[rest])
+    targets = _targets(timeline, teacher, logits, config.history, config.folds)
+    targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
+    return teacher, targets
+
+
+def score_segments(timeline: Timeline, teacher: Teacher, history: HistoryConfig) -> SoftTargets:
+    """Dense targets (N, C) of every segment of `timeline` by a teacher that is trained already."""
+    logits = teacher.logits(timeline.examples(history, teacher.config.length))
+    return _targets(timeline, teacher, logits, history, folds=0)
+
+
+def _targets(
+    timeline: Timeline,
+    teacher: Teacher,
+    logits: NDArray[np.float32],
+    history: HistoryConfig,
+    folds: int,
+) -> SoftTargets:
+    return SoftTargets(
+        uid=timeline.segments.uid,
+        valid=np.asarray(np.isfinite(logits).all(axis=1)),
+        logits=logits,
+        attributes={
+            "kind": teacher.kind,
+            "config": asdict(teacher.config),
+            "history": history.mode,
+            "gap_s": history.gap_s,
+            "folds": folds,
+            "taxonomy": teacher.taxonomy.fingerprint,
+            "form": "dense",
+            "antcache": __version__,
+        },
+    )
+
+
+def _prefixed(progress: Progress, label: str) -> Progress:
+    """The same progress under longer labels."""
+    return lambda name, done, total: progress(label + name, done, total)

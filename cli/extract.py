@@ -1,0 +1,101 @@
+"""`antcache extract`: features of videos, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from antcache.cli.common import (
+    json_option,
+    log_to,
+    path_argument,
+    print_json,
+    print_table,
+    progress_bars,
+)
+from antcache.errors import BadConfig
+
+
+@click.command()
+@path_argument("videos")
+@path_argument("store")
+@click.option("--backbone", required=True, help="Hub id or local folder of a vision model.")
+@click.option("--fps", default=4.0, show_default=True, help="Rows per second.")
+@click.option("--stream", default="rgb", show_default=True, help="Name of the stream.")
+@click.option("--dtype", default="float16", show_default=True, help="float16 or float32.")
+@click.option("--batch-size", type=int, help="Rows at once. [default: about 32 frames' worth]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--clip-fps", type=float, help="Frame rate of clips. [default: as trained]")
+@click.option("--max-gap", "max_gap_s", default=2.0, show_default=True, help="Most seconds apart.")
+@click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos.")
+@click.option("--format", "backend", type=click.Choice(["zarr", "hdf5"]), help="Of a new store.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@json_option
+def extract(
+    videos: Path,
+    store: Path,
+    backbone: str,
+    device: str,
+    backend: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Write features of VIDEOS (a folder or a file) into STORE.
+
+    An interrupted run is resumed by the same command. Videos that can't be read are listed in
+    STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file).
+    """
+    from antcache import extract as library
+    from antcache.extract.ledger import beside
+    from antcache.store import Store
+
+    config = library.ExtractConfig(**settings)
+    files = library.find_videos(videos)
+    existing = _open(store, backend)
+    model = library.load_backbone(backbone, device=device)
+    library.check_settings(model, config)  # before a store is created
+    if dry_run:
+        _show_plan(library.make_plan(files, existing, model, config), as_json)
+        return
+    target = existing or Store.create(store, backend=backend)
+    with log_to(beside(store, ".log")), progress_bars() as progress:
+        report = library.extract(files, target, model, config, progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(
+            f"{store}, stream {report.stream}: {len(report.written)} videos written "
+            f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
+            f"{len(report.failed)} failed"
+        )
+    for failure in report.failed:
+        click.echo(f"failed: {failure.error}", err=True)
+    if report.failed:
+        click.get_current_context().exit(2 if videos.is_file() else 1)
+
+
+def _open(path: Path, backend: str | None) -> Any:
+    """The store at `path`, None where none is yet."""
+    from antcache.store import Store
+    from antcache.store.store import BACKENDS
+
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    store = Store.open(path)
+    if backend is not None and not BACKENDS[backend].recognises(path):
+        raise BadConfig("the store exists in another form", where=path, expected=backend)
+    return store
+
+
+def _show_plan(plan: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    rows = [[name, "done", "", ""] for name in plan.done]
+    for name, seconds in plan.to_do.items():
+        length = "unknown" if seconds is None else f"{seconds:.1f}"
+        rows.append([name, "to do", length, plan.failed_before.get(name, "")])
+    print_table("Plan", ["video", "state", "seconds", "failed before"], rows)

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from antcache.errors import BadConfig, MissingExtra, UnknownBackbone
+from antcache.extract.backbone import load_backbone, pick_device
+from antcache.extract.families import FAMILIES
+
+SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+CONV = {"hidden_sizes": [8, 8, 16, 32], "depths": [1, 1, 1, 1]}
+TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
+
+
+def configs(small):
+    """A small model of every family, as it is published: with whatever heads it has there."""
+    t = transformers
+    patches = {**small, "patch_size": 8}
+    clips = {**patches, "num_frames": 4}
+    vivit = {**small, "num_frames": 4, "tubelet_size": [2, 8, 8]}
+    text = {**TEXT, "intermediate_size": 64}
+    return {
+        "vit": t.ViTForImageClassification(t.ViTConfig(**patches)),
+        "deit": t.DeiTForImageClassification(t.DeiTConfig(**patches)),
+        "dinov2": t.Dinov2Model(t.Dinov2Config(**patches)),
+        "dinov2_with_registers": t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**patches)),
+        "clip": t.CLIPModel(t.CLIPConfig(text_config=text, vision_config=patches)),
+        "clip_vision_model": t.CLIPVisionModel(t.CLIPVisionConfig(**patches)),
+        "siglip": t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=patches)),
+        "siglip_vision_model": t.SiglipVisionModel(t.SiglipVisionConfig(**patches)),
+        "convnext": t.ConvNextForImageClassification(t.ConvNextConfig(**CONV)),
+        "convnextv2": t.ConvNextV2Model(t.ConvNextV2Config(**CONV)),
+        "resnet": t.ResNetModel(
+            t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 32], depths=[1, 1])
+        ),
+        "swin": t.SwinForImageClassification(t.SwinConfig(**SWIN, window_size=4)),
+        "swinv2": t.Swinv2Model(t.Swinv2Config(**SWIN, window_size=4)),
+        "videomae": t.VideoMAEForVideoClassification(t.VideoMAEConfig(**clips)),
+        "timesformer": t.TimesformerForVideoClassification(t.TimesformerConfig(**clips)),
+        "vivit": t.VivitForVideoClassification(t.VivitConfig(**vivit)),
+    }
+
+
+def tower(model, kind):
+    """The vision part of a model with heads."""
+    if kind in ("clip", "siglip"):
+        return model.vision_model
+    return getattr(model, model.base_model_prefix, model)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_families(tmp_path, models, small, kind):
+    """Every family loads from a published form, and its feature is the output the table names."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = configs(small)[kind].eval()
+    backbone = load_backbone(models.save(tmp_path / kind, model), device="cpu")
+    family = FAMILIES[kind]
+    assert (backbone.num_frames == 1) == (family.clip_fps is None)
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(2, backbone.num_frames, 3, 32, 32, generator=generator)
+    features = backbone(pixels)
+    with torch.no_grad():
+        output = tower(model, kind)(pixel_values=pixels if family.clip_fps else pixels[:, 0])
+    expected = {
+        "pooler": lambda: output.pooler_output.flatten(1),
+        "cls": lambda: output.last_hidden_state[:, 0],
+        "mean": lambda: output.last_hidden_state.mean(1),
+    }[family.pooling]()
+    assert features.shape == (2, backbone.dim)
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(features[0], features[1], atol=1e-3)
+    json.dumps(backbone.config)
+
+
+def test_config_identifies_the_features(tmp_path, vit):
+    """Moving the folder changes nothing; weights, preprocessing and settings do."""
+    first = load_backbone(vit, device="cpu")
+    moved = tmp_path / "moved"
+    shutil.copytree(vit, moved)
+    assert load_backbone(moved, device="cpu").config == first.config
+    assert first.config["family"] == "vit"
+    assert first.config["pooling"] == "cls"
+
+    weights = load_file(moved / "model.safetensors")
+    weights["layernorm.weight"] += 1
+    save_file(weights, moved / "model.safetensors", metadata={"format": "pt"})
+    other = load_backbone(moved, device="cpu").config
+    assert {k for k in other if other[k] != first.config[k]} == {"weights"}
+
+    shutil.copytree(vit, moved, dirs_exist_ok=True)
+    file = moved / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resample": 3}))
+    other = load_backbone(moved, device="cpu").config
+    assert {k for k in other if other[k] != first.config[k]} == {"preprocessing"}
+
+
+def edit(folder, name, **changes):
+    file = folder / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def without_config(folder):
+    (folder / "config.json").unlink()
+
+
+def spoilt_config(folder):
+    (folder / "config.json").write_text('{"model_type": ')
+
+
+def without_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def spoilt_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"not tensors" * 100)
+
+
+def truncated_weights(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def missing_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["layernorm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_shapes(folder):
+    edit(folder, "config.json", intermediate_size=128)
+
+
+def unsafe_weights(folder):
+    """A pickle that would run code."""
+    (folder / "model.safetensors").unlink()
+    torch.save({"layernorm.weight": pytest.ExitCode.OK}, folder / "pytorch_model.bin")
+
+
+def without_processor(folder):
+    (folder / "preprocessor_config.json").unlink()
+
+
+def other_size(folder):
+    edit(folder, "preprocessor_config.json", size={"height": 40, "width": 40})
+
+
+def unknown_processor(folder):
+    edit(folder, "preprocessor_config.json", do_reduce_labels=True)
+
+
+def bert(folder):
+    edit(folder, "config.json", model_type="bert")
+
+
+def own_code(folder):
+    edit(folder, "config.json", model_type="mine", auto_map={"AutoModel": "mine.Mine"})
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (without_config, "no readable config.json: found nothing"),
+        (spoilt_config, "no readable config.json: found Expecting value"),
+        (without_weights, "no weights: expected model.safetensors"),
+        (spoilt_weights, "can't be used"),
+        (truncated_weights, "can't be used"),
+        (missing_weights, "missing from the checkpoint.*found 1, such as layernorm.weight"),
+        (other_shapes, "can't be used"),
+        (unsafe_weights, "can't be used"),
+        (without_processor, "no preprocessor_config.json"),
+        (other_size, "can't be used.*40"),
+        (unknown_processor, "'do_reduce_labels' is not understood"),
+        (bert, "not a vision model that antcache knows.*found bert"),
+        (own_code, "found mine"),
+    ],
+)
+def test_harmed_folders(tmp_path, vit, harm, message, capfd):
+    folder = tmp_path / "harmed"
+    shutil.copytree(vit, folder)
+    harm(folder)
+    with pytest.raises(UnknownBackbone, match=message) as caught:
+        load_backbone(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bin_weights(tmp_path, vit):
+    folder = tmp_path / "bin"
+    shutil.copytree(vit, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    pixels = torch.ones(1, 1, 3, 32, 32)
+    torch.testing.assert_close(load_backbone(folder)(pixels), load_backbone(vit)(pixels))
+
+
+def test_processor_inside_processor_config(tmp_path, vit):
+    """Where transformers 5 puts it for models that also read text."""
+    folder = tmp_path / "nested"
+    shutil.copytree(vit, folder)
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}))
+    assert load_backbone(folder).config == load_backbone(vit).config
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_no_such_folder(name):
+    with pytest.raises(UnknownBackbone, match="no such folder"):
+        load_backbone(name)
+
+
+def test_hub_id_that_can_not_be_fetched(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*args, **kwargs):
+        raise LocalEntryNotFoundError("Name or service not known\nand more lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UnknownBackbone, match="nobody/nothing: neither a folder") as caught:
+        load_backbone("nobody/nothing")
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    with pytest.raises(UnknownBackbone, match="neither a folder"):
+        load_backbone("not a hub id")
+
+
+def test_hub_id(monkeypatch, vit):
+    """Files of a hub id come through the hub's cache; `.bin` is fetched only without the other."""
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(vit)
+    )
+    assert load_backbone("some/vit").config == load_backbone(vit).config
+    assert [a for a, _ in asked] == [("some/vit",)]
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("warp", "cuda:99"):
+        with pytest.raises(BadConfig, match="device: no such device here"):
+            pick_device(name)
+
+
+def test_global_settings_are_left_alone(vit):
+    log = transformers.utils.logging
+    before = (log.get_verbosity(), log.is_progress_bar_enabled(), torch.get_rng_state())
+    load_backbone(vit)
+    assert before[:2] == (log.get_verbosity(), log.is_progress_bar_enabled())
+    assert torch.equal(before[2], torch.get_rng_state())
+
+
+def test_missing_extra(monkeypatch, vit):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra, match=r"'transformers' is not installed.*antcache\[extract\]"):
+        load_backbone(vit)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_is_close_to_cpu(vit):
+    pixels = torch.randn(4, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    on_cpu, on_gpu = load_backbone(vit, device="cpu"), load_backbone(vit, device="cuda")
+    assert on_gpu.precision == "bfloat16"
+    features = on_gpu(pixels.cuda())
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features.cpu(), on_cpu(pixels), rtol=0.05, atol=0.05)

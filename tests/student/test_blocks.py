@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from antcache.errors import BadConfig
+from antcache.student.blocks import CausalTransformer
+
+WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
+
+
+def randomised() -> CausalTransformer:
+    """Weights far from their initial values, norms and biases included."""
+    model = CausalTransformer(
+        WIDTH,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        num_positions=POSITIONS,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def gpt2_weights(model: CausalTransformer) -> dict[str, torch.Tensor]:
+    """The same weights under GPT-2's names; its Conv1D keeps matrices transposed."""
+    names = {
+        "norm_1": "ln_1",
+        "attention_in": "attn.c_attn",
+        "attention_out": "attn.c_proj",
+        "norm_2": "ln_2",
+        "mlp_in": "mlp.c_fc",
+        "mlp_out": "mlp.c_proj",
+    }
+    weights = {}
+    for key, value in model.state_dict().items():
+        if key.startswith("blocks."):
+            _, layer, part, kind = key.split(".")
+            theirs = value.T if value.ndim == 2 else value
+            weights[f"h.{layer}.{names[part]}.{kind}"] = theirs
+        else:
+            weights[key.replace("positions", "wpe").replace("norm", "ln_f")] = value
+    return weights
+
+
+def test_equals_gpt2() -> None:
+    """Absolute tolerance 1e-5 on values of size 1: both sum in float32, in another order."""
+    transformers = pytest.importorskip("transformers")
+    ours = randomised().eval()
+    theirs = transformers.GPT2Model(
+        transformers.GPT2Config(
+            n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=POSITIONS, vocab_size=7
+        )
+    ).eval()
+    missing, unexpected = theirs.load_state_dict(gpt2_weights(ours), strict=False)
+    assert not unexpected
+    assert all(name == "wte.weight" or name.endswith((".bias", ".masked_bias")) for name in missing)
+    assert not {m for m in missing if "ln" in m or "c_" in m}
+    x = torch.randn(5, 10, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = theirs(inputs_embeds=x).last_hidden_state
+        torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=0)
+
+
+def test_dropout_works_in_training_alone() -> None:
+    model = randomised()
+    x = torch.randn(2, 6, WIDTH, generator=torch.Generator().manual_seed(1))
+    with torch.random.fork_rng():
+        assert not torch.equal(model.train()(x), model(x))
+        assert torch.equal(model.eval()(x), model(x))
+
+
+def test_impossible_sizes_are_refused() -> None:
+    for layers, heads in ((1, 5), (0, 1)):
+        with pytest.raises(BadConfig, match="impossible size"):
+            CausalTransformer(
+                WIDTH,
+                num_layers=layers,
+                num_heads=heads,
+                num_positions=4,
+                dropout=0.0,
+                attention_dropout=0.0,
+            )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from antcache.errors import BadCheckpoint
+from antcache.student.checkpoint import (
+    OPTIMISER,
+    STATE,
+    WEIGHTS,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def made(width: int = 3) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    model = nn.Linear(2, width)
+    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+    model(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    return model, optimiser
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model, optimiser = made()
+    save_checkpoint(tmp_path, 3, model, optimiser, {"lr": 1}, [{"epoch": 3}])
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    return path
+
+
+def test_returns_what_was_saved(tmp_path: Path) -> None:
+    model, optimiser = made()
+    save_checkpoint(tmp_path, 1, model, optimiser, {"lr": 1}, [{"epoch": 1}])
+    other, other_optimiser = made()
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    assert load_checkpoint(path, other, other_optimiser, {"lr": 1}) == (1, [{"epoch": 1}])
+    assert torch.equal(model.weight, other.weight)
+    mine, theirs = optimiser.state_dict(), other_optimiser.state_dict()
+    assert mine["param_groups"] == theirs["param_groups"]
+    for i, values in mine["state"].items():
+        for name, value in values.items():
+            assert torch.equal(value, theirs["state"][i][name])
+
+
+def test_the_newest_one_is_kept_alone(tmp_path: Path) -> None:
+    model, optimiser = made()
+    assert latest_checkpoint(tmp_path / "nothing") is None
+    (tmp_path / ".staging-1").mkdir()  # what a killed process left
+    for epoch in (9, 10):
+        save_checkpoint(tmp_path, epoch, model, optimiser, {}, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch-0010"]
+
+
+def test_another_configuration_is_refused_with_the_difference(saved: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="lr: 1 -> 2"):
+        load_checkpoint(saved, *made(), {"lr": 2})
+
+
+def test_another_shape_is_refused(saved: Path) -> None:
+    model, optimiser = made(4)
+    before = model.weight.clone()
+    with pytest.raises(BadCheckpoint, match=r"another shape: bias: expected \(4,\), found \(3,\)"):
+        load_checkpoint(saved, model, optimiser, {"lr": 1})
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMISER, STATE])
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+def test_damage_is_refused(saved: Path, name: str, damage: str) -> None:
+    file = saved / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"{}")
+    with pytest.raises(BadCheckpoint, match="can't be read"):
+        load_checkpoint(saved, *made(), {"lr": 1})
+
+
+def test_optimiser_of_another_shape_is_refused(saved: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "other", 3, *made(4), {"lr": 1}, [])
+    (saved / OPTIMISER).write_bytes((tmp_path / "other/epoch-0003" / OPTIMISER).read_bytes())
+    with pytest.raises(BadCheckpoint, match="optimiser's state is of another shape"):
+        load_checkpoint(saved, *made(), {"lr": 1})
+    assert json.loads((saved / STATE).read_text())["epoch"] == 3

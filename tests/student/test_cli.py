@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from antcache.cli.main import cli
+from antcache.cli.student import SETTINGS
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.train import train
+
+MakeStore = Callable[..., Store]
+SIZES = {"layers": 1, "heads": 2, "width": 16, "epochs": 2, "batch-size": 8, "device": "cpu"}
+SMALL = [part for name, value in SIZES.items() for part in (f"--{name}", str(value))]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["student", "train", *map(str, arguments)])
+
+
+def test_every_setting_is_one_of_the_config() -> None:
+    """And the other way round, but for the windows, which have options of their own."""
+    names = {name.replace("-", "_") for name, _, _ in SETTINGS}
+    assert names == set(StudentConfig.__dataclass_fields__) - {"protocol"}
+
+
+def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> None:
+    result = run(make_store().path, "--run", tmp_path / "run", "--targets", "oracle", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "train: 42 windows (6 padded); dropped: 6 too early" in result.output
+    assert "soft targets oracle: 42 windows; masked: 0 absent, 0 not valid" in result.output
+    assert "action/top5" in result.output
+    assert "epoch 2 of 2" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_json_equals_the_library(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    result = run(store.path, "--run", tmp_path / "run", "--json", "--gap-s", "0.5", *SMALL)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    config = StudentConfig.from_dict(said["config"])
+    assert config.protocol is not None
+    assert (config.protocol.gap_s, config.protocol.num_frames) == (0.5, 10)
+    assert train(store, None, config).metrics == said["metrics"]
+
+
+def test_resume_keeps_the_settings_of_the_run(make_store: MakeStore, tmp_path: Path) -> None:
+    store, folder = make_store(), tmp_path / "run"
+    assert run(store.path, "--run", folder, *SMALL).exit_code == 0
+    again = run(store.path, "--run", folder, "--resume")
+    assert again.exit_code == 0, again.output
+    assert "already finished" in again.output
+    other = run(store.path, "--run", folder, "--resume", "--width", 32)
+    assert other.exit_code == 2
+    assert "width: 16 -> 32" in other.output
+
+
+def test_bad_input_is_one_line_and_code_2(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    path, folder = store.path, tmp_path / "run"
+    occupied = tmp_path / "occupied"
+    occupied.mkdir()
+    (occupied / "note.txt").write_text("mine")
+    cases = {
+        "no store here": (tmp_path / "nowhere", "--run", folder),
+        "something is already here": (path, "--run", occupied),
+        "no run to resume": (path, "--run", folder, "--resume"),
+        "no set of soft targets 'nobody'": (path, "--run", folder, "--targets", "nobody"),
+        "--weight has no effect": (path, "--run", folder, "--weight", 2),
+        "unknown preset": (path, "--run", folder, "--preset", "ek56"),
+        "impossible lr": (path, "--run", folder, "--lr", 0),
+        "no such device": (path, "--run", folder, "--device", "cuda:99"),
+        "unknown head": (path, "--run", folder, "--head", "heavy"),
+        "no stream 'flow'": (path, "--run", folder, "--stream", "flow"),
+    }
+    for message, arguments in cases.items():
+        result = run(*arguments)
+        assert result.exit_code == 2, message
+        assert message in result.output
+        assert len(result.output.splitlines()) == 1, result.output
+    assert [p.name for p in occupied.iterdir()] == ["note.txt"]
+
+
+def test_missing_targets_need_a_flag(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    oracle = store.targets("oracle")
+    assert oracle.logits is not None
+    keep = np.arange(len(oracle)) >= 10
+    fewer = type(oracle)(
+        uid=oracle.uid[keep],
+        valid=oracle.valid[keep],
+        logits=oracle.logits[keep],
+        attributes=oracle.attributes,
+    )
+    store.write_targets("fewer", fewer)
+    arguments = (store.path, "--run", tmp_path / "run", "--targets", "fewer", *SMALL)
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "8 of 42 training segments are not in the soft targets" in refused.output
+    allowed = run(*arguments, "--allow-missing-targets")
+    assert allowed.exit_code == 0, allowed.output
+    assert "34 windows; masked: 8 absent" in allowed.output
+
+
+@pytest.mark.parametrize("damaged", ["weights.safetensors", "state.json"])
+def test_a_broken_checkpoint_is_refused(
+    make_store: MakeStore, tmp_path: Path, damaged: str
+) -> None:
+    store, folder = make_store(), tmp_path / "run"
+    run(store.path, "--run", folder, *SMALL)
+    (folder / "checkpoint" / "epoch-0002" / damaged).write_text("broken")
+    result = run(store.path, "--run", folder, "--resume")
+    assert result.exit_code == 2
+    assert "can't be read" in result.output
+    (folder / "config.json").write_text("{}")
+    result = run(store.path, "--run", folder, "--resume")
+    assert result.exit_code == 2
+    assert "settings can't be read" in result.output

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.annotations import protocol_for
+from antcache.errors import BadConfig
+from antcache.kernels import DenseTargets, TopKTargets
+from antcache.store import SoftTargets, Store
+from antcache.student.pack import WindowPack, _require_memory, select_targets
+from antcache.student.windows import WindowIndex, stream_features
+
+CPU = torch.device("cpu")
+
+
+def soft(valid: list[bool] | None = None) -> SoftTargets:
+    return SoftTargets(
+        uid=np.array(["a", "b", "c"]),
+        valid=np.array(valid or [True] * 3),
+        logits=np.arange(12, dtype=np.float32).reshape(3, 4),
+    )
+
+
+@pytest.mark.parametrize("backend", ["zarr", "hdf5"])
+def test_holds_what_the_store_holds(make_store: Callable[..., Store], backend: str) -> None:
+    store = make_store(backend=backend)
+    segments = store.labels("train")
+    features = stream_features(store, "rgb", segments)
+    index = WindowIndex.build(features, segments, protocol_for("tiny"))
+    seen: list[tuple[str, float, float]] = []
+    pack = WindowPack.gather(
+        features,
+        index,
+        dim=store.stream("rgb").dim,
+        dtype="float16",
+        device=CPU,
+        progress=lambda *report: seen.append(report),
+    )
+    assert pack.features.shape == (len(index), 10, 12)
+    assert pack.features.dtype == torch.float16
+    for n, (video, rows) in enumerate(zip(index.video, index.rows, strict=True)):
+        whole = store.features("rgb", str(video)).read()
+        np.testing.assert_array_equal(pack.features[n].numpy(), whole[rows])
+    assert pack.action.tolist() == index.action.tolist()
+    assert pack.target.tolist() == [-1] * len(index)
+    assert pack.num_bytes > pack.features.nbytes
+    assert seen[-1] == ("windows", 6, 6)
+
+
+def test_selected_targets_are_those_of_the_windows() -> None:
+    targets, rows = select_targets(soft(), np.array([2, -1, 0, 2]))
+    assert isinstance(targets, DenseTargets)
+    assert targets.num_rows == 2
+    assert rows.tolist() == [1, -1, 0, 1]
+    assert targets.logits[rows[0]].tolist() == [8, 9, 10, 11]
+    assert targets.logits[rows[2]].tolist() == [0, 1, 2, 3]
+
+
+def test_selected_targets_can_be_cut() -> None:
+    targets, _ = select_targets(soft(), np.array([1]), top_k=2)
+    assert isinstance(targets, TopKTargets)
+    assert targets.index.tolist() == [[3, 2]]
+    assert targets.logit.tolist() == [[7, 6]]
+    assert targets.tail is None
+    tailed, _ = select_targets(soft(), np.array([1]), top_k=2, tail=True)
+    assert isinstance(tailed, TopKTargets)
+    assert tailed.tail is not None
+    outside = torch.tensor([4.0, 5, 6, 7]).softmax(0)[:2].sum().log()
+    torch.testing.assert_close(tailed.tail[0], outside)
+
+
+def test_stored_top_k_is_taken_as_it_is() -> None:
+    stored = soft().top_k(2)
+    targets, _ = select_targets(stored, np.array([0]), top_k=2)
+    assert isinstance(targets, TopKTargets)
+    with pytest.raises(BadConfig, match="another k: expected 3, found 2"):
+        select_targets(stored, np.array([0]), top_k=3)
+
+
+def test_too_large_for_the_device_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    cuda = torch.device("cuda")
+    _require_memory((5, 10, 10), torch.float16, cuda)
+    with pytest.raises(BadConfig, match="at most 1000 bytes free, found 1200 bytes needed"):
+        _require_memory((6, 10, 10), torch.float16, cuda)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.errors import (
+    BadConfig,
+    FingerprintMismatch,
+    MissingFeature,
+    MissingKey,
+    MissingTarget,
+)
+from antcache.store import SoftTargets, Store
+from antcache.student.config import StudentConfig
+from antcache.student.problem import Problem, load_problem
+
+MakeStore = Callable[..., Store]
+
+
+def load(store: Store, **settings: Any) -> Problem:
+    return load_problem(store, StudentConfig(**settings), torch.device("cpu"))
+
+
+def without(targets: SoftTargets, uids: list[str]) -> SoftTargets:
+    """The targets, without the rows of `uids`."""
+    keep = ~np.isin(targets.uid, uids)
+    assert targets.logits is not None
+    return replace(
+        targets, uid=targets.uid[keep], valid=targets.valid[keep], logits=targets.logits[keep]
+    )
+
+
+def test_both_splits_are_read_and_counted(make_store: MakeStore) -> None:
+    problem = load(make_store())
+    assert len(problem.train) == 6 * 7
+    assert len(problem.validation) == 3 * 7
+    assert problem.validation.uid.tolist() == problem.segments.uid.tolist()
+    assert {s: {w: len(u) for w, u in d.items()} for s, d in problem.dropped.items()} == {
+        "train": {"too_early": 6},
+        "validation": {"too_early": 3},
+    }
+    assert problem.counts["train"] == {"windows": 42, "padded": 6}
+    assert problem.train.targets is None
+
+
+def test_targets_belong_to_their_windows(make_store: MakeStore) -> None:
+    problem = load(make_store(), targets="oracle")
+    targets = problem.train.targets
+    assert targets is not None
+    assert problem.validation.targets is None
+    assert problem.counts["targets"] == {"found": 42, "absent": 0, "not_valid": 0}
+    best = targets.logits[problem.train.target].argmax(dim=1)
+    assert torch.equal(best, problem.train.action)
+
+
+def test_absent_targets_are_an_error_unless_masked(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_store()
+    store.write_targets("fewer", without(store.targets("oracle"), ["t0_1", "t3_4"]))
+    with pytest.raises(MissingTarget, match=r"2 of 42 training segments.*none for t0_1, t3_4 "):
+        load(store, targets="fewer")
+    with caplog.at_level(logging.WARNING):
+        problem = load(store, targets="fewer", allow_missing_targets=True)
+    assert "2 of 42 training windows have no soft target and are masked" in caplog.text
+    masked = problem.train.uid[(problem.train.target < 0).numpy()]
+    assert sorted(masked.tolist()) == ["t0_1", "t3_4"]
+
+
+def test_the_teachers_own_mask_is_no_error(make_store: MakeStore) -> None:
+    store = make_store()
+    oracle = store.targets("oracle")
+    store.write_targets("masked", replace(oracle, valid=oracle.uid != "t0_1"))
+    assert load(store, targets="masked").counts["targets"] == {
+        "found": 41,
+        "absent": 0,
+        "not_valid": 1,
+    }
+
+
+def test_targets_of_no_training_segment_are_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    oracle = store.targets("oracle")
+    store.write_targets("none", replace(oracle, valid=np.zeros(len(oracle), dtype=bool)))
+    with pytest.raises(MissingTarget, match="no training segment has a soft target"):
+        load(store, targets="none", allow_missing_targets=True)
+
+
+def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    oracle = store.targets("oracle")
+    assert oracle.logits is not None
+    store.write_targets("narrow", replace(oracle, logits=oracle.logits[:, :4]))
+    with pytest.raises(FingerprintMismatch, match="another number of classes: expected 6"):
+        load(store, targets="narrow")
+    sparse = oracle.top_k(2)
+    assert sparse.index is not None
+    store.write_targets("high", replace(sparse, index=sparse.index + 1))
+    with pytest.raises(FingerprintMismatch, match="another number of classes"):
+        load(store, targets="high")
+    with pytest.raises(MissingKey, match="nobody"):
+        load(store, targets="nobody")
+
+
+def test_missing_features_are_refused_unless_allowed(make_store: MakeStore) -> None:
+    store = make_store()
+    store.remove("features/rgb/t2")
+    with pytest.raises(MissingFeature, match=r"7 of 48 segments .*t2 \(7\).*--allow-missing"):
+        load(store)
+    problem = load(store, allow_missing=True)
+    assert len(problem.dropped["train"]["no_features"]) == 7
+    for video in store.videos("rgb"):
+        store.remove(f"features/rgb/{video}")
+    with pytest.raises(BadConfig, match=r"no segment has a window.*no_features 42"):
+        load(store, allow_missing=True)
+
+
+def test_the_stream_must_be_clear(make_store: MakeStore) -> None:
+    store = make_store()
+    store.create_stream("flow", dim=3, dtype="float16", fps=4, source="x", config={})
+    with pytest.raises(BadConfig, match=r"which stream.*flow, rgb"):
+        load(store)
+    assert load(store, stream="rgb").stream.name == "rgb"
+    with pytest.raises(MissingKey, match="obj"):
+        load(store, stream="obj")
+
+
+def test_a_split_that_is_not_there(make_store: MakeStore) -> None:
+    with pytest.raises(MissingKey, match="test"):
+        load(make_store(), validation_split="test")

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.annotations import Protocol, Segments
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.evaluation import Predictions, score
+from antcache.store import Store
+from antcache.student import train as train_module
+from antcache.student.checkpoint import latest_checkpoint
+from antcache.student.config import StudentConfig
+from antcache.student.loop import NotFinite, Trainer, learning_rate, resolve_device
+from antcache.student.runs import read_config
+from antcache.student.train import RunResult, train
+
+MakeStore = Callable[..., Store]
+MARKOV = Protocol(gap_s=1.0, num_frames=4, rate=1.0)
+
+
+def weights(result: RunResult) -> dict[str, torch.Tensor]:
+    return dict(result.model.state_dict())
+
+
+def assert_same_weights(one: RunResult, two: RunResult) -> None:
+    mine, theirs = weights(one), weights(two)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+@pytest.mark.parametrize("head", ["light", "avth"])
+def test_learns_what_can_be_seen(make_store: MakeStore, small: StudentConfig, head: str) -> None:
+    """The next action is the one after what is under way, in nine of ten cases."""
+    store = make_store(num_videos=20)
+    config = replace(small, head=head, width=32, epochs=15, feature_weight=0.1, past_weight=0.1)
+    result = train(store, None, replace(config, protocol=MARKOV))
+    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+    assert result.metrics["action/top1"] > 60
+    assert result.metrics == result.history[-1]["validation"]
+    assert [r["epoch"] for r in result.history] == list(range(1, 16))
+    assert all(r["feature_loss"] > 0 and r["past_loss"] > 0 for r in result.history)
+
+
+def test_distillation_reaches_the_student(make_store: MakeStore, small: StudentConfig) -> None:
+    """Labels without sense, targets that know: only the distilled student can do the task."""
+
+    def shuffled(segments: Segments) -> Segments:
+        order = np.random.default_rng(0).permutation(len(segments))
+        columns = {k: getattr(segments, k)[order] for k in ("verb", "noun", "action")}
+        return Segments(**{**segments.arrays(), **columns})
+
+    store = make_store(num_videos=20, relabel=shuffled)
+    config = replace(small, width=32, epochs=15, protocol=MARKOV, weight=10.0)
+    plain = train(store, None, config)
+    distilled = train(store, None, replace(config, targets="oracle"))
+    assert distilled.metrics["action/top1"] > 60 > 40 > plain.metrics["action/top1"]
+    cut = train(store, None, replace(config, targets="oracle", top_k=3))
+    assert cut.metrics["action/top1"] > 40
+
+
+def test_one_seed_one_result(make_store: MakeStore, small: StudentConfig) -> None:
+    store = make_store()
+    state = torch.random.get_rng_state()
+    one = train(store, None, small)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(123)
+        assert_same_weights(one, train(store, None, small))
+    other = train(store, None, replace(small, seed=1))
+    assert any(not torch.equal(v, weights(other)[k]) for k, v in weights(one).items())
+
+
+def test_backends_agree(make_store: MakeStore, small: StudentConfig) -> None:
+    zarr, hdf5 = (make_store(name, backend=name) for name in ("zarr", "hdf5"))
+    assert_same_weights(train(zarr, None, small), train(hdf5, None, small))
+
+
+def test_a_run_keeps_what_it_promises(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store = make_store()
+    steps: list[float] = []
+    result = train(
+        store,
+        tmp_path / "run",
+        small,
+        progress=lambda label, done, total: steps.append(done) if "steps" in label else None,
+    )
+    run = tmp_path / "run"
+    assert steps == list(range(1, 3 * 6 + 1))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines == result.history
+    kept = Predictions.load(run)
+    np.testing.assert_array_equal(kept.scores, result.predictions.scores)
+    segments = store.labels("validation")
+    order = [segments.uid.tolist().index(uid) for uid in kept.uid.tolist()]
+    assert score(kept.scores, segments[np.array(order)], store.taxonomy) == result.metrics
+    summary = json.loads((run / "result.json").read_text())
+    assert summary["metrics"] == result.metrics
+    assert summary["dropped"]["validation"] == {"too_early": ["v0_0", "v1_0", "v2_0"]}
+    assert json.loads((run / "config.json").read_text())["student"] == small.to_dict()
+    assert [p.name for p in (run / "checkpoint").iterdir()] == ["epoch-0003"]
+    with pytest.raises(AlreadyExists, match="--resume"):
+        train(store, run, small)
+
+
+def test_without_a_folder_nothing_is_written(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert train(store, None, small).run_dir is None
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+def test_resumes_to_the_same_bits(
+    make_store: MakeStore,
+    small: StudentConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimiser: str,
+) -> None:
+    """Stopped while epoch 3 of 4 trains, then resumed; dropout is on."""
+    store = make_store()
+    config = replace(small, epochs=4, optimiser=optimiser, targets="oracle")
+    whole = train(store, tmp_path / "whole", config)
+    train_epoch = Trainer.train_epoch
+
+    def stop_in_the_third(self: Trainer, epoch: int, *args: object) -> dict[str, float]:
+        means = train_epoch(self, epoch, *args)
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return means
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", stop_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, tmp_path / "stopped", config)
+    resumed = train(store, tmp_path / "stopped", config, resume=True)
+    assert resumed.resumed_epoch == 2
+    assert_same_weights(whole, resumed)
+    np.testing.assert_array_equal(whole.predictions.scores, resumed.predictions.scores)
+    lines = (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_killed_process_resumes_to_the_same_bits(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, run = make_store(num_videos=2), tmp_path / "killed"
+    config = replace(small, epochs=80, evaluate_every=80)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    code = (
+        "import json, sys, torch; from pathlib import Path\n"
+        "from antcache.store import Store\n"
+        "from antcache.student.config import StudentConfig\n"
+        "from antcache.student.train import train\n"
+        "torch.set_num_threads(1)\n"
+        "config = StudentConfig.from_dict(json.loads(Path(sys.argv[3]).read_text()))\n"
+        "train(Store.open(sys.argv[1]), sys.argv[2], config)\n"
+    )
+    command = [sys.executable, "-c", code, str(store.path), str(run), str(tmp_path / "config.json")]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 60
+        while latest_checkpoint(run / "checkpoint") is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    resumed = train(store, run, config, resume=True)
+    assert resumed.resumed_epoch > 0
+    assert_same_weights(train(store, None, config), resumed)
+
+
+def test_a_finished_run_is_only_read(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, run = make_store(), tmp_path / "run"
+    first = train(store, run, small)
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
+    with caplog.at_level("INFO"):
+        again = train(store, run, small, resume=True)
+    assert "already finished" in caplog.text
+    assert again.resumed_epoch == small.epochs
+    assert again.metrics == first.metrics
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
+
+
+def test_another_configuration_is_not_resumed(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, run = make_store(), tmp_path / "run"
+    train(store, run, small)
+    with pytest.raises(BadCheckpoint, match=r"width: 16 -> 32"):
+        train(store, run, replace(small, width=32), resume=True)
+    train(store, run, replace(small, evaluate_every=2), resume=True)
+    store.remove("labels/train")
+    segments = store.labels("validation")
+    store.write_labels("train", segments, store.taxonomy, source="others")
+    with pytest.raises(BadCheckpoint, match="train windows"):
+        train(store, run, small, resume=True)
+    with pytest.raises(NotFound, match="no run to resume"):
+        train(store, tmp_path / "nowhere", small, resume=True)
+
+
+def test_a_failure_before_training_leaves_no_run(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(BadConfig, match="unknown head"):
+        train(make_store(), tmp_path / "run", replace(small, head="heavy"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store = make_store()
+    rows = store.features("rgb", "t1").read()
+    rows[72:74] = np.nan  # 18 to 18.25 s: in the window of t1_7 (15.5 to 20 s) alone
+    store.remove("features/rgb/t1")
+    store.write_features("rgb", "t1", rows)
+    with pytest.raises(NotFinite, match=r"epoch 1, step \d of 6.*t1_7.*--lr"):
+        train(store, tmp_path / "run", small)
+    assert latest_checkpoint(tmp_path / "run" / "checkpoint") is None
+
+
+def test_scoring_can_be_rarer_than_epochs(make_store: MakeStore, small: StudentConfig) -> None:
+    result = train(make_store(), None, replace(small, evaluate_every=2))
+    assert [("validation" in record) for record in result.history] == [False, True, True]
+
+
+def test_bfloat16_trains_too(make_store: MakeStore, small: StudentConfig) -> None:
+    result = train(make_store(), None, replace(small, precision="bfloat16", targets="oracle"))
+    assert result.predictions.scores.dtype == np.float32
+    assert np.isfinite(result.history[-1]["loss"])
+
+
+def test_without_tensorboard_a_line_is_logged(
+    make_store: MakeStore,
+    small: StudentConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level("INFO"):
+        train(make_store(), tmp_path / "run", small)
+    assert "antcache[train]" in caplog.text
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_tensorboard_events(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(make_store(), tmp_path / "run", small)
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_learning_rate_by_hand() -> None:
+    """4 epochs of 2 steps, 1 of them warm-up: half, whole, then a cosine over 6 steps."""
+    config = StudentConfig(lr=2.0, epochs=4, warmup_epochs=1)
+    rates = [learning_rate(config, step, 8, 2) for step in range(8)]
+    assert rates[:3] == pytest.approx([1.0, 2.0, 2.0])
+    assert rates[5] == pytest.approx(1.0)
+    assert 0 < rates[7] < 0.2
+    flat = StudentConfig(lr=2.0, epochs=4, warmup_epochs=0)
+    assert learning_rate(flat, 0, 8, 2) == 2.0
+
+
+def test_devices() -> None:
+    assert resolve_device("cpu").type == "cpu"
+    for name in ("quantum", "cuda:99"):
+        with pytest.raises(BadConfig, match="device"):
+            resolve_device(name)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_trains_on_a_gpu(make_store: MakeStore, small: StudentConfig) -> None:
+    config = replace(small, device="cuda", epochs=15, width=32, protocol=MARKOV, targets="oracle")
+    result = train(make_store(num_videos=20), None, config)
+    assert next(result.model.parameters()).is_cuda
+    assert result.metrics["action/top1"] > 60
+
+
+def test_module_is_quiet(
+    make_store: MakeStore, small: StudentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_module.train(make_store(), None, small)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_stopped_in_its_first_epoch_can_change(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was learned yet; `config.json` says what was trained in the end."""
+
+    def stop(self: Trainer, epoch: int, *args: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    store, wide = make_store(), replace(small, width=32)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(store, tmp_path / "run", small)
+    assert train(store, tmp_path / "run", wide, resume=True).resumed_epoch == 0
+    assert read_config(tmp_path / "run") == wide

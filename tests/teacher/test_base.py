@@ -1,0 +1,121 @@
+"""The teacher folder: what was saved is what is loaded, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from antcache import __version__
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.teacher.base import ARRAYS_FILE, KINDS, SETTINGS_FILE, load_teacher, make_teacher
+from antcache.teacher.base import save_teacher as save
+from antcache.teacher.histories import HistoryConfig
+
+SETTINGS = {
+    "count": {"length": 5, "folds": 2},
+    "sequence": {"length": 5, "attended": 2, "width": 8, "heads": 2, "layers": 1, "epochs": 1},
+}
+HISTORY = HistoryConfig(mode="observed", gap_s=0.5)
+
+
+@pytest.fixture(params=list(KINDS))
+def trained(request, taxonomy, timeline):
+    teacher = make_teacher(request.param, taxonomy, SETTINGS[request.param])
+    teacher.fit(timeline.examples(HISTORY, 5))
+    return teacher
+
+
+def test_what_was_saved_is_what_is_loaded(trained, timeline, taxonomy, tmp_path):
+    folder = tmp_path / "deep" / "teacher"
+    save(trained, HISTORY, folder)
+    assert {p.name for p in folder.iterdir()} == {SETTINGS_FILE, ARRAYS_FILE}
+    assert [p.name for p in folder.parent.iterdir()] == ["teacher"]  # nothing staged is left
+    settings = json.loads((folder / SETTINGS_FILE).read_text())
+    assert settings["antcache"] == __version__
+    assert settings["taxonomy"] == taxonomy.fingerprint
+    loaded, history = load_teacher(folder, taxonomy)
+    assert (loaded.kind, loaded.config, history) == (trained.kind, trained.config, HISTORY)
+    examples = timeline.examples(history, 5)
+    np.testing.assert_array_equal(loaded.logits(examples), trained.logits(examples))
+
+
+def test_nothing_is_overwritten_unasked(trained, tmp_path):
+    folder = tmp_path / "teacher"
+    save(trained, HISTORY, folder)
+    before = (folder / ARRAYS_FILE).read_bytes()
+    with pytest.raises(AlreadyExists, match="already here"):
+        save(trained, HISTORY, folder)
+    assert (folder / ARRAYS_FILE).read_bytes() == before
+    save(trained, HistoryConfig(), folder, overwrite=True)
+    assert json.loads((folder / SETTINGS_FILE).read_text())["history"]["mode"] == "complete"
+
+
+def test_what_is_not_a_teacher_is_never_replaced(trained, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(AlreadyExists, match="not a teacher"):
+            save(trained, HISTORY, place, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_another_taxonomy_is_refused(trained, taxonomy, tmp_path):
+    save(trained, HISTORY, tmp_path / "teacher")
+    with pytest.raises(BadCheckpoint, match="another taxonomy"):
+        load_teacher(tmp_path / "teacher", replace(taxonomy, dataset="other"))
+
+
+def test_a_missing_teacher_is_named(taxonomy, tmp_path):
+    with pytest.raises(NotFound, match="no teacher here"):
+        load_teacher(tmp_path / "none", taxonomy)
+
+
+def broken_settings(folder, **changes):
+    settings = json.loads((folder / SETTINGS_FILE).read_text())
+    (folder / SETTINGS_FILE).write_text(json.dumps({**settings, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / SETTINGS_FILE).write_text("{"), "settings can't be read"),
+        (lambda f: (f / SETTINGS_FILE).write_text("[]"), "settings can't be read"),
+        (lambda f: (f / SETTINGS_FILE).write_text("{}"), "settings can't be read"),
+        (lambda f: broken_settings(f, format="antcache-teacher-9"), "unknown format"),
+        (lambda f: broken_settings(f, kind="oracle"), "unknown kind"),
+        (lambda f: broken_settings(f, history={"mode": "future"}), "unknown history"),
+        (lambda f: broken_settings(f, config={"order": "four"}), "settings can't be read"),
+        (lambda f: (f / ARRAYS_FILE).write_bytes(b"\x00" * 5), "learned can't be read"),
+        (
+            lambda f: (f / ARRAYS_FILE).write_bytes((f / ARRAYS_FILE).read_bytes()[:-9]),
+            "learned can't be read",
+        ),
+        (lambda f: broken_settings(f, kind="sequence", config={}), "another network"),
+    ],
+)
+def test_a_broken_folder_is_refused_with_one_line(damage, words, taxonomy, timeline, tmp_path):
+    teacher = make_teacher("count", taxonomy, SETTINGS["count"])
+    teacher.fit(timeline.examples(HISTORY, 5))
+    save(teacher, HISTORY, tmp_path / "teacher")
+    damage(tmp_path / "teacher")
+    with pytest.raises(BadCheckpoint, match=words) as raised:
+        load_teacher(tmp_path / "teacher", taxonomy)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_half_teacher_is_no_teacher(taxonomy, timeline, tmp_path):
+    teacher = make_teacher("count", taxonomy, SETTINGS["count"])
+    teacher.fit(timeline.examples(HISTORY, 5))
+    save(teacher, HISTORY, tmp_path / "teacher")
+    (tmp_path / "teacher" / ARRAYS_FILE).unlink()
+    with pytest.raises(NotFound, match=ARRAYS_FILE):
+        load_teacher(tmp_path / "teacher", taxonomy)
+
+
+def test_unknown_kinds_and_settings_are_refused(taxonomy):
+    with pytest.raises(BadConfig, match=r"unknown kind.*count or sequence.*oracle"):
+        make_teacher("oracle", taxonomy)
+    with pytest.raises(BadConfig, match=r"count teacher has no setting 'epochs'"):
+        make_teacher("count", taxonomy, {"epochs": 3})

@@ -1,0 +1,154 @@
+"""`antcache teacher`: what it writes and prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from antcache.cli.main import cli
+from antcache.store import Store
+from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.targets import TargetConfig, make_targets
+
+
+@pytest.fixture
+def store(tmp_path, splits, taxonomy, monkeypatch):
+    """A store with labels, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    made = Store.create(tmp_path / "kitchen")
+    for split, segments in splits.items():
+        made.write_labels(split, segments, taxonomy, source="test")
+    return made
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(cli, ["teacher", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refused(*words):
+    """The one line that a command ends with."""
+    result = run(*words, code=2)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_train_writes_the_teacher_the_targets_and_a_log(store, timeline):
+    facts = json.loads(run("train", "kitchen", "--name", "count", "--folds", 4, "--json").stdout)
+    assert facts["teacher"] == str(Path("teachers") / "count")
+    assert (facts["kind"], facts["history"], facts["folds"]) == ("count", "complete", 4)
+    assert facts["segments"] == facts["valid"] == len(timeline.segments)
+    assert set(facts["metrics"]) == {"train", "validation"}
+    assert facts["metrics"]["validation"]["action/top5"] > 50
+    assert Path("teachers/count/teacher.json").is_file()
+    assert "mixture" in Path("kitchen.log").read_text()
+    # The command gives what the library gives.
+    stored = store.targets("count")
+    _, expected = make_targets(timeline, TargetConfig(folds=4))
+    by_uid = stored.rows_for(timeline.segments.uid)
+    np.testing.assert_array_equal(stored.logits[by_uid], expected.logits)
+    assert stored.attributes["taxonomy"] == store.taxonomy.fingerprint
+
+
+def test_the_table_names_splits_and_settings(store):
+    output = run("train", "kitchen", "--name", "t", "--folds", 0, "--history", "observed").stdout
+    assert "observed history" in output
+    assert "in-sample" in output
+    assert "validation" in output
+
+
+def test_sequence_with_scripts_epochs_and_top_k(store):
+    Path("scripts.txt").write_text("take_pan, put_pan\ntake_cup, put_cup\n")
+    words = ["--kind", "sequence", "--epochs", 1, "--folds", 0, "--scripts", "scripts.txt"]
+    facts = json.loads(
+        run("train", "kitchen", "--name", "s", *words, "--top-k", 3, "--json").stdout
+    )
+    assert facts["config"]["epochs"] == 1
+    assert facts["scripts"] == 2
+    stored = store.targets("s")
+    assert stored.logits is None
+    assert stored.index.shape[1] == 3
+    assert "epoch 1 of 1" in Path("kitchen.log").read_text()
+
+
+def test_predict_gives_the_trained_teachers_targets(store):
+    run("train", "kitchen", "--name", "first", "--folds", 0, "--output", "mine")
+    facts = json.loads(run("predict", "kitchen", "mine", "--name", "again", "--json").stdout)
+    assert facts["folds"] == 0
+    first, again = store.targets("first"), store.targets("again")
+    np.testing.assert_array_equal(first.logits, again.logits)
+
+
+def test_observed_histories_take_the_gap_of_the_dataset_or_the_given_one(store, timeline):
+    run("train", "kitchen", "--name", "own", "--history", "observed", "--gap", 2.5)
+    assert store.targets("own").attributes["gap_s"] == 2.5
+    config = TargetConfig(history=HistoryConfig(mode="observed", gap_s=2.5))
+    _, expected = make_targets(timeline, config)
+    rows = store.targets("own").rows_for(timeline.segments.uid)
+    np.testing.assert_array_equal(store.targets("own").logits[rows], expected.logits)
+
+
+def test_existing_outputs_are_refused_before_any_work(store):
+    run("train", "kitchen", "--name", "one", "--folds", 0)
+    before = store.targets("one").logits
+    assert "already" in refused("train", "kitchen", "--name", "one", "--output", "elsewhere")
+    assert not Path("elsewhere").exists()
+    assert "already" in refused("train", "kitchen", "--name", "two", "--output", "teachers/one")
+    assert store.target_names() == ["one"]
+    np.testing.assert_array_equal(store.targets("one").logits, before)
+    run("train", "kitchen", "--name", "one", "--folds", 2, "--overwrite")
+    assert store.targets("one").attributes["folds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--kind", "oracle"], "unknown kind of teacher: expected count or sequence, found oracle"),
+        (["--history", "future"], "unknown history"),
+        (["--gap", -1], "impossible gap"),
+        (["--folds", 1], "folds"),
+        (["--folds", 99], "expected 2 to 8"),
+        (["--epochs", 3], "count teacher has no setting 'epochs'"),
+        (["--device", "cuda"], "runs on the CPU"),
+        (["--kind", "sequence", "--device", "abacus"], "can't use this device"),
+        (["--scripts", "none.txt"], "none.txt: no script file here"),
+        (["--scripts", "bad.txt"], "bad.txt:2: unknown action"),
+        (["--top-k", 0], "impossible top-k"),
+        (["--top-k", 13], "impossible top-k"),
+        (["--train-split", "training"], "no segments in the training split 'training'"),
+        (["--output", "."], "not a teacher"),
+    ],
+)
+def test_bad_settings_end_with_one_line_and_write_nothing(store, options, words):
+    Path("bad.txt").write_text("take_pan\nfry_egg\n")
+    assert words in refused("train", "kitchen", "--name", "x", *options)
+    assert store.target_names() == []
+    assert not Path("teachers").exists()
+
+
+def test_wrong_paths_and_missing_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no store here" in refused("train", "nowhere", "--name", "x")
+    Path("file").write_text("")
+    assert "not an antcache store" in refused("train", "file", "--name", "x")
+    Store.create("empty")
+    assert "no labels" in refused("train", "empty", "--name", "x")
+    assert "no labels" in refused("predict", "empty", "teachers/x", "--name", "x")
+    assert not Path("nowhere.log").exists()
+
+
+def test_broken_teacher_folders(store):
+    run("train", "kitchen", "--name", "one", "--folds", 0)
+    assert "no teacher here" in refused("predict", "kitchen", "nowhere", "--name", "x")
+    path = Path("teachers/one/teacher.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    assert "can't be read" in refused("predict", "kitchen", "teachers/one", "--name", "x")
+    Path("teachers/one/teacher.json").write_text("{}")
+    assert "settings can't be read" in refused("predict", "kitchen", "teachers/one", "--name", "x")
+    assert store.target_names() == ["one"]

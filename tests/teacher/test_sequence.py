@@ -1,0 +1,176 @@
+"""The sequence teacher: learns, repeats itself, keeps random state alone and can be restored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.errors import BadCheckpoint, BadConfig
+from antcache.teacher.count import CountConfig, CountTeacher
+from antcache.teacher.histories import Examples, HistoryConfig
+from antcache.teacher.sequence import SequenceConfig, SequenceTeacher, one_cycle, recent_nouns
+
+SMALL = SequenceConfig(length=6, attended=3, width=16, layers=1, heads=2, epochs=2, batch=8)
+
+
+@pytest.fixture(scope="module")
+def labelled(timeline):
+    return timeline.examples(HistoryConfig(), SMALL.length)
+
+
+def test_recent_nouns_by_hand_and_as_counted(taxonomy, labelled):
+    nouns = torch.tensor([[3, 1, 0, 1], [3, 3, 3, 3]])  # 3: nothing
+    verbs = torch.tensor([[4, 0, 2, 1], [4, 4, 4, 4]])
+    rank, last = recent_nouns(nouns, verbs, 3, 4)
+    assert rank.tolist() == [[1, 0, 4], [4, 4, 4]]
+    assert last.tolist() == [[2, 1, 4], [4, 4, 4]]
+    # The same as the count teacher's numba loop, on all histories.
+    counter = CountTeacher(taxonomy, CountConfig(length=SMALL.length))
+    ranks, lasts = counter._recent(labelled.history)
+    padded = torch.from_numpy(np.where(labelled.history < 0, 12, labelled.history))
+    rank, last = recent_nouns(
+        torch.tensor([*taxonomy.action_nouns, 3])[padded],
+        torch.tensor([*taxonomy.action_verbs, 4])[padded],
+        3,
+        4,
+    )
+    np.testing.assert_array_equal(np.where(ranks < 0, SMALL.length, ranks), rank)
+    np.testing.assert_array_equal(lasts, last)
+
+
+def test_it_learns_what_follows_what(taxonomy):
+    """The target is decided by the last action, the noun being new: only attention can know."""
+    rng = np.random.default_rng(0)
+    history = rng.integers(0, 12, (96, 6))
+    follows = rng.permutation(12)
+    examples = Examples(history=history, target=follows[history[:, -1]], group=np.arange(96))
+    config = SequenceConfig(
+        length=6, attended=3, width=32, layers=1, heads=2, epochs=30, batch=16, dropout=0.0, lr=5e-3
+    )
+    teacher = SequenceTeacher(taxonomy, config)
+    teacher.fit(examples)
+    assert (teacher.logits(examples).argmax(axis=1) == examples.target).mean() > 0.95
+
+
+def test_the_memory_reaches_further_than_attention(taxonomy):
+    """The first of six actions, out of the transformer's sight, decides the verb of its noun."""
+    rng = np.random.default_rng(0)
+    verb = rng.integers(0, 2, 128)
+    history = np.column_stack([6 * verb, np.tile([1, 2, 1, 2, 1], (128, 1))])  # take or open pan
+    target = 6 * verb + 3  # put or close pan
+    examples = Examples(history=history, target=target, group=np.arange(128))
+    config = SequenceConfig(
+        length=6, attended=2, width=16, layers=1, heads=2, epochs=20, batch=16, dropout=0.0
+    )
+    teacher = SequenceTeacher(taxonomy, config)
+    teacher.fit(examples)
+    assert (teacher.logits(examples).argmax(axis=1) == target).all()
+
+
+def test_empty_histories_get_a_prediction(taxonomy, labelled):
+    teacher = SequenceTeacher(taxonomy, SMALL)
+    empty = Examples(history=np.full((2, 6), -1), target=np.zeros(2, int), group=np.arange(2))
+    teacher.fit(labelled)
+    logits = teacher.logits(empty)
+    assert logits.shape == (2, 12)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5)
+
+
+def test_the_seed_decides_and_the_callers_random_state_stays(taxonomy, labelled):
+    def trained(seed):
+        config = SequenceConfig(**{**SMALL.__dict__, "seed": seed})
+        teacher = SequenceTeacher(taxonomy, config)
+        teacher.fit(labelled)
+        return teacher.logits(labelled)
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = trained(0)
+    assert torch.equal(torch.rand(3), expected)
+    np.testing.assert_array_equal(first, trained(0))
+    assert (first != trained(1)).any()
+
+
+def test_fitting_again_starts_afresh(taxonomy, labelled):
+    teacher = SequenceTeacher(taxonomy, SMALL)
+    teacher.fit(labelled)
+    first = teacher.logits(labelled)
+    teacher.fit(labelled)
+    np.testing.assert_array_equal(teacher.logits(labelled), first)
+
+
+def test_scripts_are_trained_on(taxonomy, labelled):
+    text = Examples(history=np.full((200, 6), 9), target=np.full(200, 11), group=np.zeros(200, int))
+    asked = text[:1]
+    plain, told = SequenceTeacher(taxonomy, SMALL), SequenceTeacher(taxonomy, SMALL)
+    plain.fit(labelled)
+    told.fit(labelled, scripts=text)
+    assert told.logits(asked)[0, 11] > plain.logits(asked)[0, 11]
+
+
+def test_a_teacher_can_be_taken_up_again(taxonomy, labelled):
+    teacher = SequenceTeacher(taxonomy, SMALL)
+    teacher.fit(labelled)
+    other = SequenceTeacher(taxonomy, SMALL)
+    other.restore(teacher.arrays())
+    np.testing.assert_array_equal(other.logits(labelled), teacher.logits(labelled))
+    wider = SequenceTeacher(taxonomy, SequenceConfig(**{**SMALL.__dict__, "width": 32}))
+    with pytest.raises(BadCheckpoint, match="another network"):
+        wider.restore(teacher.arrays())
+
+
+def test_progress_counts_epochs(taxonomy, labelled):
+    seen = []
+    teacher = SequenceTeacher(taxonomy, SMALL)
+    teacher.fit(labelled, progress=lambda *args: seen.append(args))
+    assert seen == [("training", 1, 2), ("training", 2, 2)]
+
+
+def test_one_cycle_rises_and_falls():
+    assert one_cycle(0.0, 0.2) == 0
+    assert one_cycle(0.1, 0.2) == pytest.approx(0.5)
+    assert one_cycle(0.2, 0.2) == 1
+    assert one_cycle(0.6, 0.2) == pytest.approx(0.5)
+    assert one_cycle(1.0, 0.2) == pytest.approx(0)
+    assert one_cycle(0.0, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"attended": 21},
+        {"attended": 0},
+        {"width": 130},
+        {"dropout": 1.0},
+        {"verb_weight": 0.9},
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"weight_decay": -1.0},
+    ],
+)
+def test_impossible_settings_are_refused(bad):
+    with pytest.raises(BadConfig):
+        SequenceConfig(**bad)
+
+
+def test_an_unusable_device_and_no_examples_are_refused(taxonomy, labelled):
+    for device in ("abacus", "cuda:99"):
+        with pytest.raises(BadConfig, match="device"):
+            SequenceTeacher(taxonomy, SMALL, device)
+    with pytest.raises(BadConfig, match="nothing to train on"):
+        SequenceTeacher(taxonomy, SMALL).fit(labelled[:0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_it_predicts_as_on_the_cpu(taxonomy, labelled):
+    there = SequenceTeacher(taxonomy, SMALL, "cuda")
+    there.fit(labelled)
+    here = SequenceTeacher(taxonomy, SMALL)
+    here.restore(there.arrays())
+    np.testing.assert_allclose(here.logits(labelled), there.logits(labelled), atol=0.1)
