@@ -163,15 +163,17 @@ def _write_labels(kitchen: Kitchen, output: Path, steps: _Steps) -> Store:
                 times = f"{s.start_s[i]:.2f}", f"{s.stop_s[i]:.2f}"
                 action = taxonomy.actions[s.action[i]]
                 writer.writerow([s.uid[i], s.video[i], *times, *names, action])
-    scripts = [", ".join(taxonomy.actions[a] for a in script) for script in kitchen.scripts]
-    (output / "scripts.txt").write_text("\n".join(scripts) + "\n", "utf-8")
     with steps.step("import annotations") as result:
         data = read_annotations("table", folder, name=DATASET)
         store = Store.create(output / "kitchen.zarr", dataset=DATASET)
         for split, segments in data.splits.items():
             store.write_labels(split, segments, data.taxonomy, source=data.source)
             result.append(f"{len(segments)} {split} segments,")
-        result.append(f"{len(data.taxonomy.actions)} actions; {len(scripts)} text-only scripts")
+        known = set(data.taxonomy.actions)  # an action that no video shows is no class
+        texts = [[taxonomy.actions[a] for a in script] for script in kitchen.scripts]
+        lines = [", ".join(names) for names in texts if known.issuperset(names)]
+        (output / "scripts.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        result.append(f"{len(known)} actions; {len(lines)} text-only scripts")
     return store
 
 

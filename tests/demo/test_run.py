@@ -1,0 +1,99 @@
+"""The demo from end to end on a tiny kitchen, and what it refuses to overwrite."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from antcache.cli.main import cli
+from antcache.demo.kitchen import KitchenConfig
+from antcache.demo.run import DemoConfig, run_demo
+from antcache.errors import AlreadyExists
+from antcache.evaluation.predictions import Predictions
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+
+TINY = DemoConfig(
+    kitchen=KitchenConfig(train_videos=6, validation_videos=3, scripts=20),
+    teacher_epochs=1,
+    student=StudentConfig(layers=1, heads=2, width=16, epochs=2),
+    seeds=(1, 2),
+)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    run_demo(folder, TINY)
+    return folder
+
+
+def test_every_step_leaves_what_it_should(output: Path) -> None:
+    store = Store.open(output / "kitchen.zarr")
+    assert len(store.videos("rgb")) == len(list((output / "videos").glob("*.mp4"))) == 9
+    segments = sum(len(store.labels(split)) for split in store.splits())
+    targets = store.targets("text")
+    assert len(targets) == segments
+    assert targets.valid.all()
+    scripts = (output / "scripts.txt").read_text().splitlines()
+    assert 0 < targets.attributes["scripts"] == len(scripts) <= 20
+    for student in ("plain", "distilled"):
+        for seed in (1, 2):
+            predictions = Predictions.load(output / "runs" / f"{student}-{seed}")
+            assert predictions.scores.shape[1] == len(store.taxonomy.actions)
+
+
+def test_students_differ_only_in_their_targets(output: Path) -> None:
+    configs = [
+        json.loads((output / f"runs/{name}-1/config.json").read_text())["student"]
+        for name in ("plain", "distilled")
+    ]
+    assert {k for k in configs[0] if configs[0][k] != configs[1][k]} == {"targets"}
+
+
+def test_the_report_is_one_self_contained_file(output: Path) -> None:
+    page = (output / "report.html").read_text("utf-8")
+    assert "<script" not in page
+    links = re.findall(r"""(?:src|href)=["'](?!data:|#)([^"']+)""", page)
+    assert not links
+    assert not re.findall(r"url\((?!#)", page)
+    for text in ("action top-1", "Training curves", "Held-out segments", "plain student"):
+        assert text in page
+    assert page.count('<article class="example">') >= 3
+    assert page.count("data:image/png;base64,") >= 18
+
+
+def test_the_table_says_what_the_predictions_say(output: Path) -> None:
+    """The page's top-1 against one worked out here, from files alone."""
+    store = Store.open(output / "kitchen.zarr")
+    truth = dict(
+        zip(store.labels("validation").uid, store.labels("validation").action, strict=True)
+    )
+    figures = []
+    for seed in (1, 2):
+        p = Predictions.load(output / f"runs/distilled-{seed}")
+        actions = [truth[uid] for uid in p.uid]
+        figures.append(100 * np.mean(p.scores.argmax(1) == actions))
+    mean = f"{np.mean(figures):.1f}"
+    page = (output / "report.html").read_text("utf-8")
+    row = re.search(r"<tr><td>action top-1</td>(.*?)</tr>", page, re.DOTALL)
+    assert row
+    assert re.findall(r"<td>(\d+\.\d) <span", row[1])[1] == mean
+
+
+def test_nothing_of_somebody_elses_is_deleted(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(AlreadyExists, match="not a demo"):
+            run_demo(tmp_path, TINY, overwrite=overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    before = sorted(output.rglob("*"))
+    result = CliRunner().invoke(cli, ["demo", "--output", str(output)])
+    assert result.exit_code == 2
+    assert "a demo is already here" in result.stderr
+    assert sorted(output.rglob("*")) == before
