@@ -28,7 +28,9 @@ from antcache.errors import BadConfig
 @click.option("--batch-size", type=int, help="Rows at once. [default: about 32 frames' worth]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--clip-fps", type=float, help="Frame rate of clips. [default: as trained]")
-@click.option("--max-gap", "max_gap_s", default=2.0, show_default=True, help="Most seconds apart.")
+@click.option(
+    "--max-gap", "max_gap_s", default=2.0, show_default=True, help="Longest gap in a video, s."
+)
 @click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos.")
 @click.option("--format", "backend", type=click.Choice(["zarr", "hdf5"]), help="Of a new store.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")

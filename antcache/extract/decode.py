@@ -14,14 +14,12 @@ are `UnreadableVideo`. Not covered: damage that the decoder itself does not noti
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +32,7 @@ try:
     from av.error import FFmpegError
     from av.packet import Packet
     from av.sidedata.sidedata import SideData
+    from av.stream import Disposition
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 except ImportError as error:
@@ -43,7 +42,6 @@ CONVENTION = 1
 """Version of the rules in this file; part of every stream's fingerprint."""
 
 Picture = NDArray[np.uint8]
-Item = TypeVar("Item")
 
 
 def every_tick(tick: int) -> bool:
@@ -240,8 +238,8 @@ class _Packets:
 
     def _note(self, packet: Packet[Any], ours: bool) -> None:
         stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is None or packet.time_base is None:
-            return
+        if stamp is None or packet.time_base is None or packet.is_discard:
+            return  # discarded: cut away by an edit list, there for decoding only
         time = stamp * packet.time_base
         if ours:
             self.first = time if self.first is None else self.first
@@ -277,7 +275,8 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         UnreadableVideo: there is none, or no decoder for it.
     """
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    cover = Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise UnreadableVideo("no video stream", where=path, found=f"only {kinds}")
@@ -349,49 +348,3 @@ def upright_rgb(frame: VideoFrame, shown: Orientation) -> Picture:
     picture = picture.swapaxes(0, 1) if shown.turned else picture
     picture = picture[:: -1 if shown.mirror_y else 1, :: -1 if shown.mirror_x else 1]
     return np.ascontiguousarray(picture, dtype=np.uint8)
-
-
-def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
-    """The same items, made by a background thread that is at most `depth` ahead.
-
-    What `items` raises is raised here, in its place. Closing this generator, or an exception in it
-    (Ctrl-C), closes `items` in its thread and ends the thread.
-    """
-    ready: queue.Queue[Item | _End] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(item: Item | _End) -> None:
-        while not stopped.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.05)
-                return
-
-    def work() -> None:
-        try:
-            with closing(items):
-                for item in items:
-                    put(item)
-                    if stopped.is_set():
-                        return
-        except BaseException as error:
-            put(_End(error))
-        else:
-            put(_End(None))
-
-    thread = threading.Thread(target=work, name="antcache-prefetch", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stopped.set()
-        thread.join()
-
-
-class _End:
-    """What comes after the last item, with the error that ended them."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error

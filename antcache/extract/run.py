@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +24,9 @@ from torch import Tensor
 
 from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler, duration_s, prefetch
+from antcache.extract.decode import CONVENTION, VideoSampler, duration_s
 from antcache.extract.ledger import Failure, Ledger
+from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -294,16 +295,17 @@ def _extract_one(
         allow_partial=config.allow_partial,
     )
     rows: list[NDArray[Any]] = []
-    for batch in _batches(sampler, backbone, config, sampling):
-        stored = backbone(batch).to(getattr(torch, config.dtype)).cpu()
-        if not stored.isfinite().all():
-            raise BadConfig(
-                f"features that {config.dtype} can't hold (infinite or not a number)",
-                where=path,
-                hint="--dtype float32" if config.dtype == "float16" else "another backbone",
-            )
-        rows.append(stored.numpy())
-        tally.add(len(stored))
+    with closing(_batches(sampler, backbone, config, sampling)) as batches:
+        for batch in batches:
+            stored = backbone(batch).to(getattr(torch, config.dtype)).cpu()
+            if not stored.isfinite().all():
+                raise BadConfig(
+                    f"features that {config.dtype} can't hold (infinite or not a number)",
+                    where=path,
+                    hint="--dtype float32" if config.dtype == "float16" else "another backbone",
+                )
+            rows.append(stored.numpy())
+            tally.add(len(stored))
     store.write_features(
         config.stream,
         name,
@@ -328,7 +330,7 @@ def _extract_one(
 
 def _batches(
     sampler: VideoSampler, backbone: Backbone, config: ExtractConfig, sampling: Sampling
-) -> Any:
+) -> Generator[Tensor, None, None]:
     """Pixels (B, T, 3, height, width) of consecutive rows."""
     size = config.batch_size or max(1, FRAMES_PER_BATCH // sampling.num_frames)
     pixels: dict[int, Tensor] = {}  # by tick: what later rows may still look at

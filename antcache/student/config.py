@@ -66,7 +66,7 @@ class StudentConfig:
 
     optimiser: str = "adamw"
     """adamw, adam (L2 in the gradient, as published), or sgd (Nesterov momentum 0.9)."""
-    lr: float = 5e-4
+    lr: float = 1e-3
     """Highest learning rate."""
     weight_decay: float = 0.05
     """Weight decay; adamw leaves biases and norms out."""

@@ -7,7 +7,7 @@ frame a picture shows whatever the codec did to it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,15 @@ def write_video(
 def steady(number: int, fps: int = 25) -> list[Fraction]:
     """Times of `number` frames at a constant rate."""
     return [Fraction(i, fps) for i in range(number)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

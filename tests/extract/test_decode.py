@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import gc
-import threading
-import time as clock
+import importlib.util
+import sys
 import weakref
 from bisect import bisect_right
 from contextlib import closing
@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antcache.errors import UnreadableVideo
+from antcache.errors import MissingExtra, UnreadableVideo
 from antcache.extract import decode
-from antcache.extract.decode import VideoSampler, duration_s, prefetch
+from antcache.extract.decode import VideoSampler, duration_s
+from antcache.extract.prefetch import prefetch
 
 
 def sample(path, rate=Fraction(4), **options):
@@ -109,6 +110,35 @@ def test_no_stated_duration(tmp_path, video):
     sampler, samples = sample(path)
     check_frames(video, sampler, samples, times, 4)
     assert duration_s(video.write(tmp_path / "w.mkv", times)) == pytest.approx(2.0, abs=0.04)
+
+
+def test_beginning_cut_away(tmp_path, video):
+    """An edit list hides the first 3 s, though they must be decoded: time 0 is where it is cut."""
+    times = [t - 3 for t in video.steady(150)]
+    path = tmp_path / "v.mp4"
+    video.write(path, times, key_every=250, muxer={"avoid_negative_ts": "disabled"})
+    sampler, samples = sample(path)
+    assert (sampler.start_s, sampler.num_frames) == (0.0, 75)
+    assert [video.number_on(p) for _, p in samples] == [75 + int(k * 25 / 4) for k in range(12)]
+
+
+def test_cover_pictures_are_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuvj420p"
+        stream.disposition = av.stream.Disposition.attached_pic
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(0, 48, 80), "rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(UnreadableVideo, match="no video stream"):
+        sample(path)
+
+
+def test_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    spec = importlib.util.spec_from_file_location("decode_without_av", decode.__file__)
+    with pytest.raises(MissingExtra, match=r"'av' is not installed.*antcache\[extract\]"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_only_wanted_ticks(tmp_path, video, monkeypatch):
@@ -342,52 +372,3 @@ def test_memory_does_not_grow_with_length(tmp_path, video, monkeypatch):
     assert sampler.num_frames == 400
     assert most_live <= 4 + 3  # in the queue, with the producer, with the consumer
     assert most_bytes < 100e6  # all 400: 550 MB as frames, 1.1 GB as pictures
-
-
-def numbers(stop, seen):
-    try:
-        for i in range(stop):
-            seen.append(i)
-            yield i
-    finally:
-        seen.append("closed")
-
-
-def test_prefetch_keeps_order_and_ends():
-    seen = []
-    before = threading.active_count()
-    assert list(prefetch(numbers(50, seen), 3)) == list(range(50))
-    assert seen[-1] == "closed"
-    assert threading.active_count() == before
-
-
-def test_prefetch_stays_within_its_depth():
-    seen = []
-    with closing(prefetch(numbers(50, seen), 3)) as items:
-        for item in items:
-            clock.sleep(0.002)
-            assert len(seen) - (item + 1) <= 3 + 1
-
-
-@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
-def test_prefetch_passes_errors_on(error):
-    def failing():
-        yield 1
-        raise error
-
-    items = prefetch(failing(), 3)
-    assert next(items) == 1
-    with pytest.raises(type(error)):
-        next(items)
-
-
-def test_prefetch_ends_its_thread_when_closed():
-    """Also while the producer waits for room."""
-    seen = []
-    before = threading.active_count()
-    items = prefetch(numbers(1000, seen), 2)
-    next(items)
-    items.close()
-    assert threading.active_count() == before
-    assert seen[-1] == "closed"
-    assert len(seen) < 10

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -242,8 +243,10 @@ def test_features_that_do_not_fit(tmp_path, folder, backbone, monkeypatch):
     original = type(backbone).__call__
     monkeypatch.setattr(type(backbone), "__call__", lambda s, p: original(s, p) * 1e6)
     store = make_store(tmp_path)
+    threads = threading.active_count()
     with pytest.raises(BadConfig, match=r"float16 can't hold.*--dtype float32"):
         extract(find_videos(folder), store, backbone)
+    assert threading.active_count() == threads  # decoding has ended, too
     assert store.videos("rgb") == []
     extract(find_videos(folder), store, backbone, ExtractConfig(dtype="float32", stream="wide"))
     assert store.videos("wide") == ["a", "b"]
