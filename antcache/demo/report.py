@@ -48,13 +48,15 @@ class Runs:
 
     Attributes:
         metrics: final metrics of each seed.
-        curves: `{metric: (seeds, epochs)}` on the validation split, percent.
+        curves: `{metric: (seeds, E)}` on the validation split, percent.
+        epochs: (E,) the epochs that were scored.
         loss: (seeds, epochs) cross-entropy of the training split.
         scores: (seeds, N, C) action scores of the validation windows.
     """
 
     metrics: Sequence[dict[str, float]]
     curves: dict[str, NDArray[np.float64]]
+    epochs: NDArray[np.int64]
     loss: NDArray[np.float64]
     scores: NDArray[np.float32]
 
@@ -209,7 +211,7 @@ def _png(frame: NDArray[np.uint8]) -> str:
 def _best_epochs(runs: Runs) -> tuple[float, float, int]:
     """Mean over seeds of the best epoch's and the last epoch's top-1, and the number of epochs."""
     curves = runs.curves["action/top1"]
-    return float(curves.max(axis=1).mean()), float(curves[:, -1].mean()), curves.shape[1]
+    return float(curves.max(axis=1).mean()), float(curves[:, -1].mean()), int(runs.epochs[-1])
 
 
 def _curves(outcome: Outcome) -> str:
@@ -224,7 +226,8 @@ def _curves(outcome: Outcome) -> str:
     for student, runs in outcome.runs.items():
         values = (runs.curves["action/top1"], runs.curves["action/recall@5"], runs.loss)
         for axes, curves, title in zip(panels, values, titles, strict=True):
-            epochs = np.arange(1, curves.shape[1] + 1)
+            every = np.arange(1, runs.loss.shape[1] + 1)
+            epochs = every if curves is runs.loss else runs.epochs
             axes.plot(epochs, curves.T, color=COLOURS[student], alpha=0.3, linewidth=0.8)
             axes.plot(epochs, curves.mean(0), color=COLOURS[student], linewidth=2, label=student)
             axes.set_title(title, fontsize=10)
@@ -233,7 +236,7 @@ def _curves(outcome: Outcome) -> str:
             axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=9)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from antcache import __version__
 from antcache.annotations import protocol_for, read_annotations
-from antcache.demo.kitchen import DATASET, Kitchen, KitchenConfig, generate
+from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
 from antcache.errors import AlreadyExists, MissingExtra
@@ -55,7 +55,9 @@ class DemoConfig:
     teacher_epochs: int = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
-        default_factory=lambda: StudentConfig(layers=2, heads=4, width=128, epochs=40)
+        default_factory=lambda: StudentConfig(
+            layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=60, evaluate_every=2
+        )
     )
     """What both students share."""
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -66,8 +68,8 @@ class DemoConfig:
         return asdict(self)
 
 
-class _Steps:
-    """What was done, how long it took and what came of it."""
+class Steps:
+    """What was done, how long it took and what came of it, in `done`."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, float, str]] = []
@@ -97,11 +99,8 @@ def run_demo(
     """
     config = config or DemoConfig()
     _prepare(output, config, overwrite=overwrite)
-    steps = _Steps()
-    kitchen = generate(config.kitchen)
-    videos = _write_videos(kitchen, config, output, steps, progress)
-    store = _write_labels(kitchen, output, steps)
-    _extract(config, output, store, steps, progress)
+    steps = Steps()
+    store, videos = build_store(output, config, steps, progress)
     _teach(config, output, store, steps, progress)
     outcome = _learn(config, output, store, steps, progress)
     with steps.step("report") as result:
@@ -130,8 +129,23 @@ def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
     (output / MARK).write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
 
 
+def build_store(
+    output: Path, config: DemoConfig, steps: Steps, progress: Progress = silent
+) -> tuple[Store, dict[str, Path]]:
+    """Render the kitchen into `output`, which exists; import its labels, extract its features.
+
+    Returns:
+        The store `output/kitchen.zarr`, and the file of each video.
+    """
+    kitchen = generate(config.kitchen)
+    videos = _write_videos(kitchen, config, output, steps, progress)
+    store = _write_labels(kitchen, output, steps)
+    _extract(config, output, store, steps, progress)
+    return store, videos
+
+
 def _write_videos(
-    kitchen: Kitchen, config: DemoConfig, output: Path, steps: _Steps, progress: Progress
+    kitchen: Kitchen, config: DemoConfig, output: Path, steps: Steps, progress: Progress
 ) -> dict[str, Path]:
     """Render every timeline as an MP4 file."""
     (output / "videos").mkdir()
@@ -148,7 +162,7 @@ def _write_videos(
     return paths
 
 
-def _write_labels(kitchen: Kitchen, output: Path, steps: _Steps) -> Store:
+def _write_labels(kitchen: Kitchen, output: Path, steps: Steps) -> Store:
     """Annotations as plain CSV, scripts as plain text; then read back as a user's would be."""
     folder = output / "labels"
     folder.mkdir()
@@ -178,7 +192,7 @@ def _write_labels(kitchen: Kitchen, output: Path, steps: _Steps) -> Store:
 
 
 def _extract(
-    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+    config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
 ) -> None:
     """Features of every video by a small frozen backbone."""
     backbone = output / "backbone"
@@ -231,7 +245,7 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
 
 
 def _teach(
-    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+    config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
 ) -> None:
     """Train the teacher on labels and scripts; write soft targets for every segment."""
     with steps.step("train teacher, write soft targets") as result:
@@ -250,7 +264,7 @@ def _teach(
 
 
 def _learn(
-    config: DemoConfig, output: Path, store: Store, steps: _Steps, progress: Progress
+    config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
 ) -> Outcome:
     """Train both students on every seed and score them, and the teacher, on the same segments."""
     students = {
@@ -286,6 +300,7 @@ def _learn(
         settings={
             "protocol": asdict(protocol_for(DATASET)),
             "kitchen": config.kitchen.to_dict(),
+            "recipes": {name: [str(step) for step in steps] for name, steps in RECIPES.items()},
             "rendering": config.render.to_dict(),
             "teacher": {k: v for k, v in targets.attributes.items() if k != "checksum"},
             "plain student": students[PLAIN].to_dict(),
@@ -299,12 +314,14 @@ def _learn(
 def _collect(trained: list[RunResult]) -> Runs:
     """The runs of all seeds as arrays."""
     history = [result.history for result in trained]
+    scored = [[epoch for epoch in epochs if "validation" in epoch] for epochs in history]
     return Runs(
         metrics=[result.metrics for result in trained],
         curves={
-            key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in history])
+            key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in scored])
             for key in ("action/top1", "action/recall@5")
         },
+        epochs=np.array([epoch["epoch"] for epoch in scored[0]]),
         loss=np.array([[epoch["action_loss"] for epoch in epochs] for epochs in history]),
         scores=np.stack([result.predictions.scores for result in trained]),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from antcache import __version__
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, MissingExtra, NotFound
 from antcache.teacher.base import ARRAYS_FILE, KINDS, SETTINGS_FILE, load_teacher, make_teacher
 from antcache.teacher.base import save_teacher as save
 from antcache.teacher.histories import HistoryConfig
@@ -119,3 +120,10 @@ def test_unknown_kinds_and_settings_are_refused(taxonomy):
         make_teacher("oracle", taxonomy)
     with pytest.raises(BadConfig, match=r"count teacher has no setting 'epochs'"):
         make_teacher("count", taxonomy, {"epochs": 3})
+
+
+def test_a_missing_numba_names_the_extra(taxonomy, monkeypatch):
+    monkeypatch.delitem(sys.modules, "antcache.teacher.count", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(MissingExtra, match=r"numba.*antcache\[teacher\]"):
+        make_teacher("count", taxonomy)
