@@ -17,10 +17,14 @@ lint: $(READY)      ## ruff, and mypy against the installed package
 	$(BIN)/ruff format --check .
 	rm -rf .typecheck build
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target .typecheck .
-	cd .typecheck && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml -p antcache
+	rm -rf build
+	cd .typecheck && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p antcache
 
-bench: $(READY)     ## every benchmark, results recorded
-	for file in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python $$file --record || exit 1; done
+bench: $(READY)     ## every benchmark, results recorded, the README's tables rewritten
+	for file in $(filter-out %/record.py %/tables.py,$(wildcard benchmarks/*.py)); do \
+		$(BIN)/python $$file --record || exit 1; \
+	done
+	$(BIN)/python benchmarks/tables.py
 
 clean:              ## everything that is made, the virtual environment included
 	rm -rf $(VENV) .typecheck build demo *.egg-info

@@ -97,6 +97,10 @@ class BadCheckpoint(AntcacheError, ValueError):
     """A checkpoint does not fit what it is loaded into, or is incomplete."""
 
 
+class NotFinite(AntcacheError, FloatingPointError):
+    """The loss or the gradient of a training step is not finite."""
+
+
 class MissingExtra(AntcacheError, ImportError):
     """An optional package is not installed.
 

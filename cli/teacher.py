@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from antcache.annotations import protocol_for
 from antcache.cli.common import (
     json_option,
     log_to,
@@ -18,13 +17,11 @@ from antcache.cli.common import (
     print_table,
     progress_bars,
 )
-from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
-from antcache.teacher.base import check_output, load_teacher, save_teacher
-from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.scripts import read_scripts
-from antcache.teacher.targets import TargetConfig, make_targets, score_segments
+from antcache.teacher.targets import TargetConfig
+from antcache.teacher.teach import apply_teacher, history_for, teach
 
 SHOWN = {
     "top-1": "action/top1",
@@ -62,7 +59,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--folds",
     type=int,
-    default=5,
+    default=TargetConfig.folds,
     show_default=True,
     help="Cross-fit the targets of the training split on K folds of videos; 0: in-sample.",
 )
@@ -94,32 +91,30 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a teacher on the labels in STORE; keep it, and write soft targets for every segment."""
-
     store = Store.open(store_path)
-    taxonomy = store.taxonomy
-    output = output or Path("teachers") / name
-    check_output(output, overwrite=overwrite)
-    check_targets(store, name, top_k, overwrite=overwrite)
     config = TargetConfig(
         kind=kind,
         settings={"seed": seed} | ({} if epochs is None else {"epochs": epochs}),
-        history=HistoryConfig(
-            mode=history,
-            gap_s=protocol_for(taxonomy.dataset).gap_s if gap is None else gap,
-        ),
+        history=history_for(store, history, gap),
         folds=folds,
         train_split=train_split,
     )
-    text = None if scripts is None else read_scripts(scripts, taxonomy)
-    timeline = Timeline.of({split: store.labels(split) for split in store.splits()}, taxonomy)
+    text = None if scripts is None else read_scripts(scripts, store.taxonomy)
+    folder = output or Path("teachers") / name
     started = time.perf_counter()
     with log_to(log_path(store)), progress_bars() as progress:
-        trained, targets = make_targets(
-            timeline, config, scripts=text, device=device, progress=progress
+        targets = teach(
+            store,
+            name,
+            config,
+            folder,
+            scripts=text,
+            top_k=top_k,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
         )
-        save_teacher(trained, config.history, output, overwrite=overwrite)
-    seconds = time.perf_counter() - started
-    report(store, name, targets, top_k, overwrite, as_json, teacher=str(output), seconds=seconds)
+    report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
 
 
 @teacher.command()
@@ -136,16 +131,13 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score every segment in STORE with the trained TEACHER (in-sample where it was trained)."""
-
     store = Store.open(store_path)
-    check_targets(store, name, top_k, overwrite=overwrite)
-    trained, history = load_teacher(folder, store.taxonomy, device=device)
-    timeline = Timeline.of({split: store.labels(split) for split in store.splits()}, store.taxonomy)
     started = time.perf_counter()
     with log_to(log_path(store)):
-        targets = score_segments(timeline, trained, history)
-    seconds = time.perf_counter() - started
-    report(store, name, targets, top_k, overwrite, as_json, teacher=str(folder), seconds=seconds)
+        targets = apply_teacher(
+            store, name, folder, top_k=top_k, device=device, overwrite=overwrite
+        )
+    report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
 
 
 def log_path(store: Store) -> Path:
@@ -153,40 +145,18 @@ def log_path(store: Store) -> Path:
     return store.path.with_name(store.path.name + ".log")
 
 
-def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool) -> None:
-    """Refuse before the work what would be refused after it."""
-
-    classes = len(store.taxonomy.actions)
-    if top_k is not None and not 1 <= top_k <= classes:
-        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
-    if name in store.target_names() and not overwrite:
-        raise AlreadyExists(
-            "soft targets of this name are already there",
-            where=f"{store.path}: targets/{name}",
-            hint="choose another name, or --overwrite",
-        )
-
-
 def report(
-    store: Store,
-    name: str,
-    targets: SoftTargets,
-    top_k: int | None,
-    overwrite: bool,
-    as_json: bool,
-    **facts: Any,
+    store: Store, name: str, targets: SoftTargets, folder: Path, seconds: float, *, as_json: bool
 ) -> None:
-    """Write the targets into the store, score them on every split and print both."""
-
-    kept = targets if top_k is None else targets.top_k(top_k)
-    store.write_targets(name, kept, overwrite=overwrite)
+    """Score the targets on every split, and print what was done."""
     figures = {split: score_targets(store, name, split).scored for split in store.splits()}
-    facts = {
+    facts: dict[str, Any] = {
         "targets": name,
-        **facts,
-        "segments": len(kept),
-        "valid": int(kept.valid.sum()),
-        **kept.attributes,
+        "teacher": str(folder),
+        "seconds": seconds,
+        "segments": len(targets),
+        "valid": int(targets.valid.sum()),
+        **targets.attributes,
         "metrics": figures,
     }
     if as_json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,13 @@ def test_the_tour_works_as_printed(
         result = CliRunner().invoke(cli, [*words, "--json"])
         assert result.exit_code == 0, (words, result.output)
         json.loads(result.stdout)
+
+
+def test_tables_are_what_the_results_say(repo: Path) -> None:
+    code = subprocess.run(
+        [sys.executable, repo / "benchmarks/tables.py", "--check"], capture_output=True, text=True
+    )
+    assert code.returncode == 0, code.stderr
 
 
 def test_every_command_and_folder_is_there(repo: Path) -> None:

@@ -32,9 +32,9 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.train import RunResult, train
-from antcache.teacher.histories import Timeline
 from antcache.teacher.scripts import read_scripts
-from antcache.teacher.targets import TargetConfig, make_targets
+from antcache.teacher.targets import TargetConfig
+from antcache.teacher.teach import teach
 
 log = logging.getLogger(__name__)
 
@@ -250,15 +250,14 @@ def _teach(
     """Train the teacher on labels and scripts; write soft targets for every segment."""
     with steps.step("train teacher, write soft targets") as result:
         settings = {"epochs": config.teacher_epochs, "seed": config.kitchen.seed}
-        taxonomy = store.taxonomy
-        timeline = Timeline.of({split: store.labels(split) for split in store.splits()}, taxonomy)
-        _, targets = make_targets(
-            timeline,
+        targets = teach(
+            store,
+            "text",
             TargetConfig(kind=config.teacher, settings=settings),
-            scripts=read_scripts(output / "scripts.txt", taxonomy),
+            output / "teachers" / "text",
+            scripts=read_scripts(output / "scripts.txt", store.taxonomy),
             progress=progress,
         )
-        store.write_targets("text", targets)
         valid = int(targets.valid.sum())
         result.append(f"{valid} of {len(targets)} segments have a target")
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from antcache.errors import AntcacheError, BadConfig
+from antcache.errors import BadConfig, NotFinite
 from antcache.progress import Progress, silent
 from antcache.student.config import StudentConfig
 from antcache.student.heads import Head, build_head
@@ -26,10 +26,6 @@ from antcache.student.pack import WindowPack
 
 SCORING_BATCH = 512
 """Windows that are scored at a time."""
-
-
-class NotFinite(AntcacheError, FloatingPointError):
-    """The loss or the gradient of a batch is not finite."""
 
 
 def resolve_device(name: str) -> torch.device:

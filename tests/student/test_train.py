@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from antcache.annotations import Protocol, Segments
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.store import Store
 from antcache.student import train as train_module
 from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.loop import NotFinite, Trainer, learning_rate, resolve_device
+from antcache.student.loop import Trainer, learning_rate, resolve_device
 from antcache.student.runs import read_config
 from antcache.student.train import RunResult, train
 

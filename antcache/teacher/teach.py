@@ -1,0 +1,109 @@
+"""A teacher from a store's labels, and its soft targets into the store: the calls behind the CLI.
+
+Promise: what would be refused after the training is refused before it; the teacher is kept and its
+targets are published only when both are complete.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from antcache.annotations import protocol_for
+from antcache.errors import AlreadyExists, BadConfig
+from antcache.progress import Progress, silent
+from antcache.store import SoftTargets, Store
+from antcache.teacher.base import check_output, load_teacher, save_teacher
+from antcache.teacher.histories import HistoryConfig, Timeline
+from antcache.teacher.scripts import Scripts
+from antcache.teacher.targets import TargetConfig, make_targets, score_segments
+
+
+def history_for(store: Store, mode: str = "complete", gap_s: float | None = None) -> HistoryConfig:
+    """Histories of a kind, with the anticipation gap of the store's dataset unless one is given."""
+    own = protocol_for(store.taxonomy.dataset).gap_s
+    return HistoryConfig(mode=mode, gap_s=own if gap_s is None else gap_s)
+
+
+def teach(
+    store: Store,
+    name: str,
+    config: TargetConfig,
+    folder: Path,
+    *,
+    scripts: Scripts | None = None,
+    top_k: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> SoftTargets:
+    """Train a teacher, keep it in `folder`, and write its targets for every segment as `name`.
+
+    Args:
+        store: whose labels, of all splits, are read.
+        name: of the soft targets in the store.
+        config: which teacher, and how the training split is scored.
+        folder: where the teacher is kept.
+        scripts: text-only sequences of actions to train on beside the videos.
+        top_k: keep the k best classes only; None keeps all logits.
+        device: torch device of teachers that use one.
+        overwrite: replace the teacher and the targets that are there.
+        progress: called with epochs or folds done.
+
+    Raises:
+        AlreadyExists: the teacher or the targets are there and `overwrite` is false.
+        MissingKey: the store has no labels, or lacks the training split.
+        BadConfig: a setting is out of range.
+    """
+    check_output(folder, overwrite=overwrite)
+    _check_targets(store, name, top_k, overwrite=overwrite)
+    teacher, targets = make_targets(
+        _timeline(store), config, scripts=scripts, device=device, progress=progress
+    )
+    save_teacher(teacher, config.history, folder, overwrite=overwrite)
+    return _publish(store, name, targets, top_k, overwrite=overwrite)
+
+
+def apply_teacher(
+    store: Store,
+    name: str,
+    folder: Path,
+    *,
+    top_k: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> SoftTargets:
+    """Write the targets of the trained teacher in `folder` for every segment as `name`.
+
+    Raises:
+        NotFound, BadCheckpoint: see `base.load_teacher`.
+        AlreadyExists, BadConfig: see `teach`.
+    """
+    _check_targets(store, name, top_k, overwrite=overwrite)
+    teacher, history = load_teacher(folder, store.taxonomy, device=device)
+    targets = score_segments(_timeline(store), teacher, history)
+    return _publish(store, name, targets, top_k, overwrite=overwrite)
+
+
+def _timeline(store: Store) -> Timeline:
+    labels = {split: store.labels(split) for split in store.splits()}
+    return Timeline.of(labels, store.taxonomy)
+
+
+def _check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool) -> None:
+    classes = len(store.taxonomy.actions)
+    if top_k is not None and not 1 <= top_k <= classes:
+        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
+    if name in store.target_names() and not overwrite:
+        raise AlreadyExists(
+            "soft targets of this name are already there",
+            where=f"{store.path}: targets/{name}",
+            hint="choose another name, or --overwrite",
+        )
+
+
+def _publish(
+    store: Store, name: str, targets: SoftTargets, top_k: int | None, *, overwrite: bool
+) -> SoftTargets:
+    kept = targets if top_k is None else targets.top_k(top_k)
+    store.write_targets(name, kept, overwrite=overwrite)
+    return kept
