@@ -35,6 +35,9 @@ from antcache.teacher.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
+FOLDS = {"count": 5, "sequence": 0}
+"""Folds that a kind gets unless they are given: what `benchmarks/cross_fitting.py` favours."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
@@ -46,14 +49,17 @@ class TargetConfig:
     """What differs from the kind's default settings."""
     history: HistoryConfig = field(default_factory=HistoryConfig)
     """Which earlier segments it is told about, in training and after."""
-    folds: int = 5
-    """Folds of videos for cross-fitted targets of the training split; 0: in-sample ones."""
+    folds: int | None = None
+    """Folds of videos for cross-fitted targets of the training split; 0: in-sample ones. None takes
+    the kind's own way, see `FOLDS`."""
     train_split: str = "train"
     """The split that it is trained on."""
 
     def __post_init__(self) -> None:
-        if self.folds < 0 or self.folds == 1:
-            raise BadConfig("impossible number of folds", expected="0 or 2 and more")
+        if self.folds is not None and (self.folds < 0 or self.folds == 1):
+            raise BadConfig(
+                "impossible number of folds", expected="0 or 2 and more", found=self.folds
+            )
 
 
 def make_targets(
@@ -96,21 +102,22 @@ def make_targets(
     text = None if scripts is None else scripts.examples(length)
     logits = np.empty((len(examples), len(timeline.taxonomy.actions)), dtype=np.float32)
     rest = np.ones_like(train)
-    if config.folds:
+    folds = FOLDS.get(config.kind, 0) if config.folds is None else config.folds
+    if folds:
         rest = ~train
         fold = np.full(len(examples), -1)
-        fold[train] = examples[train].folds(config.folds, seed)
-        for k in range(config.folds):
-            log.info("fold %d of %d: %d held out", k + 1, config.folds, (fold == k).sum())
+        fold[train] = examples[train].folds(folds, seed)
+        for k in range(folds):
+            log.info("fold %d of %d: %d held out", k + 1, folds, (fold == k).sum())
             part = new_teacher()
-            label = f"fold {k + 1} of {config.folds}: "
+            label = f"fold {k + 1} of {folds}: "
             part.fit(
                 examples[train & (fold != k)], scripts=text, progress=_prefixed(progress, label)
             )
             logits[fold == k] = part.logits(examples[fold == k])
     teacher.fit(examples[train], scripts=text, progress=progress)
     logits[rest] = teacher.logits(examples[rest])
-    targets = _targets(timeline, teacher, logits, config.history, config.folds)
+    targets = _targets(timeline, teacher, logits, config.history, folds)
     targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
     return teacher, targets
 
