@@ -35,8 +35,14 @@ def demo(output: Path, overwrite: bool, as_json: bool) -> None:
     if as_json:
         print_json({"report": str(report), "table": [asdict(row) for row in table]})
         return
-    columns = ["teacher", "plain", "±", "distilled", "±", "gain", "sum of errors"]
-    rows = [[r.name, r.teacher, *r.plain, *r.distilled, f"{r.gain:+.2f}", r.errors] for r in table]
+    columns = ["percent", "teacher", "plain", "distilled", "gain", "errors"]
+    rows = [
+        [row.name, f"{row.teacher:.1f}"]
+        + [f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in (row.plain, row.distilled)]
+        + [f"{row.gain:+.1f}", f"{row.errors:.1f}"]
+        for row in table
+    ]
     seeds = len(outcome.runs["plain"].metrics)
-    print_table(f"Validation, percent, {seeds} seeds", ["metric", *columns], rows)
+    title = f"Validation, {seeds} seeds; errors: the sum of both standard errors"
+    print_table(title, columns, rows)
     click.echo(f"report: {report}")

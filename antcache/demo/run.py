@@ -56,7 +56,7 @@ class DemoConfig:
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
         default_factory=lambda: StudentConfig(
-            layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=60, evaluate_every=2
+            layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=40, evaluate_every=2
         )
     )
     """What both students share."""
