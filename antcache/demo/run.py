@@ -8,6 +8,7 @@ and settings, and nothing is selected on the validation videos.
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import logging
 import shutil
@@ -37,6 +38,9 @@ from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
 
 log = logging.getLogger(__name__)
+
+PACKAGES = ("av", "transformers", "jinja2", "matplotlib", "PIL")
+"""What the demo needs beyond the library's own dependencies."""
 
 MARK = "demo.json"
 """File that says that a folder is a demo's, and with which settings it was made."""
@@ -117,6 +121,11 @@ def run_demo(
 
 def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
     """An empty folder with our mark in it; only an older demo is ever deleted."""
+    for package in PACKAGES:  # now, not after minutes of work
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtra(package, "demo") from error
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         if not (output / MARK).is_file():
             raise AlreadyExists("something that is not a demo is here", where=output)
@@ -211,12 +220,10 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
     Random convolutions still tell shapes and colours apart, which is all that this kitchen needs;
     real use loads a pretrained model by its hub id or folder instead.
     """
-    try:
-        import torch
-        from safetensors.torch import save_file
-        from transformers import ConvNextConfig, ConvNextModel
-    except ImportError as error:
-        raise MissingExtra("transformers", "demo") from error
+    import torch
+    from safetensors.torch import save_file
+    from transformers import ConvNextConfig, ConvNextModel
+
     config = ConvNextConfig(
         hidden_sizes=[32, 64, 128, 256],
         depths=[1, 1, 1, 1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.demo.kitchen import KitchenConfig
 from antcache.demo.run import DemoConfig, run_demo
-from antcache.errors import AlreadyExists
+from antcache.errors import AlreadyExists, MissingExtra
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -97,3 +98,12 @@ def test_nothing_of_somebody_elses_is_deleted(output: Path, tmp_path: Path) -> N
     assert result.exit_code == 2
     assert "a demo is already here" in result.stderr
     assert sorted(output.rglob("*")) == before
+
+
+def test_a_missing_package_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtra, match=r"jinja2.*antcache\[demo\]"):
+        run_demo(tmp_path / "demo", TINY)
+    assert not (tmp_path / "demo").exists()
