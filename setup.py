@@ -13,7 +13,7 @@ EXTRAS = {
     "teacher": ["numba>=0.61"],
     "train": ["tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
-    "gpu": ["triton>=3.4"],
+    "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"],
 }
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]

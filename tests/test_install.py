@@ -16,6 +16,7 @@ import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
 from importlib.resources import files
 from pathlib import Path
 assert files("antcache").joinpath("py.typed").is_file()
+assert files("antcache").joinpath("demo/report.html").is_file()
 print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
 """
 
