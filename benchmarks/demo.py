@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py [--record]
 
-Runs the demo as it is (fixed seeds, nothing selected on validation videos) and reports, for each
+Runs the demo as it is (fixed seeds, the last epoch of every run) and reports, for each
 metric, both students and how far the gain is above the sum of both standard errors.
 """
 
