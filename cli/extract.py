@@ -51,8 +51,8 @@ def extract(
     STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file).
     """
     from antcache import extract as library
-    from antcache.extract.ledger import beside
     from antcache.store import Store
+    from antcache.store.format import beside
 
     config = library.ExtractConfig(**settings)
     files = library.find_videos(videos)

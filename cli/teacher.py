@@ -19,6 +19,7 @@ from antcache.cli.common import (
 )
 from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
+from antcache.store.format import beside
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import apply_teacher, history_for, teach
@@ -102,7 +103,7 @@ def train(
     text = None if scripts is None else read_scripts(scripts, store.taxonomy)
     folder = output or Path("teachers") / name
     started = time.perf_counter()
-    with log_to(log_path(store)), progress_bars() as progress:
+    with log_to(beside(store.path, ".log")), progress_bars() as progress:
         targets = teach(
             store,
             name,
@@ -133,16 +134,11 @@ def predict(
     """Score every segment in STORE with the trained TEACHER (in-sample where it was trained)."""
     store = Store.open(store_path)
     started = time.perf_counter()
-    with log_to(log_path(store)):
+    with log_to(beside(store.path, ".log")):
         targets = apply_teacher(
             store, name, folder, top_k=top_k, device=device, overwrite=overwrite
         )
     report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
-
-
-def log_path(store: Store) -> Path:
-    """The log beside a store."""
-    return store.path.with_name(store.path.name + ".log")
 
 
 def report(

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
-BASE = {"errors", "timebase", "progress", "annotations"}
+BASE = {"errors", "timebase", "progress", "devices", "annotations"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": set(),
     "progress": set(),
+    "devices": {"errors"},
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},
@@ -142,6 +143,7 @@ HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensor
     [
         ("antcache", (*HEAVY, "pandas", "zarr", "h5py")),
         ("antcache.store", HEAVY),
+        ("antcache.devices", HEAVY),
         ("antcache.annotations", HEAVY),
         ("antcache.evaluation", HEAVY),
         ("antcache.cli.main", HEAVY),

@@ -256,7 +256,8 @@ def _examples(
     segments, names = outcome.segments, outcome.taxonomy.actions
     plain, distilled = (outcome.runs[student].scores[0] for student in (PLAIN, DISTILLED))
     right = [true_class_ranks(scores, segments.action) == 0 for scores in (plain, distilled)]
-    gap_s, observed_s = outcome.settings["protocol"]["gap_s"], 4.5
+    protocol = outcome.settings["protocol"]
+    observed_s = (protocol["num_frames"] - 1) / protocol["rate"]
     examples, counts = [], {}
     for title, (plain_right, distilled_right) in GROUPS:
         members = np.flatnonzero((right[0] == plain_right) & (right[1] == distilled_right))
@@ -264,7 +265,7 @@ def _examples(
         chosen = rng.choice(members, min(EXAMPLES_PER_GROUP, len(members)), replace=False)
         for row in sorted(chosen):
             truth, start = int(segments.action[row]), float(segments.start_s[row])
-            end = start - gap_s
+            end = start - protocol["gap_s"]
             times = np.maximum(0, end - np.linspace(observed_s, 0, 6))
             earlier = (segments.video == segments.video[row]) & (segments.start_s < start)
             history = segments.action[earlier][np.argsort(segments.start_s[earlier])][-6:]

@@ -278,22 +278,18 @@ def _learn(
         PLAIN: config.student,
         DISTILLED: replace(config.student, targets="text"),
     }
-    runs = {}
-    uids = None
+    trained: dict[str, list[RunResult]] = {}
     for name, student in students.items():
         with steps.step(f"train {name} student") as result:
-            trained = []
+            trained[name] = []
             for seed in config.seeds:
                 run = output / "runs" / f"{name}-{seed}"
                 settings = replace(student, seed=seed)
-                trained.append(train(store, run, settings, progress=progress))
-            runs[name] = _collect(trained)
-            uids = trained[0].predictions.uid
+                trained[name].append(train(store, run, settings, progress=progress))
             result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
     validation = store.labels("validation")
     position = {uid: i for i, uid in enumerate(validation.uid)}
-    assert uids is not None
-    segments = validation[np.array([position[uid] for uid in uids])]
+    segments = validation[np.array([position[uid] for uid in trained[PLAIN][0].predictions.uid])]
     targets = store.targets("text")
     assert targets.logits is not None
     teacher_scores = targets.logits[targets.rows_for(segments.uid)]
@@ -302,7 +298,7 @@ def _learn(
         segments=segments,
         teacher=score(teacher_scores, segments, store.taxonomy),
         teacher_scores=teacher_scores,
-        runs=runs,
+        runs={name: _collect(results) for name, results in trained.items()},
         steps=steps.done,
         settings={
             "protocol": asdict(protocol_for(DATASET)),

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antcache.errors import AntcacheError, BadConfig, MissingExtra, UnknownBackbone
+from antcache.devices import pick_device
+from antcache.errors import AntcacheError, MissingExtra, UnknownBackbone
 from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
 from antcache.store.format import fingerprint
@@ -140,25 +141,6 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
         dim=dim,
         config=config,
     )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is a CUDA GPU if there is one, else the CPU.
-
-    Raises:
-        BadConfig: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadConfig(
-            "no such device here", where="device", found=f"{name} ({reason})"
-        ) from error
-    return device
 
 
 def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:

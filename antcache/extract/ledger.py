@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from antcache.errors import DamagedStore
+from antcache.store.format import beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +24,6 @@ class Failure:
     file: str
     error: str
     date: str
-
-
-def beside(store: Path, ending: str) -> Path:
-    """The file beside the store at `store` that is called like it, with another ending."""
-    folder = store.resolve()  # the store may be given as "."
-    return folder.with_name(folder.name + ending)
 
 
 class Ledger:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,9 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def chunk_rows(dim: int, itemsize: int) -> int:
     """Rows per chunk of a feature array that is `dim` wide."""
     return max(1, CHUNK_BYTES // max(1, dim * itemsize))
+
+
+def beside(store: Path, ending: str) -> Path:
+    """The file beside the store at `store` that is called like it, with another ending."""
+    folder = store.resolve()  # the store may be given as "."
+    return folder.with_name(folder.name + ending)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from antcache.errors import BadConfig, NotFinite
+from antcache.errors import NotFinite
 from antcache.progress import Progress, silent
 from antcache.student.config import StudentConfig
 from antcache.student.heads import Head, build_head
@@ -26,25 +26,6 @@ from antcache.student.pack import WindowPack
 
 SCORING_BATCH = 512
 """Windows that are scored at a time."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one.
-
-    Raises:
-        BadConfig: there is no such device.
-    """
-    cuda = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if cuda else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BadConfig("unknown device", expected="auto, cpu or cuda", found=name) from error
-    if device.type == "cuda" and (not cuda or (device.index or 0) >= torch.cuda.device_count()):
-        found = f"{torch.cuda.device_count()} CUDA devices"
-        raise BadConfig("no such device", expected=name, found=found)
-    return device
 
 
 class Trainer:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
+from antcache.devices import pick_device
 from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads import Head
-from antcache.student.loop import Trainer, resolve_device
+from antcache.student.loop import Trainer
 from antcache.student.problem import Problem, load_problem
 from antcache.student.runs import RunFolder
 
@@ -102,7 +103,7 @@ def train(
             `problem.load_problem`.
     """
     folder = None if run_dir is None else RunFolder.locate(Path(run_dir), resume=resume)
-    problem = load_problem(store, config, resolve_device(config.device), progress)
+    problem = load_problem(store, config, pick_device(config.device), progress)
     trainer = Trainer(config, problem.train, len(problem.taxonomy.actions))
     num_parameters = sum(p.numel() for p in trainer.model.parameters())
     log.info("%s head: %d parameters on %s", config.head, num_parameters, trainer.device)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples, concatenate
@@ -212,13 +213,7 @@ class SequenceTeacher:
     def __init__(self, taxonomy: Taxonomy, config: SequenceConfig, device: str = "cpu") -> None:
         self.taxonomy = taxonomy
         self.config = config
-        try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch's own words take several lines
-            raise BadConfig(
-                "can't use this device", found=device, hint="cpu, or cuda where there is a GPU"
-            ) from error
+        self.device = pick_device(device)
         with self._own_random_state():
             self._network = _Network(taxonomy, config).to(self.device)
         self._network.eval()

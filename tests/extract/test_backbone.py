@@ -9,8 +9,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from antcache.errors import BadConfig, MissingExtra, UnknownBackbone
-from antcache.extract.backbone import load_backbone, pick_device
+from antcache.errors import MissingExtra, UnknownBackbone
+from antcache.extract.backbone import load_backbone
 from antcache.extract.families import FAMILIES
 
 SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
@@ -245,14 +245,6 @@ def test_hub_id(monkeypatch, vit):
     )
     assert load_backbone("some/vit").config == load_backbone(vit).config
     assert [a for a, _ in asked] == [("some/vit",)]
-
-
-def test_devices():
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("warp", "cuda:99"):
-        with pytest.raises(BadConfig, match="device: no such device here"):
-            pick_device(name)
 
 
 def test_global_settings_are_left_alone(vit):

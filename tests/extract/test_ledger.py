@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from antcache.errors import DamagedStore, UnreadableVideo
-from antcache.extract.ledger import Ledger, beside
+from antcache.extract.ledger import Ledger
+from antcache.store.format import beside
 
 
 def test_entries_come_and_go(tmp_path):

@@ -20,7 +20,7 @@ from antcache.store import Store
 from antcache.student import train as train_module
 from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.loop import Trainer, learning_rate, resolve_device
+from antcache.student.loop import Trainer, learning_rate
 from antcache.student.runs import read_config
 from antcache.student.train import RunResult, train
 
@@ -275,13 +275,6 @@ def test_learning_rate_by_hand() -> None:
     assert 0 < rates[7] < 0.2
     flat = StudentConfig(lr=2.0, epochs=4, warmup_epochs=0)
     assert learning_rate(flat, 0, 8, 2) == 2.0
-
-
-def test_devices() -> None:
-    assert resolve_device("cpu").type == "cpu"
-    for name in ("quantum", "cuda:99"):
-        with pytest.raises(BadConfig, match="device"):
-            resolve_device(name)
 
 
 @pytest.mark.gpu

@@ -116,7 +116,7 @@ def test_existing_outputs_are_refused_before_any_work(store):
         (["--folds", 99], "expected 2 to 8"),
         (["--epochs", 3], "count teacher has no setting 'epochs'"),
         (["--device", "cuda"], "runs on the CPU"),
-        (["--kind", "sequence", "--device", "abacus"], "can't use this device"),
+        (["--kind", "sequence", "--device", "abacus"], "no such device"),
         (["--scripts", "none.txt"], "none.txt: no script file here"),
         (["--scripts", "bad.txt"], "bad.txt:2: unknown action"),
         (["--top-k", 0], "impossible top-k"),
