@@ -69,6 +69,10 @@ class DamagedStore(AntcacheError, OSError):
     """What the store holds does not match its own record of it."""
 
 
+class WriteFailed(AntcacheError, OSError):
+    """The disk or its owner refused a write; nothing was published."""
+
+
 class MissingKey(AntcacheError, KeyError):
     """The store has no such split, stream or soft targets."""
 

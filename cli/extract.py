@@ -52,7 +52,7 @@ def extract(
     """
     from antcache import extract as library
     from antcache.store import Store
-    from antcache.store.format import beside
+    from antcache.store.location import beside
 
     config = library.ExtractConfig(**settings)
     files = library.find_videos(videos)
@@ -82,7 +82,7 @@ def extract(
 def _open(path: Path, backend: str | None) -> Any:
     """The store at `path`, None where none is yet."""
     from antcache.store import Store
-    from antcache.store.store import BACKENDS
+    from antcache.store.backends import BACKENDS
 
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None

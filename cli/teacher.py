@@ -19,7 +19,7 @@ from antcache.cli.common import (
 )
 from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
-from antcache.store.format import beside
+from antcache.store.location import beside
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import apply_teacher, history_for, teach

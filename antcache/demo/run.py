@@ -305,7 +305,7 @@ def _learn(
             "kitchen": config.kitchen.to_dict(),
             "recipes": {name: [str(step) for step in steps] for name, steps in RECIPES.items()},
             "rendering": config.render.to_dict(),
-            "teacher": {k: v for k, v in targets.attributes.items() if k != "checksum"},
+            "teacher": {k: v for k, v in targets.attributes.items() if k != "checksums"},
             "plain student": students[PLAIN].to_dict(),
             "distilled student": students[DISTILLED].to_dict(),
             "student seeds": list(config.seeds),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from antcache.errors import DamagedStore
-from antcache.store.format import beside
+from antcache.store.location import Location, beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Failure:
 class Ledger:
     """The failures of the store at `store`; kept beside it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         self.path = beside(store, ".failures.jsonl")
 
     def read(self) -> list[Failure]:

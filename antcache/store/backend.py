@@ -1,34 +1,32 @@
-"""The contract of a backend: how units and attributes are kept on disk.
+"""The contract of a backend: how units and attributes are kept.
 
-Promise: `publish` is all or nothing. A unit is written under a staging name, read back, and made
-visible by one rename; a reader, another process or the next run never sees half of it. All meaning
-(labels, features, targets) is in `Store`; backends only know keys, arrays and attributes.
+Promise: `publish` is all or nothing; a reader, another process or the next run never sees half of a
+unit. All meaning (labels, features, targets) is in `Store`; backends only know keys, arrays and
+attributes. The tree has two levels at most, so a key says what it is: `""`, `labels`, `targets`,
+`features` and `features/<stream>` are groups, what lies in them is a unit.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists, DamagedStore, MissingKey
-from antcache.store.format import Arrays, checksum
+from antcache.errors import AntcacheError, DamagedStore, MissingKey
+from antcache.store.format import CHECKSUMS, Arrays, checksums
+from antcache.store.location import Location
 
-STAGING = ".staging"
+METADATA = "metadata"
+"""What `Backend.damage` calls a unit's attributes and everything else that is no array."""
+
 Attributes = dict[str, Any]
 
 
 class LazyArray(Protocol):
-    """An array on disk: known shape and type, read where it is sliced (slices only)."""
+    """An array in the store: known shape and type, read where it is sliced (slices only)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,61 +39,114 @@ class LazyArray(Protocol):
     def __getitem__(self, index: Any) -> Any: ...
 
 
+Unit = tuple[dict[str, LazyArray], Attributes]
+
+
 class Backend(ABC):
-    """One kind of store on disk, rooted at `path`; keys are `/`-separated."""
+    """One kind of store at `root`; keys are `/`-separated."""
 
-    suffix: str
-    """What a published unit's name ends in on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, root: Location, *, memory_map: bool = True) -> None:
+        self.root = root
+        self.memory_map = memory_map
 
     @classmethod
     @abstractmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether `path` is the root of a store of this kind (of any format)."""
+    def recognises(cls, root: Location) -> bool:
+        """Whether `root` is, or was before it was damaged, a store of this kind."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Make the place for a new store at `root`.
+
+        Raises:
+            WriteFailed: the disk refused.
+        """
 
     @abstractmethod
     def group_attributes(self, key: str) -> Attributes:
-        """Attributes of the group `key` (`""` is the root); empty if there is none."""
+        """Attributes of the group `key` (`""` is the root); empty if there is none.
+
+        Raises:
+            DamagedStore: they are not what was written.
+        """
 
     @abstractmethod
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
-        """Create the group `key` if needed and set its attributes, atomically."""
+        """Create the group `key` if needed and set its attributes, atomically.
+
+        Attributes that are there and not named stay.
+
+        Raises:
+            WriteFailed: the disk refused; nothing was changed.
+        """
 
     @abstractmethod
     def groups(self, key: str) -> list[str]:
         """Names of the groups in the group `key`, sorted."""
 
     @abstractmethod
-    def _write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
-        """Write a unit at `path`, which nobody else knows."""
-
-    @abstractmethod
-    def _open(self, path: Path) -> tuple[dict[str, LazyArray], Attributes]:
-        """Open the unit at `path` for reading."""
-
-    def location(self, key: str) -> Path:
-        """Where the unit `key` lies once it is published."""
-        return self.path / f"{key}{self.suffix}"
-
-    def has(self, key: str) -> bool:
-        """Whether the unit `key` is published."""
-        return self.location(key).exists()
-
     def units(self, key: str) -> list[str]:
         """Names of the units published in the group `key`, sorted."""
-        folder = self.path / key
-        if not folder.is_dir():
-            return []
-        names = (p.name for p in folder.iterdir() if self._is_unit(p))
-        return sorted(name.removesuffix(self.suffix) for name in names)
 
     @abstractmethod
-    def _is_unit(self, path: Path) -> bool:
-        """Whether a unit, not a group or anything else, lies at `path`."""
+    def has(self, key: str) -> bool:
+        """Whether the unit `key` is published."""
 
-    def open(self, key: str) -> tuple[dict[str, LazyArray], Attributes]:
+    @abstractmethod
+    def publish(
+        self,
+        key: str,
+        arrays: Arrays,
+        attributes: Attributes,
+        *,
+        overwrite: bool = False,
+        compressed: bool = False,
+    ) -> None:
+        """Write a unit, read it back, and make it visible as a whole.
+
+        Raises:
+            AlreadyExists: it is there and `overwrite` is false; nothing is changed.
+            DamagedStore: what was read back differs from what was written; nothing is published.
+            WriteFailed: the disk refused; nothing is published.
+        """
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Take the unit `key` out of the store: first out of sight, then off the disk.
+
+        Raises:
+            MissingKey: it is not there.
+            WriteFailed: the disk refused.
+        """
+
+    @abstractmethod
+    def claim(self, key: str) -> AbstractContextManager[bool]:
+        """Say that this process works on the unit `key`; false if another one does.
+
+        A claim ends with its context or its process. It is a courtesy that saves work: `publish`
+        is safe without it.
+        """
+
+    @abstractmethod
+    def damage(self, key: str) -> list[str]:
+        """What of the unit `key` is not as it was written: names of arrays, or `METADATA`.
+
+        Every stored byte is read; empty means that each is as it was.
+        """
+
+    @abstractmethod
+    def group_damaged(self, key: str) -> bool:
+        """Whether the attributes of the group `key` are there and not as they were written."""
+
+    @abstractmethod
+    def _open(self, key: str) -> Unit:
+        """Open the unit `key`, which is published."""
+
+    def where(self, key: str) -> str:
+        """The unit or group `key` for an error message."""
+        return f"{self.root}: {key}" if key else str(self.root)
+
+    def open(self, key: str) -> Unit:
         """Arrays (lazy) and attributes of the unit `key`.
 
         Raises:
@@ -103,80 +154,36 @@ class Backend(ABC):
             DamagedStore: it can't be read.
         """
         if not self.has(key):
-            raise MissingKey("not in the store", where=f"{self.path}: {key}")
+            raise MissingKey("not in the store", where=self.where(key))
         try:
-            return self._open(self.location(key))
-        except (OSError, ValueError, KeyError) as error:
-            raise DamagedStore(
-                f"can't be read ({type(error).__name__}: {error})",
-                where=self.location(key),
-                hint="remove this unit and write it again",
-            ) from error
-
-    def publish(
-        self, key: str, arrays: Arrays, attributes: Attributes, *, overwrite: bool = False
-    ) -> None:
-        """Write a unit and make it visible with one rename.
-
-        Raises:
-            AlreadyExists: it is there and `overwrite` is false; nothing is changed.
-            DamagedStore: what was read back differs from what was written; nothing is published.
-        """
-        target = self.location(key)
-        if target.exists() and not overwrite:
-            raise AlreadyExists("already in the store", where=f"{self.path}: {key}")
-        expected = checksum(arrays)
-        with self._staging() as staging:
-            staged = staging / f"unit{self.suffix}"
-            self._write(staged, arrays, {**attributes, "checksum": expected})
-            written, _ = self._open(staged)
-            if checksum({name: np.asarray(a[...]) for name, a in written.items()}) != expected:
-                raise DamagedStore(
-                    "what was read back is not what was written",
-                    where=f"{self.path}: {key}",
-                    hint="check the disk; nothing was published",
-                )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if overwrite and target.exists():
-                target.rename(staging / f"replaced{self.suffix}")
-            self._rename(staged, target)
-
-    def _rename(self, staged: Path, target: Path) -> None:
-        """Publish `staged` as `target`, unless another process was faster."""
-        try:
-            staged.rename(target)  # a folder is never renamed over one that holds something
-        except OSError as error:
-            if target.exists():
-                raise AlreadyExists("already in the store", where=target) from error
+            return self._open(key)
+        except AntcacheError:
             raise
+        except (OSError, ValueError, KeyError) as error:
+            raise damaged(self.where(key), f"{type(error).__name__}: {error}") from error
 
-    @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A folder of our own on the store's disk, removed afterwards whatever happens."""
-        folder = self.path / STAGING / f"{os.getpid()}-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True)
+
+def damaged(where: object, why: str) -> DamagedStore:
+    """The error for a unit that can't be read."""
+    return DamagedStore(
+        f"can't be read ({why})", where=where, hint="antcache store repair drops what is damaged"
+    )
+
+
+def differing(arrays: dict[str, LazyArray], attributes: Attributes) -> list[str]:
+    """Names of the arrays whose values are not those that the unit's checksums speak of."""
+    wanted = attributes.get(CHECKSUMS)
+    if not isinstance(wanted, dict):
+        return [METADATA]
+    wrong = sorted(wanted.keys() ^ arrays.keys())
+    for name in sorted(wanted.keys() & arrays.keys()):
         try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other writers may still be in it
-                folder.parent.rmdir()
-
-    def remove(self, key: str) -> None:
-        """Take the unit `key` out of the store: first out of sight, then off the disk."""
-        if not self.has(key):
-            raise MissingKey("not in the store", where=f"{self.path}: {key}")
-        with self._staging() as staging:
-            self.location(key).rename(staging / f"removed{self.suffix}")
-
-
-def read_json(path: Path) -> Attributes:
-    """The JSON object in a file; empty where there is none."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+            found = checksums({name: np.asarray(arrays[name][...])})[name]
+        except (OSError, ValueError, KeyError, RuntimeError):
+            found = "unreadable"
+        if found != wanted[name]:
+            wrong.append(name)
+    return wrong
 
 
 def strings(array: NDArray[Any]) -> bool:

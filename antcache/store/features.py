@@ -15,7 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from antcache.errors import BadConfig
 from antcache.store.backend import LazyArray
 from antcache.store.format import check_name, fingerprint
+from antcache.store.mapped import MappedArray
 from antcache.timebase import rows_at, rows_at_times
+
+BLOCK_BYTES = 32 << 20
+"""How much of a compressed or remote array is held at once while rows are picked from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Stream:
         fps: rows per second.
         source: where the rows come from, for people.
         config: everything that determines their values: backbone, weights, preprocessing, rate.
+        compressed: whether the rows lie compressed in the store; the values are the same.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Stream:
     fps: float
     source: str
     config: dict[str, Any]
+    compressed: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name, "stream")
@@ -79,14 +85,43 @@ class Features:
         """R."""
         return self.rows.shape[0]
 
-    def read(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
-        """All rows (R, D), or those at `rows` (any shape) as (..., D)."""
-        if rows is None or not rows.size:
-            return np.asarray(self.rows[...])[slice(None) if rows is None else rows]
-        low = int(rows.min())
-        if low < 0 or rows.max() >= self.num_rows:
-            raise IndexError(f"rows {low} to {rows.max()} of {self.num_rows}")
-        return np.asarray(self.rows[low : int(rows.max()) + 1])[rows - low]
+    def read(
+        self, rows: NDArray[np.int64] | None = None, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """All rows (R, D), or those at `rows` (any shape) as (..., D).
+
+        Args:
+            rows: which rows, in any order.
+            out: where they go, of the result's shape, contiguous and of the rows' dtype; the result
+                is then `out`.
+
+        Raises:
+            IndexError: the video has no such row.
+            DamagedStore: they can't be read.
+        """
+        if rows is None:
+            rows = np.arange(self.num_rows)
+        elif rows.size and not (rows.min() >= 0 and rows.max() < self.num_rows):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {self.num_rows}")
+        if out is None:
+            out = np.empty((*rows.shape, *self.rows.shape[1:]), self.rows.dtype)
+        assert out.flags.c_contiguous, "rows go into memory in one piece"
+        flat = out.reshape(-1, *self.rows.shape[1:])
+        if isinstance(self.rows, MappedArray):
+            self.rows.take(rows.reshape(-1), flat)
+        else:
+            self._take(rows.reshape(-1), flat)
+        return out
+
+    def _take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Copy `rows` (n,) into `out` (n, D), a few whole chunks at a time."""
+        chunk = int(getattr(self.rows, "chunk_rows", self.num_rows))
+        size = chunk * max(1, BLOCK_BYTES // max(1, chunk * out[:1].nbytes))
+        block = rows // size
+        for each in np.unique(block):
+            here = block == each
+            low, high = int(rows[here].min()), int(rows[here].max()) + 1
+            out[here] = np.asarray(self.rows[low:high])[rows[here] - low]
 
     def rows_at(self, seconds: ArrayLike) -> NDArray[np.int64]:
         """Last row seen at or before each time; negative before the first row.

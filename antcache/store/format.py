@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,11 @@ FORMAT = 1
 MARK = "antcache"
 """Attribute of the root that makes a folder a store: {"format": 1, ...}."""
 
-CHUNK_BYTES = 1 << 20
-"""Chunk of a feature array: whole rows, about 1 MiB."""
+CHECKSUMS = "checksums"
+"""Attribute of every unit: the checksum of each of its arrays."""
+
+CHUNK_BYTES = 16 << 20
+"""Longest chunk of an array; `docs/format.md` says from which measurements."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -52,25 +55,34 @@ def check_name(name: str, kind: str) -> str:
     return name
 
 
-def checksum(arrays: Arrays) -> str:
-    """BLAKE2b over names, shapes, types and values of a unit's arrays; strings count as UTF-8."""
+def digest(*parts: bytes | memoryview) -> str:
+    """BLAKE2b (16 bytes, as hex) over the parts, one after another."""
     total = hashlib.blake2b(digest_size=16)
-    for name in sorted(arrays):
-        array = arrays[name]
-        text = array.dtype.kind in "UTO"
-        kind = "string" if text else array.dtype.newbyteorder("<").str
-        total.update(json.dumps([name, kind, list(array.shape)]).encode())
-        if text:
-            total.update(json.dumps([str(v) for v in array.ravel()]).encode())
-        else:
-            total.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-    return f"blake2b:{total.hexdigest()}"
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()
+
+
+def checksums(arrays: Arrays) -> dict[str, str]:
+    """Checksum of each array: over type, shape and values, however they are stored."""
+    return {name: _checksum(array) for name, array in sorted(arrays.items())}
+
+
+def _checksum(array: NDArray[Any]) -> str:
+    """`blake2b:` and the digest of the JSON `[type, shape]` and the little-endian values."""
+    if array.dtype.kind in "UTO":  # text counts as the JSON list of its strings
+        head = json.dumps(["string", list(array.shape)])
+        values = json.dumps([str(v) for v in array.ravel()]).encode()
+        return f"blake2b:{digest(head.encode(), values)}"
+    kind = array.dtype.newbyteorder("<")
+    head = json.dumps([kind.str, list(array.shape)])
+    raw = np.ascontiguousarray(array, dtype=kind).reshape(-1).view(np.uint8)
+    return f"blake2b:{digest(head.encode(), raw.data)}"
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Hash of a JSON-ready configuration; equal configurations have equal fingerprints."""
-    text = json.dumps(config, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest(json.dumps(config, sort_keys=True).encode())
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -79,12 +91,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in keys)
 
 
-def chunk_rows(dim: int, itemsize: int) -> int:
-    """Rows per chunk of a feature array that is `dim` wide."""
-    return max(1, CHUNK_BYTES // max(1, dim * itemsize))
-
-
-def beside(store: Path, ending: str) -> Path:
-    """The file beside the store at `store` that is called like it, with another ending."""
-    folder = store.resolve()  # the store may be given as "."
-    return folder.with_name(folder.name + ending)
+def chunk_rows(num_rows: int, row_bytes: int) -> int:
+    """Rows per chunk of an array: as few chunks as `CHUNK_BYTES` allows, equally long."""
+    longest = max(1, CHUNK_BYTES // max(1, row_bytes))
+    num_chunks = max(1, math.ceil(num_rows / longest))
+    return max(1, math.ceil(num_rows / num_chunks))

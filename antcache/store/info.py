@@ -23,7 +23,7 @@ def describe(store: Store) -> dict[str, Any]:
     return {
         "path": str(store.path),
         "format": FORMAT,
-        "backend": store.backend,
+        "backend": store.kind,
         "dataset": store.dataset,
         "labels": {
             split: {"segments": len(s), "videos": len(s.videos)} for split, s in labels.items()

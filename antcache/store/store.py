@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +18,51 @@ from numpy.typing import NDArray
 from antcache import __version__
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import (
-    AlreadyExists,
     BadConfig,
     FingerprintMismatch,
     MissingKey,
-    NotAStore,
-    NotFound,
 )
 from antcache.store.backend import Backend
+from antcache.store.backends import (
+    BACKENDS,
+    check_format,
+    find_backend,
+    is_empty,
+    new_backend,
+)
 from antcache.store.features import Features, Stream
 from antcache.store.format import FORMAT, MARK, check_name, difference
-from antcache.store.hdf5_backend import Hdf5Backend
+from antcache.store.location import Location, parse_location
 from antcache.store.soft_targets import SoftTargets
-from antcache.store.zarr_backend import ZarrBackend
-
-BACKENDS: dict[str, type[Backend]] = {"zarr": ZarrBackend, "hdf5": Hdf5Backend}
 
 
 class Store:
     """A store on disk; use `Store.open`, `Store.create` or `Store.open_or_create`."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend = backend
 
     @property
-    def path(self) -> Path:
-        """Root folder."""
-        return self._backend.path
+    def path(self) -> Location:
+        """Root folder, or URL."""
+        return self.backend.root
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Path, *, memory_map: bool = True) -> Store:
         """Open an existing store.
+
+        Args:
+            path: a folder, or a URL.
+            memory_map: read uncompressed arrays on a local disk straight from their files; false
+                where they lie on a disk that can't be mapped.
 
         Raises:
             NotFound: there is nothing at `path`.
             NotAStore: it is a file, another kind of folder, or a store of a later format.
+            DamagedStore: its root is not as it was written.
         """
-        path = Path(path)
-        if not path.exists():
-            raise NotFound("no store here", where=path, hint="check the path, or create the store")
-        backend = next((b(path) for b in BACKENDS.values() if b.recognises(path)), None)
-        mark = backend.group_attributes("").get(MARK) if backend is not None else None
-        if backend is None or not isinstance(mark, dict):
-            raise NotAStore(
-                "not an antcache store",
-                where=path,
-                expected="a folder that antcache made",
-                found="a file" if path.is_file() else "another folder",
-            )
-        if mark.get("format") != FORMAT:
-            raise NotAStore(
-                "the store has a format that this version does not read",
-                where=path,
-                expected=f"format {FORMAT}",
-                found=f"format {mark.get('format')}",
-                hint="install the version of antcache that wrote it, or a later one",
-            )
+        backend = find_backend(parse_location(path), memory_map=memory_map)
+        check_format(backend)
         return cls(backend)
 
     @classmethod
@@ -84,15 +74,10 @@ class Store:
         Raises:
             AlreadyExists: something is at `path` that is not an empty folder.
         """
-        path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise AlreadyExists("can't create a store here", where=path, found="something else")
-        kind = backend or ("hdf5" if path.suffix in (".h5", ".hdf5") else "zarr")
-        if kind not in BACKENDS:
-            raise BadConfig("unknown backend", expected=" or ".join(BACKENDS), found=kind)
-        store = cls(BACKENDS[kind](path))
+        store = cls(new_backend(parse_location(path), backend))
+        store.backend.create()
         mark = {"format": FORMAT, "version": __version__}
-        store._backend.set_group_attributes("", {MARK: mark, "dataset": dataset})
+        store.backend.set_group_attributes("", {MARK: mark, "dataset": dataset})
         return store
 
     @classmethod
@@ -105,8 +90,7 @@ class Store:
             NotAStore: something else is there.
             FingerprintMismatch: it is a store of another dataset.
         """
-        path = Path(path)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if is_empty(parse_location(path)):
             return cls.create(path, dataset=dataset, backend=backend)
         store = cls.open(path)
         if dataset is not None:
@@ -116,7 +100,7 @@ class Store:
     def _claim(self, dataset: str) -> None:
         """Give the store its dataset, or refuse another one."""
         if self.dataset is None:
-            self._backend.set_group_attributes("", {"dataset": dataset})
+            self.backend.set_group_attributes("", {"dataset": dataset})
         elif self.dataset != dataset:
             raise FingerprintMismatch(
                 "the store belongs to another dataset",
@@ -129,14 +113,14 @@ class Store:
     @property
     def dataset(self) -> str | None:
         """Name of the dataset, once labels were imported."""
-        name = self._backend.group_attributes("").get("dataset")
+        name = self.backend.group_attributes("").get("dataset")
         return None if name is None else str(name)
 
     # Labels
 
     def splits(self) -> list[str]:
         """Names of the splits with labels."""
-        return self._backend.units("labels")
+        return self.backend.units("labels")
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -145,7 +129,7 @@ class Store:
         Raises:
             MissingKey: no labels were imported.
         """
-        fields = self._backend.group_attributes("labels").get("taxonomy")
+        fields = self.backend.group_attributes("labels").get("taxonomy")
         if fields is None:
             raise MissingKey(
                 "the store has no labels", where=self.path, hint="antcache annotations import"
@@ -169,7 +153,7 @@ class Store:
         """
         check_name(split, "split")
         self._claim(taxonomy.dataset)
-        known = self._backend.group_attributes("labels").get("taxonomy")
+        known = self.backend.group_attributes("labels").get("taxonomy")
         if known is not None and Taxonomy.from_dict(known).fingerprint != taxonomy.fingerprint:
             raise FingerprintMismatch(
                 "the store has another taxonomy",
@@ -184,9 +168,9 @@ class Store:
             "source": source,
         }
         if known is None or overwrite:  # the same classes may have gained many-shot lists
-            self._backend.set_group_attributes("labels", {"taxonomy": taxonomy.to_dict()})
+            self.backend.set_group_attributes("labels", {"taxonomy": taxonomy.to_dict()})
         key = f"labels/{split}"
-        self._backend.publish(key, segments.arrays(), attributes, overwrite=overwrite)
+        self.backend.publish(key, segments.arrays(), attributes, overwrite=overwrite)
 
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.
@@ -201,7 +185,7 @@ class Store:
 
     def streams(self) -> list[str]:
         """Names of the feature streams."""
-        return self._backend.groups("features")
+        return self.backend.groups("features")
 
     def stream(self, name: str) -> Stream:
         """Settings of a stream.
@@ -210,8 +194,8 @@ class Store:
             MissingKey: the store has no such stream.
         """
         self._require(name, self.streams(), "stream", "antcache extract")
-        fields = self._backend.group_attributes(f"features/{name}")
-        names = ("dim", "dtype", "fps", "source", "config")
+        fields = self.backend.group_attributes(f"features/{name}")
+        names = ("dim", "dtype", "fps", "source", "config", "compressed")
         return Stream(name=name, **{k: fields[k] for k in names})
 
     def create_stream(
@@ -223,8 +207,11 @@ class Store:
         fps: float,
         source: str,
         config: Mapping[str, Any],
+        compressed: bool = False,
     ) -> Stream:
         """Create a stream; one that exists with the same settings is returned as it is.
+
+        Whether it is compressed is no setting in this sense: it changes no value.
 
         Raises:
             FingerprintMismatch: the stream exists with other settings; the difference is shown.
@@ -236,6 +223,7 @@ class Store:
             fps=float(fps),
             source=source,
             config=json.loads(json.dumps(dict(config))),  # as it will be read back
+            compressed=compressed,
         )
         if name in self.streams():
             old = self.stream(name)
@@ -247,20 +235,20 @@ class Store:
                     hint="use another stream name, or a new store",
                 )
             return old
-        fields = ("dim", "dtype", "fps", "source", "config", "fingerprint")
+        fields = ("dim", "dtype", "fps", "source", "config", "compressed", "fingerprint")
         # The group above first: a hierarchy has no gaps for plain readers.
-        self._backend.set_group_attributes("features", {})
+        self.backend.set_group_attributes("features", {})
         attributes = {k: getattr(new, k) for k in fields}
-        self._backend.set_group_attributes(f"features/{name}", attributes)
+        self.backend.set_group_attributes(f"features/{name}", attributes)
         return new
 
     def videos(self, stream: str) -> list[str]:
         """Names of the videos that are complete in a stream."""
-        return self._backend.units(f"features/{stream}")
+        return self.backend.units(f"features/{stream}")
 
     def has_features(self, stream: str, video: str) -> bool:
         """Whether a video is complete in a stream."""
-        return self._backend.has(f"features/{stream}/{video}")
+        return self.backend.has(f"features/{stream}/{video}")
 
     def write_features(
         self,
@@ -301,7 +289,16 @@ class Store:
             "fingerprint": settings.fingerprint,
         }
         key = f"features/{stream}/{video}"
-        self._backend.publish(key, arrays, {**(attributes or {}), **own})
+        all_attributes = {**(attributes or {}), **own}
+        self.backend.publish(key, arrays, all_attributes, compressed=settings.compressed)
+
+    def claim_features(self, stream: str, video: str) -> AbstractContextManager[bool]:
+        """Say that this process works on a video; false if another one does.
+
+        The claim ends with the context, or with the process however it ends. It saves double work;
+        `write_features` is safe without it.
+        """
+        return self.backend.claim(f"features/{stream}/{video}")
 
     def features(self, stream: str, video: str) -> Features:
         """Rows of a video, opened lazily.
@@ -309,20 +306,20 @@ class Store:
         Raises:
             MissingKey: the video is not in the stream.
         """
-        arrays, attributes = self._backend.open(f"features/{stream}/{video}")
+        arrays, attributes = self.backend.open(f"features/{stream}/{video}")
         times = arrays.get("times")
         return Features(
             rows=arrays["rows"],
             fps=float(attributes["fps"]),
             start_s=float(attributes["start_s"]),
-            times=None if times is None else np.asarray(times[...]),
+            times=None if times is None else np.array(times[...]),
         )
 
     # Soft targets
 
     def target_names(self) -> list[str]:
         """Names of the soft targets."""
-        return self._backend.units("targets")
+        return self.backend.units("targets")
 
     def write_targets(self, name: str, targets: SoftTargets, *, overwrite: bool = False) -> None:
         """Publish a teacher's soft targets.
@@ -340,9 +337,9 @@ class Store:
                 expected=self.taxonomy.fingerprint,
                 found=theirs,
             )
-        self._backend.set_group_attributes("targets", {})
+        self.backend.set_group_attributes("targets", {})
         key = f"targets/{name}"
-        self._backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
+        self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
 
     def targets(self, name: str) -> SoftTargets:
         """Soft targets of a teacher.
@@ -358,12 +355,12 @@ class Store:
 
     def remove(self, key: str) -> None:
         """Remove one unit, e.g. `features/rgb/P01_01`."""
-        self._backend.remove(key)
+        self.backend.remove(key)
 
     @property
-    def backend(self) -> str:
-        """Name of the backend."""
-        return next(name for name, b in BACKENDS.items() if isinstance(self._backend, b))
+    def kind(self) -> str:
+        """Name of the backend: zarr or hdf5."""
+        return next(name for name, b in BACKENDS.items() if isinstance(self.backend, b))
 
     def info(self) -> dict[str, Any]:
         """What the store holds, JSON-ready; see `antcache.store.info`."""
@@ -372,8 +369,8 @@ class Store:
         return describe(self)
 
     def _read(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        arrays, attributes = self._backend.open(key)
-        return {name: np.asarray(array[...]) for name, array in arrays.items()}, attributes
+        arrays, attributes = self.backend.open(key)
+        return {name: np.array(array[...]) for name, array in arrays.items()}, attributes
 
     def _require(self, name: str, there: list[str], kind: str, command: str) -> None:
         if name not in there:

@@ -5,86 +5,91 @@ Promise: the whole store is one Zarr hierarchy that `zarr.open_group` reads with
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
-import zarr
-from numpy.typing import NDArray
-
-from antcache.store.backend import Attributes, Backend, LazyArray, read_json, strings
-from antcache.store.format import MARK, Arrays, chunk_rows
-
-METADATA = "zarr.json"
-
-
-class _Strings:
-    """A Zarr string array that reads as numpy `str_`, which torch, pandas and h5py agree on."""
-
-    dtype = np.dtype(np.str_)
-
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
-        self.shape = array.shape
-
-    def __getitem__(self, index: Any) -> NDArray[np.str_]:
-        return np.asarray(np.asarray(self._array[index]).tolist(), dtype=np.str_)
+from antcache.store.backend import Attributes, LazyArray, Unit, damaged
+from antcache.store.folder import FolderBackend
+from antcache.store.format import MARK, Arrays, digest
+from antcache.store.location import Location
+from antcache.store.mapped import MappedArray
+from antcache.store.seal import attributes_of, intact, sealed
+from antcache.store.zarr_unit import (
+    FILES,
+    GROUP,
+    ZARR_JSON,
+    ApiArray,
+    Layout,
+    damage,
+    encode,
+    missing,
+    open_local,
+)
 
 
-class ZarrBackend(Backend):
+class ZarrBackend(FolderBackend):
     """Units are folders with a `zarr.json`; publishing renames the folder into its place."""
 
     suffix = ""
+    group_file = ZARR_JSON
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, root: Location) -> bool:
         """See `Backend`."""
-        return MARK in read_json(path / METADATA).get("attributes", {})
-
-    def group_attributes(self, key: str) -> Attributes:
-        """See `Backend`."""
-        if not (self.path / key / METADATA).is_file():
-            return {}
-        return dict(zarr.open_group(self.path / key, mode="r").attrs)
-
-    def set_group_attributes(self, key: str, attributes: Attributes) -> None:
-        """See `Backend`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        group = zarr.open_group(self.path, mode="a", zarr_format=3)
-        if key:
-            group = group.require_group(key)
-        group.update_attributes(attributes)
+        path = Path(root) / ZARR_JSON
+        if not path.is_file():
+            return False
+        text = path.read_bytes()
+        # A damaged mark is known by what lies beside it.
+        return MARK in attributes_of(text) or (
+            not intact(text) and b'"seal"' in text and (Path(root) / "features").is_dir()
+        )
 
     def groups(self, key: str) -> list[str]:
         """See `Backend`."""
-        folder = self.path / key
+        return self.units(key)
+
+    def units(self, key: str) -> list[str]:
+        """See `Backend`."""
+        folder = self.root / key
         if not folder.is_dir():
             return []
-        found = (p for p in folder.iterdir() if (p / METADATA).is_file() and not self._is_unit(p))
+        found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         return sorted(p.name for p in found)
 
-    def _is_unit(self, path: Path) -> bool:
-        # A unit's attributes hold its checksum, written with the rest before it was published.
-        return (path / METADATA).is_file() and "checksum" in zarr.open_group(path, mode="r").attrs
+    def _document(self, attributes: Attributes) -> bytes:
+        return sealed(attributes, GROUP)
 
-    def _write(self, path: Path, arrays: Arrays, attributes: Attributes) -> None:
-        unit = zarr.create_group(path, zarr_format=3, attributes=attributes)
-        for name, array in arrays.items():
-            text = strings(array)
-            data = array.astype(np.dtypes.StringDType()) if text else array
-            rows = chunk_rows(max(1, array[:1].size), 64 if text else array.itemsize)
-            unit.create_array(
-                name,
-                data=data,
-                chunks=(max(1, min(rows, len(array))), *array.shape[1:]),
-                compressors=None,
-                config={"write_empty_chunks": True},  # an absent chunk is damage, never zeros
-            )
+    def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
+        for name, value in encode(arrays, attributes, compressed=compressed).items():
+            file = path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(value)
 
-    def _open(self, path: Path) -> tuple[dict[str, LazyArray], Attributes]:
-        unit = zarr.open_group(path, mode="r")
+    def _open_at(self, path: Path) -> Unit:
+        text = (path / ZARR_JSON).read_bytes()
+        if not intact(text):
+            raise damaged(path / ZARR_JSON, "not as it was written")
+        attributes = attributes_of(text)
+        files = attributes.pop(FILES)
         arrays: dict[str, LazyArray] = {}
-        for name, array in unit.arrays():
-            text = array.dtype.kind in "TO"
-            arrays[name] = cast(LazyArray, _Strings(array) if text else array)
-        return arrays, dict(unit.attrs)
+        for name in (f.removesuffix(f"/{ZARR_JSON}") for f in files if f.endswith(ZARR_JSON)):
+            described = path / name / ZARR_JSON
+            text = described.read_bytes()
+            if digest(text) != files[f"{name}/{ZARR_JSON}"]:
+                raise damaged(described, "not as it was written")
+            layout = Layout.of(name, json.loads(text))
+            if self.memory_map and layout.chunks is not None:
+                arrays[name] = MappedArray(
+                    layout.shape,
+                    layout.dtype,
+                    tuple(path / chunk for chunk in layout.chunks),
+                    rows_per_file=layout.chunk_rows,
+                )
+            else:
+                missing(files, lambda file: (path / file).is_file(), path)
+                arrays[name] = ApiArray(layout, open_local, str(path / name))
+        return arrays, attributes
+
+    def _damage_at(self, path: Path) -> list[str]:
+        return damage(lambda name: (path / name).read_bytes())

@@ -20,7 +20,7 @@ from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
 from antcache.kernels import Targets
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
-from antcache.store.format import checksum
+from antcache.store.format import checksums, fingerprint
 from antcache.student.config import StudentConfig
 from antcache.student.pack import WindowPack, select_targets
 from antcache.student.windows import WindowIndex, stream_features
@@ -101,7 +101,7 @@ def load_problem(
         index = indices[config.train_split]
         counts["targets"] = _check_coverage(soft, index, config, f"{store.path}: {config.targets}")
         targets, place = select_targets(soft, index.target, top_k=config.top_k, tail=config.tail)
-        fingerprints["soft targets"] = checksum(soft.arrays())
+        fingerprints["soft targets"] = fingerprint(checksums(soft.arrays()))
     for split, index in indices.items():
         training = split == config.train_split
         packs[split] = WindowPack.gather(
@@ -117,7 +117,7 @@ def load_problem(
         )
         log.info("%s: %.1f MB on %s", split, packs[split].num_bytes / 1e6, device)
         arrays = {"rows": index.rows, "uid": index.uid, "action": index.action}
-        fingerprints[f"{split} windows"] = checksum(arrays)
+        fingerprints[f"{split} windows"] = fingerprint(checksums(arrays))
     validation = indices[config.validation_split]
     return Problem(
         taxonomy=taxonomy,

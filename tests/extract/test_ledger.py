@@ -6,7 +6,7 @@ import pytest
 
 from antcache.errors import DamagedStore, UnreadableVideo
 from antcache.extract.ledger import Ledger
-from antcache.store.format import beside
+from antcache.store.location import beside
 
 
 def test_entries_come_and_go(tmp_path):

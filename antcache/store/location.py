@@ -1,0 +1,31 @@
+"""Where a store lies: a folder on a local disk, or a URL that fsspec understands.
+
+Promise: the same text means the same place everywhere, on the command line and in the library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+Location = Path | str
+"""A local `Path`, or a URL such as `s3://bucket/kitchen.zarr`."""
+
+
+def parse_location(text: str | Path) -> Location:
+    """`text` as a URL if it has a scheme (`file://` counts as local), else as a path."""
+    if isinstance(text, Path) or "://" not in text:
+        return Path(text)
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    return text.rstrip("/")
+
+
+def beside(store: Location, ending: str) -> Path:
+    """The file beside the store that is called like it, with another ending.
+
+    For a store at a URL it lies in the current folder.
+    """
+    if isinstance(store, str):
+        return Path(store.rpartition("/")[2] + ending)
+    folder = store.resolve()  # the store may be given as "."
+    return folder.with_name(folder.name + ending)
