@@ -14,10 +14,13 @@ EXTRAS = {
     "train": ["tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
-    "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"],
+    "import": ["lmdb>=1.5", "pyarrow>=17"],
+    "remote": ["s3fs>=2024.10"],
+    "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"]
+    + ["moto>=5", "flask", "flask-cors", "boto3"],  # an S3 server on loopback for the tests
 }
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
-EXTRAS["all"] = EXTRAS["demo"] + EXTRAS["gpu"]
+EXTRAS["all"] = EXTRAS["demo"] + EXTRAS["gpu"] + EXTRAS["import"] + EXTRAS["remote"]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
