@@ -17,7 +17,9 @@ from antcache.errors import AntcacheError
 COMMANDS = {
     "annotations": ("antcache.cli.annotations", "Read published or own annotations."),
     "extract": ("antcache.cli.extract", "Write backbone features of videos into a store."),
-    "store": ("antcache.cli.store", "Look into a store."),
+    "store": ("antcache.cli.store", "Look into a store; check, repair and convert it."),
+    "import": ("antcache.cli.importing", "Bring in features and predictions made by others."),
+    "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
     "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
@@ -42,7 +44,8 @@ class LazyGroup(click.Group):
         """Import the command's file; its command bears the command's name."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
         assert isinstance(command, click.Command)
         return command
 

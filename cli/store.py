@@ -1,4 +1,4 @@
-"""`antcache store`: look into a store."""
+"""`antcache store`: look into a store; check, repair and convert it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from antcache.store import Store
 
 @click.group()
 def store() -> None:
-    """Look into a store."""
+    """Look into a store; check, repair and convert it."""
 
 
 @store.command()
