@@ -16,14 +16,15 @@ EXTRAS = {
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
-    "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"]
-    + ["moto>=5", "flask", "flask-cors", "boto3"],  # an S3 server on loopback for the tests
+    "dev": ["pytest>=8", "hypothesis", "mypy", "ruff", "pandas-stubs", "setuptools>=77", "wheel"],
 }
+EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = EXTRAS["demo"] + EXTRAS["gpu"] + EXTRAS["import"] + EXTRAS["remote"]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
+SUBPACKAGES += ["store.importers", "store.remote"]
 
 setup(
     name="antcache",

@@ -69,6 +69,30 @@ class DamagedStore(AntcacheError, OSError):
     """What the store holds does not match its own record of it."""
 
 
+class ReadFailed(AntcacheError):
+    """What may be intact can't be read now.
+
+    No `OSError` on purpose: where a store is read, those stand for damage.
+    """
+
+
+class Unreachable(AntcacheError):
+    """A store at a URL can't be talked to; no `OSError`, as `ReadFailed`.
+
+    Args:
+        reason: what the other side, or the way there, says.
+        where: the URL.
+    """
+
+    def __init__(self, reason: str, where: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"can't be reached ({reason})",
+            where=where,
+            hint="check the URL, the credentials and the network",
+        )
+
+
 class WriteFailed(AntcacheError, OSError):
     """The disk or its owner refused a write; nothing was published."""
 
@@ -83,6 +107,14 @@ class MissingFeature(AntcacheError, KeyError):
 
 class MissingTarget(AntcacheError, KeyError):
     """A segment has no soft target where one is required."""
+
+
+class BadPredictions(AntcacheError, ValueError):
+    """A file of predictions does not say what its form promises, or does not fit the store."""
+
+
+class RefusedPickle(AntcacheError, ValueError):
+    """A pickle holds more than arrays and plain values, or is not whole; nothing of it ran."""
 
 
 class FingerprintMismatch(AntcacheError, ValueError):

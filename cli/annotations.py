@@ -10,9 +10,16 @@ from typing import Any
 import click
 
 from antcache.annotations import READERS, Dataset, read_annotations
-from antcache.cli.common import json_option, path_argument, print_json, print_table
+from antcache.cli.common import (
+    json_option,
+    path_argument,
+    print_json,
+    print_table,
+    store_argument,
+)
 from antcache.errors import AlreadyExists
 from antcache.store import Store
+from antcache.store.location import Location
 
 SETS = "\n".join(f"  {name:<27}{reader.about}" for name, reader in READERS.items())
 EPILOG = f"\b\nSETS\n{SETS}"
@@ -46,13 +53,13 @@ def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
 
 @annotations.command("import", epilog=EPILOG)
 @_reader_options
-@path_argument("store_path", metavar="STORE")
+@store_argument("store_path")
 @click.option("--overwrite", is_flag=True, help="Replace labels that the store has.")
 @json_option
 def import_(
     set_name: str,
     folder: Path,
-    store_path: Path,
+    store_path: Location,
     overwrite: bool,
     as_json: bool,
     **options: Any,

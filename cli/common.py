@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
@@ -23,6 +23,9 @@ from rich.progress import (
 from rich.table import Table
 
 from antcache.progress import Progress as Callback
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -74,12 +77,38 @@ def progress_bars() -> Iterator[Callback]:
         yield report
 
 
+class _LogFile(logging.Handler):
+    """Appends each record at once; says once if it can't."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record with one call, so that those of several processes never mix."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab", buffering=0) as file:
+                file.write(f"{self.format(record)}\n".encode())
+        except OSError as error:
+            if not self._failed:
+                text = f"{self._path}: {error.strerror}; the log is incomplete"
+                click.echo(f"Warning: {text}", err=True)
+            self._failed = True
+        except Exception:  # a mistake in a message is no reason to stop either
+            self.handleError(record)
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what the library logs to `path` while the command runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    """Append what the library logs to `path` while the command runs.
+
+    A log that can't be written is no reason to stop: one line on stderr says so.
+    """
+    handler = _LogFile(path)
+    form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(form))
     root = logging.getLogger("antcache")
     level = root.level
     root.addHandler(handler)
@@ -95,3 +124,24 @@ def log_to(path: Path) -> Iterator[None]:
 def path_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
     """A path argument as `pathlib.Path`; the library checks whether it exists."""
     return click.argument(name, type=click.Path(path_type=Path), **kwargs)
+
+
+class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """Where a store lies: a path, or a URL such as `s3://bucket/kitchen.zarr`."""
+
+    name = "store"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """`value` as `antcache.store.location.parse_location` understands it."""
+        from antcache.store.location import parse_location
+
+        return parse_location(value)
+
+
+def store_argument(
+    name: str = "store", *, metavar: str = "STORE", **kwargs: Any
+) -> Callable[[Any], Any]:
+    """A store argument as a `Location`; the library checks whether a store is there."""
+    return click.argument(name, type=StoreLocation(), metavar=metavar, **kwargs)

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, print_table
+from antcache.cli.common import (
+    json_option,
+    path_argument,
+    print_json,
+    print_table,
+    store_argument,
+)
 from antcache.evaluation.scoring import Result, score_predictions, score_targets
 from antcache.store import Store
+from antcache.store.location import Location
 
 
 @click.command()
-@path_argument("store", metavar="STORE")
+@store_argument()
 @path_argument("predictions", metavar="[PREDICTIONS]...", nargs=-1)
 @click.option("--targets", multiple=True, metavar="NAME", help="Score these soft targets as well.")
 @click.option(
@@ -21,7 +28,7 @@ from antcache.store import Store
 )
 @json_option
 def evaluate(
-    store: Path,
+    store: Location,
     predictions: tuple[Path, ...],
     targets: tuple[str, ...],
     split: str | None,

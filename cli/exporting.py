@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
+from antcache.cli.export_lmdb import lmdb
+
 
 @click.group()
 def export() -> None:
     """Write features in the forms that others read."""
+
+
+export.add_command(lmdb)

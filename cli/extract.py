@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,13 +14,17 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    store_argument,
 )
 from antcache.errors import BadConfig
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
 
 
 @click.command()
 @path_argument("videos")
-@path_argument("store")
+@store_argument()
 @click.option("--backbone", required=True, help="Hub id or local folder of a vision model.")
 @click.option("--fps", default=4.0, show_default=True, help="Rows per second.")
 @click.option("--stream", default="rgb", show_default=True, help="Name of the stream.")
@@ -37,7 +41,7 @@ from antcache.errors import BadConfig
 @json_option
 def extract(
     videos: Path,
-    store: Path,
+    store: Location,
     backbone: str,
     device: str,
     backend: str | None,
@@ -47,7 +51,8 @@ def extract(
 ) -> None:
     """Write features of VIDEOS (a folder or a file) into STORE.
 
-    An interrupted run is resumed by the same command. Videos that can't be read are listed in
+    An interrupted run is resumed by the same command. Started several times at once, one per GPU
+    say, it shares the videos among its processes. Videos that can't be read are listed in
     STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file).
     """
     from antcache import extract as library
@@ -62,7 +67,7 @@ def extract(
     if dry_run:
         _show_plan(library.make_plan(files, existing, model, config), as_json)
         return
-    target = existing or Store.create(store, backend=backend)
+    target = existing or Store.open_or_create(store, backend=backend)
     with log_to(beside(store, ".log")), progress_bars() as progress:
         report = library.extract(files, target, model, config, progress)
     if as_json:
@@ -79,15 +84,15 @@ def extract(
         click.get_current_context().exit(2 if videos.is_file() else 1)
 
 
-def _open(path: Path, backend: str | None) -> Any:
+def _open(path: Location, backend: str | None) -> Any:
     """The store at `path`, None where none is yet."""
     from antcache.store import Store
-    from antcache.store.backends import BACKENDS
+    from antcache.store.backends import is_empty
 
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if is_empty(path):
         return None
     store = Store.open(path)
-    if backend is not None and not BACKENDS[backend].recognises(path):
+    if backend is not None and store.kind != backend:
         raise BadConfig("the store exists in another form", where=path, expected=backend)
     return store
 

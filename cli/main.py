@@ -1,12 +1,13 @@
 """Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
 
-Promise: bad input ends with one line on stderr and exit code 2, an interrupt with 130, and
-`antcache --help` loads no heavy package.
+Promise: bad input, and whatever the system refuses (no room, no permission), ends with one line on
+stderr and exit code 2, an interrupt with 130, and `antcache --help` loads no heavy package.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -55,11 +56,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; our own errors become one line."""
+        """Run a command; our own errors, and the system's, become one line."""
         try:
             return super().invoke(ctx)
         except AntcacheError as error:
             raise InputError(str(error)) from error
+        except BrokenPipeError:
+            raise  # nobody reads what we print any more
+        except OSError as error:
+            raise InputError(reason(error)) from error
+
+
+def reason(error: OSError) -> str:
+    """What the system said, and about which file, in one line."""
+    files = (error.filename, error.filename2)
+    names = [os.fsdecode(name) for name in files if isinstance(name, str | bytes)]
+    text = error.strerror or str(error) or type(error).__name__
+    return " ".join(f"{' -> '.join(names)}: {text}".removeprefix(": ").split())
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,4 +91,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, print_table
+from antcache.cli.common import json_option, print_json, print_table, store_argument
+from antcache.cli.store_check import repair, verify
+from antcache.cli.store_convert import convert
+from antcache.cli.store_doctor import doctor
 from antcache.store import Store
+from antcache.store.location import Location
 
 
 @click.group()
@@ -16,10 +19,16 @@ def store() -> None:
     """Look into a store; check, repair and convert it."""
 
 
+store.add_command(verify)
+store.add_command(repair)
+store.add_command(convert)
+store.add_command(doctor)
+
+
 @store.command()
-@path_argument("path", metavar="STORE")
+@store_argument("path")
 @json_option
-def info(path: Path, as_json: bool) -> None:
+def info(path: Location, as_json: bool) -> None:
     """Print what STORE holds: labels, feature streams and soft targets."""
     found = Store.open(path).info()
     if as_json:

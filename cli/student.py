@@ -13,13 +13,14 @@ from antcache.annotations import protocol_for
 from antcache.cli.common import (
     json_option,
     log_to,
-    path_argument,
     print_json,
     print_table,
     progress_bars,
+    store_argument,
 )
 from antcache.errors import BadConfig
 from antcache.store import Store
+from antcache.store.location import Location
 from antcache.student.config import StudentConfig, find_preset
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def student() -> None:
 
 
 @student.command()
-@path_argument("store_path", metavar="STORE")
+@store_argument("store_path")
 @click.option(
     "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Folder of the run."
 )
@@ -93,7 +94,7 @@ def student() -> None:
 @_settings
 @json_option
 def train(
-    store_path: Path,
+    store_path: Location,
     run_dir: Path,
     preset: str | None,
     resume: bool,

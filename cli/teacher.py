@@ -16,10 +16,11 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    store_argument,
 )
 from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
-from antcache.store.location import beside
+from antcache.store.location import Location, beside
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import apply_teacher, history_for, teach
@@ -51,7 +52,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @teacher.command()
-@path_argument("store_path", metavar="STORE")
+@store_argument("store_path")
 @click.option("--kind", default="count", show_default=True, help="count or sequence.")
 @click.option(
     "--history", default="complete", show_default=True, help="complete, observed or gappy."
@@ -75,7 +76,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @output_options
 def train(
-    store_path: Path,
+    store_path: Location,
     kind: str,
     history: str,
     gap: float | None,
@@ -119,11 +120,11 @@ def train(
 
 
 @teacher.command()
-@path_argument("store_path", metavar="STORE")
+@store_argument("store_path")
 @path_argument("folder", metavar="TEACHER")
 @output_options
 def predict(
-    store_path: Path,
+    store_path: Location,
     folder: Path,
     name: str,
     device: str,

@@ -1,18 +1,24 @@
 """Videos that could not be extracted, one JSON line each, in `STORE.failures.jsonl`.
 
 Promise: the file lists what is missing now. A video is entered when it fails, with the reason, and
-taken out when it succeeds; with the last one the file goes.
+taken out when it succeeds; with the last one the file goes. Processes that share a store share the
+file: no entry is lost, and a reader or a killed writer never leaves or sees half of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from antcache.errors import DamagedStore
+from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.store.location import Location, beside
+from antcache.store.locks import hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +44,68 @@ class Ledger:
         Raises:
             DamagedStore: the file has other content.
         """
-        if not self.path.is_file():
-            return []
         try:
             lines = self.path.read_text("utf-8").splitlines()
             return [Failure(**json.loads(line)) for line in lines]
+        except FileNotFoundError:
+            return []
         except (ValueError, TypeError) as error:
             raise DamagedStore(
                 "not a ledger of failures", where=self.path, found=str(error), hint="remove it"
             ) from error
 
     def failed(self, stream: str, video: str, file: Path, error: Exception) -> Failure:
-        """Enter a failure in place of the video's earlier one."""
+        """Enter a failure in place of the video's earlier one.
+
+        Raises:
+            WriteFailed: the disk refused; the file is as it was.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = Failure(stream=stream, video=video, file=str(file), error=str(error), date=now)
-        self._write([*self._others(stream, video), entry])
+        with self._changing():
+            self._write([*self._others(stream, video), entry])
         return entry
 
-    def succeeded(self, stream: str, video: str) -> None:
-        """Take a video out."""
-        others = self._others(stream, video)
-        if self.path.is_file():
-            self._write(others)
+    def succeeded(self, stream: str, *videos: str) -> None:
+        """Take videos out.
 
-    def _others(self, stream: str, video: str) -> list[Failure]:
-        return [f for f in self.read() if (f.stream, f.video) != (stream, video)]
+        Raises:
+            WriteFailed: the disk refused; the file is as it was.
+        """
+        if len(self._others(stream, *videos)) < len(self.read()):
+            with self._changing():
+                self._write(self._others(stream, *videos))
+
+    def _others(self, stream: str, *videos: str) -> list[Failure]:
+        return [f for f in self.read() if f.stream != stream or f.video not in videos]
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Read, change and write while no other process does, and without what killed ones left."""
+        try:
+            lock = self.path.with_name(f"{self.path.name}.lock")
+            with hold(lock, wait=True, without=False) as alone:
+                for path in self.path.parent.iterdir() if alone else ():
+                    if path.name.startswith(f"{self.path.name}.") and path.suffix == ".new":
+                        path.unlink()
+                yield
+        except AntcacheError:
+            raise
+        except OSError as error:
+            raise WriteFailed(
+                f"can't be written ({error.strerror or error})", where=self.path
+            ) from error
 
     def _write(self, entries: list[Failure]) -> None:
         if not entries:
             self.path.unlink(missing_ok=True)
             return
-        text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
-        staged = self.path.with_name(f"{self.path.name}.new")
-        staged.write_text(text, "utf-8")
-        staged.replace(self.path)
+        staged = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.new")
+        try:
+            with staged.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(self.path)
+        finally:
+            staged.unlink(missing_ok=True)

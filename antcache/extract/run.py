@@ -1,10 +1,11 @@
 """The one-time pass: every video of a folder through a frozen backbone, into a stream of the store.
 
 Promise: a video is in the store completely or not at all, so an interrupted run (Ctrl-C, a crash)
-is resumed by running it again, which does just what is missing. A stream that was made with other
-settings is refused before anything is decoded. A video that can't be read goes into the ledger and
-the pass goes on; any other error ends it. Decoding runs in a thread of its own and overlaps the
-backbone; at most `READ_AHEAD` pictures wait between them.
+is resumed by running it again, which does just what is missing. Processes that run the same pass at
+the same time share the videos. A stream that was made with other settings is refused before
+anything is decoded. A video that can't be read goes into the ledger and the pass goes on; any other
+error ends it. Decoding runs in a thread of its own and overlaps the backbone; at most `READ_AHEAD`
+pictures wait between them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import logging
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from antcache.extract.decode import CONVENTION, VideoSampler, duration_s
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
+from antcache.extract.tally import Tally
+from antcache.extract.turns import take_turns
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name
@@ -114,7 +118,7 @@ class ExtractReport:
     Attributes:
         stream: name of the stream.
         written: videos that are new in the stream.
-        skipped: videos that were in it before.
+        skipped: videos that were in it before, or that another process wrote meanwhile.
         failed: videos that could not be read.
         rows: rows written.
         seconds: how long it took.
@@ -130,19 +134,6 @@ class ExtractReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    """Rows done, and rows expected as far as videos state their lengths."""
-
-    progress: Progress
-    expected: dict[str, float] = field(default_factory=dict)
-    rows: int = 0
-
-    def add(self, rows: int) -> None:
-        self.rows += rows
-        self.progress("rows", self.rows, max(self.rows, round(sum(self.expected.values()))))
 
 
 def find_videos(path: str | Path) -> dict[str, Path]:
@@ -224,7 +215,8 @@ def extract(
     """Write the features of `videos` (from `find_videos`) into a stream of the store.
 
     Row r of a video was seen at `start_s + r / fps`, and shows the last frame at or before that;
-    `start_s` is the time of its first frame. `progress` is called with "videos" and "rows".
+    `start_s` is the time of its first frame. `progress` is called with "videos" and "rows". Videos
+    that another process is at are left to it, and waited for at the end.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -236,32 +228,43 @@ def extract(
     plan = make_plan(videos, store, backbone, config)
     _create_stream(store, backbone, config)
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
-    tally = _Tally(
+    tally = Tally(
         progress=progress,
         expected={name: (s or 0.0) * config.fps for name, s in plan.to_do.items()},
     )
     ledger = Ledger(store.path)
+    ledger.succeeded(config.stream, *plan.done)  # a killed process may not have come to say so
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for number, name in enumerate(plan.to_do):
-        progress("videos", number, len(plan.to_do))
-        before = tally.rows
-        try:
-            _extract_one(name, videos[name], store, backbone, config, sampling, tally)
-        except UnreadableVideo as error:
-            failed.append(ledger.failed(config.stream, name, videos[name], error))
-            logger.warning("failed: %s", error)
-            tally.rows = before
-        except AlreadyExists:
-            skipped.append(name)
-            logger.warning("%s: another process wrote it meanwhile; its rows are kept", name)
-            tally.rows = before
-        else:
-            written.append(name)
-            ledger.succeeded(config.stream, name)
-        tally.expected[name] = tally.rows - before
-    progress("videos", len(plan.to_do), len(plan.to_do))
+    tally.show()
+    turns = take_turns(
+        plan.to_do,
+        claim=partial(store.claim_features, config.stream),
+        is_done=partial(store.has_features, config.stream),
+        waiting=tally.show,
+    )
+    with closing(turns):
+        for name, ours in turns:
+            before = tally.rows
+            try:
+                if ours:
+                    _extract_one(name, videos[name], store, backbone, config, sampling, tally)
+            except UnreadableVideo as error:
+                failed.append(ledger.failed(config.stream, name, videos[name], error))
+                logger.warning("failed: %s", error)
+                tally.rows = before
+            except AlreadyExists:
+                skipped.append(name)
+                logger.warning("%s: another process wrote it meanwhile; its rows are kept", name)
+                tally.rows = before
+            else:
+                (written if ours else skipped).append(name)
+                ledger.succeeded(config.stream, name)
+            tally.expected[name] = tally.rows - before
+            tally.videos += 1
+            tally.show()
+    store.backend.sweep()  # also after those whose videos were all done when they were killed
     report = ExtractReport(
         stream=config.stream,
         written=tuple(written),
@@ -284,7 +287,7 @@ def _extract_one(
     backbone: Backbone,
     config: ExtractConfig,
     sampling: Sampling,
-    tally: _Tally,
+    tally: Tally,
 ) -> None:
     """Decode, embed and publish one video."""
     sampler = VideoSampler(

@@ -8,14 +8,16 @@ attributes. The tree has two levels at most, so a key says what it is: `""`, `la
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AntcacheError, DamagedStore, MissingKey
+from antcache.errors import AntcacheError, DamagedStore, MissingKey, ReadFailed
 from antcache.store.format import CHECKSUMS, Arrays, checksums
 from antcache.store.location import Location
 
@@ -23,6 +25,19 @@ METADATA = "metadata"
 """What `Backend.damage` calls a unit's attributes and everything else that is no array."""
 
 Attributes = dict[str, Any]
+
+CARRIED = "group"
+"""Attribute of a stored unit: the attributes of its group, so that those can be restored."""
+
+Count = Callable[[int], None]
+"""Is told how many bytes were read."""
+
+
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError),
+)
+"""What Zarr and HDF5 raise where the bytes make no sense."""
 
 
 class LazyArray(Protocol):
@@ -128,19 +143,53 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def damage(self, key: str) -> list[str]:
+    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
         """What of the unit `key` is not as it was written: names of arrays, or `METADATA`.
 
-        Every stored byte is read; empty means that each is as it was.
+        Every stored byte is read, in pieces; empty means that each is as it was.
+
+        Raises:
+            OSError: it can't be read now, which does not say that it is damaged (see `lost`).
         """
 
     @abstractmethod
     def group_damaged(self, key: str) -> bool:
-        """Whether the attributes of the group `key` are there and not as they were written."""
+        """Whether the attributes of the group `key` are not as they were written, or gone although
+        the group holds something."""
+
+    @abstractmethod
+    def group_text(self, key: str) -> bytes | None:
+        """The sealed text of the group `key` as it lies there, damaged or not; None if gone."""
+
+    @abstractmethod
+    def set_group_text(self, key: str, text: bytes | None) -> None:
+        """Replace the sealed text of the group `key`, atomically, whatever it was; None removes it.
+
+        Raises:
+            WriteFailed: the disk refused; nothing was changed.
+        """
+
+    @abstractmethod
+    def document(self, attributes: Attributes) -> bytes:
+        """The sealed text of a group with these attributes."""
+
+    @abstractmethod
+    def sweep(self) -> None:
+        """Remove what killed writers left, as far as that can be told from work in progress."""
 
     @abstractmethod
     def _open(self, key: str) -> Unit:
-        """Open the unit `key`, which is published."""
+        """Open the unit `key`, which is published; its attributes are `described`."""
+
+    def described(self, key: str, arrays: Arrays, attributes: Attributes) -> Attributes:
+        """Attributes of a unit as they are stored: with its checksums, and what its group says."""
+        own = {**attributes, CHECKSUMS: checksums(arrays)}
+        group = self.group_attributes(key.rpartition("/")[0])
+        return {**own, CARRIED: group} if group else own
+
+    def carried(self, key: str) -> Attributes | None:
+        """The attributes that its group had when the intact unit `key` was published."""
+        return self._open(key)[1].get(CARRIED)
 
     def where(self, key: str) -> str:
         """The unit or group `key` for an error message."""
@@ -156,11 +205,35 @@ class Backend(ABC):
         if not self.has(key):
             raise MissingKey("not in the store", where=self.where(key))
         try:
-            return self._open(key)
+            arrays, attributes = self._open(key)
+            attributes.pop(CARRIED, None)
+            return arrays, attributes
         except AntcacheError:
             raise
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno is not None and not lost(error):
+                raise refused(self.where(key), error) from error
             raise damaged(self.where(key), f"{type(error).__name__}: {error}") from error
+
+
+def lost(error: OSError) -> bool:
+    """Whether `error` says that what was stored is not there any more.
+
+    A disk that is away or refuses (permission, a network that is down, too many open files) says
+    nothing about what is on it, and nothing may be dropped for it.
+    """
+    return isinstance(
+        error, FileNotFoundError | IsADirectoryError | NotADirectoryError
+    ) or error.errno in (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
+
+
+def refused(where: object, error: OSError) -> ReadFailed:
+    """The error for what can't be read now, and may be intact."""
+    return ReadFailed(
+        f"can't be read now ({error.strerror or error})",
+        where=where,
+        hint="nothing says that it is damaged; check the disk, and who may read it",
+    )
 
 
 def damaged(where: object, why: str) -> DamagedStore:
@@ -179,7 +252,7 @@ def differing(arrays: dict[str, LazyArray], attributes: Attributes) -> list[str]
     for name in sorted(wanted.keys() & arrays.keys()):
         try:
             found = checksums({name: np.asarray(arrays[name][...])})[name]
-        except (OSError, ValueError, KeyError, RuntimeError):
+        except UNREADABLE:
             found = "unreadable"
         if found != wanted[name]:
             wrong.append(name)

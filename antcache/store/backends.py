@@ -5,43 +5,73 @@ Promise: what is no store of ours is refused with what it is, before anything is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
 from antcache.store.backend import Backend
+from antcache.store.folder import STAGING
 from antcache.store.format import FORMAT, MARK
 from antcache.store.hdf5_backend import Hdf5Backend
 from antcache.store.location import Location
+from antcache.store.remote.backend import RemoteZarrBackend
 from antcache.store.zarr_backend import ZarrBackend
 
 BACKENDS: dict[str, type[Backend]] = {"zarr": ZarrBackend, "hdf5": Hdf5Backend}
 
+Options = Mapping[str, Any] | None
+"""For fsspec's filesystem where a store lies at a URL."""
 
-def is_empty(place: Location) -> bool:
+
+def kind_of(backend: Backend) -> str:
+    """Name of a backend's form: zarr or hdf5."""
+    if isinstance(backend, RemoteZarrBackend):
+        return "zarr"
+    return next(name for name, kind in BACKENDS.items() if isinstance(backend, kind))
+
+
+def is_empty(place: Location, options: Options = None) -> bool:
     """Whether nothing, or an empty folder, is at `place`."""
-    path = Path(place)
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if isinstance(place, str):
+        return _remote(place, options).files.is_empty()
+    _check_local(place, options)
+    # A folder with nothing but staging is a store that is being created, or was meant to be.
+    return not place.exists() or (
+        place.is_dir() and all(path.name == STAGING for path in place.iterdir())
+    )
 
 
-def find_backend(place: Location, *, memory_map: bool = True) -> Backend:
+def find_backend(place: Location, *, memory_map: bool = True, options: Options = None) -> Backend:
     """The backend of the store at `place`, whose root may be damaged.
 
     Raises:
         NotFound: there is nothing.
         NotAStore: it is a file, or another kind of folder.
+        Unreachable: `place` is a URL that can't be asked.
     """
-    path = Path(place)
-    if not path.exists():
-        raise NotFound("no store here", where=path, hint="check the path, or create the store")
+    if isinstance(place, str):
+        return _find_remote(place, memory_map, options)
+    _check_local(place, options)
+    if not place.exists():
+        raise NotFound("no store here", where=place, hint="check the path, or create the store")
     for kind in BACKENDS.values():
-        if kind.recognises(path):
-            return kind(path, memory_map=memory_map)
-    raise NotAStore(
-        "not an antcache store",
-        where=path,
-        expected="a folder that antcache made",
-        found="a file" if path.is_file() else "another folder",
-    )
+        if kind.recognises(place):
+            return kind(place, memory_map=memory_map)
+    raise _not_a_store(place, "a file" if place.is_file() else "another folder")
+
+
+def _find_remote(url: str, memory_map: bool, options: Options) -> Backend:
+    backend = _remote(url, options, memory_map=memory_map)
+    if backend.is_store():
+        return backend
+    if backend.files.is_empty():
+        raise NotFound(
+            "no store here",
+            where=url,
+            hint="check bucket and path, or create the store",
+        )
+    raise _not_a_store(url, "a file" if backend.files.is_file("") else "another folder")
 
 
 def check_format(backend: Backend) -> None:
@@ -59,16 +89,39 @@ def check_format(backend: Backend) -> None:
         )
 
 
-def new_backend(place: Location, kind: str | None) -> Backend:
+def new_backend(place: Location, kind: str | None, options: Options = None) -> Backend:
     """A backend for a new store at `place`; `kind` as in `Store.create`.
 
     Raises:
         AlreadyExists: something is there.
-        BadConfig: there is no such kind.
+        BadConfig: there is no such kind, or it can't lie there.
+        Unreachable: `place` is a URL that can't be asked.
     """
-    if not is_empty(place):
+    if not is_empty(place, options):
         raise AlreadyExists("can't create a store here", where=place, found="something else")
     kind = kind or ("hdf5" if str(place).endswith((".h5", ".hdf5")) else "zarr")
     if kind not in BACKENDS:
         raise BadConfig("unknown backend", expected=" or ".join(BACKENDS), found=kind)
+    if isinstance(place, str):
+        if kind != "zarr":
+            raise BadConfig("a store at a URL is a Zarr store", where=place, found=kind)
+        return _remote(place, options)
     return BACKENDS[kind](place)
+
+
+def _remote(url: str, options: Options, *, memory_map: bool = True) -> RemoteZarrBackend:
+    return RemoteZarrBackend(url, memory_map=memory_map, storage_options=options)
+
+
+def _check_local(path: Path, options: Options) -> None:
+    if options:
+        raise BadConfig("storage options are for stores at a URL", where=path, found=list(options))
+
+
+def _not_a_store(place: Location, found: str) -> NotAStore:
+    return NotAStore(
+        "not an antcache store",
+        where=place,
+        expected="a folder that antcache made",
+        found=found,
+    )

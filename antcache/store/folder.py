@@ -1,12 +1,16 @@
 """What both backends on a local disk share: staging, publishing by one rename, claims.
 
-Promise: a unit is written under a staging name, flushed to the disk, read back, and made visible by
-one rename. What a killed writer left in staging is swept away by the next one.
+Promise: a unit is written under a staging name, read back, flushed to the disk, and made visible by
+one rename; a group appears with its attributes or not at all. What a killed writer left in staging
+is swept away by the next one. What lies in staging belongs to whoever holds the lock beside it:
+`<name>.lock` is locked before `<name>` is made, and let go after `<name>` has been removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -15,12 +19,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
-from antcache.store.backend import Attributes, Backend, Unit, differing
-from antcache.store.format import CHECKSUMS, Arrays, checksums
+from antcache.store.backend import (
+    UNREADABLE,
+    Attributes,
+    Backend,
+    Count,
+    Unit,
+    differing,
+    lost,
+    refused,
+)
+from antcache.store.format import MARK, Arrays, digest
+from antcache.store.location import Location
 from antcache.store.locks import exchange, hold
-from antcache.store.seal import attributes_of, intact
+from antcache.store.seal import attributes_of, intact, mended
 
 STAGING = ".staging"
+LOCK = ".lock"
+REPLACED = "replaced,"
+"""How the name of a unit in staging begins that steps aside for a new one; its key follows."""
+
+GROUPS = ("labels", "features", "targets")
+MARK_BYTES = 1024
+"""A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
+
+PIECE_BYTES = 1 << 20
 
 
 class FolderBackend(Backend):
@@ -32,10 +55,6 @@ class FolderBackend(Backend):
     group_file: str
 
     @abstractmethod
-    def _document(self, attributes: Attributes) -> bytes:
-        """Text of a group's `group_file`."""
-
-    @abstractmethod
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
         """Write a unit at `path`, which nobody else knows."""
 
@@ -44,7 +63,7 @@ class FolderBackend(Backend):
         """Open the unit at `path`."""
 
     @abstractmethod
-    def _damage_at(self, path: Path) -> list[str]:
+    def _damage_at(self, path: Path, count: Count) -> list[str]:
         """See `Backend.damage`."""
 
     def location(self, key: str) -> Path:
@@ -53,45 +72,115 @@ class FolderBackend(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return self.location(key).exists()
+        path = self.location(key)
+        return path.is_file() if self.suffix else path.is_dir()
 
     def create(self) -> None:
         """See `Backend`."""
         with self._writing(""):
             self.root.mkdir(parents=True, exist_ok=True)
+            _flush_one(self.root.absolute().parent)
+
+    @classmethod
+    def recognises(cls, root: Location) -> bool:
+        """See `Backend`."""
+        path = Path(root)
+        if not path.is_dir():
+            return False
+        text = _text(path / cls.group_file) or b""
+        if MARK in attributes_of(text):
+            return True
+        if intact(text):  # the file of something inside a store
+            return False
+        # A damaged mark is known by what it was, or by what lies beside it.
+        beside = (_text(path / key / cls.group_file) or b"" for key in GROUPS)
+        return any(b'"seal"' in each for each in beside) or (
+            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
+        )
+
+    def groups(self, key: str) -> list[str]:
+        """See `Backend`."""
+        folder = self.root / key
+        if not folder.is_dir():
+            return []
+        found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        # A folder without attributes is damaged if it holds units, else none of ours.
+        return sorted(
+            p.name
+            for p in found
+            if (p / self.group_file).is_file() or self.units(f"{key}/{p.name}".lstrip("/"))
+        )
+
+    def group_text(self, key: str) -> bytes | None:
+        """See `Backend`."""
+        return _text(self.root / key / self.group_file)
 
     def group_attributes(self, key: str) -> Attributes:
         """See `Backend`."""
-        path = self.root / key / self.group_file
-        try:
-            text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        text = self.group_text(key)
+        if text is None and not self._holds(key):
             return {}
-        if not intact(text):
+        if text is None or not intact(text):
             raise DamagedStore(
-                "not as it was written", where=path, hint="antcache store repair restores it"
+                "gone" if text is None else "not as it was written",
+                where=self.root / key / self.group_file,
+                hint="antcache store repair restores it",
             )
         return attributes_of(text)
 
     def group_damaged(self, key: str) -> bool:
         """See `Backend`."""
-        path = self.root / key / self.group_file
-        return path.is_file() and not intact(path.read_bytes())
+        text = self.group_text(key)
+        return self._holds(key) if text is None else not intact(text)
+
+    def _holds(self, key: str) -> bool:
+        """Whether anything lies in the group `key`."""
+        return bool(self.units(key) or self.groups(key))
 
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
         """See `Backend`."""
-        old = self.group_attributes(key)
-        new = {**old, **attributes}
-        folder = self.root / key
-        if new == old and (folder / self.group_file).exists():
+        if self._says(key, attributes):
             return
+        above, _, _ = key.rpartition("/")
+        if above:  # a hierarchy has no gaps for plain readers
+            self.set_group_attributes(above, {})
+        with contextlib.ExitStack() as stack:
+            with self._writing(key):
+                stack.enter_context(self._hold(digest(b"group ", key.encode()), wait=True))
+            if not self._says(key, attributes):  # no other process changes them from here on
+                new = {**self.group_attributes(key), **attributes}
+                self.set_group_text(key, self.document(new))
+
+    def _says(self, key: str, attributes: Attributes) -> bool:
+        """Whether the group `key` is there with these attributes, and perhaps more."""
+        old = self.group_attributes(key)
+        return {**old, **attributes} == old and self.group_text(key) is not None
+
+    def set_group_text(self, key: str, text: bytes | None) -> None:
+        """See `Backend`."""
+        folder = self.root / key
         with self._writing(key), self._staging() as staging:
-            staged = staging / self.group_file
-            staged.write_bytes(self._document(new))
+            if text is None:
+                (folder / self.group_file).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something of others may be in it
+                    folder.rmdir()
+                return
+            staged = staging / "group"
+            staged.mkdir()
+            (staged / self.group_file).write_bytes(text)
             _flush(staged)
-            self._make_folder(folder)
-            staged.replace(folder / self.group_file)
-            _flush_one(folder)
+            if folder.is_dir():
+                (staged / self.group_file).replace(folder / self.group_file)
+                _flush_one(folder)
+            else:
+                staged.rename(folder)
+                _flush_one(folder.parent)
+
+    def sweep(self) -> None:
+        """See `Backend`."""
+        if (self.root / STAGING).is_dir():
+            with self._writing(""), self._staging():
+                pass  # whoever takes a folder there sweeps
 
     def publish(
         self,
@@ -104,9 +193,9 @@ class FolderBackend(Backend):
     ) -> None:
         """See `Backend`."""
         target = self.location(key)
-        if target.exists() and not overwrite:
-            raise AlreadyExists("already in the store", where=self.where(key))
-        expected = {**attributes, CHECKSUMS: checksums(arrays)}
+        if not overwrite and os.path.lexists(target):
+            raise self._refusal(target)
+        expected = self.described(key, arrays, attributes)
         with self._writing(key), self._staging() as staging:
             staged = staging / f"unit{self.suffix}"
             self._write(staged, arrays, expected, compressed)
@@ -118,9 +207,8 @@ class FolderBackend(Backend):
                     hint="check the disk; nothing was published",
                 )
             _flush(staged)
-            self._make_folder(target.parent)
-            if overwrite and target.exists():
-                exchange(staged, target)
+            if overwrite and self.has(key):
+                self._replace(staged, key)
             else:
                 self._rename(staged, target)
             _flush_one(target.parent)
@@ -130,35 +218,52 @@ class FolderBackend(Backend):
         try:
             staged.rename(target)  # a folder is never renamed over one that holds something
         except OSError as error:
-            if target.exists():
-                raise AlreadyExists("already in the store", where=target) from error
+            if os.path.lexists(target):
+                raise self._refusal(target) from error
             raise
+
+    def _replace(self, staged: Path, key: str) -> None:
+        """Publish `staged` in place of the unit `key`, which leaves for staging."""
+        target = self.location(key)
+        if staged.is_file():
+            staged.replace(target)
+        elif not exchange(staged, target):
+            # Two steps; `_clear` takes back the first if the second does not come.
+            target.rename(staged.with_name(REPLACED + key.replace("/", ",")))
+            staged.rename(target)
+
+    def _refusal(self, target: Path) -> AntcacheError:
+        """Why nothing can be published at `target`: a unit is there, or something else."""
+        try:
+            self._open_at(target)
+        except UNREADABLE:
+            return DamagedStore(
+                "something that is no readable unit is in the way",
+                where=target,
+                hint="antcache store repair drops damaged units; remove anything else yourself",
+            )
+        return AlreadyExists("already in the store", where=target)
 
     def remove(self, key: str) -> None:
         """See `Backend`."""
         if not self.has(key):
             raise MissingKey("not in the store", where=self.where(key))
+        path = self.location(key)
         with self._writing(key), self._staging() as staging:
-            self.location(key).rename(staging / f"removed{self.suffix}")
+            path.rename(staging / f"removed{self.suffix}")
+            _flush_one(path.parent)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """See `Backend`."""
-        with self._writing(key):
-            folder = self.root / STAGING
-            self._make_folder(folder)
-            path = folder / (key.replace("/", ",") + ".claim")
-            path.touch()
-        with hold(path) as ours:
-            try:
-                yield ours
-            finally:
-                if ours:
-                    path.unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            with self._writing(key):
+                ours = stack.enter_context(self._hold(digest(b"claim ", key.encode())))
+            yield ours
 
-    def damage(self, key: str) -> list[str]:
+    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
         """See `Backend`."""
-        return self._damage_at(self.location(key))
+        return self._damage_at(self.location(key), count)
 
     def _open(self, key: str) -> Unit:
         return self._open_at(self.location(key))
@@ -171,6 +276,8 @@ class FolderBackend(Backend):
         except AntcacheError:
             raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not self.root.exists():
+                raise WriteFailed("the store is gone", where=self.where(key)) from error
             raise WriteFailed(
                 f"can't be written ({error.strerror or error})",
                 where=self.where(key),
@@ -178,51 +285,86 @@ class FolderBackend(Backend):
                 "has room and allows it",
             ) from error
 
-    def _make_folder(self, folder: Path) -> None:
-        """Create a folder in the store, but never the store itself: it may have been removed."""
-        missing = []
-        while folder != self.root and not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for each in reversed(missing):
-            each.mkdir(exist_ok=True)
+    @contextlib.contextmanager
+    def _hold(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold the lock `name` of the store, see `hold`; the store itself is never made anew."""
+        staging = self.root / STAGING
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_if_empty, staging)
+            while True:
+                with contextlib.suppress(FileExistsError):  # `exist_ok` would look for it again
+                    staging.mkdir()
+                try:
+                    ours = stack.enter_context(hold(staging / f"{name}{LOCK}", wait=wait))
+                    break
+                except FileNotFoundError:
+                    continue  # another writer was done and cleared up, or the store is gone
+            yield ours
 
     @contextlib.contextmanager
     def _staging(self) -> Iterator[Path]:
         """A folder of our own on the store's disk, removed afterwards whatever happens."""
-        staging = self.root / STAGING
         while True:
-            folder = staging / uuid.uuid4().hex
-            self._make_folder(staging)
-            try:
-                folder.mkdir()
-            except FileNotFoundError:
-                if not self.root.exists():
-                    raise
-                continue  # another writer was done and cleared up
-            with hold(folder) as ours:
+            name = uuid.uuid4().hex
+            with self._hold(name) as ours:
                 if not ours:
-                    continue  # swept away before we had locked it
+                    continue  # a sweeper took it for a killed process's
+                folder = self.root / STAGING / name
+                self._sweep(folder.parent)
                 try:
-                    _sweep(staging)
+                    folder.mkdir()
                     yield folder
                 finally:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    with contextlib.suppress(OSError):  # other writers may still be in it
-                        staging.rmdir()
+                    self._clear(folder)
                 return
 
+    def _sweep(self, staging: Path) -> None:
+        """Remove what killed writers left: whatever nobody holds."""
+        for name in {path.name.removesuffix(LOCK) for path in staging.iterdir()}:
+            with (
+                contextlib.suppress(OSError),  # what is not ours to remove, say another user's
+                hold(staging / f"{name}{LOCK}", without=False) as ours,
+            ):
+                if ours:
+                    self._clear(staging / name)
 
-def _sweep(staging: Path) -> None:
-    """Remove what killed writers left: whatever nobody holds."""
-    for path in staging.iterdir():
-        with hold(path) as ours:
-            if not ours:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    def _clear(self, path: Path) -> None:
+        """Remove what lies in staging, after putting back a unit that stepped aside for nothing."""
+        for aside in path.glob(f"{REPLACED}*"):
+            target = self.location(aside.name.removeprefix(REPLACED).replace(",", "/"))
+            if not target.exists():
+                aside.rename(target)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # other writers may still be in it
+        folder.rmdir()
+
+
+def file_digest(path: Path, count: Count, *, start: int = 0) -> str:
+    """`digest` of a file from byte `start`, read in pieces."""
+    total = hashlib.blake2b(digest_size=16)
+    piece = memoryview(bytearray(PIECE_BYTES))
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while num_bytes := file.readinto(piece):
+            total.update(piece[:num_bytes])
+            count(num_bytes)
+    return total.hexdigest()
+
+
+def _text(path: Path) -> bytes | None:
+    """What is in a small file, None if it is not there."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if lost(error):
+            return None
+        raise refused(path, error) from error
 
 
 def _flush(path: Path) -> None:
@@ -238,5 +380,9 @@ def _flush_one(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network file systems flush files, but know no such thing for folders.
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or not path.is_dir():
+            raise
     finally:
         os.close(handle)

@@ -32,7 +32,7 @@ MARK = "antcache"
 CHECKSUMS = "checksums"
 """Attribute of every unit: the checksum of each of its arrays."""
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")

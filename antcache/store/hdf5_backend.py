@@ -1,14 +1,14 @@
 """HDF5: a folder with one file per unit, so that it commits exactly as Zarr does.
 
 Promise: every unit is a plain HDF5 file, its attributes attributes of the file's root (lists and
-objects as JSON text), its arrays contiguous datasets unless compressed. The file's user block,
-which HDF5 leaves to others, holds the hash of all that follows it. A group is a folder; its
-attributes lie in `attributes.json` beside the files.
+objects as JSON text), its arrays contiguous datasets unless compressed. The file's user block says
+whether all that follows it is as it was written. A group is a folder; its attributes lie in
+`attributes.json` beside the files.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -21,22 +21,29 @@ from numpy.typing import NDArray
 from antcache.errors import AlreadyExists
 from antcache.store.backend import (
     METADATA,
+    UNREADABLE,
     Attributes,
+    Count,
     LazyArray,
     Unit,
     damaged,
-    differing,
+    lost,
     strings,
 )
-from antcache.store.folder import STAGING, FolderBackend
-from antcache.store.format import MARK, Arrays, chunk_rows
-from antcache.store.location import Location
+from antcache.store.folder import FolderBackend
+from antcache.store.format import Arrays, chunk_rows
+from antcache.store.hdf5_seal import (
+    SMALLEST_BLOCK,
+    Ranges,
+    block_for,
+    damage,
+    metadata_intact,
+    ranges_of,
+)
 from antcache.store.mapped import MappedArray
-from antcache.store.seal import attributes_of, intact, sealed
+from antcache.store.seal import sealed
 
 ATTRIBUTES = "attributes.json"
-USER_BLOCK_BYTES = 512
-"""The smallest that HDF5 allows."""
 
 
 class ApiDataset:
@@ -57,7 +64,7 @@ class ApiDataset:
                 if self._text:
                     return np.asarray(dataset.asstr()[index], dtype=np.str_)
                 return np.asarray(dataset[index])
-        except (OSError, KeyError, ValueError) as error:
+        except UNREADABLE as error:
             raise damaged(f"{self._path}: {self._name}", str(error)) from error
 
 
@@ -67,27 +74,12 @@ class Hdf5Backend(FolderBackend):
     suffix = ".h5"
     group_file = ATTRIBUTES
 
-    @classmethod
-    def recognises(cls, root: Location) -> bool:
-        """See `Backend`."""
-        path = Path(root) / ATTRIBUTES
-        if not path.is_file():
-            return False
-        text = path.read_bytes()
-        return MARK in attributes_of(text) or (not intact(text) and b'"seal"' in text)
-
-    def groups(self, key: str) -> list[str]:
-        """See `Backend`."""
-        folder = self.root / key
-        if not folder.is_dir():
-            return []
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != STAGING)
-
     def units(self, key: str) -> list[str]:
         """See `Backend`."""
         return sorted(p.stem for p in (self.root / key).glob(f"*{self.suffix}") if p.is_file())
 
-    def _document(self, attributes: Attributes) -> bytes:
+    def document(self, attributes: Attributes) -> bytes:
+        """See `Backend`."""
         return sealed(attributes)
 
     def _rename(self, staged: Path, target: Path) -> None:
@@ -98,10 +90,30 @@ class Hdf5Backend(FolderBackend):
             raise AlreadyExists("already in the store", where=target) from error
 
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
-        with h5py.File(path, "w", libver="latest", userblock_size=USER_BLOCK_BYTES) as file:
+        # In memory first: where the disk is full, HDF5 leaves the file half open, and the process
+        # crashes when it ends.
+        block_bytes = SMALLEST_BLOCK
+        while True:
+            whole, ranges = self._image(arrays, attributes, compressed, block_bytes)
+            block = block_for(whole[block_bytes:], ranges)
+            if len(block) <= block_bytes:
+                break
+            block_bytes *= 2
+        whole[:block_bytes] = block.ljust(block_bytes)
+        path.write_bytes(whole)
+
+    def _image(
+        self, arrays: Arrays, attributes: Attributes, compressed: bool, block_bytes: int
+    ) -> tuple[memoryview, dict[str, Ranges]]:
+        """All bytes of a unit's file, with an empty user block, and where its values lie."""
+        image = io.BytesIO()
+        with h5py.File(image, "w", libver="latest", userblock_size=block_bytes) as file:
             for name, array in arrays.items():
                 if strings(array):
-                    file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+                    # Of a fixed length, so that the values lie in one piece like all others.
+                    text = np.char.encode(array.astype(np.str_), "utf-8")
+                    kind = h5py.string_dtype("utf-8", max(1, text.itemsize))
+                    file.create_dataset(name, data=text.astype(kind), dtype=kind)
                     continue
                 options: dict[str, Any] = {}
                 if compressed and array.size:
@@ -110,13 +122,14 @@ class Hdf5Backend(FolderBackend):
                     options |= {"shuffle": True, "compression_opts": 4}
                 file.create_dataset(name, data=array, **options)
             for name, value in attributes.items():
-                nested = isinstance(value, dict | list) or value is None
-                file.attrs[name] = json.dumps(value) if nested else value
-        block = _user_block(path)
-        with path.open("r+b") as raw:
-            raw.write(block)
+                file.attrs[name] = json.dumps(value) if _needs_json(value) else value
+            file.flush()
+            ranges = ranges_of(file)
+        return image.getbuffer(), ranges
 
     def _open_at(self, path: Path) -> Unit:
+        if not metadata_intact(path):  # the library might never come back
+            raise damaged(path.with_suffix(""), "not as it was written")
         arrays: dict[str, LazyArray] = {}
         with h5py.File(path, "r") as file:
             for name, dataset in file.items():
@@ -134,31 +147,26 @@ class Hdf5Backend(FolderBackend):
                     arrays[name] = ApiDataset(path, dataset)
             return arrays, {name: _attribute(value) for name, value in file.attrs.items()}
 
-    def _damage_at(self, path: Path) -> list[str]:
+    def _damage_at(self, path: Path, count: Count) -> list[str]:
         try:
-            with path.open("rb") as raw:
-                found = raw.read(USER_BLOCK_BYTES)
-            if found == _user_block(path):
-                return []
-            arrays, attributes = self._open_at(path)
-        except (OSError, ValueError, KeyError, RuntimeError):
+            return damage(path, count)
+        except OSError as error:
+            if not lost(error):
+                raise
             return [METADATA]
-        return differing(arrays, attributes) or [METADATA]
 
 
-def _user_block(path: Path) -> bytes:
-    """What the user block of a file must hold: the hash of everything after it."""
-    total = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as raw:
-        raw.seek(USER_BLOCK_BYTES)
-        while part := raw.read(1 << 20):
-            total.update(part)
-    return json.dumps({"blake2b": total.hexdigest()}).encode().ljust(USER_BLOCK_BYTES)
+def _needs_json(value: Any) -> bool:
+    """Whether an attribute is stored as JSON text; so is text that would be taken for it."""
+    return isinstance(value, dict | list) or value is None or _is_json(value)
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, str) and (value[:1] in ("{", "[", '"') or value == "null")
 
 
 def _attribute(value: Any) -> Any:
     """An HDF5 attribute as the plain Python value that was stored."""
     if isinstance(value, str):
-        nested = value[:1] in ("{", "[") or value == "null"
-        return json.loads(value) if nested else value
+        return json.loads(value) if _is_json(value) else value
     return value.item() if isinstance(value, np.generic) else value

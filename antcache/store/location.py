@@ -10,14 +10,18 @@ from pathlib import Path
 Location = Path | str
 """A local `Path`, or a URL such as `s3://bucket/kitchen.zarr`."""
 
+LOCAL = ("file://", "local://")
+
 
 def parse_location(text: str | Path) -> Location:
     """`text` as a URL if it has a scheme (`file://` counts as local), else as a path."""
     if isinstance(text, Path) or "://" not in text:
         return Path(text)
-    if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
-    return text.rstrip("/")
+    for scheme in LOCAL:
+        if text.startswith(scheme):
+            return Path(text.removeprefix(scheme))
+    scheme, _, rest = text.partition("://")
+    return f"{scheme}://{rest.rstrip('/')}"
 
 
 def beside(store: Location, ending: str) -> Path:

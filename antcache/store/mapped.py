@@ -2,7 +2,10 @@
 
 Promise: the same values as through the Zarr or HDF5 API, and nothing of either is called to read
 them. Files are mapped when they are first read; no file stays open (a dataset has more videos than
-a process may have open files), a forked process shares the maps, a spawned one makes its own.
+a process may have open files), a forked process shares the maps, a spawned one makes its own. A
+file must not shrink while it is mapped, which would kill the process that reads it: the store never
+changes a file that it has published, and what it removes or replaces lives on until the last map of
+it is gone.
 """
 
 from __future__ import annotations
@@ -11,34 +14,39 @@ import ctypes
 import math
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import DamagedStore
+from antcache.errors import BadConfig, DamagedStore
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = (
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-    ctypes.c_long,
+    ctypes.c_long,  # off_t, on 64-bit Linux and macOS alike
 )
 _LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _FAILED = ctypes.c_void_p(-1).value
+
+Bytes = NDArray[np.uint8]
+"""Rows as bytes (n, B): copying them knows no type, and no alignment."""
 
 
 class _Map:
     """A read-only map of a whole file, which numpy takes for an array of bytes.
 
-    Not `mmap.mmap`, which keeps the file open for as long as the map lives.
+    Not `mmap.mmap`, which keeps the file open for as long as the map lives. Arrays made of it keep
+    it alive; it is unmapped with the last of them.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
         self._address: int | None = None
         self._num_bytes = num_bytes
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.fstat(file).st_size
             if found < num_bytes:  # reading past the end of a file would kill the process
@@ -51,8 +59,11 @@ class _Map:
                 )
             address = _LIBC.mmap(None, num_bytes, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
             if address == _FAILED:
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code), str(path))
+                raise BadConfig(
+                    f"can't be memory-mapped ({os.strerror(ctypes.get_errno())})",
+                    where=path,
+                    hint="read it through the API: Store.open(..., memory_map=False)",
+                )
         finally:
             os.close(file)
         self._address = address
@@ -85,63 +96,114 @@ class MappedArray:
     ) -> None:
         self.shape = shape
         self.dtype = dtype
+        self.rows_per_file = rows_per_file
         self._files = files
-        self._rows_per_file = rows_per_file
         self._offset = offset
-        self._pieces: list[NDArray[Any] | None] = [None] * len(files)
+        self._pieces: list[Bytes | None] = [None] * len(files)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pieces": [None] * len(self._files)}
 
-    def _piece(self, number: int) -> NDArray[Any]:
-        """Rows (rows_per_file, ...) of one file."""
+    @property
+    def num_files(self) -> int:
+        """Files that the rows are spread over."""
+        return len(self._files)
+
+    def piece(self, number: int) -> Bytes:
+        """Rows (rows_per_file, B) of one file as bytes; the last file may hold more than R.
+
+        Raises:
+            DamagedStore: the file is gone, too short or unreadable.
+            BadConfig: it lies on a disk that can't be mapped.
+        """
         piece = self._pieces[number]
         if piece is None:
-            shape = (self._rows_per_file, *self.shape[1:])
-            num_bytes = math.prod(shape) * self.dtype.itemsize
+            row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+            num_bytes = self.rows_per_file * row_bytes
             path = self._files[number]
             try:
                 raw = np.asarray(_Map(path, self._offset + num_bytes))
-            except FileNotFoundError as error:
+            except DamagedStore:
+                raise
+            except OSError as error:
+                gone = isinstance(error, FileNotFoundError)
                 raise DamagedStore(
-                    "the file is gone",
+                    "the file is gone" if gone else f"can't be read ({error.strerror})",
                     where=path,
-                    hint="antcache store repair drops what is damaged",
+                    hint="antcache store repair drops what is damaged" if gone else "",
                 ) from error
-            piece = raw[self._offset :].view(self.dtype).reshape(shape)
+            piece = raw[self._offset :].reshape(self.rows_per_file, row_bytes)
             self._pieces[number] = piece
         return piece
 
+    def release(self) -> None:
+        """Let go of the maps: views of them stay valid, and the next read makes new ones."""
+        self._pieces = [None] * len(self._files)
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         if len(self._files) == 1:
-            return np.asarray(self._piece(0)[: self.shape[0]][index])
+            return np.asarray(self._typed(0)[: self.shape[0]][index])
         if isinstance(index, slice) and index.step in (None, 1):
             start, stop, _ = index.indices(self.shape[0])
             return self._joined(start, stop)
         return np.asarray(self._joined(0, self.shape[0])[index])
 
+    def _typed(self, number: int) -> NDArray[Any]:
+        """Rows (rows_per_file, ...) of one file."""
+        values = self.piece(number).reshape(-1).view(self.dtype)
+        return values.reshape(self.rows_per_file, *self.shape[1:])
+
     def _joined(self, start: int, stop: int) -> NDArray[Any]:
         """Rows `start` to `stop` out of all files, copied."""
-        size = self._rows_per_file
+        size = self.rows_per_file
         out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
         for number in range(start // size, math.ceil(stop / size) if stop > start else 0):
             low, high = max(start, number * size), min(stop, (number + 1) * size)
-            piece = self._piece(number)
+            piece = self._typed(number)
             out[low - start : high - start] = piece[low - number * size : high - number * size]
         return out
 
-    def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy the rows at `rows` (n,), which are known to exist, into `out` (n, ...)."""
-        if len(self._files) == 1:
-            # "clip" writes straight into `out`, where "raise" would buffer it.
-            self._piece(0).take(rows, axis=0, out=out, mode="clip")
-            return
-        number = rows // self._rows_per_file
-        first = int(number[0]) if len(number) else 0
-        if (number == first).all():
-            within = rows - first * self._rows_per_file
-            self._piece(first).take(within, axis=0, out=out, mode="clip")
-            return
-        for each in np.unique(number):
-            here = number == each
-            out[here] = self._piece(int(each))[rows[here] - each * self._rows_per_file]
+    def take(
+        self, rows: NDArray[np.int64], out: Bytes, at: NDArray[np.int64] | None = None
+    ) -> None:
+        """Copy the rows at `rows` (n,), which are known to exist, to `at` (n,) in `out` (m, B)."""
+        number = rows // self.rows_per_file
+        copy_runs(self.piece, number, rows - number * self.rows_per_file, out, at)
+
+
+def as_bytes(out: NDArray[Any], row_bytes: int) -> Bytes:
+    """A contiguous array as rows of bytes (n, B), not copied."""
+    return out.reshape(-1).view(np.uint8).reshape(-1, row_bytes)
+
+
+def copy_runs(
+    piece: Callable[[int], Bytes],
+    number: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    out: Bytes,
+    at: NDArray[np.int64] | None = None,
+) -> None:
+    """`out[at[i]] = piece(number[i])[rows[i]]`, with one copy for what goes to one place.
+
+    A run is a number of rows of one piece that go to neighbouring places of `out`: a window, or
+    many windows of one video. Only runs cost time in Python.
+
+    Args:
+        piece: gives piece n, (r, B).
+        number: (n,) piece of each row.
+        rows: (n,) where the row is in its piece, known to exist.
+        out: (m, B).
+        at: (n,) where the row goes; in order from 0 if None.
+    """
+    if not len(rows):
+        return
+    broken = number[1:] != number[:-1]
+    if at is not None:
+        broken |= at[1:] != at[:-1] + 1
+    starts = [0, *(np.flatnonzero(broken) + 1).tolist()]
+    places = starts if at is None else at[starts].tolist()
+    stops = [*starts[1:], len(rows)]
+    pieces = number[starts].tolist()
+    for which, start, stop, place in zip(pieces, starts, stops, places, strict=True):
+        # "clip" writes straight into `out`, where "raise" would buffer it.
+        piece(which).take(rows[start:stop], 0, out[place : place + stop - start], "clip")

@@ -30,6 +30,8 @@ class SoftTargets:
         index: (N, K) int32, the classes with the K highest logits, best first.
         logit: (N, K) float32, their logits.
         tail: (N,) float32, log of the probability (at temperature 1) of all other classes.
+        feature: (N, E) float32, what the teacher's last layer saw, or None where it is not kept; as
+            with logits, rows that are not valid mean nothing (imported ones are NaN).
         attributes: JSON-ready account of the teacher; `taxonomy` is the taxonomy's fingerprint.
     """
 
@@ -39,6 +41,7 @@ class SoftTargets:
     index: NDArray[np.int32] | None = None
     logit: Logits | None = None
     tail: Logits | None = None
+    feature: NDArray[np.float32] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,7 +59,7 @@ class SoftTargets:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that are present, by name."""
-        names = ("uid", "valid", "logits", "index", "logit", "tail")
+        names = ("uid", "valid", "logits", "index", "logit", "tail", "feature")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
     def rows_for(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -95,5 +98,6 @@ class SoftTargets:
             index=index.astype(np.int32),
             logit=logit.astype(np.float32),
             tail=tail.astype(np.float32),
+            feature=self.feature,
             attributes={**self.attributes, "form": f"top-{k}", "classes": classes},
         )

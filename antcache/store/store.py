@@ -7,114 +7,32 @@ overwritten unasked. Reading needs neither torch nor transformers.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache import __version__
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import (
     BadConfig,
     FingerprintMismatch,
     MissingKey,
 )
-from antcache.store.backend import Backend
-from antcache.store.backends import (
-    BACKENDS,
-    check_format,
-    find_backend,
-    is_empty,
-    new_backend,
-)
 from antcache.store.features import Features, Stream
-from antcache.store.format import FORMAT, MARK, check_name, difference
-from antcache.store.location import Location, parse_location
+from antcache.store.format import check_name, difference
+from antcache.store.opening import OpenStore
 from antcache.store.soft_targets import SoftTargets
 
 
-class Store:
-    """A store on disk; use `Store.open`, `Store.create` or `Store.open_or_create`."""
+class Store(OpenStore):
+    """A store on disk or at a URL; use `Store.open`, `Store.create` or `Store.open_or_create`.
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    @property
-    def path(self) -> Location:
-        """Root folder, or URL."""
-        return self.backend.root
-
-    @classmethod
-    def open(cls, path: str | Path, *, memory_map: bool = True) -> Store:
-        """Open an existing store.
-
-        Args:
-            path: a folder, or a URL.
-            memory_map: read uncompressed arrays on a local disk straight from their files; false
-                where they lie on a disk that can't be mapped.
-
-        Raises:
-            NotFound: there is nothing at `path`.
-            NotAStore: it is a file, another kind of folder, or a store of a later format.
-            DamagedStore: its root is not as it was written.
-        """
-        backend = find_backend(parse_location(path), memory_map=memory_map)
-        check_format(backend)
-        return cls(backend)
-
-    @classmethod
-    def create(
-        cls, path: str | Path, *, dataset: str | None = None, backend: str | None = None
-    ) -> Store:
-        """Create an empty store; `backend` is `zarr` (default) or `hdf5` (default for `.h5`).
-
-        Raises:
-            AlreadyExists: something is at `path` that is not an empty folder.
-        """
-        store = cls(new_backend(parse_location(path), backend))
-        store.backend.create()
-        mark = {"format": FORMAT, "version": __version__}
-        store.backend.set_group_attributes("", {MARK: mark, "dataset": dataset})
-        return store
-
-    @classmethod
-    def open_or_create(
-        cls, path: str | Path, *, dataset: str | None = None, backend: str | None = None
-    ) -> Store:
-        """Open the store at `path`, or create it where nothing is.
-
-        Raises:
-            NotAStore: something else is there.
-            FingerprintMismatch: it is a store of another dataset.
-        """
-        if is_empty(parse_location(path)):
-            return cls.create(path, dataset=dataset, backend=backend)
-        store = cls.open(path)
-        if dataset is not None:
-            store._claim(dataset)
-        return store
-
-    def _claim(self, dataset: str) -> None:
-        """Give the store its dataset, or refuse another one."""
-        if self.dataset is None:
-            self.backend.set_group_attributes("", {"dataset": dataset})
-        elif self.dataset != dataset:
-            raise FingerprintMismatch(
-                "the store belongs to another dataset",
-                where=self.path,
-                expected=self.dataset,
-                found=dataset,
-                hint="use one store per dataset",
-            )
-
-    @property
-    def dataset(self) -> str | None:
-        """Name of the dataset, once labels were imported."""
-        name = self.backend.group_attributes("").get("dataset")
-        return None if name is None else str(name)
+    It can be pickled, and used in forked processes.
+    """
 
     # Labels
 
@@ -196,7 +114,8 @@ class Store:
         self._require(name, self.streams(), "stream", "antcache extract")
         fields = self.backend.group_attributes(f"features/{name}")
         names = ("dim", "dtype", "fps", "source", "config", "compressed")
-        return Stream(name=name, **{k: fields[k] for k in names})
+        given = {k: fields[k] for k in names} | {k: fields.get(k) for k in ("step_s", "max_age_s")}
+        return Stream(name=name, **given)
 
     def create_stream(
         self,
@@ -225,21 +144,42 @@ class Store:
             config=json.loads(json.dumps(dict(config))),  # as it will be read back
             compressed=compressed,
         )
-        if name in self.streams():
-            old = self.stream(name)
-            if old.fingerprint != new.fingerprint:
-                raise FingerprintMismatch(
-                    f"stream {name!r} was made with other settings",
-                    where=self.path,
-                    found=difference(old.settings, new.settings),
-                    hint="use another stream name, or a new store",
-                )
-            return old
+        while name not in self.streams():
+            # Two processes may create it at the same moment: one does, the other compares.
+            with self.backend.claim(f"features/{name}") as ours:
+                if ours and name not in self.streams():
+                    self._write_stream(new)
+                    return new
+            time.sleep(0.01)
+        old = self.stream(name)
+        if old.fingerprint != new.fingerprint:
+            raise FingerprintMismatch(
+                f"stream {name!r} was made with other settings",
+                where=self.path,
+                found=difference(old.settings, new.settings),
+                hint="use another stream name, or a new store",
+            )
+        return old
+
+    def _write_stream(self, stream: Stream) -> None:
         fields = ("dim", "dtype", "fps", "source", "config", "compressed", "fingerprint")
         # The group above first: a hierarchy has no gaps for plain readers.
         self.backend.set_group_attributes("features", {})
-        attributes = {k: getattr(new, k) for k in fields}
-        self.backend.set_group_attributes(f"features/{name}", attributes)
+        attributes = {k: getattr(stream, k) for k in fields}
+        self.backend.set_group_attributes(f"features/{stream.name}", attributes)
+
+    def set_gap_rule(self, name: str, *, step_s: float | None, max_age_s: float | None) -> Stream:
+        """Say which spacing of rows is a gap, and how old a row may be that stands in for one.
+
+        See `Stream`. No value and no fingerprint changes, so it may be set at any time.
+
+        Raises:
+            MissingKey: the store has no such stream.
+            BadConfig: not positive numbers of seconds.
+        """
+        new = replace(self.stream(name), step_s=step_s, max_age_s=max_age_s)
+        rule = {"step_s": new.step_s, "max_age_s": new.max_age_s}
+        self.backend.set_group_attributes(f"features/{name}", rule)
         return new
 
     def videos(self, stream: str) -> list[str]:
@@ -300,19 +240,27 @@ class Store:
         """
         return self.backend.claim(f"features/{stream}/{video}")
 
-    def features(self, stream: str, video: str) -> Features:
+    def features(self, stream: str, video: str, *, settings: Stream | None = None) -> Features:
         """Rows of a video, opened lazily.
+
+        Args:
+            stream: name of the stream.
+            video: name of the video.
+            settings: what `stream` returned for it: saves reading it again for every video.
 
         Raises:
             MissingKey: the video is not in the stream.
         """
         arrays, attributes = self.backend.open(f"features/{stream}/{video}")
         times = arrays.get("times")
+        settings = settings or self.stream(stream)
         return Features(
             rows=arrays["rows"],
             fps=float(attributes["fps"]),
             start_s=float(attributes["start_s"]),
             times=None if times is None else np.array(times[...]),
+            step_s=settings.step_s,
+            max_age_s=settings.max_age_s,
         )
 
     # Soft targets
@@ -356,11 +304,6 @@ class Store:
     def remove(self, key: str) -> None:
         """Remove one unit, e.g. `features/rgb/P01_01`."""
         self.backend.remove(key)
-
-    @property
-    def kind(self) -> str:
-        """Name of the backend: zarr or hdf5."""
-        return next(name for name, b in BACKENDS.items() if isinstance(self.backend, b))
 
     def info(self) -> dict[str, Any]:
         """What the store holds, JSON-ready; see `antcache.store.info`."""

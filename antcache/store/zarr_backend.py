@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from antcache.store.backend import Attributes, LazyArray, Unit, damaged
-from antcache.store.folder import FolderBackend
-from antcache.store.format import MARK, Arrays, digest
-from antcache.store.location import Location
+from antcache.store.backend import Attributes, Count, LazyArray, Unit, damaged
+from antcache.store.folder import FolderBackend, file_digest
+from antcache.store.format import Arrays, digest
 from antcache.store.mapped import MappedArray
 from antcache.store.seal import attributes_of, intact, sealed
 from antcache.store.zarr_unit import (
@@ -33,31 +32,16 @@ class ZarrBackend(FolderBackend):
     suffix = ""
     group_file = ZARR_JSON
 
-    @classmethod
-    def recognises(cls, root: Location) -> bool:
-        """See `Backend`."""
-        path = Path(root) / ZARR_JSON
-        if not path.is_file():
-            return False
-        text = path.read_bytes()
-        # A damaged mark is known by what lies beside it.
-        return MARK in attributes_of(text) or (
-            not intact(text) and b'"seal"' in text and (Path(root) / "features").is_dir()
-        )
-
-    def groups(self, key: str) -> list[str]:
-        """See `Backend`."""
-        return self.units(key)
-
     def units(self, key: str) -> list[str]:
         """See `Backend`."""
         folder = self.root / key
         if not folder.is_dir():
             return []
         found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        return sorted(p.name for p in found)
+        return sorted(p.name for p in found if (p / ZARR_JSON).is_file() or _remains(p))
 
-    def _document(self, attributes: Attributes) -> bytes:
+    def document(self, attributes: Attributes) -> bytes:
+        """See `Backend`."""
         return sealed(attributes, GROUP)
 
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
@@ -91,5 +75,16 @@ class ZarrBackend(FolderBackend):
                 arrays[name] = ApiArray(layout, open_local, str(path / name))
         return arrays, attributes
 
-    def _damage_at(self, path: Path) -> list[str]:
-        return damage(lambda name: (path / name).read_bytes())
+    def _damage_at(self, path: Path, count: Count) -> list[str]:
+        def read(name: str) -> bytes:
+            text = (path / name).read_bytes()
+            count(len(text))
+            return text
+
+        return damage(read, lambda name: file_digest(path / name, count))
+
+
+def _remains(path: Path) -> bool:
+    """Whether a folder without a `zarr.json` is what is left of a unit, not somebody's notes."""
+    inside = list(path.rglob("*"))
+    return not inside or any(p.name == ZARR_JSON or (p.name == "c" and p.is_dir()) for p in inside)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from antcache.store.backend import METADATA, Attributes, damaged, strings
+from antcache.store.backend import METADATA, Attributes, damaged, lost, strings
 from antcache.store.format import Arrays, chunk_rows, digest
 from antcache.store.seal import attributes_of, intact, sealed
 
@@ -54,19 +54,35 @@ def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[
     return files
 
 
-def damage(read: Callable[[str], bytes]) -> list[str]:
-    """What of a unit is not as it was written; `read` gives a file, or raises OSError."""
+def damage(
+    read: Callable[[str], bytes], digest_of: Callable[[str], str] | None = None
+) -> list[str]:
+    """What of a unit is not as it was written.
+
+    Args:
+        read: gives a file; raises FileNotFoundError if there is none.
+        digest_of: gives a file's digest, for those who needn't read it at once.
+
+    Raises:
+        OSError: a file can't be read now.
+    """
+    digest_of = digest_of or (lambda name: digest(read(name)))
     try:
         text = read(ZARR_JSON)
-    except OSError:
+    except OSError as error:
+        if not lost(error):
+            raise
         return [METADATA]
-    if not intact(text):
+    files = attributes_of(text).get(FILES)
+    if not intact(text) or files is None:
         return [METADATA]
     wrong = set()
-    for name, wanted in attributes_of(text)[FILES].items():
+    for name, wanted in files.items():
         try:
-            right = digest(read(name)) == wanted
-        except OSError:
+            right = digest_of(name) == wanted
+        except OSError as error:
+            if not lost(error):
+                raise
             right = False
         if not right:
             wrong.add(name.partition("/")[0])

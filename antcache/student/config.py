@@ -16,6 +16,7 @@ from antcache.errors import BadConfig
 
 OPTIMISERS = ("adamw", "adam", "sgd")
 PRECISIONS = ("auto", "float32", "bfloat16")
+WINDOWS = ("auto", "pack", "stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,9 @@ class StudentConfig:
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     precision: str = "auto"
     """auto (bfloat16 on CUDA), float32 or bfloat16; weights and losses are float32 in any case."""
+    windows: str = "auto"
+    """pack (all on the device), stream (read batch by batch while training), or auto (pack if they
+    fit the device's free memory); what is learned on a CPU is the same."""
     evaluate_every: int = 1
     """Epochs between scorings of the validation split; the last epoch is always scored."""
     checkpoint_every: int = 1
@@ -107,7 +111,8 @@ class StudentConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise BadConfig(f"impossible {name}", expected="0 to below 1", found=value)
-        for name, choices in (("optimiser", OPTIMISERS), ("precision", PRECISIONS)):
+        listed = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "windows": WINDOWS}
+        for name, choices in listed.items():
             if getattr(self, name) not in choices:
                 raise BadConfig(
                     f"unknown {name}", expected=" or ".join(choices), found=getattr(self, name)

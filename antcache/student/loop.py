@@ -1,4 +1,4 @@
-"""The training loop on the device: epochs over a pack, without a loader and without a host sync.
+"""The training loop on the device: epochs over windows, with neither loader nor, packed, host sync.
 
 Promise: what an epoch does is determined by the seed, the number of the epoch and the state before
 it alone, so that nothing but weights and optimiser has to be kept to resume exactly. PyTorch's
@@ -22,31 +22,31 @@ from antcache.progress import Progress, silent
 from antcache.student.config import StudentConfig
 from antcache.student.heads import Head, build_head
 from antcache.student.objective import Batch, Losses, losses
-from antcache.student.pack import WindowPack
+from antcache.student.pack import Windows
 
 SCORING_BATCH = 512
 """Windows that are scored at a time."""
 
 
 class Trainer:
-    """A head, its optimiser, and the pack they learn from.
+    """A head, its optimiser, and the windows they learn from.
 
     Args:
         config: the run's settings.
-        pack: windows that are trained on.
+        windows: what is trained on, packed or streamed.
         num_classes: actions.
     """
 
-    def __init__(self, config: StudentConfig, pack: WindowPack, num_classes: int) -> None:
+    def __init__(self, config: StudentConfig, windows: Windows, num_classes: int) -> None:
         self.config = config
-        self.pack = pack
-        self.device = pack.device
-        _, num_frames, dim = pack.features.shape
+        self.windows = windows
+        self.device = windows.device
+        _, num_frames, dim = windows.shape
         with self._seeded(0):
             head = build_head(config, dim=dim, num_classes=num_classes, num_frames=num_frames)
         self.model: Head = head.to(self.device)
         self.optimiser = build_optimiser(config, self.model)
-        self.steps_per_epoch = math.ceil(len(pack) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(windows) / config.batch_size)
         cuda = self.device.type == "cuda"
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
 
@@ -60,25 +60,32 @@ class Trainer:
         total = self.config.epochs * self.steps_per_epoch
         self.model.train()
         with self._seeded(epoch):
-            order = torch.randperm(len(self.pack))
-            batches = torch.split(order.to(self.device), self.config.batch_size)
-            record = torch.zeros(len(batches), len(Losses._fields) + 1, device=self.device)
-            for step, rows in enumerate(batches):
+            order = torch.randperm(len(self.windows))
+            steps, batch_size = self.steps_per_epoch, self.config.batch_size
+            record = torch.zeros(steps, len(Losses._fields) + 1, device=self.device)
+            for step, batch in enumerate(self.windows.batches(order, batch_size)):
                 self._set_rate(done + step, total)
-                record[step] = self._step(rows)
+                record[step] = self._step(*batch)
                 progress("training steps", done + step + 1, total)
         values = record.cpu()  # the one wait for the device
         self._check_finite(epoch, values, order)
-        sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
+        sizes = torch.tensor(
+            [len(rows) for rows in torch.split(order, batch_size)], dtype=torch.float64
+        )
         means = (values.double() * sizes[:, None]).sum(0) / sizes.sum()
         return dict(zip((*Losses._fields, "gradient_norm"), means.tolist(), strict=True))
 
-    def _step(self, rows: Tensor) -> Tensor:
-        """One step on the windows at `rows` (B,); its losses and the gradient's norm."""
-        batch = Batch.of(self.pack, rows)
+    def _step(self, rows: Tensor, features: Tensor) -> Tensor:
+        """One step on the windows at `rows` (B,), whose features (B, T, D) are given.
+
+        Returns its losses and the gradient's norm.
+        """
+        names = ("padded", "action", "frame_action", "target")
+        labels = {name: getattr(self.windows, name).index_select(0, rows) for name in names}
+        batch = Batch(features=features.float(), **labels)
         with self._autocast():
             output = self.model(batch.features, past=self.config.past_weight > 0)
-            terms = losses(output, batch, self.pack.targets, self.config)
+            terms = losses(output, batch, self.windows.targets, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
         clip = self.config.grad_clip or math.inf
@@ -96,7 +103,7 @@ class Trainer:
             return
         step = int(bad.int().argmax())
         rows = torch.split(order, self.config.batch_size)[step].numpy()
-        uids = ", ".join(self.pack.uid[rows].tolist())
+        uids = ", ".join(self.windows.uid[rows].tolist())
         names = (*Losses._fields, "gradient_norm")
         raise NotFinite(
             "the loss or its gradient is not finite",
@@ -107,11 +114,11 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def predict(self, pack: WindowPack) -> NDArray[np.float32]:
-        """Scores (N, C) of a pack's windows, as logits."""
+    def predict(self, windows: Windows) -> NDArray[np.float32]:
+        """Scores (N, C) of all windows, as logits."""
         self.model.eval()
         scores = []
-        for features in torch.split(pack.features, SCORING_BATCH):
+        for _, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
             with self._autocast():
                 scores.append(self.model(features.float()).logits.float())
         return torch.cat(scores).cpu().numpy()

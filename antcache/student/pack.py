@@ -1,14 +1,17 @@
-"""The windows of a split, gathered once onto the training device.
+"""The windows of a split as a student sees them, and the pack: all of them on the training device.
 
-Promise: after `WindowPack.gather` nothing is read from the store any more; a batch is an index
-into tensors, and no value is invented: windows without a soft target say so with -1.
-Letters: N windows, T time, D feature, C classes, K top-k, M soft targets.
+Promise: after `WindowPack.gather` nothing is read from the store any more, and nothing of it stays
+in memory; a batch is an index into tensors, and no value is invented: windows without a soft target
+say so with -1. The pack is filled where it lies; beside it, the host holds less than 200 MB.
+Letters: N windows, B windows of a batch, T time, D feature, C classes, K top-k, M soft targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +22,28 @@ from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
 from antcache.store import Features, SoftTargets
+from antcache.store.gather import gather
+from antcache.student.staging import Staging
 from antcache.student.windows import WindowIndex, by_video
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
+STAGING_BYTES = 16 << 20
+"""Host memory of each buffer through which a pack goes to a device that is not the host."""
+
+Sample = dict[str, Any]
+"""One window for a PyTorch `DataLoader`: `features` (T, D), `padded` (T,), `action` (),
+`frame_action` (T,), `target` () and `uid`."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class WindowPack:
-    """Tensors of N windows on one device.
+class Windows(ABC):
+    """N windows of a split, whose features lie on the device or are read batch by batch.
+
+    A map-style dataset of `Sample`s for a PyTorch `DataLoader`, if it is on the CPU; the training
+    loop needs no loader and takes `batches`.
 
     Attributes:
-        features: (N, T, D) in the stream's dtype.
         padded: (N, T) bool.
         action: (N,) int64 label.
         frame_action: (N, T) int64 label of each frame, -100 where there is none.
@@ -38,7 +52,6 @@ class WindowPack:
         uid: (N,) str, on the host.
     """
 
-    features: Tensor
     padded: Tensor
     action: Tensor
     frame_action: Tensor
@@ -47,12 +60,17 @@ class WindowPack:
     uid: NDArray[np.str_]
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.action)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
-        return self.features.device
+        """Where the tensors lie, and batches arrive."""
+        return self.action.device
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(N, T, D)."""
 
     @property
     def num_bytes(self) -> int:
@@ -61,6 +79,59 @@ class WindowPack:
         if self.targets is not None:
             tensors += [v for v in vars(self.targets).values() if isinstance(v, Tensor)]
         return sum(t.nbytes for t in tensors)
+
+    @abstractmethod
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The windows `order` (n,), given on the host, in batches of `size`.
+
+        Yields:
+            Positions (B,) of the windows and their features (B, T, D) in the stream's dtype, both
+            on the device. The features are valid until the next batch is asked for.
+
+        Raises:
+            DamagedStore: features can't be read.
+        """
+
+    @abstractmethod
+    def _features_of(self, positions: Sequence[int]) -> Tensor:
+        """Features (B, T, D) of some windows, in memory of their own."""
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
+        """What a `DataLoader` asks for: a whole batch, read in one go."""
+        names = ("padded", "action", "frame_action", "target")
+        samples = []
+        for i, features in zip(positions, self._features_of(positions), strict=True):
+            tensors = {name: getattr(self, name)[i] for name in names}
+            samples.append({"features": features, **tensors, "uid": str(self.uid[i])})
+        return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowPack(Windows):
+    """Windows whose features are gathered on the device.
+
+    Attributes:
+        features: (N, T, D) in the stream's dtype.
+    """
+
+    features: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, T, D)."""
+        num_windows, time, dim = self.features.shape
+        return num_windows, time, dim
+
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Windows`."""
+        for positions in torch.split(order.to(self.device), size):
+            yield positions, self.features.index_select(0, positions)
+
+    def _features_of(self, positions: Sequence[int]) -> Tensor:
+        return self.features[torch.as_tensor(positions)]
 
     @classmethod
     def gather(
@@ -91,26 +162,74 @@ class WindowPack:
 
         Raises:
             BadConfig: the device has too little memory.
+            DamagedStore: features can't be read.
         """
         shape = (len(index), index.rows.shape[1], dim)
-        _require_memory(shape, DTYPES[dtype], device)
+        require_memory(shape, DTYPES[dtype], device)
         gathered = torch.empty(shape, dtype=DTYPES[dtype], device=device)
+        staging = None if device.type == "cpu" else make_staging(gathered)
         videos = list(by_video(index.video))
         for done, (video, members) in enumerate(videos, start=1):
-            rows = torch.from_numpy(features[video].read(index.rows[members]))
-            gathered[torch.from_numpy(members).to(device)] = rows.to(device)
+            fill(gathered, features[video], index.rows[members], members, staging)
+            features[video].release()
             progress(label, done, len(videos))
-        if target is None:
-            target = np.full(len(index), -1)
-        return cls(
-            features=gathered,
-            padded=torch.from_numpy(index.padded).to(device),
-            action=torch.from_numpy(index.action).to(device),
-            frame_action=torch.from_numpy(index.frame_action).to(device),
-            target=torch.from_numpy(target).to(device),
-            targets=None if targets is None else targets.to(device),
-            uid=index.uid,
-        )
+        return cls(features=gathered, **label_tensors(index, device, targets, target))
+
+
+def make_staging(gathered: Tensor, max_bytes: int = STAGING_BYTES) -> Staging:
+    """Buffers through which windows go into `gathered` (N, T, D), of at most `max_bytes` each."""
+    window_bytes = max(1, gathered[:1].nbytes)
+    num_windows = max(1, min(len(gathered), max_bytes // window_bytes))
+    shape = (num_windows, *gathered.shape[1:])
+    return Staging(shape, gathered.dtype, gathered.device, depth=2)
+
+
+def fill(
+    gathered: Tensor,
+    features: Features,
+    rows: NDArray[np.int64],
+    at: NDArray[np.int64],
+    staging: Staging | None = None,
+) -> None:
+    """Copy the rows (n, T) of one video to the places `at` (n,) of `gathered` (N, T, D).
+
+    Args:
+        gathered: on the host, unless there is `staging`.
+        features: the video.
+        rows: rows of the video.
+        at: ascending places.
+        staging: buffers on the way to the device that `gathered` is on.
+    """
+    which = np.zeros(len(rows), dtype=np.int64)
+    if staging is None:
+        gather([features], which, rows, gathered.numpy(), at)
+        return
+    size = staging.num_windows
+    for turn, start in enumerate(range(0, len(rows), size)):
+        part = slice(start, start + size)
+        num_windows = len(rows[part])
+        gather([features], which[part], rows[part], staging.buffer(turn, num_windows).numpy())
+        places = torch.from_numpy(at[part]).to(gathered.device)
+        gathered.index_copy_(0, places, staging.send(turn, num_windows))
+
+
+def label_tensors(
+    index: WindowIndex,
+    device: torch.device,
+    targets: Targets | None,
+    target: NDArray[np.int64] | None,
+) -> dict[str, Any]:
+    """All attributes of `Windows` on `device`."""
+    if target is None:
+        target = np.full(len(index), -1)
+    return {
+        "padded": torch.from_numpy(index.padded).to(device),
+        "action": torch.from_numpy(index.action).to(device),
+        "frame_action": torch.from_numpy(index.frame_action).to(device),
+        "target": torch.from_numpy(target).to(device),
+        "targets": None if targets is None else targets.to(device),
+        "uid": index.uid,
+    }
 
 
 def select_targets(
@@ -164,7 +283,7 @@ def _cut(soft: SoftTargets, top_k: int) -> SoftTargets:
     return soft
 
 
-def _require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+def require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
     """Refuse a pack that does not fit a CUDA device, before anything is allocated."""
     if device.type != "cuda":
         return
@@ -175,5 +294,5 @@ def _require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.de
             f"the windows {shape} do not fit the memory of {device}",
             expected=f"at most {free} bytes free",
             found=f"{needed} bytes needed",
-            hint="use --device cpu, or a narrower stream",
+            hint="stream them (windows='stream'), use --device cpu, or a narrower stream",
         )

@@ -19,10 +19,13 @@ from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
 from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
 from antcache.kernels import Targets
 from antcache.progress import Progress, silent
-from antcache.store import SoftTargets, Store, Stream
+from antcache.store import Features, SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
+from antcache.store.mapped import MappedArray
 from antcache.student.config import StudentConfig
-from antcache.student.pack import WindowPack, select_targets
+from antcache.student.memory import PACK_SHARE, free_bytes
+from antcache.student.pack import WindowPack, Windows, select_targets
+from antcache.student.stream import WindowStream
 from antcache.student.windows import WindowIndex, stream_features
 
 log = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A training and a validation pack, and where they come from.
+    """The windows that are trained on and scored, and where they come from.
 
     Attributes:
         taxonomy: the classes.
@@ -47,8 +50,8 @@ class Problem:
     taxonomy: Taxonomy
     stream: Stream
     protocol: Protocol
-    train: WindowPack
-    validation: WindowPack
+    train: Windows
+    validation: Windows
     segments: Segments
     dropped: Mapping[str, Mapping[str, tuple[str, ...]]]
     counts: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +75,7 @@ def load_problem(
     protocol = config.protocol or protocol_for(taxonomy.dataset)
     soft = None if config.targets is None else _soft_targets(store, config.targets, taxonomy)
     indices: dict[str, WindowIndex] = {}
-    packs: dict[str, WindowPack] = {}
+    windows: dict[str, Windows] = {}
     counts: dict[str, Any] = {}
     fingerprints = {"taxonomy": taxonomy.fingerprint, "stream fingerprint": stream.fingerprint}
     labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
@@ -102,20 +105,19 @@ def load_problem(
         counts["targets"] = _check_coverage(soft, index, config, f"{store.path}: {config.targets}")
         targets, place = select_targets(soft, index.target, top_k=config.top_k, tail=config.tail)
         fingerprints["soft targets"] = fingerprint(checksums(soft.arrays()))
+    packed = _packed(config, stream, indices, features, device)
     for split, index in indices.items():
         training = split == config.train_split
-        packs[split] = WindowPack.gather(
-            features[split],
-            index,
-            dim=stream.dim,
-            dtype=stream.dtype,
-            device=device,
-            targets=targets if training else None,
-            target=place if training else None,
-            label=f"{split} windows",
-            progress=progress,
-        )
-        log.info("%s: %.1f MB on %s", split, packs[split].num_bytes / 1e6, device)
+        kind: dict[str, Any] = {"dim": stream.dim, "dtype": stream.dtype, "device": device}
+        if training:
+            kind |= {"targets": targets, "target": place}
+        if packed:
+            windows[split] = WindowPack.gather(
+                features[split], index, **kind, label=f"{split} windows", progress=progress
+            )
+        else:
+            windows[split] = WindowStream.of(features[split], index, **kind)
+        log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
         arrays = {"rows": index.rows, "uid": index.uid, "action": index.action}
         fingerprints[f"{split} windows"] = fingerprint(checksums(arrays))
     validation = indices[config.validation_split]
@@ -123,13 +125,43 @@ def load_problem(
         taxonomy=taxonomy,
         stream=stream,
         protocol=protocol,
-        train=packs[config.train_split],
-        validation=packs[config.validation_split],
+        train=windows[config.train_split],
+        validation=windows[config.validation_split],
         segments=labels[config.validation_split][validation.segment],
         dropped={split: index.dropped for split, index in indices.items()},
         counts=counts,
         fingerprints=fingerprints,
     )
+
+
+def _packed(
+    config: StudentConfig,
+    stream: Stream,
+    indices: Mapping[str, WindowIndex],
+    features: Mapping[str, Mapping[str, Features]],
+    device: torch.device,
+) -> bool:
+    """Whether the windows are gathered on the device, or else streamed; the reason is logged."""
+    row_bytes = stream.dim * np.dtype(stream.dtype).itemsize
+    needed = sum(index.rows.size for index in indices.values()) * row_bytes
+    free = free_bytes(device)
+    fit = free is None or needed <= PACK_SHARE * free
+    packed = fit if config.windows == "auto" else config.windows == "pack"
+    log.info(
+        "windows: %.2f GB; %s free on %s; %s (windows = %s)",
+        needed / 1e9,
+        "unknown" if free is None else f"{free / 1e9:.2f} GB",
+        device,
+        "packed on the device" if packed else "streamed from the store, batch by batch",
+        config.windows,
+    )
+    lazy = [f for videos in features.values() for f in videos.values() if f.num_rows]
+    if not packed and not all(isinstance(f.rows, MappedArray) for f in lazy):
+        log.warning(
+            "the rows are compressed, remote or not to be mapped: each batch decodes the chunks "
+            "that it touches, which is slow; convert the store to an uncompressed local one"
+        )
+    return packed
 
 
 def _only_stream(store: Store) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
 from antcache.store import Features, SoftTargets, Store
-from antcache.timebase import ANNOTATION_FPS, BOUNDARY, exact_floor, frames_to_seconds
+from antcache.timebase import ANNOTATION_FPS, exact_floor, frames_to_seconds
 
 UNLABELLED = -100
 """Label of a frame at which no segment is under way (what PyTorch's losses ignore)."""
@@ -31,14 +31,10 @@ NO_FEATURES = "no_features"
 SHORT_FEATURES = "short_features"
 """The window needs a row past the end of the video's features."""
 GAP_IN_FEATURES = "gap_in_features"
-"""The last row before a frame is too old to stand for it (only where row times are listed)."""
+"""A gap in the video's rows: the last row before a frame is too old to stand for it."""
 
 MISSING = (NO_FEATURES, SHORT_FEATURES, GAP_IN_FEATURES)
 """Reasons that are a fault of the store, and an error unless they are allowed."""
-
-MAX_AGE_S = 0.3
-"""How old a row with a listed time may be: 9 frames at 30 fps, as far as AVT steps back for a
-missing one (facebookresearch/AVT, `datasets/epic_kitchens.py`); or two row periods if longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +143,9 @@ def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, 
     Raises:
         MissingKey: the store has no such stream.
     """
-    store.stream(stream)
+    settings = store.stream(stream)
     there = set(store.videos(stream)).intersection(segments.videos)
-    return {video: store.features(stream, video) for video in sorted(there)}
+    return {video: store.features(stream, video, settings=settings) for video in sorted(there)}
 
 
 def by_video(videos: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.int64]]]:
@@ -171,14 +167,10 @@ def _locate(
     """
     rows = features.rows_at(seconds)
     before = rows < 0
-    past_end = rows >= features.num_rows
-    gap = np.zeros_like(before)
-    if features.times is not None:
-        age = seconds - features.times[np.maximum(rows, 0)]
-        allowed = max(MAX_AGE_S, 2 / features.fps) + BOUNDARY / ANNOTATION_FPS
-        stale = (age > allowed) & ~before
-        past_end = stale & (rows == features.num_rows - 1)
-        gap = stale & ~past_end
+    stale = features.too_old(rows, seconds)
+    rows = np.minimum(rows, features.num_rows - 1)
+    past_end = stale & (rows == features.num_rows - 1)
+    gap = stale & ~past_end
     smallest = np.where(before, np.iinfo(np.int64).max, rows).min(axis=1, keepdims=True)
     reason = np.full(len(rows), "", dtype=object)
     reason[gap.any(axis=1)] = GAP_IN_FEATURES
@@ -201,7 +193,8 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
         f"{missing.sum()} of {len(segments)} segments have no features for their window ({kinds})",
         where=where,
         found=f"{len(videos)} videos: {first}{', ...' if len(videos) > 5 else ''}",
-        hint="extract these videos, or leave the segments out with --allow-missing",
+        hint="extract these videos, or leave the segments out with --allow-missing"
+        + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )
 
 

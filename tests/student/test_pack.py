@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ from antcache.annotations import protocol_for
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
-from antcache.student.pack import WindowPack, _require_memory, select_targets
+from antcache.student.pack import (
+    WindowPack,
+    fill,
+    make_staging,
+    require_memory,
+    select_targets,
+)
 from antcache.student.windows import WindowIndex, stream_features
 
 CPU = torch.device("cpu")
@@ -50,6 +57,41 @@ def test_holds_what_the_store_holds(make_store: Callable[..., Store], backend: s
     assert seen[-1] == ("windows", 6, 6)
 
 
+def test_nothing_of_the_store_stays_mapped(make_store: Callable[..., Store]) -> None:
+    store = make_store()
+    segments = store.labels("train")
+    features = stream_features(store, "rgb", segments)
+    index = WindowIndex.build(features, segments, protocol_for("tiny"))
+    mapped: list[int] = []
+    kind = {"dim": 12, "dtype": "float16", "device": CPU}
+    maps = Path("/proc/self/maps")
+    WindowPack.gather(
+        features,
+        index,
+        **kind,
+        progress=lambda *_: mapped.append(maps.read_text().count(f"{store.path}/")),
+    )
+    assert mapped == [0] * 6
+    features["t1"].read()
+    assert maps.read_text().count(f"{store.path}/") == 1
+
+
+def test_windows_take_the_same_way_to_a_device(make_store: Callable[..., Store]) -> None:
+    """Through buffers of 3 windows, as to a GPU."""
+    features = make_store().features("rgb", "t1")
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, features.num_rows, (8, 10))
+    at = np.array([0, 1, 4, 5, 7, 8, 9, 11])
+    straight, staged = torch.zeros(2, 12, 10, 12, dtype=torch.float16)
+    fill(straight, features, rows, at)
+    staging = make_staging(staged, 3 * 10 * 12 * 2 + 5)
+    assert staging.num_windows == 3
+    fill(staged, features, rows, at, staging)
+    assert torch.equal(staged, straight)
+    np.testing.assert_array_equal(staged[7].numpy(), features.read(rows[4]))
+    assert not staged[[2, 3, 6, 10]].any()
+
+
 def test_selected_targets_are_those_of_the_windows() -> None:
     targets, rows = select_targets(soft(), np.array([2, -1, 0, 2]))
     assert isinstance(targets, DenseTargets)
@@ -83,6 +125,6 @@ def test_stored_top_k_is_taken_as_it_is() -> None:
 def test_too_large_for_the_device_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     cuda = torch.device("cuda")
-    _require_memory((5, 10, 10), torch.float16, cuda)
+    require_memory((5, 10, 10), torch.float16, cuda)
     with pytest.raises(BadConfig, match="at most 1000 bytes free, found 1200 bytes needed"):
-        _require_memory((6, 10, 10), torch.float16, cuda)
+        require_memory((6, 10, 10), torch.float16, cuda)

@@ -26,7 +26,11 @@ FOUR = Protocol(gap_s=1.0, num_frames=4, rate=2.0)
 
 
 def made(
-    num_rows: int, fps: float = 2.0, start_s: float = 0.0, times: list[float] | None = None
+    num_rows: int,
+    fps: float = 2.0,
+    start_s: float = 0.0,
+    times: list[float] | None = None,
+    **rule: float,
 ) -> Features:
     """Features without a byte behind them: only times and counts are looked at."""
     return Features(
@@ -34,6 +38,7 @@ def made(
         fps=fps,
         start_s=start_s,
         times=None if times is None else np.asarray(times, dtype=np.float64),
+        **rule,
     )
 
 
@@ -106,7 +111,7 @@ def test_missing_features_are_an_error_with_numbers_and_names() -> None:
 
 
 def test_listed_times() -> None:
-    """The last listed row counts until it is too old: 2 periods here, 1 s."""
+    """The last listed row counts until the next is due: 2 periods here, 1 s."""
     times = [0.0, 0.5, 1.1, 1.6, 2.1, 2.6, 3.1, 3.4]
     index = WindowIndex.build({"v": made(8, times=times)}, starting(5.0), FOUR)
     assert index.rows.tolist() == [[4, 5, 7, 7]]
@@ -115,6 +120,42 @@ def test_listed_times() -> None:
     holed = {"v": made(4, times=[0.0, 1.2, 3.9, 4.0])}  # nothing between 1.2 and 3.9 s
     hole = WindowIndex.build(holed, starting(5.0), FOUR, allow_missing=True)
     assert hole.dropped == {GAP_IN_FEATURES: ("u0",)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "reasons"),
+    [
+        ({"step_s": 0.5}, {GAP_IN_FEATURES: "u1 u2", SHORT_FEATURES: "u4 u5"}),
+        ({"step_s": 0.6}, {GAP_IN_FEATURES: "u2", SHORT_FEATURES: "u5"}),
+        ({"step_s": 0.5, "max_age_s": 0.3}, {GAP_IN_FEATURES: "u1 u2", SHORT_FEATURES: "u4 u5"}),
+        ({"step_s": 0.5, "max_age_s": 0.5}, {GAP_IN_FEATURES: "u2", SHORT_FEATURES: "u5"}),
+        ({"step_s": 0.5, "max_age_s": 0.9}, {GAP_IN_FEATURES: "u2", SHORT_FEATURES: "u5"}),
+        ({"step_s": 0.5, "max_age_s": 1.0}, {}),
+    ],
+)
+def test_gaps_and_what_fills_them(rule: dict[str, float], reasons: dict[str, str]) -> None:
+    """Rows every 0.5 s from 0 to 10 s, but not at 5.5 and 6 s; windows of one frame."""
+    times = [t / 2 for t in range(21) if t not in (11, 12)]
+    one = Protocol(gap_s=0.0, num_frames=1, rate=1.0)
+    segments = starting(5.0, 5.5, 6.0, 10.0, 10.5, 11.0)
+    features = {"v": made(len(times), times=times, **rule)}
+    index = WindowIndex.build(features, segments, one, allow_missing=True)
+    assert index.dropped == {why: tuple(uids.split()) for why, uids in reasons.items()}
+    seen = {u: times[row] for u, (row,) in zip(index.uid.tolist(), index.rows, strict=True)}
+    expected = {"u0": 5.0, "u1": 5.0, "u2": 5.0, "u3": 10.0, "u4": 10.0, "u5": 10.0}
+    lost = " ".join(reasons.values()).split()
+    assert seen == {u: t for u, t in expected.items() if u not in lost}
+
+
+def test_the_last_row_of_an_even_video_may_stand_in() -> None:
+    """Rows every 0.5 s to 4 s; frames at 4.5 s are past the end, and 0.5 s from the last row."""
+    assert WindowIndex.build({"v": made(9)}, starting(5.4), FOUR).rows[0, -1] == 8
+    for rule in ({}, {"max_age_s": 0.4}, {"step_s": 0.6}):
+        with pytest.raises(MissingFeature, match="short_features 1"):
+            WindowIndex.build({"v": made(9, **rule)}, starting(5.5), FOUR)
+    index = WindowIndex.build({"v": made(9, max_age_s=0.5)}, starting(5.5), FOUR)
+    assert index.rows.tolist() == [[6, 7, 8, 8]]
+    assert not index.padded.any()
 
 
 def test_labels_of_frames() -> None:
@@ -169,7 +210,7 @@ def test_no_row_was_seen_after_its_frame(
     frame_s, row_s = last_s[:, None] - back, seen_s[index.rows]
     assert (row_s <= frame_s + 1e-6)[~index.padded].all()
     assert (row_s <= last_s[:, None] + 1e-6).all()
-    assert (frame_s - row_s <= (max(0.3, 2 / fps) if listed else 1 / fps) + 1e-6).all()
+    assert (frame_s - row_s <= (2 if listed else 1) / fps + 1e-6).all()
     assert (np.diff(index.rows, axis=1) >= 0).all()
 
 

@@ -1,0 +1,29 @@
+"""How far a pass is, for whoever watches it.
+
+Promise: counts never pass the totals that are shown with them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from antcache.progress import Progress
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Videos and rows done, and rows expected as far as videos state their lengths."""
+
+    progress: Progress
+    expected: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+    videos: int = 0
+
+    def show(self) -> None:
+        """Report the videos."""
+        self.progress("videos", self.videos, len(self.expected))
+
+    def add(self, rows: int) -> None:
+        """Count more rows, and report them."""
+        self.rows += rows
+        self.progress("rows", self.rows, max(self.rows, round(sum(self.expected.values()))))

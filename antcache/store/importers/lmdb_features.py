@@ -1,0 +1,288 @@
+"""LMDBs of per-frame features, as RULSTM and AVT publish them: their keys, and safe opening.
+
+Promise: an LMDB is only read, and never locked or copied; every key is accounted for, and one of
+another form is an error. Keys are `{video}_frame_{n:010d}.jpg` with n from 1, frame n was seen at
+n / 30 s, and values are little-endian float32 (fpv-iplab/rulstm, facebookresearch/AVT).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.progress import Progress, silent
+from antcache.store.format import check_name
+
+KEY = "{video}_frame_{n:010d}.jpg"
+"""Form of a key."""
+
+DATA_FILE = "data.mdb"
+"""What the file is called in an LMDB that is a folder."""
+
+VALUE_BYTES = 4
+"""Bytes of one float32."""
+
+BLOCK_ROWS = 256
+"""Rows that are looked at together."""
+
+_KEY = re.compile(rb"(.+)_frame_(\d{10})\.jpg", re.DOTALL)
+_REPORT_EVERY = 1 << 16
+
+Spacings = Counter[int]
+"""How often rows lie how many frames apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmdbKeys:
+    """What the keys of an LMDB say.
+
+    Attributes:
+        path: the LMDB.
+        frames: (R,) int64 ascending frame numbers, by video, in the order of the keys.
+        dim: width D of the first value.
+        spacings: how often frames of a video lie how far apart.
+    """
+
+    path: Path
+    frames: Mapping[str, NDArray[np.int64]]
+    dim: int
+    spacings: Spacings
+
+    @property
+    def name(self) -> str:
+        """Name of the LMDB's folder or file, without the folders above it."""
+        return source_name(self.path)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of keys."""
+        return sum(map(len, self.frames.values()))
+
+    @property
+    def nominal(self) -> float:
+        """Nominal number of frames from one row to the next.
+
+        The commonest spacing; halfway to the next commonest where rows alternate between two
+        neighbours (7 and 8 frames: 4 rows per second of 30 frames).
+        """
+        common = self.spacings.most_common()
+        if not common:
+            return 1.0
+        best, most = min(common, key=lambda item: (-item[1], item[0]))
+        near = {d: self.spacings.get(d, 0) for d in (best - 1, best + 1)}
+        other = max(near, key=lambda d: near[d])
+        return (best + other) / 2 if 2 * near[other] >= most else float(best)
+
+    @property
+    def step(self) -> int:
+        """Regular step in frames: 95 % of all spacings are no wider. A wider one is a gap.
+
+        It is at most two nominal ones: features of single segments have gaps between these that
+        may be more than 5 %.
+        """
+        total, seen, widest = sum(self.spacings.values()), 0, 1
+        for widest in sorted(self.spacings):
+            seen += self.spacings[widest]
+            if seen >= 0.95 * total:
+                break
+        return min(max(widest, math.ceil(self.nominal)), int(2 * self.nominal))
+
+
+def lmdb_package() -> Any:
+    """The package `lmdb`.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingExtra("lmdb", "import") from error
+    return lmdb
+
+
+def source_name(path: Path) -> str:
+    """What an LMDB is called: the name of its folder, or of its file if it is one."""
+    path = path.resolve()
+    return path.parent.name if path.name == DATA_FILE else path.name
+
+
+def key_of(video: str, frame: int) -> bytes:
+    """Key of a frame of a video."""
+    return KEY.format(video=video, n=frame).encode()
+
+
+@contextmanager
+def open_lmdb(path: Path) -> Iterator[Any]:
+    """A read transaction, with buffers, on the LMDB at `path`: a folder with `data.mdb`, or a file.
+
+    Raises:
+        NotFound: there is no LMDB.
+        BadConfig: it is something else, or not all of it is there.
+        MissingExtra: `lmdb` is not installed.
+    """
+    lmdb = lmdb_package()
+    file = path / DATA_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise NotFound(
+            "no LMDB here", where=path, expected=f"a folder with {DATA_FILE}, or an LMDB file"
+        )
+    try:
+        env = lmdb.open(
+            str(file), subdir=False, readonly=True, lock=False, readahead=False, create=False
+        )
+    except (lmdb.Error, OSError) as error:
+        raise BadConfig(f"can't be opened as an LMDB ({error})", where=path) from error
+    try:
+        _check_length(env, file)
+        with env.begin(buffers=True) as transaction:
+            yield transaction
+    except lmdb.Error as error:
+        raise BadConfig(f"can't be read ({error})", where=path) from error
+    finally:
+        env.close()
+
+
+def _check_length(env: Any, file: Path) -> None:
+    """Raise `BadConfig` for a file that ends early: reading on would end the process (SIGBUS)."""
+    pages = env.info()["last_pgno"] + 1
+    size, expected = file.stat().st_size, pages * env.stat()["psize"]
+    if size < expected:
+        raise BadConfig(
+            "the LMDB is cut off",
+            where=file,
+            expected=f"{expected} bytes",
+            found=size,
+            hint="it was not copied or downloaded completely",
+        )
+
+
+def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKeys:
+    """Read the keys of the LMDB at `path`, and the length of its first value.
+
+    Raises:
+        NotFound: there is no LMDB, or nothing is in it.
+        BadConfig: it is something else, or a key has another form.
+    """
+    frames: dict[str, NDArray[np.int64]] = {}
+    spacings: Spacings = Counter()
+    with open_lmdb(path) as transaction:
+        cursor = transaction.cursor()
+        if not cursor.first():
+            raise NotFound("the LMDB is empty", where=path, expected=f"keys {KEY}")
+        dim = _width(path, bytes(cursor.key()), len(cursor.value()))
+        total = transaction.stat()["entries"]
+        for video, numbers in _by_video(path, cursor, total, progress, label):
+            if video in frames:
+                raise BadConfig(f"keys of {video!r} do not lie side by side", where=path)
+            steps, counts = np.unique(np.diff(numbers), return_counts=True)
+            if len(steps) and steps[0] <= 0:
+                raise BadConfig(f"keys of {video!r} are not in the order of frames", where=path)
+            spacings.update(dict(zip(steps.tolist(), counts.tolist(), strict=True)))
+            frames[video] = numbers
+    return LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings)
+
+
+def _by_video(
+    path: Path, cursor: Any, total: int, progress: Progress, label: str
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each run of keys of one video, with its frame numbers."""
+    prefix = b""
+    numbers: list[int] = []
+    for done, key in enumerate(cursor.iternext(keys=True, values=False)):
+        text = bytes(key)
+        match = _KEY.fullmatch(text)
+        if match is None or match[2] == b"0000000000" or not match[1].isascii():
+            raise BadConfig(
+                "a key of another form",
+                where=path,
+                expected=f"{KEY} with n from 1",
+                found=text.decode(errors="backslashreplace"),
+            )
+        if match[1] != prefix:
+            if numbers:
+                yield _name(path, prefix), np.array(numbers, dtype=np.int64)
+            prefix, numbers = match[1], []
+        numbers.append(int(match[2]))
+        if done % _REPORT_EVERY == 0:
+            progress(label, done, total)
+    progress(label, total, total)
+    yield _name(path, prefix), np.array(numbers, dtype=np.int64)
+
+
+def _name(path: Path, prefix: bytes) -> str:
+    try:
+        return check_name(prefix.decode(), "video")
+    except BadConfig as error:
+        raise BadConfig(error.message, where=path) from error
+
+
+def _width(path: Path, key: bytes, num_bytes: int) -> int:
+    """Width of a value of `num_bytes`."""
+    if num_bytes % VALUE_BYTES or not num_bytes:
+        raise BadConfig(
+            f"the value of {key.decode()} is no row of float32",
+            where=path,
+            expected=f"a multiple of {VALUE_BYTES} bytes",
+            found=num_bytes,
+        )
+    return num_bytes // VALUE_BYTES
+
+
+def read_rows(
+    transaction: Any, keys: LmdbKeys, video: str, dtype: str
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Rows (R, D) of a video as `dtype`, and which of them (R,) hold a value that is not finite.
+
+    Raises:
+        BadConfig: a value has another width, or does not fit `dtype`; or the LMDB has changed.
+    """
+    frames = keys.frames[video]
+    rows = np.empty((len(frames), keys.dim), dtype)
+    wild = np.empty(len(frames), np.bool_)
+    cursor = transaction.cursor()
+    cursor.set_range(key_of(video, int(frames[0])))
+    items = cursor.iternext(keys=True, values=True)
+    block = np.empty((BLOCK_ROWS, keys.dim), np.float32)
+    for low in range(0, len(frames), len(block)):
+        part = frames[low : low + len(block)]
+        for i, frame in enumerate(part.tolist()):
+            key, value = next(items, (b"", b""))
+            if key != key_of(video, frame):
+                raise BadConfig(f"{video}: the LMDB was changed meanwhile", where=keys.path)
+            if len(value) != keys.dim * VALUE_BYTES:
+                _refuse_width(keys, bytes(key), len(value))
+            block[i] = np.frombuffer(value, "<f4")
+        here = block[: len(part)]
+        finite = np.isfinite(here)
+        wild[low : low + len(part)] = ~finite.all(axis=1)
+        with np.errstate(over="ignore"):  # looked for in the next line
+            rows[low : low + len(part)] = here
+        if dtype == "float16" and (np.isinf(rows[low : low + len(part)]) & finite).any():
+            raise BadConfig(
+                f"{video}: values that float16 can't hold",
+                where=keys.path,
+                found=f"up to {np.abs(here[finite]).max():.6g}",
+                hint="--dtype float32",
+            )
+    return rows, wild
+
+
+def _refuse_width(keys: LmdbKeys, key: bytes, num_bytes: int) -> None:
+    width = _width(keys.path, key, num_bytes)
+    raise BadConfig(
+        f"the row of {key.decode()} has another width than the first",
+        where=keys.path,
+        expected=keys.dim,
+        found=width,
+    )

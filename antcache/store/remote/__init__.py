@@ -1,0 +1,1 @@
+"""Stores at URLs: Zarr through fsspec, published without a rename."""

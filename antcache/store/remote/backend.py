@@ -1,0 +1,320 @@
+"""Zarr v3 at a URL: the same objects as on a local disk, published without a rename.
+
+Promise: a unit is there when its `zarr.json` is, and that is written last, after every other object
+was written and read back. What a killed writer left has no `zarr.json`, is seen by nobody, and is
+written over by the next run. Copied to a disk, object by object, it is a local store; and back.
+
+How a unit is written is in `writer.py`, how two writers keep apart in `claim.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
+
+import zarr
+from zarr.core.buffer import cpu
+from zarr.storage import MemoryStore
+
+from antcache.errors import (
+    AlreadyExists,
+    AntcacheError,
+    DamagedStore,
+    MissingKey,
+    Unreachable,
+    WriteFailed,
+)
+from antcache.store import zarr_unit
+from antcache.store.backend import (
+    Attributes,
+    Backend,
+    Count,
+    LazyArray,
+    Unit,
+    damaged,
+    differing,
+)
+from antcache.store.folder import GROUPS, MARK_BYTES, STAGING
+from antcache.store.format import MARK, Arrays, digest
+from antcache.store.location import Location
+from antcache.store.remote.claim import CLAIM, claimed, in_staging
+from antcache.store.remote.files import RemoteFiles, batches, inside
+from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
+from antcache.store.seal import attributes_of, intact, mended, sealed
+from antcache.store.zarr_unit import FILES, GROUP, ZARR_JSON, ApiArray, Layout, encode, missing
+
+TRIES = 10
+"""How often the attributes of a group are tried to be set while others do."""
+
+
+class RemoteZarrBackend(Backend):
+    """A Zarr store at a URL that fsspec understands.
+
+    Args:
+        root: the URL.
+        memory_map: has no effect; nothing here can be mapped.
+        storage_options: for fsspec's filesystem, over its configuration and environment.
+    """
+
+    root: str
+
+    def __init__(
+        self,
+        root: Location,
+        *,
+        memory_map: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(root, memory_map=memory_map)
+        self.files = RemoteFiles(str(root), storage_options)
+
+    @classmethod
+    def recognises(cls, root: Location) -> bool:
+        """See `Backend`."""
+        return cls(root).is_store()
+
+    def is_store(self) -> bool:
+        """Whether there is, or was before it was damaged, a store at the URL."""
+        text = self.group_text("") or b""
+        if MARK in attributes_of(text):
+            return True
+        if intact(text):  # the file of something inside a store
+            return False
+        # A damaged mark is known by what it was, or by what lies beside it.
+        beside = self.files.read_many(inside(key, ZARR_JSON) for key in GROUPS)
+        return any(b'"seal"' in (each or b"") for each in beside) or (
+            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
+        )
+
+    def create(self) -> None:
+        """See `Backend`; there is nothing to make, and a bucket is not ours to make."""
+
+    def document(self, attributes: Attributes) -> bytes:
+        """See `Backend`."""
+        return sealed(attributes, GROUP)
+
+    def group_text(self, key: str) -> bytes | None:
+        """See `Backend`."""
+        try:
+            return self.files.read(inside(key, ZARR_JSON))
+        except FileNotFoundError:
+            return None
+
+    def set_group_text(self, key: str, text: bytes | None) -> None:
+        """See `Backend`."""
+        name = inside(key, ZARR_JSON)
+        with self._writing(key):
+            if text is None:
+                self.files.delete(name)
+            else:
+                self.files.write_many({name: text})
+
+    def group_attributes(self, key: str) -> Attributes:
+        """See `Backend`."""
+        return self._attributes(key, self.group_text(key))
+
+    def group_damaged(self, key: str) -> bool:
+        """See `Backend`."""
+        text = self.group_text(key)
+        return self._holds(key) if text is None else not intact(text)
+
+    def set_group_attributes(self, key: str, attributes: Attributes) -> None:
+        """See `Backend`. No change of another process is lost where objects can be replaced on
+        condition, as on S3."""
+        above, _, _ = key.rpartition("/")
+        if above and self.group_text(above) is None:  # no gaps in a hierarchy, for plain readers
+            self.set_group_attributes(above, {})
+        name = inside(key, ZARR_JSON)
+        for _ in range(TRIES):
+            text = self.group_text(key)
+            old = self._attributes(key, text)
+            new = {**old, **attributes}
+            if text is not None and new == old:
+                return
+            with self._writing(key), suppress(FileExistsError):
+                if text is None:
+                    self.files.create(name, self.document(new))
+                    return
+                if self.files.replace(name, self.document(new), was=text):
+                    return
+        raise self._failed(key, "other processes keep changing it")
+
+    def _attributes(self, key: str, text: bytes | None) -> Attributes:
+        """Attributes of a group whose text this is."""
+        if text is None and not self._holds(key):
+            return {}
+        if text is None or not intact(text):
+            raise DamagedStore(
+                "gone" if text is None else "not as it was written",
+                where=f"{self.root}/{inside(key, ZARR_JSON)}",
+                hint="antcache store repair restores it",
+            )
+        return attributes_of(text)
+
+    def _holds(self, key: str) -> bool:
+        """Whether anything lies in the group `key`."""
+        return bool(self.units(key) or self.groups(key))
+
+    def groups(self, key: str) -> list[str]:
+        """See `Backend`."""
+        return [
+            name
+            for name in self.files.folders(key)
+            if self.files.is_file(inside(key, name, ZARR_JSON)) or self.units(inside(key, name))
+        ]
+
+    def units(self, key: str) -> list[str]:
+        """See `Backend`: one listing of all objects in the group."""
+        names = (name.split("/") for name in self.files.sizes(key))
+        return sorted(name[0] for name in names if len(name) == 2 and name[1] == ZARR_JSON)
+
+    def has(self, key: str) -> bool:
+        """See `Backend`."""
+        return self.files.is_file(inside(key, ZARR_JSON))
+
+    def publish(
+        self,
+        key: str,
+        arrays: Arrays,
+        attributes: Attributes,
+        *,
+        overwrite: bool = False,
+        compressed: bool = False,
+    ) -> None:
+        """See `Backend`. Without a rename, this is what holds:
+
+        A new unit is there as a whole or not at all, whenever its writer is killed, and is never
+        made of what two writers sent.
+
+        One that is overwritten is first written and checked under a staging name: until then a
+        network that fails or a writer that is killed leaves the old one as it was. Then its
+        `zarr.json` is deleted, the objects are copied into place on the server and checked, and
+        the new `zarr.json` is written. Who opens the unit meanwhile finds the old one, none, or the
+        new one; who had opened the old one may read rows of the new one. A writer killed between
+        the two leaves none, and has to be run again.
+
+        Raises:
+            AlreadyExists: as in `Backend`, or another process is writing the unit.
+        """
+        with self._writing(key), claimed(self.files, key) as claim:
+            there = self.has(key)
+            if there and not overwrite:
+                raise AlreadyExists("already in the store", where=self.where(key))
+            expected = self.described(key, arrays, attributes)
+            files = encode(arrays, expected, compressed=compressed)
+            if differing(_decoded(files), expected):
+                raise not_as_written(self.where(key))
+            UnitWriter(self.files, key, claim).publish(files, replace=there)
+
+    def remove(self, key: str) -> None:
+        """See `Backend`."""
+        if not self.has(key):
+            raise MissingKey("not in the store", where=self.where(key))
+        with self._writing(key), claimed(self.files, key):
+            self.files.delete(inside(key, ZARR_JSON))
+            clear(self.files, key)
+
+    def sweep(self) -> None:
+        """See `Backend`; what a writer that may live has claimed is left alone."""
+        for key in sorted(self._leftovers()):
+            with suppress(AlreadyExists), self._writing(key), claimed(self.files, key):
+                if not self.has(key):
+                    clear(self.files, key)
+                clear(self.files, in_staging(key, NEW))
+
+    def _leftovers(self) -> set[str]:
+        """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""
+        names = {name.partition("/")[0] for name in self.files.sizes(STAGING)}
+        found = {
+            name.removesuffix(ending).replace(",", "/")
+            for name in names
+            for ending in (CLAIM, NEW)
+            if name.endswith(ending)
+        }
+        streams = [inside("features", name) for name in self.files.folders("features")]
+        for group in ("labels", "targets", *streams):
+            units = set(self.units(group))
+            here = {name.partition("/")[0] for name in self.files.sizes(group) if "/" in name}
+            found |= {inside(group, name) for name in here - units}
+        return found
+
+    def claim(self, key: str) -> AbstractContextManager[bool]:
+        """Always true: a claim that outlives a killed process for minutes would cost more than the
+        work it saves. `publish` lets one writer win."""
+        return nullcontext(True)
+
+    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
+        """See `Backend`.
+
+        Raises:
+            Unreachable: the objects can't be asked for, which says nothing about them.
+        """
+        return zarr_unit.damage(self._reading_ahead(key, count))
+
+    def _reading_ahead(self, key: str, count: Count) -> Callable[[str], bytes]:
+        """Reads objects of a unit that are asked for by name, with those of the same batch."""
+        batch_of = {name: batch for batch in batches(self.files.sizes(key)) for name in batch}
+        held: dict[str, bytes | None] = {}
+
+        def read(name: str) -> bytes:
+            if name not in held:
+                held.clear()
+                batch = batch_of.get(name, [name])
+                found = self.files.read_many(inside(key, each) for each in batch)
+                held.update(zip(batch, found, strict=True))
+            value = held[name]
+            if value is None:
+                raise FileNotFoundError(name)
+            count(len(value))
+            return value
+
+        return read
+
+    def _open(self, key: str) -> Unit:
+        text = self.files.read(inside(key, ZARR_JSON))
+        where = f"{self.root}/{key}"
+        if not intact(text):
+            raise damaged(f"{where}/{ZARR_JSON}", "not as it was written")
+        attributes = attributes_of(text)
+        files = attributes.pop(FILES)
+        missing(files, self.files.sizes(key).__contains__, where)
+        described = [name for name in files if name.endswith(f"/{ZARR_JSON}")]
+        texts = self.files.read_many(inside(key, name) for name in described)
+        arrays: dict[str, LazyArray] = {}
+        for file, found in zip(described, texts, strict=True):
+            if found is None or digest(found) != files[file]:
+                raise damaged(f"{where}/{file}", "not as it was written")
+            name = file.removesuffix(f"/{ZARR_JSON}")
+            layout = Layout.of(name, json.loads(found))
+            arrays[name] = ApiArray(layout, self.files.open_array, f"{where}/{name}")
+        return arrays, attributes
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        """Turn what the other side says into our error."""
+        try:
+            yield
+        except Unreachable as error:
+            raise self._failed(key, error.reason) from error
+        except AntcacheError:
+            raise
+        except OSError as error:
+            raise self._failed(key, str(error.strerror or error)) from error
+
+    def _failed(self, key: str, reason: str) -> WriteFailed:
+        return WriteFailed(
+            f"can't be written ({reason})",
+            where=self.where(key),
+            hint="what was published before is intact; run the command again when the URL, the "
+            "credentials and the network allow it",
+        )
+
+
+def _decoded(files: Mapping[str, bytes]) -> dict[str, LazyArray]:
+    """The arrays of a unit out of its files."""
+    store = MemoryStore({name: cpu.Buffer.from_bytes(value) for name, value in files.items()})
+    names = [f.removesuffix(f"/{ZARR_JSON}") for f in files if f.endswith(f"/{ZARR_JSON}")]
+    found = {name: zarr.open_array(store, path=name, mode="r", zarr_format=3) for name in names}
+    return {name: array for name, array in found.items() if isinstance(array, zarr.Array)}

@@ -1,0 +1,166 @@
+"""One writer per unit of a remote store: an object that only one of them could create.
+
+Promise: of two that write the same unit one goes on and the other is told so. A claim is renewed
+while its holder works. It is void when its holder is known to be dead (a process of this machine
+that is gone), or has not renewed it for `STALE_S` seconds by the server's clock; the clocks of the
+writers are never asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from antcache.errors import AlreadyExists, AntcacheError
+from antcache.store.folder import STAGING
+from antcache.store.remote.files import RemoteFiles
+
+STALE_S = 600.0
+"""After how long without a sign of life a claim is void; a batch takes far less to be sent."""
+
+CLAIM = ".claim"
+
+
+class Claim:
+    """The right to write the unit `key`, kept in `.staging/<key>.claim`.
+
+    Attributes:
+        taken_over: it was another's, who is taken for dead and may have left things behind.
+    """
+
+    def __init__(self, files: RemoteFiles, key: str) -> None:
+        self._files = files
+        self._key = key
+        self._name = in_staging(key, CLAIM)
+        self.taken_over = False
+        self._text = json.dumps({"owner": uuid.uuid4().hex, **_this_process()}).encode()
+
+    def take(self) -> None:
+        """Become its holder.
+
+        Raises:
+            AlreadyExists: another process is.
+        """
+        for _ in range(3):  # it may go, or change hands, while we look at it
+            with suppress(FileExistsError):
+                self._files.create(self._name, self._text)
+                return
+            with suppress(FileNotFoundError):
+                theirs = self._files.read(self._name)
+                if not self._is_void(theirs):
+                    raise self._lost(theirs)
+                if self._files.replace(self._name, self._text, was=theirs) and self.ours():
+                    self.taken_over = True
+                    return
+        raise self._lost(b"")
+
+    def renew(self) -> None:
+        """Say that its holder lives.
+
+        Raises:
+            AlreadyExists: it was taken for dead, and another process took over.
+        """
+        if not self._files.replace(self._name, self._text, was=self._text):
+            raise self._lost(b"")
+
+    def ours(self) -> bool:
+        """Whether this is still its holder."""
+        try:
+            return self._files.read(self._name) == self._text
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Give it up."""
+        if self.ours():
+            self._files.delete(self._name)
+
+    def _lost(self, theirs: bytes) -> AlreadyExists:
+        holder = _fields(theirs)
+        return AlreadyExists(
+            "another process is writing it",
+            where=f"{self._files.url}: {self._key}",
+            found=f"process {holder['pid']} on {holder['host']}" if holder else "",
+            hint=f"let it finish; if it was killed, try again after {STALE_S / 60:.0f} minutes",
+        )
+
+    def _is_void(self, theirs: bytes) -> bool:
+        if _is_gone(_fields(theirs)):
+            return True
+        probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
+        self._files.write_many({probe: b"what time is it?"})
+        try:
+            age = self._files.seconds_between(self._name, probe)
+        finally:
+            self._files.delete(probe)
+        return age is not None and age > STALE_S
+
+
+def in_staging(key: str, ending: str) -> str:
+    """Name in staging that belongs to the unit `key`; no key has a comma."""
+    return f"{STAGING}/{key.replace('/', ',')}{ending}"
+
+
+@contextmanager
+def claimed(files: RemoteFiles, key: str) -> Iterator[Claim]:
+    """Hold the claim of a unit.
+
+    Raises:
+        AlreadyExists: another process does.
+    """
+    claim = Claim(files, key)
+    claim.take()
+    try:
+        yield claim
+    finally:
+        with suppress(AntcacheError):  # it will be void
+            claim.release()
+
+
+def _this_process() -> dict[str, Any]:
+    """What tells this process from every other one on any machine."""
+    pid = os.getpid()
+    found = {"host": socket.gethostname(), "machine": _machine(), "pid": pid}
+    return {**found, "started": _started(pid)}
+
+
+def _machine() -> str | None:
+    """This boot of this machine, and the space in which process numbers count; None: unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine started, in ticks since the boot; None: it does not run."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Whether a claim's holder is known to be dead."""
+    machine = _machine()
+    if machine is None or holder.get("machine") != machine:
+        return False
+    return bool(_started(int(holder["pid"])) != holder["started"])
+
+
+def _fields(text: bytes) -> dict[str, Any]:
+    """What a claim says; empty if it is none of ours."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    wanted = {"owner", "host", "machine", "pid", "started"}
+    return found if isinstance(found, dict) and found.keys() >= wanted else {}

@@ -1,0 +1,337 @@
+"""Objects below a URL: the only file that talks to fsspec.
+
+Promise: what is not there is a `FileNotFoundError`; whatever else goes wrong is an `Unreachable`,
+which nothing takes for damage: a network that fails says nothing about the data. Each process has
+connections of its own, so that forked and spawned workers can read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import zarr
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore
+
+from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
+from antcache.store.backend import damaged
+
+BATCH_BYTES = 32 << 20
+"""How much is sent or fetched at once; the objects of a batch go in parallel."""
+
+BATCH_FILES = 64
+
+S3 = ("s3", "s3a")
+# A server that is not there is told of in seconds; fsspec's own defaults would try for minutes.
+S3_TIMES = {"connect_timeout": 5, "read_timeout": 15}
+S3_ATTEMPTS = 2
+
+_LOST = ("PreconditionFailed", "ConditionalRequestConflict")
+
+
+class RemoteFiles:
+    """The objects below `url`, by their names relative to it.
+
+    Args:
+        url: what fsspec understands.
+        options: for the filesystem, over those from fsspec's configuration and environment.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        self.url = url
+        self._options = dict(options or {})
+        self._connected: tuple[int, Any, str] | None = None
+        self._zarr: tuple[int, FsspecStore] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_connected": None, "_zarr": None}
+
+    def read(self, name: str) -> bytes:
+        """An object; FileNotFoundError if it is not there."""
+        with self._talking(name) as (fs, path):
+            return bytes(fs.cat_file(path))
+
+    def read_many(self, names: Iterable[str]) -> list[bytes | None]:
+        """Objects, fetched in parallel; None for one that is not there."""
+        with self._talking() as (fs, root):
+            found = fs.cat_ranges([f"{root}/{name}" for name in names], None, None)
+            for each in found:
+                if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
+                    raise each
+            return [None if isinstance(each, Exception) else bytes(each) for each in found]
+
+    def write_many(self, files: Mapping[str, bytes]) -> None:
+        """Write objects in parallel, over what is there."""
+        with self._talking() as (fs, root):
+            paths = {f"{root}/{name}": value for name, value in files.items()}
+            try:
+                fs.pipe(paths)
+            except FileNotFoundError:
+                # Either a filesystem with folders, or a bucket that is not there. The first part
+                # of a path may be a bucket, and those are not ours to make.
+                if not fs.isdir("/" * root.startswith("/") + root.strip("/").partition("/")[0]):
+                    raise
+                for folder in {path.rpartition("/")[0] for path in paths}:
+                    fs.makedirs(folder, exist_ok=True)
+                fs.pipe(paths)
+
+    def create(self, name: str, value: bytes) -> None:
+        """Write an object that must not be there yet.
+
+        At once where the filesystem can (S3, Google and Azure do); elsewhere it is looked for first
+        and then written, and two that do so within a moment both succeed.
+
+        Raises:
+            FileExistsError: it is there, with another value.
+        """
+        try:
+            with self._talking(name) as (fs, path):
+                if not self._is_s3(fs) and self.is_file(name):
+                    raise FileExistsError(name)
+                try:
+                    fs.pipe_file(path, value, mode="create")
+                except FileNotFoundError:  # folders
+                    self.write_many({name: value})
+                except (TypeError, NotImplementedError):
+                    fs.pipe_file(path, value)
+                except OSError as error:
+                    if _code(error) in _LOST:
+                        raise FileExistsError(name) from error
+                    if _code(error) != "NotImplemented":
+                        raise
+                    if self.is_file(name):
+                        raise FileExistsError(name) from error
+                    fs.pipe_file(path, value)
+        except FileExistsError:
+            # Sent twice because the answer to the first was lost?
+            with suppress(FileNotFoundError):
+                if self.read(name) == value:
+                    return
+            raise
+
+    def replace(self, name: str, value: bytes, *, was: bytes) -> bool:
+        """Write over an object that holds `was`; false, and nothing done, if it does not.
+
+        At once on S3; elsewhere it is read first and then written.
+        """
+        with self._talking(name) as (fs, path):
+            try:
+                fs.invalidate_cache()
+                tag = fs.info(path).get("ETag")
+                if fs.cat_file(path) != was:
+                    return False
+                if not tag or not self._is_s3(fs):
+                    fs.pipe_file(path, value)
+                    return True
+                try:
+                    fs.pipe_file(path, value, IfMatch=tag)
+                except OSError as error:
+                    if _code(error) in _LOST:
+                        return False
+                    if _code(error) != "NotImplemented":
+                        raise
+                    fs.pipe_file(path, value)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def copy_many(self, names: Mapping[str, str]) -> bool:
+        """Copy objects to new names, on the server; false if the filesystem can't."""
+        with self._talking() as (fs, root):
+            try:
+                for old, new in names.items():
+                    fs.cp_file(f"{root}/{old}", f"{root}/{new}")
+            except NotImplementedError:
+                return False
+            return True
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if it is there."""
+        with suppress(FileNotFoundError), self._talking(name) as (fs, path):
+            fs.rm_file(path)
+
+    def is_file(self, name: str) -> bool:
+        """Whether there is an object of this name."""
+        try:
+            with self._talking(name) as (fs, path):
+                fs.invalidate_cache()
+                return bool(fs.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of each object below a folder, by name relative to it."""
+        try:
+            with self._talking(folder) as (fs, path):
+                fs.invalidate_cache()
+                found = fs.find(path, detail=True)
+                start = f"{path}/"
+                return {
+                    name.removeprefix(start): int(info.get("size") or 0)
+                    for name, info in found.items()
+                    if name.startswith(start) and info["type"] == "file"
+                }
+        except FileNotFoundError:
+            return {}
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders in a folder, sorted."""
+        try:
+            with self._talking(folder) as (fs, path):
+                fs.invalidate_cache()
+                found = [i["name"] for i in fs.ls(path, detail=True) if i["type"] == "directory"]
+        except FileNotFoundError:
+            return []
+        names = {name.rstrip("/").rpartition("/")[2] for name in found}
+        return sorted(name for name in names if not name.startswith("."))
+
+    def is_empty(self) -> bool:
+        """Whether nothing is at the URL."""
+        try:
+            with self._talking() as (fs, path):
+                fs.invalidate_cache()
+                return not fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return True
+
+    def seconds_between(self, first: str, second: str) -> float | None:
+        """How much later the second object was written, by the server's clock; None: unknown."""
+        with self._talking() as (fs, root):
+            fs.invalidate_cache()
+            try:
+                times = [fs.modified(f"{root}/{name}") for name in (first, second)]
+                return float((times[1] - times[0]).total_seconds())
+            except (NotImplementedError, TypeError, KeyError):
+                return None
+
+    def open_array(self, where: str) -> zarr.Array[Any]:
+        """The Zarr array at the URL `where`, which lies below ours."""
+        with self._talking():
+            if self._zarr is None or self._zarr[0] != os.getpid():
+                fs, _ = self._connect()  # says what is missing, and which options hold
+                options = fs.storage_options if self._is_s3(fs) else self._options
+                store = _StrictStore.from_url(self.url, storage_options=options, read_only=True)
+                if self._is_s3(fs):
+                    store.fs.retries = fs.retries
+                self._zarr = (os.getpid(), store)
+            name = where.removeprefix(f"{self.url}/")
+            try:
+                array = zarr.open_array(self._zarr[1], path=name, mode="r", zarr_format=3)
+            except FileNotFoundError as error:
+                raise damaged(where, "it is gone") from error
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _connect(self) -> tuple[Any, str]:
+        """This process's filesystem, and our path in it."""
+        if self._connected is None or self._connected[0] != os.getpid():
+            fs, path = _filesystem(self.url, self._options)
+            self._connected = (os.getpid(), fs, path.rstrip("/"))
+        return self._connected[1:]
+
+    @contextmanager
+    def _talking(self, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The filesystem and the path of `name`; what goes wrong becomes ours."""
+        fs, root = self._connect()
+        try:
+            yield fs, f"{root}/{name}" if name else root
+        except (FileNotFoundError, FileExistsError, AntcacheError):
+            raise
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(name) from error
+        except Exception as error:  # each filesystem has errors of its own
+            raise Unreachable(_reason(error), f"{self.url}/{name}".rstrip("/")) from error
+
+    @staticmethod
+    def _is_s3(fs: Any) -> bool:
+        return any(
+            each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+        )
+
+
+class _StrictStore(FsspecStore):
+    """Zarr's store at a URL, in which a chunk that is gone is an error and never zeros."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        try:
+            value = await super().get(key, prototype, byte_range)
+        except Exception as error:
+            raise Unreachable(_reason(error), f"{self.path}/{key}") from error
+        if value is None and not key.endswith("zarr.json"):
+            raise FileNotFoundError(f"{key} is gone")
+        return value
+
+
+def inside(*parts: str) -> str:
+    """Name of an object in a folder; the root is `""`."""
+    return "/".join(part for part in parts if part)
+
+
+def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """The names of `sizes` in groups that may be in memory, and under way, at once."""
+    batch: list[str] = []
+    total = 0
+    for name, size in sizes.items():
+        if batch and (total + size > BATCH_BYTES or len(batch) == BATCH_FILES):
+            yield batch
+            batch, total = [], 0
+        batch.append(name)
+        total += size
+    if batch:
+        yield batch
+
+
+def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    try:
+        import fsspec
+        from fsspec.config import conf
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise MissingExtra("fsspec", "remote") from error
+    protocol = url.partition("://")[0]
+    configured = {key for name in S3 for key in conf.get(name, {})}
+    own = _s3_options() if protocol in S3 else {}
+    own = {name: value for name, value in own.items() if name not in configured}
+    try:
+        fs, path = url_to_fs(url, **{**own, **options})
+    except ImportError as error:
+        if protocol in S3:
+            raise MissingExtra("s3fs", "remote") from error
+        raise BadConfig("a package is missing for this URL", where=url, found=error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        known = ", ".join(("s3", "gs", "abfs", "sftp"))
+        raise BadConfig(
+            f"not a URL that fsspec {fsspec.__version__} understands",
+            where=url,
+            expected=f"{known}, ...",
+            found=_reason(error),
+        ) from error
+    if "config_kwargs" in own and "config_kwargs" not in options:
+        fs.retries = S3_ATTEMPTS
+    return fs, path
+
+
+def _s3_options() -> dict[str, Any]:
+    """What s3fs is told unless the user says otherwise; new each time, botocore writes into it."""
+    return {
+        "config_kwargs": {**S3_TIMES, "retries": {"max_attempts": S3_ATTEMPTS}},
+        # Else the size of each object is asked for before it is fetched; ours are small.
+        "max_concurrency": 1,
+    }
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _code(error: OSError) -> str:
+    """S3's own name for an error."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))

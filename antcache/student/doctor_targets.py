@@ -1,0 +1,102 @@
+"""Whether every segment that is trained on has a soft target.
+
+Promise: what training would refuse is missing: soft targets of other classes, and segments of the
+training split that the soft targets do not contain. What training would mask is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Protocol, Segments, Taxonomy, sample_windows
+from antcache.errors import DamagedStore, MissingKey
+from antcache.store import Store
+from antcache.store.backend import Unit
+from antcache.student.doctor_report import Finding, TargetReport, listed
+
+
+def examine_targets(
+    store: Store,
+    name: str,
+    taxonomy: Taxonomy,
+    splits: Mapping[str, Segments],
+    protocol: Protocol,
+    train_split: str,
+) -> tuple[list[TargetReport], list[Finding]]:
+    """Coverage of each split by the soft targets `name`, and what is wrong with it.
+
+    Raises:
+        MissingKey: the store has none of this name.
+    """
+    where = f"targets/{name}"
+    if name not in store.target_names():
+        raise MissingKey(
+            f"the store has no set of soft targets {name!r}",
+            where=store.path,
+            found=", ".join(store.target_names()) or "none",
+        )
+    try:
+        unit = store.backend.open(where)
+        wrong = _wrong_classes(unit, taxonomy)
+        uid, valid = (np.asarray(unit[0][array][...]) for array in ("uid", "valid"))
+    except DamagedStore as error:
+        return [], [Finding(kind="damaged", missing=True, where=where, text=str(error))]
+    findings = []
+    if wrong:
+        finding = Finding(kind="targets_of_other_classes", missing=True, where=where, text=wrong)
+        findings.append(finding)
+    reports = []
+    for split, segments in splits.items():
+        wanted = segments.uid[sample_windows(segments.start_s, protocol).kept]
+        absent, found = ~np.isin(wanted, uid), np.isin(wanted, uid[valid])
+        report = TargetReport(
+            name=name,
+            split=split,
+            segments=len(wanted),
+            found=int(found.sum()),
+            absent=int(absent.sum()),
+            not_valid=int((~found & ~absent).sum()),
+        )
+        reports.append(report)
+        findings += _check(report, wanted[absent], split == train_split)
+    return reports, findings
+
+
+def _wrong_classes(unit: Unit, taxonomy: Taxonomy) -> str:
+    """In what the classes of soft targets differ from the taxonomy's; empty if in nothing."""
+    arrays, attributes = unit
+    classes, theirs = len(taxonomy.actions), attributes.get("taxonomy")
+    if theirs != taxonomy.fingerprint:
+        return f"made for other classes ({theirs}) than the annotations ({taxonomy.fingerprint})"
+    if "logits" in arrays:
+        found = arrays["logits"].shape[1]
+        return "" if found == classes else f"{found} classes, the annotations have {classes}"
+    highest = int(np.asarray(arrays["index"][...]).max(initial=-1))
+    return "" if highest < classes else f"class {highest}, the annotations have {classes}"
+
+
+def _check(report: TargetReport, absent: NDArray[np.str_], trained: bool) -> Iterator[Finding]:
+    """What one split lacks."""
+    where = f"targets/{report.name}, {report.split}"
+    if not trained and report.absent == report.segments:
+        return  # soft targets are for training; a split that they leave out altogether is no fault
+    if report.absent:
+        yield Finding(
+            kind="no_target",
+            missing=trained,
+            where=where,
+            text=f"{report.absent} of {report.segments} segments are not in the soft targets: "
+            + listed(absent.tolist()),
+        )
+    if report.not_valid:
+        none = trained and not report.found
+        yield Finding(
+            kind="no_valid_target",
+            missing=none,
+            where=where,
+            text=f"{report.not_valid} of {report.segments} segments have no valid soft target; "
+            + ("training would have none at all" if none else "training masks them"),
+        )

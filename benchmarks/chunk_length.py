@@ -1,0 +1,242 @@
+"""How long should a chunk be?
+
+    python benchmarks/chunk_length.py [--record] [--repeats N] [--folder FOLDER]
+
+Stores with chunks of at most 0.25, 1, 4, 16 and 64 MiB (`CHUNK_BYTES`), of two kinds of videos:
+short ones (10 minutes at 4 fps, 1,024 float16: 4.9 MB) and long ones (30 minutes at 30 fps, 1,024
+float32: 221 MB). Windows of 10 rows, 2 per second. For each length:
+  - map: random windows per second, batches of 256 into a reused buffer, through `WindowStream`;
+  - pack: output of `WindowPack.gather`, in GB/s, from memory maps and from a compressed store;
+  - API: random windows per second through plain Zarr, array opened once, a slice per window;
+  - memory: the most that packing the compressed store holds beside the pack (peak resident memory);
+  - files: that 100 hours at 30 fps and 1,024 float32 (EPIC-KITCHENS-100) are kept in. Each is one
+    memory map, and Linux allows 65,530 (`vm.max_map_count`).
+
+One thread; page cache warm; lengths are measured in turn, over and over; medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from reads import index_of, memory_status
+from record import Figure, finish
+
+from antcache.store import Features, Store
+from antcache.store import format as store_format
+from antcache.student.pack import WindowPack
+from antcache.student.stream import WindowStream
+from antcache.student.windows import WindowIndex
+
+MIB = (0.25, 1, 4, 16, 64)
+DIM, TIME, BATCH = 1_024, 10, 256
+KINDS = {  # frames per second, minutes, dtype, videos, windows
+    "short": (4, 10, "float16", 20, 8_192),
+    "long": (30, 30, "float32", 2, 4_096),
+}
+MAX_MAPS = 65_530
+EK100_HOURS = 100
+
+
+def write(path: Path, kind: str, mib: float, *, compressed: bool) -> None:
+    """A store of one kind of videos with chunks of one length; half of its values are 0."""
+    fps, minutes, dtype, count, _ = KINDS[kind]
+    rng = np.random.default_rng(0)
+    num_rows = fps * minutes * 60
+    usual, store_format.CHUNK_BYTES = store_format.CHUNK_BYTES, int(mib * 2**20)
+    try:
+        store = Store.create(path)
+        store.create_stream(
+            "rgb", dim=DIM, dtype=dtype, fps=fps, source="x", config={}, compressed=compressed
+        )
+        for video in range(count):
+            block = np.maximum(rng.standard_normal((600, DIM), dtype=np.float32), 0)
+            store.write_features("rgb", f"v{video}", np.resize(block, (num_rows, DIM)))
+    finally:
+        store_format.CHUNK_BYTES = usual
+
+
+def windows_of(kind: str, *, ordered: bool) -> WindowIndex:
+    """Random windows, or the same by video and time as labels have them."""
+    fps, minutes, _, count, number = KINDS[kind]
+    rng = np.random.default_rng(1)
+    which = rng.integers(0, count, number)
+    spacing = fps // 2
+    start = rng.integers(0, fps * minutes * 60 - spacing * TIME, number)
+    if ordered:
+        order = np.lexsort([start, which])
+        which, start = which[order], start[order]
+    rows = start[:, None] + spacing * np.arange(TIME)
+    return index_of(np.array([f"v{v}" for v in range(count)])[which], rows)
+
+
+def features_of(path: Path, kind: str) -> dict[str, Features]:
+    """All videos of a store."""
+    store = Store.open(path)
+    return {f"v{v}": store.features("rgb", f"v{v}") for v in range(KINDS[kind][3])}
+
+
+def settings(kind: str) -> dict[str, Any]:
+    """What packs and streams of a kind need to know."""
+    return {"dim": DIM, "dtype": KINDS[kind][2], "device": torch.device("cpu")}
+
+
+def mapped(path: Path, kind: str) -> Callable[[], float]:
+    """Windows per second through `WindowStream`."""
+    stream = WindowStream.of(
+        features_of(path, kind), windows_of(kind, ordered=False), **settings(kind)
+    )
+    out = np.empty((BATCH, TIME, DIM), KINDS[kind][2])
+    batches = np.split(np.arange(len(stream)), range(BATCH, len(stream), BATCH))
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for positions in batches:
+            stream.read(positions, out)
+        return len(stream) / (time.perf_counter() - started)
+
+    return measure
+
+
+def packed(path: Path, kind: str) -> Callable[[], float]:
+    """GB/s of output of `WindowPack.gather`."""
+    features, index = features_of(path, kind), windows_of(kind, ordered=True)
+
+    def measure() -> float:
+        started = time.perf_counter()
+        pack = WindowPack.gather(features, index, **settings(kind))
+        return pack.features.nbytes / 1e9 / (time.perf_counter() - started)
+
+    return measure
+
+
+def plain(path: Path, kind: str) -> Callable[[], float]:
+    """Windows per second through Zarr alone."""
+    root = zarr.open_group(path, mode="r")
+    arrays = {f"v{v}": root[f"features/rgb/v{v}/rows"] for v in range(KINDS[kind][3])}
+    index = windows_of(kind, ordered=False)
+    out = np.empty((TIME, DIM), KINDS[kind][2])
+    spacing, number = KINDS[kind][0] // 2, 48
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for video, rows in zip(index.video[:number].tolist(), index.rows[:number], strict=True):
+            out[:] = arrays[video][int(rows[0]) : int(rows[-1]) + 1 : spacing]
+        return number / (time.perf_counter() - started)
+
+    return measure
+
+
+def memory(path: Path, kind: str) -> float:
+    """MB that packing holds beside the pack, in a fresh process."""
+    command = [sys.executable, __file__, "--memory", kind, "--folder", str(path)]
+    return float(subprocess.run(command, check=True, capture_output=True).stdout) / 1e6
+
+
+def pack_alone(path: Path, kind: str) -> None:
+    """What a fresh process says about its peak of memory while it packs."""
+    features, index = features_of(path, kind), windows_of(kind, ordered=True)
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
+    before = memory_status()["VmRSS"]
+    pack = WindowPack.gather(features, index, **settings(kind))
+    print(memory_status()["VmHWM"] - before - pack.features.nbytes)
+
+
+def measure_all(folder: Path, kind: str, repeats: int) -> dict[tuple[str, float], NDArray[Any]]:
+    """Every speed of one kind of videos, by name and length, in each turn."""
+    ways: dict[tuple[str, float], Callable[[], float]] = {}
+    values: dict[tuple[str, float], list[float]] = {}
+    for mib in MIB:
+        path, zipped = folder / f"{kind}-{mib}", folder / f"{kind}-{mib}-compressed"
+        write(path, kind, mib, compressed=False)
+        write(zipped, kind, mib, compressed=True)
+        ways["map, windows/s", mib] = mapped(path, kind)
+        ways["pack, GB/s", mib] = packed(path, kind)
+        ways["pack of a compressed store, GB/s", mib] = packed(zipped, kind)
+        ways["API, windows/s", mib] = plain(path, kind)
+    for turn in range(repeats + 1):
+        for key, measure in ways.items():
+            value = measure()
+            if turn:  # the first warms up
+                values.setdefault(key, []).append(value)
+    for mib in MIB:
+        held = memory(folder / f"{kind}-{mib}-compressed", kind)
+        values["memory beside a compressed pack, MB", mib] = [held]
+    return {key: np.array(found) for key, found in values.items()}
+
+
+def files_of_ek100(mib: float) -> int:
+    """Chunk files of 100 hours at 30 fps, in videos of half an hour."""
+    rows = 30 * 60 * 30
+    return EK100_HOURS * 2 * math.ceil(rows / max(1, int(mib * 2**20) // (DIM * 4)))
+
+
+def is_chosen(mib: float) -> bool:
+    """Whether stores are written with chunks of this length."""
+    return int(mib * 2**20) == store_format.CHUNK_BYTES
+
+
+def main() -> None:
+    """Measure, print, and record if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", action="store_true", help="update the results file")
+    parser.add_argument("--repeats", type=int, default=5, help="turns, at least 2")
+    parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
+    parser.add_argument("--memory", choices=list(KINDS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory:
+        pack_alone(arguments.folder, arguments.memory)
+        return
+    torch.set_num_threads(1)
+    figures = []
+    for kind in KINDS:
+        folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+        try:
+            found = measure_all(folder, kind, arguments.repeats)
+        finally:
+            shutil.rmtree(folder)
+        print(f"{kind + ' videos':45}" + "".join(f"{mib:>10g} MiB" for mib in MIB))
+        for name in dict.fromkeys(name for name, _ in found):
+            medians = {mib: float(np.median(found[name, mib])) for mib in MIB}
+            print(f"{name:45}" + "".join(f"{value:14,.2f}" for value in medians.values()))
+            unit = name.rpartition(" ")[2]
+            for mib, value in medians.items():
+                values = found[name, mib]
+                figures.append(
+                    Figure(
+                        figure=f"{kind}, {mib:g} MiB: {name.rpartition(',')[0]}",
+                        value=round(value, 3),
+                        unit=unit,
+                        at_most=200.0 if unit == "MB" and is_chosen(mib) else None,
+                        spread=round(float(values.std(ddof=1)), 3) if len(values) > 1 else None,
+                        n=len(values),
+                    )
+                )
+    print(f"{'files of EPIC-KITCHENS-100':45}" + "".join(f"{files_of_ek100(m):14,}" for m in MIB))
+    for mib in MIB:
+        figures.append(
+            Figure(
+                figure=f"{mib:g} MiB: files of EPIC-KITCHENS-100",
+                value=files_of_ek100(mib),
+                unit="files",
+                at_most=MAX_MAPS / 4 if is_chosen(mib) else None,
+            )
+        )
+    finish("chunk_length", figures, record=arguments.record)
+
+
+if __name__ == "__main__":
+    main()

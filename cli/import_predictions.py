@@ -1,0 +1,126 @@
+"""`antcache import predictions`: a teacher's predictions made by others become soft targets."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from antcache.cli.common import (
+    json_option,
+    log_to,
+    print_json,
+    print_table,
+    progress_bars,
+    store_argument,
+)
+from antcache.evaluation.scoring import score_targets
+from antcache.store import Store
+from antcache.store.importers.predictions_import import (
+    HISTORIES,
+    PredictionsConfig,
+    PredictionsReport,
+    import_predictions,
+)
+from antcache.store.location import Location, beside
+
+METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
+
+
+@click.command("predictions")
+@store_argument("store_path", metavar="STORE")
+@click.argument(
+    "files",
+    type=click.Path(path_type=Path),
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+)
+@click.option("--name", required=True, help="Name of the soft targets in the store.")
+@click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
+@click.option(
+    "--history",
+    default=HISTORIES[0],
+    show_default=True,
+    help=f"What the teacher was told: {', '.join(HISTORIES[1:])}.",
+)
+@click.option(
+    "--allow-unknown", is_flag=True, help="Pass over predictions for segments not in the store."
+)
+@click.option(
+    "--allow-nan", is_flag=True, help="Logits that are NaN throughout mean: no prediction."
+)
+@click.option("--no-features", is_flag=True, help="Leave out the teacher's features (LM_feat).")
+@click.option("--overwrite", is_flag=True, help="Replace soft targets of this name.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
+@json_option
+def predictions(
+    store_path: Location,
+    files: tuple[Path, ...],
+    name: str,
+    top_k: int | None,
+    history: str,
+    allow_unknown: bool,
+    allow_nan: bool,
+    no_features: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Import the predictions in FILE... (pickle, .npz, parquet) into STORE as soft targets.
+
+    Pickles are read without running anything of them: arrays of numpy and torch and plain values,
+    and nothing else. Several predictions for one segment are averaged; a segment without one has
+    no soft target.
+    """
+    store = Store.open(store_path)
+    config = PredictionsConfig(
+        name=name,
+        top_k=top_k,
+        history=history,
+        allow_unknown=allow_unknown,
+        allow_nan=allow_nan,
+        features=not no_features,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    logging = nullcontext() if dry_run else log_to(beside(store.path, ".log"))
+    with logging, progress_bars() as progress:
+        report = import_predictions(store, files, config, progress=progress)
+    scores = {
+        split: score_targets(store, name, split).scored
+        for split, counts in report.splits.items()
+        if report.written and counts["predicted"]
+    }
+    if as_json:
+        print_json({**report.to_dict(), "metrics": scores})
+        return
+    _print(report, scores)
+
+
+def _print(report: PredictionsReport, scores: dict[str, dict[str, float]]) -> None:
+    rows = [
+        [split, *counts.values(), *(scores.get(split, {}).get(m, "-") for m in METRICS.values())]
+        for split, counts in report.splits.items()
+    ]
+    form = report.attributes["form"]
+    about = f"targets/{report.name}: {form}, {report.attributes['history']} history"
+    if report.feature is not None:
+        about += f", features {report.feature} wide"
+    print_table(about, ["split", "segments", "predicted", "missing", *METRICS], rows)
+    for count, text in (
+        (report.averaged["segments"], "segments have several predictions, averaged"),
+        (report.in_several_files, "segments are in more than one file"),
+        (report.by_number, "uids matched by their value as integers"),
+        (report.unknown, "predictions for segments not in the store passed over"),
+        (report.without, "entries say that there is no prediction"),
+    ):
+        if count:
+            click.echo(f"note: {count} {text}", err=True)
+    for split, uids in report.missing.items():
+        if uids:
+            count = report.splits[split]["missing"]
+            click.echo(f"note: {split}: {count} without a prediction, {uids[0]} first", err=True)
+    if not report.written:
+        click.echo("dry run: nothing was written")

@@ -1,0 +1,103 @@
+"""`antcache store verify` and `repair`: is everything as it was written, and if not, what then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from antcache.cli.common import (
+    json_option,
+    log_to,
+    print_json,
+    print_table,
+    progress_bars,
+    store_argument,
+)
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
+    from antcache.store.repair import RepairReport
+    from antcache.store.verify import VerifyReport
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Files that are read at once.  [default: one per core, 8 at most]",
+)
+
+
+@click.command()
+@store_argument()
+@workers_option
+@json_option
+def verify(store: Location, workers: int | None, as_json: bool) -> None:
+    """Read every byte of STORE and name what is not as it was written.
+
+    Exit code 0: intact; 1: something is damaged; 2: STORE is no store, or can't be read.
+    """
+    from antcache.store.backends import find_backend
+    from antcache.store.verify import verify as check
+
+    with progress_bars() as progress:
+        report = check(find_backend(store), workers=workers, progress=progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print_verified(report)
+        if not report.intact:
+            click.echo("antcache store repair drops or restores what is damaged", err=True)
+    if not report.intact:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@store_argument()
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@workers_option
+@json_option
+def repair(store: Location, dry_run: bool, workers: int | None, as_json: bool) -> None:
+    """Drop what is damaged from STORE, so that running the same commands again restores it.
+
+    Nothing that is intact is touched. What was done is logged to STORE.log. Exit code 0: what is
+    in STORE now is intact; 1: something damaged is left (with --dry-run: is there).
+    """
+    from contextlib import nullcontext
+
+    from antcache.store.backends import find_backend
+    from antcache.store.location import beside
+    from antcache.store.repair import repair as mend
+
+    backend = find_backend(store)
+    log = nullcontext() if dry_run else log_to(beside(store, ".log"))
+    with log, progress_bars() as progress:
+        report = mend(backend, dry_run=dry_run, workers=workers, progress=progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print_repaired(report)
+    if not report.intact:
+        click.get_current_context().exit(1)
+
+
+def _print_verified(report: VerifyReport) -> None:
+    if report.damaged:
+        rows = [[finding.key or "(root)", finding.what] for finding in report.damaged]
+        print_table("Damaged", ["key", "what"], rows)
+    wrong = len({finding.key for finding in report.damaged})
+    click.echo(
+        f"{report.path}: {f'{wrong} damaged' if wrong else 'intact'} of {report.units} units and "
+        f"{report.groups} groups ({report.num_bytes / 1e6:.1f} MB read in {report.seconds:.1f} s, "
+        f"{report.gigabytes_per_second:.2f} GB/s)"
+    )
+
+
+def _print_repaired(report: RepairReport) -> None:
+    for action in report.actions:
+        done = f"would be {action.done}" if report.dry_run else action.done
+        click.echo(f"{action.key or '(root)'}: {done} ({action.what})")
+    for text in dict.fromkeys(action.next for action in report.actions if action.next):
+        keys = [action.key for action in report.actions if action.next == text]
+        click.echo(f"next, for {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}: {text}")
+    if not report.actions:
+        click.echo(f"{report.verified.path}: nothing is damaged")

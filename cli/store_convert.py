@@ -1,0 +1,97 @@
+"""`antcache store convert`: a store in another form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from antcache.cli.common import (
+    json_option,
+    log_to,
+    print_json,
+    print_table,
+    progress_bars,
+    store_argument,
+)
+from antcache.store import Store
+
+if TYPE_CHECKING:
+    from antcache.store.convert import ConvertPlan, ConvertReport
+
+
+@click.command()
+@store_argument("source", metavar="SOURCE")
+@store_argument("target", metavar="TARGET")
+@click.option(
+    "--format",
+    "backend",
+    type=click.Choice(["zarr", "hdf5"]),
+    help="Of a new store.  [default: hdf5 if its name ends in .h5, else zarr]",
+)
+@click.option(
+    "--dtype", help="float16 or float32, for all streams.  [default: as in SOURCE]", metavar="TYPE"
+)
+@click.option(
+    "--compressed/--uncompressed",
+    default=None,
+    help="Whether features are compressed, without loss.  [default: as in SOURCE]",
+)
+@click.option("--stream", "streams", multiple=True, help="Copy this stream only; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@json_option
+def convert(
+    source: Path | str,
+    target: Path | str,
+    streams: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Copy SOURCE into TARGET, in another form.
+
+    Every unit is checked before it is copied, and keeps its attributes and, where its values stay
+    the same, its checksums. An interrupted conversion is finished by the same command.
+    """
+    from antcache.store import convert as library
+    from antcache.store.location import beside
+
+    config = library.ConvertConfig(streams=streams or None, **settings)
+    store = Store.open(source)
+    if dry_run:
+        _show_plan(library.plan_conversion(store, target, config), as_json)
+        return
+    with log_to(beside(target, ".log")), progress_bars() as progress:
+        report = library.convert(store, target, config, progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+
+
+def _show_plan(plan: ConvertPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    click.echo(
+        f"{plan.target} ({plan.backend}): {len(plan.to_do)} units to do "
+        f"({plan.num_bytes / 1e6:.1f} MB to read), {len(plan.done)} already there"
+    )
+
+
+def _print(report: ConvertReport) -> None:
+    click.echo(
+        f"{report.target} ({report.backend}): {len(report.written)} units written "
+        f"({report.num_bytes / 1e6:.1f} MB read, {report.seconds:.1f} s), "
+        f"{len(report.skipped)} already there"
+    )
+    if report.rounding:
+        print_table(
+            "Rounding to float16",
+            ["stream", "largest difference", "largest share of a value", "became 0"],
+            [
+                [name, f"{r.largest_absolute:.3g}", f"{r.largest_relative:.3g}", r.became_zero]
+                for name, r in report.rounding.items()
+            ],
+        )

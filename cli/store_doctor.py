@@ -1,0 +1,163 @@
+"""`antcache store doctor`: whether a store can serve a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from antcache.annotations import Protocol, protocol_for, read_annotations
+from antcache.cli.common import (
+    json_option,
+    print_json,
+    print_table,
+    progress_bars,
+    store_argument,
+)
+from antcache.cli.student import WINDOWS
+from antcache.errors import BadConfig
+from antcache.store import Store
+
+if TYPE_CHECKING:
+    from antcache.student.doctor_report import DoctorReport
+
+
+def _window_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The windows, as `antcache student train` takes them."""
+    for name, kind, text in reversed(WINDOWS):
+        command = click.option(f"--{name}", type=kind, default=None, help=text)(command)
+    return command
+
+
+@click.command()
+@store_argument()
+@click.option(
+    "--annotations",
+    nargs=2,
+    type=(str, click.Path(path_type=Path)),
+    metavar="SET DIR",
+    help="Take these annotations, as of antcache annotations import.  [default: STORE's labels]",
+)
+@click.option("--split-number", type=int, help="egtea: split 1, 2 or 3.")
+@click.option("--fps", type=float, help="table: times are frames at this rate.")
+@click.option("--name", help="table: name of the dataset.")
+@click.option(
+    "--stream", "streams", multiple=True, help="Feature stream; repeatable.  [default: all]"
+)
+@click.option("--split", "splits", multiple=True, help="Split; repeatable.  [default: all]")
+@click.option("--targets", multiple=True, help="Soft targets; repeatable.  [default: all]")
+@click.option(
+    "--train-split",
+    default="train",
+    show_default=True,
+    help="Split whose segments must have soft targets.",
+)
+@_window_options
+@click.option("--quick", is_flag=True, help="Do not read the rows.")
+@json_option
+def doctor(
+    store: Path | str,
+    annotations: tuple[str, Path] | None,
+    split_number: int | None,
+    fps: float | None,
+    name: str | None,
+    streams: tuple[str, ...],
+    splits: tuple[str, ...],
+    targets: tuple[str, ...],
+    train_split: str,
+    quick: bool,
+    as_json: bool,
+    **window: Any,
+) -> None:
+    """Tell whether STORE can serve the windows of a protocol.
+
+    Exit code 1 if anything that a window needs is missing, 0 if there is nothing or only notes.
+    Whether the store is as it was written is for antcache store verify to say.
+    """
+    from antcache.student.doctor import DoctorConfig, examine
+
+    opened = Store.open(store)
+    options: dict[str, Any] = {"split_number": split_number, "fps": fps, "name": name}
+    dataset = None
+    if annotations is not None:
+        dataset = read_annotations(*annotations, **options)
+    elif given := [option for option, value in options.items() if value is not None]:
+        option = given[0].replace("_", "-")
+        raise BadConfig(f"--{option} has no effect without --annotations")
+    config = DoctorConfig(
+        streams=streams or None,
+        splits=splits or None,
+        targets=targets or None,
+        protocol=_protocol(dataset.name if dataset else opened.dataset, window),
+        train_split=train_split,
+        quick=quick,
+    )
+    with progress_bars() as progress:
+        report = examine(opened, config, annotations=dataset, progress=progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    if not report.ok:
+        click.get_current_context().exit(1)
+
+
+def _protocol(dataset: str | None, window: dict[str, Any]) -> Protocol | None:
+    """The dataset's protocol with what was given in its place; None if nothing was."""
+    given = {option: value for option, value in window.items() if value is not None}
+    return replace(protocol_for(dataset or ""), **given) if given else None
+
+
+def _print(report: DoctorReport) -> None:
+    window = report.protocol
+    click.echo(
+        f"{report.store}: {report.dataset} (annotations: {report.labels}); windows of "
+        f"{window['num_frames']} frames at {window['rate']:g} per second, {window['gap_s']:g} s "
+        "before the action"
+    )
+    reasons = list(dict.fromkeys(why for part in report.windows for why in part.dropped))
+    if report.windows:
+        heads = ["segments", "windows", "padded", *(why.replace("_", " ") for why in reasons)]
+        rows: list[list[Any]] = [
+            [
+                f"{part.stream}, {part.split}",
+                *(part.segments, part.windows, part.padded),
+                *(part.dropped.get(why, 0) for why in reasons),
+            ]
+            for part in report.windows
+        ]
+        print_table("Windows", ["stream, split", *heads], rows)
+    if report.streams:
+        counts = ["videos", "absent", "others", "rows"]
+        seen = ["non_finite", "zero", "repeated", "longest_run_s"]
+        heads = [*counts, "not finite", "zero", "alike", "run, s"]
+        rows = [
+            [
+                stream.stream,
+                *(getattr(stream, name) for name in counts),
+                *(getattr(stream, name) if stream.scanned else "not read" for name in seen),
+            ]
+            for stream in report.streams
+        ]
+        print_table("Rows of the annotated videos", ["stream", *heads], rows)
+    if report.targets:
+        counts = ["segments", "found", "absent", "not_valid"]
+        rows = [
+            [f"{part.name}, {part.split}", *(getattr(part, name) for name in counts)]
+            for part in report.targets
+        ]
+        print_table(
+            "Soft targets", ["name, split", "segments", "found", "absent", "not valid"], rows
+        )
+    for finding in report.findings:
+        kind = "missing" if finding.missing else "note"
+        click.echo(f"{kind}: {finding.where}: {finding.text}")
+    missing = sum(finding.missing for finding in report.findings)
+    verdict = "can serve these windows" if report.ok else "can't serve these windows"
+    click.echo(
+        f"{report.store} {verdict}: {missing or 'nothing'} missing, "
+        f"{len(report.findings) - missing} notes"
+    )
