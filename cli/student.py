@@ -52,6 +52,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("seed", int, "Determines initial weights, order and dropout."),
     ("device", str, "auto, cpu, cuda or cuda:N."),
     ("precision", str, "auto, float32 or bfloat16."),
+    ("windows", str, "pack (on the device), stream (read per batch), or auto (pack if they fit)."),
     ("evaluate-every", int, "Epochs between scorings of the validation split."),
     ("checkpoint-every", int, "Epochs between checkpoints."),
     ("train-split", str, "Split that is trained on."),

@@ -19,11 +19,10 @@ from torch import Tensor
 from antcache.kernels import Targets, distillation_loss
 from antcache.student.config import StudentConfig
 from antcache.student.heads import HeadOutput
-from antcache.student.pack import WindowPack
 
 
 class Batch(NamedTuple):
-    """B windows of a pack.
+    """B windows.
 
     Attributes:
         features: (B, T, D) float32.
@@ -38,17 +37,6 @@ class Batch(NamedTuple):
     action: Tensor
     frame_action: Tensor
     target: Tensor
-
-    @classmethod
-    def of(cls, pack: WindowPack, rows: Tensor) -> Batch:
-        """The windows at `rows` (B,) of the pack."""
-        return cls(
-            features=pack.features.index_select(0, rows).float(),
-            padded=pack.padded.index_select(0, rows),
-            action=pack.action.index_select(0, rows),
-            frame_action=pack.frame_action.index_select(0, rows),
-            target=pack.target.index_select(0, rows),
-        )
 
 
 class Losses(NamedTuple):

@@ -27,7 +27,7 @@ from antcache.student.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
-NOT_IDENTITY = ("device", "evaluate_every", "checkpoint_every")
+NOT_IDENTITY = ("device", "windows", "evaluate_every", "checkpoint_every")
 """Settings that a resumed run may change: they do not change what is learned."""
 
 
