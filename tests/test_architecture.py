@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
-BASE = {"errors", "timebase", "progress", "devices", "annotations"}
+BASE = {"errors", "timebase", "progress", "devices", "tensors", "annotations"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": set(),
     "progress": set(),
     "devices": {"errors"},
+    "tensors": {"errors"},
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},

@@ -37,6 +37,7 @@ from antcache.student.train import RunResult, train
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
+from antcache.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,6 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
     real use loads a pretrained model by its hub id or folder instead.
     """
     import torch
-    from safetensors.torch import save_file
     from transformers import ConvNextConfig, ConvNextModel
 
     config = ConvNextConfig(
@@ -236,7 +236,7 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
         torch.manual_seed(seed)
         weights = ConvNextModel(config).state_dict()
     config.save_pretrained(folder)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     preprocessing = {
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.tensors import write_tensors
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
@@ -83,8 +84,6 @@ class Predictions:
         Raises:
             AlreadyExists: it is there and `overwrite` is false.
         """
-        from safetensors.numpy import save_file
-
         path = Path(path)
         if path.exists() and not overwrite:
             raise AlreadyExists("predictions are already here", where=path)
@@ -98,7 +97,7 @@ class Predictions:
         }
         staged = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file({"scores": np.ascontiguousarray(self.scores)}, staged, metadata=metadata)
+            write_tensors(staged, {"scores": np.ascontiguousarray(self.scores)}, metadata)
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo
+from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
 from antcache.extract.decode import CONVENTION, VideoSampler, duration_s
 from antcache.extract.ledger import Failure, Ledger
@@ -254,7 +254,13 @@ def extract(
                 failed.append(ledger.failed(config.stream, name, videos[name], error))
                 logger.warning("failed: %s", error)
                 tally.rows = before
-            except AlreadyExists:
+            except AlreadyExists as error:
+                if not store.has_features(config.stream, name):
+                    raise WriteFailed(  # at a URL: it may yet be killed, so this is no success
+                        "another process is writing this video now",
+                        where=f"{store.path}: features/{config.stream}/{name}",
+                        hint="run the command again when it is done",
+                    ) from error
                 skipped.append(name)
                 logger.warning("%s: another process wrote it meanwhile; its rows are kept", name)
                 tally.rows = before

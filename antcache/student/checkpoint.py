@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
 from antcache.store.format import difference
+from antcache.tensors import write_tensors
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
 
@@ -41,14 +42,13 @@ def save_checkpoint(
         identity: JSON-ready settings that a run which resumes must share.
         history: JSON-ready records of the epochs.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / f".staging-{os.getpid()}"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, staged / WEIGHTS)
-    save_file(_optimiser_tensors(optimiser), staged / OPTIMISER)
+    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    write_tensors(staged / WEIGHTS, weights)
+    write_tensors(staged / OPTIMISER, _optimiser_tensors(optimiser))
     state = {"epoch": epoch, "identity": dict(identity), "history": history}
     (staged / STATE).write_text(json.dumps(state), "utf-8")
     target = folder / f"epoch-{epoch:04d}"

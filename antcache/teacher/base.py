@@ -27,6 +27,7 @@ from antcache.annotations import Taxonomy
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples, HistoryConfig
+from antcache.tensors import write_tensors
 
 FORMAT = "antcache-teacher-1"
 SETTINGS_FILE = "teacher.json"
@@ -129,8 +130,6 @@ def save_teacher(
     Raises:
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a teacher.
     """
-    from safetensors.numpy import save_file
-
     check_output(folder, overwrite=overwrite)
     staged = folder.with_name(f".{folder.name}.{os.getpid()}")
     settings = {
@@ -145,7 +144,7 @@ def save_teacher(
     staged.mkdir(parents=True)
     try:
         arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
-        save_file(arrays, staged / ARRAYS_FILE)
+        write_tensors(staged / ARRAYS_FILE, arrays)
         (staged / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
