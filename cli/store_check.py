@@ -86,7 +86,7 @@ def _print_verified(report: VerifyReport) -> None:
         print_table("Damaged", ["key", "what"], rows)
     wrong = len({finding.key for finding in report.damaged})
     click.echo(
-        f"{report.path}: {f'{wrong} damaged' if wrong else 'intact'} of {report.units} units and "
+        f"{report.path}: {f'{wrong} damaged of' if wrong else 'intact:'} {report.units} units and "
         f"{report.groups} groups ({report.num_bytes / 1e6:.1f} MB read in {report.seconds:.1f} s, "
         f"{report.gigabytes_per_second:.2f} GB/s)"
     )
