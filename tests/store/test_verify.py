@@ -542,7 +542,7 @@ def test_commands(store: Store) -> None:
     run = CliRunner().invoke
     result = run(cli, ["store", "verify", path])
     assert result.exit_code == 0
-    assert "intact of 12 units and 6 groups" in result.stdout
+    assert "intact: 12 units and 6 groups" in result.stdout
     flip(place(store, "features/rgb/v1"), 1200)
     result = run(cli, ["store", "verify", path])
     assert result.exit_code == 1
