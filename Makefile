@@ -21,7 +21,7 @@ lint: $(READY)      ## ruff, and mypy against the installed package
 	cd .typecheck && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p antcache
 
 bench: $(READY)     ## every benchmark, results recorded, the README's tables rewritten
-	for file in $(filter-out %/record.py %/tables.py,$(wildcard benchmarks/*.py)); do \
+	for file in $(filter-out %/record.py %/tables.py %/ek55.py %/kernel_plot.py,$(wildcard benchmarks/*.py)); do \
 		$(BIN)/python $$file --record || exit 1; \
 	done
 	$(BIN)/python benchmarks/tables.py
@@ -34,5 +34,5 @@ $(READY): setup.py constraints.txt
 		{ echo "antcache needs Python 3.11 or later; try: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[demo,import,remote,dev]'
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[demo,gpu,import,remote,dev]'
 	touch $@

@@ -131,8 +131,27 @@ def safety() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = ("README.md", "docs/store.md")
-TABLES = {"demo": demo, "teachers": teachers, "reads": reads, "safety": safety}
+def kernel() -> str:
+    """The CPU's part of the kernel benchmark."""
+    found = records("kernel")
+    shape = "on the CPU, 4096 x 2513"
+    faster = found[f"times faster than PyTorch calls {shape}"]
+    memory = found[f"extra memory over that of the logits {shape}"]
+    return (
+        f"On a CPU, 4,096 x 2,513 in float32, forward and gradient: {faster['value']:.1f} times as "
+        f"fast as the faster of two compositions of PyTorch calls, with {memory['value']:.2f} "
+        f"times the logits' memory beside them, the gradient included. {source(found, 'kernel')}\n"
+    )
+
+
+PAGES = ("README.md", "docs/store.md", "docs/kernel.md")
+TABLES = {
+    "demo": demo,
+    "teachers": teachers,
+    "reads": reads,
+    "safety": safety,
+    "kernel": kernel,
+}
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
     "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
+    "bench": ("antcache.cli.bench", "Run the kernel benchmarks."),
     "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
 }
 

@@ -9,28 +9,22 @@ With q the teacher and p the student, both as softmax(logits / T) (Hinton, Vinya
 
     loss = label_weight * CE(logits, labels) + weight * T^2 * mean over rows with a target (KL_T)
     KL_T = sum_c q_c (log q_c - log p_c)
-
-The paper (Ghosh et al. 2023, code: StonyBrookNLP/action-anticipation-lmtovideo) averages the terms
-over rows *and* classes: its weight w is `weight = w / C` here (w / K for the top-k form).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, overload
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antcache.kernels.checks import check_settings, check_tensors
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
-
-Reduction = Literal["mean", "sum", "none"]
 
 
 class DistillationParts(NamedTuple):
-    """The loss with what it is made of, all differentiable but `has_target`.
+    """The loss with what it is made of; of the parts, only `impl="torch"` gives gradients.
 
     Attributes:
         loss: the loss itself, () or (B,), as without `return_parts`.
@@ -46,48 +40,10 @@ class DistillationParts(NamedTuple):
     has_target: Tensor
 
 
-@overload
-def distillation_loss(
+def reference(
     logits: Tensor,
-    targets: Targets | Tensor | None = ...,
-    labels: Tensor | None = ...,
-    *,
-    rows: Tensor | None = ...,
-    temperature: float = ...,
-    weight: float = ...,
-    label_weight: float = ...,
-    class_weight: Tensor | None = ...,
-    label_smoothing: float = ...,
-    ignore_index: int = ...,
-    teacher_weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    return_parts: Literal[False] = ...,
-) -> Tensor: ...
-
-
-@overload
-def distillation_loss(
-    logits: Tensor,
-    targets: Targets | Tensor | None = ...,
-    labels: Tensor | None = ...,
-    *,
-    rows: Tensor | None = ...,
-    temperature: float = ...,
-    weight: float = ...,
-    label_weight: float = ...,
-    class_weight: Tensor | None = ...,
-    label_smoothing: float = ...,
-    ignore_index: int = ...,
-    teacher_weight: Tensor | None = ...,
-    reduction: Reduction = ...,
-    return_parts: Literal[True],
-) -> DistillationParts: ...
-
-
-def distillation_loss(
-    logits: Tensor,
-    targets: Targets | Tensor | None = None,
-    labels: Tensor | None = None,
+    targets: Targets | None,
+    labels: Tensor | None,
     *,
     rows: Tensor | None = None,
     temperature: float = 1.0,
@@ -97,43 +53,12 @@ def distillation_loss(
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     teacher_weight: Tensor | None = None,
-    reduction: Reduction = "mean",
-    return_parts: bool = False,
-) -> Tensor | DistillationParts:
-    """Cross-entropy on labels plus temperature-scaled KL to soft targets, from raw logits.
+    reduction: str = "mean",
+) -> DistillationParts:
+    """Loss and parts, by autograd; arguments as `distillation_loss` has them, checked before.
 
-    Args:
-        logits: (B, C) student logits, float16, bfloat16, float32 or float64.
-        targets: soft targets of N rows (a plain tensor means `DenseTargets`), constants for
-            autograd; None leaves the KL term out.
-        labels: (B,) integer classes; None leaves the cross-entropy out.
-        rows: (B,) integer, the teacher row of each batch row; a negative one (or one that
-            `targets.valid` calls false) masks the KL of that row. None: row i is teacher row i.
-        temperature: T > 0, of both softmaxes in the KL; the cross-entropy is taken at 1.
-        weight: of the KL term, >= 0.
-        label_weight: of the cross-entropy, >= 0.
-        class_weight: (C,) floating, as in `torch.nn.functional.cross_entropy`.
-        label_smoothing: share of the label that is spread evenly over all classes, in [0, 1].
-        ignore_index: label without cross-entropy.
-        teacher_weight: (M,) or (B, M) floating, >= 0, each row scaled to the sum 1; the M
-            teachers are mixed as probabilities at T. None: equal weights. Top-k teachers each keep
-            their own k, and the union of these is the top-k of the mixture.
-        reduction: `mean`: cross-entropy over labels not ignored, weighted by class as PyTorch does
-            it, plus KL over rows with a target. `sum`: of both over rows. `none`: (B,).
-            The mean over no row at all is 0 in both terms (PyTorch's cross-entropy gives NaN).
-        return_parts: return `DistillationParts` instead of the loss alone.
-
-    Returns:
-        () or (B,), float64 for float64 logits, else float32: everything is accumulated in that.
-
-    Raises:
-        BadConfig: wrong shape, dtype, device or setting, or a setting that would have no effect.
+    float64 for float64 logits, else float32: everything is accumulated in that.
     """
-    if isinstance(targets, Tensor):
-        targets = DenseTargets(logits=targets)
-    check_settings(temperature, weight, label_weight, label_smoothing, reduction)
-    check_tensors(logits, targets, labels, rows, class_weight, teacher_weight, label_smoothing)
-
     student = logits if logits.dtype == torch.float64 else logits.float()
     zeros = student.new_zeros(len(student))
     ce, kl, has_target = zeros, zeros, torch.zeros_like(zeros, dtype=torch.bool)
@@ -169,7 +94,7 @@ def distillation_loss(
         # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
         ce_mean = ce.sum() / ce_count.where(ce_count > 0, 1)
         loss = label_weight * ce_mean + kl_weight * kl.sum() / has_target.sum().clamp(min=1)
-    return DistillationParts(loss, ce, kl, has_target) if return_parts else loss
+    return DistillationParts(loss, ce, kl, has_target)
 
 
 def _locate(
@@ -263,7 +188,8 @@ def _divergence(scaled: Tensor, log_q: Tensor, inside: Tensor | None, *, tail: b
     log_p = F.log_softmax(scaled, dim=1)
     within = _terms(log_q.masked_fill(~inside, -math.inf), log_p.masked_fill(~inside, 0)).sum(1)
     log_q_tail, log_p_tail = (x.masked_fill(inside, -math.inf).logsumexp(1) for x in (log_q, log_p))
-    return within + _terms(log_q_tail, log_p_tail)
+    # Several teachers may name all classes together: then there is no other outcome.
+    return within + _terms(log_q_tail, log_p_tail.masked_fill(inside.all(1), 0))
 
 
 def _terms(log_q: Tensor, log_p: Tensor) -> Tensor:

@@ -1,0 +1,230 @@
+"""Triton kernel of the distillation loss: value, parts and gradient in one pass over each row.
+
+Promise: one program owns R rows of the logits. It reads each student row and its teacher rows once,
+writes the gradient once, and keeps every sum in float32 and in one fixed order, so the result is
+deterministic. Rows that do not fit its registers: `kernel_loop.py`. Formulas: `docs/kernel.md`;
+truth: `reference.py`; launches: `launch.py`.
+Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
+rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
+along b.
+"""
+# ruff: noqa: ANN001, ANN201, N803, SIM109, E501
+# mypy: ignore-errors
+# fmt: off
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from antcache.kernels.kernel_parts import (
+    DENSE,
+    NONE,
+    TAIL,
+    TOP_K,
+    ce_gradient,
+    class_weights,
+    columns,
+    count_rows,
+    dense_kl,
+    divisors,
+    entry_gradient,
+    few_classes,
+    row_labels,
+    teacher_row,
+    teacher_share,
+    top_k_entries,
+    write_rows,
+)
+
+
+@triton.jit
+def tile_kernel(
+    x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
+    index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
+    share_ptr, stride_sb, stride_sm, rows_ptr, valid_ptr, labels_ptr, class_weight_ptr,
+    grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
+    counts_ptr, ticket_ptr,
+    B, C, N, temperature, kl_weight, label_weight, smoothing, ignore_index,
+    FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, HAS_LABELS: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr,
+    HAS_SHARE: tl.constexpr, SMOOTH: tl.constexpr, T_ONE: tl.constexpr, MEAN: tl.constexpr,
+    PER_ROW: tl.constexpr, GRAD: tl.constexpr, COUNT_HERE: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """R whole rows per program: (R, BLOCK_C) stays in registers from the first read to the end."""
+    program = tl.program_id(0)
+    row = (program * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    row_mask = row < B
+    col = columns(0, BLOCK_C, WIDE)
+    mask = row_mask[:, None] & (col < C)[None, :]
+    inv_t = 1.0 / temperature
+    n_ce, n_kl = divisors(
+        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
+        HAS_LABELS, HAS_WEIGHT, FORM, HAS_ROWS, HAS_VALID, MEAN, COUNT_HERE, BLOCK_B,
+    )
+
+    x = tl.load(
+        x_ptr + row[:, None] * stride_xb + col[None, :] * stride_xc, mask=mask, other=float("-inf")
+    ).to(tl.float32)
+    x = tl.where(row_mask[:, None], x, 0.0)  # rows past the end stay finite
+    x_max = tl.max(x, 1)
+    x = x - x_max[:, None]
+    e_t = tl.exp(x * inv_t)
+    z_t = tl.sum(e_t, 1)
+    grad = tl.zeros((ROWS, BLOCK_C), tl.float32)
+
+    ce = tl.zeros((ROWS,), tl.float32)
+    a = label_weight / n_ce
+    if HAS_LABELS:
+        label, counted, own = row_labels(
+            labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT
+        )
+        e_1 = e_t
+        z_1 = z_t
+        if not T_ONE:
+            e_1 = tl.exp(x)
+            z_1 = tl.sum(e_1, 1)
+        here = col[None, :] == label[:, None]
+        ce = (1 - smoothing) * own * (tl.log(z_1) - tl.sum(tl.where(here, x, 0.0), 1))
+        w = tl.zeros((1, BLOCK_C), tl.float32)
+        w_sum = 0.0
+        if SMOOTH:
+            w = class_weights(class_weight_ptr, col, C, HAS_WEIGHT)
+            w_sum = tl.sum(w)
+            cost = tl.where(mask, w * (tl.log(z_1)[:, None] - x), 0.0)
+            ce += smoothing / C * tl.sum(cost, 1)
+        ce = tl.where(counted, ce, 0.0)
+        grad = ce_gradient(e_1 / z_1[:, None], here, own, smoothing, C, w_sum, w)
+        grad = tl.where(counted[:, None], a * grad, 0.0)
+
+    kl = tl.zeros((ROWS,), tl.float32)
+    b = kl_weight / temperature / n_kl + tl.zeros((ROWS,), tl.float32)
+    has = row_mask
+    if FORM != NONE:
+        teacher, has, inside = teacher_row(
+            rows_ptr, valid_ptr, row, row_mask, N, HAS_ROWS, HAS_VALID
+        )
+        b = tl.where(inside, b, float("nan"))
+    if FORM == DENSE:
+        q = tl.zeros((ROWS, BLOCK_C), tl.float32)
+        log_sums = tl.log(z_t)
+        from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
+        for m in range(M):
+            t = tl.load(
+                t_ptr + from_t[:, None] + col[None, :] * stride_tc,
+                mask=mask & has[:, None],
+                other=float("-inf"),
+            ).to(tl.float32)
+            t = tl.where(has[:, None], t, 0.0)
+            t = t - tl.max(t, 1)[:, None]
+            e = tl.exp(t * inv_t)
+            z = tl.sum(e, 1)
+            if M == 1:
+                q = e / z[:, None]
+                log_sums = tl.log(z_t / z)
+                kl = dense_kl(x, t, q, mask)
+            else:
+                share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
+                q += share[:, None] * (e / z[:, None])
+            from_t += stride_tm
+        if M == 1:
+            kl = kl * inv_t + log_sums
+        else:
+            kl = dense_kl(x * inv_t - log_sums[:, None], tl.log(q), q, mask)
+        grad += tl.where(has[:, None], b[:, None] * (e_t / z_t[:, None] - q), 0.0)
+    if FORM == TOP_K or FORM == TAIL:
+        cls, x_e, q_e, first, other, known = few_classes(
+            x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
+            index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
+            share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
+            M, K, HAS_SHARE, FORM == TAIL, ROWS, BLOCK_K, BLOCK_E,
+        )
+        b = tl.where(known, b, float("nan"))
+        log_q_e = tl.where(q_e > 0, tl.log(q_e), 0.0)
+        e1_e = tl.exp(x_e - x_max[:, None])
+        if FORM == TOP_K:
+            p_e, log_p_e = top_k_entries(x_e, first, has, inv_t)
+        else:
+            x_e = x_e - x_max[:, None]
+            p_e = tl.exp(x_e * inv_t) / z_t[:, None]
+            log_p_e = x_e * inv_t - tl.log(z_t)[:, None]
+            # The classes that no teacher names: marks go through memory, being scattered.
+            flag = outside_ptr + row[:, None] * stride_ob
+            one = tl.full((ROWS, BLOCK_C), 1.0, tl.float32).to(outside_ptr.dtype.element_ty)
+            tl.store(flag + col[None, :], one, mask=mask)
+            tl.debug_barrier()
+            none = tl.zeros((ROWS, BLOCK_E), tl.float32).to(outside_ptr.dtype.element_ty)
+            tl.store(flag + cls, none, mask=first)
+            tl.debug_barrier()
+            outside = tl.load(flag + col[None, :], mask=mask, other=0.0).to(tl.float32) > 0
+            tl.debug_barrier()
+            x_out = tl.where(outside, x, float("-inf"))
+            top = tl.max(x_out, 1)
+            e_out = tl.exp((x_out - top[:, None]) * inv_t)
+            z_out = tl.sum(tl.where(outside, e_out, 0.0), 1)
+            log_p_out = top * inv_t + tl.log(z_out / z_t)
+            q_out = other * (C - tl.sum(first.to(tl.int32), 1)).to(tl.float32)
+            log_q_out = tl.where(q_out > 0, tl.log(q_out), 0.0)
+            some = tl.sum(first.to(tl.int32), 1) < C  # else several teachers name all classes
+            kl = tl.where(some, q_out * (log_q_out - log_p_out), 0.0)
+            p_out = e_t / z_t[:, None] - q_out[:, None] * (e_out / z_out[:, None])
+            grad += tl.where(outside & has[:, None], b[:, None] * p_out, 0.0)
+        kl += tl.sum(tl.where(first, q_e * (log_q_e - log_p_e), 0.0), 1)
+        few = b[:, None] * (p_e - q_e)
+        if HAS_LABELS:  # what the cross-entropy has for the entries' classes
+            few = entry_gradient(
+                few, cls, e1_e, z_1, label, counted, own, first, class_weight_ptr, smoothing, C,
+                w_sum, a, HAS_WEIGHT, SMOOTH,
+            )
+    kl = tl.where(has, kl, 0.0)
+    if FORM != NONE:
+        kl = tl.where(has & (b != b), float("nan"), kl)  # a teacher row or class out of range
+
+    if GRAD:
+        to = grad_ptr + row[:, None] * stride_gb
+        to_col = to + col[None, :] * stride_gc
+        kind = grad_ptr.dtype.element_ty
+        if FORM == TOP_K or FORM == TAIL:
+            tl.debug_barrier()  # all entries are read before the gradient may go over the logits
+            tl.store(to_col, grad.to(kind), mask=mask)
+            tl.debug_barrier()
+            tl.store(to + cls * stride_gc, few.to(kind), mask=first)
+        else:
+            tl.store(to_col, grad.to(kind), mask=mask)
+    write_rows(
+        ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B,
+        label_weight, kl_weight, n_ce, n_kl, PER_ROW, BLOCK_B,
+    )
+
+
+@triton.jit
+def count_kernel(
+    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
+    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
+    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, BLOCK_B: tl.constexpr,
+):
+    """One program: both counts of a batch that is too large for every program to count it."""
+    n_ce, n_kl = count_rows(
+        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
+        HAS_LABELS, HAS_WEIGHT, HAS_TARGETS, HAS_ROWS, HAS_VALID, BLOCK_B,
+    )
+    tl.store(counts_ptr, n_ce)
+    tl.store(counts_ptr + 1, n_kl)
+
+
+@triton.jit
+def scale_kernel(
+    grad_ptr, stride_gb, stride_gc, factor_ptr, stride_f, C, BLOCK_C: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Multiply a row of the gradient by its upstream factor; a factor of 1 touches nothing."""
+    row = tl.program_id(0).to(tl.int64)
+    factor = tl.load(factor_ptr + row * stride_f).to(tl.float32)
+    if factor != 1.0:
+        for start in range(0, C, BLOCK_C):
+            col = columns(start, BLOCK_C, WIDE)
+            at = grad_ptr + row * stride_gb + col * stride_gc
+            value = tl.load(at, mask=col < C, other=0.0).to(tl.float32) * factor
+            tl.store(at, value.to(grad_ptr.dtype.element_ty), mask=col < C)

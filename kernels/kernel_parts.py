@@ -1,0 +1,301 @@
+"""Pieces of the Triton kernels: what both of them do with a few rows.
+
+Promise: every sum is in float32 and in one fixed order. Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
+rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
+along b.
+"""
+# ruff: noqa: ANN001, ANN201, N803, E501
+# mypy: ignore-errors
+# fmt: off
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+NONE = tl.constexpr(0)
+DENSE = tl.constexpr(1)
+TOP_K = tl.constexpr(2)
+TAIL = tl.constexpr(3)
+"""Forms of the teacher; TAIL takes all classes outside the k as one more outcome."""
+
+
+@triton.jit
+def columns(start, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    """BLOCK columns from `start`; 64-bit where a column times its stride needs it."""
+    col = start + tl.arange(0, BLOCK)
+    if WIDE:
+        col = col.to(tl.int64)
+    return col
+
+
+@triton.jit
+def teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr):
+    """Teacher row of batch rows, whether it counts, and whether there is such a row.
+
+    One past the end counts, and makes its row of the batch NaN; it comes back as row 0.
+    """
+    teacher = row.to(tl.int64)
+    if HAS_ROWS:
+        teacher = tl.load(rows_ptr + row, mask=mask, other=-1).to(tl.int64)
+    has = (teacher >= 0) & mask
+    inside = teacher < N
+    teacher = tl.where((teacher >= 0) & inside, teacher, 0)
+    if HAS_VALID:
+        has = has & (tl.load(valid_ptr + teacher, mask=has & inside, other=1) != 0)
+    return teacher, has, inside
+
+
+@triton.jit
+def count_rows(
+    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
+    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
+    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, BLOCK_B: tl.constexpr,
+):
+    """What the means divide by: class weights of the labels that count, rows with a target."""
+    total_ce = tl.zeros((BLOCK_B,), tl.float32)
+    total_kl = tl.zeros((BLOCK_B,), tl.float32)
+    for start in range(0, B, BLOCK_B):
+        row = start + tl.arange(0, BLOCK_B)
+        mask = row < B
+        if HAS_LABELS:
+            label = tl.load(labels_ptr + row, mask=mask, other=0).to(tl.int64)
+            counted = mask & (label != ignore_index)
+            if HAS_WEIGHT:
+                known = counted & (label >= 0) & (label < C)
+                own = tl.load(class_weight_ptr + label, mask=known, other=0.0)
+                total_ce += own.to(tl.float32)
+            else:
+                total_ce += tl.where(counted, 1.0, 0.0)
+        if HAS_TARGETS:
+            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS, HAS_VALID)
+            total_kl += tl.where(has, 1.0, 0.0)
+    return tl.sum(total_ce, 0), tl.sum(total_kl, 0)
+
+
+@triton.jit
+def divisors(
+    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
+    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, FORM: tl.constexpr,
+    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, MEAN: tl.constexpr,
+    COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
+):
+    """What cross-entropy and KL are divided by; 1 instead of 0, whose sums are 0 as well."""
+    n_ce = 1.0
+    n_kl = 1.0
+    if MEAN:
+        if COUNT_HERE:
+            n_ce, n_kl = count_rows(
+                labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
+                HAS_LABELS, HAS_WEIGHT, FORM != NONE, HAS_ROWS, HAS_VALID, BLOCK_B,
+            )
+        else:
+            n_ce = tl.load(counts_ptr)
+            n_kl = tl.load(counts_ptr + 1)
+        n_ce = tl.where(n_ce > 0, n_ce, 1.0)
+        n_kl = tl.where(n_kl > 0, n_kl, 1.0)
+    return n_ce, n_kl
+
+
+@triton.jit
+def log1m_exp(x):
+    """log(1 - exp(x)) for x <= 0, exact near 0 where 1 - exp(x) would cancel."""
+    series = 1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8)))
+    series = -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * series)))
+    return tl.log(tl.where(x > -0.5, series, 1 - tl.exp(x)))
+
+
+@triton.jit
+def teacher_share(share_ptr, row, m, row_mask, stride_sb, stride_sm, M: tl.constexpr, HAS_SHARE: tl.constexpr):
+    """Weight of teacher m for batch rows, the M of a row scaled to the sum 1."""
+    if HAS_SHARE:
+        total = tl.zeros(row.shape, tl.float32)
+        for each in range(M):
+            one = tl.load(share_ptr + row * stride_sb + each * stride_sm, mask=row_mask, other=1.0)
+            total += one.to(tl.float32)
+        own = tl.load(share_ptr + row * stride_sb + m * stride_sm, mask=row_mask, other=1.0)
+        return own.to(tl.float32) / total
+    return tl.full(row.shape, 1.0 / M, tl.float32)
+
+
+@triton.jit
+def few_classes(
+    x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
+    index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
+    share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
+    M: tl.constexpr, K: tl.constexpr, HAS_SHARE: tl.constexpr, TAIL_FORM: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr,
+):
+    """The E = M * K entries of the top-k teachers of R rows.
+
+    Returns for each entry (R, E): class (0 for one out of range), student logit, mixed teacher
+    probability, whether it counts (a class that two teachers name counts once); and (R,) the mixed
+    probability of a class that none of them names, and whether all classes are in range.
+    """
+    entry = tl.arange(0, BLOCK_E).to(tl.int64)
+    m_of = entry // BLOCK_K
+    k_of = entry % BLOCK_K
+    there = has[:, None] & (m_of < M)[None, :] & (k_of < K)[None, :]
+    place = m_of[None, :] * stride_im + teacher[:, None] * stride_in + k_of[None, :] * stride_ic
+    cls = tl.load(index_ptr + place, mask=there, other=0).to(tl.int64)
+    inside = (cls >= 0) & (cls < C)
+    known = tl.sum(tl.where(inside, 0, 1), 1) == 0
+    cls = tl.where(inside, cls, 0)
+    at = x_ptr + row[:, None] * stride_xb + cls * stride_xc
+    x = tl.load(at, mask=there, other=0.0).to(tl.float32)
+    x = tl.where(there, x, x_max[:, None])
+    q = tl.zeros((ROWS, BLOCK_E), tl.float32)
+    other = tl.zeros((ROWS,), tl.float32)
+    first = there
+    k = tl.arange(0, BLOCK_K).to(tl.int64)
+    from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
+    from_i = teacher * stride_in
+    from_l = teacher * stride_ln
+    for m in range(M):
+        own = has[:, None] & (k < K)[None, :]
+        at_k = from_t[:, None] + k[None, :] * stride_tc
+        t = tl.load(t_ptr + at_k, mask=own, other=0.0).to(tl.float32)
+        t = tl.where(own, t, float("-inf"))
+        t = tl.where(has[:, None], t, 0.0)
+        t = t - tl.max(t, 1)[:, None]
+        rest = tl.zeros((ROWS,), tl.float32)
+        if TAIL_FORM:
+            tail = tl.load(tail_ptr + from_l, mask=has, other=-1.0)
+            tail = tail.to(tl.float32)
+            others = (C - K).to(tl.float32)
+            log_k = t - tl.log(tl.sum(tl.exp(t), 1))[:, None] + log1m_exp(tail)[:, None]
+            log_other = (tail - tl.log(others)) * inv_t
+            log_k = log_k * inv_t
+            top = tl.maximum(tl.max(log_k, 1), log_other)
+            e = tl.exp(log_k - top[:, None])
+            e_other = tl.exp(log_other - top)
+            total = tl.sum(e, 1) + others * e_other
+            q_m = e / total[:, None]
+            rest = e_other / total
+        else:
+            e = tl.exp(t * inv_t)
+            q_m = e / tl.sum(e, 1)[:, None]
+        share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
+        if M == 1:
+            q = tl.where(there, q_m, 0.0)
+        else:
+            at_i = from_i[:, None] + k[None, :] * stride_ic
+            theirs = tl.load(index_ptr + at_i, mask=own, other=-1).to(tl.int64)
+            same = (cls[:, :, None] == theirs[:, None, :]) & own[:, None, :]
+            named = tl.sum(same.to(tl.int32), 2) > 0
+            q_here = tl.sum(tl.where(same, q_m[:, None, :], 0.0), 2)
+            q += share[:, None] * tl.where(named, q_here, rest[:, None])
+            first = first & ((m_of <= m)[None, :] | (named == 0))
+        other += share * rest
+        from_t += stride_tm
+        from_i += stride_im
+        from_l += stride_lm
+    return cls, x, tl.where(first, q, 0.0), first, other, known
+
+
+@triton.jit
+def ce_gradient(p, here, own, smoothing, C, w_sum, w):
+    """Gradient of one row's cross-entropy for logits whose probabilities are p, (R, ...)."""
+    sharp = (1 - smoothing) * own[:, None] * (p - tl.where(here, 1.0, 0.0))
+    return sharp + smoothing / C * (w_sum * p - w)
+
+
+@triton.jit
+def row_labels(
+    labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT: tl.constexpr
+):
+    """Label, whether it counts, and its class weight, (R,); a label that is no class has NaN."""
+    label = tl.load(labels_ptr + row, mask=row_mask, other=ignore_index).to(tl.int64)
+    counted = label != ignore_index
+    known = counted & (label >= 0) & (label < C)
+    own = tl.full(row.shape, 1.0, tl.float32)
+    if HAS_WEIGHT:
+        own = tl.load(class_weight_ptr + label, mask=known, other=1.0).to(tl.float32)
+    return label, counted, tl.where(known, own, float("nan"))
+
+
+@triton.jit
+def class_weights(class_weight_ptr, col, C, HAS_WEIGHT: tl.constexpr):
+    """Class weights (1, BLOCK_C), 1 without any, 0 past the end."""
+    w = tl.where(col < C, 1.0, 0.0)
+    if HAS_WEIGHT:
+        w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
+    return w[None, :]
+
+
+@triton.jit
+def dense_kl(x, t, q, mask):
+    """Sum of q (t - x) of a block of classes (R,): with log-probabilities x and t, the KL.
+
+    With shifted logits it is T times the KL but for the log of both sums, which the caller adds;
+    these are subtracted before anything else: that is exact where both are
+    close, so that the KL of equal rows is 0, and that of nearly equal ones hardly negative.
+    """
+    t = tl.where(t == float("-inf"), 0.0, t)  # 0 log 0 is 0
+    return tl.sum(tl.where(mask, q * (t - x), 0.0), 1)
+
+
+@triton.jit
+def top_k_entries(x_e, first, has, inv_t):
+    """Student probability and its logarithm from logits, renormalised inside the k, (R, E)."""
+    top = tl.where(has, tl.max(tl.where(first, x_e, float("-inf")), 1), 0.0)
+    x_e = x_e - top[:, None]
+    e = tl.where(first, tl.exp(x_e * inv_t), 0.0)
+    z = tl.where(has, tl.sum(e, 1), 1.0)
+    return e / z[:, None], x_e * inv_t - tl.log(z)[:, None]
+
+
+@triton.jit
+def entry_gradient(
+    few, cls, e_1, z_1, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
+    HAS_WEIGHT: tl.constexpr, SMOOTH: tl.constexpr,
+):
+    """`few` (R, E) with what the cross-entropy has for the entries' classes."""
+    w = tl.zeros(few.shape, tl.float32)
+    if SMOOTH:
+        w = tl.where(first, 1.0, 0.0)
+        if HAS_WEIGHT:
+            w = tl.load(class_weight_ptr + cls, mask=first, other=0.0).to(tl.float32)
+    here = cls == label[:, None]
+    ce = ce_gradient(e_1 / z_1[:, None], here, own, smoothing, C, w_sum, w)
+    return few + tl.where(counted[:, None], a * ce, 0.0)
+
+
+@triton.jit
+def write_rows(
+    ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B, label_weight,
+    kl_weight, n_ce, n_kl, PER_ROW: tl.constexpr, BLOCK_B: tl.constexpr,
+):
+    """Parts of R rows, and the loss: per row, or of all by the program that is done last."""
+    tl.store(ce_ptr + row, ce, mask=row_mask)
+    tl.store(kl_ptr + row, kl, mask=row_mask)
+    tl.store(has_ptr + row, has.to(tl.int8), mask=row_mask)
+    if PER_ROW:
+        tl.store(loss_ptr + row, label_weight * ce + kl_weight * kl, mask=row_mask)
+    else:
+        finish(
+            ce_ptr, kl_ptr, loss_ptr, ticket_ptr, B, label_weight, kl_weight, n_ce, n_kl,
+            tl.num_programs(0), BLOCK_B,
+        )
+
+
+@triton.jit
+def finish(
+    ce_ptr, kl_ptr, loss_ptr, ticket_ptr, B, label_weight, kl_weight, n_ce, n_kl, num_programs,
+    BLOCK_B: tl.constexpr,
+):
+    """The program that is done last adds up all rows, always in the same order."""
+    tl.debug_barrier()  # the whole program has written its rows
+    ticket = tl.atomic_add(ticket_ptr, 1)
+    if ticket == num_programs - 1:
+        total_ce = tl.zeros((BLOCK_B,), tl.float32)
+        total_kl = tl.zeros((BLOCK_B,), tl.float32)
+        for start in range(0, B, BLOCK_B):
+            row = start + tl.arange(0, BLOCK_B)
+            # From L2: other multiprocessors have written these.
+            total_ce += tl.load(ce_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
+            total_kl += tl.load(kl_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
+        ce = tl.sum(total_ce, 0) / n_ce
+        kl = tl.sum(total_kl, 0) / n_kl
+        tl.store(loss_ptr, label_weight * ce + kl_weight * kl)
+        tl.store(ticket_ptr, 0)  # ready for the next call

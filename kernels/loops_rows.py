@@ -1,0 +1,491 @@
+"""The compiled loops of `loops.py`: loss, parts and gradient of float32 rows, one row at a time.
+
+Promise: a row's result depends on that row alone and is computed in one fixed order: any number of
+threads gives the same bits. No index is used unchecked: a label, teacher row or class out of range
+gives NaN. Student and teacher pass through the same functions without fused multiply-adds, so equal
+logits have equal probabilities. All compiled code is in this file: numba's cache looks at one file.
+Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, E classes of a row that its
+top-k teachers name, T temperature.
+"""
+# mypy: ignore-errors
+# ruff: noqa: ANN001, ANN202
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+F = np.float32
+I = np.int32  # noqa: E741
+INF = F(np.inf)
+NAN = F(np.nan)
+LOWEST = I(-(2**31))
+DENSE, TOP_K, TAIL = 1, 2, 3  # as in call.py, whose constants numba would read from another file
+SERIAL = 1 << 15
+"""Logits of a call up to which starting threads takes longer than it saves."""
+
+# Only sums may be reordered, which lets the compiler vectorise them. Never "contract".
+SUMS = {"reassoc", "nsz"}
+
+
+def _bitcast(source: Any, target: Any, kind: Any) -> Any:
+    def build(_context: Any, _number: Any) -> Any:
+        def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], kind)
+
+        return target(source), code
+
+    return build
+
+
+# Bits of an int32 as a float32, and the other way round.
+_as_float = intrinsic(_bitcast(types.int32, types.float32, ir.FloatType()))
+_as_int = intrinsic(_bitcast(types.float32, types.int32, ir.IntType(32)))
+
+
+@njit(inline="always")
+def _exp(x):
+    """exp(x) for x <= 0 within 2 units in the last place; 0 below -87, NaN for NaN.
+
+    A polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes, `expf`) times a power of two, which the compiler
+    can vectorise; it can't do that with a call of the C library.
+    """
+    low = x if x > F(-87.0) else F(-87.0)  # also for NaN, which has no integer part
+    n = np.floor(low * F(1.44269504) + F(0.5))
+    r = low - n * F(0.693359375) + n * F(2.12194440e-4)
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    p = p * r * r + r + F(1)
+    value = p * _as_float((I(n) + I(127)) << I(23))
+    return value if x >= F(-87.0) else (F(0) if x < F(-87.0) else x)
+
+
+@njit(inline="always")
+def _log(x):
+    """log(x) for normal x > 0 (Cephes, `logf`); some finite number for 0 and subnormal x."""
+    bits = _as_int(x)
+    n = F((bits >> I(23)) - I(126))
+    m = _as_float((bits & I(0x7FFFFF)) | I(0x3F000000))  # in [1/2, 1)
+    small = m < F(0.707106781)
+    n = n - F(1) if small else n
+    m = m + m - F(1) if small else m - F(1)
+    p = F(7.0376836292e-2)
+    p = p * m - F(1.1514610310e-1)
+    p = p * m + F(1.1676998740e-1)
+    p = p * m - F(1.2420140846e-1)
+    p = p * m + F(1.4249322787e-1)
+    p = p * m - F(1.6668057665e-1)
+    p = p * m + F(2.0000714765e-1)
+    p = p * m - F(2.4999993993e-1)
+    p = p * m + F(3.3333331174e-1)
+    square = m * m
+    return m + (p * m * square - n * F(2.12194440e-4) - F(0.5) * square) + n * F(0.693359375)
+
+
+@njit
+def _largest(x):
+    """Largest of x, compared as integers of the same order; a NaN may be taken for the largest."""
+    bits = x.view(np.int32)
+    top = LOWEST
+    for c in range(len(bits)):
+        each = bits[c]
+        top = max(top, I(each ^ ((each >> I(31)) & I(0x7FFFFFFF))))
+    return _as_float(I(top ^ ((top >> I(31)) & I(0x7FFFFFFF))))
+
+
+@njit
+def _exps(x, top, scale, out):
+    """exp((x - top) * scale)."""
+    for c in range(len(out)):
+        out[c] = _exp((x[c] - top) * scale)
+
+
+@njit(fastmath=SUMS)
+def _total(x):
+    """Sum in float64 of sums of a few hundred."""
+    total = 0.0
+    for start in range(0, len(x), 512):
+        block = x[start : start + 512]
+        part = F(0)
+        for c in range(len(block)):
+            part += block[c]
+        total += part
+    return total
+
+
+@njit
+def _shifted(t, top, scale, out):
+    """(t - top) * scale; 0 for -inf, since 0 log 0 is 0."""
+    for c in range(len(out)):
+        value = (t[c] - top) * scale
+        out[c] = F(0) if value == -INF else value
+
+
+@njit
+def _logs(q, out):
+    """Logarithms of probabilities; 0 for that of 0, since 0 log 0 is 0."""
+    for c in range(len(out)):
+        value = _log(q[c])
+        out[c] = value if q[c] > F(0) else F(0)
+
+
+@njit
+def _terms(q, log_q, x, top, scale, shift):
+    """q (log q - (x - top) * scale + shift) in place of log_q.
+
+    The shift is what the logarithms of the two sums differ by, so that the terms are as small as
+    the KL; what float32 rounds off it, all terms alike, is left to the caller. Not in one loop with
+    the sum, whose reordering would leave a rest where p and q are equal.
+    """
+    for c in range(len(q)):
+        log_q[c] = q[c] * (log_q[c] - (x[c] - top) * scale + shift)
+
+
+@njit(fastmath=SUMS)
+def _smoothing_cost(weight, x, top, log_z):
+    """Sum of weight * (log_z - (x - top))."""
+    total = 0.0
+    for start in range(0, len(x), 512):
+        w_, x_ = weight[start : start + 512], x[start : start + 512]
+        part = F(0)
+        for c in range(len(x_)):
+            part += w_[c] * (log_z - (x_[c] - top))
+        total += part
+    return total
+
+
+@njit
+def _scale(x, factor):
+    for c in range(len(x)):
+        x[c] = x[c] * factor
+
+
+@njit
+def _add(x, factor, y):
+    """Add factor * y to x."""
+    for c in range(len(x)):
+        x[c] = x[c] + factor * y[c]
+
+
+@njit
+def _push(grad, b, e_t, r_t, q, r_q):
+    """Gradient of the KL term: b (p - q)."""
+    for c in range(len(grad)):
+        grad[c] = b * (e_t[c] * r_t - q[c] * r_q)
+
+
+@njit
+def _pull_and_push(grad, pull, e_1, b, e_t, r_t, q, r_q):
+    """The same with the share of the cross-entropy that has the form of a softmax."""
+    for c in range(len(grad)):
+        grad[c] = pull * e_1[c] + b * (e_t[c] * r_t - q[c] * r_q)
+
+
+@njit(error_model="numpy")
+def _dense(t_flat, place, stride_m, num_teachers, share, scale, q, log_q, part):
+    """Mixed teachers of one row: q (C,) and log q (C,), up to what is returned.
+
+    Returns (z, mass, log_z): q is q / z, log q is log q - log_z, and the q / z have the sum mass,
+    whose rounding the logarithms share: mass - 1 is to be taken off the KL.
+    """
+    classes = len(q)
+    if num_teachers == 1:
+        t = t_flat[place : place + classes]
+        top = _largest(t)
+        _exps(t, top, scale, q)
+        z = _total(q)
+        _shifted(t, top, scale, log_q)
+        return z, 1.0, math.log(z)
+    q[:] = F(0)
+    for m in range(num_teachers):
+        t = t_flat[place + m * stride_m : place + m * stride_m + classes]
+        _exps(t, _largest(t), scale, part)
+        _add(q, F(share[m] / _total(part)), part)
+    _logs(q, log_q)
+    return 1.0, _total(q), 0.0
+
+
+@njit(error_model="numpy")
+def _top_k(t, tail, others, inv_t, part, log_part):
+    """One top-k teacher: exp of each class (K,), their logarithms' zero, the sum, the rest.
+
+    Returns (sum, rest): q is part / sum, and each of the `others` classes outside has rest; log q
+    is log_part - log(sum). `others` is 0 for the form without a tail.
+    """
+    scale = F(inv_t)
+    top = _largest(t)
+    if others == 0:
+        _exps(t, top, scale, part)
+        for k in range(len(t)):
+            log_part[k] = (t[k] - top) * scale
+        return _total(part), 0.0
+    _exps(t, top, F(1), part)
+    log_inside = math.log(-math.expm1(tail)) - math.log(_total(part))
+    for k in range(len(t)):
+        log_part[k] = F((np.float64(t[k] - top) + log_inside) * inv_t)
+    log_other = (tail - math.log(others)) * inv_t
+    highest = max(np.float64(_largest(log_part)), log_other)
+    for k in range(len(t)):
+        log_part[k] = F(log_part[k] - highest)
+    _exps(log_part, F(0), F(1), part)
+    each = math.exp(log_other - highest)
+    total = _total(part) + others * each
+    return total, each / total
+
+
+@njit(error_model="numpy")
+def _union(index, classes, slot, cls):
+    """Number E of distinct classes in `index`, and whether all are classes.
+
+    `cls` (E,) gets the classes and `slot` (C,) the place of each in it.
+    """
+    count = 0
+    known = True
+    for c in index.flat:
+        if c < 0 or c >= classes:
+            known = False
+        elif slot[c] < 0:
+            slot[c] = count
+            cls[count] = c
+            count += 1
+    return count, known
+
+
+@njit(error_model="numpy")
+def _few(index, t, tail, share, others, inv_t, slot, mixed, q, log_q, part, log_part):
+    """Mixed top-k teachers of one row: q and log q (E,).
+
+    Returns what each other class has, what is still to be taken off log q, and by how much rounding
+    has raised the sum of the q whose logarithms were taken.
+    """
+    num_teachers, k = t.shape
+    if num_teachers == 1 and len(q) == k:
+        total, rest = _top_k(t[0], np.float64(tail[0]), others, inv_t, part, log_part)
+        r_q = F(1.0 / total)
+        for e in range(k):
+            q[e] = part[e] * r_q
+            log_q[e] = F(0) if log_part[e] == -INF else log_part[e]
+        return rest, math.log(total), 0.0
+    mixed[:] = 0.0  # float64: what a teacher has for classes that it does not name is taken off
+    other = 0.0
+    for m in range(num_teachers):
+        total, rest = _top_k(t[m], np.float64(tail[m]), others, inv_t, part, log_part)
+        for e in range(k):
+            mixed[slot[index[m, e]]] += share[m] * (np.float64(part[e]) / total - rest)
+        other += share[m] * rest
+    excess = 0.0
+    for e in range(len(q)):
+        q[e] = F(mixed[e] + other)
+        excess += np.float64(q[e]) - (mixed[e] + other)
+    _logs(q, log_q)
+    return other, 0.0, excess
+
+
+@njit(error_model="numpy")
+def _outside(x, cls, inv_t, x_top, log_z, q_out, hidden, q):
+    """KL of the classes outside `cls` as one outcome; their share of the gradient's q goes to q."""
+    if len(cls) == len(x):
+        q[:] = F(0)
+        return 0.0
+    hidden[:] = x
+    for e in range(len(cls)):
+        hidden[cls[e]] = -INF
+    top = _largest(hidden)
+    _exps(hidden, top, F(inv_t), q)
+    z = _total(q)
+    _scale(q, F(q_out / z))
+    log_p = (np.float64(top) - np.float64(x_top)) * inv_t + math.log(z) - log_z
+    return q_out * ((math.log(q_out) if q_out > 0 else 0.0) - log_p)
+
+
+@njit(error_model="numpy")
+def _cross_entropy(x, top, z, label, class_weight, smoothing, weight_sum, grad_weight):
+    """Cross-entropy of one row; the gradient is pull * exp(x - top) - spike at the label.
+
+    What smoothing takes off the gradient everywhere is left to the caller.
+    """
+    own = math.nan
+    x_label = 0.0
+    if 0 <= label < len(x):
+        own = np.float64(class_weight[label]) if len(class_weight) else 1.0
+        x_label = np.float64(x[label]) - np.float64(top)
+    log_z = math.log(z)
+    value = (1 - smoothing) * own * (log_z - x_label)
+    if smoothing > 0:
+        value += smoothing / len(x) * _smoothing_cost(class_weight, x, top, F(log_z))
+    spike = grad_weight * (1 - smoothing) * own
+    pull = (spike + grad_weight * smoothing / len(x) * weight_sum) / z
+    return value, F(pull), F(spike)
+
+
+@njit(error_model="numpy")
+def _rows(
+    start, stop, x_flat, grad_flat, t_flat, index, tail, teacher, share, labels, class_weight,
+    ints, reals, ce, kl,
+):  # fmt: skip
+    """Rows start to stop: `ce` and `kl` (B,) float64, and the gradient."""
+    classes, stride_x, stride_g, stride_m = ints[0], ints[1], ints[2], ints[3]
+    stride_n, num_rows, form, num_teachers = ints[4], ints[5], ints[6], ints[7]
+    stride_share, ignore_index, gradient = ints[8], ints[9], ints[10]
+    inv_t, a, b, smoothing, weight_sum = reals[0], reals[1], reals[2], reals[3], reals[4]
+    scale, push = F(inv_t), F(b)
+    few = form in (TOP_K, TAIL)
+    k = index.shape[2]
+    others = np.int64(classes - k) if form == TAIL else np.int64(0)
+    e_t, e_1, q = np.empty(classes, F), np.empty(classes, F), np.empty(classes, F)
+    log_q, part = np.empty(classes, F), np.empty(classes, F)
+    slot = np.full(classes if few else 0, -1, I)
+    room = min(num_teachers * k, classes) if few else 0
+    cls = np.empty(room, np.int64)
+    mixed = np.empty(room, np.float64)
+    x_few, p_few = np.empty(room, F), np.empty(room, F)
+    q_few, log_q_few = np.empty(room, F), np.empty(room, F)
+    part_few, log_part_few = np.empty(k, F), np.empty(k, F)
+    r_t = r_q = pull = spike = F(0)
+
+    for i in range(start, stop):
+        x = x_flat[i * stride_x : i * stride_x + classes]
+        counted = len(labels) > 0 and labels[i] != ignore_index
+        row = teacher[i] if form else -1
+        full = 0 <= row < num_rows and form != TOP_K  # the KL needs the softmax of the whole row
+        top, z = F(0), 1.0
+        if counted or full:
+            top = _largest(x)
+        if full:
+            _exps(x, top, scale, e_t)
+            z = _total(e_t)
+            r_t = F(1.0 / z)
+        log_z = math.log(z)
+
+        ce[i] = 0.0
+        sharp = e_t if full and inv_t == 1.0 else e_1
+        if counted:
+            z_1 = z
+            if not (full and inv_t == 1.0):
+                _exps(x, top, F(1), sharp)
+                z_1 = _total(sharp)
+            ce[i], pull, spike = _cross_entropy(
+                x, top, z_1, labels[i], class_weight, smoothing, weight_sum, a
+            )
+
+        kl[i] = 0.0
+        count, known = 0, row < num_rows
+        own_share = share[i * stride_share : i * stride_share + num_teachers]
+        if form == DENSE and full:
+            z_q, mass, log_z_q = _dense(
+                t_flat, row * stride_n, stride_m, num_teachers, own_share, scale, q, log_q, part
+            )
+            r_q = F(1.0 / z_q)
+            apart = log_z - log_z_q
+            _terms(q, log_q, x, top, scale, F(apart))
+            kl[i] = _total(log_q) / z_q + mass * (apart - F(apart)) - (mass - 1.0)
+        elif few and row >= 0 and known:
+            count, known = _union(index[row], classes, slot, cls)
+            if known:
+                t = t_flat[row * stride_n : (row + 1) * stride_n].reshape(num_teachers, k)
+                x_, q_, log_q_ = x_few[:count], q_few[:count], log_q_few[:count]
+                other, log_z_q, excess = _few(
+                    index[row], t, tail[row], own_share, others, inv_t, slot, mixed[:count], q_,
+                    log_q_, part_few, log_part_few,
+                )  # fmt: skip
+                for e in range(count):
+                    x_[e] = x[cls[e]]
+                if form == TAIL:
+                    kl[i] = _outside(
+                        x, cls[:count], inv_t, top, log_z, other * (classes - count), part, q
+                    )
+                    r_q = F(1)
+                    for e in range(count):
+                        q[cls[e]] = q_[e]
+                else:
+                    top = _largest(x_)
+                    _exps(x_, top, scale, p_few[:count])
+                    log_z = math.log(_total(p_few[:count]))
+                    _scale(p_few[:count], F(1.0 / _total(p_few[:count])))
+                apart = log_z - log_z_q
+                _terms(q_, log_q_, x_, top, scale, F(apart))
+                kl[i] += _total(log_q_) + _total(q_) * (apart - F(apart)) - excess
+            for e in range(count):
+                slot[cls[e]] = I(-1)
+        if not known:
+            kl[i] = math.nan
+
+        if gradient:
+            grad = grad_flat[i * stride_g : i * stride_g + classes]
+            if full and counted:
+                _pull_and_push(grad, pull, sharp, push, e_t, r_t, q, r_q)
+            elif full:
+                _push(grad, push, e_t, r_t, q, r_q)
+            else:
+                grad[:] = F(0)
+                if counted:
+                    _add(grad, pull, sharp)
+            if not known:
+                grad[:] = NAN
+            elif form == TOP_K:
+                for e in range(count):
+                    grad[cls[e]] += push * (p_few[e] - q_few[e])
+            if counted:
+                if smoothing > 0:
+                    _add(grad, F(-a * smoothing / classes), class_weight)
+                if 0 <= labels[i] < classes:
+                    grad[labels[i]] -= spike
+
+
+def _compiled(function: Any) -> Any:
+    """Compile for threads, and keep the result where there is a folder to write to."""
+    options = {"parallel": True, "nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # numba has found no folder for its cache
+        return njit(**options)(function)
+
+
+@_compiled
+def all_rows(
+    x_flat, grad_flat, t_flat, index, tail, teacher, share, labels, class_weight, ints, reals, ce,
+    kl,
+) -> None:  # fmt: skip
+    """`ce` and `kl` (B,) float64 and the gradient of B rows.
+
+    Args:
+        x_flat: float32 logits, row b from b * stride_x on.
+        grad_flat: float32 gradient, likewise; may be the logits.
+        t_flat: float32 teacher logits; dense: of teacher m and row n from m * stride_m + n *
+            stride_n on; top-k: (N, M, K).
+        index: (N, M, K) int64 classes of the top-k forms.
+        tail: (N, M) float32 log mass outside them.
+        teacher: (B,) int64 teacher row, negative for none.
+        share: float64 weights of the teachers, from b * stride_share on, of sum 1.
+        labels: (B,) int64, or empty.
+        class_weight: (C,) float32, or empty; with smoothing it is always given.
+        ints: C, stride_x, stride_g, stride_m, stride_n, N, form, M, stride_share, ignore_index,
+            whether the gradient is wanted, number of threads; int64.
+        reals: 1 / T, factor of the cross-entropy's gradient, factor of p - q, smoothing, sum of
+            class weights; float64.
+        ce: (B,) float64.
+        kl: (B,) float64.
+    """
+    batch, threads = np.int64(len(ce)), ints[11]
+    if batch * ints[0] <= SERIAL or threads == 1:
+        _rows(
+            np.int64(0), batch, x_flat, grad_flat, t_flat, index, tail, teacher, share, labels,
+            class_weight, ints, reals, ce, kl,
+        )  # fmt: skip
+        return
+    parts = min(batch, 4 * threads)
+    for unsigned in prange(parts):
+        part = np.int64(unsigned)
+        _rows(
+            part * batch // parts, (part + 1) * batch // parts, x_flat, grad_flat, t_flat, index,
+            tail, teacher, share, labels, class_weight, ints, reals, ce, kl,
+        )  # fmt: skip

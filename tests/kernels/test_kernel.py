@@ -1,0 +1,461 @@
+"""The Triton kernels against float64 truth: by the interpreter, or on a GPU where there is one.
+
+An error may be as large as that of the plain composition of PyTorch calls on the same inputs in the
+same precision, plus 1e-6 relative.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from antcache.errors import BadConfig
+from antcache.kernels import DenseTargets, TopKTargets, choose, distillation_loss
+
+pytest.importorskip("triton")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+FORMS = ("none", "dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix")
+TEMPERATURES = (0.5, 1.0, 2.0, 5.0, 10.0)
+CLASSES = (2, 3, 106, 125, 352, 1000, 2513, 3806, 32000, 131072)
+OFFSETS = (0.0, 1e4, -1e4)
+SETTINGS = ("plain", "weighted", "masks", "per_row", "in_place", "sum")
+CPU = pytest.param("cpu", id="interpreter")
+GPU = pytest.param("cuda", id="gpu", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=[CPU, GPU])
+def device(request):
+    available = torch.cuda.is_available()
+    if (request.param == "cuda") != available:
+        pytest.skip("no CUDA device" if not available else "with a GPU, Triton has no interpreter")
+    return request.param
+
+
+def gaussian(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def teacher(form, rows, classes, seed=1, teachers=3):
+    """A teacher by its form's name; `mix` stands for three."""
+    if form == "none":
+        return None
+    shape = (teachers, rows, classes) if form.endswith("mix") else (rows, classes)
+    dense = gaussian(*shape, seed=seed)
+    if form.startswith("dense"):
+        return DenseTargets(logits=dense)
+    k = min(7, classes - 1)
+    logit, index = dense.topk(k, dim=-1)
+    if form.endswith("mix") and teachers * k >= classes:  # else nothing may be left for the tail
+        index = index[:1].repeat(len(index), 1, 1)
+        logit = dense.gather(-1, index)
+    outside = dense.scatter(-1, index, -math.inf).logsumexp(-1) - dense.logsumexp(-1)
+    return TopKTargets(index=index, logit=logit, tail=outside if "tail" in form else None)
+
+
+def arguments(case, form, batch, classes):
+    """Labels, and the other arguments of one of `SETTINGS`."""
+    labels = torch.arange(batch) * 7 % classes
+    given = {}
+    if form != "none":
+        given["rows"] = (torch.arange(batch) * 5 + 1) % (batch + 2)
+    if form.endswith("mix") and case != "plain":
+        given["teacher_weight"] = torch.tensor([1.0, 2.0, 0.5]) + torch.arange(batch)[:, None] % 2
+    if case in ("weighted", "in_place"):
+        given["class_weight"] = 0.5 + torch.arange(classes) % 3
+        given["label_smoothing"] = 0.1
+    if case == "masks":
+        labels[::3] = -100
+        if form != "none":
+            given["rows"][1::2] = -1
+    given["reduction"] = {"per_row": "none", "sum": "sum"}.get(case, "mean")
+    return labels, given
+
+
+def to(value, device):
+    return value.to(device) if hasattr(value, "to") else value
+
+
+def evaluate(x, targets, labels, factor, given, **how):
+    """Loss, CE, KL and gradient as float64 on the CPU; the loss is multiplied by `factor`."""
+    x = x.detach().clone().requires_grad_()
+    logits = x * 1  # what is overwritten is not the leaf itself
+    parts = distillation_loss(logits, targets, labels, return_parts=True, **given, **how)
+    (parts.loss * factor.to(parts.loss.dtype)).sum().backward()
+    return [v.detach().double().cpu() for v in (parts.loss, parts.ce, parts.kl, x.grad)]
+
+
+def check(x, targets, labels, given, factor, **how):
+    """Hold Triton against truth and composition; errors are relative to the largest value.
+
+    That counts as 0.1 at least: a small KL is a difference of larger numbers. In the loss it is
+    multiplied by T^2, and so is that.
+    """
+    squared = max(1.0, given.get("temperature", 1.0) ** 2)
+    truth = evaluate(x.double(), targets, labels, factor, given, impl="torch")
+    plain = evaluate(x, targets, labels, factor, given, impl="torch")
+    fused = evaluate(x, targets, labels, factor, given, impl="triton", **how)
+    for name, right, composed, value in zip(
+        ("loss", "ce", "kl", "gradient"), truth, plain, fused, strict=True
+    ):
+        size = right.abs().max().clamp(min=0.1 * (squared if name == "loss" else 1))
+        allowed = (composed - right).abs().max() / size + 1e-6
+        if name == "gradient" and x.dtype != torch.float32 and factor.numel() + factor.sum() != 2:
+            allowed += torch.finfo(x.dtype).eps / 2  # rounded twice: before and after the factor
+        if name == "gradient" and x.dtype == torch.bfloat16 and not x.is_cuda:
+            allowed += torch.finfo(x.dtype).eps  # Triton's interpreter cuts where a GPU rounds
+        found = (value - right).abs().max() / size
+        assert found <= allowed, f"{name}: {found:.2e}, the composition has {allowed:.2e}"
+    assert fused[2].min() >= -1e-6
+    return fused
+
+
+def run(device, dtype, form, temperature, classes, offset, case, batch):
+    labels, given = arguments(case, form, batch, classes)
+    given["temperature"] = temperature if form != "none" else 1.0
+    x = (gaussian(batch, classes, seed=2) + offset).to(dtype)
+    factor = torch.tensor(1.0 if case in ("plain", "in_place") else 3.7)
+    if case == "per_row":
+        factor = torch.linspace(0.5, 2, batch)
+    targets = teacher(form, batch + 2, classes)
+    given = {name: to(value, device) for name, value in given.items()}
+    overwrite = case == "in_place"
+    check(
+        *(to(v, device) for v in (x, targets, labels)),
+        given,
+        to(factor, device),
+        overwrite_logits=overwrite,
+    )
+
+
+def pairwise(*factors):
+    """Few rows in which any two values of any two factors meet (greedy, always the same)."""
+    open_pairs = {
+        (i, a, j, b)
+        for i in range(len(factors))
+        for j in range(i)
+        for a in range(len(factors[i]))
+        for b in range(len(factors[j]))
+    }
+    rows = []
+    while open_pairs:
+        i, a, j, b = min(open_pairs)
+        row = {i: a, j: b}
+        for k in range(len(factors)):
+            if k not in row:
+                row[k] = max(
+                    range(len(factors[k])),
+                    key=lambda v, k=k, row=row: (
+                        sum(_pair(k, v, o, w) in open_pairs for o, w in row.items()),
+                        -v,
+                    ),
+                )
+        open_pairs -= {_pair(k, row[k], o, row[o]) for k in row for o in row if o < k}
+        rows.append(tuple(factors[k][row[k]] for k in range(len(factors))))
+    return rows
+
+
+def _pair(i, a, j, b):
+    return (i, a, j, b) if i > j else (j, b, i, a)
+
+
+GRID = (DTYPES, FORMS, TEMPERATURES, CLASSES, OFFSETS, SETTINGS)
+
+
+def name_of(value):
+    return str(value).removeprefix("torch.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("row"), pairwise(*GRID), ids=lambda r: "-".join(map(name_of, r)))
+def test_no_less_exact_than_the_composition(device, row):
+    batch = 3 if row[3] > 4000 else 9
+    run(device, *row, batch=batch)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("classes", CLASSES)
+def test_full_grid(dtype, form, classes):
+    for temperature, offset, case in product(TEMPERATURES, OFFSETS, SETTINGS):
+        run("cuda", dtype, form, temperature, classes, offset, case, batch=65)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_more_than_2_to_31_logits(transposed):
+    batch, classes = 70_001, 32_000
+    x = torch.zeros(classes, batch, dtype=torch.bfloat16, device="cuda").T if transposed else None
+    x = torch.zeros(batch, classes, dtype=torch.bfloat16, device="cuda") if x is None else x
+    x[-1] = gaussian(classes, seed=1).to(x)
+    last = gaussian(1, classes, seed=2).cuda()
+    rows = torch.full((batch,), -1, device="cuda")
+    rows[-1] = 0
+    given = {"rows": rows, "temperature": 2.0}
+    x.requires_grad_()
+    loss = distillation_loss(x, last, impl="triton", **given)
+    loss.backward()
+    alone = x.detach()[-1:].clone().requires_grad_()
+    right = distillation_loss(alone, last, temperature=2.0, impl="torch")
+    right.backward()
+    torch.testing.assert_close(loss, right)
+    torch.testing.assert_close(x.grad[-1:], alone.grad)
+    assert not x.grad[:-1].any()
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@example(seed=0, batch=1, classes=2, form="tail", dtype=DTYPES[0], t=1.0, case="plain", spread=0.0)
+@given(
+    seed=st.integers(0, 9999),
+    batch=st.integers(1, 40),
+    classes=st.integers(2, 300),
+    form=st.sampled_from(FORMS),
+    dtype=st.sampled_from(DTYPES),
+    t=st.floats(0.5, 10),
+    case=st.sampled_from(SETTINGS),
+    spread=st.floats(0, 30),
+)
+def test_any_shape_and_values(device, seed, batch, classes, form, dtype, t, case, spread):
+    labels, given = arguments(case, form, batch, classes)
+    x = (gaussian(batch, classes, seed=seed) * spread).to(dtype)
+    given = {name: to(v, device) for name, v in (given | {"temperature": t}).items()}
+    if form == "none":
+        given["temperature"] = 1.0
+    targets = teacher(form, batch + 2, classes, seed + 1)
+    factor = torch.tensor(1.0, device=device)
+    check(*(to(v, device) for v in (x, targets, labels)), given, factor)
+
+
+@pytest.mark.parametrize("classes", [5, 106, 9000])
+@pytest.mark.parametrize("form", ["dense", "topk"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 10.0])
+def test_equal_logits_have_no_gradient_at_all(device, classes, form, temperature):
+    x = (gaussian(3, classes, seed=5) + 1e3).to(device).requires_grad_()
+    targets = DenseTargets(logits=x.detach().clone())
+    if form == "topk":
+        index = targets.logits.topk(4).indices.flip(-1)
+        targets = TopKTargets(index=index, logit=targets.logits.gather(1, index))
+    parts = distillation_loss(x, targets, temperature=temperature, impl="triton", return_parts=True)
+    parts.loss.backward()
+    assert not x.grad.any()
+    assert not parts.kl.any() if form == "dense" else parts.kl.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("classes", [1000, 131072])
+def test_kl_of_nearly_equal_rows_is_hardly_negative(device, classes):
+    x = gaussian(2, classes, seed=6) / 30
+    near = x + gaussian(2, classes, seed=7) * 1e-5
+    kl = distillation_loss(
+        x.to(device), near.to(device), impl="triton", return_parts=True, reduction="sum"
+    ).kl
+    assert kl.min() >= -1e-6
+    assert kl.max() < 1e-6
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("classes", [13, 8193])
+def test_strided_input(device, form, classes):
+    """Transposed and sliced tensors, of the smallest integer types, give what copies give."""
+    labels, given = arguments("weighted", form, 5, 13)
+    given["class_weight"] = torch.rand(classes).double()
+    x, targets = gaussian(5, classes, seed=3), teacher(form, 7, classes)
+    expected = evaluate(
+        *(to(v, device) for v in (x, targets, labels)),
+        torch.tensor(1.0, device=device),
+        {k: to(v, device) for k, v in given.items()},
+        impl="torch",
+    )
+
+    def scatter(v, dtype=None):
+        """The same values, every other element of a transposed tensor."""
+        v = v.to(device, dtype)
+        out = v.new_zeros([2 * n for n in reversed(v.shape)]).permute(*reversed(range(v.ndim)))
+        out = out[(slice(None, None, 2),) * v.ndim]
+        return out.copy_(v)
+
+    small = torch.uint8 if classes < 256 else torch.int16
+    if isinstance(targets, DenseTargets):
+        valid = torch.ones(7, dtype=torch.bool)
+        targets = DenseTargets(logits=scatter(targets.logits), valid=scatter(valid))
+    elif targets is not None:
+        tail = None if targets.tail is None else scatter(targets.tail, torch.float64)
+        targets = TopKTargets(
+            index=scatter(targets.index, small), logit=scatter(targets.logit), tail=tail
+        )
+    for name in ("rows", "class_weight", "teacher_weight"):
+        if name in given:
+            given[name] = scatter(given[name], torch.int8 if name == "rows" else torch.float64)
+    x = scatter(x).requires_grad_()
+    loss = distillation_loss(x, targets, scatter(labels, torch.uint8), impl="triton", **given)
+    (gradient,) = torch.autograd.grad(loss, x)
+    torch.testing.assert_close(loss.double().cpu(), expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.double().cpu(), expected[3], rtol=1e-4, atol=1e-6)
+
+    logits = x.detach().requires_grad_()  # the gradient goes over strided logits as well
+    around = logits.detach().as_strided((1,), (1,), 1).clone()
+    distillation_loss(
+        logits, targets, scatter(labels), impl="triton", overwrite_logits=True, **given
+    ).backward()
+    torch.testing.assert_close(logits.detach().double().cpu(), expected[3], rtol=1e-4, atol=1e-6)
+    assert torch.equal(logits.detach().as_strided((1,), (1,), 1), around)
+
+
+def test_overlapping_logits_are_not_written_over(device):
+    x = torch.zeros(1, 4, device=device).expand(3, 4).requires_grad_()
+    with pytest.raises(BadConfig, match="share memory"):
+        distillation_loss(x, torch.zeros(3, 4, device=device), impl="triton", overwrite_logits=True)
+
+
+@pytest.mark.parametrize("classes", [6, 8193])
+@pytest.mark.parametrize("form", ["dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix"])
+def test_out_of_range_is_nan_and_nothing_else(device, form, classes):
+    """A label, teacher row or class that is none: NaN in its row, every other row untouched."""
+    targets, x = teacher(form, 4, classes), gaussian(5, classes, seed=4)
+    valid = torch.ones(4, dtype=torch.bool)
+    index = getattr(targets, "index", None)
+    if index is None:
+        targets = DenseTargets(logits=targets.logits, valid=valid)
+    else:
+        index[..., 3, 0] = classes + 10**6
+        targets = TopKTargets(index=index, logit=targets.logit, tail=targets.tail, valid=valid)
+    rows = torch.tensor([0, 10**9, 2, -7, 3 if index is not None else 1])
+    labels = torch.tensor([0, 1, 10**9, 3, 4])
+    x = x.to(device).requires_grad_()
+    weight = torch.ones(classes, device=device)
+    parts = distillation_loss(
+        *(x, targets.to(device), labels.to(device)),
+        rows=rows.to(device),
+        class_weight=weight,
+        label_smoothing=0.1,
+        reduction="none",
+        return_parts=True,
+        impl="triton",
+    )
+    parts.loss.sum().backward()
+    bad = [False, True, False, False, index is not None]
+    assert parts.kl.isnan().tolist() == bad
+    assert parts.ce.isnan().tolist() == [False, False, True, False, False]
+    nan_rows = x.grad.isnan().any(1).tolist()
+    assert nan_rows == [False, True, True, False, index is not None]
+    assert parts.has_target.tolist() == [True, True, True, False, True]
+    mean = distillation_loss(
+        *(x, targets.to(device), labels.to(device)),
+        rows=rows.to(device),
+        class_weight=weight,
+        impl="triton",
+    )
+    assert mean.isnan()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_logits_are_never_hidden(device, form, value):
+    """Where the reference is finite, so is the kernel, and nowhere else."""
+    for column, classes in product((0, 5), (9, 8193)):
+        x = gaussian(3, classes, seed=8)
+        x[1, column] = value
+        labels, targets = torch.tensor([1, 2, 3]), teacher(form, 3, classes)
+        inputs = [to(v, device) for v in (x, targets, labels)]
+        right, found = (
+            distillation_loss(*inputs, reduction="none", impl=impl, return_parts=True)
+            for impl in ("torch", "triton")
+        )
+        for name in ("loss", "ce", "kl"):
+            a, b = getattr(right, name), getattr(found, name)
+            assert a.isfinite().tolist() == b.isfinite().tolist(), (name, column)
+
+
+def test_minus_infinity_in_a_teacher_is_probability_zero(device):
+    t = gaussian(3, 9, seed=1)
+    t[:, 4] = -math.inf
+    x, t = gaussian(3, 9, seed=2).to(device), t.to(device)
+    for targets in (DenseTargets(logits=t), TopKTargets(index=t.topk(9)[1], logit=t.topk(9)[0])):
+        factor = torch.tensor(1.0, device=device)
+        check(x, targets, None, {"temperature": 2.0}, factor)
+
+
+def test_several_teachers_that_name_all_classes_leave_no_tail(device):
+    index = torch.tensor([[[0, 1]], [[2, 3]]])
+    logit = torch.tensor([[[0.0, 1.0]], [[2.0, -1.0]]])
+    targets = TopKTargets(index=index, logit=logit, tail=torch.full((2, 1), math.log(0.25)))
+    x = torch.tensor([[0.5, -0.5, 1.0, 0.0]])
+    inside = 0.75 * logit.softmax(-1)
+    q = torch.cat([inside[0] + 0.125, inside[1] + 0.125], 1) / 2
+    expected = (q * (q.log() - x.log_softmax(1))).sum()
+    x = x.to(device).requires_grad_()
+    loss = distillation_loss(x, targets.to(device), impl="triton")
+    loss.backward()
+    torch.testing.assert_close(loss.cpu(), expected)
+    torch.testing.assert_close(x.grad.cpu(), x.detach().cpu().softmax(1) - q)
+
+
+# --- counts, batches, repetition
+
+
+@pytest.mark.parametrize("batch", [1, 33, 515])
+def test_batches_beyond_one_block(device, batch):
+    """One launch that counts for itself up to 512 rows, two beyond; rows that fill no program."""
+    labels, given = arguments("masks", "dense", batch, 6)
+    given["class_weight"] = torch.linspace(0.5, 2, 6)
+    x, targets = gaussian(batch, 6, seed=1), teacher("dense", batch + 2, 6)
+    inputs = [to(v, device) for v in (x, targets, labels)]
+    given = {k: to(v, device) for k, v in given.items()}
+    check(*inputs, given, torch.tensor(3.0, device=device))
+
+
+def test_the_mean_over_no_row_is_zero(device):
+    x = gaussian(5, 6, seed=1).to(device).requires_grad_()
+    none = torch.full((5,), -1, device=device)
+    loss = distillation_loss(
+        *(x, gaussian(2, 6, seed=2).to(device), none), rows=none, ignore_index=-1, impl="triton"
+    )
+    loss.backward()
+    assert loss == 0
+    assert not x.grad.any()
+
+
+def test_the_same_call_gives_the_same_bits(device):
+    x = gaussian(70, 106, seed=1).to(device)
+    given = {"labels": torch.arange(70, device=device), "temperature": 2.0, "impl": "triton"}
+    first, *others = (distillation_loss(x, x.flip(0), **given) for _ in range(4))
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_a_captured_graph_has_a_counter_of_its_own(device):
+    if device == "cpu":
+        pytest.skip("graphs are captured on a GPU")
+    x, t = gaussian(70, 106, seed=1).cuda(), gaussian(70, 106, seed=2).cuda()
+    expected = distillation_loss(x, t, impl="triton")
+    graphs = [torch.cuda.CUDAGraph() for _ in range(2)]
+    losses = []
+    for graph in graphs:
+        with torch.cuda.graph(graph):
+            losses.append(distillation_loss(x, t, impl="triton"))
+    for graph in (*graphs[::-1], graphs[0]):
+        graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(loss, expected) for loss in losses)
+
+
+def test_too_many_entries_are_refused_with_the_reason(device):
+    index = torch.arange(2048, device=device)[None].repeat(2, 1)
+    targets = TopKTargets(index=index, logit=index.float())
+    x = torch.zeros(2, 4096, device=device)
+    with pytest.raises(BadConfig, match="1 x 2048 entries"):
+        choose(x, targets, "triton")
+    several = index[None, :, :256].repeat(3, 1, 1)
+    with pytest.raises(BadConfig, match="3 x 256 entries"):
+        choose(x, TopKTargets(index=several, logit=several.float()), "triton")

@@ -1,0 +1,269 @@
+"""The loss as an operator of PyTorch: registration, compile, refusals, what backward does."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from antcache.errors import BadConfig, MissingExtra
+from antcache.kernels import DenseTargets, choose, distillation_loss, op
+from antcache.kernels.call import teacher_tensors
+
+B, C, K, M = 4, 11, 3, 2
+FORMS = ("none", "dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix")
+IMPLS = [
+    pytest.param(
+        impl,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(impl) is None, reason=f"{impl} is not installed"
+        ),
+    )
+    for impl in ("triton", "numba")
+]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(params=IMPLS)
+def impl(request):
+    if request.param == "numba" and DEVICE == "cuda":
+        return "numba"
+    return request.param
+
+
+def device(impl):
+    return "cpu" if impl == "numba" else DEVICE
+
+
+def inputs(make, impl, form="dense"):
+    """Logits that require a gradient, targets and labels."""
+    x = make.randn(B, C, dtype=torch.float32).to(device(impl)).requires_grad_()
+    shape = (M, B, C) if form.endswith("mix") else (B, C)
+    dense = make.randn(*shape, seed=1, dtype=torch.float32).to(device(impl))
+    targets = None
+    if form.startswith("dense"):
+        targets = DenseTargets(logits=dense)
+    elif form != "none":
+        targets = make.top_k(dense, K, tail=form.startswith("tail"))
+    return x, targets, torch.arange(B, device=device(impl))
+
+
+def gradient(loss, x, factor=1.0):
+    return torch.autograd.grad((loss * factor).sum(), x)[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_opcheck(make, impl, form):
+    x, targets, labels = inputs(make, impl, form)
+    given = (*teacher_tensors(targets, C), labels, None, None, None)
+    for reduction in ("mean", "none"):
+        numbers = (2.0, 1.0, 1.0, 0.1, -100, reduction, True)
+        torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("form", ["dense", "tail_mix"])
+def test_compiles_into_one_graph(make, impl, backend, form):
+    if backend == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("no C++ compiler")
+    x, targets, labels = inputs(make, impl, form)
+
+    def step(x):
+        return distillation_loss(x * 2, targets, labels, temperature=2.0, impl=impl) * 3
+
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = torch.compile(step, fullgraph=True, backend=backend)(x)
+        found = gradient(loss, x)
+    torch.testing.assert_close(loss, step(x))
+    torch.testing.assert_close(found, gradient(step(x), x))
+
+
+def test_compiles_by_default(make):
+    """`auto` is chosen while the graph is traced."""
+    x, targets, labels = inputs(make, "torch")
+    step = torch.compile(distillation_loss, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(step(x, targets, labels), distillation_loss(x, targets, labels))
+
+
+def test_fake_and_meta_tensors_have_the_shapes(make, impl):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for reduction, shape in (("mean", ()), ("none", (B,))):
+        with FakeTensorMode() as mode:
+            x, t = (torch.empty(B, C, dtype=torch.bfloat16, device=device(impl)) for _ in range(2))
+            x.requires_grad_()
+            parts = distillation_loss(x, t, reduction=reduction, return_parts=True, impl=impl)
+            assert parts.loss.shape == shape
+            assert parts.loss.dtype == torch.float32
+            assert parts.kl.shape == parts.has_target.shape == (B,)
+            assert gradient(parts.loss, x).dtype == torch.bfloat16
+            assert mode is not None
+    x = torch.empty(B, C, device="meta")
+    assert distillation_loss(x, x, reduction="none").shape == (B,)
+    with pytest.raises(BadConfig, match="logits on meta"):
+        distillation_loss(x, x, impl=impl)
+
+
+def test_autocast(make, impl):
+    x, targets, labels = inputs(make, impl)
+    layer = torch.nn.Linear(C, C).to(x.device)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        logits = layer(x)
+        assert logits.dtype == torch.bfloat16
+        loss = distillation_loss(logits, targets, labels, impl=impl)
+    assert loss.dtype == torch.float32
+    loss.backward()
+    right = distillation_loss(logits.detach().double(), targets, labels, impl="torch")
+    torch.testing.assert_close(loss.double(), right, rtol=1e-5, atol=1e-6)
+    assert layer.weight.grad.any()
+
+
+# --- backward
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_upstream_factors(make, impl, form):
+    x, targets, labels = inputs(make, impl, form)
+    vector = torch.linspace(-1, 2, B, device=x.device)
+    for reduction, factor in (("mean", 3), ("sum", -0.5), ("none", vector), ("none", 1)):
+        losses = [
+            distillation_loss(x, targets, labels, reduction=reduction, impl=which)
+            for which in ("torch", impl)
+        ]
+        torch.testing.assert_close(losses[1], losses[0])
+        right, found = (gradient(loss, x, factor) for loss in losses)
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-6)
+
+
+def test_the_factor_is_not_rounded_to_the_dtype_of_the_logits(make, impl):
+    x, targets, labels = inputs(make, impl)
+    x = x.detach().bfloat16().requires_grad_()
+    factor = 1 + 2**-9  # 1 in bfloat16
+    once = gradient(distillation_loss(x, targets, labels, impl=impl), x)
+    loss = distillation_loss(x, targets, labels, impl=impl)
+    found = gradient(loss, x, factor)
+    torch.testing.assert_close(found, (once.float() * factor).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_backward_and_a_double_one_are_refused(make, impl, overwrite):
+    x, targets, labels = inputs(make, impl)
+    loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
+    loss.backward(retain_graph=True)
+    with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
+        loss.backward()
+    loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
+    with pytest.raises(BadConfig, match=r"double backward.*impl='torch'"):
+        torch.autograd.grad(loss, x, create_graph=True)
+
+
+def test_vmap_is_refused(make, impl):
+    x, targets, _ = inputs(make, impl)
+    many = x.detach().expand(3, B, C)
+    with pytest.raises(BadConfig, match=r"vmap.*impl='torch'"):
+        torch.vmap(lambda x: distillation_loss(x, targets, impl=impl))(many)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_goes_over_the_logits(make, impl, form):
+    x, targets, labels = inputs(make, impl, form)
+    right = gradient(distillation_loss(x, targets, labels, impl="torch"), x)
+    logits = x * 1
+    logits.retain_grad()
+    loss = distillation_loss(logits, targets, labels, impl=impl, overwrite_logits=True)
+    torch.testing.assert_close(logits.detach(), right)
+    loss.backward()
+    torch.testing.assert_close(x.grad, right)
+
+
+def test_who_saved_the_logits_gets_an_error_not_wrong_numbers(make, impl):
+    x, targets, labels = inputs(make, impl)
+    loss = distillation_loss(x.exp(), targets, labels, impl=impl, overwrite_logits=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_without_a_gradient_wanted_there_is_none(make, impl, monkeypatch):
+    x, targets, labels = inputs(make, impl)
+    seen = []
+    compute = op.compute
+    monkeypatch.setattr(op, "compute", lambda *a: seen.append(compute(*a)) or seen[-1])
+    expected = distillation_loss(x, targets, labels, impl=impl)
+    before = x.detach().clone()
+    with torch.no_grad():
+        loss = distillation_loss(x, targets, labels, impl=impl, overwrite_logits=True)
+    assert [tuple(out.grad.shape) for out in seen] == [(B, C), (0, C)]
+    assert torch.equal(x.detach(), before)
+    torch.testing.assert_close(loss, expected.detach())
+    assert not loss.requires_grad
+
+
+# --- the choice
+
+
+def hide(monkeypatch, *packages):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in packages else find(name, *a)
+    )
+
+
+def test_choice_and_its_reason(make, monkeypatch):
+    x = make.randn(B, C, dtype=torch.float32)
+    if importlib.util.find_spec("numba"):
+        assert choose(x) == ("numba", "the logits are on the CPU")  # never Triton's interpreter
+    assert choose(x.double()) == ("torch", "float64 logits")
+    assert choose(x[:0]) == ("torch", "empty logits")
+    assert choose(x, impl="torch") == ("torch", "asked for")
+    with pytest.raises(BadConfig, match=r"impl='triton'.*float64 logits.*impl='torch'"):
+        choose(x.double(), impl="triton")
+    with pytest.raises(BadConfig, match="unknown impl"):
+        choose(x, impl="cuda")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BadConfig, match="logits on cpu"):
+        choose(x, impl="triton")
+    hide(monkeypatch, "numba", "triton")
+    assert choose(x) == ("torch", "numba is not installed")
+    for name, extra in (("triton", "gpu"), ("numba", "teacher")):
+        with pytest.raises(MissingExtra, match=extra):
+            choose(x, impl=name)
+
+
+def test_torch_does_what_the_others_do_not(make):
+    x = make.randn(B, C).requires_grad_()
+    loss = distillation_loss(x, make.randn(B, C, seed=1))
+    assert loss.dtype == torch.float64
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
+    assert gradient(first**2, x).any()
+    with pytest.raises(BadConfig, match=r"write over the logits.*float64"):
+        distillation_loss(x, make.randn(B, C, seed=1), overwrite_logits=True)
+
+
+def test_torch_is_all_it_takes():
+    """With numba and Triton absent, and nothing of theirs imported."""
+    code = (
+        "import sys\n"
+        "sys.modules['numba'] = sys.modules['triton'] = None\n"
+        "import torch\n"
+        "from antcache.kernels import choose, distillation_loss\n"
+        "x = torch.ones(2, 3, requires_grad=True)\n"
+        "loss = distillation_loss(x, torch.zeros(2, 3), torch.tensor([0, 1]))\n"
+        "loss.backward()\n"
+        "assert abs(loss.item() - 1.0986123) < 1e-6 and x.grad.any()\n"
+        "print(*choose(x), sep='|')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "torch|numba is not installed"
+
+
+def test_importing_loads_neither_triton_nor_numba():
+    code = "import sys, antcache.kernels; print({'triton', 'numba'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,308 @@
+"""The benchmark of the kernel: what it measures, what it leaves, and what it calls broken."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from antcache.cli.main import cli
+from antcache.errors import BadConfig
+from antcache.kernels import benchmark_rows as bench
+from antcache.kernels.benchmark import parse_shapes
+from antcache.kernels.benchmark_rows import BOTH, EAGER, LIGER, OURS, PLAIN, Row
+
+NUMBA = importlib.util.find_spec("numba") is not None
+# Finders of editable installs, and whatever the kernel must not need, are out of the way.
+BARE = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")
+                    and "editable" not in getattr(f, "__name__", "").lower()]
+sys.path_hooks[:] = [h for h in sys.path_hooks if "ditable" not in repr(h)]
+sys.path[:] = [p for p in sys.path if "editable" not in p]
+BANNED = {banned!r}
+from importlib.machinery import PathFinder
+class Without:  # as if the banned packages were not installed
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        banned = name.split(".")[0] in BANNED
+        return None if banned else PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [Without if f is PathFinder else f for f in sys.meta_path]
+import importlib.util
+try:
+    found = importlib.util.find_spec("antcache")
+except ModuleNotFoundError:
+    found = None
+assert found is None, "the checkout is importable anyhow"
+import runpy
+sys.argv = {argv!r}
+sys.path.insert(0, {folder!r})
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def row(**values: object) -> Row:
+    given = {
+        "device": "a GPU",
+        "driver": "1.2",
+        "torch": "2.13",
+        "triton": "3.9",
+        "date": "2026-01-02",
+        "contender": OURS,
+        "mode": BOTH,
+        "dtype": "float32",
+        "form": "dense",
+        "B": 16384,
+        "C": 2513,
+        "ms_p20": 0.9,
+        "ms_p50": 1.0,
+        "ms_p80": 1.2,
+        "gb_s": 4000.0,
+        "copy_share": 0.9,
+        "peak_mb": 164.5,
+    }
+    return Row(**{**given, **values})
+
+
+def bare(script: Path, *options: str, cwd: Path, banned: list[str]) -> subprocess.CompletedProcess:
+    """Run a benchmark as from a checkout that is not installed."""
+    code = BARE.format(banned=banned, argv=[str(script), *options], folder=str(script.parent))
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TRITON_INTERPRET")}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=env, check=False
+    )
+
+
+def test_command_measures_and_records_on_the_cpu(tmp_path: Path) -> None:
+    command = ["bench", "kernel", "--device", "cpu", "--quick", "--shapes", "4x125"]
+    result = CliRunner().invoke(cli, [*command, "--record", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "copy bandwidth" in result.output
+    assert "not measured: the GPU's cases" in result.output
+    assert max(map(len, result.output.splitlines())) <= 100
+    rows = bench.read_rows(tmp_path / "kernel.csv")
+    assert {(r.B, r.C) for r in rows} == {(4, 125)}
+    assert len(rows) == 7
+    for r in rows:
+        assert r.device.startswith("CPU")
+        if r.contender in (PLAIN, EAGER) or NUMBA:
+            assert r.ms_p20 is not None
+            assert 0 < r.ms_p20 <= r.ms_p50 <= r.ms_p80
+            times = 3 if r.mode == BOTH else 2  # two tensors read, one written
+            assert r.gb_s == pytest.approx(times * 4 * r.B * r.C / r.ms_p50 * 1e-6, rel=1e-4)
+        else:
+            assert r.note
+
+
+def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -> None:
+    banned = ["click", "rich", "zarr", "numba", "h5py", "pandas", "matplotlib", "numcodecs"]
+    script = repo / "benchmarks" / "kernel.py"
+    options = ("--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path))
+    done = bare(script, *options, cwd=tmp_path, banned=banned)
+    assert done.returncode == 0, done.stderr
+    rows = bench.read_rows(tmp_path / "kernel.csv")
+    assert {r.contender for r in rows if r.note} == {OURS, bench.OVER}
+    assert all("numba" in r.note for r in rows if r.note)
+    assert {r.contender for r in rows if r.ms_p50} == {PLAIN, EAGER}
+    assert json.loads(done.stdout.splitlines()[-1])["broken"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shapes", "3x"], "shapes not understood"),
+        (["--shapes", "3x1"], "impossible shapes"),
+        (["--device", "tpu"], "unknown device"),
+        (["--minutes", "0"], "impossible minutes"),
+        (["--out", "x"], "--record"),
+    ],
+)
+def test_bad_input_is_one_line(repo: Path, options: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli, ["bench", "kernel", *options], standalone_mode=True)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_file_says_bad_input_in_one_line(repo: Path) -> None:
+    command = [sys.executable, str(repo / "benchmarks/kernel.py"), "--shapes", "3x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: shapes not understood")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = CliRunner().invoke(cli, ["bench", "kernel", "--device", "cuda"])
+    assert (result.exit_code, "no GPU" in result.output) == (2, True)
+
+
+def test_csv_replaces_what_was_measured_again_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.csv"
+    old, other = row(), row(device="another GPU", ms_p50=7.0)
+    skipped = row(contender=LIGER, note="not, here", **dict.fromkeys(bench.NUMBERS))
+    bench.write_rows(path, [old, other, skipped])
+    assert bench.read_rows(path) == [old, other, skipped]
+    bench.write_rows(path, [row(ms_p50=2.0, date="2026-02-03")])
+    assert bench.read_rows(path) == [row(ms_p50=2.0, date="2026-02-03"), other, skipped]
+
+
+def test_a_foreign_csv_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.csv"
+    path.write_text("a,b\n1,2\n")
+    options = ["--device", "cpu", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli, ["bench", "kernel", *options])
+    assert result.exit_code == 2
+    assert path.read_text() == "a,b\n1,2\n"
+    with pytest.raises(BadConfig, match="not a CSV"):
+        bench.write_rows(path, [row()])
+
+
+def broken(rows: list[Row]) -> list[str]:
+    return [figure.figure for figure in bench.gpu_figures(rows) if not figure.holds]
+
+
+def contenders(**ms: float) -> list[Row]:
+    times = {LIGER: 3.1, PLAIN: 4.1, EAGER: 6.0, bench.COMPILED: 1.6}
+    times.update({name.replace("compiled", bench.COMPILED): value for name, value in ms.items()})
+    return [row(), *(row(contender=name, ms_p50=value) for name, value in times.items())]
+
+
+def test_bounds_of_large_inputs() -> None:
+    assert len(bench.gpu_figures(contenders())) == 4
+    assert not broken(contenders())
+    assert broken(contenders(liger=2.9)) == ["times faster than liger, 16384 x 2513"]
+    assert broken(contenders(plain=3.9)) == ["times faster than eager, 16384 x 2513"]
+    assert broken(contenders(eager=3.9)) == ["times faster than eager, 16384 x 2513"]
+    assert broken(contenders(compiled=1.4)) == ["times faster than torch.compile, 16384 x 2513"]
+    low = row(form="top-50", copy_share=0.84)
+    assert broken([*contenders(), low]) == ["share of copy bandwidth, 16384 x 2513"]
+    nothing_else = row(B=16384, C=106, copy_share=0.1)
+    assert bench.gpu_figures([nothing_else]) == []
+
+
+def test_bounds_of_small_batches() -> None:
+    ours = row(B=128, copy_share=0.01)
+    assert not broken([ours, replace(ours, contender=PLAIN, ms_p50=3.0)])
+    slow = [ours, replace(ours, contender=PLAIN, ms_p50=2.9)]
+    assert broken(slow) == ["times faster than eager, 128 x 2513"]
+    case = ours.case
+    assert bench.launch_figure(case, 1).holds
+    assert not bench.launch_figure(case, 2).holds
+    assert bench.launch_figure(row().case, 2).holds
+    assert not bench.launch_figure(row().case, 3).holds
+
+
+def test_bounds_on_the_cpu() -> None:
+    ours = row(B=4096)
+    rows = [ours, replace(ours, contender=PLAIN, ms_p50=2.1)]
+    assert [f.holds for f in bench.cpu_figures(rows, 1.05)] == [True, True]
+    slow = [ours, replace(ours, contender=PLAIN, ms_p50=1.9), replace(ours, contender=EAGER)]
+    assert [f.holds for f in bench.cpu_figures(slow, 1.2)] == [False, False]
+    assert not bench.cpu_figures([ours], float("nan"))[0].holds
+    assert bench.cpu_figures([ours], None) == []
+
+
+def test_figures_of_other_devices_stay(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.json"
+    figures = bench.gpu_figures(contenders())
+    for device in ("one", "two", "two"):
+        bench.write_figures(path, figures, device=device, versions={}, command="x")
+    records = json.loads(path.read_text())
+    assert len(records) == 2 * len(figures)
+    assert all(record["holds"] for record in records)
+
+
+def test_shapes_are_those_of_the_project() -> None:
+    found = bench.shapes()
+    assert len(found) == len(set(found)) == 13
+    assert {(128, 106), (65536, 3806), (8192, 131072)} <= set(found)
+    assert len(bench.cases(found)) == 13 * 2 * 3
+    assert set(bench.shapes(quick=True)) <= set(found)
+    assert parse_shapes("16384x2513, 2x3") == ((16384, 2513), (2, 3))
+
+
+def test_a_failure_of_ours_breaks_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_arguments: object, **_named: object) -> None:
+        raise ZeroDivisionError("ours is wrong")
+
+    monkeypatch.setattr("antcache.kernels.benchmark_contenders.distillation_loss", fails)
+    options = ["--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli, ["bench", "kernel", *options])
+    assert result.exit_code == 1, result.output
+    assert "FAILED: ours" in result.output
+    notes = {r.contender: r.note for r in bench.read_rows(tmp_path / "kernel.csv")}
+    assert notes[OURS] == "error: ZeroDivisionError: ours is wrong"
+    assert notes[PLAIN] == ""
+
+
+@pytest.mark.parametrize("form", bench.FORMS)
+def test_contenders_agree(form: str) -> None:
+    """A benchmark of losses that differ would compare nothing."""
+    import torch
+
+    from antcache.kernels.benchmark_contenders import fused, make_inputs, plain
+
+    case = bench.Case(dtype="float32", form=form, batch=7, classes=125)
+    item = make_inputs(case, "cpu", torch.Generator().manual_seed(1))
+    arguments = (item.logits, item.targets, item.labels)
+    ours, theirs = fused("torch")(*arguments), plain(*arguments)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    grads = [torch.autograd.grad(loss, item.logits)[0] for loss in (ours, theirs)]
+    assert torch.allclose(*grads, atol=1e-6)
+    moved = item.num_bytes(gradient=True)
+    teacher = {"dense": 4 * 125, "top-50": 12 * 50, "5 teachers": 5 * 4 * 125}[form]
+    assert moved == 7 * (2 * 4 * 125 + teacher)
+
+
+@pytest.mark.parametrize("value", ["copy_share", "ms_p50"])
+def test_plot(repo: Path, tmp_path: Path, value: str) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [replace(r, form=form, ms_p80=9.0) for r in contenders() for form in ("dense", "top-50")]
+    bench.write_rows(tmp_path / "kernel.csv", rows)
+    script = str(repo / "benchmarks" / "kernel_plot.py")
+    options = ["--csv", str(tmp_path / "kernel.csv"), "--out", str(tmp_path / "kernel.png")]
+    done = subprocess.run(
+        [sys.executable, script, *options, "--value", value],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kernel.png").read_bytes()[:4] == b"\x89PNG"
+    missing = subprocess.run(
+        [sys.executable, script, "--csv", str(tmp_path / "none.csv")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
+
+
+def test_compile_report(repo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    options = ["--shapes", "64x106", "--forms", "dense", "--record", "--out", str(tmp_path)]
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(repo / "benchmarks" / "kernel_compile.py"), *options],
+        capture_output=True,
+        text=True,
+        env={**env, "TRITON_CACHE_DIR": str(tmp_path / "cache")},
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr  # 1: a variant spills
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["variants compiled for sm_90"] == 4  # two dtypes of the loss and of the scaling
+    assert (done.returncode == 1) == bool(summary["bytes spilled by any variant, sm_90"])
+    assert "tile_kernel" in done.stdout
+    assert {r["figure"] for r in json.loads((tmp_path / "kernel_compile.json").read_text())} == {
+        name for name in summary if name.endswith("sm_90")
+    }
