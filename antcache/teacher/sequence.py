@@ -1,17 +1,11 @@
 """The sequence teacher: a small transformer over the last actions, trained from scratch.
 
 Promise: the same seed, settings and number of threads give the same teacher; training touches no
-global random state. It has two parts, whose logits are added:
-
-- A transformer (pre-norm) over the last `attended` actions, each the sum of an action, a verb and
-  a noun embedding, and a query token whose output z decides. The logit of an action is the sum of
-  its own, its verb's and its noun's; cross-entropy on the action is joined by one on the verb and
-  one on the noun (Ghosh et al. 2023, the distillation paper, whose teachers are multi-task).
-- A memory over the whole history: every noun has a place in the list of nouns by how recently they
-  were handled, or none, and a last verb. Both shift the logits of the noun's actions: the place
-  through a bias and a projection of z, the last verb through tables of verb after verb (what was
-  opened is closed) and action after verb. Without this part, the teacher is far behind the count
-  teacher (docs/teachers.md).
+global random state. A transformer (pre-norm) attends to the last `attended` actions, each the sum
+of an action, a verb and a noun embedding, and to a query token whose output z decides:
+`antcache.teacher.heads` makes logits of z and of the whole history. Cross-entropy on the action is
+joined by one on the verb and one on the noun (Ghosh et al. 2023, the distillation paper, whose
+teachers are multi-task).
 """
 
 from __future__ import annotations
@@ -25,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,6 +26,7 @@ from antcache.annotations import Taxonomy
 from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
+from antcache.teacher.heads import ActionHeads
 from antcache.teacher.histories import Examples, concatenate
 
 log = logging.getLogger(__name__)
@@ -102,20 +96,12 @@ class SequenceConfig:
 class _Network(nn.Module):
     """Logits of actions, verbs and nouns from histories (B, h); see the module."""
 
-    verb_of: Tensor
-    noun_of: Tensor
-    every_action: Tensor
-
     def __init__(self, taxonomy: Taxonomy, config: SequenceConfig) -> None:
         super().__init__()
         self.attended = config.attended
-        self.sizes = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
-        actions, verbs, nouns = self.sizes
-        # One more of each: "nothing", for the places that a short history leaves empty.
-        self.register_buffer("verb_of", torch.tensor([*taxonomy.action_verbs, verbs]), False)
-        self.register_buffer("noun_of", torch.tensor([*taxonomy.action_nouns, nouns]), False)
-        self.register_buffer("every_action", torch.arange(actions), False)
         width = config.width
+        self.heads = ActionHeads(taxonomy, width, config.length)
+        actions, verbs, nouns = self.heads.sizes
         self.action_embedding = nn.Embedding(actions + 1, width)
         self.verb_embedding = nn.Embedding(verbs + 1, width)
         self.noun_embedding = nn.Embedding(nouns + 1, width)
@@ -134,75 +120,36 @@ class _Network(nn.Module):
             layer, config.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.action_head = nn.Linear(width, actions)
-        self.verb_head = nn.Linear(width, verbs)
-        self.noun_head = nn.Linear(width, nouns)
-        self.recency_head = nn.Linear(width, config.length + 1, bias=False)
-        self.recency = nn.Parameter(torch.zeros(config.length + 1))
-        self.verb_after = nn.Parameter(torch.zeros(verbs + 1, verbs))
-        self.action_after = nn.Parameter(torch.zeros(verbs + 1, actions))
         for weight in (
             self.action_embedding.weight,
             self.verb_embedding.weight,
             self.noun_embedding.weight,
             self.position,
-            self.action_head.weight,
         ):
             nn.init.normal_(weight, std=0.02)
 
     def groups(self, config: SequenceConfig) -> list[dict[str, Any]]:
         """Parameters with their learning rate and weight decay."""
-        memory = [self.recency, self.verb_after, self.action_after]
-        others = [p for p in self.parameters() if all(p is not m for m in memory)]
+        tables = self.heads.tables()
+        others = [p for p in self.parameters() if all(p is not t for t in tables)]
         plain = [p for p in others if p.dim() < 2 or p is self.position]
         decayed = [p for p in others if all(p is not q for q in plain)]
         return [
             {"params": decayed, "lr": config.lr, "weight_decay": config.weight_decay},
             {"params": plain, "lr": config.lr, "weight_decay": 0.0},
-            {"params": memory, "lr": config.memory_lr, "weight_decay": 0.0},
+            {"params": tables, "lr": config.memory_lr, "weight_decay": 0.0},
         ]
 
     def forward(self, history: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, C), (B, V) and (B, O) of the action, verb and noun after `history` (B, h)."""
-        actions = self.sizes[0]
-        history = torch.where(history < 0, actions, history)
-        verbs, nouns = self.verb_of[history], self.noun_of[history]
         seen = slice(history.shape[1] - self.attended, None)
-        tokens = self.action_embedding(history[:, seen])
-        tokens = tokens + self.verb_embedding(verbs[:, seen]) + self.noun_embedding(nouns[:, seen])
+        actions, verbs, nouns = self.heads.padded(history[:, seen])
+        tokens = self.action_embedding(actions)
+        tokens = tokens + self.verb_embedding(verbs) + self.noun_embedding(nouns)
         tokens = torch.cat([tokens, self.query.expand(len(tokens), 1, -1)], dim=1) + self.position
         z = self.dropout(self.encoder(self.dropout(tokens))[:, -1])
-        verb, noun = self.verb_head(z), self.noun_head(z)
-        verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
-        rank, last = recent_nouns(nouns, verbs, self.sizes[2], self.sizes[1])
-        shift = (self.recency + self.recency_head(z)).gather(1, rank)
-        action = self.action_head(z) + verb[:, verb_of] + (noun + shift)[:, noun_of]
-        last = last[:, noun_of]
-        after = self.verb_after[last, verb_of] + self.action_after[last, self.every_action]
-        return action + after, verb, noun
-
-
-def recent_nouns(nouns: Tensor, verbs: Tensor, num_nouns: int, never: int) -> tuple[Tensor, Tensor]:
-    """Rank (B, O) of each noun by how recently it was handled, and the last verb done to it.
-
-    Args:
-        nouns: (B, h) int64, oldest first, `num_nouns` where there is nothing.
-        verbs: (B, h) int64.
-        num_nouns: O.
-        never: the verb that stands for none.
-
-    Returns:
-        Ranks from 0 (the latest noun) up, h for a noun that is not there; verbs, or `never`.
-    """
-    batch, length = nouns.shape
-    same = nouns[:, :, None] == nouns[:, None, :]
-    newest = ~same.triu(diagonal=1).any(dim=2) & (nouns < num_nouns)
-    place = newest.flip(1).cumsum(1).flip(1) - 1
-    # Older mentions go to a column of their own, which is cut off.
-    column = torch.where(newest, nouns, num_nouns)
-    rank = nouns.new_full((batch, num_nouns + 1), length).scatter(1, column, place)
-    last = nouns.new_full((batch, num_nouns + 1), never).scatter(1, column, verbs)
-    return rank[:, :num_nouns], last[:, :num_nouns]
+        outputs: tuple[Tensor, Tensor, Tensor] = self.heads(z, history)
+        return outputs
 
 
 class SequenceTeacher:
@@ -250,16 +197,10 @@ class SequenceTeacher:
 
     def _train(self, history: Tensor, target: Tensor, progress: Progress) -> None:
         config, network = self.config, self._network
-        verb, noun = network.verb_of[target], network.noun_of[target]
         steps = config.epochs * math.ceil(len(target) / config.batch)
         optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98))
         cycle = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: one_cycle(step / steps, config.warmup)
-        )
-        weights = (
-            1 - config.verb_weight - config.noun_weight,
-            config.verb_weight,
-            config.noun_weight,
         )
         network.train()
         for epoch in range(config.epochs):
@@ -269,17 +210,13 @@ class SequenceTeacher:
                 rows = order[at : at + config.batch]
                 with self._autocast():
                     outputs = network(history[rows])
-                loss = torch.stack(
-                    [
-                        weight
-                        * F.cross_entropy(
-                            output.float(), truth[rows], label_smoothing=config.label_smoothing
-                        )
-                        for weight, output, truth in zip(
-                            weights, outputs, (target, verb, noun), strict=True
-                        )
-                    ]
-                ).sum()
+                loss = network.heads.loss(
+                    outputs,
+                    target[rows],
+                    verb_weight=config.verb_weight,
+                    noun_weight=config.noun_weight,
+                    label_smoothing=config.label_smoothing,
+                )
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from antcache.errors import BadCheckpoint, BadConfig
-from antcache.teacher.count import CountConfig, CountTeacher
 from antcache.teacher.histories import Examples, HistoryConfig
-from antcache.teacher.sequence import SequenceConfig, SequenceTeacher, one_cycle, recent_nouns
+from antcache.teacher.sequence import SequenceConfig, SequenceTeacher, one_cycle
 
 SMALL = SequenceConfig(length=6, attended=3, width=16, layers=1, heads=2, epochs=2, batch=8)
 
@@ -17,26 +16,6 @@ SMALL = SequenceConfig(length=6, attended=3, width=16, layers=1, heads=2, epochs
 @pytest.fixture(scope="module")
 def labelled(timeline):
     return timeline.examples(HistoryConfig(), SMALL.length)
-
-
-def test_recent_nouns_by_hand_and_as_counted(taxonomy, labelled):
-    nouns = torch.tensor([[3, 1, 0, 1], [3, 3, 3, 3]])  # 3: nothing
-    verbs = torch.tensor([[4, 0, 2, 1], [4, 4, 4, 4]])
-    rank, last = recent_nouns(nouns, verbs, 3, 4)
-    assert rank.tolist() == [[1, 0, 4], [4, 4, 4]]
-    assert last.tolist() == [[2, 1, 4], [4, 4, 4]]
-    # The same as the count teacher's numba loop, on all histories.
-    counter = CountTeacher(taxonomy, CountConfig(length=SMALL.length))
-    ranks, lasts = counter._recent(labelled.history)
-    padded = torch.from_numpy(np.where(labelled.history < 0, 12, labelled.history))
-    rank, last = recent_nouns(
-        torch.tensor([*taxonomy.action_nouns, 3])[padded],
-        torch.tensor([*taxonomy.action_verbs, 4])[padded],
-        3,
-        4,
-    )
-    np.testing.assert_array_equal(np.where(ranks < 0, SMALL.length, ranks), rank)
-    np.testing.assert_array_equal(lasts, last)
 
 
 def test_it_learns_what_follows_what(taxonomy):
