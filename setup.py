@@ -10,7 +10,9 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").rea
 
 EXTRAS = {
     "extract": ["av>=14", "transformers>=5", "pillow"],
-    "teacher": ["numba>=0.61"],
+    "teacher": ["numba>=0.61", "transformers>=5"],
+    "corpus": ["ijson>=3.3", "pyarrow>=17"],
+    "parse": ["spacy>=3.8"],
     "train": ["tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
@@ -20,11 +22,18 @@ EXTRAS = {
 }
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
-EXTRAS["all"] = EXTRAS["demo"] + EXTRAS["gpu"] + EXTRAS["import"] + EXTRAS["remote"]
+EXTRAS["all"] = [
+    *EXTRAS["demo"],
+    *EXTRAS["gpu"],
+    *EXTRAS["corpus"],
+    *EXTRAS["parse"],
+    *EXTRAS["import"],
+    *EXTRAS["remote"],
+]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
-SUBPACKAGES += ["store.importers", "store.remote"]
+SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
 
 setup(
     name="antcache",

@@ -1,0 +1,106 @@
+"""`antcache teacher corpus`: write the actions that a recipe collection names as action text."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from antcache.cli.common import (
+    StoreLocation,
+    json_option,
+    path_argument,
+    print_json,
+    print_table,
+    progress_bars,
+)
+from antcache.errors import BadConfig
+from antcache.store.location import Location
+from antcache.teacher.corpus import (
+    CorpusConfig,
+    WordLists,
+    make_extractor,
+    read_word_lists,
+    word_lists_of,
+    write_corpus,
+)
+
+SHOWN = {
+    "recipes": "recipes",
+    "recipes_without_pairs": "recipes without a pair (left out)",
+    "instructions": "instructions",
+    "pairs": "verb-object pairs",
+    "actions_without_object": "verbs without an object (left out)",
+    "verbs": "different verbs",
+    "objects": "different objects",
+}
+
+
+@click.command()
+@path_argument("source", metavar="RECIPES")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the corpus."
+)
+@click.option(
+    "--extractor",
+    default="lexicon",
+    show_default=True,
+    help="lexicon (needs word lists) or dependency (needs a spaCy model).",
+)
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    help="Folder with EPIC-KITCHENS' verb and noun class files, for the lexicon.",
+)
+@click.option(
+    "--taxonomy-from",
+    type=StoreLocation(),
+    metavar="STORE",
+    help="Store whose verbs and nouns the lexicon takes instead.",
+)
+@click.option("--spacy-model", metavar="NAME", help="Installed pipeline. [default: en_core_web_sm]")
+@click.option("--partition", metavar="P,P", help="Only recipes of these, e.g. train,val.")
+@click.option("--overwrite", is_flag=True, help="Replace a corpus that is there.")
+@json_option
+def corpus(
+    source: Path,
+    output: Path,
+    extractor: str,
+    annotations: Path | None,
+    taxonomy_from: Location | None,
+    spacy_model: str | None,
+    partition: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write the actions in RECIPES (Recipe1M's layer1.json) as a corpus of action text."""
+    finder = make_extractor(
+        extractor, words=_words(annotations, taxonomy_from), spacy_model=spacy_model
+    )
+    config = CorpusConfig(
+        partitions=() if partition is None else tuple(p.strip() for p in partition.split(","))
+    )
+    started = time.perf_counter()
+    with progress_bars() as progress:
+        facts = write_corpus(source, output, finder, config, overwrite=overwrite, progress=progress)
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({"corpus": str(output), "seconds": seconds, **facts})
+        return
+    parts = ", ".join(f"{name} {count}" for name, count in facts["partitions"].items())
+    rows = [[text, facts[key]] for key, text in SHOWN.items()]
+    print_table(f"{output}: {extractor} extractor; {parts}", ["", "count"], rows)
+    click.echo(f"{seconds:.1f} s")
+
+
+def _words(annotations: Path | None, taxonomy_from: Location | None) -> WordLists | None:
+    if annotations is not None and taxonomy_from is not None:
+        raise BadConfig("two sources of words", expected="--annotations or --taxonomy-from")
+    if annotations is not None:
+        return read_word_lists(annotations)
+    if taxonomy_from is None:
+        return None
+    from antcache.store import Store
+
+    return word_lists_of(Store.open(taxonomy_from).taxonomy)
