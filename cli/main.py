@@ -6,13 +6,13 @@ stderr and exit code 2, an interrupt with 130, and `antcache --help` loads no he
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
 import click
 
 from antcache import __version__
+from antcache.cli.lazy import LazyGroup
 from antcache.errors import AntcacheError
 
 COMMANDS = {
@@ -35,26 +35,8 @@ class InputError(click.ClickException):
     exit_code = 2
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order a new user meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's file; its command bears the command's name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, importing none."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+class Root(LazyGroup):
+    """The whole command line, which turns errors into one line and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; our own errors, and the system's, become one line."""
@@ -76,7 +58,7 @@ def reason(error: OSError) -> str:
     return " ".join(f"{' -> '.join(names)}: {text}".removeprefix(": ").split())
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Root, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="antcache")
 def cli() -> None:
     """Action anticipation without the wait: features and soft targets once, students in seconds."""

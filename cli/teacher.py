@@ -1,169 +1,21 @@
-"""`antcache teacher`: train teachers on the labels of a store; write soft targets into it."""
+"""`antcache teacher`: what text alone expects next, and the recipes that it learns from."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import click
 
-from antcache.cli.common import (
-    json_option,
-    log_to,
-    path_argument,
-    print_json,
-    print_table,
-    progress_bars,
-    store_argument,
-)
-from antcache.evaluation.scoring import score_targets
-from antcache.store import SoftTargets, Store
-from antcache.store.location import Location, beside
-from antcache.teacher.scripts import read_scripts
-from antcache.teacher.targets import TargetConfig
-from antcache.teacher.teach import apply_teacher, history_for, teach
+from antcache.cli.lazy import LazyGroup
 
-SHOWN = {
-    "top-1": "action/top1",
-    "top-5": "action/top5",
-    "many-shot recall@5": "action/many_shot_recall@5",
-    "recall@5": "action/recall@5",
+COMMANDS = {
+    "train": ("antcache.cli.teacher_train", "Train a teacher; write its soft targets."),
+    "predict": ("antcache.cli.teacher_train", "Write the soft targets of a trained teacher."),
+    "score": ("antcache.cli.teacher_score", "Every figure of teachers and soft targets."),
+    "ensemble": ("antcache.cli.teacher_ensemble", "Mix the soft targets of several teachers."),
+    "corpus": ("antcache.cli.teacher_corpus", "Turn recipes into sequences of actions."),
+    "adapt": ("antcache.cli.teacher_adapt", "Train a language model on recipes."),
 }
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def teacher() -> None:
     """Train teachers on labels; write soft targets."""
-
-
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that writes soft targets."""
-    for option in (
-        json_option,
-        click.option("--overwrite", is_flag=True, help="Replace what is there."),
-        click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only."),
-        click.option("--device", default="cpu", show_default=True, help="Torch device."),
-        click.option("--name", required=True, help="Name of the soft targets in the store."),
-    ):
-        command = option(command)
-    return command
-
-
-@teacher.command()
-@store_argument("store_path")
-@click.option("--kind", default="count", show_default=True, help="count or sequence.")
-@click.option(
-    "--history", default="complete", show_default=True, help="complete, observed or gappy."
-)
-@click.option("--gap", type=float, help="Gap of observed histories in s; default: the dataset's.")
-@click.option(
-    "--folds",
-    type=int,
-    metavar="K",
-    help="Cross-fit the targets of the training split on K folds of videos; 0: in-sample. "
-    "[default: what was measured to be better, 5 for count, 0 for sequence]",
-)
-@click.option("--train-split", default="train", show_default=True, help="Split to train on.")
-@click.option(
-    "--scripts", type=click.Path(path_type=Path), help="Text file of scripts to train on as well."
-)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--epochs", type=int, help="Passes over the examples (sequence).")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Teacher folder; default: teachers/NAME."
-)
-@output_options
-def train(
-    store_path: Location,
-    kind: str,
-    history: str,
-    gap: float | None,
-    folds: int | None,
-    train_split: str,
-    scripts: Path | None,
-    seed: int,
-    epochs: int | None,
-    output: Path | None,
-    name: str,
-    device: str,
-    top_k: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Train a teacher on the labels in STORE; keep it, and write soft targets for every segment."""
-    store = Store.open(store_path)
-    config = TargetConfig(
-        kind=kind,
-        settings={"seed": seed} | ({} if epochs is None else {"epochs": epochs}),
-        history=history_for(store, history, gap),
-        folds=folds,
-        train_split=train_split,
-    )
-    text = None if scripts is None else read_scripts(scripts, store.taxonomy)
-    folder = output or Path("teachers") / name
-    started = time.perf_counter()
-    with log_to(beside(store.path, ".log")), progress_bars() as progress:
-        targets = teach(
-            store,
-            name,
-            config,
-            folder,
-            scripts=text,
-            top_k=top_k,
-            device=device,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
-
-
-@teacher.command()
-@store_argument("store_path")
-@path_argument("folder", metavar="TEACHER")
-@output_options
-def predict(
-    store_path: Location,
-    folder: Path,
-    name: str,
-    device: str,
-    top_k: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Score every segment in STORE with the trained TEACHER (in-sample where it was trained)."""
-    store = Store.open(store_path)
-    started = time.perf_counter()
-    with log_to(beside(store.path, ".log")):
-        targets = apply_teacher(
-            store, name, folder, top_k=top_k, device=device, overwrite=overwrite
-        )
-    report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
-
-
-def report(
-    store: Store, name: str, targets: SoftTargets, folder: Path, seconds: float, *, as_json: bool
-) -> None:
-    """Score the targets on every split, and print what was done."""
-    figures = {split: score_targets(store, name, split).scored for split in store.splits()}
-    facts: dict[str, Any] = {
-        "targets": name,
-        "teacher": str(folder),
-        "seconds": seconds,
-        "segments": len(targets),
-        "valid": int(targets.valid.sum()),
-        **targets.attributes,
-        "metrics": figures,
-    }
-    if as_json:
-        print_json(facts)
-        return
-    rows = [
-        [split, *(values.get(key, "-") for key in SHOWN.values()), values["n"]]
-        for split, values in figures.items()
-    ]
-    how = f"{facts['folds']} folds" if facts["folds"] else "in-sample"
-    title = f"targets/{name}: {facts['kind']}, {facts['history']} history, training split {how}"
-    print_table(title, ["percent", *SHOWN, "segments"], rows)
-    click.echo(f"teacher {facts['teacher']}, {facts['seconds']:.1f} s")

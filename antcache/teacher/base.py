@@ -1,8 +1,8 @@
 """What a teacher is, the kinds that there are, and the folder that a trained one is kept in.
 
 Promise: a folder holds `teacher.json` (kind, settings, history, fingerprint of the taxonomy and
-version of antcache) and `teacher.safetensors` (what was learned), appears all at once, and is
-refused with one line where it does not fit. No pickle.
+version of antcache), `teacher.safetensors` (what was learned) and what else its kind keeps, appears
+all at once, and is refused with one line where it does not fit. No pickle.
 
 A kind is added by writing its class and a line in `KINDS`. A teacher gets the taxonomy, so that one
 that reads text knows the names of the actions whose ids the histories hold.
@@ -14,10 +14,10 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +80,21 @@ class Teacher(Protocol):
         """Take over what `arrays` gave; raises BadCheckpoint where it does not fit."""
 
 
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A teacher that keeps more than arrays in its folder, such as a tokenizer."""
+
+    def write_files(self, folder: Path) -> None:
+        """Write them into `folder`, which is not published yet."""
+
+    def read_files(self, folder: Path) -> None:
+        """Take them over, before `restore`; raises BadCheckpoint where they do not fit."""
+
+
 KINDS = {
     "count": ("antcache.teacher.count", "CountTeacher", "CountConfig"),
     "sequence": ("antcache.teacher.sequence", "SequenceTeacher", "SequenceConfig"),
+    "language": ("antcache.teacher.language.teacher", "LanguageTeacher", "LanguageConfig"),
 }
 """Module, teacher and settings of each kind; imported when they are asked for."""
 
@@ -106,20 +118,63 @@ def make_teacher(
         BadConfig: unknown kind or setting, or one out of range.
         MissingExtra: the kind needs a package that is not installed.
     """
+    teacher_class, config_class = _classes(kind)
+    given = dict(settings or {})
+    for name in given:
+        _check_setting(kind, config_class, name)
+    teacher: Teacher = teacher_class(taxonomy, config_class(**given), device)
+    return teacher
+
+
+def parse_settings(kind: str, words: Iterable[str]) -> dict[str, Any]:
+    """Settings from `NAME=VALUE`, each of the type that the kind's settings give it.
+
+    Raises:
+        BadConfig: unknown kind or setting, or a value of another type.
+        MissingExtra: the kind needs a package that is not installed.
+    """
+    _, config_class = _classes(kind)
+    types = get_type_hints(config_class)
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise BadConfig("a setting without a value", expected="NAME=VALUE", found=repr(word))
+        _check_setting(kind, config_class, name)
+        settings[name] = _typed(name, value, types[name])
+    return settings
+
+
+def _typed(name: str, value: str, wanted: Any) -> Any:
+    """`value` as `wanted`: bool, int, float or str, or one of these or None."""
+    options = get_args(wanted) or (wanted,)
+    if type(None) in options and value.lower() == "none":
+        return None
+    (kind,) = (option for option in options if option is not type(None))
+    if kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        if kind is not bool:
+            return kind(value)
+    except ValueError:
+        pass
+    expected = {bool: "true or false", int: "a whole number", float: "a number"}
+    raise BadConfig("a bad value", where=name, expected=expected[kind], found=repr(value))
+
+
+def _classes(kind: str) -> tuple[Any, Any]:
+    """Teacher and settings of a kind."""
     if kind not in KINDS:
         raise BadConfig("unknown kind of teacher", expected=" or ".join(KINDS), found=kind)
     module_name, teacher_name, config_name = KINDS[kind]
     module = importlib.import_module(module_name)
-    config_class = getattr(module, config_name)
-    given = dict(settings or {})
+    return getattr(module, teacher_name), getattr(module, config_name)
+
+
+def _check_setting(kind: str, config_class: Any, name: str) -> None:
     known = tuple(config_class.__dataclass_fields__)
-    for name in given:
-        if name not in known:
-            raise BadConfig(
-                f"the {kind} teacher has no setting {name!r}", expected=", ".join(known)
-            )
-    teacher: Teacher = getattr(module, teacher_name)(taxonomy, config_class(**given), device)
-    return teacher
+    if name not in known:
+        raise BadConfig(f"the {kind} teacher has no setting {name!r}", expected=", ".join(known))
 
 
 def save_teacher(
@@ -145,6 +200,8 @@ def save_teacher(
     try:
         arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
         write_tensors(staged / ARRAYS_FILE, arrays)
+        if isinstance(teacher, KeepsFiles):
+            teacher.write_files(staged)
         (staged / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -204,6 +261,8 @@ def load_teacher(
             expected=f"{taxonomy.fingerprint} ({taxonomy.dataset})",
             found=f"{fingerprint} ({settings.get('dataset')})",
         )
+    if isinstance(teacher, KeepsFiles):
+        teacher.read_files(folder)
     try:
         teacher.restore(load_file(folder / ARRAYS_FILE))
     except (SafetensorError, BadCheckpoint) as error:

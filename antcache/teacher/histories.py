@@ -1,7 +1,7 @@
 """Histories: for every segment, the last h segments of its video that came before it.
 
-Promise: built once per dataset with a sort and a binary search per video, and no history ever holds
-a segment that starts at or after the one it belongs to. What counts as having come before:
+Promise: built once per dataset with one sort and one pass (numba), and no history ever holds a
+segment that starts at or after the one it belongs to. What counts as having come before:
 
 - `complete`: every segment of the same video, of any split, that starts strictly earlier. An action
   that begins at the same instant is not earlier.
@@ -12,10 +12,16 @@ a segment that starts at or after the one it belongs to. What counts as having c
 
 Within a history, segments are in order of start; of two that start together, the one that stops
 first is the older, and of two with equal times, the one that comes first in its annotation file.
+
+A history can say when things happened, as far as the moment of prediction knows, `start - gap_s`:
+how long ago each action began, and how long it has lasted, up to that moment and no further. Of an
+action that begins after that moment (`complete` and `gappy` histories hold such ones) it is only
+known when: its `ago_s` is negative, and it has lasted 0 s.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +34,7 @@ from antcache.errors import BadAnnotations, BadConfig
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 MODES = ("complete", "observed", "gappy")
+GROUPS = ("video", "participant")
 TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
 
 
@@ -38,7 +45,7 @@ class HistoryConfig:
     mode: str = "complete"
     """One of `MODES`."""
     gap_s: float = 1.0
-    """Anticipation gap tau_a in seconds; only `observed` depends on it."""
+    """Anticipation gap tau_a in seconds; `observed` histories and times depend on it."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -54,13 +61,18 @@ class Examples:
     Attributes:
         history: (N, h) int64 action ids, oldest first, -1 on the left where there is nothing.
         target: (N,) int64, the action that came next.
-        group: (N,) int64, equal for the examples of one video (or script); whatever is held out
-            is held out by group.
+        group: (N,) int64, equal for the examples of one video (or participant, or script);
+            whatever is held out is held out by group.
+        ago_s: (N, h) float32, seconds from the start of each past action to the moment of
+            prediction; NaN where there is nothing or it is unknown. None where not asked for.
+        lasted_s: (N, h) float32, seconds that each had lasted by that moment; NaN and None alike.
     """
 
     history: NDArray[np.int64]
     target: NDArray[np.int64]
     group: NDArray[np.int64]
+    ago_s: NDArray[np.float32] | None = None
+    lasted_s: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -68,8 +80,24 @@ class Examples:
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Examples:
         """The examples at `rows` (indices, a mask or a slice)."""
         return Examples(
-            history=self.history[rows], target=self.target[rows], group=self.group[rows]
+            history=self.history[rows],
+            target=self.target[rows],
+            group=self.group[rows],
+            ago_s=None if self.ago_s is None else self.ago_s[rows],
+            lasted_s=None if self.lasted_s is None else self.lasted_s[rows],
         )
+
+    def require_times(self) -> None:
+        """Refuse examples without times, for a teacher that is told about them.
+
+        Raises:
+            BadConfig: they have none.
+        """
+        if self.ago_s is None or self.lasted_s is None:
+            raise BadConfig(
+                "this teacher is told about times, and the examples have none",
+                hint="build them with Timeline.examples(..., times=True)",
+            )
 
     def folds(self, count: int, seed: int = 0) -> NDArray[np.int64]:
         """Fold (N,) of each example: `count` folds of whole groups, of about equal size.
@@ -82,7 +110,7 @@ class Examples:
         groups, member, sizes = np.unique(self.group, return_inverse=True, return_counts=True)
         if not 2 <= count <= len(groups):
             raise BadConfig(
-                "impossible number of folds", expected=f"2 to {len(groups)} (videos)", found=count
+                "impossible number of folds", expected=f"2 to {len(groups)} (groups)", found=count
             )
         fold = np.empty(len(groups), dtype=np.int64)
         filled = np.zeros(count, dtype=np.int64)
@@ -93,12 +121,25 @@ class Examples:
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
-    """All examples of `parts`, whose histories are equally long; no two parts share a group."""
+    """All examples of `parts`, whose histories are equally long; no two parts share a group.
+
+    Times are there if any part has them, and NaN for the parts that have none.
+    """
     offsets = np.cumsum([0, *(int(p.group.max(initial=-1)) + 1 for p in parts[:-1])])
+
+    def times(name: str) -> NDArray[np.float32] | None:
+        arrays = [getattr(p, name) for p in parts]
+        if all(a is None for a in arrays):
+            return None
+        unknown = (np.full(p.history.shape, np.nan, dtype=np.float32) for p in parts)
+        return np.concatenate([u if a is None else a for a, u in zip(arrays, unknown, strict=True)])
+
     return Examples(
         history=np.concatenate([p.history for p in parts]),
         target=np.concatenate([p.target for p in parts]),
         group=np.concatenate([p.group + o for p, o in zip(parts, offsets, strict=True)]),
+        ago_s=times("ago_s"),
+        lasted_s=times("lasted_s"),
     )
 
 
@@ -143,37 +184,73 @@ class Timeline:
         """Number (N,) of each segment's video."""
         return np.unique(self.segments.video, return_inverse=True)[1].astype(np.int64)
 
+    @property
+    def participant_ids(self) -> NDArray[np.int64]:
+        """Number (N,) of each segment's participant: EPIC-KITCHENS and EGTEA Gaze+ name a video
+        after the one who filmed it, up to the first `_` or `-` (`P01_05`, `P07-R01-PastaSalad`)."""
+        names, video = np.unique(self.segments.video, return_inverse=True)
+        people = [re.split("[_-]", str(name), maxsplit=1)[0] for name in names]
+        return np.unique(people, return_inverse=True)[1].astype(np.int64)[video]
+
     def history_rows(self, config: HistoryConfig, length: int) -> NDArray[np.int64]:
         """Rows (N, h) of the last h = `length` segments of each segment's history; see the module.
 
         Oldest first; -1 on the left where there are fewer.
+
+        Raises:
+            MissingExtra: numba is not installed.
         """
+        from antcache.teacher.loops import last_rows
+
         segments = self.segments
         group = self.video_ids
         if config.mode == "gappy":
             part = np.unique(self.split, return_inverse=True)[1]
             group = group * (part.max(initial=0) + 1) + part
         order = np.lexsort((segments.stop_s, segments.start_s, group))  # stable: then by row
-        first = np.flatnonzero(np.diff(group[order], prepend=-1))
         limit = segments.start_s - TOLERANCE_S  # a start below it is strictly earlier
         if config.mode == "observed":
             # A start on the boundary is observed, so the tolerance turns round; `min` keeps the
             # strict rule where the gap is 0.
             limit = np.minimum(limit, segments.start_s - config.gap_s + TOLERANCE_S)
-        rows = np.full((len(segments), length), -1, dtype=np.int64)
-        back = np.arange(-length, 0)
-        for members in np.split(order, first[1:]):
-            before = np.searchsorted(segments.start_s[members], limit[members], side="right")
-            position = before[:, None] + back[None, :]
-            rows[members] = np.where(position >= 0, members[np.maximum(position, 0)], -1)
+        rows: NDArray[np.int64] = last_rows(order, group, segments.start_s, limit, length)
         return rows
 
-    def examples(self, config: HistoryConfig, length: int) -> Examples:
-        """The history of every segment, as action ids, with the segment's action as the target."""
+    def examples(
+        self, config: HistoryConfig, length: int, *, times: bool = False, group: str = "video"
+    ) -> Examples:
+        """The history of every segment, as action ids, with the segment's action as the target.
+
+        Args:
+            config: what counts as having come before.
+            length: h, past actions at most.
+            times: also when they began and how long they have lasted; see the module.
+            group: one of `GROUPS`, what is held out as a whole.
+
+        Raises:
+            BadConfig: unknown group.
+            MissingExtra: numba is not installed.
+        """
+        if group not in GROUPS:
+            raise BadConfig("unknown group", expected=" or ".join(GROUPS), found=group)
         rows = self.history_rows(config, length)
         action = self.segments.action
+        ago_s, lasted_s = self._times(rows, config.gap_s) if times else (None, None)
         return Examples(
             history=np.where(rows >= 0, action[rows], -1),
             target=action,
-            group=self.video_ids,
+            group=self.video_ids if group == "video" else self.participant_ids,
+            ago_s=ago_s,
+            lasted_s=lasted_s,
         )
+
+    def _times(
+        self, rows: NDArray[np.int64], gap_s: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`ago_s` and `lasted_s` of the segments `rows` (N, h)."""
+        start = self.segments.start_s
+        moment = (start - gap_s)[:, None]
+        ago = np.where(rows >= 0, moment - start[rows], np.nan)
+        seen = np.minimum(self.segments.stop_s[rows], moment) - start[rows]
+        lasted = np.where(rows >= 0, np.maximum(seen, 0), np.nan)
+        return ago.astype(np.float32), lasted.astype(np.float32)

@@ -3,9 +3,10 @@
 Promise: the same seed, settings and number of threads give the same teacher; training touches no
 global random state. A transformer (pre-norm) attends to the last `attended` actions, each the sum
 of an action, a verb and a noun embedding, and to a query token whose output z decides:
-`antcache.teacher.heads` makes logits of z and of the whole history. Cross-entropy on the action is
-joined by one on the verb and one on the noun (Ghosh et al. 2023, the distillation paper, whose
-teachers are multi-task).
+`antcache.teacher.heads` makes logits of z and of the whole history. With times, each action also
+has an embedding of when it began and one of how long it has lasted, in bins, and the query one of
+how long ago the last action ended. Cross-entropy on the action is joined by one on the verb and one
+on the noun (Ghosh et al. 2023, the distillation paper, whose teachers are multi-task).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from antcache.teacher.histories import Examples, concatenate
 log = logging.getLogger(__name__)
 
 BLOCK = 1024  # rows scored at a time
+EDGES_S = tuple(0.25 * 2 ** (i / 2) for i in range(22))
+"""Edges in seconds between the bins of time: 2 to an octave, from 0.25 s to 6 min."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class SequenceConfig:
     """Past actions that it is told about, h: the memory's span."""
     attended: int = 8
     """How many of them the transformer sees: the last ones."""
+    times: bool = False
+    """It is also told when these began and how long they have lasted (`Examples.ago_s`)."""
     width: int = 128
     """Width of embeddings and layers, D."""
     layers: int = 2
@@ -93,6 +98,34 @@ class SequenceConfig:
             )
 
 
+class _Times(nn.Module):
+    """Embeddings of when the past actions happened; times that are unknown have their own."""
+
+    edges: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # Bin 0 lies below the first edge, the last one but one above the last edge.
+        self.unknown = len(EDGES_S) + 1
+        self.register_buffer("edges", torch.tensor(EDGES_S), False)
+        self.ago = nn.Embedding(self.unknown + 1, width)
+        self.lasted = nn.Embedding(self.unknown + 1, width)
+        self.idle = nn.Embedding(self.unknown + 1, width)
+        for embedding in (self.ago, self.lasted, self.idle):
+            nn.init.normal_(embedding.weight, std=0.02)
+
+    def forward(self, ago_s: Tensor, lasted_s: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to the tokens (B, h, D) and to the query (B, 1, D)."""
+        idle_s = ago_s[:, -1:] - lasted_s[:, -1:]  # since the last action ended, 0 if it has not
+        tokens = self.ago(self.bins(ago_s)) + self.lasted(self.bins(lasted_s))
+        return tokens, self.idle(self.bins(idle_s))
+
+    def bins(self, seconds: Tensor) -> Tensor:
+        """Number of the bin of each time (any shape)."""
+        bins = torch.bucketize(seconds.nan_to_num(), self.edges)
+        return torch.where(seconds.isnan(), self.unknown, bins)
+
+
 class _Network(nn.Module):
     """Logits of actions, verbs and nouns from histories (B, h); see the module."""
 
@@ -105,6 +138,7 @@ class _Network(nn.Module):
         self.action_embedding = nn.Embedding(actions + 1, width)
         self.verb_embedding = nn.Embedding(verbs + 1, width)
         self.noun_embedding = nn.Embedding(nouns + 1, width)
+        self.times = _Times(width) if config.times else None
         self.position = nn.Parameter(torch.empty(config.attended + 1, width))
         self.query = nn.Parameter(torch.zeros(width))
         layer = nn.TransformerEncoderLayer(
@@ -140,13 +174,20 @@ class _Network(nn.Module):
             {"params": tables, "lr": config.memory_lr, "weight_decay": 0.0},
         ]
 
-    def forward(self, history: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, C), (B, V) and (B, O) of the action, verb and noun after `history` (B, h)."""
+    def forward(self, history: Tensor, *times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, C), (B, V) and (B, O) of the action, verb and noun after `history` (B, h).
+
+        `times` are `ago_s` and `lasted_s` (B, h), if the network is told about them.
+        """
         seen = slice(history.shape[1] - self.attended, None)
         actions, verbs, nouns = self.heads.padded(history[:, seen])
         tokens = self.action_embedding(actions)
         tokens = tokens + self.verb_embedding(verbs) + self.noun_embedding(nouns)
-        tokens = torch.cat([tokens, self.query.expand(len(tokens), 1, -1)], dim=1) + self.position
+        query = self.query.expand(len(tokens), 1, -1)
+        if self.times is not None:
+            when, idle = self.times(*(t[:, seen] for t in times))
+            tokens, query = tokens + when, query + idle
+        tokens = torch.cat([tokens, query], dim=1) + self.position
         z = self.dropout(self.encoder(self.dropout(tokens))[:, -1])
         outputs: tuple[Tensor, Tensor, Tensor] = self.heads(z, history)
         return outputs
@@ -175,16 +216,16 @@ class SequenceTeacher:
         """Train from the initial weights on `examples` and `scripts` together.
 
         Raises:
-            BadConfig: there are no examples.
+            BadConfig: there are no examples, or they lack the times that it is to be told about.
         """
         everything = examples if scripts is None else concatenate([examples, scripts])
         if not len(everything):
             raise BadConfig("there is nothing to train on")
-        history = torch.from_numpy(everything.history).to(self.device)
+        inputs = self._inputs(everything)
         target = torch.from_numpy(everything.target).to(self.device)
         with self._own_random_state():
             self._network = _Network(self.taxonomy, self.config).to(self.device)
-            self._train(history, target, progress)
+            self._train(inputs, target, progress)
         self._network.eval()
 
     @contextmanager
@@ -195,7 +236,15 @@ class SequenceTeacher:
             torch.manual_seed(self.config.seed)
             yield
 
-    def _train(self, history: Tensor, target: Tensor, progress: Progress) -> None:
+    def _inputs(self, examples: Examples) -> list[Tensor]:
+        """What the network is told: the histories (N, h), and their times if it wants them."""
+        arrays: list[NDArray[Any] | None] = [examples.history]
+        if self.config.times:
+            examples.require_times()
+            arrays += [examples.ago_s, examples.lasted_s]
+        return [torch.from_numpy(a).to(self.device) for a in arrays if a is not None]
+
+    def _train(self, inputs: list[Tensor], target: Tensor, progress: Progress) -> None:
         config, network = self.config, self._network
         steps = config.epochs * math.ceil(len(target) / config.batch)
         optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98))
@@ -209,7 +258,7 @@ class SequenceTeacher:
             for at in range(0, len(order), config.batch):
                 rows = order[at : at + config.batch]
                 with self._autocast():
-                    outputs = network(history[rows])
+                    outputs = network(*(x[rows] for x in inputs))
                 loss = network.heads.loss(
                     outputs,
                     target[rows],
@@ -235,10 +284,10 @@ class SequenceTeacher:
     def logits(self, examples: Examples) -> NDArray[np.float32]:
         """Scores (N, C) of every action after each history."""
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
-        history = torch.from_numpy(examples.history)
+        inputs = self._inputs(examples)
         with torch.inference_mode(), self._autocast():
             for at in range(0, len(examples), BLOCK):
-                action, _, _ = self._network(history[at : at + BLOCK].to(self.device))
+                action, _, _ = self._network(*(x[at : at + BLOCK] for x in inputs))
                 out[at : at + BLOCK] = action.float().cpu().numpy()
         return out
 

@@ -30,7 +30,7 @@ from antcache.errors import BadConfig, MissingKey
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets
 from antcache.teacher.base import Teacher, make_teacher
-from antcache.teacher.histories import HistoryConfig, Timeline
+from antcache.teacher.histories import Examples, HistoryConfig, Timeline
 from antcache.teacher.scripts import Scripts
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def make_targets(
 
     teacher = new_teacher()
     length, seed = teacher.config.length, teacher.config.seed
-    examples = timeline.examples(config.history, length)
+    examples = examples_for(teacher, timeline, config.history)
     text = None if scripts is None else scripts.examples(length)
     logits = np.empty((len(examples), len(timeline.taxonomy.actions)), dtype=np.float32)
     rest = np.ones_like(train)
@@ -118,13 +118,20 @@ def make_targets(
     teacher.fit(examples[train], scripts=text, progress=progress)
     logits[rest] = teacher.logits(examples[rest])
     targets = _targets(timeline, teacher, logits, config.history, folds)
+    targets.attributes["train_split"] = config.train_split
     targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
     return teacher, targets
 
 
+def examples_for(teacher: Teacher, timeline: Timeline, history: HistoryConfig) -> Examples:
+    """Every segment's history as the teacher is told it: as long, and with times if it wants."""
+    times = bool(getattr(teacher.config, "times", False))
+    return timeline.examples(history, teacher.config.length, times=times)
+
+
 def score_segments(timeline: Timeline, teacher: Teacher, history: HistoryConfig) -> SoftTargets:
     """Dense targets (N, C) of every segment of `timeline` by a teacher that is trained already."""
-    logits = teacher.logits(timeline.examples(history, teacher.config.length))
+    logits = teacher.logits(examples_for(teacher, timeline, history))
     return _targets(timeline, teacher, logits, history, folds=0)
 
 

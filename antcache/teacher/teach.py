@@ -55,12 +55,12 @@ def teach(
         BadConfig: a setting is out of range.
     """
     check_output(folder, overwrite=overwrite)
-    _check_targets(store, name, top_k, overwrite=overwrite)
+    check_targets(store, name, top_k, overwrite=overwrite)
     teacher, targets = make_targets(
-        _timeline(store), config, scripts=scripts, device=device, progress=progress
+        timeline_of(store), config, scripts=scripts, device=device, progress=progress
     )
     save_teacher(teacher, config.history, folder, overwrite=overwrite)
-    return _publish(store, name, targets, top_k, overwrite=overwrite)
+    return publish_targets(store, name, targets, top_k, overwrite=overwrite)
 
 
 def apply_teacher(
@@ -78,18 +78,20 @@ def apply_teacher(
         NotFound, BadCheckpoint: see `base.load_teacher`.
         AlreadyExists, BadConfig: see `teach`.
     """
-    _check_targets(store, name, top_k, overwrite=overwrite)
+    check_targets(store, name, top_k, overwrite=overwrite)
     teacher, history = load_teacher(folder, store.taxonomy, device=device)
-    targets = score_segments(_timeline(store), teacher, history)
-    return _publish(store, name, targets, top_k, overwrite=overwrite)
+    targets = score_segments(timeline_of(store), teacher, history)
+    return publish_targets(store, name, targets, top_k, overwrite=overwrite)
 
 
-def _timeline(store: Store) -> Timeline:
+def timeline_of(store: Store) -> Timeline:
+    """The segments of all splits of a store."""
     labels = {split: store.labels(split) for split in store.splits()}
     return Timeline.of(labels, store.taxonomy)
 
 
-def _check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool) -> None:
+def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool) -> None:
+    """Refuse, before any work, what could not be written after it; see `teach`."""
     classes = len(store.taxonomy.actions)
     if top_k is not None and not 1 <= top_k <= classes:
         raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
@@ -101,9 +103,10 @@ def _check_targets(store: Store, name: str, top_k: int | None, *, overwrite: boo
         )
 
 
-def _publish(
+def publish_targets(
     store: Store, name: str, targets: SoftTargets, top_k: int | None, *, overwrite: bool
 ) -> SoftTargets:
+    """Write targets, cut to their k best if asked to, and return what was written."""
     kept = targets if top_k is None else targets.top_k(top_k)
     store.write_targets(name, kept, overwrite=overwrite)
     return kept

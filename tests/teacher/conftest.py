@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,3 +108,89 @@ def splits(
 def timeline(splits: dict[str, Segments], taxonomy: Taxonomy) -> Timeline:
     """All of these in one table."""
     return Timeline.of(splits, taxonomy)
+
+
+def kitchen_tokenizer(kind: str) -> Any:
+    """A tokenizer of the kitchen's words: `wordpiece`, `bytes` (BPE) or `unigram`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers.trainers import BpeTrainer, UnigramTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    text = [
+        f"{verb} {noun}, {other} up {noun}" for verb in VERBS for other in VERBS for noun in NOUNS
+    ]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+    if kind == "wordpiece":
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        words = [*special, ",", "-", "<", ">", *VERBS, "pan", "ta", "##p", *letters]
+        words += [f"##{letter}" for letter in letters if letter != "p"]
+        made = Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+        made.normalizer = normalizers.BertNormalizer()
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    elif kind == "bytes":
+        made = Tokenizer(models.BPE())
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = BpeTrainer(
+            vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+        made.train_from_iterator(text, trainer)
+    else:
+        made = Tokenizer(models.Unigram())
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = UnigramTrainer(
+            vocab_size=60, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
+        made.train_from_iterator(text, trainer)
+    if kind == "bytes":  # as GPT-2: nothing around a text, one special token
+        names = {"bos": "[CLS]", "eos": "[CLS]"}
+    else:
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, **{f"{name}_token": token for name, token in names.items()}
+    )
+
+
+FAMILIES = {
+    "bert": ("wordpiece", {"intermediate_size": 32}),
+    "distilbert": ("wordpiece", {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}),
+    "electra": ("wordpiece", {"embedding_size": 8, "intermediate_size": 32}),
+    "roberta": ("unigram", {"intermediate_size": 32, "pad_token_id": 0}),
+    "albert": ("unigram", {"embedding_size": 8, "intermediate_size": 32}),
+    "deberta-v2": ("unigram", {"intermediate_size": 32, "relative_attention": True}),
+    "gpt2": ("bytes", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 80}),
+}
+"""Tokenizer and settings of small language models, all of width 16 with 2 layers."""
+
+
+@pytest.fixture(scope="session")
+def language_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a small language model of a family with random weights; made when asked for."""
+    made: dict[str, Path] = {}
+
+    def folder(family: str) -> Path:
+        if family not in made:
+            from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+            kind, settings = FAMILIES[family]
+            tokenizer = kitchen_tokenizer(kind)
+            common = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+            common |= {"max_position_embeddings": 80}
+            common = {} if family in ("distilbert", "gpt2") else common
+            config = AutoConfig.for_model(
+                family, vocab_size=len(tokenizer), **{**common, **settings}
+            )
+            auto = AutoModelForCausalLM if family == "gpt2" else AutoModelForMaskedLM
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = auto.from_config(config)
+            made[family] = tmp_path_factory.mktemp("models") / family
+            model.save_pretrained(made[family])
+            tokenizer.save_pretrained(made[family])
+        return made[family]
+
+    return folder

@@ -11,20 +11,33 @@ import pytest
 
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, MissingExtra, NotFound
-from antcache.teacher.base import ARRAYS_FILE, KINDS, SETTINGS_FILE, load_teacher, make_teacher
+from antcache.teacher.base import (
+    ARRAYS_FILE,
+    KINDS,
+    SETTINGS_FILE,
+    load_teacher,
+    make_teacher,
+    parse_settings,
+)
 from antcache.teacher.base import save_teacher as save
 from antcache.teacher.histories import HistoryConfig
 
 SETTINGS = {
     "count": {"length": 5, "folds": 2},
     "sequence": {"length": 5, "attended": 2, "width": 8, "heads": 2, "layers": 1, "epochs": 1},
+    "language": {"length": 5, "attended": 2, "epochs": 1, "held_out": 0.0},
 }
+KEPT = {"language": {"model"}}
 HISTORY = HistoryConfig(mode="observed", gap_s=0.5)
 
 
 @pytest.fixture(params=list(KINDS))
 def trained(request, taxonomy, timeline):
-    teacher = make_teacher(request.param, taxonomy, SETTINGS[request.param])
+    settings = SETTINGS[request.param]
+    if request.param == "language":
+        pytest.importorskip("transformers")
+        settings = {**settings, "model": request.getfixturevalue("language_models")("bert")}
+    teacher = make_teacher(request.param, taxonomy, settings)
     teacher.fit(timeline.examples(HISTORY, 5))
     return teacher
 
@@ -32,7 +45,9 @@ def trained(request, taxonomy, timeline):
 def test_what_was_saved_is_what_is_loaded(trained, timeline, taxonomy, tmp_path):
     folder = tmp_path / "deep" / "teacher"
     save(trained, HISTORY, folder)
-    assert {p.name for p in folder.iterdir()} == {SETTINGS_FILE, ARRAYS_FILE}
+    assert {p.name for p in folder.iterdir()} == {SETTINGS_FILE, ARRAYS_FILE} | KEPT.get(
+        trained.kind, set()
+    )
     assert [p.name for p in folder.parent.iterdir()] == ["teacher"]  # nothing staged is left
     settings = json.loads((folder / SETTINGS_FILE).read_text())
     assert settings["antcache"] == __version__
@@ -116,14 +131,48 @@ def test_a_half_teacher_is_no_teacher(taxonomy, timeline, tmp_path):
 
 
 def test_unknown_kinds_and_settings_are_refused(taxonomy):
-    with pytest.raises(BadConfig, match=r"unknown kind.*count or sequence.*oracle"):
+    with pytest.raises(BadConfig, match=r"unknown kind.*count or sequence or language.*oracle"):
         make_teacher("oracle", taxonomy)
     with pytest.raises(BadConfig, match=r"count teacher has no setting 'epochs'"):
         make_teacher("count", taxonomy, {"epochs": 3})
 
 
 def test_a_missing_numba_names_the_extra(taxonomy, monkeypatch):
-    monkeypatch.delitem(sys.modules, "antcache.teacher.count", raising=False)
+    for module in ("count", "ngrams", "recency", "loops"):
+        monkeypatch.delitem(sys.modules, f"antcache.teacher.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(MissingExtra, match=r"numba.*antcache\[teacher\]"):
         make_teacher("count", taxonomy)
+
+
+def test_settings_are_read_as_the_kind_types_them():
+    words = ["length=9", "lr=1e-3", "warmup=0"]
+    assert parse_settings("sequence", words) == {"length": 9, "lr": 1e-3, "warmup": 0.0}
+    pytest.importorskip("transformers")
+    words = ["memory=False", "factorised=true", "model=a=b", "revision=none", "seed=3"]
+    assert parse_settings("language", words) == {
+        "memory": False,
+        "factorised": True,
+        "model": "a=b",
+        "revision": None,
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "words"),
+    [
+        ("oracle", "a=1", "unknown kind"),
+        ("count", "lr=1", "count teacher has no setting 'lr'"),
+        ("count", "order", "expected NAME=VALUE, found 'order'"),
+        ("count", "order=four", "order: a bad value: expected a whole number, found 'four'"),
+        ("count", "order=2.5", "expected a whole number"),
+        ("sequence", "lr=fast", "lr: a bad value: expected a number, found 'fast'"),
+        ("language", "memory=1", "expected true or false, found '1'"),
+    ],
+)
+def test_settings_that_can_not_be_read_are_refused(kind, word, words):
+    if kind == "language":
+        pytest.importorskip("transformers")
+    with pytest.raises(BadConfig, match=words):
+        parse_settings(kind, [word])

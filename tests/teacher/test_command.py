@@ -77,6 +77,25 @@ def test_sequence_with_scripts_epochs_and_top_k(store):
     assert "epoch 1 of 1" in Path("kitchen.log").read_text()
 
 
+def test_language_with_a_model_and_settings(store, language_models):
+    pytest.importorskip("transformers")
+    words = ["--kind", "language", "--model", language_models("bert"), "--epochs", 1]
+    words += ["--set", "attended=2", "--set", "memory=false", "--set", "held_out=0"]
+    facts = json.loads(run("train", "kitchen", "--name", "lm", *words, "--json").stdout)
+    config = facts["config"]
+    assert (config["attended"], config["memory"], config["held_out"]) == (2, False, 0.0)
+    assert (config["model"], config["epochs"]) == (str(language_models("bert")), 1)
+    assert Path("teachers/lm/model/tokenizer.json").is_file()
+    run("predict", "kitchen", "teachers/lm", "--name", "again")
+    np.testing.assert_array_equal(store.targets("again").logits, store.targets("lm").logits)
+
+
+def test_named_options_win_over_set(store):
+    words = ["--seed", 4, "--set", "seed=3", "--set", "order=2", "--folds", 0]
+    facts = json.loads(run("train", "kitchen", "--name", "x", *words, "--json").stdout)
+    assert (facts["config"]["seed"], facts["config"]["order"]) == (4, 2)
+
+
 def test_predict_gives_the_trained_teachers_targets(store):
     run("train", "kitchen", "--name", "first", "--folds", 0, "--output", "mine")
     facts = json.loads(run("predict", "kitchen", "mine", "--name", "again", "--json").stdout)
@@ -109,12 +128,20 @@ def test_existing_outputs_are_refused_before_any_work(store):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--kind", "oracle"], "unknown kind of teacher: expected count or sequence, found oracle"),
+        (
+            ["--kind", "oracle"],
+            "unknown kind of teacher: expected count or sequence or language, found",
+        ),
         (["--history", "future"], "unknown history"),
         (["--gap", -1], "impossible gap"),
         (["--folds", 1], "folds"),
         (["--folds", 99], "expected 2 to 8"),
         (["--epochs", 3], "count teacher has no setting 'epochs'"),
+        (["--model", "x"], "count teacher has no setting 'model'"),
+        (["--set", "order=four"], "order: a bad value: expected a whole number, found 'four'"),
+        (["--set", "layers=2"], "count teacher has no setting 'layers'"),
+        (["--set", "order"], "a setting without a value"),
+        (["--kind", "language", "--model", "./none"], "./none: no such folder"),
         (["--device", "cuda"], "runs on the CPU"),
         (["--kind", "sequence", "--device", "abacus"], "no such device"),
         (["--scripts", "none.txt"], "none.txt: no script file here"),

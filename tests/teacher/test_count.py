@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.teacher.count import CountConfig, CountTeacher, maximise
 from antcache.teacher.histories import Examples, HistoryConfig
+from antcache.teacher.ngrams import SMOOTHINGS
 
 
 def examples(rows, length=3):
@@ -28,40 +29,10 @@ def teacher_of(taxonomy, rows, **config):
     return teacher
 
 
-def test_witten_bell_by_hand(taxonomy):
-    """C = 12. After action 0 came 3, 3 and 4; after action 1 came 4.
-
-    Unigrams: counts 3: 2, 4: 2 of 4, 2 types -> P(3) = (2 + 2/12) / 6 = 13/36, the same for 4,
-    and (2/12) / 6 = 1/36 for each of the ten others.
-    After 0: 3 events, 2 types -> P(3 | 0) = (2 + 2 * 13/36) / 5 = 49/90.
-    """
-    teacher = teacher_of(taxonomy, [([0], 3), ([0], 3), ([0], 4), ([1], 4)], order=2)
-    action = teacher._ngram("action", np.array([[-1, -1, 0], [-1, -1, 1], [-1, -1, 7]]))
-    assert action[0, 3] == pytest.approx(49 / 90)
-    assert action[0, 4] == pytest.approx((1 + 2 * 13 / 36) / 5)
-    assert action[0, 0] == pytest.approx((2 / 36) / 5)
-    # After 1: one event, one type -> P(4 | 1) = (1 + 13/36) / 2.
-    assert action[1, 4] == pytest.approx((1 + 13 / 36) / 2)
-    # A context that never occurred keeps the unigrams.
-    np.testing.assert_allclose(action[2, [3, 4, 0]], [13 / 36, 13 / 36, 1 / 36])
-
-
 def test_the_start_of_a_video_is_a_context(taxonomy):
     teacher = teacher_of(taxonomy, [([], 5), ([0], 1), ([0], 2)], order=2)
-    first = teacher._ngram("action", np.array([[-1, -1, -1]]))
-    assert first[0].argmax() == 5
-
-
-def test_recency_by_hand(taxonomy):
-    """Nouns by recency: tap 0, cup 1; pan is new. What was taken (0) is put (1)."""
-    rows = [([0, 2], 3), ([1, 0], 4), ([2, 1], 5), ([2], 5)]
-    teacher = teacher_of(taxonomy, rows)
-    rank, last = teacher._recent(np.array([[1, 4, 8], [-1, -1, -1]]))
-    assert rank.tolist() == [[-1, 1, 0], [-1, -1, -1]]
-    assert last.tolist() == [[4, 1, 2], [4, 4, 4]]  # 4: never
-    # Ranks seen in training: 1, 1, 1, 0. Both nouns were taken, so both are put, the older first.
-    expected = teacher._models(np.array([[-1, 0, 2]]))[2, 0]
-    assert expected.argsort()[::-1][:2].tolist() == [3, 5]
+    first = teacher._models(examples([([], 0)]))[0][0, 0]
+    assert first.argmax() == 5
 
 
 histories = st.lists(
@@ -72,16 +43,21 @@ histories = st.lists(
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
-@given(rows=histories, order=st.integers(1, 5), queries=histories)
-def test_every_model_and_the_mixture_sum_to_one(taxonomy, rows, order, queries):
-    teacher = CountTeacher(taxonomy, CountConfig(length=4, order=order, folds=0))
+@given(
+    rows=histories,
+    order=st.integers(1, 5),
+    smoothing=st.sampled_from(SMOOTHINGS),
+    queries=histories,
+)
+def test_every_model_and_the_mixture_sum_to_one(taxonomy, rows, order, smoothing, queries):
+    config = CountConfig(length=4, order=order, smoothing=smoothing, folds=0)
+    teacher = CountTeacher(taxonomy, config)
     teacher.fit(examples(rows, 4))
     asked = examples(queries, 4)
-    models = teacher._models(asked.history)
+    models, depth = teacher._models(asked)
     assert (models > 0).all()
     np.testing.assert_allclose(models.sum(axis=2), 1)
-    for kind in ("action", "noun", "verb"):
-        np.testing.assert_allclose(teacher._ngram(kind, asked.history).sum(axis=1), 1)
+    assert ((depth >= 0) & (depth < order)).all()
     logits = teacher.logits(asked)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
@@ -96,6 +72,43 @@ def test_em_finds_the_weights_of_a_known_mixture():
     np.testing.assert_allclose(maximise(likelihood), [0.7, 0.3], atol=0.02)
 
 
+def test_a_prior_keeps_the_weights_of_a_few_events_near_those_of_all():
+    likelihood = np.tile([[0.9], [0.1]], 5)
+    alone = maximise(likelihood)
+    leaning = maximise(likelihood, prior=np.array([0.3, 0.7]))
+    assert alone[0] > 0.99
+    assert 0.3 < leaning[0] < 0.4
+    np.testing.assert_allclose(leaning.sum(), 1)
+
+
+def test_weights_depend_on_how_much_of_the_history_is_known(taxonomy):
+    """After 0 comes 1 in every video; what else a history holds was never seen before."""
+    rng = np.random.default_rng(0)
+    rows, groups = [], []
+    for video in range(30):
+        rows += [([0], 1), ([int(rng.integers(2, 12))], int(rng.integers(2, 12)))]
+        groups += [video, video]
+    asked = examples(rows)
+    known = Examples(history=asked.history, target=asked.target, group=np.array(groups))
+    teacher = CountTeacher(taxonomy, CountConfig(length=3))
+    teacher.fit(known)
+    weights = teacher._weights
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert weights[3, 0] > weights[:3, 0].max()  # the n-gram of actions knows best
+
+
+def test_times_must_be_there_if_asked_for(taxonomy, timeline):
+    teacher = CountTeacher(taxonomy, CountConfig(times=True))
+    timed = timeline.examples(HistoryConfig(), 20, times=True)
+    plain = timeline.examples(HistoryConfig(), 20)
+    with pytest.raises(BadConfig, match="times=True"):
+        teacher.fit(plain)
+    teacher.fit(timed, scripts=plain[:5])  # a text has no times: unknown
+    with pytest.raises(BadConfig, match="times=True"):
+        teacher.logits(plain)
+    np.testing.assert_allclose(np.exp(teacher.logits(timed)).sum(axis=1), 1, rtol=1e-5)
+
+
 def test_the_mixture_is_fitted_on_videos_held_out(taxonomy):
     """Each video repeats an action of its own: n-grams of a video held out were never counted."""
     everything = Examples(
@@ -105,8 +118,8 @@ def test_the_mixture_is_fitted_on_videos_held_out(taxonomy):
     )
     teacher = CountTeacher(taxonomy, CountConfig(length=3, folds=5))
     teacher.fit(everything)
-    assert teacher._weights.sum() == pytest.approx(1)
-    assert teacher._weights[0] < 0.05
+    np.testing.assert_allclose(teacher._weights.sum(axis=1), 1)
+    assert teacher._weights[0, 0] < 0.05
 
 
 def test_scripts_are_counted_but_not_held_out(taxonomy, timeline):
@@ -131,13 +144,16 @@ def test_a_teacher_can_be_taken_up_again(taxonomy, timeline):
     other.restore(teacher.arrays())
     np.testing.assert_array_equal(other.logits(labelled), teacher.logits(labelled))
     arrays = teacher.arrays()
-    del arrays["state.1.keys"]
-    with pytest.raises(BadCheckpoint, match=r"state\.1\.keys"):
-        other.restore(arrays)
+    for name in ("weights", "noun.2.keys", "recency.there.1", "recency.verb.1.counts"):
+        with pytest.raises(BadCheckpoint, match=name.removeprefix("recency.").split(".", 1)[-1]):
+            other.restore({n: a for n, a in arrays.items() if n != name})
+    with pytest.raises(BadCheckpoint, match="weights"):
+        CountTeacher(taxonomy, CountConfig(order=3)).restore(arrays)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"order": 0}, {"order": 6}, {"length": 2}, {"folds": 1}, {"folds": -2}]
+    "bad",
+    [{"order": 0}, {"order": 6}, {"length": 2}, {"folds": 1}, {"folds": -2}, {"smoothing": "x"}],
 )
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(BadConfig):
@@ -152,7 +168,7 @@ def test_nothing_to_count_is_refused(taxonomy):
 def test_one_video_cannot_be_held_out_from_itself(taxonomy):
     teacher = CountTeacher(taxonomy, CountConfig(length=3))
     teacher.fit(examples([([], 1), ([1], 2), ([], 1)]))  # three groups: three folds
-    assert (teacher._weights != teacher._weights[0]).any()
+    assert (teacher._weights != teacher._weights[0, 0]).any()
     teacher.fit(examples([([], 1)]))
     np.testing.assert_allclose(teacher._weights, 1 / 3)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antcache.teacher.count import CountConfig, CountTeacher
+from antcache.teacher import loops
 from antcache.teacher.heads import ActionHeads, recent_nouns
 from antcache.teacher.histories import HistoryConfig
 
@@ -20,8 +20,8 @@ def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
     assert rank.tolist() == [[1, 0, 4], [4, 4, 4]]
     assert last.tolist() == [[2, 1, 4], [4, 4, 4]]
     # The same as the count teacher's numba loop, on all histories.
-    counter = CountTeacher(taxonomy, CountConfig(length=6))
-    ranks, lasts = counter._recent(labelled.history)
+    verb_of, noun_of = taxonomy.verb_of, taxonomy.noun_of
+    ranks, lasts, _ = loops.recent_nouns(labelled.history, verb_of, noun_of, 3, 4)
     padded = torch.from_numpy(np.where(labelled.history < 0, 12, labelled.history))
     rank, last = recent_nouns(
         torch.tensor([*taxonomy.action_nouns, 3])[padded],

@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antcache.annotations import Segments
+from antcache.annotations import Segments, read_annotations
 from antcache.errors import BadAnnotations, BadConfig
-from antcache.teacher.histories import MODES, Examples, HistoryConfig, Timeline, concatenate
+from antcache.teacher.histories import (
+    MODES,
+    TOLERANCE_S,
+    Examples,
+    HistoryConfig,
+    Timeline,
+    concatenate,
+)
 
 
 def rows(timeline, mode="complete", length=3, gap_s=1.0):
@@ -142,6 +149,110 @@ def test_no_history_holds_the_future_and_observed_is_part_of_complete(
             # The last ones: what was left out is not later than what is there.
             assert all(frame[j] <= frame[past[0]] for j in allowed - set(past))
             assert (found[i, : length - len(past)] == -1).all()
+
+
+def plainly(timeline, config, length):
+    """The same histories, one segment after the other, in plain Python."""
+    segments, split = timeline.segments, timeline.split
+    keys = zip(segments.start_s, segments.stop_s, range(len(segments)), strict=True)
+    videos = {}
+    for key in sorted(keys):
+        part = split[key[2]] if config.mode == "gappy" else ""
+        videos.setdefault((segments.video[key[2]], part), []).append(key)
+    found = np.full((len(segments), length), -1)
+    for members in videos.values():
+        for start, _, row in members:
+            limit = start - TOLERANCE_S
+            if config.mode == "observed":
+                limit = min(limit, start - config.gap_s + TOLERANCE_S)
+            past = [r for s, _, r in members if s <= limit][-length:]
+            if past:
+                found[row, -len(past) :] = past
+    return found
+
+
+@pytest.fixture(scope="module", params=["epic-kitchens-55", "egtea"])
+def real(request, data_dir):
+    dataset = read_annotations(request.param, data_dir / request.param)
+    return Timeline.of(dataset.splits, dataset.taxonomy)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_on_real_labels_it_is_what_plain_python_finds(real, mode):
+    config = HistoryConfig(mode=mode, gap_s=0.5)
+    # A part in any order: ties, overlaps and gaps of real videos.
+    chosen = np.random.default_rng(0).permutation(len(real.segments))[:4000]
+    part = Timeline(
+        taxonomy=real.taxonomy, segments=real.segments[chosen], split=real.split[chosen]
+    )
+    np.testing.assert_array_equal(part.history_rows(config, 6), plainly(part, config, 6))
+
+
+def test_times_by_hand(make_segments, taxonomy):
+    """Asked 1 s before 10 s: what has ended, what is under way, and what is still to begin."""
+    segments = make_segments("a", [2, 6, 9.5, 10], stops=[5, 12, 11, 13])
+    timeline = Timeline.of({"train": segments}, taxonomy)
+    last = timeline.examples(HistoryConfig(gap_s=1.0), 4, times=True)[3:]
+    assert last.history.tolist() == [[-1, 0, 0, 0]]
+    np.testing.assert_allclose(last.ago_s, [[np.nan, 7, 3, -0.5]])
+    np.testing.assert_allclose(last.lasted_s, [[np.nan, 3, 3, 0]])
+    assert last.ago_s.dtype == last.lasted_s.dtype == np.float32
+    observed = HistoryConfig(mode="observed", gap_s=1.0)
+    last = timeline.examples(observed, 2, times=True)[3:]
+    np.testing.assert_allclose(last.ago_s, [[7, 3]])
+    assert timeline.examples(observed, 2).ago_s is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_times_know_nothing_after_the_moment_of_prediction(real, mode):
+    """An action still under way has lasted until then; how long it will last shows nowhere."""
+    config = HistoryConfig(mode=mode, gap_s=1.0)
+    segments = real.segments
+    rows = real.history_rows(config, 5)
+    known = real.examples(config, 5, times=True)
+    moment = (segments.start_s - 1.0)[:, None]
+    there = rows >= 0
+    past = there & (segments.stop_s[rows] <= moment)
+    under_way = there & (segments.stop_s[rows] > moment) & (segments.start_s[rows] <= moment)
+    length = segments.stop_s - segments.start_s
+    assert past.any()
+    assert under_way.any()
+    np.testing.assert_allclose(known.lasted_s[past], length[rows][past], rtol=1e-5)
+    np.testing.assert_array_equal(known.lasted_s[under_way], known.ago_s[under_way])
+    assert (known.lasted_s[there] >= 0).all()
+    assert np.isnan(known.ago_s[~there]).all()
+    assert np.isnan(known.lasted_s[~there]).all()
+    if mode == "observed":
+        assert (known.ago_s[there] > -1e-3).all()
+
+
+def test_a_part_and_the_whole_carry_times_and_unknown_ones_are_no_number(make_segments, taxonomy):
+    timeline = Timeline.of({"train": make_segments("a", [0, 10, 20])}, taxonomy)
+    timed = timeline.examples(HistoryConfig(), 2, times=True)
+    script = Examples(
+        history=np.zeros((1, 2), int), target=np.zeros(1, int), group=np.zeros(1, int)
+    )
+    np.testing.assert_allclose(timed[[2]].ago_s, [[19, 9]])
+    both = concatenate([timed, script])
+    np.testing.assert_array_equal(both.ago_s[:3], timed.ago_s)
+    np.testing.assert_array_equal(both.lasted_s[:3], timed.lasted_s)
+    assert np.isnan(both.ago_s[3]).all()
+    assert np.isnan(both.lasted_s[3]).all()
+    assert concatenate([script, script]).ago_s is None
+    with pytest.raises(BadConfig, match=r"times.*times=True"):
+        script.require_times()
+
+
+def test_participants_are_held_out_with_all_their_videos(make_segments, join, taxonomy):
+    videos = ["P01_02", "P02_01", "P01_01", "P03-R01-Pizza", "P03-R02-Pizza"]
+    both = join([make_segments(video, [0, 10]) for video in videos])
+    timeline = Timeline.of({"train": both}, taxonomy)
+    examples = timeline.examples(HistoryConfig(), 1, group="participant")
+    assert examples.group.tolist() == [0, 0, 1, 1, 0, 0, 2, 2, 2, 2]
+    assert len(set(examples.folds(3)[[0, 2, 6]])) == 3
+    assert len(np.unique(timeline.examples(HistoryConfig(), 1).group)) == 5
+    with pytest.raises(BadConfig, match=r"group.*kitchen"):
+        timeline.examples(HistoryConfig(), 1, group="kitchen")
 
 
 def test_folds_keep_groups_together_and_are_of_about_equal_size():

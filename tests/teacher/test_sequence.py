@@ -8,7 +8,7 @@ import torch
 
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.teacher.histories import Examples, HistoryConfig
-from antcache.teacher.sequence import SequenceConfig, SequenceTeacher, one_cycle
+from antcache.teacher.sequence import EDGES_S, SequenceConfig, SequenceTeacher, one_cycle
 
 SMALL = SequenceConfig(length=6, attended=3, width=16, layers=1, heads=2, epochs=2, batch=8)
 
@@ -45,6 +45,43 @@ def test_the_memory_reaches_further_than_attention(taxonomy):
     teacher = SequenceTeacher(taxonomy, config)
     teacher.fit(examples)
     assert (teacher.logits(examples).argmax(axis=1) == target).all()
+
+
+def test_times_tell_apart_what_actions_do_not(taxonomy):
+    """The same history: what lasted long is closed, what was short is put; an old one is taken."""
+    rng = np.random.default_rng(0)
+    case = rng.integers(0, 3, 96)
+    ago = np.array([[9, 5], [9, 5], [90, 60]], dtype=np.float32)[case]
+    lasted = np.array([[1, 4.9], [1, 0.3], [1, 1]], dtype=np.float32)[case]
+    examples = Examples(
+        history=np.tile([7, 6], (96, 1)),
+        target=np.array([9, 3, 0])[case],
+        group=np.arange(96),
+        ago_s=ago,
+        lasted_s=lasted,
+    )
+    config = SequenceConfig(
+        length=2, attended=2, times=True, width=16, layers=1, heads=2, epochs=20, batch=16, lr=5e-3
+    )
+    teacher = SequenceTeacher(taxonomy, config)
+    teacher.fit(examples)
+    assert (teacher.logits(examples).argmax(axis=1) == examples.target).all()
+
+
+def test_unknown_times_have_a_bin_of_their_own(taxonomy, timeline):
+    config = SequenceConfig(**{**SMALL.__dict__, "times": True})
+    teacher = SequenceTeacher(taxonomy, config)
+    bins = teacher._network.times.bins
+    edge = EDGES_S[3]
+    seconds = torch.tensor([-5.0, 0.0, edge, edge * 1.01, 1e9, np.nan])
+    assert bins(seconds).tolist() == [0, 0, 3, 4, len(EDGES_S), len(EDGES_S) + 1]
+    text = timeline.examples(HistoryConfig(), 6)
+    timed = timeline.examples(HistoryConfig(), 6, times=True)
+    teacher.fit(timed, scripts=text)
+    assert np.isfinite(teacher.logits(timed)).all()
+    for call in (teacher.fit, teacher.logits):
+        with pytest.raises(BadConfig, match="times=True"):
+            call(text)
 
 
 def test_empty_histories_get_a_prediction(taxonomy, labelled):

@@ -7,9 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from antcache.cli.main import InputError
-from antcache.cli.teacher_corpus import corpus
-from antcache.errors import AntcacheError
+from antcache.cli.main import cli
 from antcache.store import Store
 from antcache.teacher.corpus import read_corpus
 
@@ -29,15 +27,16 @@ def classes(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(corpus, [*map(str, words)])
+    return CliRunner().invoke(cli, ["teacher", "corpus", *map(str, words)])
 
 
 def refused(*words):
-    """What the command refuses with; the entry point makes one line and exit code 2 of it."""
+    """The one line that the command ends with."""
     result = run(*words)
-    assert isinstance(result.exception, AntcacheError), result.output
-    assert InputError(str(result.exception)).exit_code == 2
-    return str(result.exception)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
 
 
 def test_json_and_table(layer1, tmp_path, classes):

@@ -1,0 +1,1 @@
+"""Language models that read past actions as text: the teacher, and masked-LM training."""

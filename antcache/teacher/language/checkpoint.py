@@ -1,0 +1,193 @@
+"""Language models of transformers: from the hub or a folder, whole, and without any pickle.
+
+Promise: whatever is wrong with a checkpoint is one clear error; weights that are missing are never
+made up unasked; after `fetch`, nothing is asked of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
+
+PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Files of a hub id that are downloaded: settings, tokenizer and weights; no pickles."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def import_transformers() -> Any:
+    """The package transformers.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("transformers", "teacher") from error
+    return transformers
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """The folder with a model's files; those of a hub id are downloaded, or in the cache.
+
+    Raises:
+        NotFound: there is neither such a folder nor such a model, or the hub can't be reached.
+        MissingExtra: transformers is not installed.
+    """
+    import_transformers()
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise NotFound(
+                "no config.json",
+                where=folder,
+                expected="the folder of a transformers model",
+                hint="an adapted model is the folder that `antcache teacher adapt` wrote",
+            )
+        return folder
+    if folder.exists() or folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1:
+        raise NotFound(
+            "no such folder",
+            where=name,
+            expected="the folder of a transformers model, or a hub id such as bert-base-uncased",
+            found="a file" if folder.exists() else "nothing",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    with quiet():
+        try:
+            found = snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS))
+        except (OSError, HfHubHTTPError, HFValidationError) as error:
+            raise NotFound(
+                "neither a folder here nor a model that can be fetched from the hub",
+                where=name,
+                found=_first_line(error),
+                hint="check the name and the network, or give a local folder",
+            ) from error
+    return Path(found)
+
+
+def read_settings(folder: Path) -> tuple[Any, Any]:
+    """Settings and tokenizer of the model in `folder`.
+
+    Raises:
+        BadConfig: they can't be read, or the model is not one that reads a text.
+    """
+    transformers = import_transformers()
+    with _one_line(folder), quiet():
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if config.is_encoder_decoder:
+            raise BadConfig(
+                "not a model of one text",
+                where=folder,
+                expected="an encoder or a decoder",
+                found=f"{config.model_type}, an encoder with a decoder",
+            )
+    return config, tokenizer
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a token sees only those before it: then the last one knows most."""
+    from transformers.models.auto import modeling_auto
+
+    return bool(getattr(config, "is_decoder", False)) or (
+        config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+
+
+def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[Any, list[str]]:
+    """The model in `folder` with its weights, float32, on the CPU.
+
+    Args:
+        folder: with config.json and model.safetensors (or several, with an index).
+        config: as from `read_settings`.
+        auto: which of transformers' Auto classes makes it.
+
+    Returns:
+        The model, and the names of weights that are new, of torch's random state: those of a pooler
+        (which nobody looks at) and, with a head on top, those of the head.
+
+    Raises:
+        BadConfig: other weights are missing, or they are of another shape, damaged, or a pickle.
+    """
+    transformers = import_transformers()
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
+        raise BadConfig(
+            "the weights are a pickle, which is not read" if pickles else "no weights",
+            where=folder,
+            expected="model.safetensors",
+            found=pickles[0] if pickles else "nothing",
+            hint="convert them to safetensors, or name a revision that has them"
+            if pickles
+            else "fetch them, or train from random weights",
+        )
+    with _one_line(folder), quiet():
+        model, info = getattr(transformers, auto).from_pretrained(
+            folder,
+            config=config,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+        body = "" if auto == "AutoModel" else f"{model.base_model_prefix}."
+        new = sorted(info["missing_keys"])
+        absent = [n for n in new if n.startswith(body) and not n.startswith(f"{body}pooler.")]
+        if absent:
+            raise BadConfig(
+                "weights are missing from the checkpoint",
+                where=folder,
+                found=f"{len(absent)}, such as {absent[0]}",
+            )
+    return model, new
+
+
+def new_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> Any:
+    """The model in `folder` with new weights, of torch's random state."""
+    transformers = import_transformers()
+    with _one_line(folder), quiet():
+        return getattr(transformers, auto).from_config(config, dtype=torch.float32)
+
+
+@contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    """Whatever transformers raises about a model, as `BadConfig`."""
+    try:
+        yield
+    except (AntcacheError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers, safetensors and torch have no common root
+        raise BadConfig(
+            f"the language model can't be used ({type(error).__name__})",
+            where=folder,
+            found=_first_line(error),
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from writing reports and bars to stderr, and restore that after."""
+    log = import_transformers().utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

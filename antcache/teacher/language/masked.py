@@ -1,0 +1,195 @@
+"""The masked-LM training itself: steps, perplexity, and a state that it can be taken up from.
+
+Promise: on a CPU, a training that is taken up ends with the weights that it would have ended with:
+all that is random in a step is decided by the seed and the step's number alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antcache.errors import BadCheckpoint
+from antcache.progress import Progress
+from antcache.teacher.language.config import AdaptConfig
+from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
+from antcache.teacher.language.teacher import uses_bfloat16
+from antcache.teacher.sequence import one_cycle
+from antcache.tensors import write_tensors
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 2048  # pieces that the perplexity is measured on, at most
+LOGGED = 50  # steps between lines in the log
+
+
+class MaskedTraining:
+    """A training: model, optimiser and the step that it is at."""
+
+    def __init__(
+        self, model: Any, masker: Masker, config: AdaptConfig, device: torch.device
+    ) -> None:
+        self.model, self.masker, self.config, self.device = model, masker, config, device
+        self.autocast = uses_bfloat16(config.precision, device)
+        self.step = 0
+        self.names = dict(model.named_parameters())  # what is tied counts once
+        decayed = [p for p in self.names.values() if p.dim() > 1]
+        plain = [p for p in self.names.values() if p.dim() < 2]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+
+    def train(self, pieces: Pieces, state: Path, facts: dict[str, Any], progress: Progress) -> None:
+        """Step until all are done, saving the state on the way."""
+        config, total = self.config, 0.0
+        while self.step < config.steps:
+            for group in self.optimiser.param_groups:
+                group["lr"] = config.lr * one_cycle(
+                    (self.step + 1) / (config.steps + 1), config.warmup
+                )
+            self.model.train()
+            self.optimiser.zero_grad()
+            with random_state(self.device, _step_seed(config.seed, self.step)):
+                for part in range(config.accumulate):
+                    at = self.step * config.accumulate + part
+                    rows = order(len(pieces), at, config.batch, config.seed)
+                    batch = self.masker.batch(pieces.histories(rows), [config.seed, 1, at])
+                    loss = self.loss(batch) / config.accumulate
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    total += float(loss.detach())
+            nn.utils.clip_grad_norm_(self.names.values(), 1.0)
+            self.optimiser.step()
+            self.step += 1
+            progress("adapting", self.step, config.steps)
+            if self.step % LOGGED == 0:
+                log.info("step %d of %d: loss %.4f", self.step, config.steps, total / LOGGED)
+                total = 0.0
+            if self.step % config.save_every == 0 and self.step < config.steps:
+                self.save(state, facts)
+
+    def loss(self, batch: Masked) -> Tensor:
+        """Mean cross-entropy of the chosen tokens.
+
+        The head, the widest layer by far, runs at those alone: it looks at each token by itself.
+        """
+        chosen = batch.chosen.to(self.device)
+
+        def choose(module: nn.Module, args: Any, out: Any) -> Any:
+            return type(out)(last_hidden_state=out.last_hidden_state.flatten(0, 1)[chosen][None])
+
+        body = getattr(self.model, self.model.base_model_prefix)
+        handle = body.register_forward_hook(choose)
+        try:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+                out = self.model(
+                    input_ids=batch.ids.to(self.device),
+                    attention_mask=batch.there.to(self.device),
+                )
+        finally:
+            handle.remove()
+        return F.cross_entropy(out.logits[0].float(), batch.target.to(self.device))
+
+    def perplexity(self, pieces: Pieces) -> float:
+        """Of the masked tokens of `pieces`, with the same masks each time."""
+        self.model.eval()
+        total, count = 0.0, 0
+        rows = order(len(pieces), 0, min(len(pieces), HELD_OUT), 0)
+        with torch.inference_mode():
+            for i in range(0, len(rows), self.config.batch):
+                part = rows[i : i + self.config.batch]
+                batch = self.masker.batch(pieces.histories(part), [0, 2, i])
+                total += float(self.loss(batch)) * len(batch.target)
+                count += len(batch.target)
+        return math.exp(min(total / count, 700.0))
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write weights and the optimiser's state, in the place of what was there."""
+        tensors = {f"model.{n}": p.detach() for n, p in self.names.items()}
+        for i, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
+        metadata = {"step": str(self.step), "training": self._identity(facts)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_suffix(f".{os.getpid()}")
+        try:
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            write_tensors(staged, tensors, metadata)
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def load(self, path: Path, facts: dict[str, Any]) -> None:
+        """Take over what `save` wrote.
+
+        Raises:
+            BadCheckpoint: it is of another training, or damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise BadCheckpoint(
+                "the stopped training can't be read",
+                where=path,
+                found=error,
+                hint="--overwrite starts anew",
+            ) from error
+        identity = self._identity(facts)
+        own = {f"model.{name}": p.shape for name, p in self.names.items()}
+        given = {n: t.shape for n, t in tensors.items() if n.startswith("model.")}
+        if metadata.get("training") != identity or own != given:
+            raise BadCheckpoint(
+                "the stopped training had other settings or recipes",
+                where=path,
+                expected=identity,
+                found=metadata.get("training", "none"),
+                hint="resume with the same, or --overwrite to start anew",
+            )
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "model":
+                self.names[rest].data.copy_(tensor)
+            else:
+                number, _, key = rest.partition(".")
+                state.setdefault(int(number), {})[key] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.step = int(metadata["step"])
+
+    def _identity(self, facts: dict[str, Any]) -> str:
+        settings = asdict(self.config)
+        del settings["save_every"]  # may change
+        return json.dumps({**settings, **facts}, sort_keys=True)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A seed of torch for each step, unlike those of the neighbours' seeds."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+@contextmanager
+def random_state(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch's random state is that of `seed` inside, and the caller's again after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,96 @@
+"""Loops over histories and counts, compiled by numba and kept in its cache.
+
+Promise: each does in one pass what its callers document, on one thread, the same in every run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.errors import MissingExtra
+
+try:
+    from numba import njit
+except ImportError as error:
+    raise MissingExtra("numba", "teacher") from error
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@njit(cache=True)
+def last_rows(order: Ints, group: Ints, start: Floats, limit: Floats, length: int) -> Ints:
+    """Rows (N, h) of the last h = `length` members of each row's group that start by its limit.
+
+    Args:
+        order: (N,) rows sorted by group, then by start.
+        group: (N,) of each row.
+        start: (N,) of each row.
+        limit: (N,) latest start that each row's history may hold, ascending along each group.
+        length: h.
+    """
+    rows = np.full((len(order), length), -1, dtype=np.int64)
+    first, end = 0, 0  # of the group; of its members that start by the limit
+    for at in range(len(order)):
+        row = order[at]
+        if at == 0 or group[order[at - 1]] != group[row]:
+            first, end = at, at
+        while (
+            end < len(order)
+            and group[order[end]] == group[row]
+            and (start[order[end]] <= limit[row])
+        ):
+            end += 1
+        for back in range(1, min(length, end - first) + 1):
+            rows[row, length - back] = order[end - back]
+    return rows
+
+
+@njit(cache=True)
+def interpolate(
+    rows: Floats,
+    keys: Ints,
+    starts: Ints,
+    outcomes: Ints,
+    shares: Floats,
+    left: Floats,
+    query: Ints,
+) -> None:
+    """Turn rows (Q, n) of lower-order probabilities into those given the contexts `query` (Q,).
+
+    The other arrays are those of `ngrams.Counts` and its `shares`.
+    """
+    for i in range(len(query)):
+        k = np.searchsorted(keys, query[i])
+        if k == len(keys) or keys[k] != query[i]:
+            continue
+        for y in range(rows.shape[1]):
+            rows[i, y] *= left[k]
+        for j in range(starts[k], starts[k + 1]):
+            rows[i, outcomes[j]] += shares[j]
+
+
+@njit(cache=True)
+def recent_nouns(
+    history: Ints, verb_of: Ints, noun_of: Ints, num_nouns: int, never: int
+) -> tuple[Ints, Ints, Ints]:
+    """What each history (N, h) says of each noun, all (N, nouns).
+
+    Returns:
+        Rank by how recently it was handled, -1 if it was not; the last verb done to it, or
+        `never`; and the column of `history` in which that was, or -1.
+    """
+    rank = np.full((len(history), num_nouns), -1, dtype=np.int64)
+    verb = np.full((len(history), num_nouns), never, dtype=np.int64)
+    column = np.full((len(history), num_nouns), -1, dtype=np.int64)
+    for i in range(len(history)):
+        seen = 0
+        for t in range(history.shape[1] - 1, -1, -1):
+            action = history[i, t]
+            if action >= 0 and rank[i, noun_of[action]] < 0:
+                rank[i, noun_of[action]] = seen
+                verb[i, noun_of[action]] = verb_of[action]
+                column[i, noun_of[action]] = t
+                seen += 1
+    return rank, verb, column

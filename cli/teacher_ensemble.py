@@ -1,0 +1,146 @@
+"""`antcache teacher ensemble`: mix soft targets of a store into joint ones."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from antcache.cli.common import (
+    json_option,
+    log_to,
+    print_json,
+    print_table,
+    progress_bars,
+    store_argument,
+)
+from antcache.errors import BadConfig
+from antcache.evaluation.scoring import score_targets
+from antcache.store import Store
+from antcache.store.location import Location, beside
+from antcache.teacher.ensemble import EnsembleConfig
+from antcache.teacher.ensemble import ensemble as mix_targets
+
+SHOWN = {
+    "top-1": "action/top1",
+    "top-5": "action/top5",
+    "many-shot recall@5": "action/many_shot_recall@5",
+    "recall@5": "action/recall@5",
+}
+LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@5"}
+
+
+@click.command()
+@store_argument("store_path")
+@click.argument("members", metavar="MEMBER...", nargs=-1, required=True)
+@click.option("--name", required=True, help="Name of the joint soft targets in the store.")
+@click.option("--mix", default="mean", show_default=True, help="mean, stack or attention.")
+@click.option(
+    "--balance",
+    default="0",
+    show_default=True,
+    metavar="X",
+    help="Divide by the class prior to the power of X; tuned: the best one for recall@5.",
+)
+@click.option(
+    "--folds",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Folds of training videos, each mixed by what was learned on the others.",
+)
+@click.option("--train-split", default="train", show_default=True, help="Split to learn on.")
+@click.option("--mixed-histories", is_flag=True, help="Mix members with different histories.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Mixture folder; default: teachers/NAME."
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@json_option
+def ensemble(
+    store_path: Location,
+    members: tuple[str, ...],
+    name: str,
+    mix: str,
+    balance: str,
+    folds: int,
+    train_split: str,
+    mixed_histories: bool,
+    seed: int,
+    top_k: int | None,
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Mix the soft targets MEMBER... of STORE into joint ones; keep the mixture.
+
+    Members are named as `antcache store info` lists them. All but the mean is learned, from
+    members whose training segments are cross-fitted (`antcache teacher train --folds`).
+    """
+    store = Store.open(store_path)
+    config = EnsembleConfig(
+        members=members,
+        mix=mix,
+        balance=_number(balance),
+        folds=folds,
+        seed=seed,
+        train_split=train_split,
+        mixed_histories=mixed_histories,
+    )
+    folder = output or Path("teachers") / name
+    started = time.perf_counter()
+    with log_to(beside(store.path, ".log")), progress_bars() as progress:
+        targets = mix_targets(
+            store, name, config, folder, top_k=top_k, overwrite=overwrite, progress=progress
+        )
+    facts: dict[str, Any] = {
+        "targets": name,
+        "mixture": str(folder),
+        "seconds": time.perf_counter() - started,
+        "segments": len(targets),
+        "valid": int(targets.valid.sum()),
+        **targets.attributes,
+        "metrics": {split: score_targets(store, name, split).scored for split in store.splits()},
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _number(balance: str) -> float | None:
+    if balance == "tuned":
+        return None
+    try:
+        return float(balance)
+    except ValueError as error:
+        raise BadConfig(
+            "impossible balance", where="--balance", expected="a number or tuned", found=balance
+        ) from error
+
+
+def _print(facts: dict[str, Any]) -> None:
+    rows = [
+        [name, f"{weight:.3f}", f"{temperature:.3f}", str(facts["member_folds"][name])]
+        for name, weight, temperature in zip(
+            facts["members"], facts["weights"], facts["temperatures"], strict=True
+        )
+    ]
+    title = f"targets/{facts['targets']}: {facts['mix']}, {facts['history']} history"
+    print_table(title, ["member", "weight", "temperature", "folds"], rows)
+    if facts["scores"]:
+        rows = [[n, *(s[key] for key in LEARNED.values())] for n, s in facts["scores"].items()]
+        print_table("training videos, cross-fitted members", ["", *LEARNED], rows)
+    rows = [
+        [split, *(values.get(key, "-") for key in SHOWN.values()), values["n"]]
+        for split, values in facts["metrics"].items()
+    ]
+    print_table("joint targets", ["percent", *SHOWN, "segments"], rows)
+    click.echo(f"mixture {facts['mixture']}, {facts['seconds']:.1f} s")
+    if facts["valid"] < facts["segments"]:
+        click.echo(
+            f"{facts['segments'] - facts['valid']} segments without a target of every member"
+        )

@@ -1,0 +1,100 @@
+"""Checkpoints and teachers that are damaged, missing or of the wrong kind: one line each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.teacher.base import load_teacher, save_teacher
+from antcache.teacher.histories import HistoryConfig
+
+pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), NotFound, "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), BadConfig, "can't be used"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "oracle"}'), BadConfig, "oracle"),
+        (lambda f: (f / "model.safetensors").unlink(), BadConfig, "no weights"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            BadConfig,
+            "pickle, which is not read",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), BadConfig, "can't be used"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), BadConfig, "can't be used"),
+    ],
+)
+def test_a_broken_checkpoint_is_refused_with_one_line(
+    damage, error, words, make, language_models, labelled, tmp_path
+):
+    folder = shutil.copytree(language_models("bert"), tmp_path / "model")
+    damage(folder)
+    with pytest.raises(error, match=words) as raised:
+        make(model=folder).fit(labelled)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_that_are_missing_are_not_made_up(make, language_models, labelled, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(language_models("bert"), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["bert.encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadConfig, match=r"missing.*layer\.1\.output\.dense\.weight"):
+        make(model=folder).fit(labelled)
+    make(model=folder, init="random").fit(labelled)
+
+
+def test_a_wrong_path_and_an_unreachable_hub_are_named(make, labelled, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for path, words in ((tmp_path / "none", "no such folder"), (tmp_path / "file", "a file")):
+        with pytest.raises(NotFound, match=words):
+            make(model=path).fit(labelled)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(NotFound, match="check the name and the network") as raised:
+        make(model="nobody/no-such-model").fit(labelled)
+    assert "\n" not in str(raised.value)
+
+
+def test_models_and_poolings_that_do_not_fit_are_refused(make, labelled):
+    with pytest.raises(BadConfig, match="first token of a causal model"):
+        make("gpt2", pooling="first").fit(labelled)
+    with pytest.raises(BadConfig, match="not trained yet"):
+        make().logits(labelled)
+    with pytest.raises(BadConfig, match="nothing to train on"):
+        make().fit(labelled[:0])
+
+
+def test_a_model_with_encoder_and_decoder_is_refused(make, labelled, tmp_path, language_models):
+    folder = shutil.copytree(language_models("bert"), tmp_path / "model")
+    settings = {"model_type": "t5", "d_model": 8, "num_layers": 1, "vocab_size": 99}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(BadConfig, match="not a model of one text"):
+        make(model=folder).fit(labelled)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: shutil.rmtree(f / "model"), "language model can't be read"),
+        (lambda f: (f / "model" / "config.json").write_text("[]"), "language model can't be read"),
+        (lambda f: (f / "model" / "tokenizer.json").unlink(), "language model can't be read"),
+        (lambda f: (f / "teacher.safetensors").write_bytes(b"0"), "learned can't be read"),
+    ],
+)
+def test_a_broken_teacher_is_refused(damage, words, make, labelled, taxonomy, tmp_path):
+    teacher = make()
+    teacher.fit(labelled)
+    save_teacher(teacher, HistoryConfig(), tmp_path / "teacher")
+    damage(tmp_path / "teacher")
+    with pytest.raises(BadCheckpoint, match=words) as raised:
+        load_teacher(tmp_path / "teacher", taxonomy)
+    assert "\n" not in str(raised.value)
