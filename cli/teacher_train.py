@@ -40,6 +40,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         json_option,
         click.option("--overwrite", is_flag=True, help="Replace what is there."),
         click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only."),
+        click.option("--features", is_flag=True, help="Keep the teacher's last state (language)."),
         click.option("--device", default="cpu", show_default=True, help="Torch device."),
         click.option("--name", required=True, help="Name of the soft targets in the store."),
     ):
@@ -97,6 +98,7 @@ def train(
     name: str,
     device: str,
     top_k: int | None,
+    features: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -110,6 +112,7 @@ def train(
         history=history_for(store, history, gap),
         folds=folds,
         train_split=train_split,
+        features=features,
     )
     text = None if scripts is None else read_scripts(scripts, store.taxonomy)
     folder = output or Path("teachers") / name
@@ -139,6 +142,7 @@ def predict(
     name: str,
     device: str,
     top_k: int | None,
+    features: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -147,7 +151,13 @@ def predict(
     started = time.perf_counter()
     with log_to(beside(store.path, ".log")):
         targets = apply_teacher(
-            store, name, folder, top_k=top_k, device=device, overwrite=overwrite
+            store,
+            name,
+            folder,
+            top_k=top_k,
+            features=features,
+            device=device,
+            overwrite=overwrite,
         )
     report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
 

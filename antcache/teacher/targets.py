@@ -54,8 +54,16 @@ class TargetConfig:
     the kind's own way, see `FOLDS`."""
     train_split: str = "train"
     """The split that it is trained on."""
+    features: bool = False
+    """Keep the teacher's last state beside its logits, for feature alignment."""
 
     def __post_init__(self) -> None:
+        if self.features and self.folds:
+            raise BadConfig(
+                "the features of cross-fitted teachers can't be compared: each fold has a network "
+                "of its own",
+                hint="keep features of in-sample targets (folds 0), or none",
+            )
         if self.folds is not None and (self.folds < 0 or self.folds == 1):
             raise BadConfig(
                 "impossible number of folds", expected="0 or 2 and more", found=self.folds
@@ -97,12 +105,15 @@ def make_targets(
         return make_teacher(config.kind, timeline.taxonomy, config.settings, device=device)
 
     teacher = new_teacher()
+    folds = FOLDS.get(config.kind, 0) if config.folds is None else config.folds
+    if config.features:
+        _check_features(teacher)
     length, seed = teacher.config.length, teacher.config.seed
     examples = examples_for(teacher, timeline, config.history)
     text = None if scripts is None else scripts.examples(length)
     logits = np.empty((len(examples), len(timeline.taxonomy.actions)), dtype=np.float32)
     rest = np.ones_like(train)
-    folds = FOLDS.get(config.kind, 0) if config.folds is None else config.folds
+    feature = None
     if folds:
         rest = ~train
         fold = np.full(len(examples), -1)
@@ -116,8 +127,11 @@ def make_targets(
             )
             logits[fold == k] = part.logits(examples[fold == k])
     teacher.fit(examples[train], scripts=text, progress=progress)
-    logits[rest] = teacher.logits(examples[rest])
-    targets = _targets(timeline, teacher, logits, config.history, folds)
+    if config.features:
+        logits, feature = teacher.logits_and_features(examples)  # type: ignore[attr-defined]
+    else:
+        logits[rest] = teacher.logits(examples[rest])
+    targets = _targets(timeline, teacher, logits, config.history, folds, feature)
     targets.attributes["train_split"] = config.train_split
     targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
     return teacher, targets
@@ -129,10 +143,28 @@ def examples_for(teacher: Teacher, timeline: Timeline, history: HistoryConfig) -
     return timeline.examples(history, teacher.config.length, times=times)
 
 
-def score_segments(timeline: Timeline, teacher: Teacher, history: HistoryConfig) -> SoftTargets:
-    """Dense targets (N, C) of every segment of `timeline` by a teacher that is trained already."""
-    logits = teacher.logits(examples_for(teacher, timeline, history))
-    return _targets(timeline, teacher, logits, history, folds=0)
+def score_segments(
+    timeline: Timeline, teacher: Teacher, history: HistoryConfig, *, features: bool = False
+) -> SoftTargets:
+    """Dense targets (N, C) of every segment of `timeline` by a teacher that is trained already.
+
+    Raises:
+        BadConfig: `features` are asked of a kind that has none.
+    """
+    examples, feature = examples_for(teacher, timeline, history), None
+    if features:
+        _check_features(teacher)
+        logits, feature = teacher.logits_and_features(examples)  # type: ignore[attr-defined]
+    else:
+        logits = teacher.logits(examples)
+    return _targets(timeline, teacher, logits, history, 0, feature)
+
+
+def _check_features(teacher: Teacher) -> None:
+    if not hasattr(teacher, "logits_and_features"):
+        raise BadConfig(
+            "this kind of teacher has no features", expected="language", found=teacher.kind
+        )
 
 
 def _targets(
@@ -141,11 +173,13 @@ def _targets(
     logits: NDArray[np.float32],
     history: HistoryConfig,
     folds: int,
+    feature: NDArray[np.float32] | None = None,
 ) -> SoftTargets:
     return SoftTargets(
         uid=timeline.segments.uid,
         valid=np.asarray(np.isfinite(logits).all(axis=1)),
         logits=logits,
+        feature=feature,
         attributes={
             "kind": teacher.kind,
             "config": asdict(teacher.config),

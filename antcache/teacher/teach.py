@@ -69,18 +69,21 @@ def apply_teacher(
     folder: Path,
     *,
     top_k: int | None = None,
+    features: bool = False,
     device: str = "cpu",
     overwrite: bool = False,
 ) -> SoftTargets:
     """Write the targets of the trained teacher in `folder` for every segment as `name`.
 
+    With `features`, its last state is kept beside its logits, for feature alignment.
+
     Raises:
         NotFound, BadCheckpoint: see `base.load_teacher`.
-        AlreadyExists, BadConfig: see `teach`.
+        AlreadyExists, BadConfig: see `teach`; also `features` of a kind that has none.
     """
     check_targets(store, name, top_k, overwrite=overwrite)
     teacher, history = load_teacher(folder, store.taxonomy, device=device)
-    targets = score_segments(timeline_of(store), teacher, history)
+    targets = score_segments(timeline_of(store), teacher, history, features=features)
     return publish_targets(store, name, targets, top_k, overwrite=overwrite)
 
 

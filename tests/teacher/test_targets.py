@@ -10,7 +10,7 @@ from antcache.teacher import targets as module
 from antcache.teacher.base import make_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.scripts import Scripts
-from antcache.teacher.targets import TargetConfig, make_targets, score_segments
+from antcache.teacher.targets import TargetConfig, examples_for, make_targets, score_segments
 
 SMALL = {
     "count": {"length": 6, "folds": 2},
@@ -155,3 +155,25 @@ def test_what_cannot_be_is_refused(timeline):
         make_targets(timeline, TargetConfig(train_split="training"))
     with pytest.raises(BadConfig, match="unknown kind"):
         make_targets(timeline, TargetConfig(kind="oracle"))
+
+
+def test_features_of_a_language_model(timeline, language_models, tmp_path):
+    settings = {"model": language_models("bert"), "epochs": 1, "held_out": 0.0}
+    config = TargetConfig(kind="language", settings=settings, features=True)
+    teacher, targets = make_targets(timeline, config)
+    logits, states = teacher.logits_and_features(examples_for(teacher, timeline, config.history))
+    np.testing.assert_array_equal(targets.feature, states)
+    np.testing.assert_array_equal(targets.logits, logits)
+    again = score_segments(timeline, teacher, config.history, features=True)
+    np.testing.assert_array_equal(again.feature, states)
+    with pytest.raises(BadConfig, match="has no features"):
+        make_targets(timeline, TargetConfig(folds=0, features=True))
+    with pytest.raises(BadConfig, match="a network of its own"):
+        TargetConfig(kind="language", folds=2, features=True)
+
+
+def test_a_teacher_of_times_is_told_them(timeline):
+    config = TargetConfig(settings={**SMALL["count"], "times": True}, folds=2)
+    _, targets = make_targets(timeline, config)
+    assert targets.valid.all()
+    assert targets.attributes["train_split"] == "train"
