@@ -25,8 +25,9 @@ from teacher_runs import EGTEA, EK55, WORK, Run, figures, metrics, outcome
 
 TIMES = {"times": True}
 LANGUAGE = {
-    "model": "minilm",
+    "model": "adapted",
     "epochs": 3,
+    "balance": 0.2,
     "held_out": 0.0,
     "dropout": 0.3,
     "warmup": 0.2,
