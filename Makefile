@@ -34,5 +34,5 @@ $(READY): setup.py constraints.txt
 		{ echo "antcache needs Python 3.11 or later; try: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[demo,gpu,corpus,parse,import,remote,dev]'
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[all,dev]'
 	touch $@

@@ -15,6 +15,7 @@ EXTRAS = {
     "parse": ["spacy>=3.8"],
     "train": ["tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+    "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
@@ -24,6 +25,7 @@ EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
+    *EXTRAS["evaluate"],
     *EXTRAS["gpu"],
     *EXTRAS["corpus"],
     *EXTRAS["parse"],
@@ -34,6 +36,7 @@ EXTRAS["all"] = [
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
 SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
+SUBPACKAGES += ["evaluation.report"]
 
 setup(
     name="antcache",
@@ -47,7 +50,7 @@ setup(
     python_requires=">=3.11",
     packages=[*FOLDERS, *(f"antcache.{name}" for name in SUBPACKAGES)],
     package_dir=FOLDERS,
-    package_data={"": ["py.typed", "*.html"]},
+    package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
     install_requires=[
         "click>=8.1",
         "h5py>=3.11",

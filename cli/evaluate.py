@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,9 +15,16 @@ from antcache.cli.common import (
     print_table,
     store_argument,
 )
-from antcache.evaluation.scoring import Result, score_predictions, score_targets
+from antcache.cli.sheets import print_sheet
+from antcache.evaluation.lists import ListFiles
+from antcache.evaluation.scoring import Detail, Result, score_predictions, score_targets
+from antcache.evaluation.sheet import UNSEEN, Sampling
 from antcache.store import Store
 from antcache.store.location import Location
+
+
+def _file(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=text)
 
 
 @click.command()
@@ -26,28 +35,64 @@ from antcache.store.location import Location
     "--split",
     help="Split to score [default: the one that PREDICTIONS name; validation for --targets].",
 )
+@click.option(
+    "--bootstrap",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Resamples for 95 % intervals of every metric over every denominator [default: none].",
+)
+@click.option(
+    "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples.")
+@_file("--unseen", "Unseen participants [default on EPIC-KITCHENS-100: those not in train].")
+@_file("--tail-verbs", "Tail verbs, as EPIC-KITCHENS-100 publishes them [default: the store's].")
+@_file("--tail-nouns", "Tail nouns [default: the store's].")
 @json_option
 def evaluate(
     store: Location,
     predictions: tuple[Path, ...],
     targets: tuple[str, ...],
     split: str | None,
+    bootstrap: int,
+    cluster: str,
+    seed: int,
+    unseen: Path | None,
+    tail_verbs: Path | None,
+    tail_nouns: Path | None,
     as_json: bool,
 ) -> None:
     """Score PREDICTIONS (files, or folders of runs) against the labels in STORE, in percent.
 
     Segments of the split without a prediction are counted, and a second column gives the figures
-    over all segments with these as wrong. docs/protocol.md says what each metric means.
+    over all segments with these as wrong. With --bootstrap a table gives every metric over every
+    denominator with its interval. docs/protocol.md says what each metric means.
     """
     if not predictions and not targets:
         raise click.UsageError("nothing to score: give PREDICTIONS or --targets NAME")
+    detail = Detail(
+        sampling=Sampling(resamples=bootstrap, cluster=cluster, seed=seed),
+        files=ListFiles(unseen=unseen, tail_verbs=tail_verbs, tail_nouns=tail_nouns),
+    )
     source = Store.open(store)
-    results = [score_predictions(source, path, split) for path in predictions]
-    results += [score_targets(source, name, split or "validation") for name in targets]
+    results = [score_predictions(source, path, split, detail=detail) for path in predictions]
+    results += [
+        score_targets(source, name, split or "validation", detail=detail) for name in targets
+    ]
     if as_json:
         print_json([result.to_dict() for result in results])
-    else:
-        _print(results)
+        return
+    _print(results)
+    for number, result in enumerate(results, start=1):
+        assert result.sheet is not None
+        if bootstrap or UNSEEN in result.sheet.counted:
+            print_sheet(f"({number}) {result.name}", result.sheet, detail.sampling)
+        found = result.sheet.calibration
+        click.echo(
+            f"({number}) calibration of the {found.n} scored: NLL {found.nll:.3f}, "
+            f"ECE {found.ece:.2f} %, Brier {found.brier:.3f}, confidence {found.confidence:.2f} %"
+        )
 
 
 def _print(results: list[Result]) -> None:

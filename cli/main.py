@@ -24,6 +24,10 @@ COMMANDS = {
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
     "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
+    "compare": ("antcache.cli.compare", "What one set of predictions gains over another."),
+    "report": ("antcache.cli.report", "A comparison as one page of HTML."),
+    "fuse": ("antcache.cli.fuse", "Mix the predictions of several runs."),
+    "submit": ("antcache.cli.submit", "Write a submission for an EPIC-KITCHENS challenge."),
     "bench": ("antcache.cli.bench", "Run the kernel benchmarks."),
     "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
 }

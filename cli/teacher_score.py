@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,20 @@ from antcache.cli.common import (
     progress_bars,
     store_argument,
 )
+from antcache.cli.sheets import Several, print_coverage, print_sheet
 from antcache.evaluation.calibration import Calibration
-from antcache.evaluation.sheet import Counted, Sampling, Sheet
+from antcache.evaluation.sheet import Sampling
 from antcache.store import Store
 from antcache.store.location import Location
 from antcache.teacher.histories import MODES
 from antcache.teacher.scoring import COVERAGE, ScoreConfig, TeacherScore, score_teacher
 
-HEADS = {"all": "all", "rulstm": "RULSTM", "avt": "AVT"}
 SHOWN = {
     "top-1": "action/top1",
     "top-5": "action/top5",
     "many-shot recall@5": "action/many_shot_recall@5",
     "recall@5": "action/recall@5",
 }
-
-
-class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """Values separated by commas, as a tuple."""
-
-    name = "list"
-
-    def __init__(self, kind: Callable[[str], Any]) -> None:
-        self.kind = kind
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the kind of value that is wanted; the library checks the range."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self.kind(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a list of {self.kind.__name__}s such as 1,2", param, ctx)
 
 
 @click.command()
@@ -142,56 +121,12 @@ def score(
         return
     for result in results:
         for history, sheet in result.sheets.items():
-            _print_sheet(f"{result.name}, {history}", sheet, config)
+            print_sheet(f"{result.name}, {history}", sheet, config.sampling)
+            print_coverage(f"{result.name}, {history}", sheet)
         _print_calibration(result)
         _print_imperfect(result)
         for note in result.notes:
             click.echo(note)
-
-
-def _print_sheet(title: str, sheet: Sheet, config: ScoreConfig) -> None:
-    """Metrics by denominator, and the coverage curve."""
-    # Each denominator holds the next stricter one, so that equally large ones are the same.
-    parts = {part.n: part for part in sheet.counted.values()}
-    heads = [
-        f"{', '.join(HEADS[name] for name, part in sheet.counted.items() if part.n == n)} {n}"
-        for n in parts
-    ]
-    names = dict.fromkeys(name for part in parts.values() for name in part.metrics)
-    how = f"{config.sampling.level:.0%} intervals by {config.sampling.cluster}"
-    missed = max(part.missed for part in parts.values())
-    about = "percent" + (f", {how}" if config.sampling.resamples else "")
-    about += f"; {missed} without a prediction count as wrong" if missed else ""
-    print_table(
-        f"{title}: {about}",
-        ["metric", *heads],
-        [[name, *(_cell(part, name) for part in parts.values())] for name in names if name != "n"],
-    )
-    print_table(
-        f"{title}: the truth among the k best classes, and their probability, percent",
-        ["k", "recall", "class mean", "many-shot mean", "probability", "tail"],
-        [
-            [
-                point.k,
-                point.recall,
-                point.class_mean_recall,
-                "-" if point.many_shot_recall is None else point.many_shot_recall,
-                point.mass,
-                point.tail,
-            ]
-            for point in sheet.coverage
-        ],
-    )
-
-
-def _cell(part: Counted, name: str) -> str:
-    if name not in part.metrics:
-        return "-"
-    value = f"{part.metrics[name]:.2f}"
-    if name not in part.intervals:
-        return value
-    interval = part.intervals[name]
-    return f"{value} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _print_calibration(result: TeacherScore) -> None:

@@ -166,9 +166,12 @@ def _commonest(ids: Sequence[int], names: Sequence[str], kind: str) -> tuple[str
     )
 
 
-def read_many_shot(path: Path, kind: str, count: int) -> tuple[int, ...]:
-    """Ids of a many-shot list of verbs or nouns (`kind`), of which there are `count`, ascending."""
-    column = f"{kind}_class"
+def read_class_list(path: Path, column: str, kind: str, count: int) -> tuple[int, ...]:
+    """Ids in a column of a published list of verbs or nouns (`kind`, `count` of them), ascending.
+
+    Raises:
+        BadAnnotations: no such column, or what is no id.
+    """
     rows = read_table(path, (column,))
     ids = rows.integers(column)
     check_ids(kind, ids, count, rows.place)

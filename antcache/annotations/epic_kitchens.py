@@ -13,8 +13,8 @@ from antcache.annotations.classes import (
     Actions,
     ClassNames,
     names_from_actions,
+    read_class_list,
     read_class_names,
-    read_many_shot,
     read_many_shot_actions,
     with_names,
 )
@@ -24,6 +24,7 @@ from antcache.annotations.taxonomy import Taxonomy
 EK55_CLASSES = ("EPIC_verb_classes.csv", "EPIC_noun_classes.csv")
 EK55_MANY_SHOT = tuple(f"EPIC_many_shot_{kind}.csv" for kind in ("actions", "verbs", "nouns"))
 EK100_CLASSES = ("EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv")
+EK100_TAIL = ("EPIC_100_tail_verbs.csv", "EPIC_100_tail_nouns.csv")
 EK100_NOUNS = ("EPIC_100_noun_classes_v2.csv", EK100_CLASSES[1])  # version 2 replaced the first
 
 
@@ -40,15 +41,27 @@ def ek55_taxonomy(
     listed = replace(
         taxonomy,
         many_shot_actions=read_many_shot_actions(lists[0], actions),
-        many_shot_verbs=read_many_shot(lists[1], "verb", len(taxonomy.verbs)),
-        many_shot_nouns=read_many_shot(lists[2], "noun", len(taxonomy.nouns)),
+        many_shot_verbs=read_class_list(lists[1], "verb_class", "verb", len(taxonomy.verbs)),
+        many_shot_nouns=read_class_list(lists[2], "noun_class", "noun", len(taxonomy.nouns)),
     )
     return listed, warnings
 
 
-def ek100_taxonomy(actions: Actions, names: ClassNames | None) -> tuple[Taxonomy, list[str]]:
-    """Classes of EPIC-KITCHENS-100; and warnings."""
-    return _named("epic-kitchens-100", actions, names, " ")
+def ek100_taxonomy(
+    folder: Path, actions: Actions, names: ClassNames | None
+) -> tuple[Taxonomy, list[str]]:
+    """Classes of EPIC-KITCHENS-100 with the tail lists that `folder` has; and warnings."""
+    taxonomy, warnings = _named("epic-kitchens-100", actions, names, " ")
+    verbs, nouns = (folder / name for name in EK100_TAIL)
+    missing = [path.name for path in (verbs, nouns) if not path.is_file()]
+    if missing:
+        warnings.append(f"no {', '.join(missing)}: no tail figures for this dataset")
+        return taxonomy, warnings
+    return replace(
+        taxonomy,
+        tail_verbs=read_class_list(verbs, "verb", "verb", len(taxonomy.verbs)),
+        tail_nouns=read_class_list(nouns, "noun", "noun", len(taxonomy.nouns)),
+    ), warnings
 
 
 def ek55_names(folder: Path) -> ClassNames | None:

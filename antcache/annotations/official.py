@@ -82,7 +82,7 @@ def read_epic_kitchens_100_official(folder: Path) -> Dataset:
         for split, name in EK100_LABELS.items()
     }
     actions = _actions(folder, list(tables.values()), names, " ")
-    taxonomy, warnings = ek100_taxonomy(actions, names)
+    taxonomy, warnings = ek100_taxonomy(folder, actions, names)
     parts = {split: _segments(rows, "narration_id", actions) for split, rows in tables.items()}
     source = f"official CSV: {', '.join(EK100_LABELS.values())}"
     return assemble(taxonomy, parts, source=source, warnings=warnings)

@@ -48,7 +48,7 @@ def read_epic_kitchens_100(folder: Path) -> Dataset:
     """EPIC-KITCHENS-100; class files are used where they lie beside it."""
     require_files(folder, FILES, hint="the official CSVs are read as epic-kitchens-100-official")
     names = ek100_names(folder)
-    taxonomy, warnings = ek100_taxonomy(read_actions(folder / "actions.csv", names), names)
+    taxonomy, warnings = ek100_taxonomy(folder, read_actions(folder / "actions.csv", names), names)
     return _read(folder, FILES, taxonomy, warnings)
 
 

@@ -1,4 +1,4 @@
-"""The classes of a dataset: verbs, nouns, actions (pairs of both) and the many-shot lists.
+"""The classes of a dataset: verbs, nouns, actions (pairs of both), many-shot and tail lists.
 
 Promise: ids are positions; every action names a verb and a noun that exist; `fingerprint` is equal
 exactly for equal taxonomies, so that soft targets and checkpoints of another one are recognised.
@@ -32,6 +32,8 @@ class Taxonomy:
         many_shot_actions: ids on the official many-shot list (verb and noun many-shot), or None.
         many_shot_verbs: ids of the many-shot verbs, or None.
         many_shot_nouns: ids of the many-shot nouns, or None.
+        tail_verbs: ids of the rare verbs (EPIC-KITCHENS-100), or None.
+        tail_nouns: ids of the rare nouns, or None.
     """
 
     dataset: str
@@ -43,6 +45,8 @@ class Taxonomy:
     many_shot_actions: tuple[int, ...] | None = None
     many_shot_verbs: tuple[int, ...] | None = None
     many_shot_nouns: tuple[int, ...] | None = None
+    tail_verbs: tuple[int, ...] | None = None
+    tail_nouns: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.actions)
@@ -59,6 +63,8 @@ class Taxonomy:
             ("many-shot action", self.many_shot_actions or (), count),
             ("many-shot verb", self.many_shot_verbs or (), len(self.verbs)),
             ("many-shot noun", self.many_shot_nouns or (), len(self.nouns)),
+            ("tail verb", self.tail_verbs or (), len(self.verbs)),
+            ("tail noun", self.tail_nouns or (), len(self.nouns)),
         ):
             unknown = [i for i in ids if not 0 <= i < limit]
             if unknown:
@@ -82,17 +88,27 @@ class Taxonomy:
     @cached_property
     def any_shot_actions(self) -> tuple[int, ...] | None:
         """Actions whose verb *or* noun is many-shot: the list that RULSTM and AVT average over."""
-        if self.many_shot_verbs is None or self.many_shot_nouns is None:
+        return self._with_either(self.many_shot_verbs, self.many_shot_nouns)
+
+    @cached_property
+    def tail_actions(self) -> tuple[int, ...] | None:
+        """Actions whose verb *or* noun is rare, as EPIC-KITCHENS-100's challenge defines them."""
+        return self._with_either(self.tail_verbs, self.tail_nouns)
+
+    def _with_either(
+        self, verbs: tuple[int, ...] | None, nouns: tuple[int, ...] | None
+    ) -> tuple[int, ...] | None:
+        """Actions with one of these verbs or one of these nouns; None without a list."""
+        if verbs is None or nouns is None:
             return None
-        either = np.isin(self.verb_of, self.many_shot_verbs) | np.isin(
-            self.noun_of, self.many_shot_nouns
-        )
+        either = np.isin(self.verb_of, verbs) | np.isin(self.noun_of, nouns)
         return tuple(int(i) for i in np.flatnonzero(either))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything above but the many-shot lists, which change no class."""
-        classes = {k: v for k, v in self.to_dict().items() if not k.startswith("many_shot")}
+        """Hash of everything above but the lists of many-shot and tail classes."""
+        lists = ("many_shot", "tail")
+        classes = {k: v for k, v in self.to_dict().items() if not k.startswith(lists)}
         text = json.dumps(classes, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,8 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.errors import BadConfig
 
 Ranks = NDArray[np.int64]
+VerbNoun = tuple[NDArray[np.floating], NDArray[np.floating]]
+KINDS = ("action", "verb", "noun")
 NEVER = np.iinfo(np.int64).max  # rank of a true class that no k reaches
 CHUNK_ROWS = 1024  # of N x C at a time, so that scoring takes little memory beyond the scores
 
@@ -93,14 +96,6 @@ def class_mean_recall(
     return 100.0 * float(recall.mean())
 
 
-def class_mean_accuracy_over_all(
-    ranks: Ranks, labels: NDArray[np.integer], num_classes: int
-) -> float:
-    """Class-mean accuracy in percent as AVT has it: divided by all C classes, absent ones as 0."""
-    present = len(np.unique(labels))
-    return class_mean_recall(ranks, labels, 1) * present / num_classes
-
-
 def verb_noun_scores(
     scores: NDArray[np.floating], taxonomy: Taxonomy
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -137,12 +132,138 @@ def _groups(
     return order, firsts, present
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric, in percent: how many segments have their true class among the k best.
+
+    Attributes:
+        kind: `action`, `verb` or `noun`.
+        k: from 1.
+        class_mean: mean over the classes that are present, in place of the mean over segments.
+        classes: ids to average over; None is all.
+        over: number of classes to divide by, absent ones counting as 0 (AVT); None is those
+            present.
+    """
+
+    kind: str
+    k: int
+    class_mean: bool = False
+    classes: tuple[int, ...] | None = None
+    over: int | None = None
+
+    def defined(self, labels: NDArray[np.integer]) -> bool:
+        """Whether any class that it averages over is among `labels` (N,)."""
+        return self.classes is None or bool(np.isin(labels, self.classes).any())
+
+    def value(self, ranks: Ranks, labels: NDArray[np.integer]) -> float:
+        """The metric of segments with true classes `labels` (N,) of `ranks` (N,).
+
+        Raises:
+            BadConfig: there is no segment, or none of the classes is present.
+        """
+        if not self.class_mean:
+            return top_k_accuracy(ranks, self.k)
+        if self.over is not None:
+            return class_mean_recall(ranks, labels, self.k) * len(np.unique(labels)) / self.over
+        return class_mean_recall(ranks, labels, self.k, self.classes)
+
+
+def metrics_of(taxonomy: Taxonomy) -> dict[str, Metric]:
+    """Every metric of the protocol by name; see `score`. One without its list is left out."""
+    lists = {
+        "action": {
+            "many_shot": taxonomy.many_shot_actions,
+            "any_shot": taxonomy.any_shot_actions,
+        },
+        "verb": {"many_shot": taxonomy.many_shot_verbs},
+        "noun": {"many_shot": taxonomy.many_shot_nouns},
+    }
+    for kind, listed in lists.items():
+        listed["tail"] = getattr(taxonomy, f"tail_{kind}s")
+    metrics: dict[str, Metric] = {}
+    for kind in KINDS:
+        metrics[f"{kind}/top1"] = Metric(kind=kind, k=1)
+        metrics[f"{kind}/top5"] = Metric(kind=kind, k=5)
+        metrics[f"{kind}/recall@5"] = Metric(kind=kind, k=5, class_mean=True)
+        for name, classes in lists[kind].items():
+            if classes is not None:
+                metrics[f"{kind}/{name}_recall@5"] = Metric(
+                    kind=kind, k=5, class_mean=True, classes=tuple(classes)
+                )
+        metrics[f"{kind}/class_mean_top1"] = Metric(kind=kind, k=1, class_mean=True)
+        metrics[f"{kind}/class_mean_top1_all_classes"] = Metric(
+            kind=kind, k=1, class_mean=True, over=len(getattr(taxonomy, f"{kind}s"))
+        )
+    return metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """N segments by the rank of their true action, verb and noun: all that a metric needs.
+
+    Attributes:
+        ranks: by kind, (N,); see `true_class_ranks`.
+        labels: by kind, (N,) ids.
+    """
+
+    ranks: dict[str, Ranks]
+    labels: dict[str, NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.labels["action"])
+
+    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Ranked:
+        """The segments at `rows` (indices or a mask)."""
+        return Ranked(
+            ranks={k: v[rows] for k, v in self.ranks.items()},
+            labels={k: v[rows] for k, v in self.labels.items()},
+        )
+
+    def figures(self, taxonomy: Taxonomy) -> dict[str, float]:
+        """Every metric by name, and `n`; see `score`."""
+        values = {
+            name: metric.value(self.ranks[metric.kind], self.labels[metric.kind])
+            for name, metric in metrics_of(taxonomy).items()
+            if metric.defined(self.labels[metric.kind])
+        }
+        return {**values, "n": len(self)}
+
+
+def rank(
+    scores: NDArray[np.floating],
+    segments: Segments,
+    taxonomy: Taxonomy,
+    *,
+    missed: Segments | None = None,
+    own: VerbNoun | None = None,
+) -> Ranked:
+    """Ranks of the true actions, verbs and nouns; arguments and errors as those of `score`.
+
+    Returns:
+        The segments in their order, then the missed ones, whose ranks are NEVER.
+    """
+    _check(scores, segments, "action", len(taxonomy.actions))
+    verbs, nouns = verb_noun_scores(scores, taxonomy) if own is None else own
+    if own is not None:
+        _check(verbs, segments, "verb", len(taxonomy.verbs))
+        _check(nouns, segments, "noun", len(taxonomy.nouns))
+    ranks, labels = {}, {}
+    for kind, values in zip(KINDS, (scores, verbs, nouns), strict=True):
+        labels[kind] = getattr(segments, kind)
+        ranks[kind] = true_class_ranks(values, labels[kind])
+        if missed is not None:
+            labels[kind] = np.concatenate([labels[kind], getattr(missed, kind)])
+            ranks[kind] = np.concatenate([ranks[kind], np.full(len(missed), NEVER)])
+    return Ranked(ranks=ranks, labels=labels)
+
+
 def score(
     scores: NDArray[np.floating],
     segments: Segments,
     taxonomy: Taxonomy,
     *,
     missed: Segments | None = None,
+    own: VerbNoun | None = None,
 ) -> dict[str, float]:
     """Every metric of the protocol, in percent, flat and JSON-ready.
 
@@ -152,6 +273,7 @@ def score(
     - `KIND/recall@5`: class-mean recall@5 over all classes.
     - `KIND/many_shot_recall@5`: over the official many-shot list (an action: verb *and* noun).
     - `action/any_shot_recall@5`: over actions whose verb *or* noun is many-shot (RULSTM, AVT).
+    - `KIND/tail_recall@5`: over rare classes (EPIC-KITCHENS-100; an action: verb *or* noun).
     - `KIND/class_mean_top1`: class-mean accuracy (the distillation paper).
     - `KIND/class_mean_top1_all_classes`: the same, divided by all classes (AVT).
     - `n`: number of segments, the denominator of all top-k accuracies.
@@ -164,48 +286,22 @@ def score(
         segments: the N segments, in the order of the rows.
         taxonomy: the C actions.
         missed: further segments, without scores, that count as wrong everywhere.
+        own: verb (N, V) and noun (N, O) scores of a model that has own classifiers for them; None
+            takes `verb_noun_scores`.
 
     Raises:
         BadConfig: no segment, another number of segments or classes, or a segment with NaN, `+inf`
             or no finite score (named by its uid).
     """
-    _check(scores, segments, taxonomy)
-    verbs, nouns = verb_noun_scores(scores, taxonomy)
-    lists = {
-        "action": {
-            "many_shot": taxonomy.many_shot_actions,
-            "any_shot": taxonomy.any_shot_actions,
-        },
-        "verb": {"many_shot": taxonomy.many_shot_verbs},
-        "noun": {"many_shot": taxonomy.many_shot_nouns},
-    }
-    figures: dict[str, float] = {}
-    for kind, values in (("action", scores), ("verb", verbs), ("noun", nouns)):
-        labels = getattr(segments, kind)
-        ranks, num_classes = true_class_ranks(values, labels), values.shape[1]
-        if missed is not None:
-            labels = np.concatenate([labels, getattr(missed, kind)])
-            ranks = np.concatenate([ranks, np.full(len(missed), NEVER)])
-        figures[f"{kind}/top1"] = top_k_accuracy(ranks, 1)
-        figures[f"{kind}/top5"] = top_k_accuracy(ranks, 5)
-        figures[f"{kind}/recall@5"] = class_mean_recall(ranks, labels, 5)
-        for name, classes in lists[kind].items():
-            if classes is not None and np.isin(labels, classes).any():
-                recall = class_mean_recall(ranks, labels, 5, classes)
-                figures[f"{kind}/{name}_recall@5"] = recall
-        figures[f"{kind}/class_mean_top1"] = class_mean_recall(ranks, labels, 1)
-        figures[f"{kind}/class_mean_top1_all_classes"] = class_mean_accuracy_over_all(
-            ranks, labels, num_classes
-        )
-    return {**figures, "n": len(segments) + (0 if missed is None else len(missed))}
+    return rank(scores, segments, taxonomy, missed=missed, own=own).figures(taxonomy)
 
 
-def _check(scores: NDArray[np.floating], segments: Segments, taxonomy: Taxonomy) -> None:
-    shape = (len(segments), len(taxonomy.actions))
+def _check(scores: NDArray[np.floating], segments: Segments, kind: str, classes: int) -> None:
+    shape = (len(segments), classes)
     if scores.shape != shape or not len(segments):
         raise BadConfig(
             "scores of a wrong shape",
-            expected=f"{shape[0]} segments (at least one), {shape[1]} actions",
+            expected=f"{shape[0]} segments (at least one), {shape[1]} {kind}s",
             found=scores.shape,
         )
     # The maximum is NaN or +inf if any score is, and -inf if no class was ranked.

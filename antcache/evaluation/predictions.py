@@ -2,8 +2,8 @@
 
 Promise: a file is complete or not there (written beside its name, then renamed), says which split
 and taxonomy it is for and which configuration it came from, and is plain safetensors: the tensor
-`scores` (N, C) float32, and as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy`
-and `config`.
+`scores` (N, C) float32, where a model has them `verb_scores` (N, V) and `noun_scores` (N, O), and
+as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy` and `config`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.evaluation.metrics import VerbNoun
 from antcache.tensors import write_tensors
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
+HELD_OUT = "held_out.safetensors"  # beside it: training videos that the run was not trained on
+
+TENSORS = ("scores", "verb_scores", "noun_scores")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Action scores of N segments over C actions.
+    """Action scores of N segments over C actions, and if the model has them of V verbs, O nouns.
 
     Attributes:
         uid: (N,) str, each segment once.
@@ -35,6 +39,9 @@ class Predictions:
         split: which split of the labels the segments belong to.
         taxonomy: fingerprint of the taxonomy of the C actions.
         config: JSON-ready account of the model and run.
+        verb_scores: (N, V) float32, of a model with own verb and noun classifiers, or None: verbs
+            and nouns are then scored by the actions that contain them.
+        noun_scores: (N, O) float32, or None; both are there or neither.
 
     Raises:
         BadConfig: shapes, dtype or uids are wrong.
@@ -45,6 +52,8 @@ class Predictions:
     split: str
     taxonomy: str
     config: dict[str, Any] = field(default_factory=dict)
+    verb_scores: NDArray[np.float32] | None = None
+    noun_scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 2 or self.uid.shape != self.scores.shape[:1]:
@@ -55,11 +64,30 @@ class Predictions:
             )
         if self.scores.dtype != np.float32:
             raise BadConfig("scores must be float32", found=self.scores.dtype)
+        if (self.verb_scores is None) != (self.noun_scores is None):
+            raise BadConfig("verb scores and noun scores go together", expected="both or neither")
+        for name in ("verb_scores", "noun_scores"):
+            own = getattr(self, name)
+            if own is not None and (
+                own.ndim != 2 or len(own) != len(self.uid) or own.dtype != np.float32
+            ):
+                raise BadConfig(
+                    f"{name} do not fit",
+                    expected=f"float32, ({len(self.uid)}, classes)",
+                    found=f"{own.dtype}, {own.shape}",
+                )
         if len(np.unique(self.uid)) < len(self.uid):
             raise BadConfig("a segment is predicted twice")
 
     def __len__(self) -> int:
         return len(self.uid)
+
+    @property
+    def own(self) -> VerbNoun | None:
+        """The model's own verb and noun scores, or None."""
+        if self.verb_scores is None or self.noun_scores is None:
+            return None
+        return self.verb_scores, self.noun_scores
 
     def check_taxonomy(self, taxonomy: Taxonomy, where: object = "") -> None:
         """Check that the scores are for the actions of `taxonomy`.
@@ -97,10 +125,14 @@ class Predictions:
         }
         staged = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            write_tensors(staged, {"scores": np.ascontiguousarray(self.scores)}, metadata)
+            write_tensors(staged, self._tensors(), metadata)
             staged.replace(path)
         finally:
             staged.unlink(missing_ok=True)
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        arrays = {name: getattr(self, name) for name in TENSORS}
+        return {name: np.ascontiguousarray(a) for name, a in arrays.items() if a is not None}
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
@@ -119,7 +151,7 @@ class Predictions:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata, names = file.metadata() or {}, set(file.keys())
-                if metadata.get("format") != FORMAT or names != {"scores"}:
+                if metadata.get("format") != FORMAT or not {"scores"} <= names <= set(TENSORS):
                     raise BadCheckpoint(
                         "not a file of predictions",
                         where=path,
@@ -128,7 +160,7 @@ class Predictions:
                     )
                 return cls(
                     uid=np.asarray(json.loads(metadata["uid"]), dtype=np.str_),
-                    scores=file.get_tensor("scores"),
+                    **{name: file.get_tensor(name) for name in names},
                     split=metadata["split"],
                     taxonomy=metadata["taxonomy"],
                     config=json.loads(metadata["config"]),

@@ -6,16 +6,21 @@ and, beside it, over all segments of the split with the others counted as wrong.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.annotations import Segments
+from antcache.annotations.protocols import protocol_for
 from antcache.errors import FingerprintMismatch, MissingTarget
+from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
 from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
 from antcache.store import SoftTargets, Store
 
 
@@ -28,66 +33,150 @@ class Result:
         split: the split.
         scored: metrics over the segments with a prediction; see `metrics.score`.
         all: metrics over all segments of the split, those without a prediction counted as wrong.
+        sheet: every metric over every denominator with intervals, and calibration, if asked for.
     """
 
     name: str
     split: str
     scored: dict[str, float]
     all: dict[str, float]
+    sheet: Sheet | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         missed = self.all["n"] - self.scored["n"]
-        return {**{k: getattr(self, k) for k in self.__dataclass_fields__}, "missed": missed}
+        plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
+        plain["missed"] = missed
+        if self.sheet is not None:
+            calibration = asdict(self.sheet.calibration)
+            finite = {k: v if math.isfinite(v) else None for k, v in calibration.items()}
+            plain["calibration"] = finite
+            plain["denominators"] = {k: asdict(v) for k, v in self.sheet.counted.items()}
+        return plain
 
 
-def score_predictions(store: Store, path: Path, split: str | None = None) -> Result:
-    """Score the predictions in a file or run folder.
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What a result has beside its metrics."""
+
+    sampling: Sampling = field(default_factory=lambda: Sampling(resamples=0))
+    """Of the intervals; without resamples there are none."""
+    files: ListFiles = field(default_factory=ListFiles)
+    """Who is unseen, and what is rare."""
+
+
+def score_predictions(
+    store: Store, path: Path, split: str | None = None, *, detail: Detail | None = None
+) -> Result:
+    """Score the predictions in a file or run folder; errors as `load_predictions`."""
+    return evaluate(store, load_predictions(store, str(path), split), str(path), detail=detail)
+
+
+def load_predictions(store: Store, name: str, split: str | None = None) -> Predictions:
+    """The predictions called `name`, checked against the store.
 
     Args:
         store: where the labels are.
-        path: a file of predictions, or the folder of a run.
-        split: the split that is expected; None takes the one that the predictions name.
+        name: a file of predictions, the folder of a run, or `targets/NAME`: soft targets of the
+            store (a file or folder of that name comes first).
+        split: the split that is expected; None takes the one that the predictions name, and
+            `validation` for soft targets.
 
     Raises:
         NotFound, BadCheckpoint: there are no predictions, or they can't be read.
-        FingerprintMismatch: they are for another taxonomy, split or set of segments.
-        MissingKey: the store has no labels of the split.
+        FingerprintMismatch: they are for another taxonomy or split.
+        MissingKey, MissingTarget: the store has no such targets or split, or none in common.
     """
-    predictions = Predictions.load(path)
-    predictions.check_taxonomy(store.taxonomy, where=path)
+    kind, _, target = name.partition("/")
+    if kind == "targets" and target and not Path(name).exists():
+        predictions = target_predictions(store, target, split or "validation")
+    else:
+        predictions = Predictions.load(name)
+    predictions.check_taxonomy(store.taxonomy, where=name)
     if split is not None and split != predictions.split:
         raise FingerprintMismatch(
-            "predictions for another split", where=path, expected=split, found=predictions.split
+            "predictions for another split", where=name, expected=split, found=predictions.split
         )
-    return evaluate(store, predictions, str(path))
+    return predictions
 
 
-def evaluate(store: Store, predictions: Predictions, name: str) -> Result:
-    """Score predictions that are in memory; errors as `score_predictions`, `name` in them."""
-    taxonomy, segments = store.taxonomy, store.labels(predictions.split)
-    predictions.check_taxonomy(taxonomy, where=name)
+def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[np.int64]:
+    """Position (n,) among `segments` of each predicted segment.
+
+    Raises:
+        FingerprintMismatch: a predicted segment is not among them; `name` is in the message.
+    """
     row_of = {uid: row for row, uid in enumerate(segments.uid.tolist())}
-    unknown = [uid for uid in predictions.uid.tolist() if uid not in row_of]
-    if unknown:
+    rows = [row_of.get(uid, -1) for uid in predictions.uid.tolist()]
+    if -1 in rows:
         raise FingerprintMismatch(
             f"predictions for segments that the split {predictions.split!r} does not have",
             where=name,
-            found=f"{len(unknown)}, the first one {unknown[0]}",
+            found=f"{rows.count(-1)}, the first one {predictions.uid[rows.index(-1)]}",
             hint="score them with the store they were made from",
         )
-    rows = np.asarray([row_of[uid] for uid in predictions.uid.tolist()], dtype=np.int64)
-    missed = np.ones(len(segments), dtype=bool)
-    missed[rows] = False
-    predicted = segments[rows]
-    scored = score(predictions.scores, predicted, taxonomy)
+    return np.asarray(rows, dtype=np.int64)
+
+
+def evaluate(
+    store: Store,
+    predictions: Predictions,
+    name: str,
+    *,
+    detail: Detail | None = None,
+    logits: NDArray[np.floating] | None = None,
+) -> Result:
+    """Score predictions that are in memory.
+
+    Args:
+        store: where the labels are.
+        predictions: n segments over C actions.
+        name: of the result, and in errors.
+        detail: what else is wanted; None: metrics alone, without lists of rare classes in files.
+        logits: (n, C) that stand for a probability of every action, where the scores only rank the
+            best; for calibration.
+
+    Raises:
+        FingerprintMismatch: the predictions are for another taxonomy or set of segments.
+        MissingKey: the store has no labels of the split.
+        NotFound, BadAnnotations, BadConfig: a list can't be read, or names nobody in the split.
+    """
+    taxonomy, segments = store.taxonomy, store.labels(predictions.split)
+    predictions.check_taxonomy(taxonomy, where=name)
+    rows = rows_in(predictions, segments, name)
+    files = ListFiles() if detail is None else detail.files
+    taxonomy = with_tail(taxonomy, files)
+    known = np.zeros(len(segments), dtype=bool)
+    known[rows] = True
+    predicted, own = segments[rows], predictions.own
+    scored = score(predictions.scores, predicted, taxonomy, own=own)
     everything = scored
-    if missed.any():
-        everything = score(predictions.scores, predicted, taxonomy, missed=segments[missed])
-    return Result(name=name, split=predictions.split, scored=scored, all=everything)
+    if not known.all():
+        everything = score(
+            predictions.scores, predicted, taxonomy, missed=segments[~known], own=own
+        )
+    sheet = None
+    if detail is not None:
+        order = np.argsort(rows)
+        scores = predictions.scores[order]
+        sheet = fill_sheet(
+            Scored(
+                known=known,
+                scores=scores,
+                logits=scores if logits is None else logits[order],
+                depth=scores.shape[1],
+                own=None if own is None else (own[0][order], own[1][order]),
+            ),
+            segments,
+            taxonomy,
+            protocol_for(taxonomy.dataset),
+            sampling=detail.sampling,
+            unseen=unseen_participants(store, taxonomy, predictions.split, files),
+        )
+    return Result(name=name, split=predictions.split, scored=scored, all=everything, sheet=sheet)
 
 
-def score_targets(store: Store, name: str, split: str) -> Result:
+def score_targets(store: Store, name: str, split: str, *, detail: Detail | None = None) -> Result:
     """Score a teacher's stored soft targets on a split, as if they were predictions.
 
     Classes outside the k best of top-k targets are not ranked. Segments without a valid target
@@ -96,19 +185,30 @@ def score_targets(store: Store, name: str, split: str) -> Result:
     Raises:
         MissingKey: the store has no such targets or split.
         MissingTarget: there is no target for any segment of the split.
+        NotFound, BadAnnotations, BadConfig: see `evaluate`.
     """
+    predictions = target_predictions(store, name, split)
+    logits = None
+    if detail is not None:
+        targets = store.targets(name)
+        rows = targets.rows_for(predictions.uid)
+        logits = target_logits(targets, rows, predictions.scores.shape[1])
+    return evaluate(store, predictions, f"targets/{name}", detail=detail, logits=logits)
+
+
+def target_predictions(store: Store, name: str, split: str) -> Predictions:
+    """A teacher's stored soft targets for a split, as predictions; errors as `score_targets`."""
     targets, segments, taxonomy = store.targets(name), store.labels(split), store.taxonomy
     rows = targets.rows_for(segments.uid)
     known = rows >= 0
     if not known.any():
         raise MissingTarget(f"no soft target for any segment of {split!r}", where=f"targets/{name}")
-    predictions = Predictions(
+    return Predictions(
         uid=segments.uid[known],
         scores=target_scores(targets, rows[known], len(taxonomy.actions)),
         split=split,
         taxonomy=str(targets.attributes.get("taxonomy")),
     )
-    return evaluate(store, predictions, f"targets/{name}")
 
 
 def target_scores(
@@ -122,3 +222,28 @@ def target_scores(
     scores = np.full((len(rows), num_classes), -np.inf, dtype=np.float32)
     np.put_along_axis(scores, targets.index[rows].astype(np.int64), targets.logit[rows], axis=1)
     return scores
+
+
+def target_logits(
+    targets: SoftTargets, rows: NDArray[np.int64], num_classes: int
+) -> NDArray[np.floating]:
+    """Logits (n, C) of soft targets at `rows` (n,) that stand for a probability of every class.
+
+    Of top-k targets only the mass of the other classes is known; they are taken to share it evenly,
+    as the distillation loss does (docs/protocol.md), and have probability 0 where it is 0.
+    """
+    if targets.logits is not None:
+        return targets.logits[rows]
+    assert targets.index is not None
+    assert targets.logit is not None
+    assert targets.tail is not None
+    logit, tail = targets.logit[rows].astype(np.float64), targets.tail[rows].astype(np.float64)
+    others = num_classes - logit.shape[1]
+    peak = logit.max(axis=1)
+    kept = np.log(np.exp(logit - peak[:, None]).sum(axis=1)) + peak
+    with np.errstate(divide="ignore"):  # no tail: log 0, probability 0
+        total = kept - np.log1p(-np.exp(tail))  # what the logits were normalised by
+    each = np.where(np.isneginf(tail), -np.inf, total + tail - np.log(max(others, 1)))
+    full = np.repeat(each[:, None], num_classes, axis=1)
+    np.put_along_axis(full, targets.index[rows].astype(np.int64), logit, axis=1)
+    return full

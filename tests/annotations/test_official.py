@@ -102,9 +102,11 @@ def test_what_is_wrong_is_named_with_line(write, ek55_official_files, old, new, 
 def test_epic_kitchens_100_agrees_with_the_form_of_rulstm(
     write, ek100_files, ek100_official_files, tmp_path
 ):
-    folder = write(ek100_files | ek100_official_files)
+    lists = {"EPIC_100_tail_verbs.csv": "verb\n1\n", "EPIC_100_tail_nouns.csv": "noun\n0\n"}
+    folder = write(ek100_files | ek100_official_files | lists)
     official = read_annotations("epic-kitchens-100-official", folder)
     rulstm = read_annotations("epic-kitchens-100", folder)
+    assert (official.taxonomy.tail_verbs, official.taxonomy.tail_nouns) == ((1,), (0,))
     assert official.name == "epic-kitchens-100"
     assert official.taxonomy == rulstm.taxonomy
     assert not official.warnings

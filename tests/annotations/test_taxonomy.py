@@ -43,3 +43,14 @@ def test_it_survives_json():
 def test_classes_that_do_not_fit_are_refused(wrong):
     with pytest.raises(BadAnnotations, match="taxonomy of mine"):
         replace(CLASSES, **wrong)
+
+
+def test_an_action_is_rare_if_its_verb_or_noun_is():
+    assert CLASSES.tail_actions is None
+    listed = replace(CLASSES, tail_verbs=(), tail_nouns=(1,))
+    expected = tuple(i for i, noun in enumerate(CLASSES.action_nouns) if noun == 1)
+    assert listed.tail_actions == expected
+    assert listed.fingerprint == CLASSES.fingerprint
+    assert Taxonomy.from_dict(listed.to_dict()) == listed
+    with pytest.raises(BadAnnotations, match="unknown tail verb id"):
+        replace(CLASSES, tail_verbs=(99,))

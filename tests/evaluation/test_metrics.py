@@ -16,7 +16,7 @@ from antcache.annotations import read_annotations
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import (
     NEVER,
-    class_mean_accuracy_over_all,
+    Metric,
     class_mean_recall,
     mean_and_error,
     score,
@@ -74,7 +74,8 @@ def test_class_mean_recall_by_hand():
     assert class_mean_recall(ranks, labels, 5) == pytest.approx(100 * (0.5 + 0 + 1) / 3)
     assert class_mean_recall(ranks, labels, 5, [0, 1, 7]) == pytest.approx(75)  # 1 is absent
     assert class_mean_recall(ranks, labels, 1) == pytest.approx(100 * 0.5 / 3)
-    assert class_mean_accuracy_over_all(ranks, labels, 10) == pytest.approx(100 * 0.5 / 10)
+    over_ten = Metric(kind="action", k=1, class_mean=True, over=10)
+    assert over_ten.value(ranks, labels) == pytest.approx(100 * 0.5 / 10)
 
 
 def test_nothing_to_average_over_is_an_error():
@@ -192,3 +193,18 @@ def test_denominators_on_the_real_labels(data_dir):
     assert figures["action/class_mean_top1_all_classes"] == pytest.approx(100 / 2513)
     five = np.argsort(-counts, kind="stable")[:5]
     assert figures["action/top5"] == pytest.approx(100 * np.isin(validation.action, five).mean())
+
+
+def test_own_verb_and_noun_scores_replace_the_marginals(taxonomy, segments):
+    scores = np.random.default_rng(0).standard_normal((4, 5))
+    verbs, nouns = np.zeros((4, 3)), np.zeros((4, 4))
+    verbs[np.arange(4), segments.verb] = 1
+    nouns[np.arange(4), (segments.noun + 1) % 4] = 1
+    found = score(scores, segments, taxonomy, own=(verbs, nouns))
+    assert (found["verb/top1"], found["noun/top1"]) == (100, 0)
+    assert found["action/top1"] == score(scores, segments, taxonomy)["action/top1"]
+    with pytest.raises(BadConfig, match=r"4 segments \(at least one\), 3 verbs"):
+        score(scores, segments, taxonomy, own=(nouns, verbs))
+    verbs[2, 0] = np.nan
+    with pytest.raises(BadConfig, match="segment c"):
+        score(scores, segments, taxonomy, own=(verbs, nouns))

@@ -129,3 +129,24 @@ def test_bad_predictions(change, words):
     fields = {"uid": np.array(["a", "b"]), "scores": np.zeros((2, 5), dtype=np.float32)}
     with pytest.raises(BadConfig, match=words):
         Predictions(**{**fields, **change}, split="validation", taxonomy="t")
+
+
+def test_own_verb_and_noun_scores_are_kept(tmp_path):
+    own = {"verb_scores": np.ones((2, 3), np.float32), "noun_scores": np.zeros((2, 4), np.float32)}
+    fields = {"uid": np.array(["a", "b"]), "split": "validation", "taxonomy": "t"}
+    fields["scores"] = np.zeros((2, 5), np.float32)
+    made = Predictions(**fields, **own)
+    made.save(tmp_path / "p")
+    read = Predictions.load(tmp_path / "p")
+    for name, expected in own.items():
+        np.testing.assert_array_equal(getattr(read, name), expected)
+    assert Predictions(**fields).own is None
+    assert read.own is not None
+    wrong = (
+        ({"verb_scores": own["verb_scores"]}, "go together"),
+        ({**own, "noun_scores": np.zeros((1, 4), np.float32)}, "noun_scores do not fit"),
+        ({**own, "verb_scores": np.zeros((2, 3))}, "verb_scores do not fit"),
+    )
+    for changes, words in wrong:
+        with pytest.raises(BadConfig, match=words):
+            Predictions(**fields, **changes)

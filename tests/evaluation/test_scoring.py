@@ -103,7 +103,13 @@ def test_command_as_json(store, taxonomy, targets, tmp_path):
     student, teacher = json.loads(outcome.stdout)
     assert student["name"] == str(tmp_path / "run")
     assert (student["scored"]["n"], student["all"]["n"], student["missed"]) == (2, 4, 2)
-    assert teacher == score_targets(store, "count", "validation").to_dict()
+    plain = score_targets(store, "count", "validation").to_dict()
+    assert {name: teacher[name] for name in plain} == plain
+    # Everything beside it is there as well: of the three that are seen, none is too early.
+    assert teacher["denominators"]["rulstm"]["metrics"] == plain["all"]
+    assert teacher["denominators"]["avt"]["n"] == 3
+    assert teacher["denominators"]["all"]["intervals"] == {}
+    assert teacher["calibration"]["n"] == 3
 
 
 def test_command_as_table(store, taxonomy, targets, tmp_path):

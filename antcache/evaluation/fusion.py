@@ -1,0 +1,310 @@
+"""Late fusion: the predictions of several runs mixed into one, with weights from held-out videos.
+
+Promise: weights are only ever fitted on segments that are not among the fused ones, each at least 0
+and together 1; a segment that any run lacks is left out, and counted. Letters: M runs, N segments,
+H held-out segments, C classes.
+
+Two mixtures: of *probabilities*, `log sum_m w_m softmax(s_m)`, and of *logits*, `sum_m w_m
+log softmax(s_m)`, the geometric mean. Weights minimise the mean -log p(truth) of the held-out
+segments: a convex problem in both cases, solved for the first by expectation maximisation (each
+step is the mean responsibility of a run; it never gets worse), for the second by exponentiated
+gradient steps (Kivinen and Warmuth 1997) that are halved until they help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.errors import BadConfig, FingerprintMismatch, NotFound
+from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.predictions import HELD_OUT, Predictions
+from antcache.evaluation.scoring import load_predictions, rows_in
+from antcache.store import Store
+
+Floats = NDArray[np.float64]
+MIXTURES = ("probabilities", "logits")
+EQUAL, FITTED = "equal", "held-out"
+STEPS = 500
+CONVERGED = 1e-7
+"""Nats that a step must gain for another one to be taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """Several runs as one.
+
+    Attributes:
+        predictions: of the N segments that all runs have, in the order of the first run; scores are
+            log-probabilities (of logits: not normalised). Verbs and nouns are fused where every run
+            has own scores for them.
+        weights: (M,) of the runs, in their order.
+        left_out: segments that some run has and another lacks.
+        held_out: segments that the weights were found on; 0 for given weights.
+        nll: mean -log p(truth) on them, nats: of each run, then of the mixture; empty without.
+    """
+
+    predictions: Predictions
+    weights: tuple[float, ...]
+    left_out: int
+    held_out: int
+    nll: tuple[float, ...]
+
+
+def fuse(
+    store: Store,
+    names: Sequence[str],
+    *,
+    weights: str | Sequence[float] = EQUAL,
+    held_out: Sequence[str] | None = None,
+    mixture: str = "probabilities",
+) -> Fused:
+    """Mix the predictions called `names`.
+
+    Args:
+        store: where the labels of the held-out segments are.
+        names: M files, folders of runs or `targets/NAME`.
+        weights: `equal`, `held-out` to fit them, or M numbers, which are scaled to the sum 1.
+        held_out: M predictions to fit the weights on; None takes `held_out.safetensors` in the
+            folders of the runs.
+        mixture: one of `MIXTURES`.
+
+    Raises:
+        BadConfig: fewer than two runs, impossible weights or mixture, or held-out segments that are
+            among the fused ones.
+        FingerprintMismatch: the runs are for different taxonomies, splits, or no common segment.
+        NotFound, BadCheckpoint, MissingKey, MissingTarget: see `scoring.load_predictions`.
+    """
+    if len(names) < 2:
+        raise BadConfig("nothing to fuse", expected="2 or more runs", found=len(names))
+    if mixture not in MIXTURES:
+        raise BadConfig("unknown mixture", expected=" or ".join(MIXTURES), found=mixture)
+    if held_out is not None and weights != FITTED:
+        raise BadConfig("held-out predictions have no effect on weights that are given")
+    loaded = [load_predictions(store, name) for name in names]
+    runs, left_out = _common(loaded, names)
+    nll: tuple[float, ...] = ()
+    fitted_on = 0
+    if weights == FITTED:
+        own = _held_out_names(names) if held_out is None else [str(name) for name in held_out]
+        if len(own) != len(names):
+            raise BadConfig(
+                "held-out predictions of other runs", expected=len(names), found=len(own)
+            )
+        held, _ = _common([load_predictions(store, name) for name in own], own)
+        shared = np.isin(held[0].uid, np.concatenate([p.uid for p in loaded]))
+        if shared.any():
+            raise BadConfig(
+                "weights can't be fitted on the segments that are fused",
+                where=own[0],
+                found=f"{int(shared.sum())} of {len(shared)} segments in both",
+                hint="train with --held-out and fuse its held-out videos",
+            )
+        labels = store.labels(held[0].split)
+        truth = labels.action[rows_in(held[0], labels, own[0])]
+        share, nll = fit_weights([p.scores for p in held], truth, mixture=mixture)
+        fitted_on = len(truth)
+    else:
+        share = _given(weights, len(names))
+    fields = {"scores": mix([p.scores for p in runs], share, mixture).astype(np.float32)}
+    pairs = [p.own for p in runs]
+    if all(pair is not None for pair in pairs):
+        for place, kind in enumerate(("verb_scores", "noun_scores")):
+            parts = [pair[place] for pair in pairs if pair is not None]
+            fields[kind] = mix(parts, share, mixture).astype(np.float32)
+    account = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
+    return Fused(
+        predictions=Predictions(
+            uid=runs[0].uid,
+            split=runs[0].split,
+            taxonomy=runs[0].taxonomy,
+            config=account,
+            **fields,
+        ),
+        weights=tuple(share.tolist()),
+        left_out=left_out,
+        held_out=fitted_on,
+        nll=nll,
+    )
+
+
+def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -> Floats:
+    """The mixture (N, C) of scores (N, C) each, as log-probabilities; of logits not normalised.
+
+    Args:
+        scores: M of logits or log-probabilities; `-inf` is probability 0.
+        weights: (M,), at least 0, with sum 1. A run of weight 0 has no effect.
+        mixture: one of `MIXTURES`.
+    """
+    used = [(s, w) for s, w in zip(scores, weights.tolist(), strict=True) if w > 0]
+    out = np.empty(scores[0].shape)
+    for start in range(0, len(out), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        logs = [(log_softmax(s[rows]), w) for s, w in used]
+        if mixture == "logits":
+            out[rows] = sum(w * own for own, w in logs)
+        else:
+            out[rows] = np.logaddexp.reduce([own + np.log(w) for own, w in logs], axis=0)
+    return out
+
+
+def fit_weights(
+    scores: Sequence[NDArray[np.floating]], truth: NDArray[np.int64], *, mixture: str
+) -> tuple[Floats, tuple[float, ...]]:
+    """Weights (M,) that minimise the mean -log p(truth), and that figure of each run and of all.
+
+    Args:
+        scores: M of (H, C).
+        truth: (H,) ids of the true classes.
+        mixture: one of `MIXTURES`.
+
+    Raises:
+        BadConfig: there is no segment, or a truth that no run gives a probability.
+    """
+    logs = [log_softmax(s) for s in scores]
+    own = np.stack([log[np.arange(len(truth)), truth] for log in logs])  # (M, H)
+    impossible = np.isneginf(own)
+    hopeless = impossible.any(axis=0) if mixture == "logits" else impossible.all(axis=0)
+    if not len(truth) or hopeless.any():
+        raise BadConfig(
+            "weights can't be fitted",
+            expected="segments, each with a probability for its true class",
+            found=f"{int(hopeless.sum())} of {len(truth)} without one",
+        )
+    if mixture == "logits":
+        weights, loss = _exponentiated_gradient(logs, own)
+    else:
+        weights, loss = _expectation_maximisation(own)
+    with np.errstate(invalid="ignore"):
+        single = [float(-row.mean()) for row in own]
+    return weights, (*single, loss)
+
+
+def log_softmax(scores: NDArray[np.floating]) -> Floats:
+    """Log-probabilities (N, C) of scores (N, C)."""
+    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _expectation_maximisation(own: Floats) -> tuple[Floats, float]:
+    """Weights of a mixture of probabilities, from log p(truth) (M, H) of each run."""
+    peak = own.max(axis=0)
+    p = np.exp(own - peak)
+    weights = np.full(len(own), 1 / len(own))
+    loss = np.inf
+    for _ in range(20 * STEPS):  # a step is cheap: M x H
+        mixed = weights @ p
+        now = float(-(np.log(mixed) + peak).mean())
+        if loss - now < CONVERGED / 100:
+            break
+        loss = now
+        weights = weights * (p / mixed).mean(axis=1)
+    return weights / weights.sum(), min(loss, now)
+
+
+def _exponentiated_gradient(logs: Sequence[Floats], own: Floats) -> tuple[Floats, float]:
+    """Weights of a mixture of logits; the loss is logsumexp(sum w log p) - sum w log p(truth)."""
+    finite = [np.where(np.isneginf(log), -1e30, log) for log in logs]
+
+    def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
+        total, slope = 0.0, np.zeros(len(weights))
+        for start in range(0, own.shape[1], CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            z = sum(w * log[rows] for w, log in zip(weights, finite, strict=True))
+            assert isinstance(z, np.ndarray)
+            peak = z.max(axis=1, keepdims=True)
+            q = np.exp(z - peak)
+            mass = q.sum(axis=1, keepdims=True)
+            total += float((np.log(mass) + peak).sum())
+            q /= mass
+            slope += [float((q * np.maximum(log[rows], -1e6)).sum()) for log in finite]
+        count = own.shape[1]
+        loss = (total - float((weights @ own).sum())) / count
+        return loss, (slope - own.sum(axis=1)) / count
+
+    weights = np.full(len(own), 1 / len(own))
+    loss, slope = loss_and_slope(weights)
+    rate = 1.0
+    for _ in range(STEPS):
+        step = weights * np.exp(-rate * (slope - slope.min()))
+        step /= step.sum()
+        after, following = loss_and_slope(step)
+        if after > loss:
+            rate /= 2
+            if rate < 1e-9:
+                break
+            continue
+        gained, weights, loss, slope = loss - after, step, after, following
+        rate *= 1.5
+        if gained < CONVERGED:
+            break
+    return weights, loss
+
+
+def _given(weights: str | Sequence[float], count: int) -> Floats:
+    if weights == EQUAL:
+        return np.full(count, 1 / count)
+    try:
+        share = np.asarray(weights, dtype=np.float64)
+    except ValueError:
+        share = np.zeros(0)
+    if (
+        share.shape != (count,)
+        or not np.isfinite(share).all()
+        or (share < 0).any()
+        or not share.any()
+    ):
+        raise BadConfig(
+            "impossible weights",
+            expected=f"{EQUAL}, {FITTED}, or {count} numbers from 0 that are not all 0",
+            found=weights,
+        )
+    return np.asarray(share / share.sum())
+
+
+def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[Predictions], int]:
+    """The predictions on the segments that all have, in one order, and how many are left out."""
+    first = loaded[0]
+    for predictions, name in zip(loaded, names, strict=True):
+        for what in ("split", "taxonomy"):
+            expected, found = getattr(first, what), getattr(predictions, what)
+            if expected != found:
+                raise FingerprintMismatch(
+                    f"predictions for another {what}", where=name, expected=expected, found=found
+                )
+    shared = set(first.uid.tolist()).intersection(*(p.uid.tolist() for p in loaded[1:]))
+    if not shared:
+        raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))
+    uid = first.uid[[u in shared for u in first.uid.tolist()]]
+    every = set().union(*(p.uid.tolist() for p in loaded))
+    return [_take(p, uid) for p in loaded], len(every) - len(shared)
+
+
+def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
+    row_of = {u: row for row, u in enumerate(predictions.uid.tolist())}
+    rows = [row_of[u] for u in uid.tolist()]
+    own = predictions.own
+    return Predictions(
+        uid=uid,
+        scores=predictions.scores[rows],
+        split=predictions.split,
+        taxonomy=predictions.taxonomy,
+        verb_scores=None if own is None else own[0][rows].astype(np.float32, copy=False),
+        noun_scores=None if own is None else own[1][rows].astype(np.float32, copy=False),
+    )
+
+
+def _held_out_names(names: Sequence[str]) -> list[str]:
+    files = [Path(name) / HELD_OUT for name in names]
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise NotFound(
+            "no predictions of held-out videos",
+            where=", ".join(missing),
+            hint="train with --held-out, or name them with --held-out-predictions",
+        )
+    return [str(path) for path in files]

@@ -1,0 +1,92 @@
+"""Lists of segments without labels: what a leaderboard asks to be predicted.
+
+Promise: the order of the file is kept, no uid is twice, and what has no labels says so: verb, noun
+and action are -1. Three forms are read: RULSTM's `test_seen.csv` and `test_unseen.csv` (no header,
+`uid, video, start, stop`, frames at 30 fps), the official lists with a header (`uid` or
+`narration_id`, `video_id`, `start_timestamp`, `stop_timestamp`), and, for uids alone, one per line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from antcache.annotations import Segments
+from antcache.annotations.files import Rows, is_integer, read_rows, read_table
+from antcache.errors import BadAnnotations
+from antcache.timebase import frames_to_seconds
+
+NAMES = ("narration_id", "uid")
+"""Columns that name a segment, the better one first: EPIC-KITCHENS-100 has had both."""
+RULSTM = ("uid", "video", "start", "stop")
+OFFICIAL = ("video_id", "start_timestamp", "stop_timestamp")
+NO_LABEL = -1
+
+
+def read_uids(path: Path) -> list[str]:
+    """Uids (N) of a list in any of the forms, without leading zeros.
+
+    Raises:
+        NotFound: the file can't be read.
+        BadAnnotations: it has another form, or a uid twice.
+    """
+    head = _first(path)
+    named = [name for name in NAMES if name in head]
+    if named:
+        return _uids(read_table(path, named[:1]), named[0])
+    return _uids(read_rows(path, RULSTM if len(head) > 1 else RULSTM[:1]), "uid")
+
+
+def read_unlabelled(path: Path) -> Segments:
+    """Segments (N) of a list with times; their verb, noun and action are -1.
+
+    Raises:
+        NotFound: the file can't be read.
+        BadAnnotations: it has another form, a uid twice, or a segment that ends before it starts.
+    """
+    head = _first(path)
+    named = [name for name in NAMES if name in head]
+    if named:
+        rows = read_table(path, (named[0], *OFFICIAL))
+        uid, video = _uids(rows, named[0]), rows.words("video_id")
+        start_s, stop_s = (rows.timestamps(name) for name in OFFICIAL[1:])
+    else:
+        rows = read_rows(path, RULSTM)
+        uid, video = _uids(rows, "uid"), rows.words("video")
+        start_s, stop_s = (frames_to_seconds(rows.integers(name)) for name in RULSTM[2:])
+    wrong = (stop_s <= start_s) | (start_s < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise BadAnnotations(
+            "the segment stops before it starts, or starts before the video",
+            where=rows.place(row),
+            found=f"{start_s[row]:.3f} to {stop_s[row]:.3f} s",
+        )
+    none = np.full(len(uid), NO_LABEL)
+    return Segments.of(
+        uid=uid, video=video, start_s=start_s, stop_s=stop_s, verb=none, noun=none, action=none
+    )
+
+
+def _first(path: Path) -> list[str]:
+    """Cells of the first line; what is wrong with the file is left for the reader to say."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return [cell.strip() for cell in file.readline().split(",")]
+    except OSError:
+        return []
+
+
+def _uids(rows: Rows, column: str) -> list[str]:
+    uids = [str(int(uid)) if is_integer(uid) else uid for uid in rows.words(column)]
+    seen: dict[str, int] = {}
+    for row, uid in enumerate(uids):
+        if uid in seen:
+            raise BadAnnotations(
+                f"the uid is used twice, first at {rows.place(seen[uid])}",
+                where=rows.place(row),
+                found=uid,
+            )
+        seen[uid] = row
+    return uids

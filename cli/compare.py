@@ -1,0 +1,151 @@
+"""`antcache compare`: what one system gains over another, and what a teacher knew about it."""
+
+from __future__ import annotations
+
+import click
+
+from antcache.cli.common import json_option, print_json, print_table, store_argument
+from antcache.cli.sheets import Several
+from antcache.errors import BadConfig
+from antcache.evaluation.buckets import CHANGES, Buckets, Cell
+from antcache.evaluation.compare import CompareConfig, Comparison
+from antcache.evaluation.compare import compare as compare_systems
+from antcache.evaluation.denominators import DENOMINATORS
+from antcache.evaluation.sheet import Sampling
+from antcache.store import Store
+from antcache.store.location import Location
+
+
+@click.command()
+@store_argument()
+@click.argument("systems", metavar="[A B]", nargs=-1)
+@click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed.")
+@click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed.")
+@click.option(
+    "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
+)
+@click.option("--split", help="Split of the labels [default: the one that A names].")
+@click.option(
+    "--over",
+    default="avt",
+    show_default=True,
+    help=f"Which segments count: {', '.join(DENOMINATORS)}.",
+)
+@click.option("--bootstrap", type=int, default=1000, show_default=True, metavar="N")
+@click.option(
+    "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples.")
+@click.option(
+    "--ks", type=Several(int), default=(1, 5), show_default="1,5", help="Best guesses that count."
+)
+@click.option("--examples", type=int, default=3, show_default=True, help="Segments per bucket.")
+@click.option("--classes", type=int, default=10, show_default=True, help="Classes that are shown.")
+@json_option
+def compare(
+    store: Location,
+    systems: tuple[str, ...],
+    side_a: tuple[str, ...],
+    side_b: tuple[str, ...],
+    teacher: str | None,
+    split: str | None,
+    over: str,
+    bootstrap: int,
+    cluster: str,
+    seed: int,
+    ks: tuple[int, ...],
+    examples: int,
+    classes: int,
+    as_json: bool,
+) -> None:
+    """Compare B with A: each a folder of a run, a file of predictions, or targets/NAME.
+
+    Of several seeds give --a and --b once for each run (`--a r/plain-0 --b r/distilled-0 ...`);
+    they are paired by order. Differences are B minus A, on the same draws of whole videos.
+    """
+    if bool(systems) == bool(side_a or side_b) or len(systems) not in (0, 2):
+        raise BadConfig(
+            "which systems?", expected="A and B, or --a and --b once per seed", found=len(systems)
+        )
+    config = CompareConfig(
+        over=over,
+        sampling=Sampling(resamples=bootstrap, cluster=cluster, seed=seed),
+        ks=ks,
+        examples=examples,
+    )
+    if systems:
+        side_a, side_b = systems[:1], systems[1:]
+    found = compare_systems(
+        Store.open(store), side_a, side_b, teacher=teacher, split=split, config=config
+    )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    _print_metrics(found, config)
+    _print_classes(found, classes)
+    for buckets in found.buckets:
+        _print_buckets(found, buckets)
+
+
+def _print_metrics(found: Comparison, config: CompareConfig) -> None:
+    for side, runs in (("A", found.a), ("B", found.b)):
+        names = ", ".join(
+            run.name + (f" ({found.missed[run.name]} missed)" if found.missed[run.name] else "")
+            for run in runs
+        )
+        click.echo(f"{side}: {names}")
+    seeds = len(found.a)
+    about = f"{config.sampling.level:.0%} intervals by {config.sampling.cluster}"
+    about += f" and seed, {seeds} pairs" if seeds > 1 else ""
+    rows = []
+    for name, m in found.metrics.items():
+        d = m.difference
+        row = [name, m.mean_a, m.mean_b, f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"]
+        row += [f"{d.p_value:.3f}"] + ([] if m.deviation is None else [m.deviation])
+        rows.append(row)
+    print_table(
+        f"{found.n} segments of {found.split!r} ({found.over}): percent, {about}",
+        ["metric", "A", "B", "B - A", "p", *(["deviation"] if seeds > 1 else [])],
+        rows,
+    )
+
+
+def _print_classes(found: Comparison, count: int) -> None:
+    gained, lost = found.gained(), found.lost()
+    total = sum(c.kind == "action" for c in found.classes)
+    rows = [
+        [c.name, c.n, c.a, c.b, f"{c.gain:+.2f}", "" if c.many_shot is None else c.many_shot]
+        for c in (*gained[:count], *reversed(lost[:count]))
+    ]
+    title = f"Recall@5 by action: {len(gained)} of {total} gained, {len(lost)} lost"
+    if rows:
+        print_table(title, ["action", "segments", "A", "B", "B - A", "many-shot"], rows)
+    else:
+        click.echo(title)
+
+
+def _print_buckets(found: Comparison, buckets: Buckets) -> None:
+    groups = list(dict.fromkeys(cell.teacher for cell in buckets.cells))
+    alone = found.teacher is None
+    print_table(
+        f"Truth among the {buckets.k} best: segments that B fixed or broke"
+        + ("" if found.teacher is None else f", by {found.teacher.name}"),
+        ["" if alone else "teacher", "fixed", "broken", "both right", "both wrong"],
+        [
+            ["all" if alone else group, *(buckets.cell(group, c).count for c in CHANGES)]
+            for group in groups
+            if alone or any(buckets.cell(group, c).count for c in CHANGES)
+        ],
+    )
+    for cell in buckets.cells:
+        _print_examples(cell, alone)
+
+
+def _print_examples(cell: Cell, alone: bool) -> None:
+    for e in cell.examples:
+        who = "" if alone else f"teacher {cell.teacher}, "
+        teacher = "" if e.teacher is None else f"; teacher {e.teacher}"
+        click.echo(
+            f"  {who}{cell.change}: {e.uid} ({e.video}, {e.start_s:.1f} s) {e.truth}: "
+            f"A {e.a or '-'}; B {e.b or '-'}{teacher}"
+        )

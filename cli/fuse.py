@@ -1,0 +1,91 @@
+"""`antcache fuse`: the predictions of several runs mixed into one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from antcache.cli.common import json_option, print_json, print_table, store_argument
+from antcache.errors import AlreadyExists, BadConfig
+from antcache.evaluation.fusion import EQUAL, FITTED, MIXTURES
+from antcache.evaluation.fusion import fuse as fuse_runs
+from antcache.store import Store
+from antcache.store.location import Location
+
+
+@click.command()
+@store_argument()
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
+)
+@click.option(
+    "--weights",
+    default=EQUAL,
+    show_default=True,
+    help=f"{EQUAL}; {FITTED}: found on held-out training videos; or a number per run: 0.5,0.3,0.2.",
+)
+@click.option(
+    "--held-out-predictions",
+    "held_out",
+    multiple=True,
+    metavar="FILE",
+    help="Predictions of held-out videos, once per run [default: those in the runs' folders].",
+)
+@click.option("--mixture", default=MIXTURES[0], show_default=True, help=" or ".join(MIXTURES) + ".")
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@json_option
+def fuse(
+    store: Location,
+    runs: tuple[str, ...],
+    output: Path,
+    weights: str,
+    held_out: tuple[str, ...],
+    mixture: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Mix the predictions of RUNs (folders, files or targets/NAME), e.g. one per stream.
+
+    `antcache evaluate` scores the file that is written like that of any run.
+    """
+    if output.exists() and not overwrite:
+        raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
+    found = fuse_runs(
+        Store.open(store),
+        runs,
+        weights=weights if weights in (EQUAL, FITTED) else _numbers(weights),
+        held_out=held_out or None,
+        mixture=mixture,
+    )
+    found.predictions.save(output, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {
+                "file": str(output),
+                "segments": len(found.predictions.uid),
+                "left_out": found.left_out,
+                "weights": dict(zip(runs, found.weights, strict=True)),
+                "held_out": found.held_out,
+                "nll": list(found.nll),
+            }
+        )
+        return
+    rows = [[run, f"{weight:.4f}"] for run, weight in zip(runs, found.weights, strict=True)]
+    if found.nll:
+        rows = [[*row, f"{nll:.4f}"] for row, nll in zip(rows, found.nll, strict=False)]
+        rows.append(["all", "", f"{found.nll[-1]:.4f}"])
+    heads = ["run", "weight", *([f"NLL of {found.held_out} held out"] if found.nll else [])]
+    print_table(f"{output}: {len(found.predictions.uid)} segments", heads, rows)
+    if found.left_out:
+        click.echo(f"{found.left_out} segments that a run lacks are left out")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadConfig(
+            "impossible weights", expected=f"{EQUAL}, {FITTED} or numbers: 0.5,0.3,0.2", found=text
+        ) from error

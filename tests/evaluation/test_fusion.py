@@ -1,0 +1,148 @@
+"""Late fusion: mixtures by hand, weights by hand and against a grid, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antcache.cli.fuse import fuse as command
+from antcache.errors import BadConfig, FingerprintMismatch, NotFound
+from antcache.evaluation import Predictions
+from antcache.evaluation.fusion import fit_weights, fuse, log_softmax, mix
+from antcache.evaluation.predictions import HELD_OUT
+
+P = np.array([[0.7, 0.1, 0.1, 0.05, 0.05], [0.2, 0.2, 0.2, 0.2, 0.2]])
+Q = np.array([[0.1, 0.6, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.6]])
+
+
+@pytest.fixture
+def runs(store, taxonomy, tmp_path):
+    """Two runs on the validation segments c and d, held out on the training segments a and b."""
+    for name, p in (("one", P), ("two", Q)):
+        for file, uids, split in (
+            ("predictions.safetensors", ["c", "d"], "validation"),
+            (HELD_OUT, ["a", "b"], "train"),
+        ):
+            Predictions(
+                uid=np.array(uids),
+                scores=np.log(p).astype(np.float32),
+                split=split,
+                taxonomy=taxonomy.fingerprint,
+            ).save(tmp_path / name / file)
+    return [str(tmp_path / "one"), str(tmp_path / "two")]
+
+
+def test_mixtures_by_hand():
+    w = np.array([0.25, 0.75])
+    logs = [np.log(P) + 3, np.log(Q)]  # a constant is no matter
+    np.testing.assert_allclose(np.exp(mix(logs, w, "probabilities")), 0.25 * P + 0.75 * Q)
+    np.testing.assert_allclose(np.exp(mix(logs, w, "logits")), P**0.25 * Q**0.75)
+    gone = np.array([[0.0, -600, -np.inf, -np.inf, -np.inf]])
+    assert np.isfinite(mix([logs[0][:1], gone], np.array([1.0, 0.0]), "logits")).all()
+
+
+def test_weights_by_hand(store, runs):
+    # Truths are 0 and 0: p 0.7, 0.2 and q 0.1, 0.1: the first run explains each of them better.
+    found = fuse(store, runs, weights="held-out")
+    assert found.weights == pytest.approx((1, 0), abs=1e-3)
+    assert found.held_out == 2
+    assert found.nll[:2] == pytest.approx((-np.log([0.7, 0.2]).mean(), -np.log([0.1, 0.1]).mean()))
+    assert found.nll[2] == pytest.approx(found.nll[0], abs=1e-3)
+    equal = fuse(store, runs)
+    np.testing.assert_allclose(np.exp(equal.predictions.scores), (P + Q) / 2, rtol=1e-5)
+    assert equal.predictions.config["weights"] == [0.5, 0.5]
+    assert (equal.predictions.split, equal.nll, equal.left_out) == ("validation", (), 0)
+    third = fuse(store, runs, weights=(3, 1))
+    np.testing.assert_allclose(np.exp(third.predictions.scores), 0.75 * P + 0.25 * Q, rtol=1e-5)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), mixture=st.sampled_from(["probabilities", "logits"]))
+def test_no_weights_on_a_grid_are_better(seed, mixture):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 4, 25)
+    scores = [rng.standard_normal((25, 4)) for _ in range(2)]
+    for s, help_ in zip(scores, rng.uniform(0, 3, 2), strict=True):
+        s[np.arange(25), truth] += help_
+    weights, nll = fit_weights(scores, truth, mixture=mixture)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    for w in np.linspace(0, 1, 41):
+        mixed = log_softmax(mix(scores, np.array([w, 1 - w]), mixture))
+        assert nll[-1] <= -mixed[np.arange(25), truth].mean() + 1e-4
+    mixed = log_softmax(mix(scores, weights, mixture))
+    assert nll[-1] == pytest.approx(-mixed[np.arange(25), truth].mean(), abs=1e-6)
+
+
+def test_segments_that_a_run_lacks_are_left_out(store, runs, taxonomy, tmp_path):
+    Predictions(
+        uid=np.array(["d", "b"]),
+        scores=np.log(Q).astype(np.float32),
+        split="validation",
+        taxonomy=taxonomy.fingerprint,
+    ).save(tmp_path / "third")
+    found = fuse(store, [runs[0], str(tmp_path / "third")])
+    assert found.predictions.uid.tolist() == ["d"]
+    assert found.left_out == 2
+    np.testing.assert_allclose(np.exp(found.predictions.scores), (P[1:] + Q[:1]) / 2, rtol=1e-5)
+
+
+def test_own_verb_scores_are_fused_where_all_have_them(store, runs, taxonomy, tmp_path):
+    own = {
+        "verb_scores": np.log(P[:, :3]).astype(np.float32),
+        "noun_scores": np.log(P[:, :4]).astype(np.float32),
+    }
+    shared = {"uid": np.array(["c", "d"]), "split": "validation"}
+    shared |= {"taxonomy": taxonomy.fingerprint, "scores": np.log(P).astype(np.float32)}
+    Predictions(**shared, **own).save(tmp_path / "own")
+    both = fuse(store, [str(tmp_path / "own")] * 2).predictions
+    expected = P[:, :3] / P[:, :3].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(both.verb_scores), expected, rtol=1e-5)
+    assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.own is None
+
+
+def test_refusals(store, runs, taxonomy, tmp_path):
+    one, two = runs
+    for wrong in ((0, 0), (1,), (1, -1), (float("nan"), 1), "best"):
+        with pytest.raises(BadConfig, match="impossible weights"):
+            fuse(store, runs, weights=wrong)
+    with pytest.raises(BadConfig, match="2 or more runs"):
+        fuse(store, [one])
+    with pytest.raises(BadConfig, match="probabilities or logits"):
+        fuse(store, runs, mixture="ranks")
+    with pytest.raises(BadConfig, match="no effect"):
+        fuse(store, runs, held_out=runs)
+    with pytest.raises(BadConfig, match="on the segments that are fused"):
+        fuse(store, runs, weights="held-out", held_out=runs)
+    with pytest.raises(BadConfig, match="other runs"):
+        fuse(store, runs, weights="held-out", held_out=[f"{one}/{HELD_OUT}"])
+    with pytest.raises(FingerprintMismatch, match="another split"):
+        fuse(store, [one, f"{two}/{HELD_OUT}"])
+    (tmp_path / "two" / HELD_OUT).unlink()
+    with pytest.raises(NotFound, match=r"two/held_out\.safetensors.*--held-out"):
+        fuse(store, runs, weights="held-out")
+    with pytest.raises(BadConfig, match="1 of 2 without one"):
+        fit_weights([np.array([[0, -np.inf], [0.0, 1]])] * 2, np.array([1, 1]), mixture="logits")
+
+
+def test_command(store, runs, tmp_path):
+    arguments = [str(store.path), *runs, "-o", str(tmp_path / "fused"), "--json"]
+    outcome = CliRunner().invoke(command, [*arguments, "--weights", "held-out"])
+    assert outcome.exit_code == 0, outcome.output
+    said = json.loads(outcome.stdout)
+    assert said["weights"][runs[0]] == pytest.approx(1, abs=1e-3)
+    assert Predictions.load(tmp_path / "fused").uid.tolist() == ["c", "d"]
+    again = CliRunner().invoke(command, arguments)
+    assert "already here" in str(again.exception)
+    wrong = CliRunner().invoke(command, [*arguments, "--overwrite", "--weights", "0.5;0.5"])
+    assert "numbers: 0.5,0.3,0.2" in str(wrong.exception)
+    table = CliRunner().invoke(
+        command, [*arguments[:-1], "--overwrite", "--weights", "held-out", "--mixture", "logits"]
+    )
+    assert table.exit_code == 0, table.output
+    assert "2 held out" in table.output

@@ -1,0 +1,204 @@
+"""Submission files: content by hand, lists of segments, schema refusals, the command."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.cli.submit import submit as command
+from antcache.errors import BadConfig, BadPredictions, MissingExtra
+from antcache.evaluation import Predictions
+from antcache.evaluation.submission import check_submission, submission
+from antcache.store import Store
+
+SIZES = {"ek55": ("epic-kitchens-55", 125, 352), "ek100": ("epic-kitchens-100", 97, 300)}
+UIDS = {"ek55": ["7", "12", "3"], "ek100": ["P01_11_0", "P18_02_5", "P01_101_31"]}
+ACTIONS = 120
+
+
+def taxonomy_of(challenge):
+    dataset, verbs, nouns = SIZES[challenge]
+    ids = range(ACTIONS)
+    return Taxonomy(
+        dataset=dataset,
+        verbs=tuple(f"v{i}" for i in range(verbs)),
+        nouns=tuple(f"n{i}" for i in range(nouns)),
+        actions=tuple(f"a{i}" for i in ids),
+        action_verbs=tuple(i % 3 for i in ids),
+        action_nouns=tuple(i // 3 for i in ids),
+    )
+
+
+def predictions_of(challenge, uids=None, **changes):
+    uids = UIDS[challenge] if uids is None else uids
+    scores = np.random.default_rng(0).standard_normal((len(uids), ACTIONS)).astype(np.float32)
+    fields = {"split": "test", "taxonomy": taxonomy_of(challenge).fingerprint}
+    return Predictions(**{"uid": np.array(uids), "scores": scores, **fields, **changes})
+
+
+@pytest.mark.parametrize("challenge", ["ek55", "ek100"])
+def test_content_by_hand(challenge, tmp_path):
+    given = predictions_of(challenge)
+    levels = (1, 4, 3) if challenge == "ek100" else None
+    uids = UIDS[challenge][::-1]
+    made = submission(given, taxonomy_of(challenge), challenge, uids, levels=levels)
+    made.save(tmp_path / "s.json")
+    read = json.loads((tmp_path / "s.json").read_text())
+    assert read == made.content
+    if challenge == "ek100":
+        assert (read["version"], read["sls_pt"], read["sls_tl"], read["sls_td"]) == ("0.2", 1, 4, 3)
+    else:
+        assert read["version"] == "0.1"
+        assert not [key for key in read if key.startswith("sls")]
+    assert list(read["results"]) == uids
+    entry = read["results"][uids[0]]
+    assert (len(entry["verb"]), len(entry["noun"])) == SIZES[challenge][1:]
+    p = np.exp(given.scores[2].astype(float))
+    p /= p.sum()
+    assert entry["verb"]["1"] == pytest.approx(p[1::3].sum(), rel=1e-6)
+    assert entry["noun"]["39"] == pytest.approx(p[117:].sum(), rel=1e-6)
+    assert entry["verb"]["90"] == 0
+    best = np.argsort(-p)[:100]
+    assert list(entry["action"]) == [f"{i % 3},{i // 3}" for i in best]
+    np.testing.assert_allclose(list(entry["action"].values()), p[best], rtol=1e-6)
+    again = submission(given, taxonomy_of(challenge), challenge, uids, levels=levels)
+    again.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "s.json").read_bytes()
+
+
+def test_own_verb_and_noun_scores():
+    verbs = np.zeros((3, 125), dtype=np.float32)
+    nouns = np.zeros((3, 352), dtype=np.float32)
+    verbs[0, 90] = np.log(126)
+    given = predictions_of("ek55", verb_scores=verbs, noun_scores=nouns)
+    made = submission(given, taxonomy_of("ek55"), "ek55", ["7"])
+    entry = made.content["results"]["7"]
+    assert entry["verb"]["90"] == pytest.approx(126 / 250, rel=1e-6)
+    assert entry["noun"]["351"] == pytest.approx(1 / 352, rel=1e-6)
+    assert made.unused == 2
+
+
+def test_missing_segments_are_an_error_or_zeros(tmp_path):
+    given, taxonomy = predictions_of("ek55"), taxonomy_of("ek55")
+    with pytest.raises(BadPredictions, match=r"2 of 3 .* none for 1, 2 .*--zeros"):
+        submission(given, taxonomy, "ek55", ["7", "1", "2"])
+    made = submission(given, taxonomy, "ek55", ["1", "7"], zeros=True)
+    assert made.zeros == 1
+    assert set(made.content["results"]["1"]["action"].values()) == {0}
+    made.save(tmp_path / "s.json")
+    assert list(json.loads((tmp_path / "s.json").read_text())["results"]) == ["1", "7"]
+
+
+def test_refusals():
+    taxonomy = taxonomy_of("ek55")
+    with pytest.raises(BadConfig, match="ek55 or ek100"):
+        submission(predictions_of("ek55"), taxonomy, "ego4d", ["7"])
+    with pytest.raises(BadConfig, match="another dataset"):
+        submission(predictions_of("ek55"), taxonomy, "ek100", ["7"], levels=(1, 1, 1))
+    with pytest.raises(BadConfig, match="no levels"):
+        submission(predictions_of("ek55"), taxonomy, "ek55", ["7"], levels=(1, 1, 1))
+    for levels in (None, (1, 2), (1, 2, 6)):
+        with pytest.raises(BadConfig, match="levels of supervision"):
+            submission(
+                predictions_of("ek100"), taxonomy_of("ek100"), "ek100", ["P01_11_0"], levels=levels
+            )
+    scores = np.full((3, ACTIONS), -np.inf, dtype=np.float32)
+    scores[:, :99] = 0
+    with pytest.raises(BadPredictions, match=r"segment 12: .*expected 100 or more, found 99"):
+        submission(predictions_of("ek55", scores=scores), taxonomy, "ek55", ["12"])
+
+
+BREAKS = {
+    "version": lambda c: c.update(version="0.2"),
+    "challenge": lambda c: c.update(challenge="action_recognition"),
+    "results": lambda c: c.pop("results"),
+    "nothing": lambda c: c.update(results={}),
+    "uid": lambda c: c["results"].update({"P01": c["results"].pop("7")}),
+    "verb missing": lambda c: c["results"]["7"]["verb"].pop("124"),
+    "verb unknown": lambda c: c["results"]["7"]["verb"].update(
+        {"125": c["results"]["7"]["verb"].pop("0")}
+    ),
+    "noun as text": lambda c: c["results"]["7"]["noun"].update({"0": "0.5"}),
+    "99 actions": lambda c: c["results"]["7"]["action"].popitem(),
+    "action key": lambda c: c["results"]["7"]["action"].update(
+        {"1": c["results"]["7"]["action"].popitem()[1]}
+    ),
+    "noun of an action": lambda c: c["results"]["7"]["action"].update(
+        {"0,352": c["results"]["7"]["action"].popitem()[1]}
+    ),
+    "no noun": lambda c: c["results"]["7"].pop("noun"),
+    "more": lambda c: c.update(author="me"),
+}
+
+
+@pytest.mark.parametrize("what", list(BREAKS))
+def test_what_does_not_fit_the_schema_is_refused(what):
+    made = submission(predictions_of("ek55"), taxonomy_of("ek55"), "ek55", UIDS["ek55"])
+    check_submission("ek55", made.content)
+    broken = copy.deepcopy(made.content)
+    BREAKS[what](broken)
+    with pytest.raises(BadPredictions, match="does not fit the challenge's form") as error:
+        check_submission("ek55", broken)
+    assert "\n" not in str(error.value)
+    if what == "verb missing":
+        assert "results.7.verb" in str(error.value)
+
+
+def test_levels_are_in_the_schema():
+    made = submission(
+        predictions_of("ek100"), taxonomy_of("ek100"), "ek100", UIDS["ek100"], levels=(0, 5, 3)
+    )
+    check_submission("ek100", made.content)
+    for change in ({"sls_pt": 6}, {"sls_td": "1"}):
+        with pytest.raises(BadPredictions, match="sls"):
+            check_submission("ek100", {**made.content, **change})
+    del made.content["sls_tl"]
+    with pytest.raises(BadPredictions, match="sls_tl"):
+        check_submission("ek100", made.content)
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastjsonschema", None)
+    with pytest.raises(MissingExtra, match=r"antcache\[evaluate\]"):
+        check_submission("ek55", {})
+
+
+def test_command(tmp_path):
+    store = Store.create(tmp_path / "store")
+    taxonomy = taxonomy_of("ek55")
+    segments = Segments.of(
+        uid=["7", "12"],
+        video=["v", "w"],
+        start_s=[1, 2],
+        stop_s=[2, 3],
+        verb=[0, 1],
+        noun=[0, 0],
+        action=[0, 1],
+    )
+    store.write_labels("validation", segments, taxonomy, source="test")
+    given = predictions_of("ek55", split="validation")
+    given.save(tmp_path / "run" / "predictions.safetensors")
+    (tmp_path / "s1.csv").write_text("12, P01_11, 10, 90\n3, P01_11, 90, 100\n")
+    out = tmp_path / "s1.json"
+    arguments = [str(store.path), str(tmp_path / "run"), "--challenge", "ek55", "-o", str(out)]
+    outcome = CliRunner().invoke(command, [*arguments, "--segments", str(tmp_path / "s1.csv")])
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 segments for ek55" in outcome.output
+    assert "1 predicted segments are not on the list" in outcome.output
+    assert list(json.loads(out.read_text())["results"]) == ["12", "3"]
+    assert "already here" in str(CliRunner().invoke(command, arguments).exception)
+    whole = CliRunner().invoke(command, [*arguments, "--overwrite", "--json"])
+    assert json.loads(whole.output) == {
+        "file": str(out),
+        "challenge": "ek55",
+        "segments": 2,
+        "zeros": 0,
+        "unused": 1,
+    }
+    assert list(json.loads(out.read_text())["results"]) == ["7", "12"]
