@@ -2,10 +2,11 @@
 
     python benchmarks/kernel_compile.py [--shapes 128x106,...] [--forms dense,...] [--record]
 
-Compiles every variant that the cases of `benchmarks/kernel.py` launch, without a device, and prints
-registers, spilled bytes, shared memory and the theoretical occupancy. Needs only torch and triton.
-Block sizes, warps and arguments are the launcher's own: `launch` runs on tensors without data, and
-what it would launch is caught instead.
+Compiles, without a device, every variant that forward and backward of the cases of
+`benchmarks/kernel.py` launch, and those of `EDGES`, where the launcher changes its block sizes and
+all options are on. Prints registers, spilled bytes, shared memory and the theoretical occupancy.
+Needs only torch and triton. Block sizes, warps and arguments are the launcher's own: `launch` runs
+on tensors without data, and what it would launch is caught instead.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from antcache.kernels import benchmark, benchmark_rows, kernel, kernel_loop, lau
 from antcache.kernels.benchmark_contenders import TEACHERS, TEMPERATURE, TOP_K  # noqa: E402
 from antcache.kernels.benchmark_rows import Case, Figure  # noqa: E402
 from antcache.kernels.call import Call  # noqa: E402
+from antcache.kernels.op import HALF  # noqa: E402
 
 TARGET = GPUTarget("cuda", 90, 32)
 KERNELS = {
@@ -54,7 +56,21 @@ TYPES = {
     torch.int8: "*i8",
     torch.bool: "*i1",
 }
-OPTIONS = ("num_warps", "num_stages", "num_ctas", "enable_fp_fusion")
+EDGE_FORMS = {  # teachers, K (0 for dense), whether there is a tail
+    "4 teachers": (4, 0, False),
+    "2 x top-10": (2, 10, False),
+    "4 x top-64": (4, 64, False),
+    "top-1000": (1, 1000, False),
+    "2 x top-10, tail": (2, 10, True),
+    "top-1000, tail": (1, 1000, True),
+}
+EDGES = [
+    Case(dtype="bfloat16", form=form, batch=batch, classes=classes)
+    for form in EDGE_FORMS
+    for batch, classes in ((64, 8000), (64, 4000), (1024, 1500), (1024, 120), (64, 9000))
+    if EDGE_FORMS[form][1] <= classes
+]
+OPTIONS = ("num_warps", "num_stages", "num_ctas", "enable_fp_fusion", "maxnreg")
 
 # One streaming multiprocessor of sm_90 (CUDA C++ Programming Guide, compute capability 9.0).
 REGISTERS, REGISTER_UNIT, WARPS, BLOCKS = 65536, 256, 64, 32
@@ -154,29 +170,35 @@ def launched(case: Case) -> list[Variant]:
         return torch.empty(shape, dtype=dtype or getattr(torch, case.dtype), device="meta")
 
     batch, classes = case.batch, case.classes
-    k = min(TOP_K, classes)
-    top_k = case.form == "top-50"
-    width, teachers = (k, 1) if top_k else (classes, 1 if case.form == "dense" else TEACHERS)
+    common = {
+        "dense": (1, 0, False),
+        "top-50": (1, min(TOP_K, classes), False),
+        "5 teachers": (TEACHERS, 0, False),
+    }
+    edge = case.form in EDGE_FORMS
+    teachers, k, tail = (common | EDGE_FORMS)[case.form]
     call = Call(
         logits=empty(batch, classes),
-        teacher=empty(teachers, batch, width),
-        index=empty(1, batch, k, dtype=torch.int64) if top_k else None,
-        tail=None,
-        valid=None,
+        teacher=empty(teachers, batch, k or classes),
+        index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
+        tail=empty(teachers, batch, dtype=torch.float32) if tail else None,
+        valid=empty(batch, dtype=torch.bool) if edge else None,
         labels=empty(batch, dtype=torch.int64),
-        rows=None,
-        class_weight=None,
-        teacher_weight=None,
+        rows=empty(batch, dtype=torch.int64) if edge else None,
+        class_weight=empty(classes, dtype=torch.float32) if edge else None,
+        teacher_weight=empty(batch, teachers, dtype=torch.float32) if edge else None,
         temperature=TEMPERATURE,
         weight=1.0,
         label_weight=1.0,
-        label_smoothing=0.0,
+        label_smoothing=0.1 if edge else 0.0,
         ignore_index=-100,
         reduction="mean",
         gradient=True,
     )
     with caught() as found:
         out = launch.launch(call)
+        if call.logits.dtype in HALF:
+            launch.launch_again(call, out.grad, out.counts, out.loss)
         launch.scale(out.grad, out.loss)
     return found
 
@@ -245,8 +267,12 @@ def survey(cases: Sequence[Case]) -> list[tuple[Variant, list[Case], Report]]:
 def main() -> None:
     """Compile, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", default="", metavar="BxC,...", help="these shapes alone")
-    parser.add_argument("--forms", default=",".join(benchmark_rows.FORMS), help="these forms alone")
+    parser.add_argument(
+        "--shapes", default="", metavar="BxC,...", help="these shapes alone, no edges"
+    )
+    parser.add_argument(
+        "--forms", default=",".join(benchmark_rows.FORMS), help="these alone of the cases"
+    )
     parser.add_argument("--record", action="store_true", help="update kernel_compile.json")
     parser.add_argument("--out", type=Path, default=benchmark.RESULTS, help="record there instead")
     given = parser.parse_args()
@@ -255,7 +281,8 @@ def main() -> None:
         if not set(forms) <= set(benchmark_rows.FORMS):
             raise BadConfig("unknown form", expected=", ".join(benchmark_rows.FORMS), found=forms)
         shapes = benchmark.parse_shapes(given.shapes) if given.shapes else benchmark_rows.shapes()
-        found = survey([case for case in benchmark_rows.cases(shapes) if case.form in forms])
+        cases = [case for case in benchmark_rows.cases(shapes) if case.form in forms]
+        found = survey(cases if given.shapes else [*cases, *EDGES])
     except AntcacheError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -179,7 +179,17 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured number with its bound, as the other benchmarks record theirs."""
+    """One measured number.
+
+    Attributes:
+        figure: its name, unique within the benchmark.
+        value: the number (the mean where there are several runs).
+        unit: e.g. `percent`, `s`, `x`.
+        at_least: lower bound that it must keep, if any.
+        at_most: upper bound that it must keep, if any.
+        spread: standard deviation over the runs, if there are several.
+        n: number of runs, or of segments where the figure is a share of them.
+    """
 
     figure: str
     value: float

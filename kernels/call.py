@@ -88,6 +88,7 @@ class Outputs(NamedTuple):
         kl: (B,) float32.
         has_target: (B,) bool.
         grad: (B, C) in the logits' dtype: the gradient of the (summed) loss; empty if not wanted.
+        counts: (2,) float32, what the sums of cross-entropy and KL are divided by.
     """
 
     loss: Tensor
@@ -95,6 +96,7 @@ class Outputs(NamedTuple):
     kl: Tensor
     has_target: Tensor
     grad: Tensor
+    counts: Tensor
 
 
 def teacher_tensors(
@@ -129,4 +131,5 @@ def empty_outputs(call: Call, grad: Tensor | None = None) -> Outputs:
         kl=torch.empty(batch, dtype=torch.float32, device=device),
         has_target=torch.empty(batch, dtype=torch.bool, device=device),
         grad=grad,
+        counts=torch.empty(2, dtype=torch.float32, device=device),
     )

@@ -26,14 +26,20 @@ from antcache.kernels.kernel_parts import (
     class_weights,
     columns,
     count_rows,
-    dense_kl,
+    cross_entropy,
+    dense_log_ratio,
     divisors,
     entry_gradient,
+    entry_log_ratio,
     few_classes,
+    kl_terms,
+    mixed_log_ratio,
+    rest_kl,
     row_labels,
     teacher_row,
     teacher_share,
     top_k_entries,
+    upstream,
     write_rows,
 )
 
@@ -44,19 +50,27 @@ def tile_kernel(
     index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
     share_ptr, stride_sb, stride_sm, rows_ptr, valid_ptr, labels_ptr, class_weight_ptr,
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
-    counts_ptr, ticket_ptr,
+    counts_ptr, ticket_ptr, factor_ptr, stride_f,
     B, C, N, temperature, kl_weight, label_weight, smoothing, ignore_index,
     FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, HAS_LABELS: tl.constexpr,
     HAS_WEIGHT: tl.constexpr, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr,
     HAS_SHARE: tl.constexpr, SMOOTH: tl.constexpr, T_ONE: tl.constexpr, MEAN: tl.constexpr,
-    PER_ROW: tl.constexpr, GRAD: tl.constexpr, COUNT_HERE: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr,
+    PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr, COUNT_HERE: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """R whole rows per program: (R, BLOCK_C) stays in registers from the first read to the end."""
+    """R whole rows per program: (R, BLOCK_C) stays in registers from the first read to the end.
+
+    With AGAIN only the gradient is written, times upstream factors (B,), where one of them is not 1.
+    """
     program = tl.program_id(0)
     row = (program * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_mask = row < B
+    factor = tl.full((ROWS,), 1.0, tl.float32)
+    if AGAIN:
+        factor = upstream(factor_ptr, row, row_mask, stride_f)
+        if tl.sum(tl.where(factor == 1, 0, 1), 0) == 0:
+            return
     col = columns(0, BLOCK_C, WIDE)
     mask = row_mask[:, None] & (col < C)[None, :]
     inv_t = 1.0 / temperature
@@ -76,18 +90,19 @@ def tile_kernel(
     grad = tl.zeros((ROWS, BLOCK_C), tl.float32)
 
     ce = tl.zeros((ROWS,), tl.float32)
-    a = label_weight / n_ce
+    a = factor * (label_weight / n_ce)
     if HAS_LABELS:
         label, counted, own = row_labels(
             labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT
         )
         e_1 = e_t
-        z_1 = z_t
         if not T_ONE:
             e_1 = tl.exp(x)
-            z_1 = tl.sum(e_1, 1)
         here = col[None, :] == label[:, None]
-        ce = (1 - smoothing) * own * (tl.log(z_1) - tl.sum(tl.where(here, x, 0.0), 1))
+        rest = tl.sum(tl.where(here, 0.0, e_1), 1)
+        x_label = tl.sum(tl.where(here, x, 0.0), 1)
+        z_1 = rest + tl.exp(x_label)
+        ce = (1 - smoothing) * own * cross_entropy(x_label, z_1, rest)
         w = tl.zeros((1, BLOCK_C), tl.float32)
         w_sum = 0.0
         if SMOOTH:
@@ -96,11 +111,11 @@ def tile_kernel(
             cost = tl.where(mask, w * (tl.log(z_1)[:, None] - x), 0.0)
             ce += smoothing / C * tl.sum(cost, 1)
         ce = tl.where(counted, ce, 0.0)
-        grad = ce_gradient(e_1 / z_1[:, None], here, own, smoothing, C, w_sum, w)
-        grad = tl.where(counted[:, None], a * grad, 0.0)
+        grad = ce_gradient(e_1 / z_1[:, None], here, rest / z_1, own, smoothing, C, w_sum, w)
+        grad = tl.where(counted[:, None], a[:, None] * grad, 0.0)
 
     kl = tl.zeros((ROWS,), tl.float32)
-    b = kl_weight / temperature / n_kl + tl.zeros((ROWS,), tl.float32)
+    b = factor * (kl_weight / temperature / n_kl)
     has = row_mask
     if FORM != NONE:
         teacher, has, inside = teacher_row(
@@ -108,8 +123,9 @@ def tile_kernel(
         )
         b = tl.where(inside, b, float("nan"))
     if FORM == DENSE:
+        p = e_t / z_t[:, None]
         q = tl.zeros((ROWS, BLOCK_C), tl.float32)
-        log_sums = tl.log(z_t)
+        log_ratio = q
         from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
         for m in range(M):
             t = tl.load(
@@ -123,33 +139,33 @@ def tile_kernel(
             z = tl.sum(e, 1)
             if M == 1:
                 q = e / z[:, None]
-                log_sums = tl.log(z_t / z)
-                kl = dense_kl(x, t, q, mask)
+                log_ratio = dense_log_ratio(x, t, inv_t, tl.log(z_t / z)[:, None])
             else:
                 share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
                 q += share[:, None] * (e / z[:, None])
             from_t += stride_tm
-        if M == 1:
-            kl = kl * inv_t + log_sums
-        else:
-            kl = dense_kl(x * inv_t - log_sums[:, None], tl.log(q), q, mask)
-        grad += tl.where(has[:, None], b[:, None] * (e_t / z_t[:, None] - q), 0.0)
+        if M > 1:
+            log_ratio = mixed_log_ratio(x, q, inv_t, z_t)
+        terms, diff = kl_terms(p, q, log_ratio)
+        kl = tl.sum(tl.where(mask, terms, 0.0), 1)
+        off = tl.sum(tl.where(mask, diff, 0.0), 1)  # exactly they add up to 0
+        grad += tl.where(has[:, None], b[:, None] * (diff - p * off[:, None]), 0.0)
     if FORM == TOP_K or FORM == TAIL:
-        cls, x_e, q_e, first, other, known = few_classes(
+        cls, x_e, q_e, first, other, known, t_e, t_sum = few_classes(
             x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
             index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
             share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
-            M, K, HAS_SHARE, FORM == TAIL, ROWS, BLOCK_K, BLOCK_E,
+            M, K, HAS_SHARE, FORM == TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
         )
         b = tl.where(known, b, float("nan"))
-        log_q_e = tl.where(q_e > 0, tl.log(q_e), 0.0)
         e1_e = tl.exp(x_e - x_max[:, None])
+        diff_out = tl.zeros((ROWS,), tl.float32)
         if FORM == TOP_K:
-            p_e, log_p_e = top_k_entries(x_e, first, has, inv_t)
+            p_e, x_e, z_e = top_k_entries(x_e, first, has, inv_t)
         else:
             x_e = x_e - x_max[:, None]
-            p_e = tl.exp(x_e * inv_t) / z_t[:, None]
-            log_p_e = x_e * inv_t - tl.log(z_t)[:, None]
+            z_e = z_t
+            p_e = tl.exp(x_e * inv_t) / z_e[:, None]
             # The classes that no teacher names: marks go through memory, being scattered.
             flag = outside_ptr + row[:, None] * stride_ob
             one = tl.full((ROWS, BLOCK_C), 1.0, tl.float32).to(outside_ptr.dtype.element_ty)
@@ -164,19 +180,22 @@ def tile_kernel(
             top = tl.max(x_out, 1)
             e_out = tl.exp((x_out - top[:, None]) * inv_t)
             z_out = tl.sum(tl.where(outside, e_out, 0.0), 1)
-            log_p_out = top * inv_t + tl.log(z_out / z_t)
             q_out = other * (C - tl.sum(first.to(tl.int32), 1)).to(tl.float32)
-            log_q_out = tl.where(q_out > 0, tl.log(q_out), 0.0)
             some = tl.sum(first.to(tl.int32), 1) < C  # else several teachers name all classes
-            kl = tl.where(some, q_out * (log_q_out - log_p_out), 0.0)
-            p_out = e_t / z_t[:, None] - q_out[:, None] * (e_out / z_out[:, None])
-            grad += tl.where(outside & has[:, None], b[:, None] * p_out, 0.0)
-        kl += tl.sum(tl.where(first, q_e * (log_q_e - log_p_e), 0.0), 1)
-        few = b[:, None] * (p_e - q_e)
+            kl, diff_out = rest_kl(top * inv_t, z_out, z_t, q_out)
+            kl = tl.where(some, kl, 0.0)
+            diff_out = tl.where(some, diff_out, 0.0)
+        terms, diff = kl_terms(p_e, q_e, entry_log_ratio(x_e, q_e, t_e, t_sum, inv_t, z_e, M))
+        kl += tl.sum(tl.where(first, terms, 0.0), 1)
+        off = diff_out + tl.sum(tl.where(first, diff, 0.0), 1)  # exactly they add up to 0
+        few = b[:, None] * (diff - p_e * off[:, None])
+        if FORM == TAIL:
+            push = e_out * (diff_out / z_out)[:, None] - e_t * (off / z_t)[:, None]
+            grad += tl.where(outside & has[:, None], b[:, None] * push, 0.0)
         if HAS_LABELS:  # what the cross-entropy has for the entries' classes
             few = entry_gradient(
-                few, cls, e1_e, z_1, label, counted, own, first, class_weight_ptr, smoothing, C,
-                w_sum, a, HAS_WEIGHT, SMOOTH,
+                few, cls, e1_e, z_1, rest / z_1, label, counted, own, first, class_weight_ptr,
+                smoothing, C, w_sum, a, HAS_WEIGHT, SMOOTH,
             )
     kl = tl.where(has, kl, 0.0)
     if FORM != NONE:
@@ -193,10 +212,11 @@ def tile_kernel(
             tl.store(to + cls * stride_gc, few.to(kind), mask=first)
         else:
             tl.store(to_col, grad.to(kind), mask=mask)
-    write_rows(
-        ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B,
-        label_weight, kl_weight, n_ce, n_kl, PER_ROW, BLOCK_B,
-    )
+    if not AGAIN:
+        write_rows(
+            ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B,
+            label_weight, kl_weight, n_ce, n_kl, counts_ptr, PER_ROW, BLOCK_B,
+        )
 
 
 @triton.jit

@@ -47,6 +47,12 @@ def teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS: tl.constexpr, HAS_V
 
 
 @triton.jit
+def upstream(factor_ptr, row, row_mask, stride_f):
+    """Upstream factors of batch rows, (R,)."""
+    return tl.load(factor_ptr + row * stride_f, mask=row_mask, other=1.0).to(tl.float32)
+
+
+@triton.jit
 def count_rows(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
     HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
@@ -124,13 +130,14 @@ def few_classes(
     index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
     share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
     M: tl.constexpr, K: tl.constexpr, HAS_SHARE: tl.constexpr, TAIL_FORM: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     """The E = M * K entries of the top-k teachers of R rows.
 
     Returns for each entry (R, E): class (0 for one out of range), student logit, mixed teacher
     probability, whether it counts (a class that two teachers name counts once); and (R,) the mixed
-    probability of a class that none of them names, and whether all classes are in range.
+    probability of a class that none of them names, and whether all classes are in range. Of a
+    single teacher also its shifted logits (R, E) and the sum of their exponentials (R,).
     """
     entry = tl.arange(0, BLOCK_E).to(tl.int64)
     m_of = entry // BLOCK_K
@@ -151,52 +158,95 @@ def few_classes(
     from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
     from_i = teacher * stride_in
     from_l = teacher * stride_ln
+    t_own = q
+    t_sum = other
     for m in range(M):
         own = has[:, None] & (k < K)[None, :]
-        at_k = from_t[:, None] + k[None, :] * stride_tc
-        t = tl.load(t_ptr + at_k, mask=own, other=0.0).to(tl.float32)
-        t = tl.where(own, t, float("-inf"))
-        t = tl.where(has[:, None], t, 0.0)
-        t = t - tl.max(t, 1)[:, None]
+        t = top_k_logits(t_ptr, from_t, stride_tc, k, own, has)
+        high = tl.max(t, 1)
+        t = t - high[:, None]
         rest = tl.zeros((ROWS,), tl.float32)
+        add = rest  # q is exp((t + add) / T - top) / total
+        top = rest
         if TAIL_FORM:
             tail = tl.load(tail_ptr + from_l, mask=has, other=-1.0)
             tail = tail.to(tl.float32)
             others = (C - K).to(tl.float32)
-            log_k = t - tl.log(tl.sum(tl.exp(t), 1))[:, None] + log1m_exp(tail)[:, None]
+            add = log1m_exp(tail) - tl.log(tl.sum(tl.exp(t), 1))
             log_other = (tail - tl.log(others)) * inv_t
-            log_k = log_k * inv_t
-            top = tl.maximum(tl.max(log_k, 1), log_other)
-            e = tl.exp(log_k - top[:, None])
+            top = tl.maximum(add * inv_t, log_other)  # the largest t is 0
             e_other = tl.exp(log_other - top)
+            e = tl.exp((t + add[:, None]) * inv_t - top[:, None])
             total = tl.sum(e, 1) + others * e_other
-            q_m = e / total[:, None]
             rest = e_other / total
         else:
             e = tl.exp(t * inv_t)
-            q_m = e / tl.sum(e, 1)[:, None]
+            total = tl.sum(e, 1)
         share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
         if M == 1:
-            q = tl.where(there, q_m, 0.0)
+            q = tl.where(there, e / total[:, None], 0.0)
+            t_own = t + (add - top / inv_t)[:, None]
+            t_sum = total
         else:
-            at_i = from_i[:, None] + k[None, :] * stride_ic
-            theirs = tl.load(index_ptr + at_i, mask=own, other=-1).to(tl.int64)
-            same = (cls[:, :, None] == theirs[:, None, :]) & own[:, None, :]
-            named = tl.sum(same.to(tl.int32), 2) > 0
-            q_here = tl.sum(tl.where(same, q_m[:, None, :], 0.0), 2)
-            q += share[:, None] * tl.where(named, q_here, rest[:, None])
+            # Each entry against this teacher's classes, a few at a time: all at once spill.
+            named = tl.zeros((ROWS, BLOCK_E), tl.int32)
+            here = tl.zeros((ROWS, BLOCK_E), tl.float32)
+            for start in range(0, K, BLOCK_N):
+                n = start + tl.arange(0, BLOCK_N).to(tl.int64)
+                own_n = has[:, None] & (n < K)[None, :]
+                t_n = top_k_logits(t_ptr, from_t, stride_tc, n, own_n, has) - high[:, None]
+                q_n = tl.exp((t_n + add[:, None]) * inv_t - top[:, None]) / total[:, None]
+                at_n = from_i[:, None] + n[None, :] * stride_ic
+                theirs = tl.load(index_ptr + at_n, mask=own_n, other=-1).to(tl.int32)
+                same = (cls.to(tl.int32)[:, :, None] == theirs[:, None, :]) & own_n[:, None, :]
+                named += tl.sum(same.to(tl.int32), 2)
+                here += tl.sum(tl.where(same, q_n[:, None, :], 0.0), 2)
+            q += share[:, None] * tl.where(named > 0, here, rest[:, None])
             first = first & ((m_of <= m)[None, :] | (named == 0))
         other += share * rest
         from_t += stride_tm
         from_i += stride_im
         from_l += stride_lm
-    return cls, x, tl.where(first, q, 0.0), first, other, known
+    return cls, x, tl.where(first, q, 0.0), first, other, known, t_own, t_sum
 
 
 @triton.jit
-def ce_gradient(p, here, own, smoothing, C, w_sum, w):
-    """Gradient of one row's cross-entropy for logits whose probabilities are p, (R, ...)."""
-    sharp = (1 - smoothing) * own[:, None] * (p - tl.where(here, 1.0, 0.0))
+def entry_log_ratio(x, q, t, t_sum, inv_t, z, M: tl.constexpr):
+    """log(q / p) of the entries (R, E); of a single teacher from its logits."""
+    if M == 1:
+        ratio = dense_log_ratio(x, t, inv_t, tl.log(z / t_sum)[:, None])
+    else:
+        ratio = mixed_log_ratio(x, q, inv_t, z)
+    return ratio
+
+
+@triton.jit
+def top_k_logits(t_ptr, from_t, stride_tc, k, own, has):
+    """Logits `k` (R, BLOCK) of a top-k teacher, -inf past its K, 0 in rows without a target."""
+    t = tl.load(t_ptr + from_t[:, None] + k[None, :] * stride_tc, mask=own, other=0.0)
+    t = tl.where(own, t.to(tl.float32), float("-inf"))
+    return tl.where(has[:, None], t, 0.0)
+
+
+@triton.jit
+def cross_entropy(x, z, rest):
+    """log z - x of a label's shifted logit x, from the sum z = rest + exp(x) of exponentials, (R,).
+
+    Near the largest logit, log(1 + rest / exp(x)): of a z close to 1 little of the rest is left.
+    """
+    ratio = rest / tl.exp(x)
+    one = 1 + ratio
+    log1p = tl.where(one == 1, ratio, tl.log(one) * (ratio / (one - 1)))
+    return tl.where(x > -1, log1p, tl.log(z) - x)
+
+
+@triton.jit
+def ce_gradient(p, here, others, own, smoothing, C, w_sum, w):
+    """Gradient of cross-entropies for logits whose probabilities are p, (R, ...).
+
+    `others` (R,) is 1 - p of the label, without the rounding of that p.
+    """
+    sharp = (1 - smoothing) * own[:, None] * tl.where(here, -others[:, None], p)
     return sharp + smoothing / C * (w_sum * p - w)
 
 
@@ -224,30 +274,75 @@ def class_weights(class_weight_ptr, col, C, HAS_WEIGHT: tl.constexpr):
 
 
 @triton.jit
-def dense_kl(x, t, q, mask):
-    """Sum of q (t - x) of a block of classes (R,): with log-probabilities x and t, the KL.
+def dense_log_ratio(x, t, inv_t, log_sums):
+    """log(q / p) of shifted logits x and t, given the logarithm of the ratio of their sums.
 
-    With shifted logits it is T times the KL but for the log of both sums, which the caller adds;
-    these are subtracted before anything else: that is exact where both are
-    close, so that the KL of equal rows is 0, and that of nearly equal ones hardly negative.
+    The logits are subtracted before anything else, so that equal rows give 0. Where the teacher has
+    -inf, q is 0 and this a large number, which leaves -inf of the student visible.
     """
-    t = tl.where(t == float("-inf"), 0.0, t)  # 0 log 0 is 0
-    return tl.sum(tl.where(mask, q * (t - x), 0.0), 1)
+    t = tl.where(t == float("-inf"), 1e30, t)
+    return (t - x) * inv_t + log_sums
+
+
+@triton.jit
+def mixed_log_ratio(x, q, inv_t, z):
+    """log(q / p) of probabilities q and shifted logits x, whose exponentials have the sum z (R,).
+
+    z is multiplied in: a logarithm of its own would be rounded alike for all classes. Where q is 0
+    as above.
+    """
+    return tl.where(q > 0, tl.log(q * z[:, None]), 1e30) - x * inv_t
+
+
+@triton.jit
+def kl_terms(p, q, log_ratio):
+    """q log(q / p) - q + p, whose sum is the KL, since p and q have the same sum; and p - q.
+
+    No term is negative, and what p, q and the logarithm d are off counts in proportion to d alone:
+    sums and logarithms may be rounded without harm where p and q are close. There a term is
+    q (d^2 / 2 - d^3 / 6 + ...), as p = q exp(-d); the polynomial is within 1.2e-7 for |d| <= 1.
+    """
+    d = log_ratio
+    series = tl.fma(d, 2.489152211637702e-05, -0.0002032434131251648)
+    series = tl.fma(d, series, 0.0013892363058403134)
+    series = tl.fma(d, series, -0.008330944925546646)
+    series = tl.fma(d, series, 0.04166647791862488)
+    series = tl.fma(d, series, -0.16666695475578308)
+    series = tl.fma(d, series, 0.5)
+    near = tl.abs(d) < 1
+    terms = tl.where(near, q * d * (d * series), q * d + (p - q))
+    return terms, tl.where(near, q * d * (d * series - 1), p - q)
+
+
+@triton.jit
+def rest_kl(x, z_out, z, q):
+    """Term and p - q of all classes outside the k as one outcome, (R,).
+
+    Its probability is q for the teachers and exp(x) z_out / z for the student, x <= 0.
+    """
+    log_ratio = tl.where(q > 0, tl.log(q * (z / z_out)), 1e30) - x
+    return kl_terms(tl.exp(x) * (z_out / z), q, log_ratio)
 
 
 @triton.jit
 def top_k_entries(x_e, first, has, inv_t):
-    """Student probability and its logarithm from logits, renormalised inside the k, (R, E)."""
+    """Student probability renormalised inside the k, shifted logit (R, E), sum of exponentials."""
     top = tl.where(has, tl.max(tl.where(first, x_e, float("-inf")), 1), 0.0)
     x_e = x_e - top[:, None]
     e = tl.where(first, tl.exp(x_e * inv_t), 0.0)
     z = tl.where(has, tl.sum(e, 1), 1.0)
-    return e / z[:, None], x_e * inv_t - tl.log(z)[:, None]
+    return e / z[:, None], x_e, z
+
+
+@triton.jit
+def near_one(p, q):
+    """Where p and q are both above 1/2, which of each row's classes is one at most."""
+    return (p > 0.5) & (q > 0.5)
 
 
 @triton.jit
 def entry_gradient(
-    few, cls, e_1, z_1, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
+    few, cls, e_1, z_1, others, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
     HAS_WEIGHT: tl.constexpr, SMOOTH: tl.constexpr,
 ):
     """`few` (R, E) with what the cross-entropy has for the entries' classes."""
@@ -257,16 +352,19 @@ def entry_gradient(
         if HAS_WEIGHT:
             w = tl.load(class_weight_ptr + cls, mask=first, other=0.0).to(tl.float32)
     here = cls == label[:, None]
-    ce = ce_gradient(e_1 / z_1[:, None], here, own, smoothing, C, w_sum, w)
-    return few + tl.where(counted[:, None], a * ce, 0.0)
+    ce = ce_gradient(e_1 / z_1[:, None], here, others, own, smoothing, C, w_sum, w)
+    return few + tl.where(counted[:, None], a[:, None] * ce, 0.0)
 
 
 @triton.jit
 def write_rows(
     ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B, label_weight,
-    kl_weight, n_ce, n_kl, PER_ROW: tl.constexpr, BLOCK_B: tl.constexpr,
+    kl_weight, n_ce, n_kl, counts_ptr, PER_ROW: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """Parts of R rows, and the loss: per row, or of all by the program that is done last."""
+    if tl.program_id(0) == 0:
+        tl.store(counts_ptr, n_ce)
+        tl.store(counts_ptr + 1, n_kl)
     tl.store(ce_ptr + row, ce, mask=row_mask)
     tl.store(kl_ptr + row, kl, mask=row_mask)
     tl.store(has_ptr + row, has.to(tl.int8), mask=row_mask)

@@ -18,12 +18,15 @@ from antcache.kernels import kernel, kernel_loop
 from antcache.kernels.call import NONE, TAIL, Call, Outputs, empty_outputs
 
 TILE = 8192
-"""Longest row that stays in registers; at 16,384 ptxas spills (docs/kernel.md)."""
+"""Longest row that stays in registers, half of it with a tail; ptxas spills at twice that."""
 
 TILE_ELEMENTS = 1024
 """Logits per program where rows are short and several share one; more of them spill registers."""
 
-LOOP_BLOCK = 4096
+COMPARED = 2048
+"""Pairs of top-k entries compared at once, where several teachers may name the same class."""
+
+LOOP_BLOCK = 2048
 COUNT_HERE = 512
 """Batch up to which every program counts the rows of the means itself, which saves a launch."""
 
@@ -39,35 +42,56 @@ def num_entries(call: Call) -> int:
 def launch(call: Call, grad: Tensor | None = None) -> Outputs:
     """Loss, parts and gradient of `call`; the latter goes into `grad`, which may be the logits."""
     out = empty_outputs(call, grad)
+    with _on(call.logits.device):
+        count_here = len(call.logits) <= COUNT_HERE
+        if call.reduction == "mean" and not count_here:
+            _count(call, out.counts)
+        _run(call, out, out.loss, count_here=count_here, again=False)
+    return out
+
+
+def launch_again(call: Call, grad: Tensor, counts: Tensor, factor: Tensor) -> None:
+    """The gradient of `call` times the factor () or (B,) into `grad`, rounded once.
+
+    Where all factors are 1, `grad` stays as `launch` left it. `counts` are those of its outputs.
+    """
+    out = empty_outputs(call, grad)._replace(counts=counts)
+    with _on(grad.device):
+        _run(call, out, factor, count_here=False, again=True)
+
+
+def _run(call: Call, out: Outputs, factor: Tensor, *, count_here: bool, again: bool) -> None:
+    """One launch of the kernel that fits the rows."""
     x = call.logits
     batch, classes = x.shape
     block = triton.next_power_of_2(classes)
-    tile = block <= TILE
+    tile = block <= (TILE // 2 if call.form == TAIL else TILE)
     top_k = 1 if call.index is None else call.index.shape[-1]
     block_k = triton.next_power_of_2(top_k)
     entries = num_entries(call)
-    pairs = entries * block_k if call.num_teachers > 1 else entries
+    pairs = min(entries * block_k, COMPARED) if call.num_teachers > 1 else entries
     rows = _rows_per_program(batch, block, pairs, call.form) if tile else 1
-    count_here = batch <= COUNT_HERE
-    with _on(x.device):
-        counts = _count(call) if call.reduction == "mean" and not count_here else out.ce
-        arguments = _arguments(call, out, counts)
-        sizes: dict[str, Any] = {
-            "ROWS": rows,
-            "BLOCK_C": block if tile else LOOP_BLOCK,
-            "BLOCK_K": block_k,
-            "BLOCK_E": entries,
-            "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE if count_here else 4096)),
-            "COUNT_HERE": count_here,
-            "WIDE": _wide(x, call.teacher, out.grad),
-            "enable_fp_fusion": False,  # equal rows then cancel exactly, by every compiler
-            "num_warps": _num_warps(block * rows, pairs * rows, call),
-        }
-        if not tile:
-            sizes["BLOCK_M"] = triton.next_power_of_2(call.num_teachers)
-        run = kernel.tile_kernel if tile else kernel_loop.loop_kernel
-        run[(triton.cdiv(batch, rows),)](*arguments, **_flags(call, top_k), **sizes)
-    return out
+    warps = _num_warps(block * rows, pairs * rows, call) if tile else 8
+    sizes: dict[str, Any] = {
+        "ROWS": rows,
+        "BLOCK_C": block if tile else LOOP_BLOCK,
+        "BLOCK_K": block_k,
+        "BLOCK_E": entries,
+        "BLOCK_N": min(block_k, COMPARED // entries),
+        "BLOCK_B": triton.next_power_of_2(min(batch, 4096)),
+        "COUNT_HERE": count_here,
+        "AGAIN": again,
+        "WIDE": _wide(x, call.teacher, out.grad),
+        "enable_fp_fusion": False,  # equal rows then cancel exactly, by every compiler
+        "num_warps": warps,
+        # What more warps have in any case; told so, ptxas spills no few bytes for more of them.
+        "maxnreg": 128 if warps > 4 else None,
+    }
+    if not tile:
+        sizes["BLOCK_M"] = triton.next_power_of_2(call.num_teachers)
+    run = kernel.tile_kernel if tile else kernel_loop.loop_kernel
+    arguments = _arguments(call, out, factor)
+    run[(triton.cdiv(batch, rows),)](*arguments, **_flags(call, top_k), **sizes)
 
 
 def scale(grad: Tensor, factor: Tensor) -> None:
@@ -97,14 +121,13 @@ def _rows_per_program(batch: int, block: int, pairs: int, form: int) -> int:
 def _num_warps(elements: int, pairs: int, call: Call) -> int:
     """Warps of a program, so that nothing spills on sm_90 (`benchmarks/kernel_compile.py`)."""
     simple = call.index is None
-    if elements > 4096 or pairs > 8192 or (elements > 2048 and not simple):
+    if elements > 4096 or (elements > 2048 and not simple):
         return 16
-    return 8 if elements > 1024 else 4
+    return 8 if max(elements, pairs) > 1024 else 4
 
 
-def _count(call: Call) -> Tensor:
-    """The two numbers that the means divide by, of a large batch, (2,) float32."""
-    counts = torch.empty(2, dtype=torch.float32, device=call.logits.device)
+def _count(call: Call, counts: Tensor) -> None:
+    """The two numbers that the means divide by, of a large batch, into `counts`."""
     kernel.count_kernel[(1,)](
         *(_flat(t, counts) for t in (call.labels, call.class_weight, call.rows, call.valid)),
         *(counts, *call.logits.shape, _num_rows(call), call.ignore_index),
@@ -116,10 +139,9 @@ def _count(call: Call) -> Tensor:
         BLOCK_B=4096,
         num_warps=16,
     )
-    return counts
 
 
-def _arguments(call: Call, out: Outputs, counts: Tensor) -> list[Any]:
+def _arguments(call: Call, out: Outputs, factor: Tensor) -> list[Any]:
     """Arguments of both kernels, in their order; what is absent has some pointer and no stride."""
     x = call.logits
     batch, classes = x.shape
@@ -139,7 +161,7 @@ def _arguments(call: Call, out: Outputs, counts: Tensor) -> list[Any]:
         *(_flat(t, x) for t in (call.rows, call.valid, call.labels, call.class_weight)),
         *(out.grad, *out.grad.stride(), outside, outside.stride(0)),
         *(out.ce, out.kl, out.has_target.view(torch.int8), out.loss),
-        *(counts, _ticket(x.device)),
+        *(out.counts, _ticket(x.device), factor, factor.stride(0) if factor.ndim else 0),
         *(batch, classes, _num_rows(call), call.temperature, call.kl_weight, call.label_weight),
         *(call.label_smoothing, call.ignore_index),
     ]

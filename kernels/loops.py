@@ -48,13 +48,17 @@ ROWS = 16
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def run(call: Call, grad: Tensor | None = None) -> Outputs:
-    """Loss, parts and gradient of `call`; the latter goes into `grad`, which may be the logits."""
+def run(call: Call, grad: Tensor | None = None, factor: Tensor | None = None) -> Outputs:
+    """Loss, parts and gradient of `call`; the latter goes into `grad`, which may be the logits.
+
+    In half precision the gradient is multiplied by the upstream `factor` () or (B,), if given,
+    before it is rounded.
+    """
     out = empty_outputs(call, grad)
     rows = _PerRow.of(call)
     step = _rows_at_once(call, out.grad)
     ce, kl = np.empty((2, len(call.logits)), np.float64)
-    block = _Block(call, out.grad, rows, step)
+    block = _Block(call, out.grad, rows, step, factor)
     with torch.no_grad(), _threads():
         for start in range(0, len(ce), step):
             block.compute(slice(start, min(start + step, len(ce))), ce, kl)
@@ -68,6 +72,7 @@ def run(call: Call, grad: Tensor | None = None) -> Outputs:
             call.label_weight * ce.sum() / rows.n_ce + call.kl_weight * kl.sum() / rows.n_kl
         )
     out.loss.copy_(loss)
+    out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl)))
     return out
 
 
@@ -176,8 +181,11 @@ def _rows_at_once(call: Call, grad: Tensor) -> int:
 class _Block:
     """Calls the loops for one block of rows after the other, in buffers that are used again."""
 
-    def __init__(self, call: Call, grad: Tensor, rows: _PerRow, step: int) -> None:
+    def __init__(
+        self, call: Call, grad: Tensor, rows: _PerRow, step: int, factor: Tensor | None
+    ) -> None:
         self.call, self.rows = call, rows
+        self.factor = None if factor is None else factor.expand(len(grad))[:, None]
         self.logits, self.grad = call.logits.detach(), grad
         self.x, self.to = _flat(self.logits), _flat(grad) if call.gradient else None
         num_classes = self.logits.shape[1]
@@ -213,7 +221,8 @@ class _Block:
                 np.array(ints, np.int64), np.array(reals, np.float64), ce[at], kl[at],
             )  # fmt: skip
         if self.grad_buffer is not None:
-            self.grad[at] = self.grad_buffer[: at.stop - at.start]
+            made = self.grad_buffer[: at.stop - at.start]
+            self.grad[at] = made if self.factor is None else made.mul_(self.factor[at])
 
     def _logits(self, at: slice) -> tuple[Floats, int]:
         if self.x_buffer is None:

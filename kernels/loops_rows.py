@@ -24,6 +24,8 @@ F = np.float32
 I = np.int32  # noqa: E741
 INF = F(np.inf)
 NAN = F(np.nan)
+LARGE = F(1e30)
+"""Logarithm of a teacher's probability of 0: finite, since it is multiplied by 0."""
 LOWEST = I(-(2**31))
 DENSE, TOP_K, TAIL = 1, 2, 3  # as in call.py, whose constants numba would read from another file
 SERIAL = 1 << 15
@@ -124,30 +126,40 @@ def _total(x):
 
 @njit
 def _shifted(t, top, scale, out):
-    """(t - top) * scale; 0 for -inf, since 0 log 0 is 0."""
+    """(t - top) * scale, `LARGE` for -inf."""
     for c in range(len(out)):
         value = (t[c] - top) * scale
-        out[c] = F(0) if value == -INF else value
+        out[c] = LARGE if value == -INF else value
 
 
 @njit
-def _logs(q, out):
-    """Logarithms of probabilities; 0 for that of 0, since 0 log 0 is 0."""
+def _logs(q, z, out):
+    """Logarithms of probabilities times z, `LARGE` for that of 0."""
     for c in range(len(out)):
-        value = _log(q[c])
-        out[c] = value if q[c] > F(0) else F(0)
+        value = _log(q[c] * z)
+        out[c] = value if q[c] > F(0) else LARGE
 
 
 @njit
-def _terms(q, log_q, x, top, scale, shift):
-    """q (log q - (x - top) * scale + shift) in place of log_q.
+def _terms(q, log_q, p, r_p, x, top, scale, shift):
+    """q log(q / p) - q + p in place of log_q, and p - q in place of q, with p times r_p.
 
-    The shift is what the logarithms of the two sums differ by, so that the terms are as small as
-    the KL; what float32 rounds off it, all terms alike, is left to the caller. Not in one loop with
-    the sum, whose reordering would leave a rest where p and q are equal.
+    log(q / p) is d = log_q - (x - top) * scale + shift. As `kl_terms` of `kernel_parts.py` has it:
+    no term is negative, and what rounding does to sums and logarithms counts in proportion to d.
+    Not in one loop with the sums, whose reordering would leave a rest where p and q are equal.
     """
     for c in range(len(q)):
-        log_q[c] = q[c] * (log_q[c] - (x[c] - top) * scale + shift)
+        d = log_q[c] - (x[c] - top) * scale + shift
+        series = F(2.489152211637702e-05) * d - F(0.0002032434131251648)
+        series = series * d + F(0.0013892363058403134)
+        series = series * d - F(0.008330944925546646)
+        series = series * d + F(0.04166647791862488)
+        series = series * d - F(0.16666695475578308)
+        series = series * d + F(0.5)
+        near = abs(d) < F(1)
+        far = p[c] * r_p - q[c]
+        log_q[c] = q[c] * d * (d * series) if near else q[c] * d + far
+        q[c] = q[c] * d * (d * series - F(1)) if near else far
 
 
 @njit(fastmath=SUMS)
@@ -177,25 +189,25 @@ def _add(x, factor, y):
 
 
 @njit
-def _push(grad, b, e_t, r_t, q, r_q):
-    """Gradient of the KL term: b (p - q)."""
+def _push(grad, b, diff, r_d, e_t, off):
+    """Gradient of the KL term: b (p - q), of which `off` is what all add up to, times z."""
     for c in range(len(grad)):
-        grad[c] = b * (e_t[c] * r_t - q[c] * r_q)
+        grad[c] = b * (diff[c] * r_d - e_t[c] * off)
 
 
 @njit
-def _pull_and_push(grad, pull, e_1, b, e_t, r_t, q, r_q):
+def _pull_and_push(grad, pull, e_1, b, diff, r_d, e_t, off):
     """The same with the share of the cross-entropy that has the form of a softmax."""
     for c in range(len(grad)):
-        grad[c] = pull * e_1[c] + b * (e_t[c] * r_t - q[c] * r_q)
+        grad[c] = pull * e_1[c] + b * (diff[c] * r_d - e_t[c] * off)
 
 
 @njit(error_model="numpy")
-def _dense(t_flat, place, stride_m, num_teachers, share, scale, q, log_q, part):
+def _dense(t_flat, place, stride_m, num_teachers, share, scale, z_p, log_z_p, q, log_q, part):
     """Mixed teachers of one row: q (C,) and log q (C,), up to what is returned.
 
-    Returns (z, mass, log_z): q is q / z, log q is log q - log_z, and the q / z have the sum mass,
-    whose rounding the logarithms share: mass - 1 is to be taken off the KL.
+    Returns (z, log_z): q is q / z, log q is log q - log_z. With several, z_p is multiplied in
+    before the logarithm is taken, so that log z is not rounded by itself.
     """
     classes = len(q)
     if num_teachers == 1:
@@ -204,14 +216,14 @@ def _dense(t_flat, place, stride_m, num_teachers, share, scale, q, log_q, part):
         _exps(t, top, scale, q)
         z = _total(q)
         _shifted(t, top, scale, log_q)
-        return z, 1.0, math.log(z)
+        return z, math.log(z)
     q[:] = F(0)
     for m in range(num_teachers):
         t = t_flat[place + m * stride_m : place + m * stride_m + classes]
         _exps(t, _largest(t), scale, part)
         _add(q, F(share[m] / _total(part)), part)
-    _logs(q, log_q)
-    return 1.0, _total(q), 0.0
+    _logs(q, F(z_p), log_q)
+    return 1.0, log_z_p
 
 
 @njit(error_model="numpy")
@@ -261,11 +273,10 @@ def _union(index, classes, slot, cls):
 
 
 @njit(error_model="numpy")
-def _few(index, t, tail, share, others, inv_t, slot, mixed, q, log_q, part, log_part):
+def _few(index, t, tail, share, others, inv_t, slot, mixed, z_p, log_z_p, q, log_q, part, log_part):
     """Mixed top-k teachers of one row: q and log q (E,).
 
-    Returns what each other class has, what is still to be taken off log q, and by how much rounding
-    has raised the sum of the q whose logarithms were taken.
+    Returns what each other class has, and what is still to be taken off log q; z_p as in `_dense`.
     """
     num_teachers, k = t.shape
     if num_teachers == 1 and len(q) == k:
@@ -273,8 +284,8 @@ def _few(index, t, tail, share, others, inv_t, slot, mixed, q, log_q, part, log_
         r_q = F(1.0 / total)
         for e in range(k):
             q[e] = part[e] * r_q
-            log_q[e] = F(0) if log_part[e] == -INF else log_part[e]
-        return rest, math.log(total), 0.0
+            log_q[e] = LARGE if log_part[e] == -INF else log_part[e]
+        return rest, math.log(total)
     mixed[:] = 0.0  # float64: what a teacher has for classes that it does not name is taken off
     other = 0.0
     for m in range(num_teachers):
@@ -282,49 +293,58 @@ def _few(index, t, tail, share, others, inv_t, slot, mixed, q, log_q, part, log_
         for e in range(k):
             mixed[slot[index[m, e]]] += share[m] * (np.float64(part[e]) / total - rest)
         other += share[m] * rest
-    excess = 0.0
     for e in range(len(q)):
         q[e] = F(mixed[e] + other)
-        excess += np.float64(q[e]) - (mixed[e] + other)
-    _logs(q, log_q)
-    return other, 0.0, excess
+    _logs(q, F(z_p), log_q)
+    return other, log_z_p
 
 
 @njit(error_model="numpy")
 def _outside(x, cls, inv_t, x_top, log_z, q_out, hidden, q):
-    """KL of the classes outside `cls` as one outcome; their share of the gradient's q goes to q."""
+    """KL and p - q of the classes outside `cls` as one outcome; q gets the latter by class."""
     if len(cls) == len(x):
         q[:] = F(0)
-        return 0.0
+        return 0.0, 0.0
     hidden[:] = x
     for e in range(len(cls)):
         hidden[cls[e]] = -INF
     top = _largest(hidden)
     _exps(hidden, top, F(inv_t), q)
     z = _total(q)
-    _scale(q, F(q_out / z))
     log_p = (np.float64(top) - np.float64(x_top)) * inv_t + math.log(z) - log_z
-    return q_out * ((math.log(q_out) if q_out > 0 else 0.0) - log_p)
+    log_ratio = math.log(q_out) - log_p if q_out > 0 else LARGE
+    near = abs(log_ratio) < 1
+    diff = q_out * math.expm1(-log_ratio) if near else math.exp(log_p) - q_out
+    _scale(q, F(diff / z))
+    return q_out * log_ratio + diff, diff
 
 
 @njit(error_model="numpy")
-def _cross_entropy(x, top, z, label, class_weight, smoothing, weight_sum, grad_weight):
-    """Cross-entropy of one row; the gradient is pull * exp(x - top) - spike at the label.
+def _cross_entropy(x, top, e, label, class_weight, smoothing, weight_sum, grad_weight):
+    """Cross-entropy of one row, and what e, which is exp(x - top), is times in the gradient.
 
-    What smoothing takes off the gradient everywhere is left to the caller.
+    The label's e is changed so that this holds for it as well: 1 - p comes from the other classes,
+    not from a rounded p. What smoothing takes off the gradient everywhere is left to the caller.
     """
-    own = math.nan
-    x_label = 0.0
-    if 0 <= label < len(x):
-        own = np.float64(class_weight[label]) if len(class_weight) else 1.0
-        x_label = np.float64(x[label]) - np.float64(top)
+    if not 0 <= label < len(x):
+        return math.nan, NAN
+    own = np.float64(class_weight[label]) if len(class_weight) else 1.0
+    x_label = np.float64(x[label]) - np.float64(top)
+    e_label = np.float64(e[label])
+    e[label] = F(0)
+    rest = _total(e)
+    z = rest + e_label
     log_z = math.log(z)
-    value = (1 - smoothing) * own * (log_z - x_label)
+    near = x_label > -1  # of a z close to 1 little of the rest is left
+    own_cost = math.log1p(rest / math.exp(x_label)) if near else log_z - x_label
+    value = (1 - smoothing) * own * own_cost
     if smoothing > 0:
         value += smoothing / len(x) * _smoothing_cost(class_weight, x, top, F(log_z))
-    spike = grad_weight * (1 - smoothing) * own
-    pull = (spike + grad_weight * smoothing / len(x) * weight_sum) / z
-    return value, F(pull), F(spike)
+    sharp = grad_weight * (1 - smoothing) * own
+    smooth = grad_weight * smoothing / len(x) * weight_sum
+    at_label = smooth * e_label - sharp * rest
+    e[label] = F(at_label / (sharp + smooth)) if sharp + smooth != 0 else F(0)
+    return value, F((sharp + smooth) / z)
 
 
 @njit(error_model="numpy")
@@ -350,7 +370,7 @@ def _rows(
     x_few, p_few = np.empty(room, F), np.empty(room, F)
     q_few, log_q_few = np.empty(room, F), np.empty(room, F)
     part_few, log_part_few = np.empty(k, F), np.empty(k, F)
-    r_t = r_q = pull = spike = F(0)
+    r_d = off = pull = F(0)
 
     for i in range(start, stop):
         x = x_flat[i * stride_x : i * stride_x + classes]
@@ -363,57 +383,59 @@ def _rows(
         if full:
             _exps(x, top, scale, e_t)
             z = _total(e_t)
-            r_t = F(1.0 / z)
         log_z = math.log(z)
 
         ce[i] = 0.0
-        sharp = e_t if full and inv_t == 1.0 else e_1
         if counted:
-            z_1 = z
-            if not (full and inv_t == 1.0):
-                _exps(x, top, F(1), sharp)
-                z_1 = _total(sharp)
-            ce[i], pull, spike = _cross_entropy(
-                x, top, z_1, labels[i], class_weight, smoothing, weight_sum, a
+            if full and inv_t == 1.0:
+                e_1[:] = e_t
+            else:
+                _exps(x, top, F(1), e_1)
+            ce[i], pull = _cross_entropy(
+                x, top, e_1, labels[i], class_weight, smoothing, weight_sum, a
             )
 
         kl[i] = 0.0
         count, known = 0, row < num_rows
         own_share = share[i * stride_share : i * stride_share + num_teachers]
         if form == DENSE and full:
-            z_q, mass, log_z_q = _dense(
-                t_flat, row * stride_n, stride_m, num_teachers, own_share, scale, q, log_q, part
-            )
-            r_q = F(1.0 / z_q)
-            apart = log_z - log_z_q
-            _terms(q, log_q, x, top, scale, F(apart))
-            kl[i] = _total(log_q) / z_q + mass * (apart - F(apart)) - (mass - 1.0)
+            z_q, log_z_q = _dense(
+                t_flat, row * stride_n, stride_m, num_teachers, own_share, scale, z, log_z, q,
+                log_q, part,
+            )  # fmt: skip
+            _terms(q, log_q, e_t, F(z_q / z), x, top, scale, F(log_z - log_z_q))
+            kl[i] = _total(log_q) / z_q
+            r_d, off = F(1.0 / z_q), F(_total(q) / z_q / z)
         elif few and row >= 0 and known:
             count, known = _union(index[row], classes, slot, cls)
             if known:
                 t = t_flat[row * stride_n : (row + 1) * stride_n].reshape(num_teachers, k)
-                x_, q_, log_q_ = x_few[:count], q_few[:count], log_q_few[:count]
-                other, log_z_q, excess = _few(
-                    index[row], t, tail[row], own_share, others, inv_t, slot, mixed[:count], q_,
-                    log_q_, part_few, log_part_few,
-                )  # fmt: skip
+                x_, p_ = x_few[:count], p_few[:count]
+                q_, log_q_ = q_few[:count], log_q_few[:count]
                 for e in range(count):
                     x_[e] = x[cls[e]]
+                if form == TOP_K:
+                    top = _largest(x_)
+                _exps(x_, top, scale, p_)
+                if form == TOP_K:
+                    z = _total(p_)
+                    log_z = math.log(z)
+                _scale(p_, F(1.0 / z))
+                other, log_z_q = _few(
+                    index[row], t, tail[row], own_share, others, inv_t, slot, mixed[:count], z,
+                    log_z, q_, log_q_, part_few, log_part_few,
+                )  # fmt: skip
+                diff = 0.0
                 if form == TAIL:
-                    kl[i] = _outside(
+                    kl[i], diff = _outside(
                         x, cls[:count], inv_t, top, log_z, other * (classes - count), part, q
                     )
-                    r_q = F(1)
+                _terms(q_, log_q_, p_, F(1), x_, top, scale, F(log_z - log_z_q))
+                kl[i] += _total(log_q_)
+                r_d, off = F(1), F((diff + _total(q_)) / z)
+                if form == TAIL:
                     for e in range(count):
                         q[cls[e]] = q_[e]
-                else:
-                    top = _largest(x_)
-                    _exps(x_, top, scale, p_few[:count])
-                    log_z = math.log(_total(p_few[:count]))
-                    _scale(p_few[:count], F(1.0 / _total(p_few[:count])))
-                apart = log_z - log_z_q
-                _terms(q_, log_q_, x_, top, scale, F(apart))
-                kl[i] += _total(log_q_) + _total(q_) * (apart - F(apart)) - excess
             for e in range(count):
                 slot[cls[e]] = I(-1)
         if not known:
@@ -422,23 +444,20 @@ def _rows(
         if gradient:
             grad = grad_flat[i * stride_g : i * stride_g + classes]
             if full and counted:
-                _pull_and_push(grad, pull, sharp, push, e_t, r_t, q, r_q)
+                _pull_and_push(grad, pull, e_1, push, q, r_d, e_t, off)
             elif full:
-                _push(grad, push, e_t, r_t, q, r_q)
+                _push(grad, push, q, r_d, e_t, off)
             else:
                 grad[:] = F(0)
                 if counted:
-                    _add(grad, pull, sharp)
+                    _add(grad, pull, e_1)
             if not known:
                 grad[:] = NAN
             elif form == TOP_K:
                 for e in range(count):
-                    grad[cls[e]] += push * (p_few[e] - q_few[e])
-            if counted:
-                if smoothing > 0:
-                    _add(grad, F(-a * smoothing / classes), class_weight)
-                if 0 <= labels[i] < classes:
-                    grad[labels[i]] -= spike
+                    grad[cls[e]] += push * (q_few[e] - p_few[e] * (off * F(z)))
+            if counted and smoothing > 0:
+                _add(grad, F(-a * smoothing / classes), class_weight)
 
 
 def _compiled(function: Any) -> Any:

@@ -271,5 +271,5 @@ def _fused(call: Call, impl: str, *, overwrite: bool) -> DistillationParts:
         loss, ce, kl, has_target = op.Overwriting.apply(call.logits, call, impl)  # type: ignore[no-untyped-call]
     else:
         fields = (getattr(call, name) for name in op.FIELDS)
-        loss, ce, kl, has_target, _ = op.fused(*fields, impl)
+        loss, ce, kl, has_target, *_ = op.fused(*fields, impl)
     return DistillationParts(loss, ce.detach(), kl.detach(), has_target)

@@ -2,7 +2,8 @@
 
 Promise: `torch.ops.antcache.distillation_loss` passes `torch.library.opcheck`. The gradient comes
 out of the forward pass; backward multiplies it by the upstream factor in place, without a wait for
-the device, which is why a second backward over the same graph is refused, as is double backward.
+the device, which is why a second backward over the same graph is refused, as is double backward. In
+half precision it is computed again where the factor is not 1, so as to be rounded once, after it.
 """
 # No `from __future__ import annotations`: PyTorch reads the operator's schema from the annotations.
 
@@ -16,6 +17,7 @@ from antcache.errors import BadConfig
 from antcache.kernels.call import Call, Outputs, empty_outputs
 
 FIELDS = tuple(f.name for f in fields(Call))
+HALF = (torch.float16, torch.bfloat16)
 _PLAIN = "use impl='torch', which is ordinary autograd"
 
 
@@ -49,7 +51,7 @@ def fused(
     reduction: str,
     gradient: bool,
     impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`Outputs` of the `Call` with these fields."""
     given = locals()
     return tuple(compute(Call(**{name: given[name] for name in FIELDS}), impl))  # type: ignore[return-value]
@@ -63,29 +65,58 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for the gradient's own gradient
-    ctx.save_for_backward(output[4])
+    logits, impl = inputs[0], inputs[-1]
+    given = dict(zip(FIELDS, inputs, strict=False)) if logits.dtype in HALF else {}
+    tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    ctx.save_for_backward(*output[4:], *tensors.values())
+    ctx.names, ctx.given, ctx.impl = tuple(tensors), {**given, **dict.fromkeys(tensors)}, impl
     ctx.used = False
 
 
 def _backward(
     ctx: Any, factor: Tensor | None, *_others: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    (grad,) = ctx.saved_tensors
     nothing = (None,) * len(FIELDS)  # the other fields, and `impl`
-    return (None if factor is None else scaled(ctx, grad, factor), *nothing)
+    if factor is None:
+        return (None, *nothing)
+    grad, counts, *tensors = ctx.saved_tensors
+    if not ctx.given or _traced(grad):
+        return (scaled(ctx, grad, factor), *nothing)
+    _once(ctx)
+    call = Call(**{**ctx.given, **dict(zip(ctx.names, tensors, strict=True))})
+    if grad.device.type == "cpu" and bool((factor == 1).all()):
+        return (grad, *nothing)
+    if ctx.impl == "triton":
+        from antcache.kernels.launch import launch_again
+
+        launch_again(call, grad, counts, factor)
+    else:
+        from antcache.kernels.loops import run
+
+        run(call, grad, factor)
+    return (grad, *nothing)
 
 
-def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
-    """The gradient times the upstream factor () or (B,)."""
-    per_row = factor if factor.ndim == 0 else factor[:, None]
-    if torch.compiler.is_compiling() or type(grad) is not Tensor:
-        # A graph is traced: nothing may be overwritten.
-        return (grad.to(factor.dtype) * per_row).to(grad.dtype)
+def _traced(grad: Tensor) -> bool:
+    """Whether a graph is traced: then nothing may be overwritten."""
+    return torch.compiler.is_compiling() or type(grad) is not Tensor
+
+
+def _once(ctx: Any) -> None:
+    """Refuse what one gradient, made in the forward pass, can't give."""
     if torch.is_grad_enabled():
         raise BadConfig("double backward (create_graph=True) is not supported", hint=_PLAIN)
     if ctx.used:
         raise BadConfig("backward was called a second time", hint=_PLAIN)
     ctx.used = True
+
+
+def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
+    """The gradient times the upstream factor () or (B,); in half precision rounded once more."""
+    per_row = factor if factor.ndim == 0 else factor[:, None]
+    if _traced(grad):
+        return (grad.to(factor.dtype) * per_row).to(grad.dtype)
+    _once(ctx)
     if grad.device.type == "cpu":
         return grad if bool((factor == 1).all()) else grad.mul_(per_row)
     from antcache.kernels.launch import scale

@@ -66,7 +66,11 @@ def build(variant: dict) -> dict:
     compiled = triton.compile(
         ASTSource(fn=function, signature=signature, constexprs=known),
         target=GPUTarget("cuda", 90, 32),
-        options={"num_warps": variant["warps"], "enable_fp_fusion": False},
+        options={
+            "num_warps": variant["warps"],
+            "maxnreg": 128 if variant["warps"] > 4 else None,
+            "enable_fp_fusion": False,
+        },
     )
     return {"shared": compiled.metadata.shared, **assemble(compiled.asm["ptx"])}
 

@@ -92,22 +92,19 @@ def evaluate(x, targets, labels, factor, given, **how):
 def check(x, targets, labels, given, factor, **how):
     """Hold Triton against truth and composition; errors are relative to the largest value.
 
-    That counts as 0.1 at least: a small KL is a difference of larger numbers. In the loss it is
-    multiplied by T^2, and so is that.
+    That counts as 1e-9 at least: below, the rounding of float64 itself exceeds 1e-6 of it.
     """
-    squared = max(1.0, given.get("temperature", 1.0) ** 2)
     truth = evaluate(x.double(), targets, labels, factor, given, impl="torch")
     plain = evaluate(x, targets, labels, factor, given, impl="torch")
     fused = evaluate(x, targets, labels, factor, given, impl="triton", **how)
     for name, right, composed, value in zip(
         ("loss", "ce", "kl", "gradient"), truth, plain, fused, strict=True
     ):
-        size = right.abs().max().clamp(min=0.1 * (squared if name == "loss" else 1))
+        size = right.abs().max().clamp(min=1e-9)
         allowed = (composed - right).abs().max() / size + 1e-6
-        if name == "gradient" and x.dtype != torch.float32 and factor.numel() + factor.sum() != 2:
-            allowed += torch.finfo(x.dtype).eps / 2  # rounded twice: before and after the factor
-        if name == "gradient" and x.dtype == torch.bfloat16 and not x.is_cuda:
-            allowed += torch.finfo(x.dtype).eps  # Triton's interpreter cuts where a GPU rounds
+        interpreter = not x.is_cuda
+        if interpreter and name == "gradient" and x.dtype == torch.bfloat16:
+            allowed += torch.finfo(x.dtype).eps  # the interpreter cuts where a GPU rounds
         found = (value - right).abs().max() / size
         assert found <= allowed, f"{name}: {found:.2e}, the composition has {allowed:.2e}"
     assert fused[2].min() >= -1e-6
@@ -214,7 +211,28 @@ def test_more_than_2_to_31_logits(transposed):
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@example(seed=0, batch=1, classes=2, form="tail", dtype=DTYPES[0], t=1.0, case="plain", spread=0.0)
+@example(
+    seed=0,
+    batch=1,
+    classes=2,
+    form="tail",
+    dtype=DTYPES[0],
+    t=1.0,
+    case="plain",
+    spread=0.0,
+    factor=1.0,
+)
+@example(
+    seed=0,
+    batch=27,
+    classes=122,
+    form="dense_mix",
+    dtype=DTYPES[0],
+    t=6.0,
+    case="masks",
+    spread=0.0,
+    factor=1.0,
+)
 @given(
     seed=st.integers(0, 9999),
     batch=st.integers(1, 40),
@@ -224,16 +242,17 @@ def test_more_than_2_to_31_logits(transposed):
     t=st.floats(0.5, 10),
     case=st.sampled_from(SETTINGS),
     spread=st.floats(0, 30),
+    factor=st.sampled_from([1.0, -0.3, 3.7, 65536.0]),
 )
-def test_any_shape_and_values(device, seed, batch, classes, form, dtype, t, case, spread):
+def test_any_shape_and_values(device, seed, batch, classes, form, dtype, t, case, spread, factor):
     labels, given = arguments(case, form, batch, classes)
     x = (gaussian(batch, classes, seed=seed) * spread).to(dtype)
     given = {name: to(v, device) for name, v in (given | {"temperature": t}).items()}
     if form == "none":
         given["temperature"] = 1.0
     targets = teacher(form, batch + 2, classes, seed + 1)
-    factor = torch.tensor(1.0, device=device)
-    check(*(to(v, device) for v in (x, targets, labels)), given, factor)
+    upstream = torch.tensor(factor, device=device)
+    check(*(to(v, device) for v in (x, targets, labels)), given, upstream)
 
 
 @pytest.mark.parametrize("classes", [5, 106, 9000])

@@ -146,10 +146,23 @@ def test_the_factor_is_not_rounded_to_the_dtype_of_the_logits(make, impl):
     x, targets, labels = inputs(make, impl)
     x = x.detach().bfloat16().requires_grad_()
     factor = 1 + 2**-9  # 1 in bfloat16
-    once = gradient(distillation_loss(x, targets, labels, impl=impl), x)
-    loss = distillation_loss(x, targets, labels, impl=impl)
-    found = gradient(loss, x, factor)
-    torch.testing.assert_close(found, (once.float() * factor).bfloat16(), rtol=0, atol=0)
+    found = gradient(distillation_loss(x, targets, labels, impl=impl), x, factor)
+    same = distillation_loss(x, targets, labels, impl=impl, weight=factor, label_weight=factor)
+    torch.testing.assert_close(found, gradient(same, x), rtol=0, atol=0)
+    assert not torch.equal(found, gradient(distillation_loss(x, targets, labels, impl=impl), x))
+
+
+def test_a_scaled_loss_keeps_small_float16_gradients(make, impl):
+    """A loss scaler's factor comes before the rounding to float16, as in PyTorch."""
+    x, targets, _ = inputs(make, impl)
+    x = x.detach().half().requires_grad_()
+    gradients = []
+    for which in ("torch", impl):
+        loss = distillation_loss(x, targets, impl=which, weight=1e-8)
+        gradients.append(gradient(loss, x, 65536.0))
+    assert not gradient(distillation_loss(x, targets, impl=impl, weight=1e-8), x).any()
+    assert gradients[0].any()
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
