@@ -13,7 +13,7 @@ EXTRAS = {
     "teacher": ["numba>=0.61", "transformers>=5"],
     "corpus": ["ijson>=3.3", "pyarrow>=17"],
     "parse": ["spacy>=3.8"],
-    "train": ["tensorboard>=2.16"],
+    "train": ["pyyaml>=6", "tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],

@@ -17,7 +17,7 @@ from antcache.cli.common import (
     progress_bars,
     store_argument,
 )
-from antcache.cli.student import WINDOWS
+from antcache.cli.student_train import WINDOWS
 from antcache.errors import BadConfig
 from antcache.store import Store
 

@@ -1,180 +1,20 @@
-"""`antcache student`: train students from a store."""
+"""`antcache student`: students, one by one and many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from antcache.annotations import protocol_for
-from antcache.cli.common import (
-    json_option,
-    log_to,
-    print_json,
-    print_table,
-    progress_bars,
-    store_argument,
-)
-from antcache.errors import BadConfig
-from antcache.store import Store
-from antcache.store.location import Location
-from antcache.student.config import StudentConfig, find_preset
+from antcache.cli.lazy import LazyGroup
 
-if TYPE_CHECKING:
-    from antcache.student.train import RunResult
-
-# Settings of `StudentConfig` as options, in the order of the help text.
-SETTINGS: tuple[tuple[str, Any, str], ...] = (
-    ("targets", str, "Soft targets to distil from; without them the student learns from labels."),
-    ("weight", float, "Weight of the distillation term."),
-    ("temperature", float, "Temperature of the distillation term."),
-    ("top-k", int, "Distil within the teacher's K best classes."),
-    ("tail", bool, "Count the classes outside the K best as one more outcome."),
-    ("head", str, "light or avth."),
-    ("layers", int, "Blocks of the head."),
-    ("heads", int, "Attention heads of a block."),
-    ("width", int, "Width of the blocks."),
-    ("dropout", float, "Dropout before the classifier."),
-    ("stream", str, "Feature stream, if the store has several."),
-    ("feature-weight", float, "Weight of the feature regression."),
-    ("past-weight", float, "Weight of the classification of past frames."),
-    ("label-smoothing", float, "Share of the label spread over all classes."),
-    ("optimiser", str, "adamw, adam or sgd."),
-    ("lr", float, "Highest learning rate."),
-    ("weight-decay", float, "Weight decay."),
-    ("warmup-epochs", float, "Epochs of linear warm-up; a cosine follows."),
-    ("epochs", int, "Passes over the training windows."),
-    ("batch-size", int, "Windows per step."),
-    ("grad-clip", float, "Largest norm of the gradient."),
-    ("seed", int, "Determines initial weights, order and dropout."),
-    ("device", str, "auto, cpu, cuda or cuda:N."),
-    ("precision", str, "auto, float32 or bfloat16."),
-    ("windows", str, "pack (on the device), stream (read per batch), or auto (pack if they fit)."),
-    ("evaluate-every", int, "Epochs between scorings of the validation split."),
-    ("checkpoint-every", int, "Epochs between checkpoints."),
-    ("train-split", str, "Split that is trained on."),
-    ("validation-split", str, "Split that is scored."),
-    ("allow-missing", bool, "Leave segments out whose features are missing."),
-    ("allow-missing-targets", bool, "Mask training segments that the soft targets lack."),
-)
-WINDOWS: tuple[tuple[str, Any, str], ...] = (
-    ("gap-s", float, "Seconds between window and action [default: the dataset's, as below]."),
-    ("num-frames", int, "Frames in a window."),
-    ("rate", float, "Frames per second in a window."),
-    ("parity", str, "exact, or avt for the published float arithmetic."),
-)
-DISTILLATION = ("weight", "temperature", "top_k", "tail", "allow_missing_targets")
+COMMANDS = {
+    "train": ("antcache.cli.student_train", "Train a student; score it on the validation split."),
+    "sweep": ("antcache.cli.student_sweep", "Train many seeds and settings; compare them."),
+    "predict": ("antcache.cli.student_predict", "Predict another split, or a test list."),
+    "stream": ("antcache.cli.student_streaming", "Score with predictions that come late."),
+    "weight": ("antcache.cli.student_weight", "Convert a distillation weight to the paper's."),
+}
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each setting; what is not given is None."""
-    for name, kind, text in reversed(SETTINGS + WINDOWS):
-        how = {"is_flag": True, "flag_value": True} if kind is bool else {"type": kind}
-        standard = getattr(StudentConfig, name.replace("-", "_"), None)
-        if standard is not None and kind is not bool:
-            text = f"{text[:-1]} [default: {standard}]."
-        command = click.option(f"--{name}", default=None, help=text, **how)(command)
-    return command
-
-
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def student() -> None:
     """Train students from a store."""
-
-
-@student.command()
-@store_argument("store_path")
-@click.option(
-    "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Folder of the run."
-)
-@click.option("--preset", help="Published settings: ek55-tsn, ek55-ircsn or egtea-tsn.")
-@click.option("--resume", is_flag=True, help="Go on with the run, with its own settings.")
-@_settings
-@json_option
-def train(
-    store_path: Location,
-    run_dir: Path,
-    preset: str | None,
-    resume: bool,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Train a student on the labels and features in STORE, and score it on the validation split.
-
-    The folder of the run keeps settings, checkpoint, metrics, predictions and log. The figures are
-    those of the last epoch: nothing is selected on the validation split.
-    """
-    from antcache.student.runs import LOG, RunFolder
-    from antcache.student.train import train as train_student
-
-    store = Store.open(store_path)
-    RunFolder.locate(run_dir, resume=resume)
-    given = {name: value for name, value in settings.items() if value is not None}
-    config = _config(store, run_dir, preset, resume, given)
-    with log_to(run_dir / LOG), progress_bars() as progress:
-        result = train_student(store, run_dir, config, resume=resume, progress=progress)
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        _print(result)
-
-
-def _config(
-    store: Store, run_dir: Path, preset: str | None, resume: bool, given: dict[str, Any]
-) -> StudentConfig:
-    """The given settings over those of the run, of the preset, or the defaults."""
-    from antcache.student.runs import read_config
-
-    if resume:
-        if preset is not None:
-            raise BadConfig("--preset has no effect on a run that is resumed")
-        base = read_config(run_dir)
-    else:
-        base = StudentConfig() if preset is None else find_preset(preset)
-    window = {
-        option: given.pop(option)
-        for name, _, _ in WINDOWS
-        if (option := name.replace("-", "_")) in given
-    }
-    if window:
-        own = base.protocol or protocol_for(store.dataset or "")
-        given["protocol"] = replace(own, **window)
-    config = replace(base, **given)
-    idle = [name for name in DISTILLATION if name in given and config.targets is None]
-    if idle:
-        raise BadConfig(
-            f"--{idle[0].replace('_', '-')} has no effect without soft targets",
-            hint="name them: --targets NAME",
-        )
-    return config
-
-
-def _print(result: RunResult) -> None:
-    """Print what was trained on, what was passed over, and the final figures."""
-    config = result.config
-    if result.resumed_epoch == config.epochs:
-        click.echo(f"{result.run_dir}: already finished; nothing was trained")
-    elif result.resumed_epoch:
-        click.echo(f"{result.run_dir}: resumed after epoch {result.resumed_epoch}")
-    for split in dict.fromkeys((config.train_split, config.validation_split)):
-        counts, reasons = result.counts[split], result.dropped[split]
-        dropped = ", ".join(f"{len(uids)} {why.replace('_', ' ')}" for why, uids in reasons.items())
-        click.echo(
-            f"{split}: {counts['windows']} windows ({counts['padded']} padded); "
-            f"dropped: {dropped or 'none'}"
-        )
-    if config.targets is not None:
-        counts = result.counts["targets"]
-        click.echo(
-            f"soft targets {config.targets}: {counts['found']} windows; masked: "
-            f"{counts['absent']} absent, {counts['not_valid']} not valid"
-        )
-    print_table(
-        f"{config.head}, {result.num_parameters:,} parameters, epoch {config.epochs}: "
-        f"{config.validation_split}, percent",
-        ["metric", "value"],
-        [[name, value] for name, value in result.metrics.items()],
-    )

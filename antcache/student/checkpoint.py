@@ -1,8 +1,10 @@
 """Checkpoints: weights, optimiser and history after an epoch, complete or not there.
 
-Promise: a checkpoint is a folder `epoch-NNNN` of two safetensors files and `state.json`, written
-under another name and renamed; the one before it is removed only afterwards, so that a kill at any
-time leaves a whole one. Loading refuses a checkpoint of another configuration or shape.
+Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, `optimiser`, and
+where the run keeps them the `average` of the weights and the weights of the `best` epoch) and
+`state.json`, written under another name and renamed; the one before it is removed only afterwards,
+so that a kill at any time leaves a whole one. Loading refuses a checkpoint of another configuration
+or shape.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from antcache.store.format import difference
 from antcache.tensors import write_tensors
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
+AVERAGE, BEST = "average.safetensors", "best.safetensors"
 
 
 def save_checkpoint(
@@ -31,6 +34,7 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     identity: Mapping[str, Any],
     history: list[dict[str, Any]],
+    others: Mapping[str, Mapping[str, Tensor] | None] | None = None,
 ) -> None:
     """Write the state after `epoch` epochs to `folder`, and remove older ones.
 
@@ -41,6 +45,7 @@ def save_checkpoint(
         optimiser: whose tensors are kept.
         identity: JSON-ready settings that a run which resumes must share.
         history: JSON-ready records of the epochs.
+        others: further weights by file name, `AVERAGE` and `BEST`; None is not written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staged = folder / f".staging-{os.getpid()}"
@@ -49,6 +54,9 @@ def save_checkpoint(
     weights = {k: v.contiguous() for k, v in model.state_dict().items()}
     write_tensors(staged / WEIGHTS, weights)
     write_tensors(staged / OPTIMISER, _optimiser_tensors(optimiser))
+    for name, tensors in (others or {}).items():
+        if tensors is not None:
+            write_tensors(staged / name, {k: v.contiguous() for k, v in tensors.items()})
     state = {"epoch": epoch, "identity": dict(identity), "history": history}
     (staged / STATE).write_text(json.dumps(state), "utf-8")
     target = folder / f"epoch-{epoch:04d}"
@@ -90,6 +98,33 @@ def load_checkpoint(
     _load_optimiser(path / OPTIMISER, optimiser)
     model.load_state_dict(weights)
     return state["epoch"], state["history"]
+
+
+def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
+    """Further weights of the checkpoint in `path`: the file `name`, `AVERAGE` or `BEST`.
+
+    Raises:
+        BadCheckpoint: the file is missing, damaged, or of another model than `model`.
+    """
+    weights = _read_tensors(path / name)
+    _check_shapes(path / name, dict(model.named_parameters()), weights)
+    return weights
+
+
+def load_reported(path: Path, model: nn.Module) -> None:
+    """Give `model` the weights that the run of the checkpoint in `path` reports.
+
+    They are those of its best epoch where videos are held out, else the average where one is kept,
+    else the last ones.
+
+    Raises:
+        BadCheckpoint: see `load_weights`.
+    """
+    name = next(n for n in (BEST, AVERAGE, WEIGHTS) if n == WEIGHTS or (path / n).exists())
+    weights = load_weights(path, name, model)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            parameter.copy_(weights[key])
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What is trained and how: one frozen record, and the published settings by name.
+"""What is trained and how: one frozen record; `presets` has the published settings by name.
 
 Promise: a `StudentConfig` is checked when it is made, is saved with every run, and together with
 the store determines the run (on one device and library version).
@@ -17,6 +17,10 @@ from antcache.errors import BadConfig
 OPTIMISERS = ("adamw", "adam", "sgd")
 PRECISIONS = ("auto", "float32", "bfloat16")
 WINDOWS = ("auto", "pack", "stream")
+COMPILE = ("auto", "off", "on")
+FUSIONS = ("concat", "late", "attention")
+ALIGNMENTS = ("none", "cosine", "mse")
+ATTENTION = "attention"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +30,19 @@ class StudentConfig:
     head: str = "light"
     """Name of the head in `heads.HEADS`."""
     layers: int | None = None
-    """Blocks of the head; None for the head's own number."""
+    """Blocks, or recurrent layers, of the head; None for the head's own number."""
     heads: int | None = None
     """Attention heads of a block; None for the head's own number."""
     width: int | None = None
-    """Width of the blocks; None for the head's own."""
+    """Width of the blocks or layers; None for the head's own."""
     dropout: float | None = None
     """Dropout before the classifier; None for the head's own."""
 
     stream: str | None = None
-    """Feature stream; None for the only one in the store."""
+    """Feature stream, or several with commas between (rgb,flow); None for the store's only one."""
+    fusion: str = "concat"
+    """Several streams: concat (side by side into one head), late (one branch each, logits averaged)
+    or attention (one branch each, weighed per window by a small network)."""
     protocol: Protocol | None = None
     """Windows; None for the dataset's own protocol."""
     train_split: str = "train"
@@ -46,7 +53,11 @@ class StudentConfig:
     """Leave segments out whose features are missing, instead of refusing to train."""
 
     targets: str | None = None
-    """Soft targets to distil from; None trains on labels alone."""
+    """Soft targets to distil from, or several with commas between; None trains on labels alone."""
+    target_weights: str | None = None
+    """Several soft targets: a number for each with commas between, `attention` (learned, differing
+    by window), or the name of the joint targets of an ensemble of them, whose weights and
+    temperatures are taken; None weighs them alike."""
     weight: float = 3.0
     """Weight of the distillation term, `weight * T^2 * mean KL_T`."""
     temperature: float = 2.0
@@ -58,6 +69,14 @@ class StudentConfig:
     allow_missing_targets: bool = False
     """Mask training segments that the soft targets lack, instead of refusing to train."""
 
+    align: str = "none"
+    """Bring a projection of the student's state to the teacher's feature: none, cosine or mse."""
+    align_weight: float = 1.0
+    """Weight of that alignment."""
+
+    verb_noun_weight: float = 0.0
+    """Weight of own verb and noun classifiers (sum of their cross-entropies); 0 has none, and verb
+    and noun scores are marginals of the action scores."""
     feature_weight: float = 0.0
     """Weight of the mean squared error between decoded and next features."""
     past_weight: float = 0.0
@@ -79,6 +98,16 @@ class StudentConfig:
     """Windows per step."""
     grad_clip: float | None = 1.0
     """Largest norm of the gradient; None does not clip."""
+    ema: float = 0.0
+    """Decay per step of a moving average of the weights, which is then what is scored and kept, in
+    [0, 1); 0 keeps no average."""
+    held_out: float = 0.0
+    """Share of the training videos that is not trained on and selects the best epoch, whose weights
+    are then what is kept; 0 holds out none, and the last epoch is reported."""
+    patience: int | None = None
+    """Stop after this many epochs without a better one on the videos held out; None never stops."""
+    metric: str = "action/top5"
+    """Metric of `evaluation.score` on the videos held out by which epochs are compared."""
 
     seed: int = 0
     """Determines initial weights, order and dropout."""
@@ -86,6 +115,8 @@ class StudentConfig:
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     precision: str = "auto"
     """auto (bfloat16 on CUDA), float32 or bfloat16; weights and losses are float32 in any case."""
+    compile: str = "auto"
+    """torch.compile with CUDA graphs: auto (on CUDA, with one process), off, or on."""
     windows: str = "auto"
     """pack (all on the device), stream (read batch by batch while training), or auto (pack if they
     fit the device's free memory); what is learned on a CPU is the same."""
@@ -100,18 +131,26 @@ class StudentConfig:
         for name in ("layers", "heads", "width", "top_k"):
             if getattr(self, name) is not None:
                 self._check(name, 1)
-        for name in ("weight", "feature_weight", "past_weight", "weight_decay", "warmup_epochs"):
+        weights = ("weight", "align_weight", "verb_noun_weight", "feature_weight", "past_weight")
+        for name in (*weights, "weight_decay", "warmup_epochs"):
             self._check(name, 0)
         for name in ("lr", "temperature"):
             self._check(name, 0, strict=True)
         if self.grad_clip is not None:
             self._check("grad_clip", 0, strict=True)
         self._check("seed", 0)
-        for name in ("dropout", "label_smoothing"):
+        for name in ("dropout", "label_smoothing", "ema", "held_out"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise BadConfig(f"impossible {name}", expected="0 to below 1", found=value)
-        listed = {"optimiser": OPTIMISERS, "precision": PRECISIONS, "windows": WINDOWS}
+        listed = {
+            "optimiser": OPTIMISERS,
+            "precision": PRECISIONS,
+            "windows": WINDOWS,
+            "compile": COMPILE,
+            "fusion": FUSIONS,
+            "align": ALIGNMENTS,
+        }
         for name, choices in listed.items():
             if getattr(self, name) not in choices:
                 raise BadConfig(
@@ -123,8 +162,79 @@ class StudentConfig:
                 expected=f"at most {self.epochs} epochs",
                 found=self.warmup_epochs,
             )
-        if self.top_k is not None and self.targets is None:
+        if self.patience is not None:
+            self._check("patience", 1)
+            if not self.held_out:
+                raise BadConfig(
+                    "patience has no effect without videos held out of training",
+                    hint="hold a share of them out: held_out 0.1",
+                )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse names that are empty or given twice, and what has no effect without others."""
+        for name, names in (("stream", self.streams), ("targets", self.teachers)):
+            if len(set(names)) < len(names) or "" in names:
+                raise BadConfig(
+                    f"impossible {name}",
+                    expected="different names with commas between",
+                    found=getattr(self, name),
+                )
+        if self.targets is None and self.top_k is not None:
             raise BadConfig("top_k has no effect without soft targets", hint="name them: targets")
+        if self.targets is None and self.align != "none":
+            raise BadConfig("align has no effect without soft targets", hint="name them: targets")
+        if self.fusion != "concat" and len(self.streams) < 2:
+            raise BadConfig(
+                f"fusion {self.fusion!r} has no effect on one stream",
+                hint="name several: stream rgb,flow",
+            )
+        if self.target_weights is not None:
+            if len(self.teachers) < 2:
+                raise BadConfig(
+                    "target_weights has no effect on one set of soft targets",
+                    hint="name several: targets a,b",
+                )
+            self.teacher_weights  # noqa: B018 - raises
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the feature streams, empty for the only one in the store."""
+        return _names(self.stream)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the soft targets, empty without any."""
+        return _names(self.targets)
+
+    @property
+    def teacher_weights(self) -> tuple[float, ...] | None:
+        """The numbers in `target_weights`, or None where it has none.
+
+        Raises:
+            BadConfig: they are not one finite number per teacher, at least 0 and not all 0.
+        """
+        parts = _names(self.target_weights)
+        try:
+            numbers = tuple(float(part) for part in parts)
+        except ValueError:
+            if len(parts) > 1:
+                raise self._bad_weights() from None
+            return None
+        if not numbers:
+            return None
+        if len(numbers) != len(self.teachers) or not all(0 <= w < math.inf for w in numbers):
+            raise self._bad_weights()
+        if not any(numbers):
+            raise self._bad_weights()
+        return numbers
+
+    def _bad_weights(self) -> BadConfig:
+        return BadConfig(
+            "impossible target_weights",
+            expected=f"{len(self.teachers)} numbers, at least 0 and not all 0, with commas between",
+            found=self.target_weights,
+        )
 
     def _check(self, name: str, low: float, *, strict: bool = False) -> None:
         value = getattr(self, name)
@@ -151,52 +261,6 @@ class StudentConfig:
         return cls(**{**values, "protocol": window})
 
 
-_EK55 = StudentConfig(
-    head="avth",
-    layers=12,
-    heads=8,
-    width=2048,
-    dropout=0.8,
-    feature_weight=2.0,
-    optimiser="adam",
-    lr=5e-6 * 4,
-    weight_decay=1e-4,
-    batch_size=32 * 4,
-    epochs=20,
-    warmup_epochs=5,
-    grad_clip=None,
-)
-
-PRESETS = {
-    "ek55-tsn": _EK55,
-    "ek55-ircsn": StudentConfig(**{**vars(_EK55), "warmup_epochs": 0}),
-    "egtea-tsn": StudentConfig(
-        head="avth",
-        layers=2,
-        heads=4,
-        width=2048,
-        dropout=0.8,
-        feature_weight=1.0,
-        past_weight=0.1,
-        optimiser="sgd",
-        lr=1e-3 * 2,
-        weight_decay=1e-6,
-        batch_size=64 * 2,
-        epochs=15,
-        warmup_epochs=0,
-        grad_clip=None,
-    ),
-}
-"""Published settings of AVT-h (facebookresearch/AVT, `expts/`), whose learning rates and batches
-are those of one GPU times the number of GPUs."""
-
-
-def find_preset(name: str) -> StudentConfig:
-    """The published settings called `name`.
-
-    Raises:
-        BadConfig: there are none of this name.
-    """
-    if name not in PRESETS:
-        raise BadConfig("unknown preset", expected=" or ".join(PRESETS), found=name)
-    return PRESETS[name]
+def _names(joined: str | None) -> tuple[str, ...]:
+    """`a,b` as ("a", "b"); None as ()."""
+    return () if joined is None else tuple(part.strip() for part in joined.split(","))

@@ -1,16 +1,17 @@
 """The training loop on the device: epochs over windows, with neither loader nor, packed, host sync.
 
 Promise: what an epoch does is determined by the seed, the number of the epoch and the state before
-it alone, so that nothing but weights and optimiser has to be kept to resume exactly. PyTorch's
-global random state is left as it was found. A loss that is not finite stops the run.
+it alone, so that nothing but weights, their average and the optimiser has to be kept to resume
+exactly. PyTorch's global random state is left as it was found. A loss that is not finite stops the
+run. With several processes the result is that of one (`distributed`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,36 +20,83 @@ from torch import Tensor, nn
 
 from antcache.errors import NotFinite
 from antcache.progress import Progress, silent
+from antcache.student.averaging import Average
 from antcache.student.config import StudentConfig
-from antcache.student.heads import Head, build_head
+from antcache.student.distributed import ALONE, Processes
+from antcache.student.head import HeadOutput, Sizes
+from antcache.student.model import build_student
 from antcache.student.objective import Batch, Losses, losses
 from antcache.student.pack import Windows
 
 SCORING_BATCH = 512
 """Windows that are scored at a time."""
 
+FIGURES = (*Losses._fields, "gradient_norm")
+"""What is recorded of every step."""
+
+
+class Scores(NamedTuple):
+    """Logits of N windows.
+
+    Attributes:
+        action: (N, C) float32.
+        verb: (N, V) float32 of the student's own verb classifier, or None without one.
+        noun: (N, O) float32 likewise.
+    """
+
+    action: NDArray[np.float32]
+    verb: NDArray[np.float32] | None
+    noun: NDArray[np.float32] | None
+
+    @property
+    def own(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Own verb and noun scores, or None."""
+        return None if self.verb is None or self.noun is None else (self.verb, self.noun)
+
 
 class Trainer:
-    """A head, its optimiser, and the windows they learn from.
+    """A student, its optimiser, and the windows it learns from.
 
     Args:
         config: the run's settings.
         windows: what is trained on, packed or streamed.
-        num_classes: actions.
+        sizes: what the problem asks of a student.
+        rows: (n,) positions of the windows that are trained on, on the host; None is all.
+        group: the processes that train together.
+
+    Attributes:
+        average: moving average of the weights, or None.
+        best: the weights of the best epoch so far, or None; see `keep_best`.
     """
 
-    def __init__(self, config: StudentConfig, windows: Windows, num_classes: int) -> None:
+    def __init__(
+        self,
+        config: StudentConfig,
+        windows: Windows,
+        sizes: Sizes,
+        *,
+        rows: Tensor | None = None,
+        group: Processes = ALONE,
+    ) -> None:
         self.config = config
         self.windows = windows
+        self.rows = torch.arange(len(windows)) if rows is None else rows
+        self.group = group
         self.device = windows.device
-        _, num_frames, dim = windows.shape
         with self._seeded(0):
-            head = build_head(config, dim=dim, num_classes=num_classes, num_frames=num_frames)
-        self.model: Head = head.to(self.device)
+            student = build_student(config, sizes)
+        self.model = student.to(self.device)
         self.optimiser = build_optimiser(config, self.model)
-        self.steps_per_epoch = math.ceil(len(windows) / config.batch_size)
+        self.average = Average(self.model, config.ema) if config.ema else None
+        self.best: dict[str, Tensor] | None = None
+        self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
         cuda = self.device.type == "cuda"
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
+        self._forward: Callable[..., HeadOutput] = self.model
+        if group.count == 1 and (config.compile == "on" or (config.compile == "auto" and cuda)):
+            # The objective stays outside: a CUDA graph would copy all soft targets in every step.
+            mode = "reduce-overhead" if cuda else "default"
+            self._forward = torch.compile(self.model, mode=mode, dynamic=False)
 
     def train_epoch(self, epoch: int, progress: Progress = silent) -> dict[str, float]:
         """Train epoch `epoch` (from 1) and return the mean of each loss and the gradient's norm.
@@ -60,42 +108,66 @@ class Trainer:
         total = self.config.epochs * self.steps_per_epoch
         self.model.train()
         with self._seeded(epoch):
-            order = torch.randperm(len(self.windows))
-            steps, batch_size = self.steps_per_epoch, self.config.batch_size
-            record = torch.zeros(steps, len(Losses._fields) + 1, device=self.device)
-            for step, batch in enumerate(self.windows.batches(order, batch_size)):
-                self._set_rate(done + step, total)
-                record[step] = self._step(*batch)
+            order = self.order()
+            record = torch.zeros(self.steps_per_epoch, len(FIGURES), device=self.device)
+            batches = self.group.batches(self.windows, order, self.config.batch_size)
+            for step, batch in enumerate(batches):
+                self.set_rate(done + step)
+                record[step] = self._step(*batch, done + step)
                 progress("training steps", done + step + 1, total)
-        values = record.cpu()  # the one wait for the device
-        self._check_finite(epoch, values, order)
-        sizes = torch.tensor(
-            [len(rows) for rows in torch.split(order, batch_size)], dtype=torch.float64
-        )
-        means = (values.double() * sizes[:, None]).sum(0) / sizes.sum()
-        return dict(zip((*Losses._fields, "gradient_norm"), means.tolist(), strict=True))
+        return self.means(epoch, record.cpu(), order)  # the one wait for the device
 
-    def _step(self, rows: Tensor, features: Tensor) -> Tensor:
-        """One step on the windows at `rows` (B,), whose features (B, T, D) are given.
+    def order(self, generator: torch.Generator | None = None) -> Tensor:
+        """The windows (n,) of an epoch in a random order; without a generator, PyTorch's own."""
+        return self.rows[torch.randperm(len(self.rows), generator=generator)]
 
-        Returns its losses and the gradient's norm.
+    def _step(self, rows: Tensor, features: Tensor, step: int) -> Tensor:
+        """One step on the windows at `rows` (B,); `step` counts from 0 over the whole run.
+
+        Features are (B, T, D), or those of this process's part of the batch. Returns the losses
+        and the gradient's norm.
         """
-        names = ("padded", "action", "frame_action", "target")
-        labels = {name: getattr(self.windows, name).index_select(0, rows) for name in names}
-        batch = Batch(features=features.float(), **labels)
-        with self._autocast():
-            output = self.model(batch.features, past=self.config.past_weight > 0)
-            terms = losses(output, batch, self.windows.targets, self.config)
+        batch = Batch.of(self.windows, rows, features)
+        config = self.config
+        if self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        with self.autocast(), self.group.dropout(len(rows)):
+            output = self._forward(batch.features, past=config.past_weight > 0)
+            output = self.group.whole(output, len(rows), frames=config.feature_weight > 0)
+            terms = losses(output, batch, self.windows.targets, config)
         self.optimiser.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
+        self.group.sum_gradients(self.model)
+        norm = self.update(step)
+        return torch.stack([*(term.detach() for term in terms), norm])
+
+    def set_rate(self, step: int) -> None:
+        """Give the optimiser the rate of `step`, from 0 over the whole run."""
+        total = self.config.epochs * self.steps_per_epoch
+        rate = learning_rate(self.config, step, total, self.steps_per_epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def update(self, step: int) -> Tensor:
+        """Clip the gradients, step optimiser and average; returns the gradient's norm ()."""
         clip = self.config.grad_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimiser.step()
-        return torch.stack([*(term.detach() for term in terms), norm])
+        if self.average is not None:
+            self.average.update(self.model, step + 1)
+        return norm
 
-    def _set_rate(self, step: int, total: int) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, step, total, self.steps_per_epoch)
+    def means(self, epoch: int, values: Tensor, order: Tensor) -> dict[str, float]:
+        """Means of an epoch's figures (steps, F), given on the host, over its windows `order` (n,).
+
+        Raises:
+            NotFinite: one of them is not finite.
+        """
+        self._check_finite(epoch, values, order)
+        batches = torch.split(order, self.config.batch_size)
+        sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
+        means = (values.double() * sizes[:, None]).sum(0) / sizes.sum()
+        return dict(zip(FIGURES, means.tolist(), strict=True))
 
     def _check_finite(self, epoch: int, values: Tensor, order: Tensor) -> None:
         bad = ~values.isfinite().all(dim=1)
@@ -104,33 +176,56 @@ class Trainer:
         step = int(bad.int().argmax())
         rows = torch.split(order, self.config.batch_size)[step].numpy()
         uids = ", ".join(self.windows.uid[rows].tolist())
-        names = (*Losses._fields, "gradient_norm")
         raise NotFinite(
             "the loss or its gradient is not finite",
             where=f"epoch {epoch}, step {step + 1} of {len(values)}",
-            found=", ".join(f"{n} {v:.4g}" for n, v in zip(names, values[step], strict=True))
+            found=", ".join(f"{n} {v:.4g}" for n, v in zip(FIGURES, values[step], strict=True))
             + f" on segments {uids}",
             hint="look at their features and soft targets, or lower --lr",
         )
 
-    @torch.no_grad()
-    def predict(self, windows: Windows) -> NDArray[np.float32]:
-        """Scores (N, C) of all windows, as logits."""
-        self.model.eval()
-        scores = []
-        for _, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
-            with self._autocast():
-                scores.append(self.model(features.float()).logits.float())
-        return torch.cat(scores).cpu().numpy()
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """What is scored: the average of the weights if one is kept, else the weights."""
+        return dict(self.model.named_parameters()) if self.average is None else self.average.weights
 
-    def _autocast(self) -> torch.autocast:
+    @torch.no_grad()
+    def keep_best(self) -> None:
+        """Remember what is scored now as the best so far."""
+        self.best = {name: value.detach().clone() for name, value in self.weights.items()}
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Give the model the weights that are reported: the best epoch's, or what is scored."""
+        chosen = self.weights if self.best is None else self.best
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(chosen[name])
+        self.average = None
+
+    @torch.no_grad()
+    def predict(self, windows: Windows, rows: Tensor | None = None) -> Scores:
+        """Scores of all windows, or of those at `rows` (n,), by the weights that are scored."""
+        self.model.eval()
+        weights = dict(self.weights)
+        order = torch.arange(len(windows)) if rows is None else rows
+        found: list[list[Tensor]] = []
+        for _, features in windows.batches(self.group.part_of(order), SCORING_BATCH):
+            with self.autocast():
+                output = torch.func.functional_call(self.model, weights, (features.float(),))
+            kept = (output.logits, output.verb_logits, output.noun_logits)
+            found.append([scores.float() for scores in kept if scores is not None])
+        columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
+        arrays = [self.group.gathered(column, len(order)).cpu().numpy() for column in columns]
+        return Scores(*arrays) if len(arrays) > 1 else Scores(arrays[0], None, None)
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 for what gains by it, if the run is to use it."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:
         """PyTorch's random state of one epoch (0: initial weights), restored afterwards."""
-        sequence = np.random.SeedSequence([self.config.seed, epoch])
-        seed = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        seed = epoch_seed(self.config.seed, epoch)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.default_generator.manual_seed(seed)
@@ -138,6 +233,12 @@ class Trainer:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
             yield
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of an epoch (0: initial weights) of the run with `seed`."""
+    sequence = np.random.SeedSequence([seed, epoch])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def learning_rate(config: StudentConfig, step: int, total: int, steps_per_epoch: int) -> float:

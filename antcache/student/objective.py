@@ -1,12 +1,20 @@
 """The objective: what a student is trained on, term by term.
 
 Promise: every term is a mean over what it is defined on, and 0 where that is nothing; padding and
-unlabelled frames, and windows without a soft target, give no gradient. No value is fetched from the
-device. Sources: AVT (Girdhar and Grauman 2021) for the first three terms,
-`antcache.kernels.distillation_loss` for the KL. Letters: B batch, T time, D feature, C classes.
+unlabelled frames, and windows without a soft target or feature, give no gradient. No value is
+fetched from the device. Sources: AVT (Girdhar and Grauman 2021) for cross-entropy, feature
+regression and past classification; `antcache.kernels.distillation_loss` for the KL; Ghosh et al.
+2023 (StonyBrookNLP/action-anticipation-lmtovideo) for feature alignment and several teachers.
+Letters: B batch, T time, D feature, C classes, M teachers, E teacher's feature.
 
-    total = CE(action) + feature_weight * MSE(decoded at t, input at t + 1)
-          + past_weight * CE(past frames) + weight * temperature^2 * KL
+    total = CE(action) + verb_noun_weight * (CE(verb) + CE(noun))
+          + feature_weight * MSE(decoded at t, input at t + 1) + past_weight * CE(past frames)
+          + weight * temperature^2 * KL + align_weight * (1 - cosine, or MSE)
+
+Several teachers with fixed weights are mixed as probabilities, and KL is taken to the mixture. With
+attention, KL is `sum_m a_m KL_m`, a the softmax of the student's scores of the teachers. Its
+gradient for the student's logits is that of the mixture; its gradient for a favours the teachers
+that are nearest to the student, which need not be the best ones: compare it with equal weights.
 """
 
 from __future__ import annotations
@@ -15,10 +23,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from antcache.kernels import Targets, distillation_loss
+from antcache.kernels import distillation_loss
 from antcache.student.config import StudentConfig
-from antcache.student.heads import HeadOutput
+from antcache.student.head import HeadOutput
+from antcache.student.pack import Windows
+from antcache.student.teachers import Teachers
 
 
 class Batch(NamedTuple):
@@ -28,6 +39,8 @@ class Batch(NamedTuple):
         features: (B, T, D) float32.
         padded: (B, T) bool.
         action: (B,) int64.
+        verb: (B,) int64.
+        noun: (B,) int64.
         frame_action: (B, T) int64, -100 where there is none.
         target: (B,) int64 row of the soft targets, -1 without one.
     """
@@ -35,8 +48,17 @@ class Batch(NamedTuple):
     features: Tensor
     padded: Tensor
     action: Tensor
+    verb: Tensor
+    noun: Tensor
     frame_action: Tensor
     target: Tensor
+
+    @classmethod
+    def of(cls, windows: Windows, rows: Tensor, features: Tensor) -> Batch:
+        """The windows at `rows` (B,), whose features (B, T, D) are given in any float type."""
+        names = cls._fields[1:]
+        labels = {name: getattr(windows, name).index_select(0, rows) for name in names}
+        return cls(features=features.float(), **labels)
 
 
 class Losses(NamedTuple):
@@ -47,28 +69,40 @@ class Losses(NamedTuple):
     feature_loss: Tensor
     past_loss: Tensor
     distillation_loss: Tensor
+    verb_noun_loss: Tensor
+    align_loss: Tensor
 
 
 def losses(
-    output: HeadOutput, batch: Batch, targets: Targets | None, config: StudentConfig
+    output: HeadOutput, batch: Batch, teachers: Teachers | None, config: StudentConfig
 ) -> Losses:
     """All terms of the objective for one batch."""
     zero = output.logits.new_zeros((), dtype=torch.float32)
-    feature, past, distillation = zero, zero, zero
+    feature, past, verb_noun, align = zero, zero, zero, zero
+    mixed = None if teachers is None or output.teacher_scores is not None else teachers
     parts = distillation_loss(
         output.logits,
-        targets,
+        None if mixed is None else mixed.targets,
         batch.action,
-        rows=None if targets is None else batch.target,
+        rows=None if mixed is None else batch.target,
         temperature=config.temperature,
         weight=config.weight,
         label_smoothing=config.label_smoothing,
+        teacher_weight=None if mixed is None else mixed.share,
         return_parts=True,
     )
-    action = parts.ce.mean()
-    if targets is not None:
+    loss, distillation = parts.loss, zero
+    if mixed is not None:
         mean_kl = parts.kl.sum() / parts.has_target.sum().clamp(min=1)
         distillation = config.weight * config.temperature**2 * mean_kl
+    elif teachers is not None:
+        distillation = _attended(output, batch, teachers, config)
+        loss = loss + distillation
+    if output.verb_logits is not None and output.noun_logits is not None:
+        verb_noun = config.verb_noun_weight * (
+            _cross_entropy(output.verb_logits, batch.verb, config)
+            + _cross_entropy(output.noun_logits, batch.noun, config)
+        )
     if config.feature_weight:
         feature = config.feature_weight * _feature_error(output, batch.padded)
     if config.past_weight:
@@ -76,7 +110,59 @@ def losses(
         past = config.past_weight * distillation_loss(
             output.past_logits.flatten(0, 1), labels=batch.frame_action.flatten()
         )
-    return Losses(parts.loss + feature + past, action, feature, past, distillation)
+    if output.aligned is not None and teachers is not None:
+        align = config.align_weight * _misalignment(output.aligned, batch, teachers, config.align)
+    total = loss + feature + past + verb_noun + align
+    return Losses(total, parts.ce.mean(), feature, past, distillation, verb_noun, align)
+
+
+def _cross_entropy(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
+    """Mean cross-entropy () of logits (B, V) of any float type, smoothed as the action's."""
+    return F.cross_entropy(logits.float(), label, label_smoothing=config.label_smoothing)
+
+
+def _attended(
+    output: HeadOutput, batch: Batch, teachers: Teachers, config: StudentConfig
+) -> Tensor:
+    """Mean () over windows with targets of the teachers' KL, weighed by the student's attention."""
+    assert output.teacher_scores is not None
+    share = output.teacher_scores.float().softmax(dim=1)
+    terms = [
+        distillation_loss(
+            output.logits,
+            targets,
+            rows=batch.target,
+            temperature=config.temperature,
+            weight=config.weight,
+            reduction="none",
+        )
+        for targets in teachers.alone()
+    ]
+    total = (share * torch.stack(terms, dim=1)).sum()
+    return total / (batch.target >= 0).sum().clamp(min=1)
+
+
+def _misalignment(aligned: Tensor, batch: Batch, teachers: Teachers, how: str) -> Tensor:
+    """Mean () over windows and teachers of `1 - cosine`, or of the mean squared error over E.
+
+    The paper compares the student's feature itself, which has its teacher's width, and its squared
+    error is between unit vectors: 2 / E times `1 - cosine`. Here a projection is compared.
+    """
+    assert teachers.feature is not None
+    assert teachers.has_feature is not None
+    rows = batch.target.clamp(min=0)
+    widths = list(teachers.dims)
+    theirs = torch.split(teachers.feature.index_select(0, rows), widths, dim=1)
+    has = (batch.target >= 0) & teachers.has_feature.index_select(0, rows)
+    per_window = aligned.new_zeros(len(aligned), dtype=torch.float32)
+    mine = torch.split(aligned.float(), widths, dim=1)
+    for own, feature in zip(mine, theirs, strict=True):
+        if how == "cosine":
+            per_window = per_window + 1 - F.cosine_similarity(own, feature, dim=1)
+        else:
+            per_window = per_window + (own - feature).square().mean(dim=1)
+    count = has.sum().clamp(min=1) * len(teachers.dims)
+    return per_window.where(has, 0).sum() / count
 
 
 def _feature_error(output: HeadOutput, padded: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Promise: after `WindowPack.gather` nothing is read from the store any more, and nothing of it stays
 in memory; a batch is an index into tensors, and no value is invented: windows without a soft target
 say so with -1. The pack is filled where it lies; beside it, the host holds less than 200 MB.
-Letters: N windows, B windows of a batch, T time, D feature, C classes, K top-k, M soft targets.
+Letters: N windows, B windows of a batch, T time, D feature, of all streams side by side.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache.errors import BadConfig
-from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
-from antcache.store import Features, SoftTargets
+from antcache.store import Features
 from antcache.store.gather import gather
 from antcache.student.staging import Staging
+from antcache.student.teachers import Teachers
 from antcache.student.windows import WindowIndex, by_video
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -46,6 +46,8 @@ class Windows(ABC):
     Attributes:
         padded: (N, T) bool.
         action: (N,) int64 label.
+        verb: (N,) int64 label.
+        noun: (N,) int64 label.
         frame_action: (N, T) int64 label of each frame, -100 where there is none.
         target: (N,) int64 row in `targets`, or -1 without one.
         targets: the soft targets of these windows alone, or None.
@@ -54,9 +56,11 @@ class Windows(ABC):
 
     padded: Tensor
     action: Tensor
+    verb: Tensor
+    noun: Tensor
     frame_action: Tensor
     target: Tensor
-    targets: Targets | None
+    targets: Teachers | None
     uid: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -75,10 +79,8 @@ class Windows(ABC):
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors."""
-        tensors = [v for v in vars(self).values() if isinstance(v, Tensor)]
-        if self.targets is not None:
-            tensors += [v for v in vars(self.targets).values() if isinstance(v, Tensor)]
-        return sum(t.nbytes for t in tensors)
+        own = sum(v.nbytes for v in vars(self).values() if isinstance(v, Tensor))
+        return own + (0 if self.targets is None else self.targets.num_bytes)
 
     @abstractmethod
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,7 +116,7 @@ class WindowPack(Windows):
     """Windows whose features are gathered on the device.
 
     Attributes:
-        features: (N, T, D) in the stream's dtype.
+        features: (N, T, D) in the stream's dtype; of several streams, in the widest.
     """
 
     features: Tensor
@@ -142,20 +144,42 @@ class WindowPack(Windows):
         dim: int,
         dtype: str,
         device: torch.device,
-        targets: Targets | None = None,
+        targets: Teachers | None = None,
         target: NDArray[np.int64] | None = None,
         label: str = "windows",
         progress: Progress = silent,
     ) -> WindowPack:
-        """Read the rows of `index` (N windows), video by video.
+        """Read the rows of `index` (N windows) of one stream; see `gather_streams`.
 
         Args:
             features: features by video.
             index: the windows.
             dim: D.
             dtype: float16 or float32, the stream's.
+            device, targets, target, label, progress: see `gather_streams`.
+        """
+        one = StreamWindows(features=features, index=index, dim=dim, dtype=dtype)
+        return cls.gather_streams(
+            [one], device=device, targets=targets, target=target, label=label, progress=progress
+        )
+
+    @classmethod
+    def gather_streams(
+        cls,
+        streams: Sequence[StreamWindows],
+        *,
+        device: torch.device,
+        targets: Teachers | None = None,
+        target: NDArray[np.int64] | None = None,
+        label: str = "windows",
+        progress: Progress = silent,
+    ) -> WindowPack:
+        """Read the same windows of one stream or several, which come to lie side by side.
+
+        Args:
+            streams: what to read, its windows joined (`windows.join`).
             device: where the tensors go.
-            targets: soft targets, as `select_targets` cuts them to these windows.
+            targets: soft targets, as `teachers.select` cuts them to these windows.
             target: (N,) rows in `targets`; None without soft targets.
             label: what progress is reported under, in videos.
             progress: called after each video.
@@ -164,24 +188,56 @@ class WindowPack(Windows):
             BadConfig: the device has too little memory.
             DamagedStore: features can't be read.
         """
-        shape = (len(index), index.rows.shape[1], dim)
-        require_memory(shape, DTYPES[dtype], device)
-        gathered = torch.empty(shape, dtype=DTYPES[dtype], device=device)
-        staging = None if device.type == "cpu" else make_staging(gathered)
-        videos = list(by_video(index.video))
-        for done, (video, members) in enumerate(videos, start=1):
-            fill(gathered, features[video], index.rows[members], members, staging)
-            features[video].release()
-            progress(label, done, len(videos))
+        index = streams[0].index
+        shape = (len(index), index.rows.shape[1], sum(stream.dim for stream in streams))
+        dtype = torch.float16
+        for stream in streams:
+            dtype = torch.promote_types(dtype, DTYPES[stream.dtype])
+        require_memory(shape, dtype, device)
+        gathered = torch.empty(shape, dtype=dtype, device=device)
+        straight = device.type == "cpu" and len(streams) == 1
+        total = sum(len(np.unique(stream.index.video)) for stream in streams)
+        done, start = 0, 0
+        for stream in streams:
+            own = gathered[..., start : start + stream.dim]
+            staging = None if straight else make_staging(own, dtype=DTYPES[stream.dtype])
+            for video, members in by_video(stream.index.video):
+                fill(own, stream.features[video], stream.index.rows[members], members, staging)
+                stream.features[video].release()
+                done += 1
+                progress(label, done, total)
+            start += stream.dim
         return cls(features=gathered, **label_tensors(index, device, targets, target))
 
 
-def make_staging(gathered: Tensor, max_bytes: int = STAGING_BYTES) -> Staging:
-    """Buffers through which windows go into `gathered` (N, T, D), of at most `max_bytes` each."""
+@dataclass(frozen=True, kw_only=True)
+class StreamWindows:
+    """The windows of a split in one stream.
+
+    Attributes:
+        features: features by video.
+        index: which rows of which video.
+        dim: width of the stream.
+        dtype: float16 or float32.
+    """
+
+    features: Mapping[str, Features]
+    index: WindowIndex
+    dim: int
+    dtype: str
+
+
+def make_staging(
+    gathered: Tensor, max_bytes: int = STAGING_BYTES, dtype: torch.dtype | None = None
+) -> Staging:
+    """Buffers through which windows go into `gathered` (N, T, D), of at most `max_bytes` each.
+
+    They have the `dtype` of what is read, that of `gathered` if None.
+    """
     window_bytes = max(1, gathered[:1].nbytes)
     num_windows = max(1, min(len(gathered), max_bytes // window_bytes))
     shape = (num_windows, *gathered.shape[1:])
-    return Staging(shape, gathered.dtype, gathered.device, depth=2)
+    return Staging(shape, dtype or gathered.dtype, gathered.device, depth=2)
 
 
 def fill(
@@ -194,7 +250,7 @@ def fill(
     """Copy the rows (n, T) of one video to the places `at` (n,) of `gathered` (N, T, D).
 
     Args:
-        gathered: on the host, unless there is `staging`.
+        gathered: on the host and in one piece, unless there is `staging`.
         features: the video.
         rows: rows of the video.
         at: ascending places.
@@ -210,13 +266,14 @@ def fill(
         num_windows = len(rows[part])
         gather([features], which[part], rows[part], staging.buffer(turn, num_windows).numpy())
         places = torch.from_numpy(at[part]).to(gathered.device)
-        gathered.index_copy_(0, places, staging.send(turn, num_windows))
+        sent = staging.send(turn, num_windows)
+        gathered.index_copy_(0, places, sent.to(gathered.dtype))
 
 
 def label_tensors(
     index: WindowIndex,
     device: torch.device,
-    targets: Targets | None,
+    targets: Teachers | None,
     target: NDArray[np.int64] | None,
 ) -> dict[str, Any]:
     """All attributes of `Windows` on `device`."""
@@ -225,62 +282,13 @@ def label_tensors(
     return {
         "padded": torch.from_numpy(index.padded).to(device),
         "action": torch.from_numpy(index.action).to(device),
+        "verb": torch.from_numpy(index.verb).to(device),
+        "noun": torch.from_numpy(index.noun).to(device),
         "frame_action": torch.from_numpy(index.frame_action).to(device),
         "target": torch.from_numpy(target).to(device),
         "targets": None if targets is None else targets.to(device),
         "uid": index.uid,
     }
-
-
-def select_targets(
-    soft: SoftTargets, rows: NDArray[np.int64], *, top_k: int | None = None, tail: bool = False
-) -> tuple[Targets, NDArray[np.int64]]:
-    """Soft targets of some windows, and where each of them finds its own.
-
-    Args:
-        soft: the targets of a whole dataset.
-        rows: (N,) row in `soft` of each window, -1 without one.
-        top_k: keep the k best classes.
-        tail: keep the mass of the other classes, where the form has it.
-
-    Returns:
-        Targets of M <= N rows, and (N,) rows in them, -1 without one.
-
-    Raises:
-        BadConfig: `top_k` does not fit the targets.
-    """
-    known, place = np.unique(rows[rows >= 0], return_inverse=True)
-    target = np.full(len(rows), -1)
-    target[rows >= 0] = place
-    arrays = {name: array[known] for name, array in soft.arrays().items()}
-    chosen = SoftTargets(**arrays, attributes=soft.attributes)
-    if top_k is not None:
-        chosen = _cut(chosen, top_k)
-    if chosen.logits is not None:
-        return DenseTargets(logits=torch.from_numpy(chosen.logits)), target
-    assert chosen.index is not None
-    assert chosen.logit is not None
-    assert chosen.tail is not None
-    return TopKTargets(
-        index=torch.from_numpy(chosen.index),
-        logit=torch.from_numpy(chosen.logit),
-        tail=torch.from_numpy(chosen.tail) if tail else None,
-    ), target
-
-
-def _cut(soft: SoftTargets, top_k: int) -> SoftTargets:
-    """`soft` with its k best classes; targets stored with exactly k are taken as they are."""
-    if soft.index is None:
-        return soft.top_k(top_k)
-    stored = soft.index.shape[1]
-    if stored != top_k:
-        raise BadConfig(
-            "the soft targets are stored with another k",
-            expected=f"{top_k}",
-            found=f"{stored}",
-            hint="write dense soft targets, or leave --top-k out",
-        )
-    return soft
 
 
 def require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:

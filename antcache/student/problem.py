@@ -7,7 +7,8 @@ trained or written, and what is passed over is counted, named and logged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,16 +18,19 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
 from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
-from antcache.kernels import Targets
+from antcache.kernels import TopKTargets
 from antcache.progress import Progress, silent
-from antcache.store import Features, SoftTargets, Store, Stream
+from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
 from antcache.store.mapped import MappedArray
-from antcache.student.config import StudentConfig
+from antcache.student.config import ATTENTION, StudentConfig
+from antcache.student.head import Sizes
 from antcache.student.memory import PACK_SHARE, free_bytes
-from antcache.student.pack import WindowPack, Windows, select_targets
-from antcache.student.stream import WindowStream
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.student.pack import StreamWindows, WindowPack, Windows
+from antcache.student.stream import JoinedStream
+from antcache.student.teachers import Teachers, select, stored_shares
+from antcache.student.weights import describe
+from antcache.student.windows import WindowIndex, join, stream_features
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +41,9 @@ class Problem:
 
     Attributes:
         taxonomy: the classes.
-        stream: the features.
+        streams: the features, side by side in this order.
         protocol: the windows.
+        sizes: what a student for it has to fit.
         train: windows that are trained on.
         validation: windows that are scored.
         segments: the segments of the validation windows, in their order.
@@ -48,8 +53,9 @@ class Problem:
     """
 
     taxonomy: Taxonomy
-    stream: Stream
+    streams: tuple[Stream, ...]
     protocol: Protocol
+    sizes: Sizes
     train: Windows
     validation: Windows
     segments: Segments
@@ -71,79 +77,159 @@ def load_problem(
         BadConfig: the stream is not named, no window is left, or the windows do not fit.
     """
     taxonomy = store.taxonomy
-    stream = store.stream(config.stream or _only_stream(store))
+    streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
     protocol = config.protocol or protocol_for(taxonomy.dataset)
-    soft = None if config.targets is None else _soft_targets(store, config.targets, taxonomy)
-    indices: dict[str, WindowIndex] = {}
-    windows: dict[str, Windows] = {}
+    soft = {name: _soft_targets(store, name, taxonomy) for name in config.teachers}
+    parts: dict[str, list[StreamWindows]] = {}
     counts: dict[str, Any] = {}
-    fingerprints = {"taxonomy": taxonomy.fingerprint, "stream fingerprint": stream.fingerprint}
+    fingerprints = {
+        "taxonomy": taxonomy.fingerprint,
+        "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
+    }
     labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
-    features = {split: stream_features(store, stream.name, s) for split, s in labels.items()}
     for split, segments in labels.items():
-        where = f"{store.path}: features/{stream.name}, split {split}"
-        index = WindowIndex.build(
-            features[split],
-            segments,
-            protocol,
-            targets=soft if split == config.train_split else None,
-            allow_missing=config.allow_missing,
-            where=where,
-        )
-        if not len(index):
-            raise BadConfig("no segment has a window", where=where, found=_counted(index.dropped))
-        indices[split] = index
+        parts[split] = _windows(store, streams, split, segments, protocol, config)
+        index = parts[split][0].index
         counts[split] = {"windows": len(index), "padded": index.num_padded}
-        log.info("%s: %d windows (%d padded)", split, len(index), index.num_padded)
-        if index.dropped:
-            counted = _counted(index.dropped)
-            log.info("%s: %d segments dropped: %s", split, len(segments) - len(index), counted)
-    targets: Targets | None = None
+    teachers: Teachers | None = None
     place: NDArray[np.int64] | None = None
-    if soft is not None:
-        index = indices[config.train_split]
-        counts["targets"] = _check_coverage(soft, index, config, f"{store.path}: {config.targets}")
-        targets, place = select_targets(soft, index.target, top_k=config.top_k, tail=config.tail)
-        fingerprints["soft targets"] = fingerprint(checksums(soft.arrays()))
-    packed = _packed(config, stream, indices, features, device)
-    for split, index in indices.items():
+    if soft:
+        uid = parts[config.train_split][0].index.uid
+        counts["targets"] = _check_coverage(store, soft, uid, config)
+        teachers, place = _teachers(store, soft, uid, config)
+        _say(config, teachers, len(taxonomy.actions))
+        arrays = [checksums(targets.arrays()) for targets in soft.values()]
+        fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
+    packed = _packed(config, parts, device)
+    windows: dict[str, Windows] = {}
+    for split, own in parts.items():
         training = split == config.train_split
-        kind: dict[str, Any] = {"dim": stream.dim, "dtype": stream.dtype, "device": device}
-        if training:
-            kind |= {"targets": targets, "target": place}
+        taught: dict[str, Any] = {"targets": teachers, "target": place} if training else {}
         if packed:
-            windows[split] = WindowPack.gather(
-                features[split], index, **kind, label=f"{split} windows", progress=progress
+            windows[split] = WindowPack.gather_streams(
+                own, device=device, **taught, label=f"{split} windows", progress=progress
             )
         else:
-            windows[split] = WindowStream.of(features[split], index, **kind)
+            windows[split] = JoinedStream.of_streams(own, device=device, **taught)
         log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
-        arrays = {"rows": index.rows, "uid": index.uid, "action": index.action}
-        fingerprints[f"{split} windows"] = fingerprint(checksums(arrays))
-    validation = indices[config.validation_split]
+        fingerprints[f"{split} windows"] = _fingerprint(own)
+    index = parts[config.validation_split][0].index
     return Problem(
         taxonomy=taxonomy,
-        stream=stream,
+        streams=tuple(streams),
         protocol=protocol,
+        sizes=Sizes(
+            dims=tuple(stream.dim for stream in streams),
+            num_classes=len(taxonomy.actions),
+            num_frames=protocol.num_frames,
+            steps_ahead=math.ceil(round(protocol.gap_s * protocol.rate, 6)),
+            num_verbs=len(taxonomy.verbs),
+            num_nouns=len(taxonomy.nouns),
+            num_teachers=len(soft),
+            teacher_dims=() if teachers is None else teachers.dims,
+        ),
         train=windows[config.train_split],
         validation=windows[config.validation_split],
-        segments=labels[config.validation_split][validation.segment],
-        dropped={split: index.dropped for split, index in indices.items()},
+        segments=labels[config.validation_split][index.segment],
+        dropped={split: own[0].index.dropped for split, own in parts.items()},
         counts=counts,
         fingerprints=fingerprints,
     )
 
 
-def _packed(
+def _windows(
+    store: Store,
+    streams: Sequence[Stream],
+    split: str,
+    segments: Segments,
+    protocol: Protocol,
     config: StudentConfig,
-    stream: Stream,
-    indices: Mapping[str, WindowIndex],
-    features: Mapping[str, Mapping[str, Features]],
-    device: torch.device,
+) -> list[StreamWindows]:
+    """The windows of a split that every stream has, in each stream."""
+    features = {stream.name: stream_features(store, stream.name, segments) for stream in streams}
+    indices = join(
+        {
+            name: WindowIndex.build(
+                videos,
+                segments,
+                protocol,
+                allow_missing=config.allow_missing,
+                where=f"{store.path}: features/{name}, split {split}",
+            )
+            for name, videos in features.items()
+        }
+    )
+    index = next(iter(indices.values()))
+    where = f"{store.path}: features/{','.join(indices)}, split {split}"
+    if not len(index):
+        raise BadConfig("no segment has a window", where=where, found=_counted(index.dropped))
+    log.info("%s: %d windows (%d padded)", split, len(index), index.num_padded)
+    if index.dropped:
+        counted = _counted(index.dropped)
+        log.info("%s: %d segments dropped: %s", split, len(segments) - len(index), counted)
+    return [
+        StreamWindows(
+            features=features[stream.name],
+            index=indices[stream.name],
+            dim=stream.dim,
+            dtype=stream.dtype,
+        )
+        for stream in streams
+    ]
+
+
+def _fingerprint(parts: Sequence[StreamWindows]) -> str:
+    """Hash of which windows these are; the second stream's rows and further ones count too."""
+    index = parts[0].index
+    arrays = {"rows": index.rows, "uid": index.uid, "action": index.action}
+    arrays |= {f"rows {i}": part.index.rows for i, part in enumerate(parts) if i}
+    return fingerprint(checksums(arrays))
+
+
+def _teachers(
+    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
+) -> tuple[Teachers, NDArray[np.int64]]:
+    """What the teachers say about the training windows `uid` (N,), weighed as configured."""
+    share: Sequence[float] | None = config.teacher_weights
+    temperatures: Sequence[float] | None = None
+    name = config.target_weights
+    if name is not None and share is None and name != ATTENTION:
+        share, temperatures = stored_shares(name, store.targets(name), config.teachers)
+        log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
+    return select(
+        soft,
+        uid,
+        top_k=config.top_k,
+        tail=config.tail,
+        features=config.align != "none",
+        share=share,
+        temperatures=temperatures,
+    )
+
+
+def _say(config: StudentConfig, teachers: Teachers, num_classes: int) -> None:
+    """Log what the weight of the distillation comes to, and windows without a feature."""
+    targets = teachers.targets
+    k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
+    weight, *changed = describe(config, num_classes, k)
+    log.info(weight)
+    for sentence in changed:
+        log.warning(sentence)
+    if teachers.has_feature is not None and not bool(teachers.has_feature.all()):
+        log.warning(
+            "%d of %d windows with soft targets have no feature of the teacher and are not aligned",
+            int((~teachers.has_feature).sum()),
+            len(teachers.has_feature),
+        )
+
+
+def _packed(
+    config: StudentConfig, parts: Mapping[str, Sequence[StreamWindows]], device: torch.device
 ) -> bool:
     """Whether the windows are gathered on the device, or else streamed; the reason is logged."""
-    row_bytes = stream.dim * np.dtype(stream.dtype).itemsize
-    needed = sum(index.rows.size for index in indices.values()) * row_bytes
+    everything = [part for split in parts.values() for part in split]
+    widest = max(np.dtype(part.dtype).itemsize for part in everything)
+    needed = sum(part.index.rows.size * part.dim for part in everything) * widest
     free = free_bytes(device)
     fit = free is None or needed <= PACK_SHARE * free
     packed = fit if config.windows == "auto" else config.windows == "pack"
@@ -155,7 +241,7 @@ def _packed(
         "packed on the device" if packed else "streamed from the store, batch by batch",
         config.windows,
     )
-    lazy = [f for videos in features.values() for f in videos.values() if f.num_rows]
+    lazy = [f for part in everything for f in part.features.values() if f.num_rows]
     if not packed and not all(isinstance(f.rows, MappedArray) for f in lazy):
         log.warning(
             "the rows are compressed, remote or not to be mapped: each batch decodes the chunks "
@@ -202,16 +288,17 @@ def _soft_targets(store: Store, name: str, taxonomy: Taxonomy) -> SoftTargets:
 
 
 def _check_coverage(
-    soft: SoftTargets, index: WindowIndex, config: StudentConfig, where: str
+    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
 ) -> dict[str, int]:
-    """How many training windows have a soft target; windows that the set lacks are an error.
+    """How many training windows `uid` have a target of every teacher; absent ones are an error.
 
-    A segment that the set contains but calls not valid is the teacher's own mask: counted, and
-    never an error unless no segment is left.
+    A segment that a set contains but calls not valid is the teacher's own mask: counted, and never
+    an error unless no segment is left.
     """
-    has = index.target >= 0
-    absent = ~np.isin(index.uid, soft.uid)
-    first = ", ".join(index.uid[absent][:5].tolist())
+    where = f"{store.path}: {config.targets}"
+    has = np.all([targets.rows_for(uid) >= 0 for targets in soft.values()], axis=0)
+    absent = np.any([~np.isin(uid, targets.uid) for targets in soft.values()], axis=0)
+    first = ", ".join(uid[absent][:5].tolist())
     if not has.any():
         raise MissingTarget(
             "no training segment has a soft target",
@@ -221,7 +308,7 @@ def _check_coverage(
         )
     if absent.any() and not config.allow_missing_targets:
         raise MissingTarget(
-            f"{absent.sum()} of {len(index)} training segments are not in the soft targets",
+            f"{absent.sum()} of {len(uid)} training segments are not in the soft targets",
             where=where,
             found=f"none for {first}{', ...' if absent.sum() > 5 else ''}",
             hint="write targets for them, or mask them with --allow-missing-targets",
@@ -236,7 +323,7 @@ def _check_coverage(
             "%d of %d training windows have no soft target and are masked "
             "(%d absent from the set, %d without a valid one)",
             (~has).sum(),
-            len(index),
+            len(uid),
             counts["absent"],
             counts["not_valid"],
         )

@@ -10,20 +10,21 @@ Letters: N windows, B windows of a batch, T time, D feature.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.kernels import Targets
 from antcache.store import Features
 from antcache.store.gather import Gatherer
-from antcache.student.pack import DTYPES, Windows, label_tensors
+from antcache.student.pack import DTYPES, StreamWindows, Windows, label_tensors
 from antcache.student.staging import Staging
+from antcache.student.teachers import Teachers
 from antcache.student.windows import WindowIndex
 
 BUFFERS = 3
@@ -57,7 +58,7 @@ class WindowStream(Windows):
         dim: int,
         dtype: str,
         device: torch.device,
-        targets: Targets | None = None,
+        targets: Teachers | None = None,
         target: NDArray[np.int64] | None = None,
     ) -> WindowStream:
         """The windows of `index`; nothing is read yet. See `WindowPack.gather`."""
@@ -84,7 +85,7 @@ class WindowStream(Windows):
         """
         self.gatherer.into(out, self.which[positions], self.rows[positions])
 
-    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Tensor, size: int) -> Generator[tuple[Tensor, Tensor]]:
         """See `Windows`. Leaving the iterator, or its failure, ends its thread."""
         host = torch.split(order, size)
         positions = torch.split(order.to(self.device), size)
@@ -113,3 +114,47 @@ class WindowStream(Windows):
         out = torch.empty((len(positions), *self.shape[1:]), dtype=DTYPES[self.dtype])
         self.read(np.asarray(positions, dtype=np.int64), out.numpy())
         return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedStream(Windows):
+    """Windows of several streams that are read batch by batch and come side by side.
+
+    Attributes:
+        parts: the same windows in each stream.
+    """
+
+    parts: tuple[WindowStream, ...]
+
+    @classmethod
+    def of_streams(
+        cls,
+        streams: Sequence[StreamWindows],
+        *,
+        device: torch.device,
+        targets: Teachers | None = None,
+        target: NDArray[np.int64] | None = None,
+    ) -> Windows:
+        """The same windows of one stream or several; see `WindowPack.gather_streams`."""
+        parts = tuple(
+            WindowStream.of(s.features, s.index, dim=s.dim, dtype=s.dtype, device=device)
+            for s in streams
+        )
+        labels = label_tensors(streams[0].index, device, targets, target)
+        return replace(parts[0], **labels) if len(parts) == 1 else cls(parts=parts, **labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, T, D)."""
+        num_windows, time, _ = self.parts[0].shape
+        return num_windows, time, sum(part.shape[2] for part in self.parts)
+
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Windows`. One thread for each stream."""
+        with ExitStack() as stack:
+            parts = [stack.enter_context(closing(p.batches(order, size))) for p in self.parts]
+            for batches in zip(*parts, strict=True):
+                yield batches[0][0], torch.cat([features for _, features in batches], dim=2)
+
+    def _features_of(self, positions: Sequence[int]) -> Tensor:
+        return torch.cat([part._features_of(positions) for part in self.parts], dim=2)

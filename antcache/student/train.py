@@ -1,8 +1,9 @@
 """Trains a student from a store: the one call behind `antcache student train` and the demo.
 
-Promise: the last epoch is the one that is reported; nothing is selected on the validation split.
-With a run folder everything is kept there, and a run that was killed resumes to the same weights
-(bit for bit on a CPU); without one nothing is written. Segments without a window are named.
+Promise: nothing is selected on the validation split. The last epoch is the one that is reported, or
+the best one on training videos that are held out and never trained on. With a run folder
+everything is kept there, and a run that was killed resumes to the same weights (bit for bit on a
+CPU); without one nothing is written. Segments without a window are named.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
+from antcache.annotations import Segments
 from antcache.devices import pick_device
 from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.heads import Head
-from antcache.student.loop import Trainer
+from antcache.student.distributed import ALONE, Processes, own_device, processes
+from antcache.student.held_out import best_epoch, hold_out
+from antcache.student.loop import Scores, Trainer
+from antcache.student.model import Student
 from antcache.student.problem import Problem, load_problem
 from antcache.student.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
-NOT_IDENTITY = ("device", "windows", "evaluate_every", "checkpoint_every")
+NOT_IDENTITY = ("device", "windows", "compile", "evaluate_every", "checkpoint_every")
 """Settings that a resumed run may change: they do not change what is learned."""
 
 
@@ -37,23 +41,29 @@ class RunResult:
 
     Attributes:
         config: the run's settings.
-        history: one JSON-ready record per epoch: `epoch`, `lr`, the mean losses, `seconds`, and
-            `validation` (metrics, percent) where the epoch was scored.
-        metrics: metrics of the validation windows after the last epoch; see `evaluation.score`.
-        predictions: scores of the validation windows after the last epoch.
-        model: the trained head.
+        epoch: the epoch whose weights are reported: the best on the videos held out, else the last.
+        history: one JSON-ready record per epoch: `epoch`, `lr`, the mean losses, `seconds`,
+            `held_out` (metrics, percent, of the videos held out, if any), and `validation` where
+            the epoch was scored.
+        metrics: metrics of the validation windows by the weights that are reported; see
+            `evaluation.score`.
+        predictions: scores of the validation windows by these weights.
+        held_out: scores of the training windows held out by these weights, or None.
+        model: the trained student, with these weights.
         dropped: split -> reason -> uids of the segments without a window.
         counts: windows, padded windows, and soft targets found and masked.
-        num_parameters: of the head.
+        num_parameters: of the student.
         run_dir: where the run is kept, if anywhere.
         resumed_epoch: epochs that were already finished when this call began.
     """
 
     config: StudentConfig
+    epoch: int
     history: list[dict[str, Any]]
     metrics: dict[str, float]
     predictions: Predictions
-    model: Head = field(repr=False)
+    held_out: Predictions | None
+    model: Student = field(repr=False)
     dropped: Mapping[str, Mapping[str, tuple[str, ...]]] = field(repr=False)
     counts: Mapping[str, Any]
     num_parameters: int
@@ -64,7 +74,8 @@ class RunResult:
         """JSON-ready summary, without history and scores."""
         return {
             "run": None if self.run_dir is None else str(self.run_dir),
-            "epoch": self.config.epochs,
+            "epoch": self.epoch,
+            "epochs": len(self.history),
             "resumed_epoch": self.resumed_epoch,
             "parameters": self.num_parameters,
             "counts": dict(self.counts),
@@ -87,6 +98,8 @@ def train(
 ) -> RunResult:
     """Train a student on the store's labels, features and, if configured, soft targets.
 
+    Started by torchrun, all processes train the one student together; see `distributed`.
+
     Args:
         store: where everything is read from.
         run_dir: folder of the run, made here; None keeps nothing.
@@ -100,69 +113,168 @@ def train(
         BadCheckpoint: the checkpoint is damaged, or of another configuration or shape.
         NotFinite: the loss is not finite.
         MissingKey, MissingFeature, MissingTarget, FingerprintMismatch, BadConfig: see
-            `problem.load_problem`.
+            `problem.load_problem` and `held_out.hold_out`.
     """
-    folder = None if run_dir is None else RunFolder.locate(Path(run_dir), resume=resume)
-    problem = load_problem(store, config, pick_device(config.device), progress)
-    trainer = Trainer(config, problem.train, len(problem.taxonomy.actions))
-    num_parameters = sum(p.numel() for p in trainer.model.parameters())
-    log.info("%s head: %d parameters on %s", config.head, num_parameters, trainer.device)
+    group = processes(config.device)
+    folder = None
+    if run_dir is not None:
+        folder = RunFolder.locate(Path(run_dir), resume=resume, writes=group.first)
+    group.wait()  # nobody writes before all have looked
+    device = pick_device(own_device(config.device, group))
+    problem = load_problem(store, config, device, progress)
+    run = Run(store, folder, config, problem, group)
+    while not run.over:
+        started = time.perf_counter()
+        means = run.trainer.train_epoch(run.epoch + 1, progress)
+        run.record(means, time.perf_counter() - started)
+    return run.finish()
 
-    done = 0
-    history: list[dict[str, Any]] = []
-    if folder is not None:
-        identity = {**config.to_dict(), **problem.fingerprints}
-        identity = {k: v for k, v in identity.items() if k not in NOT_IDENTITY}
-        done, history = folder.begin(_account(store, config, problem), trainer, identity)
-    for epoch in range(done + 1, config.epochs + 1):
-        history.append(_epoch(trainer, problem, epoch, progress))
+
+class Run:
+    """A run in progress: its trainer, its folder, and what is done after each epoch.
+
+    Args:
+        store: where the labels are read from.
+        folder: where the run is kept, begun or resumed here; None keeps nothing.
+        config: the run's settings.
+        problem: what it learns from.
+        group: the processes that train together.
+
+    Attributes:
+        trainer: the student and its optimiser.
+        history: the records of the epochs so far.
+
+    Raises:
+        BadCheckpoint: see `train`.
+        BadConfig: see `held_out.hold_out`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: RunFolder | None,
+        config: StudentConfig,
+        problem: Problem,
+        group: Processes = ALONE,
+    ) -> None:
+        self.config = config
+        self.problem = problem
+        self.folder = folder
+        labels = store.labels(config.train_split)
+        rows, self.held = hold_out(problem.train.uid, labels, problem.taxonomy, config)
+        if self.held is not None:
+            log.info(
+                "held out of training: %d of %d windows, videos %s",
+                len(self.held.rows),
+                len(problem.train),
+                ", ".join(self.held.videos),
+            )
+        self.trainer = Trainer(config, problem.train, problem.sizes, rows=rows, group=group)
+        self.num_parameters = sum(p.numel() for p in self.trainer.model.parameters())
+        log.info(
+            "%s head: %d parameters on %s", config.head, self.num_parameters, self.trainer.device
+        )
+        self.resumed_epoch = 0
+        self.history: list[dict[str, Any]] = []
         if folder is not None:
-            folder.record(epoch, trainer, history)
-    scores = trainer.predict(problem.validation)
-    predictions = Predictions(
-        uid=problem.validation.uid,
-        scores=scores,
-        split=config.validation_split,
-        taxonomy=problem.taxonomy.fingerprint,
-        config=config.to_dict(),
-    )
-    result = RunResult(
-        config=config,
-        history=history,
-        metrics=score(scores, problem.segments, problem.taxonomy),
-        predictions=predictions,
-        model=trainer.model,
-        dropped=problem.dropped,
-        counts=problem.counts,
-        num_parameters=num_parameters,
-        run_dir=None if folder is None else folder.path,
-        resumed_epoch=done,
-    )
-    if folder is not None:
-        folder.finish(predictions, result.to_dict())
-    return result
+            identity = {**config.to_dict(), **problem.fingerprints}
+            identity = {k: v for k, v in identity.items() if k not in NOT_IDENTITY}
+            account = _account(store, config, problem)
+            if self.held is not None:
+                account["held out"] = list(self.held.videos)
+            self.resumed_epoch, self.history = folder.begin(account, self.trainer, identity)
 
+    @property
+    def epoch(self) -> int:
+        """Epochs that are finished."""
+        return len(self.history)
 
-def _epoch(trainer: Trainer, problem: Problem, epoch: int, progress: Progress) -> dict[str, Any]:
-    """Train one epoch, score it if it is due, and give its record."""
-    config = trainer.config
-    started = time.perf_counter()
-    means = trainer.train_epoch(epoch, progress)
-    record: dict[str, Any] = {"epoch": epoch, "lr": trainer.optimiser.param_groups[0]["lr"]}
-    record |= {**means, "seconds": time.perf_counter() - started}
-    if epoch % config.evaluate_every == 0 or epoch == config.epochs:
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are trained, or none was better for too long."""
+        patience = self.config.patience
+        if patience is not None and self.epoch - self._best() >= patience:
+            return True
+        return self.epoch >= self.config.epochs
+
+    def _best(self) -> int:
+        """The epoch whose weights are reported."""
+        if self.held is None:
+            return self.epoch
+        return best_epoch(self.history, self.config.metric)
+
+    def record(self, means: Mapping[str, float], seconds: float) -> None:
+        """Score the epoch that was trained in `seconds` if it is due, and keep it."""
+        trainer, config, epoch = self.trainer, self.config, self.epoch + 1
+        lr = trainer.optimiser.param_groups[0]["lr"]
+        record: dict[str, Any] = {"epoch": epoch, "lr": lr, **means, "seconds": seconds}
+        self.history.append(record)
+        if self.held is not None:
+            scores = trainer.predict(self.problem.train, self.held.rows)
+            record["held_out"] = self._score(scores, self.held.segments)
+            if self._best() == epoch:
+                trainer.keep_best()
+        if epoch % config.evaluate_every == 0 or self.over:
+            scores = trainer.predict(self.problem.validation)
+            record["validation"] = self._score(scores, self.problem.segments)
+        top5 = record.get("validation", {}).get("action/top5")
+        log.info(
+            "epoch %d of %d: loss %.4f%s%s (%.1f s)",
+            epoch,
+            config.epochs,
+            record["loss"],
+            "" if self.held is None else f", held out {record['held_out'][config.metric]:.2f} %",
+            "" if top5 is None else f", validation top-5 {top5:.2f} %",
+            seconds,
+        )
+        if self.folder is not None:
+            self.folder.record(epoch, trainer, self.history, last=self.over)
+
+    def finish(self) -> RunResult:
+        """Score the weights that are reported and keep what there is to keep."""
+        trainer, problem = self.trainer, self.problem
+        trainer.settle()
         scores = trainer.predict(problem.validation)
-        record["validation"] = score(scores, problem.segments, problem.taxonomy)
-    top5 = record.get("validation", {}).get("action/top5")
-    log.info(
-        "epoch %d of %d: loss %.4f%s (%.1f s)",
-        epoch,
-        config.epochs,
-        record["loss"],
-        "" if top5 is None else f", validation top-5 {top5:.2f} %",
-        record["seconds"],
-    )
-    return record
+        held = None
+        if self.held is not None:
+            held = self._predictions(
+                trainer.predict(problem.train, self.held.rows),
+                self.held.segments.uid,
+                self.config.train_split,
+            )
+        result = RunResult(
+            config=self.config,
+            epoch=self._best(),
+            history=self.history,
+            metrics=self._score(scores, problem.segments),
+            predictions=self._predictions(
+                scores, problem.validation.uid, self.config.validation_split
+            ),
+            held_out=held,
+            model=trainer.model,
+            dropped=problem.dropped,
+            counts=problem.counts,
+            num_parameters=self.num_parameters,
+            run_dir=None if self.folder is None else self.folder.path,
+            resumed_epoch=self.resumed_epoch,
+        )
+        if self.folder is not None:
+            self.folder.finish(result.predictions, held, result.to_dict())
+        return result
+
+    def _score(self, scores: Scores, segments: Segments) -> dict[str, float]:
+        return score(scores.action, segments, self.problem.taxonomy, own=scores.own)
+
+    def _predictions(self, scores: Scores, uid: Any, split: str) -> Predictions:
+        return Predictions(
+            uid=uid,
+            scores=scores.action,
+            verb_scores=scores.verb,
+            noun_scores=scores.noun,
+            split=split,
+            taxonomy=self.problem.taxonomy.fingerprint,
+            config=self.config.to_dict(),
+        )
 
 
 def _account(store: Store, config: StudentConfig, problem: Problem) -> dict[str, Any]:
@@ -171,7 +283,7 @@ def _account(store: Store, config: StudentConfig, problem: Problem) -> dict[str,
         "version": __version__,
         "store": str(store.path),
         "student": config.to_dict(),
-        "stream": problem.stream.name,
+        "stream": ",".join(stream.name for stream in problem.streams),
         "protocol": vars(problem.protocol),
         "counts": problem.counts,
         **problem.fingerprints,

@@ -9,14 +9,15 @@ Letters: S segments, N windows, T frames.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
-from antcache.store import Features, SoftTargets, Store
+from antcache.store import Features, Store
 from antcache.timebase import ANNOTATION_FPS, exact_floor, frames_to_seconds
 
 UNLABELLED = -100
@@ -52,7 +53,6 @@ class WindowIndex:
         noun: (N,) int64 label.
         frame_action: (N, T) int64, action under way at each frame (of several, the one that began
             last), `UNLABELLED` where none is or the frame is padding.
-        target: (N,) int64, row of the soft targets, or -1 without one.
         dropped: reason -> uids of the segments that have no window, in order.
     """
 
@@ -65,7 +65,6 @@ class WindowIndex:
     verb: NDArray[np.int64]
     noun: NDArray[np.int64]
     frame_action: NDArray[np.int64]
-    target: NDArray[np.int64]
     dropped: Mapping[str, tuple[str, ...]]
 
     def __len__(self) -> int:
@@ -83,7 +82,6 @@ class WindowIndex:
         segments: Segments,
         protocol: Protocol,
         *,
-        targets: SoftTargets | None = None,
         allow_missing: bool = False,
         where: str = "",
     ) -> WindowIndex:
@@ -93,7 +91,6 @@ class WindowIndex:
             features: features by video; only times and numbers of rows are looked at.
             segments: the split, S segments.
             protocol: gap, frames and rate of a window.
-            targets: soft targets whose rows are looked up by uid.
             allow_missing: drop segments whose features are missing instead of raising.
             where: store, stream and split, for the error.
 
@@ -128,13 +125,50 @@ class WindowIndex:
             verb=chosen.verb,
             noun=chosen.noun,
             frame_action=np.where(padded, UNLABELLED, under_way),
-            target=np.full(len(segment), -1) if targets is None else targets.rows_for(chosen.uid),
             dropped={
                 why: tuple(segments.uid[reason == why].tolist())
                 for why in (TOO_EARLY, BEFORE_FEATURES, *MISSING)
                 if (reason == why).any()
             },
         )
+
+
+def join(indices: Mapping[str, WindowIndex]) -> dict[str, WindowIndex]:
+    """The windows that every stream has, of one split under one protocol.
+
+    Args:
+        indices: stream -> its index.
+
+    Returns:
+        Stream -> index, equal in everything but `rows`. A frame is padding where it is in any
+        stream. A segment that a stream lacks is dropped under that stream's reason and name
+        (`no_features in flow`), the first one's if several lack it. One stream stays as it is.
+    """
+    if len(indices) == 1:
+        return dict(indices)
+    common = reduce(np.intersect1d, [index.segment for index in indices.values()])
+    places = {name: np.searchsorted(index.segment, common) for name, index in indices.items()}
+    padded = np.any([index.padded[places[name]] for name, index in indices.items()], axis=0)
+    dropped: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
+    for name, index in indices.items():
+        for why, uids in index.dropped.items():
+            new = tuple(uid for uid in uids if uid not in seen)
+            if new:
+                dropped[why if why == TOO_EARLY else f"{why} in {name}"] = new
+            seen.update(new)
+    joined = {}
+    for name, index in indices.items():
+        place = places[name]
+        arrays = ("rows", "segment", "uid", "video", "action", "verb", "noun")
+        joined[name] = replace(
+            index,
+            **{array: getattr(index, array)[place] for array in arrays},
+            padded=padded,
+            frame_action=np.where(padded, UNLABELLED, index.frame_action[place]),
+            dropped=dropped,
+        )
+    return joined
 
 
 def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, Features]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from antcache.errors import BadConfig
+from antcache.student.avth import AvtHead
 from antcache.student.blocks import CausalTransformer
 
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
@@ -64,6 +65,30 @@ def test_equals_gpt2() -> None:
     with torch.no_grad():
         expected = theirs(inputs_embeds=x).last_hidden_state
         torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=0)
+
+
+def test_avth_is_gpt2_between_its_projections() -> None:
+    """The head as published, part by part; 1e-5 as above."""
+    transformers = pytest.importorskip("transformers")
+    with torch.random.fork_rng():
+        torch.default_generator.manual_seed(0)
+        head = AvtHead(
+            12, 5, num_layers=LAYERS, num_heads=HEADS, width=WIDTH, dropout=0.8, num_positions=40
+        ).eval()
+    gpt2 = transformers.GPT2Model(
+        transformers.GPT2Config(
+            n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=40, vocab_size=7
+        )
+    ).eval()
+    assert not gpt2.load_state_dict(gpt2_weights(head.transformer), strict=False).unexpected_keys
+    x = torch.randn(5, 10, 12, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        states = gpt2(inputs_embeds=x @ head.encoder.weight.T).last_hidden_state
+        decoded = states @ head.decoder.weight.T
+        logits = decoded[:, -1] @ head.classifier.weight.T + head.classifier.bias
+        output = head(x)
+    torch.testing.assert_close(output.decoded, decoded, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.logits, logits, atol=1e-5, rtol=0)
 
 
 def test_dropout_works_in_training_alone() -> None:

@@ -9,26 +9,11 @@ import torch
 
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig
-from antcache.kernels import DenseTargets, TopKTargets
-from antcache.store import SoftTargets, Store
-from antcache.student.pack import (
-    WindowPack,
-    fill,
-    make_staging,
-    require_memory,
-    select_targets,
-)
+from antcache.store import Store
+from antcache.student.pack import WindowPack, fill, make_staging, require_memory
 from antcache.student.windows import WindowIndex, stream_features
 
 CPU = torch.device("cpu")
-
-
-def soft(valid: list[bool] | None = None) -> SoftTargets:
-    return SoftTargets(
-        uid=np.array(["a", "b", "c"]),
-        valid=np.array(valid or [True] * 3),
-        logits=np.arange(12, dtype=np.float32).reshape(3, 4),
-    )
 
 
 @pytest.mark.parametrize("backend", ["zarr", "hdf5"])
@@ -90,36 +75,6 @@ def test_windows_take_the_same_way_to_a_device(make_store: Callable[..., Store])
     assert torch.equal(staged, straight)
     np.testing.assert_array_equal(staged[7].numpy(), features.read(rows[4]))
     assert not staged[[2, 3, 6, 10]].any()
-
-
-def test_selected_targets_are_those_of_the_windows() -> None:
-    targets, rows = select_targets(soft(), np.array([2, -1, 0, 2]))
-    assert isinstance(targets, DenseTargets)
-    assert targets.num_rows == 2
-    assert rows.tolist() == [1, -1, 0, 1]
-    assert targets.logits[rows[0]].tolist() == [8, 9, 10, 11]
-    assert targets.logits[rows[2]].tolist() == [0, 1, 2, 3]
-
-
-def test_selected_targets_can_be_cut() -> None:
-    targets, _ = select_targets(soft(), np.array([1]), top_k=2)
-    assert isinstance(targets, TopKTargets)
-    assert targets.index.tolist() == [[3, 2]]
-    assert targets.logit.tolist() == [[7, 6]]
-    assert targets.tail is None
-    tailed, _ = select_targets(soft(), np.array([1]), top_k=2, tail=True)
-    assert isinstance(tailed, TopKTargets)
-    assert tailed.tail is not None
-    outside = torch.tensor([4.0, 5, 6, 7]).softmax(0)[:2].sum().log()
-    torch.testing.assert_close(tailed.tail[0], outside)
-
-
-def test_stored_top_k_is_taken_as_it_is() -> None:
-    stored = soft().top_k(2)
-    targets, _ = select_targets(stored, np.array([0]), top_k=2)
-    assert isinstance(targets, TopKTargets)
-    with pytest.raises(BadConfig, match="another k: expected 3, found 2"):
-        select_targets(stored, np.array([0]), top_k=3)
 
 
 def test_too_large_for_the_device_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from antcache.errors import (
     MissingKey,
     MissingTarget,
 )
+from antcache.kernels import DenseTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.problem import Problem, load_problem
@@ -55,7 +56,8 @@ def test_targets_belong_to_their_windows(make_store: MakeStore) -> None:
     assert targets is not None
     assert problem.validation.targets is None
     assert problem.counts["targets"] == {"found": 42, "absent": 0, "not_valid": 0}
-    best = targets.logits[problem.train.target].argmax(dim=1)
+    assert isinstance(targets.targets, DenseTargets)
+    best = targets.targets.logits[problem.train.target].argmax(dim=1)
     assert torch.equal(best, problem.train.action)
 
 
@@ -126,7 +128,7 @@ def test_the_stream_must_be_clear(make_store: MakeStore) -> None:
     store.create_stream("flow", dim=3, dtype="float16", fps=4, source="x", config={})
     with pytest.raises(BadConfig, match=r"which stream.*flow, rgb"):
         load(store)
-    assert load(store, stream="rgb").stream.name == "rgb"
+    assert load(store, stream="rgb").streams[0].name == "rgb"
     with pytest.raises(MissingKey, match="obj"):
         load(store, stream="obj")
 

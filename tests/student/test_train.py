@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -160,8 +161,9 @@ def test_resumes_to_the_same_bits(
 def test_a_killed_process_resumes_to_the_same_bits(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
+    """At a random moment after the first checkpoint, with everything that has a state."""
     store, run = make_store(num_videos=2), tmp_path / "killed"
-    config = replace(small, epochs=80, evaluate_every=80)
+    config = replace(small, epochs=80, evaluate_every=80, ema=0.9, held_out=0.5, targets="oracle")
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     code = (
         "import json, sys, torch; from pathlib import Path\n"
@@ -177,6 +179,7 @@ def test_a_killed_process_resumes_to_the_same_bits(
         deadline = time.monotonic() + 60
         while latest_checkpoint(run / "checkpoint") is None and time.monotonic() < deadline:
             time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
     resumed = train(store, run, config, resume=True)
     assert resumed.resumed_epoch > 0
@@ -244,6 +247,27 @@ def test_bfloat16_trains_too(make_store: MakeStore, small: StudentConfig) -> Non
     result = train(make_store(), None, replace(small, precision="bfloat16", targets="oracle"))
     assert result.predictions.scores.dtype == np.float32
     assert np.isfinite(result.history[-1]["loss"])
+
+
+def test_compiled_training_is_the_same(
+    make_store: MakeStore, small: StudentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as PyTorch's capture goes; no code is generated here, which would take minutes."""
+    store, compile_model, asked = make_store(num_videos=2), torch.compile, []
+
+    def captured(model: torch.nn.Module, *, mode: str, dynamic: bool) -> object:
+        asked.append(mode)
+        return compile_model(model, backend="aot_eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", captured)
+    config = replace(small, epochs=2, past_weight=0.1, targets="oracle")
+    plain, compiled = (train(store, None, replace(config, compile=c)) for c in ("auto", "on"))
+    assert asked == ["default"]
+    # The decoder, which this objective does not use, has no gradient in one case and 0 in the
+    # other: there it decays.
+    used = {name: value for name, value in weights(plain).items() if "decoder" not in name}
+    for name, value in used.items():
+        torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_without_tensorboard_a_line_is_logged(

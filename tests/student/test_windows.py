@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from antcache.annotations import PROTOCOLS, Protocol, Segments, read_annotations
 from antcache.errors import MissingFeature
-from antcache.store import Features, SoftTargets, Store
+from antcache.store import Features, Store
 from antcache.student.windows import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
@@ -166,17 +166,6 @@ def test_labels_of_frames() -> None:
     assert index.frame_action[row].tolist() == [UNLABELLED, 2, 1, UNLABELLED]
     padded = WindowIndex.build({"v": made(100)}, starting(0.0, 2.0, stop_s=(2.0, 3.0)), FOUR)
     assert padded.frame_action.tolist() == [[UNLABELLED, UNLABELLED, 0, 0]]
-
-
-def test_rows_of_targets() -> None:
-    targets = SoftTargets(
-        uid=np.array(["u2", "u1", "x"]),
-        valid=np.array([True, False, True]),
-        logits=np.zeros((3, 4), np.float32),
-    )
-    segments = starting(5.0, 6.0, 7.0)
-    index = WindowIndex.build({"v": made(100)}, segments, FOUR, targets=targets)
-    assert index.target.tolist() == [-1, -1, 0]
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

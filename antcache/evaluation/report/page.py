@@ -1,0 +1,204 @@
+"""Puts the page together and writes it.
+
+Promise: every number on the page is the comparison's; the page is one file that loads nothing, runs
+no script, and appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antcache import __version__
+from antcache.annotations import Taxonomy
+from antcache.errors import AlreadyExists, BadConfig, MissingExtra, NotFound
+from antcache.evaluation.compare import CompareConfig, Comparison, MetricChange, compare
+from antcache.evaluation.report import classes, curves, words
+from antcache.evaluation.report.timeline import timeline
+from antcache.store import Store
+
+TEMPLATE = "page.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a report shows of a comparison."""
+
+    title: str = "Comparison of two students"
+    """Of the page."""
+    classes: int = 15
+    """Action classes that are drawn, of those gained and of those lost."""
+    video: str | None = None
+    """Of the timeline; None: one whose gain is the closest to that of the whole split."""
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise BadConfig("no class to draw", expected="1 or more", found=self.classes)
+
+
+def write_report(
+    store: Store,
+    a: Sequence[str],
+    b: Sequence[str],
+    path: Path,
+    *,
+    teacher: str | None = None,
+    split: str | None = None,
+    config: CompareConfig | None = None,
+    layout: Layout | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare the runs `b` with the runs `a` and write the page to `path`.
+
+    Args:
+        store: where the labels are.
+        a: see `compare.compare`, as for `b`, `teacher` and `split`.
+        b: paired with `a` by order.
+        path: of the HTML file.
+        teacher: by which fixed and broken segments are sorted.
+        split: of the labels.
+        config: how they are compared.
+        layout: what is shown.
+        overwrite: replace a file that is there.
+
+    Returns:
+        The comparison that the page shows.
+
+    Raises:
+        AlreadyExists: `path` is there and `overwrite` is false, or it is a folder.
+        NotFound: there is no folder to write it in.
+        MissingExtra: jinja2 is not installed.
+        BadConfig, BadCheckpoint, FingerprintMismatch, MissingKey, MissingTarget: see
+            `compare.compare`, `curves.read_history` and `timeline.timeline`.
+    """
+    config = config or CompareConfig()
+    _environment()  # a missing package is said before the work
+    if path.is_dir():
+        raise AlreadyExists("a folder is here", where=path, hint="name a file to write")
+    if path.exists() and not overwrite:
+        raise AlreadyExists(
+            "something is already here", where=path, hint="choose another name, or --overwrite"
+        )
+    if not path.parent.is_dir():
+        raise NotFound("no folder to write the report in", where=path.parent)
+    found = compare(store, a, b, teacher=teacher, split=split, config=config)
+    page = render(found, store.taxonomy, config, layout)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staged.write_text(page, "utf-8")
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return found
+
+
+def render(
+    found: Comparison,
+    taxonomy: Taxonomy,
+    config: CompareConfig | None = None,
+    layout: Layout | None = None,
+) -> str:
+    """The page of a comparison.
+
+    Args:
+        found: the comparison.
+        taxonomy: its actions.
+        config: how it was made, which the page says.
+        layout: what is shown.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+        BadConfig, BadCheckpoint: see `write_report`.
+    """
+    config, layout = config or CompareConfig(), layout or Layout()
+    environment = _environment()
+    environment.filters |= {
+        "signed": words.signed,
+        "amount": words.amount,
+        "clock": words.clock,
+        "label": words.metric_label,
+        "verdict": words.verdict,
+    }
+    page: str = environment.get_template(TEMPLATE).render(
+        title=layout.title,
+        version=__version__,
+        found=found,
+        sampling=config.sampling,
+        level=words.percent(config.sampling.level),
+        taxonomy=taxonomy,
+        summary=words.summary(found),
+        headlines=[name for name in words.HEADLINES if name in found.metrics],
+        interval=_interval_scale(found),
+        change_names=words.CHANGE_NAMES,
+        teacher_names=words.TEACHER_NAMES,
+        buckets=[_groups(found, number) for number in range(len(found.buckets))],
+        timeline=timeline(found, taxonomy, layout.video),
+        **_curves(found),
+        **_classes(found, layout.classes),
+    )
+    return page
+
+
+def _environment() -> Any:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtra("jinja2", "report") from error
+    return Environment(
+        loader=PackageLoader("antcache.evaluation", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+
+
+def _interval_scale(found: Comparison) -> Any:
+    """Places in a box 100 wide, zero at 50: a function from a metric to (low, value, high)."""
+    ends = [max(abs(m.difference.low), abs(m.difference.high)) for m in found.metrics.values()]
+    widest = max(ends) or 1.0
+
+    def places(change: MetricChange) -> tuple[float, float, float]:
+        d = change.difference
+        low, value, high = (round(50 + 48 * x / widest, 2) for x in (d.low, d.value, d.high))
+        return low, value, high
+
+    return places
+
+
+def _groups(found: Comparison, number: int) -> dict[str, Any]:
+    """The cells of one k by what the teacher knew; those without any segment left out."""
+    buckets = found.buckets[number]
+    groups: dict[str, list[Any]] = {}
+    for cell in buckets.cells:
+        groups.setdefault(cell.teacher, []).append(cell)
+    kept = {
+        name: cells
+        for name, cells in groups.items()
+        if name != "absent" or found.teacher is None or any(cell.count for cell in cells)
+    }
+    shown = [cell for cells in kept.values() for cell in cells if cell.examples]
+    return {"k": buckets.k, "groups": kept, "shown": shown}
+
+
+def _curves(found: Comparison) -> dict[str, Any]:
+    sides = [[(s.name, curves.read_history(s.name)) for s in side] for side in (found.a, found.b)]
+    without = [name for side in sides for name, history in side if history is None]
+    own = [[history for _, history in side if history is not None] for side in sides]
+    panels = curves.panels_of(*own)
+    drawn = [(panel, curves.draw(panel, f"curve-{i}")) for i, panel in enumerate(panels)]
+    return {"curves": drawn, "without_curves": without}
+
+
+def _classes(found: Comparison, count: int) -> dict[str, Any]:
+    everything = {"gained": found.gained(), "lost": found.lost()}
+    shown = {name: classes.largest(own, count) for name, own in everything.items()}
+    scale = max((abs(classes.segments(c)) for own in shown.values() for c in own), default=1.0)
+    sides = []
+    for name, changes in shown.items():
+        total = len(everything[name])
+        title = f"Action classes that {'gain' if name == 'gained' else 'lose'} most"
+        drawing = classes.draw(changes, f"classes-{name}", title, scale=scale) if changes else ""
+        sides.append({"name": name, "rows": changes, "total": total, "drawing": drawing})
+    return {"class_counts": classes.counts(found), "class_sides": sides}

@@ -1,0 +1,142 @@
+"""A comparison in words: the report's summary, and how it calls metrics and numbers.
+
+Promise: every sentence follows from the comparison's figures by a fixed rule, so that the page says
+`clear` where the interval excludes zero and nowhere else.
+"""
+
+from __future__ import annotations
+
+from antcache.evaluation.buckets import CHANGES
+from antcache.evaluation.compare import Comparison, MetricChange
+
+MINUS = "\N{MINUS SIGN}"
+HEADLINES = (
+    "action/many_shot_recall@5",
+    "action/recall@5",
+    "action/top1",
+    "action/top5",
+    "action/class_mean_top1",
+)
+PARTS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "recall@5": "class-mean recall@5",
+    "many_shot_recall@5": "many-shot class-mean recall@5",
+    "any_shot_recall@5": "any-shot class-mean recall@5",
+    "tail_recall@5": "tail class-mean recall@5",
+    "class_mean_top1": "class-mean top-1",
+    "class_mean_top1_all_classes": "class-mean top-1 over all classes",
+}
+CHANGE_NAMES = dict(zip(CHANGES, ("fixed", "broken", "both right", "both wrong"), strict=True))
+TEACHER_NAMES = {
+    "right": "teacher right",
+    "wrong": "teacher wrong",
+    "absent": "no guess of the teacher",
+}
+
+
+def metric_label(name: str) -> str:
+    """How the page calls a metric, e.g. `action top-1` for `action/top1`."""
+    kind, _, rest = name.partition("/")
+    return f"{kind} {PARTS.get(rest, rest.replace('_', ' '))}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, none for zero."""
+    rounded = round(value, digits) + 0.0  # no minus zero
+    return f"{rounded:+.{digits}f}".replace("-", MINUS) if rounded else f"{rounded:.{digits}f}"
+
+
+def amount(value: float) -> str:
+    """A count, which is a mean over seeds: with one decimal unless it is whole."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, e.g. 95 %."""
+    return f"{100 * share:g} %"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, e.g. 2:05.5."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+
+
+def verdict(change: MetricChange) -> str:
+    """`higher`, `lower`, or `not clear`: whether the interval excludes zero."""
+    if change.difference.low > 0:
+        return "higher"
+    return "lower" if change.difference.high < 0 else "not clear"
+
+
+def p_text(value: float) -> str:
+    """A p-value with three decimals."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def summary(found: Comparison) -> list[str]:
+    """The comparison in a few sentences."""
+    said = [_headline(found, name) for name in HEADLINES if name in found.metrics]
+    verdicts = [verdict(change) for change in found.metrics.values()]
+    higher, lower = verdicts.count("higher"), verdicts.count("lower")
+    said.append(
+        f"Of {len(verdicts)} metrics, B is clearly higher in {higher} and clearly lower in "
+        f"{lower}; in {len(verdicts) - higher - lower} the interval holds zero. Intervals and "
+        "p-values are those of one metric each and are not corrected for their number."
+    )
+    actions = sum(change.kind == "action" for change in found.classes)
+    gained, lost = len(found.gained()), len(found.lost())
+    said.append(
+        f"Of {actions} action classes, {gained} gain in recall@5, {lost} lose and "
+        f"{actions - gained - lost} stay as they are."
+    )
+    return [*said, *_buckets(found), *_cautions(found)]
+
+
+def _headline(found: Comparison, name: str) -> str:
+    change = found.metrics[name]
+    d = change.difference
+    judged = {
+        "higher": "clearly higher",
+        "lower": "clearly lower",
+        "not clear": "not clearly different",
+    }[verdict(change)]
+    return (
+        f"B's {metric_label(name)} is {judged}: {change.mean_b:.2f} % against {change.mean_a:.2f} "
+        f"% of A, {signed(d.value)} points ({percent(d.level)} interval {signed(d.low)} to "
+        f"{signed(d.high)}, {p_text(d.p_value)})."
+    )
+
+
+def _buckets(found: Comparison) -> list[str]:
+    buckets = found.buckets[0]
+    totals = {
+        change: sum(c.count for c in buckets.cells if c.change == change)
+        for change in ("fixed", "broken")
+    }
+    guess = "By the best guess" if buckets.k == 1 else f"By the {buckets.k} best guesses"
+    text = (
+        f"{guess}, B fixes {amount(totals['fixed'])} of {found.n:,} segments and breaks "
+        f"{amount(totals['broken'])}"
+    )
+    if found.teacher is not None:
+        known = {change: buckets.cell("right", change).count for change in totals}
+        text += (
+            f"; the teacher is right about {amount(known['fixed'])} of the fixed and "
+            f"{amount(known['broken'])} of the broken"
+        )
+    return [text + "."]
+
+
+def _cautions(found: Comparison) -> list[str]:
+    said = []
+    if len(found.a) == 1:
+        said.append(
+            "There is one run of each, so the intervals say nothing about the chance of training."
+        )
+    missed = {name: count for name, count in found.missed.items() if count}
+    if missed:
+        names = ", ".join(f"{name} ({count:,})" for name, count in missed.items())
+        said.append(f"Segments without a prediction count as wrong: {names}.")
+    return said

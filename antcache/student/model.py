@@ -1,0 +1,70 @@
+"""The student: a head, and what else is trained beside it on the same state.
+
+Promise: without own verb and noun classifiers, attention over teachers or feature alignment, a
+student is its head and nothing more. All parameters are used inside `forward`; the objective is a
+function of its output.
+Letters: B batch, S state, V verbs, O nouns, M teachers, E teacher's feature.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from antcache.student.config import ATTENTION, StudentConfig
+from antcache.student.head import Head, HeadOutput, Sizes, classifier
+from antcache.student.heads import build_head
+
+
+class Student(nn.Module):
+    """A head with the classifiers and projections that a config asks for.
+
+    Attributes:
+        head: the head.
+        verb, noun: own classifiers (S -> V, S -> O), or None.
+        attention: scores of the teachers (S -> M), or None. It reads the state without shaping it:
+            its gradient would teach the student states for which some teacher is easy to follow.
+        align: projection to the teachers' features (S -> sum of E), or None.
+    """
+
+    def __init__(self, head: Head, config: StudentConfig, sizes: Sizes) -> None:
+        super().__init__()
+        self.head = head
+        self.verb: nn.Linear | None = None
+        self.noun: nn.Linear | None = None
+        self.attention: nn.Sequential | None = None
+        self.align: nn.Linear | None = None
+        width = head.state_dim
+        if config.verb_noun_weight:
+            own = [m.p for m in head.modules() if isinstance(m, nn.Dropout)]
+            self.dropout = nn.Dropout(own[-1] if own else 0.0)  # the head's
+            self.verb = classifier(width, sizes.num_verbs)
+            self.noun = classifier(width, sizes.num_nouns)
+        if config.target_weights == ATTENTION:
+            scores = nn.Linear(width, sizes.num_teachers)
+            nn.init.zeros_(scores.weight)  # it begins with equal weights
+            nn.init.zeros_(scores.bias)
+            self.attention = nn.Sequential(nn.LayerNorm(width), scores)
+        if config.align != "none":
+            self.align = nn.Linear(width, sum(sizes.teacher_dims))
+
+    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+        """Anticipate from float32 `features` (B, T, D); see `HeadOutput`."""
+        output: HeadOutput = self.head(features, past=past)
+        state = output.state
+        if self.verb is not None and self.noun is not None:
+            kept = self.dropout(state)
+            output = output._replace(verb_logits=self.verb(kept), noun_logits=self.noun(kept))
+        if self.attention is not None:
+            output = output._replace(teacher_scores=self.attention(state.detach()))
+        if self.align is not None:
+            output = output._replace(aligned=self.align(state))
+        return output
+
+
+def build_student(config: StudentConfig, sizes: Sizes) -> Student:
+    """The student of a config, with initial weights from PyTorch's current random state.
+
+    Raises:
+        BadConfig: there is no such head, its sizes are impossible, or one has no effect.
+    """
+    return Student(build_head(config, sizes), config, sizes)

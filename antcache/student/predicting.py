@@ -1,0 +1,178 @@
+"""A trained student asked again: for other segments, or for earlier windows.
+
+Promise: the weights are those that the run reports; store, classes and features are those that it
+was trained on, or an error says what differs. Nothing of the run is changed.
+Letters: N segments, T frames, D feature.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antcache.annotations import Protocol, Segments
+from antcache.devices import pick_device
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.evaluation.predictions import Predictions
+from antcache.store import Store, Stream
+from antcache.student.checkpoint import latest_checkpoint, load_reported
+from antcache.student.config import StudentConfig
+from antcache.student.head import HeadOutput, Sizes
+from antcache.student.loop import SCORING_BATCH
+from antcache.student.model import Student, build_student
+from antcache.student.pack import StreamWindows
+from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
+from antcache.student.stream import JoinedStream
+from antcache.student.windows import WindowIndex, join, stream_features
+
+
+class TrainedStudent:
+    """The student of a finished run, on a store that has its features.
+
+    Args:
+        store: with the run's classes and streams.
+        run_dir: folder of the run.
+        device: torch device; None takes the run's setting.
+
+    Raises:
+        NotFound: there is no run, or it has no checkpoint yet.
+        BadCheckpoint: the run can't be read.
+        FingerprintMismatch: the store has other classes or features than the run was trained on.
+        MissingKey: the store lacks a stream.
+    """
+
+    def __init__(self, store: Store, run_dir: Path, *, device: str | None = None) -> None:
+        self.store = store
+        self.config: StudentConfig = read_config(run_dir)
+        account = _account(run_dir)
+        taxonomy = store.taxonomy
+        self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
+        self.protocol = Protocol(**account["protocol"])
+        for what, found in (
+            ("taxonomy", taxonomy.fingerprint),
+            ("stream fingerprint", ",".join(stream.fingerprint for stream in self.streams)),
+        ):
+            if account[what] != found:
+                raise FingerprintMismatch(
+                    f"the run was trained on another {what.removesuffix(' fingerprint')}",
+                    where=run_dir,
+                    expected=account[what],
+                    found=found,
+                )
+        self.device = pick_device(device or self.config.device)
+        checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
+        if checkpoint is None:
+            raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
+        dims: tuple[int, ...] = ()
+        if self.config.align != "none":
+            kept = [store.targets(name).feature for name in self.config.teachers]
+            dims = tuple(f.shape[1] for f in kept if f is not None)
+        sizes = Sizes(
+            dims=tuple(stream.dim for stream in self.streams),
+            num_classes=len(taxonomy.actions),
+            num_frames=self.protocol.num_frames,
+            steps_ahead=math.ceil(round(self.protocol.gap_s * self.protocol.rate, 6)),
+            num_verbs=len(taxonomy.verbs),
+            num_nouns=len(taxonomy.nouns),
+            num_teachers=len(self.config.teachers),
+            teacher_dims=dims,
+        )
+        with torch.random.fork_rng(devices=[]):
+            self.model: Student = build_student(self.config, sizes)
+        load_reported(checkpoint, self.model)
+        self.model.to(self.device).eval()
+        cuda = self.device.type == "cuda"
+        precision = self.config.precision
+        self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cuda)
+        self.sizes: Sizes = sizes
+
+    def predict(self, segments: Segments, *, split: str) -> Predictions:
+        """Scores of the segments that have a window, in their order; others are left out.
+
+        Args:
+            segments: N, labelled or not.
+            split: what the predictions say they are for.
+
+        Raises:
+            MissingFeature: features are missing, and the run does not allow that.
+            BadConfig: no segment has a window.
+        """
+        parts = self._windows(segments, split)
+        windows = JoinedStream.of_streams(parts, device=self.device)
+        found: list[list[torch.Tensor]] = []
+        for _, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
+            output = self._forward(features)
+            kept = (output.logits, output.verb_logits, output.noun_logits)
+            found.append([scores.float().cpu() for scores in kept if scores is not None])
+        arrays = [torch.cat(columns).numpy() for columns in zip(*found, strict=True)]
+        own: dict[str, Any] = {}
+        if len(arrays) == 3:
+            own = {"verb_scores": arrays[1], "noun_scores": arrays[2]}
+        return Predictions(
+            uid=windows.uid,
+            scores=arrays[0],
+            split=split,
+            taxonomy=self.store.taxonomy.fingerprint,
+            config=self.config.to_dict(),
+            **own,
+        )
+
+    def one_window(self) -> Callable[[], object]:
+        """A call that predicts one window (1, T, D) from host memory to host memory, for timing.
+
+        Its features are random: how long a head takes does not depend on their values.
+        """
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, self.protocol.num_frames, self.sizes.dim)
+        features = torch.randn(shape, generator=generator)
+
+        def call() -> object:
+            return self._forward(features.to(self.device)).logits.float().cpu()
+
+        return call
+
+    @torch.no_grad()
+    def _forward(self, features: torch.Tensor) -> HeadOutput:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
+            output: HeadOutput = self.model(features.float())
+        return output
+
+    def _windows(self, segments: Segments, split: str) -> list[StreamWindows]:
+        features = {s.name: stream_features(self.store, s.name, segments) for s in self.streams}
+        indices = join(
+            {
+                name: WindowIndex.build(
+                    videos,
+                    segments,
+                    self.protocol,
+                    allow_missing=self.config.allow_missing,
+                    where=f"{self.store.path}: features/{name}, split {split}",
+                )
+                for name, videos in features.items()
+            }
+        )
+        if not len(next(iter(indices.values()))):
+            raise BadConfig("no segment has a window", where=f"{self.store.path}, split {split}")
+        return [
+            StreamWindows(
+                features=features[s.name], index=indices[s.name], dim=s.dim, dtype=s.dtype
+            )
+            for s in self.streams
+        ]
+
+
+def _account(run_dir: Path) -> dict[str, Any]:
+    file = run_dir / CONFIG
+    try:
+        account = json.loads(file.read_text("utf-8"))
+        missing = {"stream", "protocol", "taxonomy", "stream fingerprint"} - set(account)
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError) as error:
+        raise BadCheckpoint("the run's account can't be read", where=file, found=error) from error
+    return dict(account)

@@ -1,0 +1,364 @@
+"""Sweeps: many seeds and settings of one architecture, trained at once in one process.
+
+Promise: every member is kept as an ordinary run in `FOLDER/SETTING/seed-N`, and its result equals
+its solo run within float tolerance (on a GPU, with dropout, in distribution). A sweep that was
+interrupted goes on when it is called again: finished members are only read, others resume from
+their checkpoints. A member whose loss is not finite is named, and the others go on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antcache.devices import pick_device
+from antcache.errors import BadConfig, MissingExtra, NotFinite, NotFound
+from antcache.progress import Progress, silent
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.loop import Trainer
+from antcache.student.model import build_student
+from antcache.student.problem import Problem, load_problem
+from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config
+from antcache.student.stack import Stack, can_stack
+from antcache.student.sweep_table import Table, tabulate
+from antcache.student.train import NOT_IDENTITY, Run
+
+log = logging.getLogger(__name__)
+
+DATA = ("targets", "top_k", "tail", "allow_missing_targets")
+"""Settings that choose soft targets."""
+
+GATES = ("feature_weight", "past_weight", "verb_noun_weight", "dropout")
+"""Settings that may not be 0 in one member and not in another."""
+
+FREE = (
+    *("seed", "weight", "temperature", "label_smoothing", *DATA, *GATES),
+    *("optimiser", "lr", "weight_decay", "warmup_epochs", "grad_clip", "ema", "patience"),
+)
+"""Settings in which members may differ; in all others they are one architecture, one set of
+windows, and one rhythm of batches."""
+
+AT_ONCE = 16
+"""Members that a GPU trains at once, unless told otherwise. A CPU gains nothing: one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What is trained: settings by name, each with every seed.
+
+    Attributes:
+        settings: name -> config, in order; the first is what the others are compared to.
+        seeds: seeds of each setting.
+        at_once: members trained at once; None chooses by device.
+
+    Raises:
+        BadConfig: there is no setting or seed, a name can't be a folder's, or the settings differ
+            in what members of a sweep must share.
+    """
+
+    settings: Mapping[str, StudentConfig]
+    seeds: tuple[int, ...]
+    at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.settings or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise BadConfig(
+                "a sweep needs settings and different seeds",
+                found=f"{len(self.settings)} settings, seeds {list(self.seeds)}",
+            )
+        if self.at_once is not None and self.at_once < 1:
+            raise BadConfig("impossible at_once", expected="at least 1", found=self.at_once)
+        for name in self.settings:
+            if not re.fullmatch(r"\w[\w.,=+-]*", name):
+                raise BadConfig(
+                    "a setting's name names its folder",
+                    expected="letters, digits and . , = + - _",
+                    found=name,
+                )
+        check_members(self.settings)
+
+    def members(self) -> list[tuple[str, StudentConfig]]:
+        """Folder, relative to the sweep's, and config of every member."""
+        return [
+            (f"{name}/seed-{seed}", replace(config, seed=seed))
+            for name, config in self.settings.items()
+            for seed in self.seeds
+        ]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Sweep:
+        """A sweep from its written form: `base`, `seeds`, and `settings` or `grid`.
+
+        Raises:
+            BadConfig: a key or a setting is unknown or impossible.
+        """
+        known = {"base", "seeds", "settings", "grid", "at_once"}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise BadConfig(
+                "unknown keys of a sweep",
+                expected=", ".join(sorted(known)),
+                found=", ".join(unknown),
+            )
+        if ("settings" in values) == ("grid" in values):
+            raise BadConfig("a sweep needs either settings or a grid")
+        base, seeds = values.get("base") or {}, values.get("seeds", [0, 1, 2, 3, 4])
+        if "grid" in values:
+            grid = _mapping("grid", values["grid"])
+            columns = [v if isinstance(v, list) else [v] for v in grid.values()]
+            changes = {
+                ",".join(f"{k}={v}" for k, v in zip(grid, point, strict=True)): dict(
+                    zip(grid, point, strict=True)
+                )
+                for point in itertools.product(*columns)
+            }
+        else:
+            changes = _mapping("settings", values["settings"])
+        base = _mapping("base", base)
+        settings = {
+            str(name): _config({**base, **_mapping(f"settings.{name}", change or {})})
+            for name, change in changes.items()
+        }
+        try:
+            whole = tuple(int(seed) for seed in seeds)
+        except (TypeError, ValueError) as error:
+            raise BadConfig("seeds must be a list of numbers", found=seeds) from error
+        return cls(settings=settings, seeds=whole, at_once=values.get("at_once"))
+
+
+def check_members(settings: Mapping[str, StudentConfig]) -> None:
+    """Refuse settings that can't be trained at once.
+
+    Raises:
+        BadConfig: names the setting in which they differ.
+    """
+    (first, base), *others = settings.items()
+    for name, config in others:
+        differ = [
+            key
+            for key, value in base.to_dict().items()
+            if config.to_dict()[key] != value
+            and (key not in FREE or (key in GATES and (getattr(config, key) == 0) != (value == 0)))
+        ]
+        if differ:
+            raise BadConfig(
+                "the settings of a sweep must share architecture, windows and batches",
+                where=f"{differ[0]} of {name}",
+                expected=f"{getattr(base, differ[0])}, as in {first}",
+                found=getattr(config, differ[0]),
+                hint="make a sweep of its own for it",
+            )
+
+
+def sweep(
+    store: Store, folder: Path, plan: Sweep, *, progress: Progress = silent
+) -> tuple[Table, dict[str, str]]:
+    """Train all members that are not finished, and compare the settings.
+
+    Args:
+        store: where everything is read from.
+        folder: where the runs and `table.json` go; one of this plan is gone on with.
+        plan: what is trained.
+        progress: see `train`.
+
+    Returns:
+        The table over all finished members, and the errors of those whose loss is not finite.
+
+    Raises:
+        BadConfig: a run in the folder is of another plan, or the head can't be stacked.
+        AlreadyExists, MissingKey, ...: see `train.train`.
+    """
+    members = plan.members()
+    unfinished = [(name, c) for name, c in members if not _finished(folder / name, c)]
+    if len(unfinished) < len(members):
+        log.info("%d of %d members are finished", len(members) - len(unfinished), len(members))
+    failed: dict[str, str] = {}
+    if unfinished:
+        problems = _problems(store, [config for _, config in unfinished], progress)
+        at_once = _at_once(plan, problems, unfinished[0][1])
+        for start in range(0, len(unfinished), at_once):
+            runs = {
+                name: Run(store, _folder(folder / name), config, problems[_data(config)])
+                for name, config in unfinished[start : start + at_once]
+            }
+            _train(runs, failed, progress)
+            log.info("%d of %d members trained", start + len(runs), len(unfinished))
+    results = {
+        name: {seed: _metrics(folder / f"{name}/seed-{seed}") for seed in plan.seeds}
+        for name in plan.settings
+    }
+    table = tabulate(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.json").write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1))
+    return table, failed
+
+
+def _train(runs: dict[str, Run], failed: dict[str, str], progress: Progress) -> None:
+    """Train some runs at once until each is over; one that fails is left out from then on."""
+    active = {name: run for name, run in runs.items() if not run.over}
+    stack: Stack | None = None
+    while active:
+        group = list(active.values())
+        started = time.perf_counter()
+        epochs = [run.epoch + 1 for run in group]
+        if len(group) > 1 and stack is None:
+            stack = Stack([run.trainer for run in group])
+        results = (
+            _alone(group[0].trainer, epochs[0], progress)
+            if stack is None
+            else stack.train_epoch(epochs, progress)
+        )
+        seconds = (time.perf_counter() - started) / len(group)
+        for (name, run), result in zip(list(active.items()), results, strict=True):
+            if isinstance(result, NotFinite):
+                failed[name] = str(result)
+                log.warning("%s: %s", name, result)
+            else:
+                run.record(result, seconds)
+            if run.over or name in failed:
+                del active[name]
+                stack = None  # those that are left are stacked anew
+    for name, run in runs.items():
+        if name not in failed:
+            run.finish()
+
+
+def _alone(trainer: Trainer, epoch: int, progress: Progress) -> list[dict[str, float] | NotFinite]:
+    try:
+        return [trainer.train_epoch(epoch, progress)]
+    except NotFinite as error:
+        return [error]
+
+
+def _problems(
+    store: Store, configs: Sequence[StudentConfig], progress: Progress
+) -> dict[tuple[Any, ...], Problem]:
+    """What members learn from, by their soft targets; the windows' features are read once."""
+    found: dict[tuple[Any, ...], Problem] = {}
+    for config in configs:
+        key = _data(config)
+        if key in found:
+            continue
+        device = pick_device(config.device)
+        if not found:
+            found[key] = load_problem(store, config, device, progress)
+            continue
+        first = next(iter(found.values()))
+        # Streamed windows read nothing: of these only the soft targets are taken.
+        other = load_problem(store, replace(config, windows="stream"), device)
+        train = replace(first.train, targets=other.train.targets, target=other.train.target)
+        found[key] = replace(other, train=train, validation=first.validation)
+    return found
+
+
+def _data(config: StudentConfig) -> tuple[Any, ...]:
+    return tuple(getattr(config, name) for name in DATA)
+
+
+def _at_once(
+    plan: Sweep, problems: Mapping[tuple[Any, ...], Problem], config: StudentConfig
+) -> int:
+    """How many members are trained at once: as asked for, or what pays on the device."""
+    problem = problems[_data(config)]
+    with torch.device("meta"):  # only its structure is looked at
+        possible = can_stack(build_student(config, problem.sizes))
+    if plan.at_once is not None:
+        if plan.at_once > 1 and not possible:
+            raise BadConfig(
+                f"students with the head {config.head!r} can't be trained at once",
+                found="an LSTM or GRU of PyTorch, of which it runs one at a time",
+                hint="at_once: 1",
+            )
+        return plan.at_once
+    at_once = AT_ONCE if possible and problem.train.device.type == "cuda" else 1
+    log.info("members trained at once: %d", at_once)
+    return at_once
+
+
+def _finished(path: Path, config: StudentConfig) -> bool:
+    """Whether the run is done; one of other settings is refused."""
+    if not (path / CONFIG).exists():
+        return False
+    there, wanted = (
+        {k: v for k, v in c.to_dict().items() if k not in NOT_IDENTITY}
+        for c in (read_config(path), config)
+    )
+    differ = [key for key, value in wanted.items() if there[key] != value]
+    if differ:
+        raise BadConfig(
+            "a run of other settings is here",
+            where=path,
+            expected=f"{differ[0]} = {wanted[differ[0]]}",
+            found=there[differ[0]],
+            hint="choose another folder for this sweep",
+        )
+    return (path / RESULT).exists()
+
+
+def _folder(path: Path) -> RunFolder:
+    return RunFolder.locate(path, resume=(path / CONFIG).exists())
+
+
+def _metrics(path: Path) -> dict[str, float] | None:
+    """The figures of a finished run, None of one that failed."""
+    if not (path / RESULT).exists():
+        return None
+    metrics: dict[str, float] = json.loads((path / RESULT).read_text("utf-8"))["metrics"]
+    return metrics
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadConfig(f"{name} must be names and values", found=value)
+    return dict(value)
+
+
+def _config(values: Mapping[str, Any]) -> StudentConfig:
+    """A config from written values, of a preset if one is named."""
+    from antcache.student.presets import find_preset
+
+    given = dict(values)
+    preset = given.pop("preset", None)
+    base = StudentConfig() if preset is None else find_preset(preset)
+    kinds = {field.name: str(field.type) for field in fields(StudentConfig)}
+    for name, value in given.items():
+        # YAML takes 1e-3 for text: it wants 1.0e-3.
+        if isinstance(value, str) and kinds.get(name, "").startswith("float"):
+            try:
+                given[name] = float(value)
+            except ValueError as error:
+                raise BadConfig(f"{name} must be a number", found=value) from error
+    try:
+        return StudentConfig.from_dict({**base.to_dict(), **given})
+    except TypeError as error:
+        raise BadConfig("a setting has the wrong type", found=f"{given} ({error})") from error
+
+
+def read_plan(path: Path) -> Sweep:
+    """The sweep that a YAML file describes.
+
+    Raises:
+        NotFound: there is no file.
+        BadConfig: it is no YAML, or see `Sweep.from_dict`.
+    """
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtra("pyyaml", "train") from error
+    if not path.is_file():
+        raise NotFound("no such file", where=path)
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadConfig("the sweep can't be read", where=path, found=error) from error
+    return Sweep.from_dict(_mapping(str(path), values))

@@ -1,0 +1,58 @@
+"""`antcache student predict`: a trained student's scores for another split, or for a test list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from antcache.cli.common import json_option, path_argument, print_json, store_argument
+from antcache.errors import AlreadyExists, BadConfig
+from antcache.evaluation.segment_lists import read_unlabelled
+from antcache.store import Store
+from antcache.store.location import Location
+
+
+@click.command()
+@store_argument("store_path")
+@path_argument("run")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
+)
+@click.option("--split", help="Split of STORE to predict.")
+@click.option(
+    "--segments",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="List of segments without labels, such as test_seen.csv.",
+)
+@click.option("--device", help="Torch device [default: the run's].")
+@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@json_option
+def predict(
+    store_path: Location,
+    run: Path,
+    output: Path,
+    split: str | None,
+    segments: Path | None,
+    device: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Predict with the student of the folder RUN, on the features in STORE."""
+    from antcache.student.predicting import TrainedStudent
+
+    if (split is None) == (segments is None):
+        raise BadConfig("which segments?", expected="--split NAME or --segments FILE")
+    if output.exists() and not overwrite:
+        raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
+    store = Store.open(store_path)
+    asked = read_unlabelled(segments) if segments is not None else store.labels(split or "")
+    student = TrainedStudent(store, run, device=device)
+    found = student.predict(asked, split=split or (segments.stem if segments else ""))
+    found.save(output, overwrite=overwrite)
+    without = len(asked) - len(found.uid)
+    if as_json:
+        print_json({"file": str(output), "segments": len(found.uid), "without_window": without})
+        return
+    click.echo(f"{output}: {len(found.uid)} segments; {without} without a window")

@@ -1,0 +1,104 @@
+"""Two processes over gloo give what one gives; single-process helpers by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from antcache.errors import BadConfig
+from antcache.evaluation import Predictions
+from antcache.store import SoftTargets, Store
+from antcache.student.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
+from antcache.student.config import StudentConfig
+from antcache.student.distributed import ALONE, Processes, own_device, processes
+from antcache.student.train import train
+
+MakeStore = Callable[..., Store]
+
+CODE = """
+import json, sys, torch
+from pathlib import Path
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.train import train
+torch.set_num_threads(1)
+for run, values in json.loads(Path(sys.argv[2]).read_text()).items():
+    train(Store.open(sys.argv[1]), run, StudentConfig.from_dict(values))
+"""
+
+
+def test_two_processes_equal_one(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """With dropout, also of attention; masked windows; frame losses; a last batch of 3 windows."""
+    store = make_store()
+    whole = store.targets("oracle")
+    arrays = {name: array[::2] for name, array in whole.arrays().items()}
+    store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
+    base = replace(small, targets="some", allow_missing_targets=True, epochs=2)
+    configs = {
+        "light": replace(base, feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
+        "avth": replace(base, head="avth", verb_noun_weight=0.5, optimiser="sgd"),
+    }
+    written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
+    (tmp_path / "configs.json").write_text(json.dumps(written))
+    (tmp_path / "code.py").write_text(CODE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(tmp_path / "code.py"), str(store.path), str(tmp_path / "configs.json")]
+    said = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, env={**os.environ, "PYTHONPATH": ""}
+    )
+    assert said.returncode == 0, said.stderr
+    for name, config in configs.items():
+        one = train(store, tmp_path / f"{name}-alone", config)
+        files = [WEIGHTS, AVERAGE, BEST] if name == "light" else [WEIGHTS]
+        for file in files:
+            mine, theirs = (
+                load_file(found / file)
+                for run in (tmp_path / f"{name}-alone", tmp_path / name)
+                if (found := latest_checkpoint(run / "checkpoint")) is not None
+            )
+            for key, value in mine.items():
+                torch.testing.assert_close(theirs[key], value, rtol=1e-4, atol=1e-6, msg=key)
+        scores = Predictions.load(tmp_path / name).scores
+        np.testing.assert_allclose(scores, one.predictions.scores, rtol=1e-4, atol=1e-5)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) == 2  # one process writes
+        assert json.loads(lines[0])["loss"] == pytest.approx(one.history[0]["loss"], rel=1e-5)
+
+
+def test_parts_cover_the_batch_in_order() -> None:
+    """5 windows over 2 processes: 3 each, the sixth a repetition that is cut off afterwards."""
+    rows = torch.tensor([7, 1, 4, 9, 2])
+    parts = [Processes(rank, 2).part_of(rows).tolist() for rank in (0, 1)]
+    assert parts == [[7, 1, 4], [9, 2, 7]]
+    assert ALONE.part_of(rows) is rows
+
+
+def test_a_batch_that_does_not_split_is_refused(
+    make_store: MakeStore, small: StudentConfig
+) -> None:
+    from antcache.student.problem import load_problem
+
+    windows = load_problem(make_store(), small, torch.device("cpu")).train
+    with pytest.raises(BadConfig, match="multiple of 3"):
+        next(iter(Processes(0, 3).batches(windows, torch.arange(8), 8)))
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    group = processes("cpu")
+    assert group == ALONE
+    assert group.first
+    assert own_device("auto", group) == "auto"
+    assert own_device("cpu", Processes(1, 2)) == "cpu"

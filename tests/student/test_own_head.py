@@ -1,0 +1,63 @@
+"""The head in docs/student.md, as a reader would take it: one file and one table entry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.head import Sizes
+from antcache.student.heads import HEADS, build_head
+from antcache.student.train import train
+
+
+@pytest.fixture
+def last(repo: Path, monkeypatch: pytest.MonkeyPatch) -> type:
+    """`LastHead` of the first block under the heading, entered as the second block says."""
+    page = (repo / "docs" / "student.md").read_text("utf-8")
+    section = page.split("### A head of your own", 1)[1]
+    file, entry, *_ = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    module = ModuleType("last")
+    exec(compile(file, "docs/student.md", "exec"), vars(module))
+    monkeypatch.setitem(HEADS, "last", None)  # removed again afterwards
+    exec(compile(entry, "docs/student.md", "exec"), {"LastHead": module.LastHead})
+    assert HEADS["last"] is module.LastHead
+    own: type = module.LastHead
+    return own
+
+
+def test_trains_by_its_name(
+    last: type, make_store: Callable[..., Store], small: StudentConfig
+) -> None:
+    config = replace(
+        small,
+        head="last",
+        **dict.fromkeys(("layers", "heads", "width")),
+        targets="oracle",
+        feature_weight=0.1,
+        past_weight=0.1,
+    )
+    result = train(make_store(), None, config)
+    assert isinstance(result.model.head, last)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_looks_at_the_last_frame_alone(last: type) -> None:
+    with torch.random.fork_rng():
+        head = build_head(
+            StudentConfig(head="last"), Sizes(dims=(4, 2), num_classes=3, num_frames=5)
+        ).eval()
+    assert isinstance(head, last)
+    x = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    changed = torch.cat([x[:, :4] + 1, x[:, 4:]], dim=1)
+    torch.testing.assert_close(head(x).logits, head(changed).logits)
+    output = head(x, past=True)
+    assert output.past_logits is not None
+    torch.testing.assert_close(output.past_logits[:, 1:], head.classifier(output.inputs[:, :-1]))

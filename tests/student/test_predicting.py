@@ -1,0 +1,127 @@
+"""A trained student asked again: the same scores, other segments, streaming, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from antcache.cli.main import cli
+from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFound
+from antcache.evaluation import Predictions, score
+from antcache.evaluation.streaming import Clock, evaluate_streaming
+from antcache.student.predicting import TrainedStudent
+from antcache.student.train import train
+
+
+@pytest.fixture
+def trained(make_store, small, tmp_path):
+    store = make_store()
+    config = replace(small, verb_noun_weight=0.5, ema=0.5)
+    return store, tmp_path / "run", train(store, tmp_path / "run", config)
+
+
+def test_it_predicts_what_the_run_reports(trained):
+    store, run, result = trained
+    found = TrainedStudent(store, run).predict(store.labels("validation"), split="validation")
+    np.testing.assert_array_equal(found.uid, result.predictions.uid)
+    for name in ("scores", "verb_scores", "noun_scores"):
+        expected, own = getattr(result.predictions, name), getattr(found, name)
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+    assert found.taxonomy == store.taxonomy.fingerprint
+
+
+def test_streaming_with_and_without_runtime(trained):
+    store, run, _ = trained
+    student, segments = TrainedStudent(store, run), store.labels("validation")
+
+    def at(**clock):
+        return evaluate_streaming(
+            segments,
+            store.taxonomy,
+            student.protocol.gap_s,
+            Clock(**clock),
+            lambda asked: student.predict(asked, split="validation"),
+        )
+
+    classic = at(latency_s=0)
+    direct = student.predict(segments, split="validation")
+    np.testing.assert_array_equal(classic.predictions.scores, direct.scores)
+    known = np.isin(segments.uid, direct.uid)
+    expected = score(
+        direct.scores, segments[known], store.taxonomy, missed=segments[~known], own=direct.own
+    )
+    assert classic.metrics == expected
+    # Actions last 3 s: with a whole action of runtime the window shows the one before.
+    late = at(latency_s=3.0)
+    assert late.not_ready > 0
+    assert late.age_s == pytest.approx(3.0)
+    assert not np.array_equal(late.predictions.scores, direct.scores[-len(late.predictions.uid) :])
+
+
+def run_command(*arguments):
+    return CliRunner().invoke(cli, ["student", *map(str, arguments)])
+
+
+def test_commands(trained, tmp_path):
+    store, run, _ = trained
+    found = run_command("stream", store.path, run, "--stride", 0.25, "--calls", 3, "--json")
+    assert found.exit_code == 0, found.output
+    (said,) = json.loads(found.stdout)
+    assert said["measured"]["calls"] == 3
+    assert said["streaming"]["latency_s"] == said["measured"]["median_s"] > 0
+    assert said["streaming"]["period_s"] >= 0.25
+    assert said["classic"]["n"] == said["streaming"]["n"]
+    table = run_command("stream", store.path, run, "--latency", 0.5, "--backbone-latency", 0.25)
+    assert table.exit_code == 0, table.output
+    assert "750.00 ms a prediction (given)" in table.output
+
+    (tmp_path / "test_seen.csv").write_text("0009, v0, 200, 250\n0010, v1, 2, 250\n")
+    arguments = ("predict", store.path, run, "-o", tmp_path / "p")
+    found = run_command(*arguments, "--segments", tmp_path / "test_seen.csv")
+    assert found.exit_code == 0, found.output
+    assert "1 segments; 1 without a window" in found.output
+    made = Predictions.load(tmp_path / "p")
+    assert (made.uid.tolist(), made.split) == (["9"], "test_seen")
+    found = run_command(*arguments, "--split", "train", "--overwrite", "--json")
+    assert json.loads(found.stdout)["segments"] == len(Predictions.load(tmp_path / "p").uid)
+    for wrong, words in (
+        ((*arguments, "--overwrite"), "which segments"),
+        ((*arguments, "--split", "train"), "already here"),
+        ((*arguments, "--overwrite", "--split", "absent"), "absent"),
+        (("stream", store.path, tmp_path / "absent"), "no run here"),
+        (("stream", store.path, run, "--latency", -1), "impossible latency"),
+        (("stream", store.path, run, "--latency", 1, "--stride", 0), "impossible stride"),
+        (("stream", store.path, run, "--calls", 0), "impossible timing"),
+    ):
+        outcome = run_command(*wrong)
+        assert outcome.exit_code == 2, wrong
+        assert words in outcome.stderr
+        assert outcome.stderr.count("\n") == 1
+
+
+def test_refusals(trained, make_store, tmp_path):
+    store, run, _ = trained
+    with pytest.raises(NotFound, match="no run here"):
+        TrainedStudent(store, tmp_path / "absent")
+    other = make_store("other")
+    settings = json.loads((run / "config.json").read_text())
+    for what, words in (("taxonomy", "another taxonomy"), ("stream fingerprint", "another stream")):
+        copy = tmp_path / what
+        shutil.copytree(run, copy)
+        (copy / "config.json").write_text(json.dumps({**settings, what: "x"}))
+        with pytest.raises(FingerprintMismatch, match=words):
+            TrainedStudent(other, copy)
+    broken: Path = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "config.json").write_text(json.dumps({"student": settings["student"]}))
+    with pytest.raises(BadCheckpoint, match="no protocol"):
+        TrainedStudent(store, broken)
+    shutil.rmtree(run / "checkpoint")
+    with pytest.raises(NotFound, match="no checkpoint"):
+        TrainedStudent(store, run)

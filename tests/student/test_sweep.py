@@ -1,0 +1,203 @@
+"""Members trained at once are what they are alone; what a sweep says about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from antcache.cli.main import cli
+from antcache.errors import BadConfig, NotFound
+from antcache.evaluation import Predictions
+from antcache.store import SoftTargets, Store
+from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
+from antcache.student.config import StudentConfig
+from antcache.student.stack import Stack
+from antcache.student.sweep import Sweep, read_plan, sweep
+from antcache.student.sweep_table import t_quantile, t_test, tabulate
+from antcache.student.train import train
+
+MakeStore = Callable[..., Store]
+
+
+def assert_equals_solo(store: Store, folder: Path, plan: Sweep) -> None:
+    for name, config in plan.members():
+        solo = train(store, None, config)
+        checkpoint = latest_checkpoint(folder / name / "checkpoint")
+        assert checkpoint is not None
+        if not config.ema:
+            for key, value in load_file(checkpoint / WEIGHTS).items():
+                alone = solo.model.state_dict()[key]
+                torch.testing.assert_close(value, alone, rtol=1e-4, atol=2e-6, msg=f"{name} {key}")
+        scores = Predictions.load(folder / name).scores
+        np.testing.assert_allclose(scores, solo.predictions.scores, rtol=1e-4, atol=1e-5)
+        lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+        for line, record in zip(lines, solo.history, strict=True):
+            for key in ("loss", "distillation_loss", "gradient_norm", "lr"):
+                assert json.loads(line)[key] == pytest.approx(record[key], rel=1e-4, abs=1e-7), key
+
+
+@pytest.mark.parametrize("head", ["light", "avth"])
+def test_members_equal_their_solo_runs(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, head: str
+) -> None:
+    """Own rate, decay, optimiser, dropout, weight, temperature, targets, average: all at once."""
+    store, base = make_store(), replace(small, head=head, epochs=2)
+    oracle = replace(base, targets="oracle")
+    plan = Sweep(
+        settings={
+            "plain": base,
+            "smooth": replace(base, label_smoothing=0.1, lr=1e-3, weight_decay=0.3, dropout=0.4),
+            "distilled": replace(oracle, temperature=3.0, grad_clip=None, warmup_epochs=0.0),
+            "sgd": replace(oracle, optimiser="sgd", lr=1e-2, weight=0.7, ema=0.8),
+        },
+        seeds=(3, 5),
+        at_once=8,
+    )
+    table, failed = sweep(store, tmp_path / "runs", plan)
+    assert not failed
+    assert list(table.cells) == ["plain", "smooth", "distilled", "sgd"]
+    assert_equals_solo(store, tmp_path / "runs", plan)
+
+
+def test_further_terms_and_masked_windows(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """Objectives that can't share a call of the kernel are taken one by one."""
+    store = make_store()
+    whole = store.targets("oracle")
+    arrays = {name: array[::2] for name, array in whole.arrays().items()}
+    store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
+    base = replace(small, epochs=1, feature_weight=0.5, past_weight=0.2, verb_noun_weight=0.1)
+    some = replace(base, targets="some", allow_missing_targets=True)
+    plan = Sweep(settings={"plain": base, "some": some}, seeds=(0, 1), at_once=4)
+    sweep(store, tmp_path / "runs", plan)
+    assert_equals_solo(store, tmp_path / "runs", plan)
+
+
+def test_an_interrupted_sweep_goes_on(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the third epoch; then one member is behind, and one was finished before."""
+    store, folder = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": replace(small, ema=0.5)}, seeds=(0, 1, 2), at_once=3)
+    train(store, folder / "a" / "seed-2", plan.members()[2][1])
+    finished = (folder / "a" / "seed-2" / "result.json").stat().st_mtime_ns
+    train_epoch, count = Stack.train_epoch, []
+
+    def stop(self: Stack, *args: object) -> object:
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return train_epoch(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(store, folder, plan)
+    assert latest_checkpoint(folder / "a" / "seed-0" / "checkpoint").name == "epoch-0002"  # type: ignore[union-attr]
+    for file in sorted((folder / "a" / "seed-1" / "checkpoint").rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    table, _ = sweep(store, folder, plan)
+    assert (folder / "a" / "seed-2" / "result.json").stat().st_mtime_ns == finished
+    assert table.cells["a"]["action/top1"].n == 3
+    assert_equals_solo(store, folder, plan)
+    again, _ = sweep(store, folder, plan)
+    assert again == table
+    other = Sweep(settings={"a": replace(small, lr=1.0)}, seeds=(0,))
+    with pytest.raises(BadConfig, match=r"run of other settings.*lr = 1.0"):
+        sweep(store, folder, other)
+
+
+def test_one_member_that_fails_does_not_touch_the_others(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, folder = make_store(), tmp_path / "runs"
+    wild = replace(small, optimiser="sgd", lr=1e30, grad_clip=None, warmup_epochs=0.0)
+    plan = Sweep(settings={"tame": small, "wild": wild}, seeds=(0, 1), at_once=4)
+    table, failed = sweep(store, folder, plan)
+    assert sorted(failed) == ["wild/seed-0", "wild/seed-1"]
+    assert "not finite" in failed["wild/seed-0"]
+    assert table.cells["wild"] == {}
+    assert_equals_solo(store, folder, Sweep(settings={"tame": small}, seeds=(0, 1)))
+
+
+def test_the_command(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
+    store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
+    base = {k: getattr(small, k) for k in ("layers", "heads", "width", "batch_size", "device")}
+    lines = ["base:", *(f"  {k}: {v}" for k, v in base.items()), "  epochs: 1", "  lr: 3e-3"]
+    lines += ["seeds: [0, 1]", "grid:", "  dropout: [0.1, 0.2]"]
+    plan.write_text("\n".join(lines))
+    command = ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+    said = CliRunner().invoke(cli, command)
+    assert said.exit_code == 0, said.output
+    assert "differences to dropout=0.1, paired by seed" in said.output
+    scored = CliRunner().invoke(
+        cli, ["evaluate", str(store.path), str(runs / "dropout=0.2" / "seed-1")]
+    )
+    assert scored.exit_code == 0, scored.output
+    data = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    assert data == json.loads((runs / "table.json").read_text())
+    cell = data["settings"]["dropout=0.2"]["action/top1"]
+    assert (cell["n"], cell["pairs"]) == (2, 2)
+
+
+def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
+    def plan(text: str) -> Sweep:
+        (tmp_path / "plan.yaml").write_text(text)
+        return read_plan(tmp_path / "plan.yaml")
+
+    cases = {
+        "unknown keys of a sweep": "setings: {a: {}}",
+        "either settings or a grid": "seeds: [1]",
+        "can't be read": "a: [",
+        "must be names and values": "- a",
+        "seeds must be": "seeds: [x]\nsettings: {a: {}}",
+        "different seeds": "seeds: [1, 1]\nsettings: {a: {}}",
+        "names its folder": "settings: {../a: {}}",
+        "unknown settings of a student": "settings: {a: {wight: 1}}",
+        "lr must be a number": "settings: {a: {lr: fast}}",
+        "width of b": "settings: {a: {}, b: {width: 8}}",
+        "past_weight of b": "settings: {a: {}, b: {past_weight: 1}}",
+        "impossible at_once": "at_once: 0\nsettings: {a: {}}",
+    }
+    for message, text in cases.items():
+        with pytest.raises(BadConfig, match=message):
+            plan(text)
+    with pytest.raises(NotFound):
+        read_plan(tmp_path / "nothing.yaml")
+    gru = replace(small, head="gru", heads=None)
+    with pytest.raises(BadConfig, match="can't be trained at once"):
+        sweep(make_store(), tmp_path / "runs", Sweep(settings={"a": gru}, seeds=(0,), at_once=2))
+
+
+def test_table_by_hand() -> None:
+    """Differences 1, 2, 3: t = 2 * sqrt(3), p = 0.0742 with 2 degrees of freedom."""
+
+    def runs(*values: float | None) -> dict[int, dict[str, float] | None]:
+        return {s: None if v is None else {"action/top1": v} for s, v in enumerate(values)}
+
+    table = tabulate({"a": runs(10, 11, 12, 13), "b": runs(11, 13, 15, None), "c": runs(10)})
+    a, b = (table.cells[name]["action/top1"] for name in "ab")
+    assert (a.mean, a.n, a.difference) == (11.5, 4, None)
+    assert (b.mean, b.deviation, b.n, b.pairs, b.difference) == (13, 2, 3, 3, 2)
+    assert b.p == pytest.approx(0.0742, abs=5e-5)
+    assert b.low == pytest.approx(2 - 4.30265 / np.sqrt(3), abs=1e-3)
+    c = table.cells["c"]["action/top1"]
+    assert (c.deviation, c.difference, c.p) == (None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (100, 1.98397)]
+)
+def test_student_t_by_the_book(degrees: int, t: float) -> None:
+    assert t_test(t, degrees) == pytest.approx(0.05, abs=1e-5)
+    assert t_quantile(degrees) == pytest.approx(t, rel=1e-4)
+    assert t_test(0, degrees) == pytest.approx(1)
