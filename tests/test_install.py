@@ -15,8 +15,9 @@ CHECK = """
 import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
 from importlib.resources import files
 from pathlib import Path
-assert files("antcache").joinpath("py.typed").is_file()
-assert files("antcache").joinpath("demo/report.html").is_file()
+shipped = ("py.typed", "demo/report.html", "evaluation/report/page.html")
+for name in (*shipped, "evaluation/schemas/ek55.json", "evaluation/schemas/ek100.json"):
+    assert files("antcache").joinpath(name).is_file(), name
 print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
 """
 
