@@ -1,0 +1,227 @@
+"""Students on simulated features, each trained once and kept in a work folder, and their teachers.
+
+Promise: a run is one student with one seed on one store (`simulated.make_store`); the ranks of the
+true actions of its validation windows and its metrics are kept (`<key>.npz`, `<key>.json`), so that
+an interrupted benchmark goes on where it stopped. Other settings or another noise are another run.
+Delete the work folder to measure anew. Letters: N validation windows, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from simulated import NOISE, STREAM, make_store
+
+from antcache.devices import pick_device
+from antcache.evaluation.metrics import true_class_ranks
+from antcache.store import SoftTargets, Store
+from antcache.student.config import StudentConfig
+from antcache.student.train import train
+from antcache.teacher.ensemble import EnsembleConfig, ensemble
+from antcache.teacher.targets import TargetConfig
+from antcache.teacher.teach import history_for, teach
+
+BASE = StudentConfig(
+    stream=STREAM, layers=2, heads=4, width=128, epochs=12, evaluate_every=1000, precision="float32"
+)
+"""What all students share unless their settings say otherwise."""
+
+WAYS = {"in-sample": (0, 0), "own": (5, 0), "cross-fitted": (5, 5)}
+"""Folds of the count and of the sequence teacher; `own` is each kind's default."""
+KINDS = ("count", "sequence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetName:
+    """Soft targets of a store, by what they are.
+
+    Attributes:
+        kind: `count`, `sequence`, or `joint`: the mean of both's probabilities.
+        way: of `WAYS`.
+        history: mode of the teachers' histories.
+        shuffled: given to the wrong training segments, by one random permutation.
+    """
+
+    kind: str = "joint"
+    way: str = "in-sample"
+    history: str = "complete"
+    shuffled: bool = False
+
+    def __str__(self) -> str:
+        return "_".join([self.kind, self.way, self.history, *["shuffled"] * self.shuffled])
+
+    @classmethod
+    def parse(cls, name: str) -> TargetName:
+        """The name that `str` wrote."""
+        kind, way, history, *shuffled = name.split("_")
+        return cls(kind=kind, way=way, history=history, shuffled=bool(shuffled))
+
+
+def require_targets(store: Store, name: TargetName) -> None:
+    """Write these soft targets into the store unless they are there; teachers lie beside it."""
+    if str(name) in store.target_names():
+        return
+    print(f"soft targets {name} of {store.path}", flush=True)
+    folder = Path(str(store.path)).with_suffix(".teachers") / str(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if name.shuffled:
+        straight = replace(name, shuffled=False)
+        require_targets(store, straight)
+        store.write_targets(str(name), shuffled(store, str(straight)))
+    elif name.kind == "joint":
+        members = tuple(replace(name, kind=kind) for kind in KINDS)
+        for member in members:
+            require_targets(store, member)
+        config = EnsembleConfig(members=tuple(map(str, members)))
+        ensemble(store, str(name), config, folder, overwrite=True)
+    else:
+        config = TargetConfig(
+            kind=name.kind,
+            settings={"times": True},
+            history=history_for(store, name.history),
+            folds=WAYS[name.way][KINDS.index(name.kind)],
+        )
+        device = str(pick_device("auto"))
+        teach(store, str(name), config, folder, device=device, overwrite=True)
+
+
+def shuffled(store: Store, name: str) -> SoftTargets:
+    """Dense soft targets whose training segments have swapped rows, at random."""
+    targets = store.targets(name)
+    assert targets.logits is not None
+    rows = targets.rows_for(store.labels("train").uid)
+    rows = rows[rows >= 0]
+    logits = targets.logits.copy()
+    logits[rows] = targets.logits[np.random.default_rng(0).permutation(rows)]
+    return replace(targets, logits=logits, attributes={**targets.attributes, "shuffled": True})
+
+
+def equal_entropy_smoothing(store: Store, settings: dict[str, Any]) -> float:
+    """Label smoothing whose targets have the mean entropy of a distilled student's mixed targets.
+
+    The mixed target of a training segment is m = (y + w q) / (1 + w): y the one-hot label, q the
+    teacher's probabilities at temperature 1 (within its k best, if cut), w the weight of the
+    distillation. It is what `CE(y, p) + w KL(q, p)` pulls p to: that loss is (1 + w) CE(m, p) less
+    a constant. The result is the e in [0, 1) for which (1 - e) y + e / C, the target of label
+    smoothing e, has the entropy that m has on average over the training segments.
+
+    Args:
+        store: with the soft targets.
+        settings: a student's: `targets`, `weight` and, if cut, `top_k`.
+    """
+    targets, labels = store.targets(settings["targets"]), store.labels("train")
+    rows = targets.rows_for(labels.uid)
+    assert targets.logits is not None
+    weight, k = settings["weight"], settings.get("top_k")
+    total, known = 0.0, np.flatnonzero(rows >= 0)
+    for part in np.array_split(known, math.ceil(len(known) / 1024)):
+        logits = torch.from_numpy(targets.logits[rows[part]]).double()
+        if k is not None:
+            best = logits.topk(k, dim=1)
+            logits = torch.full_like(logits, -math.inf).scatter(1, best.indices, best.values)
+        mixed = weight * logits.softmax(dim=1)
+        mixed[torch.arange(len(part)), torch.from_numpy(labels.action[part])] += 1.0
+        total += float(torch.special.entr(mixed / (1 + weight)).sum())
+    return smoothing_of_entropy(total / len(known), targets.logits.shape[1])
+
+
+def smoothing_of_entropy(entropy: float, classes: int) -> float:
+    """The e in [0, 1) for which (1 - e) y + e / C has this entropy in nats; y is one-hot."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        other = middle / classes
+        true = 1 - middle + other
+        own = -true * math.log(true) - (classes - 1) * other * math.log(other)
+        low, high = (middle, high) if own < entropy else (low, middle)
+    return low
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentRun:
+    """One training.
+
+    Attributes:
+        dataset: `epic-kitchens-55` or `egtea`.
+        part: `final` or `tuning`, see `simulated`.
+        settings: what differs from `BASE`; `targets` is a `TargetName` as text.
+        seed: of the student.
+        noise: of the features.
+    """
+
+    dataset: str
+    part: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    noise: float = NOISE
+
+    @property
+    def config(self) -> StudentConfig:
+        """All settings."""
+        return replace(BASE, **self.settings, seed=self.seed)
+
+    @property
+    def key(self) -> str:
+        """Hash of all settings."""
+        about = {**asdict(self), "settings": self.config.to_dict()}
+        text = json.dumps(about, sort_keys=True)
+        return f"student-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to on the validation windows of its store.
+
+    Attributes:
+        metrics: see `antcache.evaluation.score`, percent.
+        ranks: (N,) rank of the true action, 0 for the best.
+        action: (N,) the true action.
+        video: (N,) the window's video.
+        seconds: of the training.
+    """
+
+    metrics: dict[str, float]
+    ranks: NDArray[np.int64]
+    action: NDArray[np.int64]
+    video: NDArray[np.str_]
+    seconds: float
+
+
+def outcome(run: StudentRun, work: Path) -> Outcome:
+    """The run's outcome, trained now unless it is kept; teachers are trained as they are needed."""
+    work.mkdir(parents=True, exist_ok=True)
+    kept, about = work / f"{run.key}.npz", work / f"{run.key}.json"
+    if not kept.is_file():
+        store = make_store(work, run.dataset, run.part, run.noise)
+        if run.config.targets is not None:
+            require_targets(store, TargetName.parse(run.config.targets))
+        print(f"training {run.dataset}, {run.part}, seed {run.seed}, {run.settings}", flush=True)
+        started = time.perf_counter()
+        result = train(store, None, run.config)
+        seconds = time.perf_counter() - started
+        labels = store.labels("validation")
+        row_of = {uid: row for row, uid in enumerate(labels.uid.tolist())}
+        segments = labels[np.array([row_of[uid] for uid in result.predictions.uid.tolist()])]
+        account = {**asdict(run), "metrics": result.metrics, "seconds": seconds}
+        about.write_text(json.dumps(account, indent=1) + "\n", "utf-8")
+        staged = work / f".{run.key}.{os.getpid()}.npz"
+        np.savez(
+            staged,
+            ranks=true_class_ranks(result.predictions.scores, segments.action),
+            action=segments.action,
+            video=segments.video,
+        )
+        staged.rename(kept)  # last: its presence means done
+    found = json.loads(about.read_text("utf-8"))
+    with np.load(kept) as arrays:
+        return Outcome(metrics=found["metrics"], seconds=found["seconds"], **arrays)
