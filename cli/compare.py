@@ -4,57 +4,26 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.common import json_option, print_json, print_table, store_argument
-from antcache.cli.sheets import Several
-from antcache.errors import BadConfig
+from antcache.cli.common import json_option, print_json, print_table
+from antcache.cli.comparing import comparison_options
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
 from antcache.evaluation.compare import compare as compare_systems
-from antcache.evaluation.denominators import DENOMINATORS
-from antcache.evaluation.sheet import Sampling
 from antcache.store import Store
 from antcache.store.location import Location
 
 
 @click.command()
-@store_argument()
-@click.argument("systems", metavar="[A B]", nargs=-1)
-@click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed.")
-@click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed.")
-@click.option(
-    "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
-)
-@click.option("--split", help="Split of the labels [default: the one that A names].")
-@click.option(
-    "--over",
-    default="avt",
-    show_default=True,
-    help=f"Which segments count: {', '.join(DENOMINATORS)}.",
-)
-@click.option("--bootstrap", type=int, default=1000, show_default=True, metavar="N")
-@click.option(
-    "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples.")
-@click.option(
-    "--ks", type=Several(int), default=(1, 5), show_default="1,5", help="Best guesses that count."
-)
-@click.option("--examples", type=int, default=3, show_default=True, help="Segments per bucket.")
+@comparison_options
 @click.option("--classes", type=int, default=10, show_default=True, help="Classes that are shown.")
 @json_option
 def compare(
     store: Location,
-    systems: tuple[str, ...],
     side_a: tuple[str, ...],
     side_b: tuple[str, ...],
     teacher: str | None,
     split: str | None,
-    over: str,
-    bootstrap: int,
-    cluster: str,
-    seed: int,
-    ks: tuple[int, ...],
-    examples: int,
+    config: CompareConfig,
     classes: int,
     as_json: bool,
 ) -> None:
@@ -63,18 +32,6 @@ def compare(
     Of several seeds give --a and --b once for each run (`--a r/plain-0 --b r/distilled-0 ...`);
     they are paired by order. Differences are B minus A, on the same draws of whole videos.
     """
-    if bool(systems) == bool(side_a or side_b) or len(systems) not in (0, 2):
-        raise BadConfig(
-            "which systems?", expected="A and B, or --a and --b once per seed", found=len(systems)
-        )
-    config = CompareConfig(
-        over=over,
-        sampling=Sampling(resamples=bootstrap, cluster=cluster, seed=seed),
-        ks=ks,
-        examples=examples,
-    )
-    if systems:
-        side_a, side_b = systems[:1], systems[1:]
     found = compare_systems(
         Store.open(store), side_a, side_b, teacher=teacher, split=split, config=config
     )

@@ -1,0 +1,84 @@
+"""What `compare` and `report` ask alike: which systems, which segments, which intervals."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from antcache.cli.common import store_argument
+from antcache.cli.sheets import Several
+from antcache.errors import BadConfig
+from antcache.evaluation.compare import CompareConfig
+from antcache.evaluation.denominators import DENOMINATORS
+from antcache.evaluation.sheet import Sampling
+
+OPTIONS = (
+    store_argument(),
+    click.argument("systems", metavar="[A B]", nargs=-1),
+    click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed."),
+    click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed."),
+    click.option(
+        "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
+    ),
+    click.option("--split", help="Split of the labels [default: the one that A names]."),
+    click.option(
+        "--over",
+        default="avt",
+        show_default=True,
+        help=f"Which segments count: {', '.join(DENOMINATORS)}.",
+    ),
+    click.option("--bootstrap", type=int, default=1000, show_default=True, metavar="N"),
+    click.option(
+        "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples."),
+    click.option(
+        "--ks",
+        type=Several(int),
+        default=(1, 5),
+        show_default="1,5",
+        help="Best guesses that count.",
+    ),
+    click.option("--examples", type=int, default=3, show_default=True, help="Segments per bucket."),
+)
+
+
+def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the options, and call it with what they mean.
+
+    It gets `store`, `side_a` and `side_b` (names, one per seed), `teacher`, `split` and `config` (a
+    `CompareConfig`) beside its own options.
+    """
+
+    @functools.wraps(command)
+    def called(
+        systems: tuple[str, ...],
+        side_a: tuple[str, ...],
+        side_b: tuple[str, ...],
+        over: str,
+        bootstrap: int,
+        cluster: str,
+        seed: int,
+        ks: tuple[int, ...],
+        examples: int,
+        **others: Any,
+    ) -> None:
+        if bool(systems) == bool(side_a or side_b) or len(systems) not in (0, 2):
+            raise BadConfig(
+                "which systems?",
+                expected="A and B, or --a and --b once per seed",
+                found=len(systems),
+            )
+        if systems:
+            side_a, side_b = systems[:1], systems[1:]
+        sampling = Sampling(resamples=bootstrap, cluster=cluster, seed=seed)
+        config = CompareConfig(over=over, sampling=sampling, ks=ks, examples=examples)
+        command(side_a=side_a, side_b=side_b, config=config, **others)
+
+    result: Callable[..., None] = called
+    for option in reversed(OPTIONS):
+        result = option(result)
+    return result
