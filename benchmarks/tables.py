@@ -78,7 +78,8 @@ def teachers() -> str:
             cells = " | ".join(PUBLISHED[mode])
             lines.append(f"| best published of each column | {mode} | {cells} |")
     lines += ["", "All 4,979 validation segments, the official many-shot list; all but the count"]
-    lines[-1] += f" teacher on three seeds. {source(found, 'teachers')}"
+    lines[-1] += " teacher on three seeds. Language: MiniLM, adapted to 393 recipes; ensemble: the"
+    lines[-1] += f" mean of the other three. {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
 
