@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -37,10 +37,10 @@ report({batch}, {classes}, {impl!r})
 """
 
 
-def versions() -> dict[str, str]:
-    """Versions of python and of the packages that matter here, as far as installed."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of python and of `packages`, as far as installed."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -23,6 +23,7 @@ from antcache.devices import pick_device
 from antcache.errors import AntcacheError, MissingExtra, UnknownBackbone
 from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
+from antcache.hub import first_line, quiet
 from antcache.store.format import fingerprint
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -102,7 +103,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
     file, found = _processor_config(folder)
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
-    with _quiet(transformers), _one_line(name):
+    with quiet(transformers), _one_line(name):
         model, info = getattr(transformers, family.model).from_pretrained(
             folder,
             output_loading_info=True,
@@ -184,7 +185,7 @@ def _folder(name: str) -> Path:
         raise UnknownBackbone(
             "neither a folder here nor a model that can be fetched from the hub",
             where=name,
-            found=_first_line(error),
+            found=first_line(error),
             hint="check the name and the network, or give a local folder",
         ) from error
     return folder
@@ -225,7 +226,7 @@ def _read_json(file: Path, hint: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        found = "nothing" if isinstance(error, FileNotFoundError) else _first_line(error)
+        found = "nothing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise UnknownBackbone(
             f"no readable {file.name}", where=file.parent, found=found, hint=hint
         ) from error
@@ -253,24 +254,5 @@ def _one_line(name: str | Path) -> Iterator[None]:
         raise
     except Exception as error:  # transformers, safetensors and torch have no common root
         raise UnknownBackbone(
-            f"can't be used ({type(error).__name__})", where=name, found=_first_line(error)
+            f"can't be used ({type(error).__name__})", where=name, found=first_line(error)
         ) from error
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers from writing reports and bars to stderr, and restore that after."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

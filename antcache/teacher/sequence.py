@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +24,11 @@ from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
 from antcache.devices import pick_device
-from antcache.errors import BadCheckpoint, BadConfig
+from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.heads import ActionHeads
 from antcache.teacher.histories import Examples, concatenate
+from antcache.teacher.training import one_cycle, random_state, take_weights, weights
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class SequenceTeacher:
         self.taxonomy = taxonomy
         self.config = config
         self.device = pick_device(device)
-        with self._own_random_state():
+        with random_state(self.device, self.config.seed):
             self._network = _Network(taxonomy, config).to(self.device)
         self._network.eval()
 
@@ -223,18 +223,10 @@ class SequenceTeacher:
             raise BadConfig("there is nothing to train on")
         inputs = self._inputs(everything)
         target = torch.from_numpy(everything.target).to(self.device)
-        with self._own_random_state():
+        with random_state(self.device, self.config.seed):
             self._network = _Network(self.taxonomy, self.config).to(self.device)
             self._train(inputs, target, progress)
         self._network.eval()
-
-    @contextmanager
-    def _own_random_state(self) -> Iterator[None]:
-        """Torch's random state is that of our seed inside, and the caller's again after."""
-        gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if gpu else []):
-            torch.manual_seed(self.config.seed)
-            yield
 
     def _inputs(self, examples: Examples) -> list[Tensor]:
         """What the network is told: the histories (N, h), and their times if it wants them."""
@@ -293,7 +285,7 @@ class SequenceTeacher:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, by name."""
-        return {name: t.cpu().numpy() for name, t in self._network.state_dict().items()}
+        return weights(self._network)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `arrays` gave.
@@ -301,20 +293,4 @@ class SequenceTeacher:
         Raises:
             BadCheckpoint: names or shapes differ.
         """
-        own = {name: tuple(t.shape) for name, t in self._network.state_dict().items()}
-        given = {name: array.shape for name, array in arrays.items()}
-        if own != given:
-            name = min(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
-            raise BadCheckpoint(
-                f"the weights of another network: {name}",
-                expected=own.get(name, "none"),
-                found=given.get(name, "none"),
-            )
-        self._network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
-
-
-def one_cycle(share: float, warmup: float) -> float:
-    """Factor of the learning rate after a share of all steps: linear up, then cosine down to 0."""
-    if share < warmup:
-        return share / warmup
-    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+        take_weights(self._network, arrays)

@@ -8,7 +8,8 @@ import torch
 
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.teacher.histories import Examples, HistoryConfig
-from antcache.teacher.sequence import EDGES_S, SequenceConfig, SequenceTeacher, one_cycle
+from antcache.teacher.sequence import EDGES_S, SequenceConfig, SequenceTeacher
+from antcache.teacher.training import one_cycle
 
 SMALL = SequenceConfig(length=6, attended=3, width=16, layers=1, heads=2, epochs=2, batch=8)
 

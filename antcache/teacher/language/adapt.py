@@ -25,19 +25,21 @@ from typing import Any
 from antcache import __version__
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadConfig
+from antcache.hub import quiet
 from antcache.progress import Progress, silent
 from antcache.teacher.language.checkpoint import (
     fetch,
+    import_transformers,
     load_model,
     new_model,
-    quiet,
     read_settings,
 )
 from antcache.teacher.language.config import AdaptConfig
-from antcache.teacher.language.masked import MaskedTraining, random_state
+from antcache.teacher.language.masked import MaskedTraining
 from antcache.teacher.language.network import resize, token_limit
 from antcache.teacher.language.recipes import Masker, Pieces, Recipe
 from antcache.teacher.language.text import ActionTokens, add_marks
+from antcache.teacher.training import random_state
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +168,7 @@ def _publish(model: Any, tokenizer: Any, report: dict[str, Any], output: Path, w
     staged = output.with_name(f".{output.name}.{os.getpid()}")
     staged.mkdir(parents=True)
     try:
-        with quiet():
+        with quiet(import_transformers()):
             model.save_pretrained(staged)
             tokenizer.save_pretrained(staged)
         (staged / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", "utf-8")

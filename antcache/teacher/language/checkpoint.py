@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
+from antcache.hub import first_line, quiet
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of a hub id that are downloaded: settings, tokenizer and weights; no pickles."""
@@ -61,14 +62,14 @@ def fetch(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    with quiet():
+    with quiet(import_transformers()):
         try:
             found = snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS))
         except (OSError, HfHubHTTPError, HFValidationError) as error:
             raise NotFound(
                 "neither a folder here nor a model that can be fetched from the hub",
                 where=name,
-                found=_first_line(error),
+                found=first_line(error),
                 hint="check the name and the network, or give a local folder",
             ) from error
     return Path(found)
@@ -81,7 +82,7 @@ def read_settings(folder: Path) -> tuple[Any, Any]:
         BadConfig: they can't be read, or the model is not one that reads a text.
     """
     transformers = import_transformers()
-    with _one_line(folder), quiet():
+    with _one_line(folder), quiet(import_transformers()):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if config.is_encoder_decoder:
@@ -131,7 +132,7 @@ def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[A
             if pickles
             else "fetch them, or train from random weights",
         )
-    with _one_line(folder), quiet():
+    with _one_line(folder), quiet(import_transformers()):
         model, info = getattr(transformers, auto).from_pretrained(
             folder,
             config=config,
@@ -155,7 +156,7 @@ def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[A
 def new_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> Any:
     """The model in `folder` with new weights, of torch's random state."""
     transformers = import_transformers()
-    with _one_line(folder), quiet():
+    with _one_line(folder), quiet(import_transformers()):
         return getattr(transformers, auto).from_config(config, dtype=torch.float32)
 
 
@@ -170,24 +171,5 @@ def _one_line(folder: Path) -> Iterator[None]:
         raise BadConfig(
             f"the language model can't be used ({type(error).__name__})",
             where=folder,
-            found=_first_line(error),
+            found=first_line(error),
         ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from writing reports and bars to stderr, and restore that after."""
-    log = import_transformers().utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

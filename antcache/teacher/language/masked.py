@@ -10,8 +10,6 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from antcache.progress import Progress
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
 from antcache.teacher.language.teacher import uses_bfloat16
-from antcache.teacher.sequence import one_cycle
+from antcache.teacher.training import one_cycle, random_state
 from antcache.tensors import write_tensors
 
 log = logging.getLogger(__name__)
@@ -185,11 +183,3 @@ class MaskedTraining:
 def _step_seed(seed: int, step: int) -> int:
     """A seed of torch for each step, unlike those of the neighbours' seeds."""
     return (seed * 1_000_003 + step) % 2**63
-
-
-@contextmanager
-def random_state(device: torch.device, seed: int) -> Iterator[None]:
-    """Torch's random state is that of `seed` inside, and the caller's again after."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from antcache.annotations import Taxonomy
 from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.hub import quiet
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples, concatenate
 from antcache.teacher.language.checkpoint import (
@@ -33,13 +33,12 @@ from antcache.teacher.language.checkpoint import (
     import_transformers,
     load_model,
     new_model,
-    quiet,
     read_settings,
 )
 from antcache.teacher.language.config import LanguageConfig
 from antcache.teacher.language.network import LanguageNetwork, resize, token_limit
 from antcache.teacher.language.text import ActionTokens, action_texts, add_marks
-from antcache.teacher.sequence import one_cycle
+from antcache.teacher.training import one_cycle, random_state, take_weights, weights
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class LanguageTeacher:
         self._settings, self._tokenizer = read_settings(folder)
         if self.config.form == "paper":
             add_marks(self._tokenizer)
-        with self._own_random_state():
+        with random_state(self.device, self.config.seed):
             if self.config.init == "random":
                 model = new_model(folder, self._settings)
             else:
@@ -129,11 +128,11 @@ class LanguageTeacher:
         """The weights by name; `tokens` (K,) are the vocabulary's ids whose embeddings are kept."""
         if self._network is None:
             raise BadConfig("this teacher was not trained yet")
-        return {name: t.cpu().numpy() for name, t in self._network.state_dict().items()}
+        return weights(self._network)
 
     def write_files(self, folder: Path) -> None:
         """Keep settings and tokenizer of the model in the teacher's folder."""
-        with quiet():
+        with quiet(import_transformers()):
             self._settings.save_pretrained(folder / MODEL_FOLDER)
             self._tokenizer.save_pretrained(folder / MODEL_FOLDER)
 
@@ -146,7 +145,7 @@ class LanguageTeacher:
         try:
             self._settings, self._tokenizer = read_settings(folder / MODEL_FOLDER)
             model = new_model(folder / MODEL_FOLDER, self._settings)
-            with self._own_random_state():
+            with random_state(self.device, self.config.seed):
                 self._build(model)
         except (BadConfig, NotFound) as error:
             raise BadCheckpoint(
@@ -162,26 +161,10 @@ class LanguageTeacher:
         if self._network is None:
             raise BadCheckpoint("the files of the language model are missing")
         network = self._network
-        own = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-        given = {name: array.shape for name, array in arrays.items()}
-        if own != given:
-            name = min(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
-            raise BadCheckpoint(
-                f"the weights of another network: {name}",
-                expected=own.get(name, "none"),
-                found=given.get(name, "none"),
-            )
-        if not np.array_equal(arrays["tokens"], network.tokens.cpu().numpy()):
+        own = network.tokens.cpu().numpy()
+        if "tokens" in arrays and not np.array_equal(arrays["tokens"], own):
             raise BadCheckpoint("the weights are for another tokenizer")
-        network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
-
-    @contextmanager
-    def _own_random_state(self) -> Iterator[None]:
-        """Torch's random state is that of our seed inside, and the caller's again after."""
-        gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if gpu else []):
-            torch.manual_seed(self.config.seed)
-            yield
+        take_weights(network, arrays)
 
     def _build(self, model: Any) -> None:
         """The network around `model`, whose settings and tokenizer are ours."""
