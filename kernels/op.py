@@ -62,6 +62,41 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     return tuple(empty_outputs(Call(**dict(zip(FIELDS, arguments, strict=False)))))
 
 
+@torch.library.custom_op("antcache::distillation_gradient", mutates_args=())
+def again(
+    grad: Tensor,
+    counts: Tensor,
+    factor: Tensor,
+    logits: Tensor,
+    teacher: Tensor | None,
+    index: Tensor | None,
+    tail: Tensor | None,
+    valid: Tensor | None,
+    labels: Tensor | None,
+    rows: Tensor | None,
+    class_weight: Tensor | None,
+    teacher_weight: Tensor | None,
+    temperature: float,
+    weight: float,
+    label_weight: float,
+    label_smoothing: float,
+    ignore_index: int,
+    reduction: str,
+    gradient: bool,
+    impl: str,
+) -> Tensor:
+    """The gradient times the factor () or (B,), rounded once; graphs need it as a new tensor."""
+    given = locals()
+    out = grad.clone()
+    _compute_again(Call(**{name: given[name] for name in FIELDS}), impl, out, counts, factor)
+    return out
+
+
+@again.register_fake
+def _(grad: Tensor, *_arguments: Any) -> Tensor:
+    return torch.empty_like(grad)
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for the gradient's own gradient
@@ -80,13 +115,21 @@ def _backward(
     if factor is None:
         return (None, *nothing)
     grad, counts, *tensors = ctx.saved_tensors
-    if not ctx.given or _traced(grad):
+    if not ctx.given:
         return (scaled(ctx, grad, factor), *nothing)
+    given = {**ctx.given, **dict(zip(ctx.names, tensors, strict=True))}
+    if _traced(grad):
+        return (again(grad, counts, factor, *given.values(), ctx.impl), *nothing)
     _once(ctx)
-    call = Call(**{**ctx.given, **dict(zip(ctx.names, tensors, strict=True))})
+    _compute_again(Call(**given), ctx.impl, grad, counts, factor)
+    return (grad, *nothing)
+
+
+def _compute_again(call: Call, impl: str, grad: Tensor, counts: Tensor, factor: Tensor) -> None:
+    """Write the gradient times the factor into `grad`, which already is right where that is 1."""
     if grad.device.type == "cpu" and bool((factor == 1).all()):
-        return (grad, *nothing)
-    if ctx.impl == "triton":
+        return
+    if impl == "triton":
         from antcache.kernels.launch import launch_again
 
         launch_again(call, grad, counts, factor)
@@ -94,7 +137,6 @@ def _backward(
         from antcache.kernels.loops import run
 
         run(call, grad, factor)
-    return (grad, *nothing)
 
 
 def _traced(grad: Tensor) -> bool:
@@ -112,7 +154,7 @@ def _once(ctx: Any) -> None:
 
 
 def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
-    """The gradient times the upstream factor () or (B,); in half precision rounded once more."""
+    """The gradient times the upstream factor () or (B,)."""
     per_row = factor if factor.ndim == 0 else factor[:, None]
     if _traced(grad):
         return (grad.to(factor.dtype) * per_row).to(grad.dtype)

@@ -152,6 +152,33 @@ def test_the_factor_is_not_rounded_to_the_dtype_of_the_logits(make, impl):
     assert not torch.equal(found, gradient(distillation_loss(x, targets, labels, impl=impl), x))
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.7])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_compiled_half_precision_gradient_is_rounded_once(make, impl, dtype, factor):
+    x, targets, labels = inputs(make, impl)
+    x = x.detach().to(dtype).requires_grad_()
+
+    def step(x):
+        return distillation_loss(x, targets, labels, temperature=2.0, impl=impl) * factor
+
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(step, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(gradient(compiled, x), gradient(step(x), x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_opcheck_of_the_gradient(make, impl, form):
+    x, targets, labels = inputs(make, impl, form)
+    x = x.detach().half()
+    given = (*teacher_tensors(targets, C), labels, None, None, None)
+    numbers = (2.0, 1.0, 1.0, 0.1, -100, "mean", True)
+    *_, grad, counts = op.fused(x, *given, *numbers, impl)
+    factor = torch.tensor(3.7, device=x.device)
+    torch.library.opcheck(op.again, (grad, counts, factor, x, *given, *numbers, impl))
+
+
 def test_a_scaled_loss_keeps_small_float16_gradients(make, impl):
     """A loss scaler's factor comes before the rounding to float16, as in PyTorch."""
     x, targets, _ = inputs(make, impl)
