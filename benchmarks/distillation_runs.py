@@ -32,7 +32,14 @@ from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach
 
 BASE = StudentConfig(
-    stream=STREAM, layers=2, heads=4, width=128, epochs=12, evaluate_every=1000, precision="float32"
+    stream=STREAM,
+    layers=1,
+    heads=4,
+    width=128,
+    lr=2e-3,
+    epochs=8,
+    evaluate_every=1000,
+    precision="bfloat16",
 )
 """What all students share unless their settings say otherwise."""
 

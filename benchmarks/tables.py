@@ -97,6 +97,19 @@ def egtea() -> str:
     return "\n".join(lines) + "\n"
 
 
+def ablation() -> str:
+    """What makes a language-model teacher good."""
+    found = records("ablation")
+    names = ("top-1", "top-5", "many-shot recall@5")
+    lines = [f"| one thing changed | runs | {' | '.join(names)} |", "|---|---|---|---|---|"]
+    rows = dict.fromkeys(figure.rpartition(": ")[0] for figure in found)
+    for row in rows:
+        cells = [found[f"{row}: {name}"] for name in names]
+        shown = " | ".join(map(value, cells))
+        lines.append(f"| {row} | {cells[0]['n']} | {shown} |")
+    return "\n".join([*lines, "", source(found, "ablation")]) + "\n"
+
+
 def reads() -> str:
     """Windows per second, and what packing a dataset takes."""
     found = records("reads")
@@ -171,6 +184,7 @@ TABLES = {
     "demo": demo,
     "teachers": teachers,
     "egtea": egtea,
+    "ablation": ablation,
     "reads": reads,
     "safety": safety,
     "kernel": kernel,
