@@ -79,6 +79,7 @@ def run(call: Call, grad: Tensor | None = None, factor: Tensor | None = None) ->
 @contextmanager
 def _threads() -> Iterator[None]:
     """As many threads as PyTorch is told to use; both libraries find their numbers unchanged."""
+    # In this order, and before anything else asks numba: the first question starts its threads.
     wanted, own = torch.get_num_threads(), get_num_threads()
     set_num_threads(min(wanted, config.NUMBA_NUM_THREADS))
     try:
@@ -174,7 +175,7 @@ def _rows_at_once(call: Call, grad: Tensor) -> int:
     if not own:
         return len(call.logits)
     size = call.logits.numel() * call.logits.element_size() // SHARE_OF_LOGITS
-    most = max(MOST, ROWS * get_num_threads() * own)
+    most = max(MOST, ROWS * torch.get_num_threads() * own)
     return max(1, min(len(call.logits), int(max(LEAST, min(size, most)) // own)))
 
 

@@ -64,13 +64,13 @@ class AvtHead(Head):
             num_positions=max(1024, sizes.num_frames),
         )
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the last decoded feature, S = D."""
-        decoded = self.decoder(self.transformer(self.encoder(features)))
+        states = self.transformer(self.encoder(features), last=not (past or decode))
+        decoded = self.decoder(states)
         past_logits = None
         if past:
             past_logits = self.classifier(self.dropout(shifted(features[:, 0], decoded)))
         state = decoded[:, -1]
-        return HeadOutput(
-            self.classifier(self.dropout(state)), features, decoded, past_logits, state
-        )
+        logits = self.classifier(self.dropout(state))
+        return HeadOutput(logits, features, decoded if decode else None, past_logits, state)

@@ -36,14 +36,27 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(width, 4 * width)
         self.mlp_out = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, H) to (B, T, H)."""
-        batch, time, width = x.shape
-        joint = self.attention_in(self.norm_1(x))
-        query, key, value = joint.view(batch, time, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, *, last: bool = False) -> Tensor:
+        """(B, T, H) to (B, T, H), or with `last` to the last state alone (B, 1, H)."""
+        normed = self.norm_1(x)
+        if last:  # all that is needed of the others is their keys and values
+            x, width = x[:, -1:], x.shape[-1]
+            ask, tell = self.attention_in.weight.split((width, 2 * width))
+            ask_bias, tell_bias = self.attention_in.bias.split((width, 2 * width))
+            query = F.linear(normed[:, -1:], ask, ask_bias)
+            key, value = F.linear(normed, tell, tell_bias).chunk(2, dim=-1)
+        else:
+            query, key, value = self.attention_in(normed).chunk(3, dim=-1)
         rate = self.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
-        mixed = self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
+        mixed = F.scaled_dot_product_attention(
+            *(
+                part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                for part in (query, key, value)
+            ),
+            dropout_p=rate,
+            is_causal=not last,
+        )
+        mixed = self.attention_out(mixed.transpose(1, 2).flatten(2))
         x = x + F.dropout(mixed, self.dropout, self.training)
         wide = F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh")
         return x + F.dropout(self.mlp_out(wide), self.dropout, self.training)
@@ -100,11 +113,15 @@ class CausalTransformer(nn.Module):
             elif "norm" not in name:
                 nn.init.normal_(parameter, std=residual_std if "out" in name else INITIAL_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, H) embedded inputs to (B, T, H) final states, normalised."""
+    def forward(self, x: Tensor, *, last: bool = False) -> Tensor:
+        """(B, T, H) embedded inputs to (B, T, H) final states, normalised.
+
+        With `last` only the last one (B, 1, H) comes out of the last block: most of a shallow
+        transformer's work is spared where nobody asks for the others.
+        """
         x = x + self.positions(torch.arange(x.shape[1], device=x.device))
         x = F.dropout(x, self.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
+        for depth, block in enumerate(self.blocks, 1):
+            x = block(x, last=last and depth == len(self.blocks))
         normalised: Tensor = self.norm(x)
         return normalised

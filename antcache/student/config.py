@@ -203,6 +203,11 @@ class StudentConfig:
         return _names(self.stream)
 
     @property
+    def asks(self) -> dict[str, bool]:
+        """What of each frame the objective needs: keywords of a student's `forward`."""
+        return {"past": self.past_weight > 0, "decode": self.feature_weight > 0}
+
+    @property
     def teachers(self) -> tuple[str, ...]:
         """Names of the soft targets, empty without any."""
         return _names(self.targets)

@@ -108,12 +108,12 @@ class Processes:
     def whole(self, output: HeadOutput, num_windows: int, *, frames: bool) -> HeadOutput:
         """The output of the whole batch (B, ...) from this part's (b, ...).
 
-        The gradient flows into this process's rows alone. `inputs` and `decoded` come only where
-        `frames` says that they are needed, as they are the largest by far.
+        The gradient flows into this process's rows alone. `inputs` are large, and come only where
+        `frames` says that they are needed.
         """
         if self.count == 1:
             return output
-        idle = () if frames else ("inputs", "decoded")
+        idle = () if frames else ("inputs",)
         tensors = {k: v for k, v in output._asdict().items() if v is not None and k not in idle}
         return output._replace(**{k: self._joined(v)[:num_windows] for k, v in tensors.items()})
 

@@ -47,11 +47,12 @@ class FusedHead(Head):
         branches = [head.build(config, replace(sizes, dims=(dim,))) for dim in sizes.dims]
         return cls(branches, sizes.dims, attention=config.fusion == "attention")
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is that of all branches side by side."""
         parts = torch.split(features, list(self.dims), dim=-1)
         outputs = [
-            branch(part, past=past) for branch, part in zip(self.branches, parts, strict=True)
+            branch(part, past=past, decode=decode)
+            for branch, part in zip(self.branches, parts, strict=True)
         ]
         logits = torch.stack([output.logits for output in outputs], dim=1)
         state = torch.cat([output.state for output in outputs], dim=-1)
@@ -60,13 +61,15 @@ class FusedHead(Head):
         else:
             share = self.attention(state).softmax(dim=-1)
             fused = (share[..., None] * logits).sum(dim=1)
-        past_logits = None
+        past_logits, decoded = None, None
         if past:
             past_logits = torch.stack([output.past_logits for output in outputs]).mean(dim=0)
+        if decode:
+            decoded = torch.cat([output.decoded for output in outputs], dim=-1)
         return HeadOutput(
             fused,
             torch.cat([output.inputs for output in outputs], dim=-1),
-            torch.cat([output.decoded for output in outputs], dim=-1),
+            decoded,
             past_logits,
             state,
         )

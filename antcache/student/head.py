@@ -57,9 +57,9 @@ class HeadOutput(NamedTuple):
     Attributes:
         logits: (B, C) scores of the next action.
         inputs: (B, T, D) features as the head reads them.
-        decoded: (B, T, D), at t the expectation of `inputs` at t + 1.
+        decoded: (B, T, D), at t the expectation of `inputs` at t + 1, or None if not asked for.
         past_logits: (B, T, C) scores of the action at each frame, from what was seen before it
-            (at t = 0 from the frame itself), or None where they were not asked for.
+            (at t = 0 from the frame itself), or None if not asked for.
         state: (B, S), what the classifier reads, before dropout.
         verb_logits: (B, V) of the student's own verb classifier, or None without one.
         noun_logits: (B, O) likewise.
@@ -69,7 +69,7 @@ class HeadOutput(NamedTuple):
 
     logits: Tensor
     inputs: Tensor
-    decoded: Tensor
+    decoded: Tensor | None
     past_logits: Tensor | None
     state: Tensor
     verb_logits: Tensor | None = None
@@ -95,8 +95,12 @@ class Head(nn.Module):
         """A head of the configured size for a problem of these sizes."""
 
     @abstractmethod
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
-        """Anticipate from float32 `features` (B, T, D); `past` asks for `past_logits`."""
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
+        """Anticipate from float32 `features` (B, T, D).
+
+        `past` asks for `past_logits`, `decode` for `decoded`: what only the last frame's state
+        needs is all that is computed without them.
+        """
 
 
 def standardise(features: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -61,14 +61,15 @@ class LightHead(Head):
             num_positions=sizes.num_frames,
         )
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the transformer's last one, S = H."""
         inputs = standardise(features, self.dims)
         embedded = self.encoder(inputs)
-        states = self.transformer(embedded)
+        states = self.transformer(embedded, last=not (past or decode))
         past_logits = None
         if past:
             past_logits = self.classifier(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
         logits = self.classifier(self.dropout(state))
-        return HeadOutput(logits, inputs, self.decoder(states), past_logits, state)
+        decoded = self.decoder(states) if decode else None
+        return HeadOutput(logits, inputs, decoded, past_logits, state)

@@ -132,7 +132,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.autocast(), self.group.dropout(len(rows)):
-            output = self._forward(batch.features, past=config.past_weight > 0)
+            output = self._forward(batch.features, **config.asks)
             output = self.group.whole(output, len(rows), frames=config.feature_weight > 0)
             terms = losses(output, batch, self.windows.targets, config)
         self.optimiser.zero_grad(set_to_none=True)

@@ -37,7 +37,7 @@ class MeanHead(Head):
         dropout = 0.5 if config.dropout is None else config.dropout
         return cls(sizes.dims, sizes.num_classes, dropout=dropout)
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the mean, S = D."""
         inputs = standardise(features, self.dims)
         seen = torch.arange(1, inputs.shape[1] + 1, device=inputs.device, dtype=inputs.dtype)
@@ -47,4 +47,5 @@ class MeanHead(Head):
             past_logits = self.classifier(self.dropout(shifted(inputs[:, 0], states)))
         state = states[:, -1]
         logits = self.classifier(self.dropout(state))
-        return HeadOutput(logits, inputs, self.decoder(states), past_logits, state)
+        decoded = self.decoder(states) if decode else None
+        return HeadOutput(logits, inputs, decoded, past_logits, state)

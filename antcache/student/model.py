@@ -47,9 +47,9 @@ class Student(nn.Module):
         if config.align != "none":
             self.align = nn.Linear(width, sum(sizes.teacher_dims))
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """Anticipate from float32 `features` (B, T, D); see `HeadOutput`."""
-        output: HeadOutput = self.head(features, past=past)
+        output: HeadOutput = self.head(features, past=past, decode=decode)
         state = output.state
         if self.verb is not None and self.noun is not None:
             kept = self.dropout(state)

@@ -170,6 +170,7 @@ def _feature_error(output: HeadOutput, padded: Tensor) -> Tensor:
 
     A padded frame repeats the first one: predicting the repetition would teach to copy.
     """
+    assert output.decoded is not None
     error = output.decoded[:, :-1].float() - output.inputs[:, 1:].detach().float()
     real = ~padded[:, :-1]
     per_frame = error.square().mean(dim=2).where(real, 0)

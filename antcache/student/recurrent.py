@@ -52,7 +52,7 @@ class GruHead(Head):
             dropout=0.5 if config.dropout is None else config.dropout,
         )
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the GRU's last one, S = H."""
         inputs = standardise(features, self.dims)
         embedded = self.encoder(inputs)
@@ -62,7 +62,8 @@ class GruHead(Head):
             past_logits = self.classifier(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
         logits = self.classifier(self.dropout(state))
-        return HeadOutput(logits, inputs, self.decoder(states), past_logits, state)
+        decoded = self.decoder(states) if decode else None
+        return HeadOutput(logits, inputs, decoded, past_logits, state)
 
 
 class RulstmHead(Head):
@@ -114,7 +115,7 @@ class RulstmHead(Head):
             steps_ahead=sizes.steps_ahead,
         )
 
-    def forward(self, features: Tensor, *, past: bool = False) -> HeadOutput:
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the last one after unrolling, S = H."""
         inputs = standardise(features, self.dims)
         kept = self.dropout(inputs)
@@ -128,7 +129,8 @@ class RulstmHead(Head):
         unrolled, _ = self.unrolling(steps, memory)
         state = unrolled[:, -1]
         logits = self.classifier(self.dropout(state))
-        return HeadOutput(logits, inputs, self.decoder(states), past_logits, state)
+        decoded = self.decoder(states) if decode else None
+        return HeadOutput(logits, inputs, decoded, past_logits, state)
 
     def _roll(self, kept: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Rolling states (B, T, H), the same after one unrolling step each, and the last memory."""

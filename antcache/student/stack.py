@@ -132,13 +132,13 @@ class Stack:
 
     def _forward(self, features: Tensor, masks: list[Tensor]) -> dict[str, Tensor]:
         """The fields of `HeadOutput` that there are, (S, B, ...) each."""
-        past = self._base.config.past_weight > 0
+        asks = self._base.config.asks
 
         def one(parameters: Mapping[str, Tensor], own: Tensor, drop: list[Tensor]) -> Any:
             mask = iter(drop)
             with Dropout(lambda site, device: next(mask)):
                 output: HeadOutput = torch.func.functional_call(
-                    self._base.model, dict(parameters), (own,), {"past": past}
+                    self._base.model, dict(parameters), (own,), asks
                 )
             return {k: v for k, v in output._asdict().items() if v is not None}
 
@@ -179,9 +179,8 @@ class Stack:
 
     def _sites_of(self, trainer: Trainer, features: Tensor) -> list[Site]:
         """The calls of dropout that one student makes for windows (B, T, D)."""
-        past = trainer.config.past_weight > 0
         with trainer.autocast():
-            return sites_of(lambda: trainer.model(features.float(), past=past))
+            return sites_of(lambda: trainer.model(features.float(), **trainer.config.asks))
 
     def _losses(
         self, output: Mapping[str, Tensor], rows: Tensor, features: Tensor

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -202,6 +205,21 @@ def test_the_number_of_threads_changes_no_bit(make, name):
     finally:
         torch.set_num_threads(before[0])
     assert all(torch.equal(a, b) for a, b in zip(found[0], found[-1], strict=True))
+
+
+def test_the_first_call_of_a_process_leaves_the_number_of_threads():
+    """It starts numba's threads, and with them may set OpenMP's number, which is PyTorch's."""
+    code = (
+        "import torch; torch.set_num_threads(1); from antcache.kernels import distillation_loss; "
+        "logits = torch.randn(9, 64).bfloat16(); "
+        "distillation_loss(logits, labels=torch.zeros(9).long(), impl='numba'); "
+        "print(torch.get_num_threads())"
+    )
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1"]
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -65,6 +65,7 @@ def test_equals_gpt2() -> None:
     with torch.no_grad():
         expected = theirs(inputs_embeds=x).last_hidden_state
         torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours(x, last=True), expected[:, -1:], atol=1e-5, rtol=0)
 
 
 def test_avth_is_gpt2_between_its_projections() -> None:
@@ -86,7 +87,7 @@ def test_avth_is_gpt2_between_its_projections() -> None:
         states = gpt2(inputs_embeds=x @ head.encoder.weight.T).last_hidden_state
         decoded = states @ head.decoder.weight.T
         logits = decoded[:, -1] @ head.classifier.weight.T + head.classifier.bias
-        output = head(x)
+        output = head(x, decode=True)
     torch.testing.assert_close(output.decoded, decoded, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.logits, logits, atol=1e-5, rtol=0)
 

@@ -63,14 +63,29 @@ def test_published_numbers_of_parameters(
 
 def test_outputs_have_the_promised_shapes(kind: tuple[StudentConfig, Sizes]) -> None:
     head = seeded(*kind)
-    output = head(windows(), past=True)
+    output = head(windows(), past=True, decode=True)
     assert output.logits.shape == (B, C)
-    assert output.inputs.shape == output.decoded.shape == (B, T, D)
     assert output.past_logits is not None
+    assert output.decoded is not None
+    assert output.inputs.shape == output.decoded.shape == (B, T, D)
     assert output.past_logits.shape == (B, T, C)
     assert output.state.shape == (B, head.state_dim)
-    assert head(windows()).past_logits is None
-    torch.testing.assert_close(head(windows()).logits, output.logits, atol=1e-6, rtol=1e-5)
+
+
+def test_what_is_not_asked_for_is_not_given_and_changes_nothing(
+    kind: tuple[StudentConfig, Sizes],
+) -> None:
+    """1e-6: the last state may be computed alone."""
+    head = seeded(*kind)
+    whole = head(windows(), past=True, decode=True)
+    for past, decode in ((False, False), (True, False), (False, True)):
+        output = head(windows(), past=past, decode=decode)
+        assert (output.past_logits is not None) == past
+        assert (output.decoded is not None) == decode
+        for name, value in output._asdict().items():
+            if value is not None:
+                expected = getattr(whole, name)
+                torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("frame", range(T))
@@ -79,9 +94,11 @@ def test_no_output_depends_on_a_later_frame(kind: tuple[StudentConfig, Sizes], f
     head, before = seeded(*kind), windows()
     after = before.clone()
     after[:, frame] += torch.randn(B, D, generator=torch.Generator().manual_seed(2))
-    one, two = head(before, past=True), head(after, past=True)
+    one, two = head(before, past=True, decode=True), head(after, past=True, decode=True)
     assert one.past_logits is not None
     assert two.past_logits is not None
+    assert one.decoded is not None
+    assert two.decoded is not None
     torch.testing.assert_close(one.decoded[:, :frame], two.decoded[:, :frame], atol=0, rtol=0)
     torch.testing.assert_close(one.inputs[:, :frame], two.inputs[:, :frame], atol=0, rtol=0)
     assert not torch.allclose(one.decoded[:, frame], two.decoded[:, frame])
@@ -96,9 +113,10 @@ def test_no_output_depends_on_a_later_frame(kind: tuple[StudentConfig, Sizes], f
 def test_a_shorter_window_is_one_that_ended_earlier(kind: tuple[StudentConfig, Sizes]) -> None:
     """Frames after t can't matter if they are not even there. 1e-5: sums of other lengths."""
     head, x = seeded(*kind), windows()
-    whole, cut = head(x, past=True), head(x[:, :4], past=True)
-    torch.testing.assert_close(cut.decoded, whole.decoded[:, :4], atol=1e-5, rtol=1e-5)
+    whole, cut = head(x, past=True, decode=True), head(x[:, :4], past=True, decode=True)
+    assert whole.decoded is not None
     assert whole.past_logits is not None
+    torch.testing.assert_close(cut.decoded, whole.decoded[:, :4], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(cut.past_logits, whole.past_logits[:, :4], atol=1e-5, rtol=1e-5)
 
 
@@ -115,14 +133,15 @@ def test_state_goes_out_and_in_again(kind: tuple[StudentConfig, Sizes]) -> None:
     one, other = seeded(*kind), seeded(*kind, seed=1)
     other.load_state_dict({name: v.clone() for name, v in one.state_dict().items()})
     assert torch.equal(
-        one(windows(), past=True).past_logits, other(windows(), past=True).past_logits
+        one(windows(), past=True, decode=True).past_logits,
+        other(windows(), past=True, decode=True).past_logits,
     )
 
 
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (1, T), (5, 3)])
 def test_odd_sizes(kind: tuple[StudentConfig, Sizes], batch: int, time: int) -> None:
     """One window, one frame, and windows shorter than the head was built for."""
-    output = seeded(*kind)(windows(batch, time), past=True)
+    output = seeded(*kind)(windows(batch, time), past=True, decode=True)
     assert output.logits.shape == (batch, C)
     assert output.past_logits is not None
     assert output.past_logits.shape == (batch, time, C)
@@ -135,8 +154,9 @@ def test_every_weight_is_learned(kind: tuple[StudentConfig, Sizes]) -> None:
     with torch.random.fork_rng():
         for parameter in head.parameters():  # attention begins at zero
             torch.nn.init.normal_(parameter, std=0.1)
-        output = head(windows(), past=True)
+        output = head(windows(), past=True, decode=True)
     loss = F.cross_entropy(output.logits, torch.arange(B))
+    assert output.decoded is not None
     loss = loss + (output.decoded[:, :-1] - output.inputs[:, 1:]).square().mean()
     assert output.past_logits is not None
     loss = loss + F.cross_entropy(output.past_logits.flatten(0, 1), torch.arange(B * T) % C)
@@ -158,8 +178,9 @@ def test_dropout_works_in_training_alone(kind: tuple[StudentConfig, Sizes]) -> N
 
 def test_avth_classifies_the_last_decoded_feature() -> None:
     head = seeded(small("avth"))
-    output = head(windows(), past=True)
+    output = head(windows(), past=True, decode=True)
     assert output.past_logits is not None
+    assert output.decoded is not None
     classifier = head.classifier
     torch.testing.assert_close(output.logits, classifier(output.decoded[:, -1]))
     torch.testing.assert_close(output.past_logits[:, 0], classifier(windows()[:, 0]))
@@ -227,7 +248,10 @@ def test_late_fusion_averages_its_branches() -> None:
     torch.testing.assert_close(head(x).logits, expected)
     # A branch sees its own stream alone.
     other = torch.cat([x[..., :6], windows(seed=5)[..., 6:]], dim=-1)
-    torch.testing.assert_close(head(other).decoded[..., :6], head(x).decoded[..., :6])
+    mine, theirs = head(x, decode=True).decoded, head(other, decode=True).decoded
+    assert mine is not None
+    assert theirs is not None
+    torch.testing.assert_close(theirs[..., :6], mine[..., :6])
 
 
 def test_fusion_by_attention_begins_even_and_can_choose() -> None:

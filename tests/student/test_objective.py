@@ -243,8 +243,8 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         if student.attention is not None:
             torch.nn.init.normal_(student.attention[1].weight)
     batch, teachers = a_batch(), three_teachers(share=share)
-    terms = losses(student(batch.features, past=True), batch, teachers, config)
-    plain = plain_total(student(batch.features, past=True), batch, teachers, config)
+    terms = losses(student(batch.features, past=True, decode=True), batch, teachers, config)
+    plain = plain_total(student(batch.features, past=True, decode=True), batch, teachers, config)
     assert terms.loss.item() == pytest.approx(plain.item(), rel=1e-5)
     assert sum(term.item() for term in terms[1:]) == pytest.approx(terms.loss.item(), rel=1e-5)
     names, parameters = zip(*student.named_parameters(), strict=True)
