@@ -38,28 +38,29 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, *, last: bool = False) -> Tensor:
         """(B, T, H) to (B, T, H), or with `last` to the last state alone (B, 1, H)."""
-        normed = self.norm_1(x)
-        if last:  # all that is needed of the others is their keys and values
-            x, width = x[:, -1:], x.shape[-1]
-            ask, tell = self.attention_in.weight.split((width, 2 * width))
-            ask_bias, tell_bias = self.attention_in.bias.split((width, 2 * width))
-            query = F.linear(normed[:, -1:], ask, ask_bias)
-            key, value = F.linear(normed, tell, tell_bias).chunk(2, dim=-1)
+        normed, width = self.norm_1(x), x.shape[-1]
+        if last:  # of the others only keys and values are needed
+            x, weight, bias = x[:, -1:], self.attention_in.weight, self.attention_in.bias
+            query = F.linear(normed[:, -1:], weight[:width], bias[:width])
+            key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
         else:
             query, key, value = self.attention_in(normed).chunk(3, dim=-1)
-        rate = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
-            *(
-                part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                for part in (query, key, value)
-            ),
-            dropout_p=rate,
+            self._by_head(query),
+            self._by_head(key),
+            self._by_head(value),
+            dropout_p=self.attention_dropout if self.training else 0.0,
             is_causal=not last,
         )
         mixed = self.attention_out(mixed.transpose(1, 2).flatten(2))
         x = x + F.dropout(mixed, self.dropout, self.training)
         wide = F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh")
         return x + F.dropout(self.mlp_out(wide), self.dropout, self.training)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(B, T, H) to (B, heads, T, H / heads)."""
+        batch, time, width = x.shape
+        return x.view(batch, time, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
 class CausalTransformer(nn.Module):
