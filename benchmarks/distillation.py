@@ -217,6 +217,14 @@ def gains(
     relative = 100 * mean / float(old.mean())
     label = f"{PREFIX[dataset]}{name} over {over}, {metric_name(dataset)}"
     bounds: dict[str, Any] = {"ours": {"at_least": 0.0}, "shuffled": {"at_most": 0.0}}.get(name, {})
+
+    def ends(of: str, low: float, high: float, count: int) -> list[Figure]:
+        found = {"lower end": (low, bounds), "upper end": (high, {})}
+        return [
+            Figure(figure=f"{label}: gain, {end} {of}", value=v, unit="percent", n=count, **bound)
+            for end, (v, bound) in found.items()
+        ]
+
     print(
         f"{label}: {mean:+.2f} ± {deviation:.2f} ({relative:+.1f} %), by seed "
         f"{mean - reach:+.2f} to {mean + reach:+.2f}, by video {by_video.low:+.2f} to "
@@ -234,20 +242,8 @@ def gains(
             at_least=least,
             n=count,
         ),
-        Figure(
-            figure=f"{label}: gain, lower end by seeds",
-            value=mean - reach,
-            unit="percent",
-            n=count,
-            **bounds,
-        ),
-        Figure(
-            figure=f"{label}: gain, lower end by videos",
-            value=by_video.low,
-            unit="percent",
-            n=len(np.unique(ours[0].video)),
-            **bounds,
-        ),
+        *ends("by seeds", mean - reach, mean + reach, count),
+        *ends("by videos", by_video.low, by_video.high, len(np.unique(ours[0].video))),
     ]
 
 
