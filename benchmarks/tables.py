@@ -101,6 +101,7 @@ ENDS = ("lower end", "upper end")
 CONDITIONS = {
     "plain": "labels alone",
     "smoothing": "labels, smoothed to equal entropy",
+    "brief-smoothing": "the same, trained as long as labels alone",
     "paper": "the paper's way",
     "ours": "antcache",
     "shuffled": "antcache, teacher shuffled",
