@@ -43,9 +43,10 @@ BASE = StudentConfig(
 )
 """What all students share unless their settings say otherwise."""
 
-WAYS = {"in-sample": (0, 0), "own": (5, 0), "cross-fitted": (5, 5)}
-"""Folds of the count and of the sequence teacher; `own` is each kind's default."""
 KINDS = ("count", "sequence")
+FOLDS = 5
+WAYS: dict[str, tuple[str, ...]] = {"in-sample": (), "own": ("count",), "cross-fitted": KINDS}
+"""Teachers that are cross-fitted; `own` is each kind's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,11 @@ class TargetName:
         kind, way, history, *shuffled = name.split("_")
         return cls(kind=kind, way=way, history=history, shuffled=bool(shuffled))
 
+    def member(self, kind: str) -> TargetName:
+        """The targets of one kind of which joint ones are made."""
+        way = "cross-fitted" if kind in WAYS[self.way] else "in-sample"
+        return replace(self, kind=kind, way=way)
+
 
 def require_targets(store: Store, name: TargetName) -> None:
     """Write these soft targets into the store unless they are there; teachers lie beside it."""
@@ -86,7 +92,7 @@ def require_targets(store: Store, name: TargetName) -> None:
         require_targets(store, straight)
         store.write_targets(str(name), shuffled(store, str(straight)))
     elif name.kind == "joint":
-        members = tuple(replace(name, kind=kind) for kind in KINDS)
+        members = tuple(name.member(kind) for kind in KINDS)
         for member in members:
             require_targets(store, member)
         config = EnsembleConfig(members=tuple(map(str, members)))
@@ -96,7 +102,7 @@ def require_targets(store: Store, name: TargetName) -> None:
             kind=name.kind,
             settings={"times": True},
             history=history_for(store, name.history),
-            folds=WAYS[name.way][KINDS.index(name.kind)],
+            folds=FOLDS if name.kind in WAYS[name.way] else 0,
         )
         device = str(pick_device("auto"))
         teach(store, str(name), config, folder, device=device, overwrite=True)
