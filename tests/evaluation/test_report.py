@@ -183,6 +183,15 @@ def test_every_metric_is_the_comparisons(kitchen: Kitchen):
         assert number(deviation) == round(change.deviation, 2)
 
 
+def test_where_the_features_come_from(kitchen: Kitchen):
+    path = kitchen.folder / "report.html"
+    for name, source in (("rgb", "a <backbone>"), ("simulated", "no video was looked at")):
+        kitchen.store.create_stream(name, dim=4, dtype="float16", fps=2, source=source, config={})
+    write_report(kitchen.store, kitchen.a, kitchen.b, path, config=QUICK)
+    said = "Features in the store: rgb (a &lt;backbone&gt;), simulated (no video was looked at)."
+    assert said in path.read_text("utf-8")
+
+
 def test_figures_by_hand(kitchen: Kitchen):
     found = compare(
         kitchen.store, kitchen.a[:1], kitchen.b[:1], teacher="targets/count", config=QUICK

@@ -18,7 +18,7 @@ from antcache.errors import AlreadyExists, BadConfig, MissingExtra, NotFound
 from antcache.evaluation.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
-from antcache.store import Store
+from antcache.store import Store, Stream
 
 TEMPLATE = "page.html"
 
@@ -85,7 +85,8 @@ def write_report(
     if not path.parent.is_dir():
         raise NotFound("no folder to write the report in", where=path.parent)
     found = compare(store, a, b, teacher=teacher, split=split, config=config)
-    page = render(found, store.taxonomy, config, layout)
+    streams = [store.stream(name) for name in store.streams()]
+    page = render(found, store.taxonomy, config, layout, streams)
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         staged.write_text(page, "utf-8")
@@ -100,6 +101,7 @@ def render(
     taxonomy: Taxonomy,
     config: CompareConfig | None = None,
     layout: Layout | None = None,
+    streams: Sequence[Stream] = (),
 ) -> str:
     """The page of a comparison.
 
@@ -108,6 +110,7 @@ def render(
         taxonomy: its actions.
         config: how it was made, which the page says.
         layout: what is shown.
+        streams: features that the store holds; the page says where they come from.
 
     Raises:
         MissingExtra: jinja2 is not installed.
@@ -129,6 +132,7 @@ def render(
         sampling=config.sampling,
         level=words.percent(config.sampling.level),
         taxonomy=taxonomy,
+        streams=streams,
         summary=words.summary(found),
         headlines=[name for name in words.HEADLINES if name in found.metrics],
         interval=_interval_scale(found),
