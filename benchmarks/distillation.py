@@ -25,9 +25,9 @@ window), which nothing was tuned on:
 Tuning (`--tune`) sees training videos only: a student trained on four fifths of them is scored on
 the others by the dataset's main metric, and so are its teachers. Both plain and distilled get 13
 trials of one seed and the same longest schedule. A trial changes one setting of the best so far, in
-the order of `STAGES`; distilled has plain's learning rate and weight decay. Trials on the same
-videos, a dozen for each, chose the values. All trials of `--tune` are kept in
-`results/distillation_tuning.json`.
+the order of `STAGES`; distilled has plain's learning rate and weight decay. All trials of `--tune`
+are kept in `results/distillation_tuning.json`; further ones on the same videos (about 12 for plain,
+19 for distilled) chose the values to try.
 
 Intervals are of the mean gain over seeds: by seeds (paired t, 95 %), and by videos (paired
 bootstrap, 1,000 draws, each seed's gain on the same draw). What is trained is kept in the work
