@@ -1,11 +1,11 @@
-"""The one place that turns a device's name into a torch device.
+"""The one place that turns names of devices and precisions into what torch computes on and in.
 
 Promise: a name that can't be used here is one clear error, before any work. Torch is loaded late.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from antcache.errors import BadConfig
 
@@ -32,3 +32,19 @@ def pick_device(name: str) -> torch.device:
             "no such device here", where="device", found=f"{name} ({reason})"
         ) from error
     return device
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a model runs in bfloat16; `auto`: where the device computes in it.
+
+    These are GPUs, and CPUs whose instructions multiply bfloat16 (AVX512-BF16, AMX).
+    """
+    import torch
+
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type != "cpu":
+        return device.type == "cuda"
+    # Torch 2.6 has no such function.
+    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antcache.devices import pick_device
+from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadConfig
 
 
@@ -19,3 +19,19 @@ def test_what_can_not_be_used_is_one_line(name: str) -> None:
     with pytest.raises(BadConfig, match="device: no such device here") as caught:
         pick_device(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)],
+)
+def test_bfloat16_is_chosen_where_the_cpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, abilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities, raising=False)
+    cpu = torch.device("cpu")
+    assert uses_bfloat16("auto", cpu) is expected
+    assert uses_bfloat16("bfloat16", cpu)
+    assert not uses_bfloat16("float32", cpu)
+    assert uses_bfloat16("auto", torch.device("cuda"))
+    assert not uses_bfloat16("auto", torch.device("mps"))

@@ -19,6 +19,31 @@ INITIAL_STD = 0.02
 """Standard deviation of GPT-2's initial weights."""
 
 
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float, is_causal: bool
+) -> Tensor:
+    """Attention of Q queries (..., Q, H) over K keys and values (..., K, H); returns (..., Q, H).
+
+    PyTorch's fused one, but on a CPU in bfloat16, where it takes three to fifteen times as long as
+    two plain products on windows of 10 to 128 frames (measured with PyTorch 2.13, AVX512-BF16).
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        weights = attention_weights(query, key, is_causal=is_causal)
+        return F.dropout(weights, dropout_p) @ value
+    return F.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout_p, is_causal=is_causal
+    )
+
+
+def attention_weights(query: Tensor, key: Tensor, *, is_causal: bool) -> Tensor:
+    """What each query (..., Q, H) pays to each key (..., K, H): (..., Q, K), rows of sum 1."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    if is_causal:
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(ahead, -math.inf)
+    return scores.softmax(dim=-1)
+
+
 class Block(nn.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
 
@@ -45,7 +70,7 @@ class Block(nn.Module):
             key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
         else:
             query, key, value = self.attention_in(normed).chunk(3, dim=-1)
-        mixed = F.scaled_dot_product_attention(
+        mixed = attention(
             self._by_head(query),
             self._by_head(key),
             self._by_head(value),

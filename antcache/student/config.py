@@ -114,7 +114,8 @@ class StudentConfig:
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     precision: str = "auto"
-    """auto (bfloat16 on CUDA), float32 or bfloat16; weights and losses are float32 in any case."""
+    """float32, bfloat16, or auto (bfloat16 on CUDA and on CPUs that compute in it); weights and
+    losses are float32 in any case."""
     compile: str = "auto"
     """torch.compile with CUDA graphs: auto (on CUDA, with one process), off, or on."""
     windows: str = "auto"

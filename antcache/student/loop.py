@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from antcache.devices import uses_bfloat16
 from antcache.errors import NotFinite
 from antcache.progress import Progress, silent
 from antcache.student.averaging import Average
@@ -91,7 +92,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
         cuda = self.device.type == "cuda"
-        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
+        self._bfloat16 = uses_bfloat16(config.precision, self.device)
         self._forward: Callable[..., HeadOutput] = self.model
         if group.count == 1 and (config.compile == "on" or (config.compile == "auto" and cuda)):
             # The objective stays outside: a CUDA graph would copy all soft targets in every step.

@@ -9,7 +9,6 @@ PyTorch's fused kernels draw others from the same distribution. Dropout between 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from antcache.student.blocks import attention_weights
 
 Site = tuple[tuple[int, ...], float, torch.dtype]
 """Shape, rate and type of one call of dropout."""
@@ -58,11 +59,8 @@ class Dropout(TorchFunctionMode):
         self, query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float, is_causal: bool
     ) -> Tensor:
         """Attention with dropout of its weights, as PyTorch's plain form computes it."""
-        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if is_causal:
-            ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(ahead, -math.inf)
-        return self._dropout(scores.softmax(dim=-1), dropout_p) @ value
+        weights = attention_weights(query, key, is_causal=is_causal)
+        return self._dropout(weights, dropout_p) @ value
 
 
 def bernoulli(site: Site, device: torch.device, generator: torch.Generator | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from antcache.annotations import Protocol, Segments
-from antcache.devices import pick_device
+from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
@@ -86,9 +86,7 @@ class TrainedStudent:
             self.model: Student = build_student(self.config, sizes)
         load_reported(checkpoint, self.model)
         self.model.to(self.device).eval()
-        cuda = self.device.type == "cuda"
-        precision = self.config.precision
-        self._bfloat16 = precision == "bfloat16" or (precision == "auto" and cuda)
+        self._bfloat16 = uses_bfloat16(self.config.precision, self.device)
         self.sizes: Sizes = sizes
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:

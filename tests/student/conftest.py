@@ -112,7 +112,15 @@ def make_store(tmp_path: Path) -> MakeStore:
 
 @pytest.fixture
 def small() -> StudentConfig:
-    """A student that trains in well under a second."""
+    """A student that trains in well under a second, in one precision on all machines."""
     return StudentConfig(
-        layers=1, heads=2, width=16, dropout=0.1, epochs=3, batch_size=8, lr=3e-3, device="cpu"
+        layers=1,
+        heads=2,
+        width=16,
+        dropout=0.1,
+        epochs=3,
+        batch_size=8,
+        lr=3e-3,
+        device="cpu",
+        precision="float32",
     )

@@ -5,7 +5,7 @@ import torch
 
 from antcache.errors import BadConfig
 from antcache.student.avth import AvtHead
-from antcache.student.blocks import CausalTransformer
+from antcache.student.blocks import CausalTransformer, attention
 
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
 
@@ -90,6 +90,22 @@ def test_avth_is_gpt2_between_its_projections() -> None:
         output = head(x, decode=True)
     torch.testing.assert_close(output.decoded, decoded, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.logits, logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_attention_in_bfloat16_is_that_of_float32(is_causal: bool) -> None:
+    """As far as bfloat16 goes: 8 bits of the inputs, the weights and the output."""
+    random = torch.Generator().manual_seed(1)
+    given = torch.randn(3, 2, 4, 9, 8, generator=random).bfloat16()
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        parts = [part.to(dtype).requires_grad_() for part in given]
+        out = attention(*parts, dropout_p=0.0, is_causal=is_causal)
+        out.sum().backward()
+        found.append([out, *(part.grad for part in parts)])
+    for half, single in zip(*found, strict=True):
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(half.float(), single, rtol=2e-2, atol=2e-2)
 
 
 def test_dropout_works_in_training_alone() -> None:

@@ -126,17 +126,21 @@ def test_without_a_folder_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize(
+    ("optimiser", "precision"),
+    [("adamw", "float32"), ("adam", "float32"), ("sgd", "float32"), ("adamw", "bfloat16")],
+)
 def test_resumes_to_the_same_bits(
     make_store: MakeStore,
     small: StudentConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     optimiser: str,
+    precision: str,
 ) -> None:
     """Stopped while epoch 3 of 4 trains, then resumed; dropout is on."""
     store = make_store()
-    config = replace(small, epochs=4, optimiser=optimiser, targets="oracle")
+    config = replace(small, epochs=4, optimiser=optimiser, precision=precision, targets="oracle")
     whole = train(store, tmp_path / "whole", config)
     train_epoch = Trainer.train_epoch
 

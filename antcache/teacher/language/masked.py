@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antcache.devices import uses_bfloat16
 from antcache.errors import BadCheckpoint
 from antcache.progress import Progress
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
-from antcache.teacher.language.teacher import uses_bfloat16
 from antcache.teacher.training import one_cycle, random_state
 from antcache.tensors import write_tensors
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
-from antcache.devices import pick_device
+from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.hub import quiet
 from antcache.progress import Progress, silent
@@ -290,14 +290,3 @@ def _held_out_figures(logits: NDArray[np.float32], target: NDArray[np.int64]) ->
         "top5": 100 * float((place < 5).double().mean()),
         "nll": float(F.cross_entropy(scores, truth)),
     }
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether the model runs in bfloat16; `auto` where the device computes in it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type != "cpu":
-        return device.type == "cuda"
-    # Torch 2.6 has no such function.
-    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
