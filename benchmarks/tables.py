@@ -224,9 +224,50 @@ def kernel() -> str:
     )
 
 
+SIDES = {
+    "antcache, bfloat16": "antcache, bfloat16 (its default here)",
+    "antcache, float32": "antcache, float32",
+    "10 gets, 0 workers, float32": "usual loop, 10 gets per window",
+    "10 gets, 2 workers, float32": "the same, 2 workers",
+    "10 gets, 0 workers, bfloat16": "the same, no worker, bfloat16",
+    "150 gets, 0 workers, float32": "usual loop, 150 gets per window (what AVT does)",
+    "150 gets, 2 workers, float32": "the same, 2 workers",
+    "150 gets, 0 workers, bfloat16": "the same, no worker, bfloat16",
+}
+
+
+def training() -> str:
+    """Samples per second of training on a CPU beside a loop of common parts."""
+    everything = records("training")
+    found = {k: r for k, r in everything.items() if str(r["device"]).startswith("CPU")}
+    antcache = "antcache, bfloat16"
+    sizes = [k.removesuffix(f": {antcache}") for k in found if k.endswith(f": {antcache}")]
+    lines = [f"| samples/s on one thread of a CPU | {' | '.join(sizes)} |"]
+    lines.append("|---|" + "---|" * len(sizes))
+    for side, label in SIDES.items():
+        cells = []
+        for size in sizes:
+            cell = f"{found[f'{size}: {side}']['value']:,.0f}"
+            if side != antcache:
+                cell += f" ({found[f'{size}: {antcache} over {side}']['value']:.1f} x)"
+            cells.append(cell)
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    for part in ("data", "loss"):
+        shares = (found[f"{size}: {part} of antcache's step"]["value"] for size in sizes)
+        cells = [f"{share:.1f} %" for share in shares]
+        lines.append(f"| {part} of antcache's step | {' | '.join(cells)} |")
+    memory = found["memory: peak over the sum of the others"]["value"]
+    note = (
+        "In brackets: how many times as fast antcache is. Peak memory over pack, parameters, "
+        f"gradients, optimiser and one step's activations: {memory:.2f}. "
+    )
+    return "\n".join([*lines, "", note + source(found, "training")]) + "\n"
+
+
 PAGES = (
     "README.md",
     "docs/store.md",
+    "docs/student.md",
     "docs/kernel.md",
     "docs/teachers.md",
     "docs/distillation.md",
@@ -237,6 +278,7 @@ TABLES = {
     "egtea": egtea,
     "ablation": ablation,
     "distillation": distillation,
+    "training": training,
     "reads": reads,
     "safety": safety,
     "kernel": kernel,

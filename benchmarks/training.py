@@ -5,12 +5,13 @@
 Features: random, float16, 1,024 wide, at the lengths and with the segments of EPIC-KITCHENS-55
 (`ek55.py`), 30 rows per second for LMDB as RULSTM and AVT keep them (that part of them that the
 timed windows need), 4 per second in antcache's store; dense soft targets of 2,513 classes. Both
-sides train the light head's architecture with AdamW and clipping in float32 on a CPU, bfloat16 on
-a GPU. The reference: transformers' `GPT2Model` between two linear layers, a `DataLoader` with 0 and
-2 workers over float32 features in LMDB, read by 10 gets per window, or by 150 of which every 15th
-is kept (as AVT does); one read transaction per window. Its loss is PyTorch's cross-entropy and
-`kl_div`. Sides take turns step by step; a figure is a median over the steps, and a ratio one of
-medians.
+sides train the light head's architecture with AdamW and clipping, on one thread of a CPU. The
+reference: transformers' `GPT2Model` between two linear layers, a `DataLoader` with 0 and 2 workers
+over float32 features in LMDB, read by 10 gets per window in one transaction, or by 150 of which
+every 15th is kept, as AVT reads them. Its loss is PyTorch's cross-entropy and `kl_div`. It computes
+in bfloat16 on a GPU and in float32 on a CPU, where antcache by default takes bfloat16 if the CPU
+computes in it; the other pairs stand beside these. Sides take turns step by step; a figure is a
+median over the steps, and a ratio one of medians.
 
 The parts of antcache's step are timed where they lie: data (the batch's features and labels, made
 float32) and loss (objective, forward and backward down to the logits, by itself).
@@ -21,6 +22,7 @@ its backward pass; on a CPU the peak is that of resident memory.
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import tempfile
 import time
@@ -40,12 +42,14 @@ from training_reference import (
     CLASSES,
     TIME,
     LmdbWindows,
+    Reference,
     for_workers,
     reference_steps,
     write_lmdb,
 )
 
 from antcache.annotations import Protocol
+from antcache.devices import uses_bfloat16
 from antcache.kernels import DenseTargets
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -58,7 +62,10 @@ from antcache.student.stack import Stack
 from antcache.student.teachers import Teachers
 from antcache.student.windows import WindowIndex, stream_features
 
-WIDTHS = {"light, 128 wide": 128, "light, 512 wide (default)": 512}
+DEFAULT = "2 layers, 256 wide (default)"
+SIZES = {"1 layer, 128 wide": (1, 128), DEFAULT: (2, 256), "4 layers, 512 wide": (4, 512)}
+"""Layers and widths of the light head."""
+PRECISIONS = ("float32", "bfloat16")
 
 
 def make_pack(folder: Path, share: float, device: torch.device) -> WindowPack:
@@ -159,19 +166,28 @@ def compare(pack: WindowPack, folder: Path, steps: int) -> list[Figure]:
     device, count = pack.device, min(len(pack), 8 * BATCH)
     write_lmdb(folder / "frames.lmdb", pack, count)
     figures = []
-    for label, width in WIDTHS.items():
-        trainer = make_trainer(pack, width=width, device=str(device))
-        sides: dict[str, Iterator[None]] = {"antcache": antcache_steps(trainer)}
+    usual = PRECISIONS[uses_bfloat16("auto", device)]
+    plain = "bfloat16" if device.type == "cuda" else "float32"
+    for label, (layers, width) in SIZES.items():
+        trainers = {
+            f"antcache, {precision}": make_trainer(
+                pack, layers=layers, width=width, device=str(device), precision=precision
+            )
+            for precision in PRECISIONS
+        }
+        antcache = f"antcache, {usual}"
+        sides = {name: antcache_steps(trainer) for name, trainer in trainers.items()}
         frames = folder / "frames.lmdb"
-        for gets in (10, 150):
-            for workers in (0, 2):
-                path = for_workers(frames) if workers else frames
-                data = LmdbWindows(path, pack, count, gets == 150)
-                name = f"{gets} gets, {workers} workers"
-                sides[name] = reference_steps(width, data, workers, device)
+        for gets, workers, precision in itertools.product((10, 150), (0, 2), PRECISIONS):
+            path = for_workers(frames) if workers else frames
+            data = LmdbWindows(path, pack, count, gets == 150)
+            name = f"{gets} gets, {workers} workers, {precision}"
+            model, bfloat16 = Reference(layers, width), precision == "bfloat16"
+            if precision == plain or not workers:
+                sides[name] = reference_steps(model, data, workers, device, bfloat16)
         seconds = race(sides, steps, device)
-        own = float(np.median(seconds["antcache"]))
-        parts = parts_of_step(trainer, steps + 2)
+        own = float(np.median(seconds[antcache]))
+        parts = parts_of_step(trainers[antcache], steps + 2)
         for name, values in seconds.items():
             rate = BATCH / values
             figures.append(
@@ -183,27 +199,27 @@ def compare(pack: WindowPack, folder: Path, steps: int) -> list[Figure]:
                     n=steps,
                 )
             )
-            if name != "antcache":
-                # The bound is that of the issue; workers of the reference take cores of their own.
-                bound = 3.0 if name == "150 gets, 0 workers" else None
+            if name != antcache:
+                # Workers of the reference take cores of their own.
+                bounded = label == DEFAULT and name == f"150 gets, 0 workers, {plain}"
                 ratio = float(np.median(values)) / own
                 figures.append(
                     Figure(
-                        figure=f"{label}: antcache over {name}",
+                        figure=f"{label}: {antcache} over {name}",
                         value=round(ratio, 2),
                         unit="x",
-                        at_least=bound,
+                        at_least=3.0 if bounded else None,
                         n=steps,
                     )
                 )
         for name, value in (*parts.items(), ("data and loss", sum(parts.values()))):
-            bound = 10.0 if name == "data and loss" and device.type == "cpu" else None
+            bounded = label == DEFAULT and name == "data and loss" and device.type == "cpu"
             figures.append(
                 Figure(
                     figure=f"{label}: {name} of antcache's step",
                     value=round(100 * value / own, 2),
                     unit="percent",
-                    at_most=bound,
+                    at_most=10.0 if bounded else None,
                     n=steps,
                 )
             )
@@ -217,8 +233,11 @@ def resident(name: str) -> int:
 
 
 def saved_bytes(trainer: Trainer, rows: Tensor, features: Tensor) -> int:
-    """What a step keeps for its backward pass, parameters left out."""
-    own = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
+    """What a step keeps for its backward pass, parameters and the pack's soft targets left out."""
+    assert trainer.windows.targets is not None
+    assert isinstance(trainer.windows.targets.targets, DenseTargets)
+    there = [*trainer.model.parameters(), trainer.windows.targets.targets.logits]
+    own = {tensor.untyped_storage().data_ptr() for tensor in there}
     seen: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -299,7 +318,7 @@ def stacking(pack: WindowPack, counts: tuple[int, ...], width: int | None) -> li
         once = [timed(pack.device, stack.train_epoch, [epoch] * count) for epoch in (3, 4)]
         figures.append(
             Figure(
-                figure=f"light, {width or 512} wide: {count} at once over one after the other",
+                figure=f"light, {width or 256} wide: {count} at once over one after the other",
                 value=round(alone[1] / once[1], 2),
                 unit="x",
             )

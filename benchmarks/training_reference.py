@@ -12,6 +12,7 @@ import ek55
 import lmdb
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -36,15 +37,25 @@ class LmdbWindows(Dataset[tuple[Tensor, int, Tensor]]):
         return self.count
 
     def __getitem__(self, window: int) -> tuple[Tensor, int, Tensor]:
-        environment = opened(self.path)
-        step = 1 if self.every_frame else SPACING
-        numbers = range(SPACING if not self.every_frame else 1, TIME * SPACING + 1, step)
-        with environment.begin() as transaction:
+        rows = self.all_frames(window) if self.every_frame else self.needed_frames(window)
+        return torch.from_numpy(rows), int(self.action[window]), self.teacher[window]
+
+    def needed_frames(self, window: int) -> NDArray[np.float32]:
+        """The window's rows (T, D), in one transaction."""
+        with opened(self.path).begin() as transaction:
+            numbers = range(SPACING, TIME * SPACING + 1, SPACING)
             values = [transaction.get(frame_key(window, n)) for n in numbers]
-            rows = [np.frombuffer(value, np.float32) for value in values]
-        if self.every_frame:
-            rows = rows[SPACING - 1 :: SPACING]
-        return torch.from_numpy(np.stack(rows)), int(self.action[window]), self.teacher[window]
+        return np.stack([np.frombuffer(value, np.float32) for value in values])
+
+    def all_frames(self, window: int) -> NDArray[np.float32]:
+        """The same as AVT reads them (`EpicRULSTMFeatsReader`, read_type `normal`): every frame in
+        a transaction of its own, all in one array, of which every 15th is taken."""
+        values = []
+        for number in range(1, TIME * SPACING + 1):
+            with opened(self.path).begin() as transaction:
+                values.append(transaction.get(frame_key(window, number)))
+        rows = np.array([np.frombuffer(value, np.float32) for value in values])
+        return rows[SPACING - 1 :: SPACING]
 
 
 @lru_cache
@@ -79,11 +90,11 @@ def for_workers(path: Path) -> Path:
 class Reference(nn.Module):
     """The light head's architecture of transformers' parts."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, layers: int, width: int) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2Model
 
-        config = GPT2Config(n_embd=width, n_layer=4, n_head=8, n_positions=TIME, vocab_size=1)
+        config = GPT2Config(n_embd=width, n_layer=layers, n_head=8, n_positions=TIME, vocab_size=1)
         config.bos_token_id = config.eos_token_id = None
         config.attn_pdrop = 0.0  # as the light head's
         self.norm = nn.LayerNorm(ek55.DIM, elementwise_affine=False)
@@ -101,18 +112,18 @@ class Reference(nn.Module):
 
 
 def reference_steps(
-    width: int, data: Dataset[Any], workers: int, device: torch.device
+    model: nn.Module, data: Dataset[Any], workers: int, device: torch.device, bfloat16: bool
 ) -> Iterator[None]:
     """Trains a batch with each `next`."""
     torch.manual_seed(0)
-    model = Reference(width).to(device)
+    model = model.to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, drop_last=True)
-    cuda, temperature, weight = device.type == "cuda", 2.0, 3.0
+    temperature, weight = 2.0, 3.0
     while True:
         for features, action, teacher in loader:
             features, action, teacher = (x.to(device) for x in (features, action, teacher))
-            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits = model(features).float()
             student = F.log_softmax(logits / temperature, dim=1)
             target = F.log_softmax(teacher / temperature, dim=1)

@@ -50,13 +50,13 @@ class LightHead(Head):
 
     @classmethod
     def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
-        """See `Head`; 4 layers, 8 heads, 512 wide and dropout 0.3 unless configured."""
+        """See `Head`; 2 layers, 8 heads, 256 wide and dropout 0.3 unless configured."""
         return cls(
             sizes.dims,
             sizes.num_classes,
-            num_layers=config.layers or 4,
+            num_layers=config.layers or 2,
             num_heads=config.heads or 8,
-            width=config.width or 512,
+            width=config.width or 256,
             dropout=0.3 if config.dropout is None else config.dropout,
             num_positions=sizes.num_frames,
         )

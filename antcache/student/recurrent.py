@@ -18,7 +18,7 @@ SETTINGS = ("layers", "width", "dropout")
 class GruHead(Head):
     """A GRU over embedded features (Cho et al. 2014); its last state is classified.
 
-    1 layer, 512 wide (the light head's width) and dropout 0.5 unless configured.
+    1 layer, 512 wide and dropout 0.5 unless configured.
     """
 
     settings = SETTINGS

@@ -276,7 +276,7 @@ def test_defaults_are_the_documented_sizes() -> None:
             build_head(StudentConfig(head=name), ONE)
             for name in ("light", "avth", "rulstm", "gru", "mean")
         )
-    assert (len(light.transformer.blocks), light.encoder.out_features) == (4, 512)
+    assert (len(light.transformer.blocks), light.encoder.out_features) == (2, 256)
     assert (len(avth.transformer.blocks), avth.encoder.out_features) == (12, 2048)
     assert (rulstm.rolling.num_layers, rulstm.rolling.hidden_size) == (1, 1024)
     assert (gru.gru.num_layers, gru.gru.hidden_size) == (1, 512)
