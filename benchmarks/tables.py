@@ -106,6 +106,8 @@ CONDITIONS = {
     "ours": "antcache",
     "shuffled": "antcache, teacher shuffled",
     "gappy": "antcache, teacher told of no validation segment",
+    "default-plain": "labels alone, default head",
+    "default-ours": "antcache, default head; gain over the line above",
 }
 
 
@@ -124,7 +126,8 @@ def distillation() -> str:
             if f"{prefix}{condition}: top-1" not in found:
                 continue
             cells = [value(found[f"{prefix}{condition}: {name}"]) for name in names]
-            over = f"{prefix}{condition} over plain, {names[-1]}"
+            base = "default-plain" if condition == "default-ours" else "plain"
+            over = f"{prefix}{condition} over {base}, {names[-1]}"
             if f"{over}: relative gain" in found:
                 cells.append(f"{found[f'{over}: relative gain']['value']:+.1f} %")
                 for ends in ("by seeds", "by videos"):
@@ -264,6 +267,17 @@ def training() -> str:
     return "\n".join([*lines, "", note + source(found, "training")]) + "\n"
 
 
+def latency() -> str:
+    """Milliseconds of one prediction by each head on a CPU."""
+    everything = records("latency")
+    found = {k: r for k, r in everything.items() if str(r["device"]).startswith("CPU")}
+    lines = ["| head | median | 95th percentile |", "|---|---|---|"]
+    for head in (name for name in found if "percentile" not in name):
+        median, late = found[head], found[f"{head}, 95th percentile"]
+        lines.append(f"| {head} | {value(median)} | {value(late)} |")
+    return "\n".join([*lines, "", source(found, "latency")]) + "\n"
+
+
 PAGES = (
     "README.md",
     "docs/store.md",
@@ -279,6 +293,7 @@ TABLES = {
     "ablation": ablation,
     "distillation": distillation,
     "training": training,
+    "latency": latency,
     "reads": reads,
     "safety": safety,
     "kernel": kernel,

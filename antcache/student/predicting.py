@@ -24,7 +24,7 @@ from antcache.student.checkpoint import latest_checkpoint, load_reported
 from antcache.student.config import StudentConfig
 from antcache.student.head import HeadOutput, Sizes
 from antcache.student.loop import SCORING_BATCH
-from antcache.student.model import Student, build_student
+from antcache.student.model import Student, build_student, cast_linear_layers
 from antcache.student.pack import StreamWindows
 from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
 from antcache.student.stream import JoinedStream
@@ -87,6 +87,8 @@ class TrainedStudent:
         load_reported(checkpoint, self.model)
         self.model.to(self.device).eval()
         self._bfloat16 = uses_bfloat16(self.config.precision, self.device)
+        if self._bfloat16:
+            cast_linear_layers(self.model)
         self.sizes: Sizes = sizes
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:

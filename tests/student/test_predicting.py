@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
@@ -34,6 +35,21 @@ def test_it_predicts_what_the_run_reports(trained):
         expected, own = getattr(result.predictions, name), getattr(found, name)
         np.testing.assert_allclose(own, expected, atol=1e-5)
     assert found.taxonomy == store.taxonomy.fingerprint
+
+
+@pytest.mark.parametrize("head", ["light", "gru", "avth"])
+def test_it_predicts_the_same_bits_in_bfloat16(make_store, small, tmp_path, head):
+    """Linear layers are cast once and not in every call."""
+    store = make_store()
+    config = replace(small, head=head, precision="bfloat16", verb_noun_weight=0.5)
+    if head == "gru":
+        config = replace(config, heads=None)
+    expected = train(store, tmp_path / "run", config).predictions
+    student = TrainedStudent(store, tmp_path / "run")
+    assert student.model.head.classifier.weight.dtype == torch.bfloat16
+    found = student.predict(store.labels("validation"), split="validation")
+    for name in ("scores", "verb_scores", "noun_scores"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_streaming_with_and_without_runtime(trained):

@@ -1,0 +1,75 @@
+"""How long does a head take for one prediction? Every head, one window, host memory to host memory.
+
+    python benchmarks/latency.py [--record] [--calls N] [--threads N]
+
+Untrained weights, since a head's time does not depend on them; windows of EPIC-KITCHENS-55 (10
+frames, 1,024 wide, 2,513 classes); the default precision of the machine. AVT-h stands there twice:
+as published for EPIC-KITCHENS-55 and for EGTEA Gaze+. What a backbone takes to make the features
+comes on top. These are the figures that `antcache student stream` measures for a trained run.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from record import Figure, finish
+
+from antcache.devices import pick_device, uses_bfloat16
+from antcache.evaluation.streaming import measure_latency
+from antcache.student.config import StudentConfig
+from antcache.student.head import Sizes
+from antcache.student.heads import HEADS
+from antcache.student.model import build_student, cast_linear_layers
+from antcache.student.presets import find_preset
+
+SIZES = Sizes(dims=(1024,), num_classes=2513, num_frames=10)
+
+
+def students() -> dict[str, StudentConfig]:
+    """What is timed, by name."""
+    found = {name: StudentConfig(head=name) for name in HEADS if name != "avth"}
+    presets = {f"avth, {name}": find_preset(name) for name in ("egtea-tsn", "ek55-tsn")}
+    return {**found, **presets}
+
+
+def milliseconds(config: StudentConfig, device: torch.device, calls: int) -> tuple[float, float]:
+    """Median and 95th percentile of a prediction."""
+    student = build_student(config, SIZES).to(device).eval()
+    features = torch.randn(1, SIZES.num_frames, SIZES.dim)
+    bfloat16 = uses_bfloat16(config.precision, device)
+    if bfloat16:
+        cast_linear_layers(student)  # as `TrainedStudent` does
+
+    @torch.no_grad()
+    def predict() -> object:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            output = student(features.to(device))
+        return output.logits.float().cpu()
+
+    found = measure_latency(predict, calls=calls)
+    return 1000 * found.median_s, 1000 * found.p95_s
+
+
+def main() -> None:
+    """Measure, print, and record if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", action="store_true", help="update the results file")
+    parser.add_argument("--calls", type=int, default=100, help="timed predictions of each head")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads on a CPU")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = pick_device("auto")
+    figures = []
+    for name, config in students().items():
+        median, p95 = milliseconds(config, device, arguments.calls)
+        print(f"{name:20}{median:10.2f} ms{p95:10.2f} ms (95th percentile)", flush=True)
+        for figure, value in ((name, median), (f"{name}, 95th percentile", p95)):
+            figures.append(
+                Figure(figure=figure, value=round(value, 3), unit="ms", n=arguments.calls)
+            )
+    finish("latency", figures, record=arguments.record)
+
+
+if __name__ == "__main__":
+    main()
