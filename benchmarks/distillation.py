@@ -28,8 +28,8 @@ Tuning (`--tune`) sees training videos only: a student trained on four fifths of
 the others by the dataset's main metric, and so are its teachers. Both plain and distilled get 13
 trials of one seed and the same longest schedule. A trial changes one setting of the best so far, in
 the order of `STAGES`; distilled has plain's learning rate and weight decay. All trials of `--tune`
-are kept in `results/distillation_tuning.json`; further ones on the same videos (about 12 for plain,
-19 for distilled) chose the values to try.
+are kept in `results/distillation_tuning.json`; further ones on the same videos (about 19 for each)
+are told of in docs/distillation.md.
 
 Intervals are of the mean gain over seeds: by seeds (paired t, 95 %), and by videos (paired
 bootstrap, 1,000 draws, each seed's gain on the same draw). What is trained is kept in the work

@@ -138,10 +138,9 @@ def distillation() -> str:
             lines.append(f"| {label} | {' | '.join(cells)} |")
         if len(lines) > 2:
             parts.append("\n".join(lines))
-    note = (
-        "Mean ± deviation over five seeds; gain over labels alone, in the last metric: relative, "
-    )
-    note += f"and in points with 95 % intervals. {source(found, 'distillation')}"
+    note = "Mean ± deviation over five seeds (default head: three); gain over labels alone, in the "
+    note += "last metric: relative, and in points with 95 % intervals. "
+    note += source(found, "distillation")
     return "\n\n".join([*parts, note]) + "\n"
 
 
