@@ -2,7 +2,8 @@
 
 Promise: commands are the root verbs of sentences that have no subject (or "you" with a modal), and
 the verbs joined to them; objects are their direct objects and those joined to these. Nothing is
-downloaded: a model that is not installed is an error.
+downloaded: a model that is not installed is an error. The parser reads "Add salt." as "You can add
+salt.": models trained on newspapers, where commands are rare, take many for nouns.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from typing import Any
 from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.teacher.corpus import vocabulary as voc
 from antcache.teacher.corpus.extractors import Action
+from antcache.teacher.corpus.phrases import TOKEN, split_sentences
 
 OBJECTS = ("dobj", "obj")
 SUBJECTS = ("nsubj", "nsubjpass", "nsubj:pass", "expl", "csubj")
 PLURAL = ("NNS", "NNPS")
 PIPES_NEEDED = ("DEP", "LEMMA", "TAG")
+NO_COMMANDS = frozenset().union(
+    *(voc.SUBORDINATORS, voc.PREPOSITIONS, voc.DETERMINERS, voc.PRONOUNS, voc.SUBJECTS),
+    *(voc.NUMBERS, voc.ADVERBS, voc.CONNECTORS, voc.NEGATIONS, voc.MODALS),
+)
+"""A sentence that opens with one of these doesn't open with its verb."""
 
 
 class DependencyExtractor:
@@ -72,7 +79,21 @@ class DependencyExtractor:
 
     def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
         """The actions of each of N instructions."""
-        return [actions_of(doc) for doc in self._nlp.pipe(instructions)]
+        return [actions_of(doc) for doc in self._nlp.pipe(map(as_statements, instructions))]
+
+
+def as_statements(instruction: str) -> str:
+    """Its sentences, with "You can" before those that seem to open with a verb."""
+    return " ".join(f"{_as_statement(part)}." for part in split_sentences(instruction))
+
+
+def _as_statement(sentence: str) -> str:
+    tokens = TOKEN.findall(sentence.lower())
+    opening = tokens[0] if tokens else ""
+    command = opening[:1].isalpha() and opening not in NO_COMMANDS
+    if not command or opening.endswith(("ing", "ly")):
+        return sentence
+    return f"You can {sentence[0].lower()}{sentence[1:]}"
 
 
 def actions_of(doc: Any) -> list[Action]:
@@ -116,7 +137,8 @@ def _commands(root: Any) -> Iterator[Any]:
 
 
 def _is_verb(token: Any) -> bool:
-    return token.pos_ == "VERB" and token.tag_ in ("VB", "VBP")
+    plain = token.tag_ in ("VB", "VBP") or token.lower_ == token.lemma_.lower()  # put, cut, beat
+    return token.pos_ == "VERB" and plain
 
 
 def _frame(verb: Any) -> tuple[str, list[Any], bool]:
@@ -137,9 +159,15 @@ def _frame(verb: Any) -> tuple[str, list[Any], bool]:
         ):
             name = f"{name} {token.lower_}"
             break
-    plain = ("conj", "cc", "punct", "advmod", "prt", "compound:prt")
-    rest = any(t.dep_ not in (*plain, *OBJECTS) for t in children)
-    return name, _joined([t for t in children if t.dep_ in OBJECTS]), rest
+    objects = [t for t in children if t.dep_ in OBJECTS]
+    if not objects and name in voc.POURING and verb.i + 1 < len(verb.doc):  # "stir in the oil"
+        after = verb.nbor()
+        poured = [t for t in after.children if t.dep_ == "pobj"] if after.lower_ == "in" else []
+        if poured and poured[0].lemma_.lower() not in voc.PLACES and poured[0].pos_ != "PRON":
+            return f"{name} in", _joined(poured), True
+    plain = ("conj", "cc", "punct", "advmod", "prt", "compound:prt", "aux")
+    rest = any(t.dep_ not in (*plain, *OBJECTS, *SUBJECTS) for t in children)
+    return name, _joined(objects), rest
 
 
 def _joined(tokens: Sequence[Any]) -> list[Any]:

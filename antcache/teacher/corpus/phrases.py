@@ -1,6 +1,6 @@
 """Sentences, chunks and noun phrases of an instruction, by closed word lists.
 
-Promise: `sentences` loses no word outside parentheses; `noun_phrase` says what thing the words from
+Promise: `sentences` loses no word; `noun_phrase` says what thing the words from
 a position on name, and where the phrase ends.
 """
 
@@ -44,12 +44,17 @@ class Chunk(NamedTuple):
     words: list[str]
 
 
-def sentences(text: str) -> list[list[str]]:
-    """The sentences of a text as lower-case tokens; what stands in parentheses comes after."""
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text; what stands in parentheses comes after."""
     plain = LABEL.sub("", LATIN.sub("such as", ABBREVIATION.sub(r"\1", text)))
     asides = [a or b for a, b in PARENTHESES.findall(plain)]
     parts = ENDS.split(PARENTHESES.sub(" ", plain)) + [p for a in asides for p in ENDS.split(a)]
-    return [tokens for part in parts if (tokens := TOKEN.findall(part.lower()))]
+    return [sentence for part in parts if (sentence := part.strip())]
+
+
+def sentences(text: str) -> list[list[str]]:
+    """The sentences of a text as lower-case tokens, in the order of `split_sentences`."""
+    return [tokens for part in split_sentences(text) if (tokens := TOKEN.findall(part.lower()))]
 
 
 def chunks(tokens: Sequence[str]) -> list[Chunk]:

@@ -13,13 +13,17 @@ spacy = pytest.importorskip("spacy")
 
 from spacy.tokens import Doc  # noqa: E402
 
-from antcache.teacher.corpus.dependency import DependencyExtractor  # noqa: E402
+from antcache.teacher.corpus.dependency import (  # noqa: E402
+    DependencyExtractor,
+    actions_of,
+    as_statements,
+)
 
 TAGS = {"v": ("VERB", "VB"), "g": ("VERB", "VBG"), "z": ("VERB", "VBZ"), "n": ("NOUN", "NN")}
 TAGS |= {"N": ("NOUN", "NNS"), "p": ("PRON", "PRP"), "a": ("ADJ", "JJ"), "d": ("DET", "DT")}
 TAGS |= {"i": ("ADP", "IN"), "c": ("CCONJ", "CC"), "r": ("ADV", "RB"), "m": ("AUX", "MD")}
 TAGS |= {".": ("PUNCT", "."), "R": ("ADP", "RP"), "#": ("NUM", "CD"), "x": ("PART", "RB")}
-TAGS |= {"b": ("AUX", "VBZ")}
+TAGS |= {"b": ("AUX", "VBZ"), "P": ("VERB", "VBD")}
 LEMMAS = {"onions": "onion", "eggs": "egg", "tomatoes": "tomato", "cans": "can", "cooking": "cook"}
 
 # Each word as word/kind/dependency/head, the head counted from the first word of the text.
@@ -64,6 +68,27 @@ PARSES = {
         "beat/v/ROOT/0 the/d/det/2 eggs/N/dobj/0 and/c/cc/0 pour/v/conj/0 them/p/dobj/4",
         [("beat", "egg"), ("pour", "egg")],
     ),
+    "put the eggs aside": (
+        "put/P/ROOT/0 the/d/det/2 eggs/N/dobj/0 aside/r/advmod/0",
+        [("put aside", "egg")],
+    ),
+    "you can peel and cut the onions": (
+        "you/p/nsubj/2 can/m/aux/2 peel/v/ROOT/2 and/c/cc/2 cut/v/conj/2 the/d/det/6 "
+        "onions/N/dobj/4",
+        [("peel", "onion"), ("cut", "onion")],
+    ),
+    "stir in the oil": (
+        "stir/v/ROOT/0 in/i/prep/0 the/d/det/3 oil/n/pobj/1",
+        [("stir in", "oil")],
+    ),
+    "stir in the pan": (
+        "stir/v/ROOT/0 in/i/prep/0 the/d/det/3 pan/n/pobj/1",
+        [("stir", None)],
+    ),
+    "cook in the oil": (
+        "cook/v/ROOT/0 in/i/prep/0 the/d/det/3 oil/n/pobj/1",
+        [("cook", None)],
+    ),
     "fry it": ("fry/v/ROOT/0 it/p/dobj/0", [("fry", None)]),
     "let the dough rest": (
         "let/v/ROOT/0 the/d/det/2 dough/n/nsubj/3 rest/v/ccomp/0",
@@ -92,12 +117,12 @@ PARSES = {
 
 @pytest.fixture(scope="module")
 def pipeline():
-    """A pipeline whose parser knows the sentences above by heart."""
+    """A pipeline whose parser knows the sentences above by heart, also after "You can"."""
     nlp = spacy.blank("en")
 
     def parse(doc):
-        text = doc.text if doc.text in PARSES else "cut the onions"
-        words = [word.rsplit("/", 3) for word in PARSES[text][0].split()]
+        text = doc.text.removeprefix("You can ").removesuffix(".")
+        words = [word.rsplit("/", 3) for word in PARSES.get(text, PARSES["fry it"])[0].split()]
         return Doc(
             nlp.vocab,
             words=[word for word, _, _, _ in words],
@@ -115,13 +140,27 @@ def pipeline():
 
 @pytest.mark.parametrize("text", list(PARSES))
 def test_parses(pipeline, text):
-    actions = DependencyExtractor(pipeline, "by-hand").actions([text])
-    assert [tuple(action) for action in actions[0]] == PARSES[text][1]
+    assert [tuple(action) for action in actions_of(pipeline(text))] == PARSES[text][1]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "read"),
+    [
+        ("Add salt.", "You can add salt."),
+        ("Add 2 tbsp. oil; stir", "You can add 2 tbsp oil. You can stir."),
+        ("When it boils, add salt!", "When it boils, add salt."),
+        ("Do not stir. The dough rises.", "Do not stir. The dough rises."),
+        ("2 eggs. Stirring slowly, serve.", "2 eggs. Stirring slowly, serve."),
+        ("", ""),
+    ],
+)
+def test_commands_are_read_as_statements(instruction, read):
+    assert as_statements(instruction) == read
 
 
 def test_instructions_stay_apart_and_the_model_is_on_record(pipeline):
     extractor = DependencyExtractor(pipeline, "by-hand")
-    texts = ["cut the onions", "fry it"]
+    texts = ["Cut the onions.", "Fry it."]
     assert extractor.actions(texts) == [[("cut", "onion")], [("fry", None)]]
     assert extractor.settings["spacy_model"] == "by-hand"
 
