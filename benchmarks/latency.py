@@ -15,12 +15,12 @@ import argparse
 import torch
 from record import Figure, finish
 
-from antcache.devices import pick_device, uses_bfloat16
+from antcache.devices import pick_device
 from antcache.evaluation.streaming import measure_latency
 from antcache.student.config import StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.heads import HEADS
-from antcache.student.model import build_student, cast_linear_layers
+from antcache.student.model import Predictor, build_student
 from antcache.student.presets import find_preset
 
 SIZES = Sizes(dims=(1024,), num_classes=2513, num_frames=10)
@@ -35,19 +35,8 @@ def students() -> dict[str, StudentConfig]:
 
 def milliseconds(config: StudentConfig, device: torch.device, calls: int) -> tuple[float, float]:
     """Median and 95th percentile of a prediction."""
-    student = build_student(config, SIZES).to(device).eval()
-    features = torch.randn(1, SIZES.num_frames, SIZES.dim)
-    bfloat16 = uses_bfloat16(config.precision, device)
-    if bfloat16:
-        cast_linear_layers(student)  # as `TrainedStudent` does
-
-    @torch.no_grad()
-    def predict() -> object:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            output = student(features.to(device))
-        return output.logits.float().cpu()
-
-    found = measure_latency(predict, calls=calls)
+    predictor = Predictor(build_student(config, SIZES), config.precision, device)
+    found = measure_latency(predictor.one_window(SIZES), calls=calls)
     return 1000 * found.median_s, 1000 * found.p95_s
 
 

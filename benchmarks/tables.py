@@ -21,10 +21,11 @@ BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Records = dict[str, dict[str, Any]]
 
 
-def records(benchmark: str) -> Records:
-    """Newest records of a benchmark by figure."""
+def records(benchmark: str, device: str = "") -> Records:
+    """Newest records of a benchmark by figure, of devices whose names start so."""
     found = json.loads((ROOT / "benchmarks/results" / f"{benchmark}.json").read_text("utf-8"))
-    return {r["figure"]: r for r in sorted(found, key=lambda r: str(r["date"]))}
+    there = (r for r in found if str(r["device"]).startswith(device))
+    return {r["figure"]: r for r in sorted(there, key=lambda r: str(r["date"]))}
 
 
 def value(record: dict[str, Any], digits: int = 1) -> str:
@@ -215,7 +216,7 @@ def safety() -> str:
 
 def kernel() -> str:
     """The CPU's part of the kernel benchmark."""
-    found = records("kernel")
+    found = records("kernel", device="CPU")
     shape = "on the CPU, 4096 x 2513"
     faster = found[f"times faster than PyTorch calls {shape}"]
     memory = found[f"extra memory over that of the logits {shape}"]
@@ -240,8 +241,7 @@ SIDES = {
 
 def training() -> str:
     """Samples per second of training on a CPU beside a loop of common parts."""
-    everything = records("training")
-    found = {k: r for k, r in everything.items() if str(r["device"]).startswith("CPU")}
+    found = records("training", device="CPU")
     antcache = "antcache, bfloat16"
     sizes = [k.removesuffix(f": {antcache}") for k in found if k.endswith(f": {antcache}")]
     lines = [f"| samples/s on one thread of a CPU | {' | '.join(sizes)} |"]
@@ -268,8 +268,7 @@ def training() -> str:
 
 def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
-    everything = records("latency")
-    found = {k: r for k, r in everything.items() if str(r["device"]).startswith("CPU")}
+    found = records("latency", device="CPU")
     lines = ["| head | median | 95th percentile |", "|---|---|---|"]
     for head in (name for name in found if "percentile" not in name):
         median, late = found[head], found[f"{head}, 95th percentile"]

@@ -62,7 +62,8 @@ def stream(
     results = []
     for run in runs:
         student = TrainedStudent(store, run, device=device)
-        timed = None if latency is not None else measure_latency(student.one_window(), calls=calls)
+        window = student.predictor.one_window(student.sizes)
+        timed = None if latency is not None else measure_latency(window, calls=calls)
         runtime = timed.median_s if timed is not None else latency or 0.0
         clocks = [
             Clock(latency_s=0.0),

@@ -8,9 +8,12 @@ Letters: B batch, S state, V verbs, O nouns, M teachers, E teacher's feature.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from antcache.devices import uses_bfloat16
 from antcache.student.config import ATTENTION, StudentConfig
 from antcache.student.head import Head, HeadOutput, Sizes, classifier
 from antcache.student.heads import build_head
@@ -71,12 +74,39 @@ def build_student(config: StudentConfig, sizes: Sizes) -> Student:
     return Student(build_head(config, sizes), config, sizes)
 
 
-def cast_linear_layers(student: nn.Module) -> None:
-    """Give linear layers the bfloat16 weights that autocast would make anew before every call.
+class Predictor:
+    """A student that only predicts: on a device, in evaluation mode, in a config's precision.
 
-    For prediction under autocast: the same bits, and without the cast, which takes most of the time
-    of a single window.
+    In bfloat16, linear layers keep the bfloat16 weights that autocast would make anew before every
+    call: the same bits, without the cast, which takes most of the time of a single window.
+
+    Args:
+        student: changed in place.
+        precision: as `StudentConfig.precision`.
+        device: where it is moved to.
     """
-    for module in student.modules():
-        if isinstance(module, nn.Linear):
-            module.to(torch.bfloat16)
+
+    def __init__(self, student: Student, precision: str, device: torch.device) -> None:
+        self.student = student.to(device).eval()
+        self.device = device
+        self.bfloat16 = uses_bfloat16(precision, device)
+        if self.bfloat16:
+            for module in student.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(torch.bfloat16)
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor) -> HeadOutput:
+        """Predict from features (B, T, D) on any device."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            output: HeadOutput = self.student(features.to(self.device).float())
+        return output
+
+    def one_window(self, sizes: Sizes) -> Callable[[], object]:
+        """A call that predicts one window from host memory to host memory, for timing.
+
+        Its features are random: how long a head takes does not depend on their values.
+        """
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn((1, sizes.num_frames, sizes.dim), generator=generator)
+        return lambda: self(features).logits.float().cpu()

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from antcache.annotations import Protocol, Segments
-from antcache.devices import pick_device, uses_bfloat16
+from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
 from antcache.student.checkpoint import latest_checkpoint, load_reported
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput, Sizes
+from antcache.student.head import Sizes
 from antcache.student.loop import SCORING_BATCH
-from antcache.student.model import Student, build_student, cast_linear_layers
+from antcache.student.model import Predictor, build_student
 from antcache.student.pack import StreamWindows
 from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
 from antcache.student.stream import JoinedStream
@@ -83,12 +82,9 @@ class TrainedStudent:
             teacher_dims=dims,
         )
         with torch.random.fork_rng(devices=[]):
-            self.model: Student = build_student(self.config, sizes)
-        load_reported(checkpoint, self.model)
-        self.model.to(self.device).eval()
-        self._bfloat16 = uses_bfloat16(self.config.precision, self.device)
-        if self._bfloat16:
-            cast_linear_layers(self.model)
+            student = build_student(self.config, sizes)
+        load_reported(checkpoint, student)
+        self.predictor = Predictor(student, self.config.precision, self.device)
         self.sizes: Sizes = sizes
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:
@@ -106,7 +102,7 @@ class TrainedStudent:
         windows = JoinedStream.of_streams(parts, device=self.device)
         found: list[list[torch.Tensor]] = []
         for _, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
-            output = self._forward(features)
+            output = self.predictor(features)
             kept = (output.logits, output.verb_logits, output.noun_logits)
             found.append([scores.float().cpu() for scores in kept if scores is not None])
         arrays = [torch.cat(columns).numpy() for columns in zip(*found, strict=True)]
@@ -121,26 +117,6 @@ class TrainedStudent:
             config=self.config.to_dict(),
             **own,
         )
-
-    def one_window(self) -> Callable[[], object]:
-        """A call that predicts one window (1, T, D) from host memory to host memory, for timing.
-
-        Its features are random: how long a head takes does not depend on their values.
-        """
-        generator = torch.Generator().manual_seed(0)
-        shape = (1, self.protocol.num_frames, self.sizes.dim)
-        features = torch.randn(shape, generator=generator)
-
-        def call() -> object:
-            return self._forward(features.to(self.device)).logits.float().cpu()
-
-        return call
-
-    @torch.no_grad()
-    def _forward(self, features: torch.Tensor) -> HeadOutput:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
-            output: HeadOutput = self.model(features.float())
-        return output
 
     def _windows(self, segments: Segments, split: str) -> list[StreamWindows]:
         features = {s.name: stream_features(self.store, s.name, segments) for s in self.streams}

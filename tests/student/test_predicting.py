@@ -46,7 +46,7 @@ def test_it_predicts_the_same_bits_in_bfloat16(make_store, small, tmp_path, head
         config = replace(config, heads=None)
     expected = train(store, tmp_path / "run", config).predictions
     student = TrainedStudent(store, tmp_path / "run")
-    assert student.model.head.classifier.weight.dtype == torch.bfloat16
+    assert student.predictor.student.head.classifier.weight.dtype == torch.bfloat16
     found = student.predict(store.labels("validation"), split="validation")
     for name in ("scores", "verb_scores", "noun_scores"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
