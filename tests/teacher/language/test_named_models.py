@@ -1,0 +1,45 @@
+"""Models that the teacher benchmark takes by name."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+
+@pytest.fixture
+def named(repo, monkeypatch, language_models):
+    """The benchmark's module, with a small model in the place of MiniLM."""
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    module = importlib.import_module("language_models")
+    monkeypatch.setattr(module, "_minilm", lambda: language_models("bert"))
+    return module
+
+
+def test_an_architecture_with_random_weights_trains(named, monkeypatch, tmp_path, make, labelled):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setitem(named.CONFIGS, "tiny", sizes)
+    settings = named.with_model({"model": "config:tiny", "epochs": 1}, tmp_path)
+    teacher = make(**settings)
+    teacher.fit(labelled)
+    assert teacher.features(labelled[:2]).shape == (2, 24)
+    before = (tmp_path / "config-tiny" / "model.safetensors").read_bytes()
+    assert named.language_model("config:tiny", tmp_path) == settings["model"]
+    assert (tmp_path / "config-tiny" / "model.safetensors").read_bytes() == before
+
+
+def test_hub_ids_and_settings_without_a_model_pass(named, tmp_path):
+    assert named.language_model("google-bert/bert-base-uncased", tmp_path).startswith("google-")
+    assert named.with_model({"times": True}, tmp_path) == {"times": True}
+
+
+@pytest.mark.parametrize("name", ["adapted", "adapted:minilm"])
+def test_what_is_adapted_is_not_adapted_again(named, tmp_path, name):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "adapted").mkdir()
+    assert named.language_model(name, tmp_path) == str(tmp_path / "adapted")
+
+
+def test_an_unknown_architecture(named, tmp_path):
+    with pytest.raises(SystemExit, match=r"no such architecture: bert; there are bert-base"):
+        named.language_model("config:bert", tmp_path)
