@@ -158,6 +158,19 @@ def ablation() -> str:
     return "\n".join([*lines, "", source(found, "ablation")]) + "\n"
 
 
+def cross_fitting() -> str:
+    """In-sample against cross-fitted targets."""
+    found = records("cross_fitting")
+    names = {"top-1": "top1", "top-5": "top5", "class-mean recall@5": "recall@5"}
+    lines = [f"| soft targets | {' | '.join(names)} |", "|---|---|---|---|"]
+    targets = [f"{kind}-{way}" for kind in KINDS[:2] for way in ("in-sample", "cross-fitted")]
+    for target in ("plain", *targets):
+        label = "none" if target == "plain" else target.replace("-", ", ", 1)
+        cells = (value(found[f"action/{metric}, {target}"]) for metric in names.values())
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", source(found, "cross_fitting")]) + "\n"
+
+
 def reads() -> str:
     """Windows per second, and what packing a dataset takes."""
     found = records("reads")
@@ -289,6 +302,7 @@ TABLES = {
     "teachers": teachers,
     "egtea": egtea,
     "ablation": ablation,
+    "cross_fitting": cross_fitting,
     "distillation": distillation,
     "training": training,
     "latency": latency,
