@@ -9,8 +9,8 @@ READY  := $(VENV)/.ready
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
 
-test: $(READY)      ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu"
+test: $(READY)      ## every test that needs no GPU; a process for each core, each with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
 
 lint: $(READY)      ## ruff, and mypy against the installed package
 	$(BIN)/ruff check .
