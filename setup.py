@@ -19,9 +19,9 @@ EXTRAS = {
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
-    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "pandas-stubs", "wheel"],
+    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "pandas-stubs"],
 }
-EXTRAS["dev"] += ["setuptools>=77"]
+EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
