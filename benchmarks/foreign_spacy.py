@@ -40,11 +40,15 @@ class ForeignPipeline:
         self.meta = {"version": self._run([])["version"]}
 
     def _run(self, texts: list[str]) -> dict[str, Any]:
-        done = subprocess.run(
-            self._command, input=json.dumps(texts), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            sys.exit(f"{self._command[0]}: {done.stderr.strip().splitlines()[-1]}")
+        given = json.dumps(texts)
+        try:
+            done = subprocess.run(
+                self._command, input=given, capture_output=True, text=True, check=True
+            )
+        except OSError as error:
+            sys.exit(str(error))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{self._command[0]}: {error.stderr.strip().splitlines()[-1]}")
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
