@@ -1,6 +1,6 @@
 """Sentences, chunks and noun phrases of an instruction, by closed word lists.
 
-Promise: `sentences` loses no word; `noun_phrase` says what thing the words from
+Promise: `sentences` loses no word outside parentheses; `noun_phrase` says what thing the words from
 a position on name, and where the phrase ends.
 """
 
