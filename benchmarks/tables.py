@@ -101,6 +101,7 @@ def egtea() -> str:
 ENDS = ("lower end", "upper end")
 CONDITIONS = {
     "plain": "labels alone",
+    "wider": "labels alone, searched more widely, smoothed",
     "smoothing": "labels, smoothed to equal entropy",
     "brief-smoothing": "the same, trained as long as labels alone",
     "paper": "the paper's way",
