@@ -2,7 +2,7 @@
 
     python benchmarks/distillation.py [--record] [--dataset NAME] [--condition NAME] [--seeds N]
                                       [--threads N] [--work FOLDER]
-    python benchmarks/distillation.py --tune [--dataset NAME]
+    python benchmarks/distillation.py --tune [--dataset NAME] [--student NAME]
     python benchmarks/distillation.py --set-noise
 
 The features are those of a simulated recogniser (`simulated.py`); labels, times, splits and
@@ -11,8 +11,6 @@ scored on the published validation split (4,969 of 4,979 segments of EPIC-KITCHE
 window), which nothing was tuned on:
 
 - plain: labels alone, as tuned.
-- wider (EPIC-KITCHENS-55 alone): labels alone after a wider search than `plain` had, which settles
-  on label smoothing: the strongest student without a teacher.
 - smoothing: the settings of `ours` without a teacher, with label smoothing of equal entropy
   (`distillation_runs.equal_entropy_smoothing`), so that a gain over it is knowledge.
 - brief-smoothing: plain's settings with that smoothing, as what is good for soft targets may be too
@@ -21,17 +19,19 @@ window), which nothing was tuned on:
   temperature and weight (in our convention): top-50, 5, 0.4; on EGTEA Gaze+ all classes, 10, 1.415.
 - ours: joint targets of the count and the sequence teacher, as tuned.
 - shuffled: `ours`, targets permuted over the training segments. It must not help.
+- unadjusted-plain, unadjusted-ours: the same without logit adjustment.
 - default-plain, default-ours (EPIC-KITCHENS-55 alone): `plain` and `ours` with the light head's
   default size and rate, for which nothing else was tuned; three seeds.
 - gappy (EGTEA Gaze+ alone, where both splits lie in the same videos): `ours` by teachers that are
   told of no validation segment, not even as the past of a training segment.
 
 Tuning (`--tune`) sees training videos only: a student trained on four fifths of them is scored on
-the others by the dataset's main metric, and so are its teachers. Both plain and distilled get 13
-trials of one seed and the same longest schedule. A trial changes one setting of the best so far, in
-the order of `STAGES`; distilled has plain's learning rate and weight decay. All trials of `--tune`
-are kept in `results/distillation_tuning.json`; further ones on the same videos (about 19 for each)
-are told of in docs/distillation.md.
+the others by the dataset's main metric, and so are its teachers. Plain and distilled get equally
+many trials of one seed and choose from the same schedules. A trial changes one setting of the best
+so far, in the order of `STAGES`, and counts by its best strength of logit adjustment
+(`distillation_runs.STRENGTHS`), which is chosen with it; smoothing, brief-smoothing and paper have
+their strength chosen on the same videos. All trials are kept in `results/distillation_tuning.json`;
+how the values to be tried came about is told in docs/distillation.md.
 
 Intervals are of the mean gain over seeds: by seeds (paired t, 95 %), and by videos (paired
 bootstrap, 1,000 draws, each seed's gain on the same draw). What is trained is kept in the work
@@ -46,6 +46,7 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ from distillation_runs import (
     TargetName,
     equal_entropy_smoothing,
     outcome,
+    outcomes,
     require_targets,
 )
 from record import RESULTS, Figure, finish
@@ -75,17 +77,25 @@ PAPER: dict[str, dict[str, Any]] = {
     EK55: {"top_k": 50, "temperature": 5.0, "weight": 0.4},
     EGTEA: {"top_k": None, "temperature": 10.0, "weight": 1.415},
 }
-SHARED_CONDITIONS = ("plain", "smoothing", "brief-smoothing", "paper", "ours", "shuffled")
+SHARED_CONDITIONS = (
+    *("plain", "smoothing", "brief-smoothing", "paper", "ours", "shuffled"),
+    *("unadjusted-plain", "unadjusted-ours"),
+)
 CONDITIONS = {
-    EK55: (*SHARED_CONDITIONS, "wider", "default-plain", "default-ours"),
+    EK55: (*SHARED_CONDITIONS, "default-plain", "default-ours"),
     EGTEA: (*SHARED_CONDITIONS, "gappy"),
 }
 CHOICES = sorted({c for conditions in CONDITIONS.values() for c in conditions})
-DEFAULT_HEAD = {"layers": None, "heads": None, "width": None, "lr": 1e-3}
+CHANGES: dict[str, dict[str, Any]] = {
+    "unadjusted": {"logit_adjustment": 0.0},
+    "default": {"layers": None, "heads": None, "width": None, "lr": 1e-3},
+}
+"""What `<name>-plain` and `<name>-ours` change of `plain` and `ours`."""
+BASES = {f"{name}-ours": f"{name}-plain" for name in CHANGES}
+"""What the gain of a condition is over, if not over `plain`."""
 DEFAULT_SEEDS = 3
 PREFIX = {EK55: "", EGTEA: "EGTEA: "}
 
-TARGETS = tuple(str(TargetName(way=way)) for way in WAYS)
 SCHEDULES = (
     *((8, 2e-3), (12, 2e-3), (20, 2e-3), (30, 2e-3), (50, 2e-3), (8, 4e-3)),
     *((20, 1e-3), (30, 1e-3), (50, 1e-3)),
@@ -93,31 +103,22 @@ SCHEDULES = (
 STAGES: dict[str, dict[str, tuple[Any, ...]]] = {
     "plain": {
         "dropout": (0.3, 0.1, 0.5, 0.7),
-        "epochs": (8, 5, 12, 20, 30),
-        "lr": (2e-3, 1e-3, 4e-3),
-        "label_smoothing": (0.0, 0.1, 0.3),
-        "weight_decay": (0.05, 0.2),
-    },
-    "distilled": {
-        "targets": TARGETS,
-        "temperature": (1.0, 2.0, 0.5),
-        "weight": (3.0, 1.0, 10.0, 30.0),
-        "top_k": (None, 50),
-        "dropout": (0.3, 0.5),
-        "epochs": (20, 8, 12, 30),
-    },
-    "wider": {
-        "dropout": (0.3, 0.1, 0.5, 0.7),
         "epochs, lr": SCHEDULES,
         "label_smoothing": (0.0, 0.1, 0.3, 0.5),
         "weight_decay": (0.05, 0.01, 0.2),
         "batch_size": (128, 64, 256),
     },
+    "distilled": {
+        "targets": tuple(str(TargetName(way=way)) for way in WAYS),
+        "temperature": (1.0, 2.0, 0.5),
+        "weight": (3.0, 1.0, 10.0, 30.0),
+        "top_k": (None, 50),
+        "dropout": (0.3, 0.5),
+        "epochs, lr": ((20, 2e-3), *(s for s in SCHEDULES if s != (20, 2e-3))),
+        "weight_decay": (0.05, 0.01),
+    },
 }
 """Values of each setting; the first one is where tuning starts."""
-SHARED = ("lr", "weight_decay")
-"""Settings that the distilled student takes from the plain one."""
-TUNING_SEEDS = 1
 TUNED = RESULTS / "distillation_tuning.json"
 
 NOISE_RECORD = RESULTS / "simulated_noise.json"
@@ -140,26 +141,38 @@ def settings_of(dataset: str, condition: str, work: Path) -> dict[str, Any]:
     """A condition's settings of the student."""
     plain, ours = tuned(dataset, "plain"), tuned(dataset, "distilled")
     name = TargetName.parse(ours["targets"])
+    change, _, rest = condition.partition("-")
+    if change in CHANGES:
+        return {**settings_of(dataset, rest, work), **CHANGES[change]}
     if condition in ("plain", "ours"):
         return plain if condition == "plain" else ours
-    if condition == "wider":
-        return tuned(dataset, condition)
-    if condition in ("default-plain", "default-ours"):
-        return {**(plain if condition == "default-plain" else ours), **DEFAULT_HEAD}
-    if condition == "paper":
-        return {**plain, "targets": str(TargetName(kind="sequence")), **PAPER[dataset]}
     if condition == "shuffled":
-        return {**ours, "targets": str(TargetName(way=name.way, shuffled=True))}
+        return {**ours, "targets": str(replace(name, shuffled=True))}
     if condition == "gappy":
-        return {**ours, "targets": str(TargetName(way=name.way, history="gappy"))}
+        return {**ours, "targets": str(replace(name, history="gappy"))}
+    if condition == "paper":
+        targets = str(TargetName(kind="sequence"))
+        return with_strength(dataset, {**plain, "targets": targets, **PAPER[dataset]}, work)
     store = make_store(work, dataset, FINAL)
     require_targets(store, name)
-    smoothing = round(equal_entropy_smoothing(store, ours), 4)
+    smoothing = {"label_smoothing": round(equal_entropy_smoothing(store, ours), 4)}
     if condition == "brief-smoothing":
-        return {**plain, "label_smoothing": smoothing}
+        return with_strength(dataset, {**plain, **smoothing}, work)
     without = ("targets", "weight", "temperature", "top_k")
-    rest = {k: v for k, v in ours.items() if k not in without}
-    return {**rest, "label_smoothing": smoothing}
+    kept = {k: v for k, v in ours.items() if k not in without}
+    return with_strength(dataset, {**kept, **smoothing}, work)
+
+
+def with_strength(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
+    """The settings with the logit adjustment that is best on held-out training videos."""
+    by_strength = trial(dataset, settings, work)
+    return {**settings, "logit_adjustment": max(by_strength, key=lambda a: by_strength[a])}
+
+
+def trial(dataset: str, settings: dict[str, Any], work: Path) -> dict[float, float]:
+    """Main metric on held-out training videos, one seed, by strength of logit adjustment."""
+    found = outcomes(StudentRun(dataset=dataset, part=TUNING, settings=settings), work)
+    return {strength: own.metrics[MAIN[dataset]] for strength, own in found.items()}
 
 
 def setting(names: str, values: Any) -> dict[str, Any]:
@@ -174,21 +187,18 @@ def tune(dataset: str, who: str, work: Path) -> dict[str, Any]:
     best: dict[str, Any] = {}
     for name, values in stages.items():
         best |= setting(name, values[0])
-    if who == "distilled":
-        best |= {name: tuned(dataset, "plain")[name] for name in SHARED}
-        if dataset == EGTEA:
-            stages = {**stages, "top_k": (None, 20)}  # 50 of 106 classes are next to all
+    if who == "distilled" and dataset == EGTEA:
+        stages = {**stages, "top_k": (None, 20)}  # 50 of 106 classes are next to all
     trials: list[dict[str, Any]] = []
 
     def value(settings: dict[str, Any]) -> float:
-        runs = [
-            StudentRun(dataset=dataset, part=TUNING, settings=settings, seed=seed)
-            for seed in range(TUNING_SEEDS)
-        ]
-        values = [outcome(run, work).metrics[MAIN[dataset]] for run in runs]
-        trials.append({"settings": settings, "values": [round(v, 3) for v in values]})
-        print(f"{dataset}, {who}: {np.mean(values):.2f} {settings}", flush=True)
-        return float(np.mean(values))
+        values = trial(dataset, settings, work)
+        trials.append(
+            {"settings": settings, "by strength": {a: round(v, 3) for a, v in values.items()}}
+        )
+        reached = max(values.values())
+        print(f"{dataset}, {who}: {reached:.2f} ({values[0.0]:.2f}) {settings}", flush=True)
+        return reached
 
     reached = value(best)
     for name, values in stages.items():
@@ -196,7 +206,8 @@ def tune(dataset: str, who: str, work: Path) -> dict[str, Any]:
             changed = best | setting(name, other)
             if (found := value(changed)) > reached:
                 best, reached = changed, found
-    return {"metric": MAIN[dataset], "chosen": best, "trials": trials}
+    chosen = with_strength(dataset, best, work)
+    return {"metric": MAIN[dataset], "chosen": chosen, "trials": trials}
 
 
 def write_tuning(dataset: str, who: str, found: dict[str, Any]) -> None:
@@ -289,20 +300,21 @@ def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -
     """Figures of each condition, and with plain among several, of each over plain."""
     made: list[Figure] = []
     found: dict[str, list[Outcome]] = {}
+    of_default_head = ("default-plain", "default-ours")
     for condition in conditions:
         settings = settings_of(dataset, condition, work)
         found[condition] = [
             outcome(StudentRun(dataset=dataset, part=FINAL, settings=settings, seed=100 + s), work)
-            for s in range(min(seeds, DEFAULT_SEEDS) if "default" in condition else seeds)
+            for s in range(min(seeds, DEFAULT_SEEDS) if condition in of_default_head else seeds)
         ]
         values = [[o.metrics[key] for key in METRICS[dataset].values()] for o in found[condition]]
         made += figures(f"{PREFIX[dataset]}{condition}", dataset, values)
     if len(conditions) > 1 and seeds > 1:
-        for condition in conditions[1:]:
-            if condition != "default-plain":
-                over = "default-plain" if condition == "default-ours" else "plain"
+        for condition in conditions:
+            if condition not in ("plain", *BASES.values()):
+                over = BASES.get(condition, "plain")
                 made += gains(dataset, condition, found[condition], found[over], over)
-        for other in [c for c in ("smoothing", "brief-smoothing", "wider") if c in found]:
+        for other in ("smoothing", "brief-smoothing"):
             made += gains(dataset, "ours", found["ours"], found[other], other)
     return made
 
@@ -315,6 +327,7 @@ def main() -> None:
     parser.add_argument("--condition", choices=CHOICES, help="only this condition")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each condition")
     parser.add_argument("--tune", action="store_true", help="choose settings on training videos")
+    parser.add_argument("--student", choices=list(STAGES), help="tune only this one")
     parser.add_argument("--set-noise", action="store_true", help="repeat the search for the noise")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK / "distillation", help="kept trainings")
@@ -327,9 +340,7 @@ def main() -> None:
         return
     if arguments.tune:
         for dataset in datasets:
-            for who in STAGES:
-                if who == "wider" and who not in CONDITIONS[dataset]:
-                    continue
+            for who in [arguments.student] if arguments.student else STAGES:
                 write_tuning(dataset, who, tune(dataset, who, arguments.work))
         return
     made = [

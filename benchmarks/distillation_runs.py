@@ -3,7 +3,8 @@
 Promise: a run is one student with one seed on one store (`simulated.make_store`); the ranks of the
 true actions of its validation windows and its metrics are kept (`<key>.npz`, `<key>.json`), so that
 an interrupted benchmark goes on where it stopped. Other settings or another noise are another run.
-Delete the work folder to measure anew. Letters: N validation windows, C classes.
+Logit adjustment changes predictions alone: one training gives the outcomes of all `STRENGTHS`.
+Delete the work folder to measure anew. Letters: A strengths, N validation windows, C classes.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from teacher_runs import WORK
 from teachers import MEMBERS
 
 from antcache.devices import pick_device
+from antcache.evaluation import score
 from antcache.evaluation.metrics import true_class_ranks
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.model import log_frequency
+from antcache.student.train import RunResult, train
 from antcache.teacher.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach
@@ -45,6 +48,9 @@ BASE = StudentConfig(
     precision="bfloat16",
 )
 """What all students share unless their settings say otherwise."""
+
+STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+"""Of logit adjustment (`StudentConfig.logit_adjustment`)."""
 
 JOINT = {"joint": ("count", "sequence"), "all": ("count", "sequence", "language")}
 """Teachers whose probabilities are averaged."""
@@ -192,9 +198,16 @@ class StudentRun:
         return replace(BASE, **self.settings, seed=self.seed)
 
     @property
+    def unadjusted(self) -> StudentConfig:
+        """What is trained."""
+        return replace(self.config, logit_adjustment=0.0)
+
+    @property
     def key(self) -> str:
-        """Hash of all settings."""
-        about = {**asdict(self), "settings": self.config.to_dict()}
+        """Hash of what is trained: all settings that differ from the defaults of a student."""
+        standard = StudentConfig().to_dict()
+        differ = {k: v for k, v in self.unadjusted.to_dict().items() if v != standard[k]}
+        about = {**asdict(self), "settings": differ}
         text = json.dumps(about, sort_keys=True)
         return f"student-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
@@ -219,7 +232,15 @@ class Outcome:
 
 
 def outcome(run: StudentRun, work: Path) -> Outcome:
-    """The run's outcome, trained now unless it is kept; teachers are trained as they are needed."""
+    """The run's outcome with the logit adjustment of its settings, one of `STRENGTHS`."""
+    return outcomes(run, work)[run.config.logit_adjustment]
+
+
+def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
+    """The run's outcome by the strength of logit adjustment.
+
+    It is trained now unless it is kept; teachers are trained as they are needed.
+    """
     work.mkdir(parents=True, exist_ok=True)
     kept, about = work / f"{run.key}.npz", work / f"{run.key}.json"
     if not kept.is_file():
@@ -228,21 +249,38 @@ def outcome(run: StudentRun, work: Path) -> Outcome:
             require_targets(store, TargetName.parse(run.config.targets))
         print(f"training {run.dataset}, {run.part}, seed {run.seed}, {run.settings}", flush=True)
         started = time.perf_counter()
-        result = train(store, None, run.config)
+        result = train(store, None, run.unadjusted)
         seconds = time.perf_counter() - started
         labels = store.labels("validation")
         row_of = {uid: row for row, uid in enumerate(labels.uid.tolist())}
         segments = labels[np.array([row_of[uid] for uid in result.predictions.uid.tolist()])]
-        account = {**asdict(run), "metrics": result.metrics, "seconds": seconds}
+        adjusted = [result.predictions.scores - a * frequencies(store, result) for a in STRENGTHS]
+        metrics = [score(scores, segments, store.taxonomy) for scores in adjusted]
+        account = {**asdict(run), "metrics": metrics, "seconds": seconds}
         about.write_text(json.dumps(account, indent=1) + "\n", "utf-8")
         staged = work / f".{run.key}.{os.getpid()}.npz"
         np.savez(
             staged,
-            ranks=true_class_ranks(result.predictions.scores, segments.action),
+            ranks=np.stack([true_class_ranks(scores, segments.action) for scores in adjusted]),
             action=segments.action,
             video=segments.video,
         )
         staged.rename(kept)  # last: its presence means done
     found = json.loads(about.read_text("utf-8"))
     with np.load(kept) as arrays:
-        return Outcome(metrics=found["metrics"], seconds=found["seconds"], **arrays)
+        ranks, action, video = (arrays[name] for name in ("ranks", "action", "video"))
+    return {
+        strength: Outcome(
+            metrics=metrics, ranks=own, action=action, video=video, seconds=found["seconds"]
+        )
+        for strength, metrics, own in zip(STRENGTHS, found["metrics"], ranks, strict=True)
+    }
+
+
+def frequencies(store: Store, result: RunResult) -> NDArray[np.float32]:
+    """Log frequency (C,) of the actions that the run was trained on."""
+    labels = store.labels("train")
+    dropped = [uid for uids in result.dropped["train"].values() for uid in uids]
+    action = torch.from_numpy(labels.action[~np.isin(labels.uid, dropped)])
+    frequency: NDArray[np.float32] = log_frequency(action, len(store.taxonomy.actions)).numpy()
+    return frequency.astype(np.float32)

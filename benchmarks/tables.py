@@ -101,13 +101,14 @@ def egtea() -> str:
 ENDS = ("lower end", "upper end")
 CONDITIONS = {
     "plain": "labels alone",
-    "wider": "labels alone, searched more widely, smoothed",
     "smoothing": "labels, smoothed to equal entropy",
     "brief-smoothing": "the same, trained as long as labels alone",
     "paper": "the paper's way",
     "ours": "antcache",
     "shuffled": "antcache, teacher shuffled",
     "gappy": "antcache, teacher told of no validation segment",
+    "unadjusted-plain": "labels alone, without logit adjustment",
+    "unadjusted-ours": "antcache without it; gain over the line above",
     "default-plain": "labels alone, default head",
     "default-ours": "antcache, default head; gain over the line above",
 }
@@ -128,7 +129,7 @@ def distillation() -> str:
             if f"{prefix}{condition}: top-1" not in found:
                 continue
             cells = [value(found[f"{prefix}{condition}: {name}"]) for name in names]
-            base = "default-plain" if condition == "default-ours" else "plain"
+            base = condition.replace("ours", "plain") if condition.endswith("-ours") else "plain"
             over = f"{prefix}{condition} over {base}, {names[-1]}"
             if f"{over}: relative gain" in found:
                 cells.append(f"{found[f'{over}: relative gain']['value']:+.1f} %")

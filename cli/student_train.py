@@ -50,6 +50,11 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("feature-weight", float, "Weight of the feature regression."),
     ("past-weight", float, "Weight of the classification of past frames."),
     ("label-smoothing", float, "Share of the label spread over all classes."),
+    (
+        "logit-adjustment",
+        float,
+        "Favour rare actions in predictions: 0 for top-1, up to 1 for class-mean metrics.",
+    ),
     ("optimiser", str, "adamw, adam or sgd."),
     ("lr", float, "Highest learning rate."),
     ("weight-decay", float, "Weight decay."),

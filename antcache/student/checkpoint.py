@@ -118,13 +118,13 @@ def load_reported(path: Path, model: nn.Module) -> None:
     else the last ones.
 
     Raises:
-        BadCheckpoint: see `load_weights`.
+        BadCheckpoint: a file is missing, damaged, or of another model than `model`.
     """
-    name = next(n for n in (BEST, AVERAGE, WEIGHTS) if n == WEIGHTS or (path / n).exists())
-    weights = load_weights(path, name, model)
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            parameter.copy_(weights[key])
+    newest = _read_tensors(path / WEIGHTS)
+    _check_shapes(path / WEIGHTS, model.state_dict(), newest)
+    name = next((name for name in (BEST, AVERAGE) if (path / name).exists()), None)
+    chosen = {} if name is None else load_weights(path, name, model)
+    model.load_state_dict({**newest, **chosen})  # buffers stand with the newest weights alone
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

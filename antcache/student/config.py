@@ -83,6 +83,10 @@ class StudentConfig:
     """Weight of the cross-entropy of past frames."""
     label_smoothing: float = 0.0
     """Share of the label that is spread over all classes, in [0, 1)."""
+    logit_adjustment: float = 0.0
+    """Predictions are the logits less this times the log frequency of each action in training
+    (post-hoc logit adjustment), which favours rare actions: 0 for top-1, up to 1 for class-mean
+    metrics. What is learned is the same."""
 
     optimiser: str = "adamw"
     """adamw, adam (L2 in the gradient, as published), or sgd (Nesterov momentum 0.9)."""
@@ -133,7 +137,7 @@ class StudentConfig:
             if getattr(self, name) is not None:
                 self._check(name, 1)
         weights = ("weight", "align_weight", "verb_noun_weight", "feature_weight", "past_weight")
-        for name in (*weights, "weight_decay", "warmup_epochs"):
+        for name in (*weights, "logit_adjustment", "weight_decay", "warmup_epochs"):
             self._check(name, 0)
         for name in ("lr", "temperature"):
             self._check(name, 0, strict=True)

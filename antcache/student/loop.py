@@ -87,6 +87,7 @@ class Trainer:
         with self._seeded(0):
             student = build_student(config, sizes)
         self.model = student.to(self.device)
+        self.model.adjust_to(windows.action[self.rows.to(self.device)])
         self.optimiser = build_optimiser(config, self.model)
         self.average = Average(self.model, config.ema) if config.ema else None
         self.best: dict[str, Tensor] | None = None

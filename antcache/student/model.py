@@ -2,8 +2,9 @@
 
 Promise: without own verb and noun classifiers, attention over teachers or feature alignment, a
 student is its head and nothing more. All parameters are used inside `forward`; the objective is a
-function of its output.
-Letters: B batch, S state, V verbs, O nouns, M teachers, E teacher's feature.
+function of its output. In evaluation mode alone, logits are adjusted by the actions' frequency, if
+the config asks for that (Menon et al. 2021, "Long-tail learning via logit adjustment", post-hoc).
+Letters: B batch, N segments, S state, C classes, V verbs, O nouns, M teachers, E teacher's feature.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Student(nn.Module):
         attention: scores of the teachers (S -> M), or None. It reads the state without shaping it:
             its gradient would teach the student states for which some teacher is easy to follow.
         align: projection to the teachers' features (S -> sum of E), or None.
+        adjustment: (C,) what predictions are less than the logits, or None; 0 until `adjust_to`.
     """
+
+    adjustment: Tensor | None
 
     def __init__(self, head: Head, config: StudentConfig, sizes: Sizes) -> None:
         super().__init__()
@@ -50,6 +54,15 @@ class Student(nn.Module):
             self.attention = nn.Sequential(nn.LayerNorm(width), scores)
         if config.align != "none":
             self.align = nn.Linear(width, sum(sizes.teacher_dims))
+        self.strength = config.logit_adjustment
+        adjusted = torch.zeros(sizes.num_classes) if self.strength else None
+        self.register_buffer("adjustment", adjusted)
+
+    def adjust_to(self, action: Tensor) -> None:
+        """Take the frequencies of the labels (N,) int64 that are trained on."""
+        if self.adjustment is not None:
+            frequency = log_frequency(action, len(self.adjustment))
+            self.adjustment.copy_(self.strength * frequency)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """Anticipate from float32 `features` (B, T, D); see `HeadOutput`."""
@@ -62,7 +75,18 @@ class Student(nn.Module):
             output = output._replace(teacher_scores=self.attention(state.detach()))
         if self.align is not None:
             output = output._replace(aligned=self.align(state))
+        if self.adjustment is not None and not self.training:
+            output = output._replace(logits=output.logits - self.adjustment)
         return output
+
+
+def log_frequency(action: Tensor, num_classes: int) -> Tensor:
+    """Log frequency (C,) float64 of each class among the labels (N,) int64.
+
+    A class is taken to have one segment more than it has, so that none has a frequency of 0.
+    """
+    count = torch.bincount(action, minlength=num_classes).double() + 1
+    return (count / count.sum()).log()
 
 
 def build_student(config: StudentConfig, sizes: Sizes) -> Student:

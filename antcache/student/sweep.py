@@ -44,6 +44,7 @@ GATES = ("feature_weight", "past_weight", "verb_noun_weight", "dropout")
 FREE = (
     *("seed", "weight", "temperature", "label_smoothing", *DATA, *GATES),
     *("optimiser", "lr", "weight_decay", "warmup_epochs", "grad_clip", "ema", "patience"),
+    "logit_adjustment",
 )
 """Settings in which members may differ; in all others they are one architecture, one set of
 windows, and one rhythm of batches."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +155,23 @@ def test_mixed_targets_by_hand(runs: ModuleType, tmp_path: Path) -> None:
         smoothing = runs.smoothing_of_entropy(float(-(expected * logs).sum(axis=1).mean()), 3)
         found = runs.equal_entropy_smoothing(store, {**settings, "top_k": k})
         assert found == pytest.approx(smoothing, abs=1e-6)
+
+
+def test_frequencies_are_those_of_what_is_trained_on(runs: ModuleType, tmp_path: Path) -> None:
+    store = store_with_targets(tmp_path)
+    result = SimpleNamespace(dropped={"train": {"starts too early": ("a1",), "other": ()}})
+    expected = np.log(np.array([2, 1, 2]) / 5)
+    np.testing.assert_allclose(runs.frequencies(store, result), expected, rtol=1e-6)
+
+
+def test_one_training_gives_all_strengths(runs: ModuleType) -> None:
+    plain, adjusted, other = (
+        runs.StudentRun(dataset="few", part="tuning", settings=settings)
+        for settings in ({}, {"logit_adjustment": 0.5}, {"lr": 0.5, "logit_adjustment": 0.5})
+    )
+    assert plain.key == adjusted.key != other.key
+    assert adjusted.unadjusted == plain.config
+    assert other.unadjusted.lr == 0.5
 
 
 def test_shuffled_teacher_swaps_training_segments_alone(runs: ModuleType, tmp_path: Path) -> None:
