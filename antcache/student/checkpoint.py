@@ -4,7 +4,7 @@ Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, 
 where the run keeps them the `average` of the weights and the weights of the `best` epoch) and
 `state.json`, written under another name and renamed; the one before it is removed only afterwards,
 so that a kill at any time leaves a whole one. Loading refuses a checkpoint of another configuration
-or shape.
+or shape; one that was kept before a setting existed has its default.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
 from antcache.store.format import difference
+from antcache.student.config import StudentConfig
 from antcache.tensors import write_tensors
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
@@ -86,11 +87,15 @@ def load_checkpoint(
         BadCheckpoint: it is damaged, of another configuration, or of another shape.
     """
     state = _read_state(path)
-    if state["identity"] != dict(identity):
+    # A setting that is newer than the run did not exist then: it had what is its default now.
+    standard = StudentConfig().to_dict()
+    kept = {name: standard.get(name, value) for name, value in identity.items()}
+    kept |= state["identity"]
+    if kept != dict(identity):
         raise BadCheckpoint(
             "the checkpoint is of another configuration",
             where=path,
-            found=difference(state["identity"], identity),
+            found=difference(kept, identity),
             hint="resume with the settings of the run, or start a new one",
         )
     weights = _read_tensors(path / WEIGHTS)

@@ -160,13 +160,24 @@ def processes(device: str) -> Processes:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "MASTER_ADDR" not in os.environ:
             return ALONE
         cuda = device != "cpu" and torch.cuda.is_available()
-        dist.init_process_group("nccl" if cuda else "gloo")
+        own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else None
+        if own is not None:
+            torch.cuda.set_device(own)  # else NCCL has to guess the GPU of its first message
+        dist.init_process_group("nccl" if cuda else "gloo", device_id=own)
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
 def own_device(device: str, group: Processes) -> str:
-    """The device of this process: with several on GPUs, the one of its local rank."""
-    if group.count == 1 or device not in ("auto", "cuda") or not torch.cuda.is_available():
+    """The device of this process: with several on GPUs, the one of its local rank.
+
+    Raises:
+        BadConfig: several processes are to share one GPU.
+    """
+    if group.count == 1 or device == "cpu" or not torch.cuda.is_available():
         return device
-    return f"cuda:{os.environ.get('LOCAL_RANK', group.rank)}"
+    if device not in ("auto", "cuda"):
+        raise BadConfig(
+            "one GPU for several processes", expected="device auto or cuda", found=device
+        )
+    return f"cuda:{os.environ['LOCAL_RANK']}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Segments
-from antcache.devices import pick_device
+from antcache.devices import pick_device, uses_bfloat16
 from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -179,7 +179,11 @@ class Run:
         if folder is not None:
             identity = {**config.to_dict(), **problem.fingerprints}
             identity = {k: v for k, v in identity.items() if k not in NOT_IDENTITY}
+            # What `auto` came to: another device that computes in another precision can't go on.
+            bfloat16 = uses_bfloat16(config.precision, self.trainer.device)
+            identity["computed in"] = "bfloat16" if bfloat16 else "float32"
             account = _account(store, config, problem)
+            account["computed in"] = identity["computed in"]
             if self.held is not None:
                 account["held out"] = list(self.held.videos)
             self.resumed_epoch, self.history = folder.begin(account, self.trainer, identity)

@@ -91,3 +91,14 @@ def test_optimiser_of_another_shape_is_refused(saved: Path, tmp_path: Path) -> N
     with pytest.raises(BadCheckpoint, match="optimiser's state is of another shape"):
         load_checkpoint(saved, *made(), {"lr": 1})
     assert json.loads((saved / STATE).read_text())["epoch"] == 3
+
+
+def test_a_setting_newer_than_the_checkpoint_had_its_default(tmp_path: Path) -> None:
+    model, optimiser = made()
+    save_checkpoint(tmp_path, 1, model, optimiser, {"lr": 1}, [])
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    newer = {"lr": 1, "logit_adjustment": 0.0, "computed in": "float32"}
+    assert load_checkpoint(path, *made(), newer)[0] == 1
+    with pytest.raises(BadCheckpoint, match=r"logit_adjustment: 0.0 -> 0.5"):
+        load_checkpoint(path, *made(), {**newer, "logit_adjustment": 0.5})

@@ -95,6 +95,17 @@ def test_a_batch_that_does_not_split_is_refused(
         next(iter(Processes(0, 3).batches(windows, torch.arange(8), 8)))
 
 
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    two = Processes(rank=1, count=2)
+    assert own_device("auto", two) == own_device("cuda", two) == "cuda:1"
+    assert own_device("cpu", two) == "cpu"
+    assert own_device("cuda:0", Processes()) == "cuda:0"
+    with pytest.raises(BadConfig, match="one GPU for several processes"):
+        own_device("cuda:0", two)
+
+
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     group = processes("cpu")

@@ -186,7 +186,7 @@ def test_a_killed_process_resumes_to_the_same_bits(
         time.sleep(random.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
     resumed = train(store, run, config, resume=True)
-    assert resumed.resumed_epoch > 0
+    assert 0 < resumed.resumed_epoch < config.epochs
     assert_same_weights(train(store, None, config), resumed)
 
 
@@ -219,6 +219,20 @@ def test_another_configuration_is_not_resumed(
         train(store, run, small, resume=True)
     with pytest.raises(NotFound, match="no run to resume"):
         train(store, tmp_path / "nowhere", small, resume=True)
+
+
+def test_another_precision_is_not_resumed(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` comes to what the device computes in, which another one may not."""
+    store, run, config = make_store(), tmp_path / "run", replace(small, precision="auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "uses_bfloat16", lambda *_: True)
+        train(store, run, config)
+    assert json.loads((run / "config.json").read_text())["computed in"] == "bfloat16"
+    monkeypatch.setattr(train_module, "uses_bfloat16", lambda *_: False)
+    with pytest.raises(BadCheckpoint, match="computed in: 'bfloat16' -> 'float32'"):
+        train(store, run, config, resume=True)
 
 
 def test_a_failure_before_training_leaves_no_run(
