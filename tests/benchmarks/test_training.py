@@ -1,0 +1,77 @@
+"""What `benchmarks/training.py` does on a GPU, in small, so that it does not fail there first."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.kernels import DenseTargets
+from antcache.student.pack import WindowPack
+from antcache.student.presets import find_preset
+from antcache.student.teachers import Teachers
+
+
+@pytest.fixture(scope="module")
+def training(repo: Path) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repo / "benchmarks"))
+        yield importlib.import_module("training")
+
+
+@pytest.fixture(scope="module")
+def pack(training: ModuleType) -> WindowPack:
+    generator = torch.Generator().manual_seed(0)
+    count, time, classes = training.BATCH, training.TIME, training.CLASSES
+    label = torch.randint(0, classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator)
+    return WindowPack(
+        features=torch.randn(count, time, training.ek55.DIM, generator=generator).half(),
+        padded=torch.zeros(count, time, dtype=torch.bool),
+        action=label,
+        verb=label,
+        noun=label,
+        frame_action=torch.full((count, time), -100),
+        target=torch.arange(count),
+        targets=Teachers(targets=DenseTargets(logits=logits)),
+        uid=np.arange(count).astype(str),
+    )
+
+
+def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: WindowPack) -> None:
+    small = replace(find_preset("ek55-tsn"), layers=1, heads=2, width=16)
+    found = {figure.figure: figure for figure in training.on_gpu(pack, small, side=64)}
+    bounds = {name: (figure.at_least, figure.at_most) for name, figure in found.items()}
+    assert bounds == {
+        "EK55 epoch, light": (None, 0.5),
+        "16 seeds over one": (None, 4.0),
+        "avth: share of the matrix-product rate": (70.0, None),
+    }
+    assert all(figure.value > 0 for figure in found.values())
+
+
+def test_operations_of_a_step_by_hand(training: ModuleType, pack: WindowPack) -> None:
+    """Two for each weight and position, forward, and twice that backward; AVT classifies at D."""
+    width, layers = 32, 2
+    config = replace(
+        find_preset("ek55-tsn"), layers=layers, heads=2, width=width, precision="float32"
+    )
+    sizes = training.Sizes(
+        dims=(training.ek55.DIM,), num_classes=training.CLASSES, num_frames=training.TIME
+    )
+    trainer = training.Trainer(replace(config, device="cpu"), replace(pack, targets=None), sizes)
+    batch, time, dim = training.BATCH, training.TIME, training.ek55.DIM
+    positions = batch * time
+    blocks = layers * 12 * width * width
+    linear = positions * (dim * width + blocks + width * dim) + batch * dim * training.CLASSES
+    attention = layers * batch * time * time * width * 2
+    expected = 6 * (linear + attention)
+    # The input needs no gradient of its own; PyTorch's fused attention recomputes in backward.
+    expected -= 2 * positions * dim * width
+    assert training.step_flops(trainer) == pytest.approx(expected, rel=0.02)
