@@ -36,7 +36,8 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     The plan has `base` (options of `antcache student train`, underscores for hyphens, or a
     `preset`), `seeds`, and either `settings` (name: what changes) or `grid` (option: values).
     Members of one architecture are trained at once where that pays (`at_once` says how many).
-    Called again, the command goes on where it was interrupted.
+    Called again, the command goes on where it was interrupted. A member whose loss is not finite is
+    named, and the others go on; the exit code is then 1.
     """
     from antcache.student.runs import LOG
     from antcache.student.sweep import read_plan
@@ -47,10 +48,12 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
         table, failed = run_sweep(store, runs, wanted, progress=progress)
     if as_json:
         print_json(table.to_dict() | {"failed": failed})
-        return
-    _print(table)
-    for name, error in failed.items():
-        click.echo(f"failed: {name}: {error}")
+    else:
+        _print(table)
+        for name, error in failed.items():
+            click.echo(f"failed: {name}: {error}")
+    if failed:
+        click.get_current_context().exit(1)
 
 
 def _print(table: Table) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from antcache.cli.common import json_option, print_json
-from antcache.student.weights import parse_weight
+from antcache.student.weights import describe, parse_weight
 
 
 @click.command()
@@ -17,13 +17,16 @@ def weight(paper: str | None, ours: str | None, k: int | None, as_json: bool) ->
     """Convert a weight of the distillation term, e.g. --paper 150@T10/C106.
 
     The paper averages KL over rows and classes, antcache over rows alone; both multiply by T^2. So
-    a weight of the paper is to be divided by the number of classes that KL runs over: C, or k.
+    a weight of the paper is to be divided by the number of classes that KL runs over: C, or k. A
+    published weight with another number of classes is warned of.
     """
     if (paper is None) == (ours is None):
         raise click.UsageError("give one of --paper and --ours")
     text, convention = (paper, "paper") if paper is not None else (ours, "ours")
     assert text is not None
     read = parse_weight(text, convention=convention, k=k)
+    for sentence in describe(read)[1:]:
+        click.echo(f"Warning: {sentence}", err=True)
     if as_json:
         print_json(read.to_dict())
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from antcache.annotations import Protocol
 from antcache.errors import BadConfig
@@ -131,6 +131,9 @@ class StudentConfig:
     """Epochs between checkpoints; the last epoch always has one."""
 
     def __post_init__(self) -> None:
+        _check_types(self)
+        if self.protocol is not None:
+            _check_types(self.protocol)
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every"):
             self._check(name, 1)
         for name in ("layers", "heads", "width", "top_k"):
@@ -189,6 +192,8 @@ class StudentConfig:
             raise BadConfig("top_k has no effect without soft targets", hint="name them: targets")
         if self.targets is None and self.align != "none":
             raise BadConfig("align has no effect without soft targets", hint="name them: targets")
+        if self.align == "none" and self.align_weight != 1:
+            raise BadConfig("align_weight has no effect without align", hint="align cosine or mse")
         if self.fusion != "concat" and len(self.streams) < 2:
             raise BadConfig(
                 f"fusion {self.fusion!r} has no effect on one stream",
@@ -263,12 +268,32 @@ class StudentConfig:
         Raises:
             BadConfig: a setting is unknown or impossible.
         """
-        unknown = sorted(set(values).difference(f.name for f in fields(cls)))
+        unknown = sorted(map(str, set(values).difference(f.name for f in fields(cls))))
         if unknown:
             raise BadConfig("unknown settings of a student", found=", ".join(unknown))
         protocol = values.get("protocol")
         window = None if protocol is None else Protocol(**protocol)
         return cls(**{**values, "protocol": window})
+
+
+def _check_types(record: StudentConfig | Protocol) -> None:
+    """Refuse values of another type than annotated; a whole number may stand for a float.
+
+    Raises:
+        BadConfig: names the field.
+    """
+    kinds = get_type_hints(type(record))
+    for field in fields(record):
+        value, kind = getattr(record, field.name), kinds[field.name]
+        accepted = kind | int if isinstance(0.0, kind) else kind
+        # To Python a bool is an int.
+        if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+            raise BadConfig(
+                "wrong type",
+                where=field.name,
+                expected=str(field.type).replace(" | ", " or "),
+                found=repr(value),
+            )
 
 
 def _names(joined: str | None) -> tuple[str, ...]:

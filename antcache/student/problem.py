@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
 from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
-from antcache.kernels import TopKTargets
+from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
@@ -29,7 +29,7 @@ from antcache.student.memory import PACK_SHARE, free_bytes
 from antcache.student.pack import StreamWindows, WindowPack, Windows
 from antcache.student.stream import JoinedStream
 from antcache.student.teachers import Teachers, select, stored_shares
-from antcache.student.weights import describe
+from antcache.student.weights import Weight, describe
 from antcache.student.windows import WindowIndex, join, stream_features
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def load_problem(
         MissingFeature: features of labelled segments are missing, and that is not allowed.
         MissingTarget: training segments have no soft target, and that is not allowed.
         FingerprintMismatch: the soft targets are for other classes.
-        BadConfig: the stream is not named, no window is left, or the windows do not fit.
+        BadConfig: the stream is not named, no window is left, the windows do not fit, or a tail is
+            asked of dense soft targets.
     """
     taxonomy = store.taxonomy
     streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
@@ -97,7 +98,7 @@ def load_problem(
         uid = parts[config.train_split][0].index.uid
         counts["targets"] = _check_coverage(store, soft, uid, config)
         teachers, place = _teachers(store, soft, uid, config)
-        _say(config, teachers, len(taxonomy.actions))
+        say_weight(config, teachers, len(taxonomy.actions))
         arrays = [checksums(targets.arrays()) for targets in soft.values()]
         fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
     packed = _packed(config, parts, device)
@@ -196,7 +197,7 @@ def _teachers(
     if name is not None and share is None and name != ATTENTION:
         share, temperatures = stored_shares(name, store.targets(name), config.teachers)
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
-    return select(
+    teachers, place = select(
         soft,
         uid,
         top_k=config.top_k,
@@ -205,22 +206,41 @@ def _teachers(
         share=share,
         temperatures=temperatures,
     )
-
-
-def _say(config: StudentConfig, teachers: Teachers, num_classes: int) -> None:
-    """Log what the weight of the distillation comes to, and windows without a feature."""
-    targets = teachers.targets
-    k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
-    weight, *changed = describe(config, num_classes, k)
-    log.info(weight)
-    for sentence in changed:
-        log.warning(sentence)
+    if config.tail and isinstance(teachers.targets, DenseTargets):
+        raise BadConfig(
+            "tail has no effect on dense soft targets",
+            where=f"targets/{config.targets}",
+            hint="cut them to their k best: --top-k",
+        )
     if teachers.has_feature is not None and not bool(teachers.has_feature.all()):
         log.warning(
             "%d of %d windows with soft targets have no feature of the teacher and are not aligned",
             int((~teachers.has_feature).sum()),
             len(teachers.has_feature),
         )
+    return teachers, place
+
+
+def say_weight(config: StudentConfig, teachers: Teachers, num_classes: int) -> None:
+    """Log what the weight of the distillation comes to with these teachers."""
+    targets = teachers.targets
+    k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
+    own = Weight(ours=config.weight, temperature=config.temperature, classes=num_classes, k=k)
+    # With attention each teacher has a KL of its own, over its own classes.
+    union = None if config.target_weights == ATTENTION else _union(targets)
+    weight, *changed = describe(own, union)
+    log.info("distillation: %s", weight)
+    for sentence in changed:
+        log.warning("distillation: %s", sentence)
+
+
+def _union(targets: Targets) -> tuple[int, int] | None:
+    """Fewest and most classes in a row of several teachers' k best; None of one, or dense ones."""
+    if not isinstance(targets, TopKTargets) or targets.num_teachers is None:
+        return None
+    named = targets.index.transpose(0, 1).flatten(1).sort(dim=1).values  # (R, M * K)
+    count = 1 + (named.diff(dim=1) != 0).sum(dim=1)
+    return int(count.min()), int(count.max())
 
 
 def _packed(

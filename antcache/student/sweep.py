@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer
 from antcache.student.model import build_student
-from antcache.student.problem import Problem, load_problem
+from antcache.student.problem import Problem, load_problem, say_weight
 from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config
 from antcache.student.stack import Stack, can_stack
 from antcache.student.sweep_table import Table, tabulate
@@ -104,7 +105,7 @@ class Sweep:
             BadConfig: a key or a setting is unknown or impossible.
         """
         known = {"base", "seeds", "settings", "grid", "at_once"}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
             raise BadConfig(
                 "unknown keys of a sweep",
@@ -113,7 +114,11 @@ class Sweep:
             )
         if ("settings" in values) == ("grid" in values):
             raise BadConfig("a sweep needs either settings or a grid")
-        base, seeds = values.get("base") or {}, values.get("seeds", [0, 1, 2, 3, 4])
+        seeds, at_once = values.get("seeds", [0, 1, 2, 3, 4]), values.get("at_once")
+        if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
+            raise BadConfig("seeds must be a list of whole numbers", found=seeds)
+        if at_once is not None and type(at_once) is not int:
+            raise BadConfig("wrong type", where="at_once", expected="a whole number", found=at_once)
         if "grid" in values:
             grid = _mapping("grid", values["grid"])
             columns = [v if isinstance(v, list) else [v] for v in grid.values()]
@@ -125,16 +130,12 @@ class Sweep:
             }
         else:
             changes = _mapping("settings", values["settings"])
-        base = _mapping("base", base)
+        base = _mapping("base", values.get("base") or {})
         settings = {
             str(name): _config({**base, **_mapping(f"settings.{name}", change or {})})
             for name, change in changes.items()
         }
-        try:
-            whole = tuple(int(seed) for seed in seeds)
-        except (TypeError, ValueError) as error:
-            raise BadConfig("seeds must be a list of numbers", found=seeds) from error
-        return cls(settings=settings, seeds=whole, at_once=values.get("at_once"))
+        return cls(settings=settings, seeds=tuple(seeds), at_once=at_once)
 
 
 def check_members(settings: Mapping[str, StudentConfig]) -> None:
@@ -176,16 +177,20 @@ def sweep(
         The table over all finished members, and the errors of those whose loss is not finite.
 
     Raises:
-        BadConfig: a run in the folder is of another plan, or the head can't be stacked.
+        BadConfig: a run in the folder is of another plan, the head can't be stacked, or torchrun
+            started several processes.
         AlreadyExists, MissingKey, ...: see `train.train`.
     """
+    _check_alone()
     members = plan.members()
     unfinished = [(name, c) for name, c in members if not _finished(folder / name, c)]
     if len(unfinished) < len(members):
         log.info("%d of %d members are finished", len(members) - len(unfinished), len(members))
     failed: dict[str, str] = {}
     if unfinished:
-        problems = _problems(store, [config for _, config in unfinished], progress)
+        # Of one setting all seeds learn from the same.
+        settings = {name.split("/")[0]: config for name, config in unfinished}
+        problems = _problems(store, settings, progress)
         at_once = _at_once(plan, problems, unfinished[0][1])
         for start in range(0, len(unfinished), at_once):
             runs = {
@@ -202,6 +207,21 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.json").write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1))
     return table, failed
+
+
+def _check_alone() -> None:
+    """Refuse to be one of several processes: each would train every member into the same folders.
+
+    The environment says so, as `distributed.processes` reads it; that would join them first.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and "MASTER_ADDR" in os.environ:
+        raise BadConfig(
+            "a sweep is not trained by several processes",
+            expected="one process",
+            found=f"{count} of torchrun",
+            hint="start it without torchrun, which is for single runs: antcache student train",
+        )
 
 
 def _train(runs: dict[str, Run], failed: dict[str, str], progress: Progress) -> None:
@@ -242,13 +262,20 @@ def _alone(trainer: Trainer, epoch: int, progress: Progress) -> list[dict[str, f
 
 
 def _problems(
-    store: Store, configs: Sequence[StudentConfig], progress: Progress
+    store: Store, settings: Mapping[str, StudentConfig], progress: Progress
 ) -> dict[tuple[Any, ...], Problem]:
-    """What members learn from, by their soft targets; the windows' features are read once."""
+    """What members learn from, by their soft targets; the windows' features are read once.
+
+    Of each setting it is logged what its weight comes to, as `load_problem` does of a run.
+    """
     found: dict[tuple[Any, ...], Problem] = {}
-    for config in configs:
+    for name, config in settings.items():
+        log.info("setting %s", name)
         key = _data(config)
         if key in found:
+            teachers = found[key].train.targets
+            if teachers is not None:
+                say_weight(config, teachers, found[key].sizes.num_classes)
             continue
         device = pick_device(config.device)
         if not found:
@@ -330,7 +357,7 @@ def _config(values: Mapping[str, Any]) -> StudentConfig:
 
     given = dict(values)
     preset = given.pop("preset", None)
-    base = StudentConfig() if preset is None else find_preset(preset)
+    base = StudentConfig() if preset is None else find_preset(str(preset))
     kinds = {field.name: str(field.type) for field in fields(StudentConfig)}
     for name, value in given.items():
         # YAML takes 1e-3 for text: it wants 1.0e-3.
@@ -350,7 +377,7 @@ def read_plan(path: Path) -> Sweep:
 
     Raises:
         NotFound: there is no file.
-        BadConfig: it is no YAML, or see `Sweep.from_dict`.
+        BadConfig: it is no YAML, or see `Sweep.from_dict`; names the file.
     """
     try:
         import yaml  # type: ignore[import-untyped]
@@ -362,4 +389,7 @@ def read_plan(path: Path) -> Sweep:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadConfig("the sweep can't be read", where=path, found=error) from error
-    return Sweep.from_dict(_mapping(str(path), values))
+    try:
+        return Sweep.from_dict(_mapping("a sweep", values))
+    except BadConfig as error:
+        raise BadConfig(str(error), where=path) from error

@@ -8,11 +8,11 @@ ours means does not.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from antcache.errors import BadConfig
-from antcache.student.config import StudentConfig
 
 _FORM = re.compile(r"(?P<weight>[^@/]+)@T(?P<temperature>[^@/]+)/C(?P<classes>\d+)", re.ASCII)
 
@@ -62,14 +62,6 @@ class Weight:
         names = ("ours", "paper", "temperature", "effective", "classes", "k")
         return {name: getattr(self, name) for name in names}
 
-    def __str__(self) -> str:
-        over = f"all {self.classes}" if self.k is None else f"the teacher's {self.k} best"
-        return (
-            f"weight {self.ours:.4g} here = {self.paper:.4g} in the paper's convention "
-            f"(mean over {over} classes); times T^2 = {self.temperature:g}^2 it is "
-            f"{self.effective:.4g} x KL"
-        )
-
 
 PUBLISHED = {
     "EGTEA": Weight(ours=150 / 106, temperature=10, classes=106),
@@ -107,35 +99,59 @@ def parse_weight(text: str, *, convention: str, k: int | None = None) -> Weight:
     return Weight(ours=value / plain.num_terms, temperature=temperature, classes=plain.classes, k=k)
 
 
-def describe(config: StudentConfig, num_classes: int, k: int | None) -> list[str]:
-    """What the distillation weight of a run comes to, in sentences to be logged.
+def describe(own: Weight, union: tuple[int, int] | None = None) -> list[str]:
+    """What a weight comes to, in sentences.
 
     Args:
-        config: of the run.
-        num_classes: C of its dataset.
-        k: classes per row of its soft targets, None if they are dense.
+        own: the weight.
+        union: where several teachers are mixed, the fewest and the most classes that their `own.k`
+            best come to together in a row; KL runs over these.
 
-    The first sentence states the weight; a second one follows where the run has a published
-    setting's weight and temperature, but another number of classes under its mean: the paper's
-    number would have come to another weight there.
+    The first sentence states the weight; another follows where it is that of a published setting in
+    either convention, at its temperature, but KL runs over another number of classes, or where
+    the paper's number is taken for ours.
     """
-    own = Weight(ours=config.weight, temperature=config.temperature, classes=num_classes, k=k)
-    said = [f"distillation: {own}"]
+    fewest, most = union or (own.num_terms, own.num_terms)
+    span = _span(str(fewest), str(most))
+    if union is not None:
+        over = f"the {span} classes in the union of the teachers' {own.k} best"
+    elif own.k is not None:
+        over = f"the teacher's {own.k} best classes"
+    else:
+        over = f"all {own.classes} classes"
+    paper = f" = {own.ours * fewest:.4g} in" if fewest == most else ", no one number in"
+    said = [
+        f"weight {own.ours:.4g} here{paper} the paper's convention (mean over {over}); "
+        f"times T^2 = {own.temperature:g}^2 it is {own.effective:.4g} x KL"
+    ]
     for name, published in PUBLISHED.items():
-        same = (
-            abs(own.ours - published.ours) <= 0.005 * published.ours
-            and own.temperature == published.temperature
-        )
-        if same and own.num_terms != published.num_terms:
+        n = published.num_terms
+        moved = own.temperature == published.temperature and (fewest, most) != (n, n)
+        if moved and _near(own.ours, published.ours):
+            would = _span(f"{published.paper / most:.4g}", f"{published.paper / fewest:.4g}")
             said.append(
-                f"distillation: this is the paper's {published.paper:g} of {name}, whose mean runs "
-                f"over {published.num_terms} classes; over {own.num_terms} as here the paper's "
-                f"{published.paper:g} would be weight {published.paper / own.num_terms:.4g}"
+                f"this is the paper's {published.paper:g} of {name}, whose mean runs over {n} "
+                f"classes; over {span} as here the paper's {published.paper:g} would be weight "
+                f"{would}"
+            )
+        elif moved and fewest == most and _near(own.ours * fewest, published.paper):
+            said.append(
+                f"this is the paper's {published.paper:g} of {name}, but as a mean over {fewest} "
+                f"classes in place of {n}, {own.ours / published.ours:.4g} times as strong: "
+                f"--weight {published.ours:.4g} is the same"
             )
         elif own.ours == published.paper:
             said.append(
-                f"distillation: weight {own.ours:g} is what the paper writes for {name} in its "
-                f"convention; here it is {published.num_terms} times as strong: "
-                f"--weight {published.ours:.4g} is the same"
+                f"weight {own.ours:g} is what the paper writes for {name} in its convention; here "
+                f"it is {n} times as strong: --weight {published.ours:.4g} is the same"
             )
     return said
+
+
+def _near(value: float, published: float) -> bool:
+    """Whether a number is a published one, but for its rounding."""
+    return math.isclose(value, published, rel_tol=0.005)
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

@@ -20,8 +20,6 @@ from antcache.student.predicting import TrainedStudent
 from antcache.student.sweep import Sweep, sweep
 from antcache.student.train import RunResult, train
 
-from .conftest import CLASSES
-
 MakeStore = Callable[..., Store]
 
 
@@ -39,7 +37,10 @@ def test_predictions_by_hand(make_store: MakeStore, small: StudentConfig) -> Non
     for name, value in plain.model.named_parameters():
         assert value.equal(adjusted.model.get_parameter(name)), name
     labels = store.labels("train")
-    count = np.bincount(labels.action[has_window(plain, labels)], minlength=CLASSES) + 1
+    count = (
+        np.bincount(labels.action[has_window(plain, labels)], minlength=len(store.taxonomy.actions))
+        + 1
+    )
     expected = plain.predictions.scores - 0.5 * np.log(count / count.sum())
     np.testing.assert_allclose(adjusted.predictions.scores, expected, atol=1e-5)
     assert adjusted.metrics == adjusted.history[-1]["validation"]
@@ -69,7 +70,7 @@ def test_frequencies_are_those_of_the_videos_trained_on(
     assert result.held_out is not None
     labels = store.labels("train")
     rows = has_window(result, labels) & ~np.isin(labels.uid, result.held_out.uid)
-    count = np.bincount(labels.action[rows], minlength=CLASSES)
+    count = np.bincount(labels.action[rows], minlength=len(store.taxonomy.actions))
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoint")
     assert checkpoint is not None
     kept = load_file(checkpoint / WEIGHTS)["adjustment"].numpy()

@@ -31,6 +31,7 @@ from antcache.student.presets import PRESETS, find_preset
         ("align", "cosine"),
         ("align", "dot"),
         ("align_weight", -1.0),
+        ("align_weight", 2.0),  # without align
         ("verb_noun_weight", float("inf")),
         ("fusion", "late"),  # of one stream
         ("stream", "rgb,rgb"),
@@ -42,6 +43,37 @@ from antcache.student.presets import PRESETS, find_preset
 def test_impossible_settings_are_refused(name: str, value: Any) -> None:
     with pytest.raises(BadConfig):
         StudentConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("epochs", 2.0, "int"),
+        ("epochs", True, "int"),
+        ("epochs", None, "int"),
+        ("epochs", "2", "int"),
+        ("width", 256.0, "int or None"),
+        ("lr", "1e-3", "float"),
+        ("lr", False, "float"),
+        ("grad_clip", "no", "float or None"),
+        ("tail", 1, "bool"),
+        ("stream", 5, "str or None"),
+        ("targets", ["a", "b"], "str or None"),
+        ("head", None, "str"),
+        ("protocol", {"gap_s": 1.0}, "Protocol or None"),
+    ],
+)
+def test_wrong_types_are_refused_by_name(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        StudentConfig(**{name: value})
+    assert str(caught.value).startswith(f"{name}: wrong type: expected {expected}, found {value!r}")
+
+
+def test_a_whole_number_may_stand_for_another() -> None:
+    assert StudentConfig(lr=1, grad_clip=2, warmup_epochs=0).lr == 1
+    window = Protocol(gap_s=1, num_frames=2.5, rate=1)  # type: ignore[arg-type]
+    with pytest.raises(BadConfig, match=r"num_frames: wrong type: expected int, found 2\.5"):
+        StudentConfig(protocol=window)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from antcache.errors import (
     MissingKey,
     MissingTarget,
 )
-from antcache.kernels import DenseTargets
+from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.problem import Problem, load_problem
@@ -108,6 +108,47 @@ def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:
         load(store, targets="high")
     with pytest.raises(MissingKey, match="nobody"):
         load(store, targets="nobody")
+
+
+def test_a_tail_of_dense_targets_is_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    with pytest.raises(BadConfig, match=r"targets/oracle: tail has no effect on dense .*--top-k"):
+        load(store, targets="oracle", tail=True)
+    store.write_targets("cut", store.targets("oracle").top_k(2))
+    for settings in ({"targets": "oracle", "top_k": 2}, {"targets": "cut"}):
+        taught = load(store, **settings, tail=True).train.targets
+        assert taught is not None
+        assert isinstance(taught.targets, TopKTargets)
+        assert taught.targets.tail is not None
+
+
+def test_classes_of_several_teachers_are_counted_together(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their two best: the same everywhere, never the same, or the same in some segments."""
+    store = make_store()
+    oracle = store.targets("oracle")
+    assert oracle.logits is not None
+    ids = np.arange(6, dtype=np.float32)
+    first = np.tile(ids, (len(oracle), 1))  # its best are 5 and 4
+    apart, mixed = first[:, ::-1].copy(), first.copy()  # 0 and 1
+    mixed[::2] = apart[::2]
+    for name, logits in {"first": first, "same": first, "apart": apart, "mixed": mixed}.items():
+        store.write_targets(name, replace(oracle, logits=logits))
+    expected = {
+        "first,same": "= 6 in the paper's convention (mean over the 2 classes in the union",
+        "first,apart": "= 12 in the paper's convention (mean over the 4 classes in the union",
+        "first,mixed": "no one number in the paper's convention (mean over the 2 to 4 classes",
+    }
+    for targets, said in expected.items():
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            load(store, targets=targets, top_k=2)
+        assert said in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):  # one KL for each teacher, over its own classes
+        load(store, targets="first,apart", top_k=2, target_weights="attention")
+    assert "= 6 in the paper's convention (mean over the teacher's 2 best classes)" in caplog.text
 
 
 def test_missing_features_are_refused_unless_allowed(make_store: MakeStore) -> None:

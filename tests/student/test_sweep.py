@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,27 @@ def test_further_terms_and_masked_windows(
     assert_equals_solo(store, tmp_path / "runs", plan)
 
 
+def test_every_setting_says_once_what_its_weight_comes_to(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    oracle = replace(small, targets="oracle", epochs=1)
+    settings = {
+        "own": replace(oracle, weight=3.0),
+        "paper": replace(oracle, weight=150 / 106, temperature=10.0),
+        "cut": replace(oracle, weight=3.0, top_k=2),
+    }
+    with caplog.at_level(logging.INFO):
+        sweep(make_store(), tmp_path / "runs", Sweep(settings=settings, seeds=(0, 1)))
+    said = [m for m in caplog.messages if m.startswith(("setting ", "distillation: "))]
+    starts = ["setting own", "distillation: weight 3 here = 18 in", "setting paper"]
+    starts += ["distillation: weight 1.415 here", "distillation: this is the paper's 150 of EGTEA"]
+    starts += ["setting cut", "distillation: weight 3 here = 6 in"]
+    assert len(said) == len(starts)
+    assert all(m.startswith(start) for m, start in zip(said, starts, strict=True)), said
+    (warning,) = (r for r in caplog.records if "of EGTEA" in r.getMessage())
+    assert warning.levelno == logging.WARNING
+
+
 def test_an_interrupted_sweep_goes_on(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +171,38 @@ def test_the_command(make_store: MakeStore, small: StudentConfig, tmp_path: Path
     assert (cell["n"], cell["pairs"]) == (2, 2)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_ends_with_1_where_a_member_failed(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, as_json: bool
+) -> None:
+    store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
+    base = {k: getattr(small, k) for k in ("layers", "heads", "width", "batch_size", "device")}
+    wild = {"optimiser": "sgd", "lr": 1e30, "grad_clip": None, "warmup_epochs": 0}
+    settings = {"wild": wild, "tame": {}}
+    written = {"base": {**base, "epochs": 1}, "seeds": [0], "settings": settings}
+    plan.write_text(json.dumps(written))  # which is YAML too
+    command = ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+    said = CliRunner().invoke(cli, [*command, "--json"] if as_json else command)
+    assert said.exit_code == 1, said.output
+    if as_json:
+        assert list(json.loads(said.stdout)["failed"]) == ["wild/seed-0"]
+    else:
+        assert "failed: wild/seed-0: " in said.output
+    assert (runs / "tame" / "seed-0" / "result.json").exists()
+
+
+def test_several_processes_are_refused(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun each process would train every member into the same folders."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    plan = Sweep(settings={"a": small}, seeds=(0,))
+    with pytest.raises(BadConfig, match=r"expected one process, found 2 .*without torchrun"):
+        sweep(make_store(), tmp_path / "runs", plan)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
     def plan(text: str) -> Sweep:
         (tmp_path / "plan.yaml").write_text(text)
@@ -176,6 +230,40 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
     gru = replace(small, head="gru", heads=None)
     with pytest.raises(BadConfig, match="can't be trained at once"):
         sweep(make_store(), tmp_path / "runs", Sweep(settings={"a": gru}, seeds=(0,), at_once=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "settings: {a: {targets: [x, y]}}",
+            r"targets: .*expected str or None, found \['x', 'y'\]",
+        ),
+        ("settings: {a: {stream: 5}}", "stream: .*expected str or None, found 5"),
+        ("settings: {a: {width: 256.0}}", r"width: .*expected int or None, found 256\.0"),
+        ("settings: {a: {epochs: 2.5}}", r"epochs: .*expected int, found 2\.5"),
+        ("settings: {a: {allow_missing: 'no'}}", "allow_missing: .*expected bool, found 'no'"),
+        ("settings: {a: {preset: [x]}}", "unknown preset: expected ek55-tsn or"),
+        ("settings: {a: {protocol: 5}}", "a setting has the wrong type"),
+        ("settings: {a: {1: 2}}", "unknown settings of a student: found 1"),
+        ("1: 2\nsettings: {a: {}}", "unknown keys of a sweep: .*found 1"),
+        ("at_once: two\nsettings: {a: {}}", "at_once: .*expected a whole number, found two"),
+        ("at_once: 2.5\nsettings: {a: {}}", r"at_once: .*expected a whole number, found 2\.5"),
+        ("seeds: '01'\nsettings: {a: {}}", "seeds must be a list of whole numbers: found 01"),
+        ("seeds: [1.5]\nsettings: {a: {}}", r"seeds must be .*found \[1\.5\]"),
+        ("seeds: [true]\nsettings: {a: {}}", r"seeds must be .*found \[True\]"),
+    ],
+)
+def test_wrong_types_in_a_plan_are_one_line_that_names_file_and_key(
+    make_store: MakeStore, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(BadConfig, match=rf"plan\.yaml: .*{message}"):
+        read_plan(tmp_path / "plan.yaml")
+    command = ["student", "sweep", str(make_store().path), str(tmp_path / "plan.yaml")]
+    said = CliRunner().invoke(cli, [*command, "--runs", str(tmp_path / "runs")])
+    assert said.exit_code == 2
+    assert len(said.output.splitlines()) == 1, said.output
 
 
 def test_table_by_hand() -> None:

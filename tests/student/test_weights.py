@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from antcache.cli.student_weight import weight
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
-from antcache.student.config import StudentConfig
 from antcache.student.weights import PUBLISHED, Weight, describe, parse_weight
 
 
@@ -83,31 +82,68 @@ def test_the_command_prints_both_conventions() -> None:
     assert run("--paper", "1@T1/C5", "--ours", "1@T1/C5").exit_code == 2
 
 
-def test_a_run_says_what_its_weight_comes_to() -> None:
-    config = StudentConfig(targets="t", weight=3.0, temperature=2.0)
-    (said,) = describe(config, 2513, None)
+def own(ours: float, temperature: float, classes: int, k: int | None = None) -> Weight:
+    return Weight(ours=ours, temperature=temperature, classes=classes, k=k)
+
+
+def test_a_weight_is_said_in_both_conventions() -> None:
+    (said,) = describe(own(3, 2, 2513))
     assert "weight 3 here = 7539 in the paper's convention (mean over all 2513 classes)" in said
     assert "= 2^2 it is 12 x KL" in said
-    (said,) = describe(config, 2513, 50)
+    (said,) = describe(own(3, 2, 2513, 50))
     assert "= 150 in the paper's convention (mean over the teacher's 50 best classes)" in said
+
+
+def test_several_teachers_classes_count_together() -> None:
+    """The mean runs over their union; there is no one number where that differs by segment."""
+    (said,) = describe(own(3, 2, 6, 2), (4, 4))
+    assert "= 12 in the paper's convention (mean over the 4 classes in the union of " in said
+    (said,) = describe(own(3, 2, 6, 2), (2, 4))
+    assert "weight 3 here, no one number in the paper's convention (mean over the 2 to 4 " in said
+    assert "it is 12 x KL" in said
+    ek55 = describe(own(0.4, 5, 2513, 50), (50, 100))
+    assert "over 50 to 100 as here the paper's 20 would be weight 0.2 to 0.4" in ek55[1]
+    assert len(describe(own(0.4, 5, 2513, 25), (50, 50))) == 1
 
 
 def test_another_number_of_classes_is_said_aloud() -> None:
     """The paper's EGTEA setting, taken to EK55, dense or cut; and its EK55 one without its k."""
-    egtea = StudentConfig(targets="t", weight=1.415, temperature=10)
-    assert len(describe(egtea, 106, None)) == 1
-    dense = describe(egtea, 2513, None)
+    assert len(describe(own(1.415, 10, 106))) == 1
+    dense = describe(own(1.415, 10, 2513))
     assert "paper's 150 of EGTEA, whose mean runs over 106 classes; over 2513" in dense[1]
     assert "would be weight 0.05969" in dense[1]
-    assert "over 50 as here the paper's 150 would be weight 3" in describe(egtea, 106, 50)[1]
-    ek55 = StudentConfig(targets="t", weight=0.4, temperature=5)
-    assert len(describe(ek55, 2513, 50)) == 1
-    assert "mean runs over 50 classes; over 2513" in describe(ek55, 2513, None)[1]
+    cut = describe(own(1.415, 10, 106, 50))
+    assert "over 50 as here the paper's 150 would be weight 3" in cut[1]
+    assert len(describe(own(0.4, 5, 2513, 50))) == 1
+    assert "mean runs over 50 classes; over 2513" in describe(own(0.4, 5, 2513))[1]
+
+
+def test_the_papers_number_over_other_classes_is_said_aloud() -> None:
+    said = describe(own(20 / 2513, 5, 2513))
+    assert "the paper's 20 of EK55, but as a mean over 2513 classes in place of 50" in said[1]
+    assert "0.0199 times as strong: --weight 0.4 is the same" in said[1]
 
 
 def test_a_weight_of_the_paper_taken_for_ours_is_said_aloud() -> None:
-    said = describe(StudentConfig(targets="t", weight=150, temperature=10), 106, None)
+    said = describe(own(150, 10, 106))
     assert "106 times as strong: --weight 1.415 is the same" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warning"),
+    [
+        (("--ours", "1.415@T10/C2513"), "Warning: this is the paper's 150 of EGTEA, whose mean"),
+        (("--paper", "20@T5/C2513"), "Warning: this is the paper's 20 of EK55, but as a mean"),
+        (("--paper", "20@T5/C2513", "--k", 50), ""),
+        (("--paper", "150@T10/C106"), ""),
+    ],
+)
+def test_the_command_warns_as_a_run_does(arguments: tuple[object, ...], warning: str) -> None:
+    for result in (run(*arguments), run(*arguments, "--json")):
+        assert result.exit_code == 0
+        assert result.stderr.startswith(warning)
+        assert bool(result.stderr) == bool(warning)
+    assert json.loads(result.stdout)["temperature"] in (5, 10)
 
 
 def test_weights_are_checked_however_made() -> None:
