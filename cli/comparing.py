@@ -13,7 +13,7 @@ from antcache.cli.sheets import Several
 from antcache.errors import BadConfig
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.denominators import DENOMINATORS
-from antcache.evaluation.sheet import Sampling
+from antcache.evaluation.sheet import UNSEEN, Sampling
 
 OPTIONS = (
     store_argument(),
@@ -28,7 +28,7 @@ OPTIONS = (
         "--over",
         default="avt",
         show_default=True,
-        help=f"Which segments count: {', '.join(DENOMINATORS)}.",
+        help=f"Which segments count: {', '.join(DENOMINATORS)}, or {UNSEEN} participants.",
     ),
     click.option("--bootstrap", type=int, default=1000, show_default=True, metavar="N"),
     click.option(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 
 from antcache.cli.common import json_option, print_json, print_table, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.fusion import EQUAL, FITTED, MIXTURES
 from antcache.evaluation.fusion import fuse as fuse_runs
+from antcache.evaluation.predictions import HELD_OUT
+from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -52,8 +55,12 @@ def fuse(
     """
     if output.exists() and not overwrite:
         raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
+    source = Store.open(store)
+    if weights == FITTED:
+        for name in held_out:
+            _refuse_trained_on(source, name)
     found = fuse_runs(
-        Store.open(store),
+        source,
         runs,
         weights=weights if weights in (EQUAL, FITTED) else _numbers(weights),
         held_out=held_out or None,
@@ -80,6 +87,35 @@ def fuse(
     print_table(f"{output}: {len(found.predictions.uid)} segments", heads, rows)
     if found.left_out:
         click.echo(f"{found.left_out} segments that a run lacks are left out")
+
+
+def _refuse_trained_on(store: Store, name: str) -> None:
+    """Refuse predictions of videos that their own student was trained on.
+
+    Which ones it held out follows from their names and its share. Predictions that name no student
+    (imported, fused, soft targets) pass: of those nobody can tell.
+    """
+    from antcache.student.config import StudentConfig
+    from antcache.student.held_out import hold_out
+    from antcache.student.runs import CONFIG
+
+    predictions, path = load_predictions(store, name), Path(name)
+    if predictions.split != predictions.config.get("train_split"):
+        return
+    if path.name == HELD_OUT and path.with_name(CONFIG).is_file():
+        return  # by the run itself, which knew of videos without a window: those are not counted
+    labels = store.labels(predictions.split)
+    config = StudentConfig(held_out=predictions.config.get("held_out", 0.0))
+    _, held = hold_out(labels.uid, labels, store.taxonomy, config)
+    videos = labels.video[rows_in(predictions, labels, name)]
+    trained = ~np.isin(videos, () if held is None else held.videos)
+    if trained.any():
+        raise BadConfig(
+            "weights can't be fitted on videos that the student was trained on",
+            where=name,
+            found=f"{int(trained.sum())} of {len(trained)} segments",
+            hint=f"take {HELD_OUT} of a run that was trained with --held-out",
+        )
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -53,7 +53,7 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
 )
 @click.option("--train-split", default="train", show_default=True, help="Split to learn on.")
 @click.option("--mixed-histories", is_flag=True, help="Mix members with different histories.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Mixture folder; default: teachers/NAME."

@@ -76,7 +76,7 @@ SHOWN = {
     metavar="PREDICTIONS",
     help="Label past segments with the first action of these predictions.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @json_option
 def score(

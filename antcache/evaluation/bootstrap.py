@@ -51,10 +51,10 @@ class Resamples:
         Args:
             groups: (N,) name or number of each segment's group, e.g. its video.
             count: B.
-            seed: decides the draws.
+            seed: decides the draws; at least 0.
 
         Raises:
-            BadConfig: fewer than two groups, or resamples.
+            BadConfig: fewer than two groups or resamples, or a seed below 0.
         """
         names, member = np.unique(np.asarray(groups), return_inverse=True)
         if len(names) < 2 or count < 2:
@@ -63,6 +63,8 @@ class Resamples:
                 expected="2 or more groups and 2 or more resamples",
                 found=f"{len(names)} and {count}",
             )
+        if seed < 0:
+            raise BadConfig("impossible seed", expected="0 or more", found=seed)
         rng = np.random.default_rng(seed)
         total = len(names)
         counts = np.empty((count, total), dtype=np.float32)

@@ -22,9 +22,10 @@ from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, Resamples, difference
 from antcache.evaluation.buckets import Buckets, sort_into_buckets
 from antcache.evaluation.denominators import counted
+from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
 from antcache.evaluation.metrics import KINDS, metrics_of
 from antcache.evaluation.scoring import load_predictions
-from antcache.evaluation.sheet import Sampling
+from antcache.evaluation.sheet import UNSEEN, Sampling
 from antcache.evaluation.systems import System, reduce
 from antcache.store import Store
 
@@ -36,7 +37,7 @@ class CompareConfig:
     """How two systems are compared."""
 
     over: str = "avt"
-    """Which segments count, one of `denominators.DENOMINATORS`."""
+    """Which segments count, one of `denominators.DENOMINATORS` or `unseen` (participants)."""
     sampling: Sampling = field(default_factory=Sampling)
     """Of the intervals."""
     ks: tuple[int, ...] = (1, 5)
@@ -245,11 +246,25 @@ class _Loader:
         if self._all is None:
             self._split = predictions.split
             self._all = self.store.labels(self._split)
-            kept = counted(self._all, self.over, protocol_for(self.store.taxonomy.dataset))
+            kept = self._counted(self._all)
             if not kept.any():
                 raise BadConfig("no segment counts", where=self._split, found=f"over {self.over}")
             self._rows = np.flatnonzero(kept)
         return reduce(predictions, self._all, self.store.taxonomy, name)[self._rows]
+
+    def _counted(self, segments: Segments) -> NDArray[np.bool_]:
+        taxonomy = self.store.taxonomy
+        if self.over != UNSEEN:
+            return counted(segments, self.over, protocol_for(taxonomy.dataset))
+        names = unseen_participants(self.store, taxonomy, self.split, ListFiles())
+        if names is None:
+            raise BadConfig(
+                "nobody says which participants are unseen",
+                where=self.split,
+                expected="a split of epic-kitchens-100 beside its training split",
+                found=taxonomy.dataset,
+            )
+        return of_participants(segments, names)
 
 
 def _metrics(

@@ -7,8 +7,10 @@ cosine takes the epochs that the warm-up leaves, and nothing is clipped.
 
 Files that train the video backbone end to end (01, 07, 09, 12) are given with the sizes, losses and
 schedule of their head; here it learns from features that stand still, so that their published
-figures are not to be expected. The other files of `expts/` repeat these on other splits (`_forAR`,
-`_trainval`, `_testonly`), or are for 50 Salads (13).
+figures are not to be expected. The other files of `expts/` have no preset: `_testonly` only score,
+05 a model of RULSTM; `_trainval` train on the validation split as well, 01 for 100 epochs and 07 on
+64 GPUs; `_forAR` (chosen for recall@5) differ: 08 has the settings of 06, 09 trains for 50 epochs
+and 10 for 100; 13 is for 50 Salads.
 """
 
 from __future__ import annotations

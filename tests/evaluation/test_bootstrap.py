@@ -149,6 +149,8 @@ def test_bad_settings():
         Resamples.of(["v", "v"])
     with pytest.raises(BadConfig, match="2 or more resamples"):
         Resamples.of(["v", "w"], 1)
+    with pytest.raises(BadConfig, match=r"impossible seed: expected 0 or more, found -1"):
+        Resamples.of(["v", "w"], seed=-1)
     with pytest.raises(BadConfig, match="of other segments: expected 2, found 3"):
         bootstrap(TOP1, np.zeros(3, int), np.zeros(3, int), draws)
     for level in (0, 1, 95):

@@ -263,6 +263,7 @@ def test_command(kitchen: Store, tmp_path: Path):
         (("--a", a, "--b", a, "--b", b), "paired by order"),
         ((a, "targets/absent"), "absent"),
         ((a, b, "--ks", "0"), "impossible buckets"),
+        ((a, b, "--seed", "-1"), "impossible seed"),
     ):
         outcome = run(*arguments)
         assert outcome.exit_code != 0

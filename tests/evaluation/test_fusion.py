@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antcache.annotations import Segments
 from antcache.cli.fuse import fuse as command
+from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions
 from antcache.evaluation.fusion import fit_weights, fuse, log_softmax, mix
 from antcache.evaluation.predictions import HELD_OUT
+from antcache.store import Store
 
 P = np.array([[0.7, 0.1, 0.1, 0.05, 0.05], [0.2, 0.2, 0.2, 0.2, 0.2]])
 Q = np.array([[0.1, 0.6, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.6]])
@@ -146,3 +150,85 @@ def test_command(store, runs, tmp_path):
     )
     assert table.exit_code == 0, table.output
     assert "2 held out" in table.output
+
+
+def train_two(taxonomy, folder, *, without=""):
+    """A store, and two students that hold half of its training videos out.
+
+    The features of the videos `without` are missing.
+    """
+    store = Store.create(folder / "kitchen")
+    store.create_stream("rgb", dim=4, dtype="float16", fps=4, source="made up", config={})
+    rng = np.random.default_rng(0)
+    for split, names in (("train", "abcde"), ("validation", "vw")):
+        videos, action = [name for name in names for _ in range(6)], np.arange(6 * len(names)) % 5
+        start = np.tile(np.arange(6) * 3.0 + 2, len(names))
+        segments = Segments.of(
+            uid=[f"{video}{i}" for i, video in enumerate(videos)],
+            video=videos,
+            start_s=start,
+            stop_s=start + 3,
+            verb=taxonomy.verb_of[action],
+            noun=taxonomy.noun_of[action],
+            action=action,
+        )
+        store.write_labels(split, segments, taxonomy, source="made up")
+        for name in sorted(set(names) - set(without)):
+            rows = rng.standard_normal((90, 4)).astype(np.float16)
+            store.write_features("rgb", name, rows)
+    common = ("--head", "mean", "--epochs", 1, "--device", "cpu", "--held-out", 0.5)
+    runs = [str(folder / f"run{seed}") for seed in range(2)]
+    for seed, run in enumerate(runs):
+        own = ("--run", run, "--seed", seed, *common, "--allow-missing")
+        said = invoke("student", "train", store.path, *own)
+        assert said.exit_code == 0, said.output
+    return store, runs
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_videos_that_a_student_was_trained_on_are_refused(taxonomy, tmp_path):
+    store, runs = train_two(taxonomy, tmp_path)
+
+    def fuse_on(*files):
+        named = [word for file in files for word in ("--held-out-predictions", file)]
+        output = ("-o", tmp_path / "fused", "--overwrite", "--json")
+        return invoke("fuse", store.path, *runs, *output, "--weights", "held-out", *named)
+
+    seen = [tmp_path / f"train{i}.safetensors" for i in range(2)]
+    for run, file in zip(runs, seen, strict=True):
+        predict = ("student", "predict", store.path, run, "-o", file, "--split", "train")
+        assert invoke(*predict).exit_code == 0
+    refused = fuse_on(*seen)
+    assert refused.exit_code == 2
+    assert len(refused.stderr.splitlines()) == 1
+    said = "train0.safetensors: weights can't be fitted on videos that the student was trained on"
+    assert f"{said}: found 18 of 30 segments" in refused.stderr
+    assert not (tmp_path / "fused").exists()
+
+    own = fuse_on()
+    assert own.exit_code == 0, own.output
+    copied = [shutil.copy(f"{run}/{HELD_OUT}", tmp_path / f"copy{i}") for i, run in enumerate(runs)]
+    for files in ([f"{run}/{HELD_OUT}" for run in runs], copied):
+        assert json.loads(fuse_on(*files).stdout) == json.loads(own.stdout)
+
+    # Of predictions without an account nobody can say what they were trained on.
+    for file in seen:
+        found = vars(Predictions.load(file))
+        Predictions(**{**found, "config": {}}).save(file, overwrite=True)
+    assert json.loads(fuse_on(*seen).stdout)["held_out"] == 30
+    # A student that held nothing out was trained on all of them.
+    Predictions(**{**found, "config": {"train_split": "train"}}).save(file, overwrite=True)
+    assert "found 30 of 30 segments" in fuse_on(*seen).stderr
+
+
+def test_what_a_run_held_out_passes_whatever_it_lacked(taxonomy, tmp_path):
+    """A video without features makes room for another one among those held out."""
+    store, runs = train_two(taxonomy, tmp_path, without="d")
+    assert {uid[0] for uid in Predictions.load(f"{runs[0]}/{HELD_OUT}").uid} == {"b", "c"}
+    named = [word for run in runs for word in ("--held-out-predictions", f"{run}/{HELD_OUT}")]
+    output = ("-o", tmp_path / "fused", "--weights", "held-out")
+    said = invoke("fuse", store.path, *runs, *output, *named)
+    assert said.exit_code == 0, said.output

@@ -12,6 +12,7 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.cli.evaluate import evaluate as command
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
+from antcache.evaluation.compare import CompareConfig, compare
 from antcache.evaluation.lists import ListFiles, unseen_participants
 from antcache.evaluation.metrics import verb_noun_scores
 from antcache.evaluation.scoring import Detail, score_predictions
@@ -106,6 +107,25 @@ def test_unseen_participants_are_those_without_training_video(kitchen, files, st
     assert unseen_participants(store, store.taxonomy, "validation", ListFiles()) is None
 
 
+def test_comparison_over_unseen_participants(kitchen, store, tmp_path):
+    made, scores, segments = kitchen
+    names = {"split": "validation", "taxonomy": CLASSES.fingerprint}
+    Predictions(uid=segments.uid, scores=scores[::-1].copy(), **names).save(tmp_path / "b")
+    config = CompareConfig(over="unseen", sampling=Sampling(resamples=20))
+    found = compare(made, [str(tmp_path / "p")], [str(tmp_path / "b")], config=config)
+    unseen = np.array([video[:3] in ("P18", "P32") for video in segments.video])
+    assert found.n == unseen.sum() == 30
+    expected = mean_top5_recall(scores[unseen], segments.action[unseen])
+    assert found.metrics["action/recall@5"].mean_a == pytest.approx(expected)
+    uid = store.labels("validation").uid
+    other = np.zeros((len(uid), len(store.taxonomy.actions)), dtype=np.float32)
+    Predictions(
+        uid=uid, scores=other, split="validation", taxonomy=store.taxonomy.fingerprint
+    ).save(tmp_path / "other")
+    with pytest.raises(BadConfig, match="which participants are unseen"):
+        compare(store, [str(tmp_path / "other")], [str(tmp_path / "other")], config=config)
+
+
 def test_command(kitchen, files, tmp_path):
     store = kitchen[0]
     options = ["--tail-verbs", str(files.tail_verbs), "--tail-nouns", str(files.tail_nouns)]
@@ -123,6 +143,7 @@ def test_command(kitchen, files, tmp_path):
         assert words in table.output
     for wrong, words in (
         (["--bootstrap", "1"], "impossible bootstrap"),
+        (["--bootstrap", "10", "--seed", "-1"], "impossible seed"),
         (["--cluster", "kitchen"], "unknown cluster"),
         (["--tail-verbs", str(files.tail_verbs)], "go together"),
         (["--unseen", str(tmp_path / "absent")], "can't be read"),

@@ -278,6 +278,23 @@ def test_equal_systems_have_no_bars(kitchen: Kitchen):
     assert page.count("<p>None.</p>") == 2
 
 
+def test_runs_of_one_epoch_are_drawn_as_strokes(kitchen: Kitchen):
+    a = run(kitchen.store, kitchen.folder / "short-a", one_hot(*A), [3.0])
+    b = run(kitchen.store, kitchen.folder / "short-b", one_hot(*B), [2.0])
+    path = kitchen.folder / "report.html"
+    write_report(kitchen.store, [a], [b], path, config=QUICK)
+    page = path.read_text("utf-8")
+    Reader(page)
+    assert "A ends at 3 (epoch 1); B ends at 2 (epoch 1)." in page
+    for side in "ab":
+        lines = re.findall(rf'<polyline points="([^"]+)" class="thick {side}"/>', page)
+        assert len(lines) == 2  # the loss and the validation metric
+        for line in lines:
+            (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in line.split())
+            assert (x1 - x0, y1 - y0) == (8, 0)
+    assert page.count('class="mid soft">1</text>') == 2  # the epoch, once below each panel
+
+
 def test_a_damaged_line_of_metrics_is_named(kitchen: Kitchen):
     file = Path(kitchen.a[0]) / "metrics.jsonl"
     for bad in ("{", "[]", "{}", '{"epoch": null}'):
@@ -322,6 +339,8 @@ def test_command(kitchen: Kitchen):
         (("a0", "b0", "--video", "nowhere"), "no segment of this video counts"),
         (("a0", "b0", "--classes", "0"), "no class to draw"),
         (("a0", "b0", "--bootstrap", "0"), "needs resamples"),
+        (("a0", "b0", "--bootstrap", "-2"), "impossible bootstrap"),
+        (("a0", "b0", "--seed", "-1"), "impossible seed"),
         (("a0", "b0", "-o", "missing/report.html"), "no folder to write the report in"),
         (("a0", "b0", "-o", "a0"), "a folder is here"),
     ],

@@ -135,7 +135,9 @@ def draw(panel: Panel, name: str) -> str:
         y = place(first, value)[1]
         drawing.line([(LEFT, y), (RIGHT, y)], "grid")
         drawing.text(LEFT - 5, y + 4, f"{value:.4g}", "end soft")
-    marks = {first, last} | {int(t) for t in ticks(first, last) if last > first and t == int(t)}
+    marks = {first, last}
+    if last > first:
+        marks |= {int(t) for t in ticks(first, last) if t == int(t)}
     for epoch in sorted(marks):
         crowded = epoch not in (first, last) and min(epoch - first, last - epoch) < (
             (last - first) / 10
