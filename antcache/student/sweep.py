@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from antcache.devices import pick_device
 from antcache.errors import BadConfig, MissingExtra, NotFinite, NotFound
@@ -27,6 +28,7 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer
+from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
 from antcache.student.problem import Problem, load_problem, say_weight
 from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config
@@ -51,7 +53,8 @@ FREE = (
 windows, and one rhythm of batches."""
 
 AT_ONCE = 16
-"""Members that a GPU trains at once, unless told otherwise. A CPU gains nothing: one by one."""
+"""Members that a GPU trains at once, unless told otherwise or its memory is too small. A CPU gains
+nothing: one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +302,8 @@ def _at_once(
     """How many members are trained at once: as asked for, or what pays on the device."""
     problem = problems[_data(config)]
     with torch.device("meta"):  # only its structure is looked at
-        possible = can_stack(build_student(config, problem.sizes))
+        student = build_student(config, problem.sizes)
+    possible = can_stack(student)
     if plan.at_once is not None:
         if plan.at_once > 1 and not possible:
             raise BadConfig(
@@ -308,9 +312,21 @@ def _at_once(
                 hint="at_once: 1",
             )
         return plan.at_once
-    at_once = AT_ONCE if possible and problem.train.device.type == "cuda" else 1
+    device = problem.train.device
+    at_once = fitting(student, device) if possible and device.type == "cuda" else 1
     log.info("members trained at once: %d", at_once)
     return at_once
+
+
+def fitting(student: nn.Module, device: torch.device) -> int:
+    """How many such students a device has memory for, from 1 to `AT_ONCE`.
+
+    Each has weights, gradients, two moments of the optimiser and perhaps an average, which may take
+    half of what is free; the rest is for what a step keeps.
+    """
+    free = free_bytes(device)
+    each = 5 * sum(p.nbytes for p in student.parameters())
+    return AT_ONCE if free is None else max(1, min(AT_ONCE, free // 2 // each))
 
 
 def _finished(path: Path, config: StudentConfig) -> bool:

@@ -18,6 +18,7 @@ from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
 from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
+from antcache.student import sweep as sweep_module
 from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
 from antcache.student.stack import Stack
@@ -289,3 +290,11 @@ def test_student_t_by_the_book(degrees: int, t: float) -> None:
     assert t_test(t, degrees) == pytest.approx(0.05, abs=1e-5)
     assert t_quantile(degrees) == pytest.approx(t, rel=1e-4)
     assert t_test(0, degrees) == pytest.approx(1)
+
+
+def test_no_more_at_once_than_the_device_has_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand weights of 4 bytes: 20 kB each, in half of what is free."""
+    student, device = torch.nn.Linear(1000, 1, bias=False), torch.device("cpu")
+    for free, expected in ((None, 16), (10**9, 16), (200_000, 5), (1_000, 1)):
+        monkeypatch.setattr(sweep_module, "free_bytes", lambda _, free=free: free)
+        assert sweep_module.fitting(student, device) == expected
