@@ -40,8 +40,8 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     named, and the others go on; the exit code is then 1.
     """
     from antcache.student.runs import LOG
-    from antcache.student.sweep import read_plan
     from antcache.student.sweep import sweep as run_sweep
+    from antcache.student.sweep_plan import read_plan
 
     store, wanted = Store.open(store_path), read_plan(plan)
     with log_to(runs / LOG), progress_bars() as progress:

@@ -17,7 +17,8 @@ from antcache.store import Store
 from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
 from antcache.student.predicting import TrainedStudent
-from antcache.student.sweep import Sweep, sweep
+from antcache.student.sweep import sweep
+from antcache.student.sweep_plan import Sweep
 from antcache.student.train import RunResult, train
 
 MakeStore = Callable[..., Store]

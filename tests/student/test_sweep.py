@@ -22,7 +22,8 @@ from antcache.student import sweep as sweep_module
 from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
 from antcache.student.stack import Stack
-from antcache.student.sweep import Sweep, read_plan, sweep
+from antcache.student.sweep import sweep
+from antcache.student.sweep_plan import Sweep, read_plan
 from antcache.student.sweep_table import t_quantile, t_test, tabulate
 from antcache.student.train import train
 
