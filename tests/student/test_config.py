@@ -117,6 +117,9 @@ PUBLISHED = {
     "ek55-tsn": (12, 8, 0.8, 2.0, 0.0, "adam", 5e-6, 32, 4, 1e-4, 20, 5),  # 08_ek55_avt_tsn
     "ek55-ircsn": (12, 8, 0.8, 2.0, 0.0, "adam", 5e-6, 32, 4, 1e-4, 20, 0),  # 10_ek55_avt_ig65m
     "ek55-vit": (6, 4, 0.8, 1.0, 1.0, "sgd", 1e-4, 3, 32, 1e-4, 35, 5),  # 09_ek55_avt
+    "ek55-tsn-ar": (6, 4, 0.2, 1.0, 1.0, "sgd", 1e-3, 64, 2, 1e-6, 50, 0),  # 08_..._tsn_forAR
+    "ek55-ircsn-ar": (12, 8, 0.8, 2.0, 0.0, "adam", 5e-6, 32, 4, 1e-4, 100, 0),  # 10_..._forAR
+    "ek55-vit-ar": (6, 4, 0.8, 1.0, 1.0, "sgd", 1e-4, 3, 32, 1e-4, 50, 5),  # 09_ek55_avt_forAR
     "egtea-tsn": (2, 4, 0.8, 1.0, 0.1, "sgd", 1e-3, 64, 2, 1e-6, 15, 0),  # 11_egtea_avt_tsn
     "egtea-vit": (2, 4, 0.2, 1.0, 0.1, "sgd", 5e-4, 3, 32, 1e-6, 10, 5),  # 12_egtea_avt
     "ek100-tsn": (6, 4, 0.2, 1.0, 1.0, "sgd", 1e-3, 64, 2, 1e-6, 50, 20),  # 02_ek100_avt_tsn
@@ -144,7 +147,10 @@ def test_every_preset_is_the_published_one() -> None:
         assert preset.batch_size == batch * gpus, name
         assert [preset.epochs, preset.warmup_epochs] == rest, name
     windows = {name: preset.protocol for name, preset in PRESETS.items() if preset.protocol}
+    ten_seconds = Protocol(gap_s=1.0, num_frames=10, rate=1.0)
     assert windows == {
-        "ek55-vit": Protocol(gap_s=1.0, num_frames=10, rate=1.0),
+        "ek55-vit": ten_seconds,
+        "ek55-vit-ar": ten_seconds,
+        "ek55-tsn-ar": ten_seconds,
         "ek100-vit-long": Protocol(gap_s=1.0, num_frames=15, rate=1.0),
     }
