@@ -19,7 +19,8 @@ window), which nothing was tuned on:
   temperature and weight (in our convention): top-50, 5, 0.4; on EGTEA Gaze+ all classes, 10, 1.415.
 - ours: joint targets of the count and the sequence teacher, as tuned.
 - shuffled: `ours`, targets permuted over the training segments. It must not help.
-- unadjusted-plain, unadjusted-ours: the same without logit adjustment.
+- unadjusted-plain, unadjusted-ours: each without logit adjustment, with the settings of the best
+  trial on record without it.
 - default-plain, default-ours (EPIC-KITCHENS-55 alone): `plain` and `ours` with the light head's
   default size and rate, for which nothing else was tuned; three seeds.
 - gappy (EGTEA Gaze+ alone, where both splits lie in the same videos): `ours` by teachers that are
@@ -86,14 +87,12 @@ CONDITIONS = {
     EGTEA: (*SHARED_CONDITIONS, "gappy"),
 }
 CHOICES = sorted({c for conditions in CONDITIONS.values() for c in conditions})
-CHANGES: dict[str, dict[str, Any]] = {
-    "unadjusted": {"logit_adjustment": 0.0},
-    "default": {"layers": None, "heads": None, "width": None, "lr": 1e-3},
-}
-"""What `<name>-plain` and `<name>-ours` change of `plain` and `ours`."""
-BASES = {f"{name}-ours": f"{name}-plain" for name in CHANGES}
-"""What the gain of a condition is over, if not over `plain`."""
+DEFAULT_HEAD = {"layers": None, "heads": None, "width": None, "lr": 1e-3}
+OF_DEFAULT_HEAD = {"default-plain": "plain", "default-ours": "ours"}
 DEFAULT_SEEDS = 3
+UNADJUSTED = {"unadjusted-plain": "plain", "unadjusted-ours": "distilled"}
+BASES = {"unadjusted-ours": "unadjusted-plain", "default-ours": "default-plain"}
+"""What the gain of a condition is over, if not over `plain`."""
 PREFIX = {EK55: "", EGTEA: "EGTEA: "}
 
 SCHEDULES = (
@@ -127,23 +126,32 @@ NOISE_NEAR = 0.3
 NOISE_RANGE, NOISE_STEPS = (0.01, 0.1), 6
 
 
-def tuned(dataset: str, who: str) -> dict[str, Any]:
-    """The settings that tuning chose for `plain` or `distilled`."""
+def tuning(dataset: str, who: str) -> dict[str, Any]:
+    """The record of the tuning of `plain` or `distilled`."""
     found = json.loads(TUNED.read_text("utf-8")) if TUNED.is_file() else {}
     if who not in found.get(dataset, {}):
         print(f"{dataset} is not tuned: run with --tune first", file=sys.stderr)
         sys.exit(2)
-    chosen: dict[str, Any] = found[dataset][who]["chosen"]
-    return chosen
+    record: dict[str, Any] = found[dataset][who]
+    return record
+
+
+def best_unadjusted(dataset: str, who: str) -> dict[str, Any]:
+    """Settings of the best trial without logit adjustment, those of earlier searches included."""
+    record = tuning(dataset, who)
+    trials = [*record["trials"], *record.get("earlier", [])]
+    best: dict[str, Any] = max(trials, key=lambda trial: trial["by strength"]["0.0"])["settings"]
+    return best
 
 
 def settings_of(dataset: str, condition: str, work: Path) -> dict[str, Any]:
     """A condition's settings of the student."""
-    plain, ours = tuned(dataset, "plain"), tuned(dataset, "distilled")
+    plain, ours = (tuning(dataset, who)["chosen"] for who in STAGES)
     name = TargetName.parse(ours["targets"])
-    change, _, rest = condition.partition("-")
-    if change in CHANGES:
-        return {**settings_of(dataset, rest, work), **CHANGES[change]}
+    if condition in UNADJUSTED:
+        return best_unadjusted(dataset, UNADJUSTED[condition])
+    if condition in OF_DEFAULT_HEAD:
+        return {**settings_of(dataset, OF_DEFAULT_HEAD[condition], work), **DEFAULT_HEAD}
     if condition in ("plain", "ours"):
         return plain if condition == "plain" else ours
     if condition == "shuffled":
@@ -213,7 +221,8 @@ def tune(dataset: str, who: str, work: Path) -> dict[str, Any]:
 def write_tuning(dataset: str, who: str, found: dict[str, Any]) -> None:
     """Keep a tuning beside those of the other dataset and student."""
     old = json.loads(TUNED.read_text("utf-8")) if TUNED.is_file() else {}
-    old.setdefault(dataset, {})[who] = found
+    earlier = old.setdefault(dataset, {}).get(who, {})
+    old[dataset][who] = {**earlier, **found}
     TUNED.write_text(json.dumps(old, indent=1) + "\n", "utf-8")
 
 
@@ -300,12 +309,11 @@ def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -
     """Figures of each condition, and with plain among several, of each over plain."""
     made: list[Figure] = []
     found: dict[str, list[Outcome]] = {}
-    of_default_head = ("default-plain", "default-ours")
     for condition in conditions:
         settings = settings_of(dataset, condition, work)
         found[condition] = [
             outcome(StudentRun(dataset=dataset, part=FINAL, settings=settings, seed=100 + s), work)
-            for s in range(min(seeds, DEFAULT_SEEDS) if condition in of_default_head else seeds)
+            for s in range(min(seeds, DEFAULT_SEEDS) if condition in OF_DEFAULT_HEAD else seeds)
         ]
         values = [[o.metrics[key] for key in METRICS[dataset].values()] for o in found[condition]]
         made += figures(f"{PREFIX[dataset]}{condition}", dataset, values)

@@ -107,8 +107,8 @@ CONDITIONS = {
     "ours": "antcache",
     "shuffled": "antcache, teacher shuffled",
     "gappy": "antcache, teacher told of no validation segment",
-    "unadjusted-plain": "labels alone, without logit adjustment",
-    "unadjusted-ours": "antcache without it; gain over the line above",
+    "unadjusted-plain": "labels alone, tuned without logit adjustment",
+    "unadjusted-ours": "antcache, tuned without it; gain over the line above",
     "default-plain": "labels alone, default head",
     "default-ours": "antcache, default head; gain over the line above",
 }

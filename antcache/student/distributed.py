@@ -147,6 +147,11 @@ class Processes:
 ALONE = Processes()
 
 
+def started() -> int:
+    """How many processes torchrun started, joined or not; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
 def processes(device: str) -> Processes:
     """The processes that torchrun started, joined by the first call; else this one alone.
 
@@ -157,7 +162,7 @@ def processes(device: str) -> Processes:
         device: as `StudentConfig.device`; gloo connects CPUs, NCCL GPUs.
     """
     if not dist.is_available() or not dist.is_initialized():
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "MASTER_ADDR" not in os.environ:
+        if started() < 2:
             return ALONE
         cuda = device != "cpu" and torch.cuda.is_available()
         own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else None

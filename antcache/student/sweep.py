@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from antcache.errors import BadConfig, NotFinite
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.distributed import started
 from antcache.student.loop import Trainer
 from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
@@ -90,16 +90,12 @@ def sweep(
 
 
 def _check_alone() -> None:
-    """Refuse to be one of several processes: each would train every member into the same folders.
-
-    The environment says so, as `distributed.processes` reads it; that would join them first.
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1 and "MASTER_ADDR" in os.environ:
+    """Refuse to be one of several processes: each would train every member, in the same folders."""
+    if started() > 1:
         raise BadConfig(
             "a sweep is not trained by several processes",
             expected="one process",
-            found=f"{count} of torchrun",
+            found=f"{started()} of torchrun",
             hint="start it without torchrun, which is for single runs: antcache student train",
         )
 
