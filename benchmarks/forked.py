@@ -1,0 +1,141 @@
+"""Runs `antcache` command lines fast enough to run thousands: forked, with everything imported.
+
+Promise: what a command prints, its exit code, its time and its peak memory are those of a process
+of its own, which starts from a parent that has imported every command; one that takes too long is
+killed and said to hang. Used by benchmarks and tests that try many inputs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from antcache.cli.lazy import LazyGroup
+from antcache.cli.main import cli
+from antcache.cli.main import main as antcache_main
+
+HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
+POLL_S = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one command.
+
+    Attributes:
+        code: its exit code; the negative number of the signal that ended it.
+        stdout: what it printed.
+        stderr: what it complained of.
+        seconds: how long it ran.
+        peak_bytes: its largest resident size, the parent's share included.
+        hung: it ran into the time limit and was killed.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    peak_bytes: int
+    hung: bool
+
+    @property
+    def traceback(self) -> bool:
+        """Whether it ended as only a mistake of ours may end: a traceback, or a crash."""
+        crashed = self.code < 0 and not self.hung
+        return crashed or "Traceback (most recent call last)" in self.stderr
+
+
+def preload() -> None:
+    """Import every command and what they import where they need it."""
+    for name in HEAVY:
+        importlib.import_module(name)
+    _preload(cli)
+
+
+def _preload(command: click.Command) -> None:
+    if isinstance(command, LazyGroup):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            _preload(found)
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    timeout_s: float = 10.0,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run `antcache ARGUMENTS` in `folder`.
+
+    Args:
+        arguments: the command line behind `antcache`.
+        folder: the working directory.
+        timeout_s: seconds after which it is killed.
+        environment: variables set on top of this process's.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        started = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            os.setsid()  # what it starts is killed with it
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            _become(list(map(str, arguments)), folder, environment or {})
+        hung = False
+        while True:
+            pid, status, usage = os.wait4(child, os.WNOHANG)
+            if pid:
+                break
+            if not hung and time.perf_counter() - started > timeout_s:
+                hung = True
+                os.killpg(child, signal.SIGKILL)
+            time.sleep(POLL_S)
+        seconds = time.perf_counter() - started
+        out.seek(0)
+        err.seek(0)
+        return Outcome(
+            code=os.waitstatus_to_exitcode(status),
+            stdout=out.read().decode(errors="replace"),
+            stderr=err.read().decode(errors="replace"),
+            seconds=seconds,
+            peak_bytes=usage.ru_maxrss << 10,
+            hung=hung,
+        )
+
+
+def _become(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    """Be the command, and end as it ends."""
+    code = 1
+    try:
+        os.environ.update(environment)
+        os.chdir(folder)
+        # Of their own: pytest and CliRunner put other objects in their place.
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+        sys.argv = ["antcache", *arguments]
+        antcache_main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
