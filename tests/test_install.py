@@ -57,7 +57,21 @@ def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
     else:
         assert package == site / "antcache/__init__.py"
         assert kernels == site / "antcache/kernels/__init__.py"
-    script = subprocess.run(
-        [env / "bin/antcache", "--version"], check=True, capture_output=True, text=True
-    )
-    assert script.stdout.startswith("antcache, version ")
+    for antcache in ([env / "bin/antcache"], [python, "-m", "antcache"]):
+        said = subprocess.run(
+            [*antcache, "--version"], check=True, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert said.stdout.startswith("antcache, version "), antcache
+
+
+def test_module_is_the_console_script(tmp_path: Path) -> None:
+    """Exit code and words of a mistake included."""
+    said = [
+        subprocess.run([*antcache, "evaluate", "none.zarr", "run"], capture_output=True, text=True)
+        for antcache in (
+            [sys.executable, "-m", "antcache"],
+            [Path(sys.executable).with_name("antcache")],
+        )
+    ]
+    assert said[0].returncode == said[1].returncode == 2
+    assert said[0].stderr == said[1].stderr != ""
