@@ -8,12 +8,14 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
 
+# From the oldest to the newest that `benchmarks/versions.py` has run the whole method with. Packages
+# that remove what we call from one major version to the next end before the one not tried yet.
 EXTRAS = {
-    "extract": ["av>=14", "transformers>=5", "pillow"],
-    "teacher": ["numba>=0.61", "transformers>=5"],
+    "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
+    "teacher": ["numba>=0.61", "transformers>=5,<6"],
     "corpus": ["ijson>=3.3", "pyarrow>=17"],
     "parse": ["spacy>=3.8"],
-    "train": ["pyyaml>=6", "tensorboard>=2.16"],
+    "train": ["pyyaml>=6", "tensorboard>=2.18"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
@@ -60,7 +62,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4.5",
         "torch>=2.6",
-        "zarr>=3.0.8",
+        "zarr>=3.0.8,<4",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},
