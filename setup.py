@@ -25,6 +25,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
+EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
@@ -62,7 +63,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4.5",
         "torch>=2.6",
-        "zarr>=3.0.8,<4",
+        "zarr>=3.1,<4",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},
