@@ -8,8 +8,8 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
 
-# From the oldest to the newest that `benchmarks/versions.py` has run the whole method with. Packages
-# that remove what we call from one major version to the next end before the one not tried yet.
+# From the oldest to the newest that `benchmarks/versions.py` has run the whole method with. Where
+# major versions remove what we call, the one not tried yet is left out.
 EXTRAS = {
     "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
     "teacher": ["numba>=0.61", "transformers>=5,<6"],

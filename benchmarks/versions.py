@@ -16,16 +16,13 @@ from __future__ import annotations
 
 import argparse
 import email
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +135,21 @@ def pythons_here() -> list[str]:
     ]
 
 
-def requirements(wheel: Path) -> Iterator[str]:
+def requirements(wheel: Path) -> list[str]:
     """What `antcache[all]` names itself, but for what `gpu` alone names."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(name))
-    for line in metadata.get_all("Requires-Dist", []):
-        found = Requirement(line)
-        marker, found.marker = found.marker, None
-        extras = [] if marker is None else [e for e in ("all", "gpu") if marker.evaluate({"extra": e})]
-        if marker is None or extras == ["all"]:
-            yield str(found)
+    named = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+
+    def of(extra: str) -> set[str]:
+        return {
+            f"{r.name}{r.specifier}"
+            for r in named
+            if not r.marker or r.marker.evaluate({"extra": extra})
+        }
+
+    return sorted(of("all") - (of("gpu") - of("")))
 
 
 def try_set(python: str, resolution: str, wheel: Path, folder: Path) -> dict[str, Any]:
@@ -198,8 +199,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         folder = Path(scratch)
         if given.small:
-            found = whole_method(folder)
-            return finish("versions", [judge("here", found)], record=False)
+            finish("versions", [judge("here", whole_method(folder))], record=False)
+            return
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
         (wheel,) = folder.glob("*.whl")
         for python in given.python or pythons_here():
