@@ -266,7 +266,8 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableVideo("not a file", where=path, found=found)
     try:
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        return av.open(str(path.absolute()), **_TITLES)
+        container: InputContainer = av.open(str(path.absolute()), **_TITLES)
+        return container
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
             "not a video that can be opened",
