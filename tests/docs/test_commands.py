@@ -11,6 +11,7 @@ import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,13 @@ def shortened(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 def run_torchrun(command: Command, words: tuple[str, ...], folder: Path) -> None:
     """As printed, with two processes."""
     programs = Path(sys.executable).parent
@@ -92,7 +100,12 @@ def run_torchrun(command: Command, words: tuple[str, ...], folder: Path) -> None
     done = subprocess.run(
         [programs / words[0], *words[1:]],
         cwd=folder,
-        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "PET_MASTER_PORT": str(free_port()),  # torchrun's own is one for all
+        },
         capture_output=True,
         text=True,
         check=False,
