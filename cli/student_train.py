@@ -130,7 +130,7 @@ def train(
     those of the last epoch, or with --held-out of the best one on training videos that are not
     trained on: nothing is selected on the validation split. On several GPUs:
 
-    torchrun --nproc-per-node N --no-python antcache student train STORE ...
+    torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
     from antcache.student.distributed import processes
     from antcache.student.runs import LOG, RunFolder
