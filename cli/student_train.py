@@ -82,7 +82,7 @@ WINDOWS: tuple[tuple[str, Any, str], ...] = (
     ("gap-s", float, "Seconds between window and action [default: the dataset's, as below]."),
     ("num-frames", int, "Frames in a window."),
     ("rate", float, "Frames per second in a window."),
-    ("parity", str, "exact, or avt for the published float arithmetic."),
+    ("parity", str, "exact, or avt (official times) or rulstm (its CSVs): that code's own."),
 )
 DISTILLATION = (
     "target_weights",
