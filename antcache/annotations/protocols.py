@@ -83,4 +83,4 @@ def sample_windows(start_s: ArrayLike, protocol: Protocol) -> WindowFrames:
         rate=protocol.rate,
         parity=protocol.parity,
     )
-    return WindowFrames(frames=frames, padded=padded, kept=~padded.all(axis=1))
+    return WindowFrames(frames=frames, padded=padded, kept=~np.all(padded, axis=1))

@@ -42,12 +42,12 @@ from antcache.student.doctor_rows import (
     scan_rows,
 )
 from antcache.student.doctor_targets import examine_targets
+from antcache.student.frame_labels import by_video
 from antcache.student.windows import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     MISSING,
     WindowIndex,
-    by_video,
     stream_features,
 )
 from antcache.timebase import frames_to_seconds, rows_at

@@ -22,9 +22,10 @@ from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import Features
 from antcache.store.gather import gather
+from antcache.student.frame_labels import by_video
 from antcache.student.staging import Staging
 from antcache.student.teachers import Teachers
-from antcache.student.windows import WindowIndex, by_video
+from antcache.student.windows import WindowIndex
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
