@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import uuid
@@ -24,14 +23,18 @@ from antcache.store.backend import (
     Attributes,
     Backend,
     Count,
+    LazyArray,
     Unit,
     differing,
     lost,
     refused,
 )
-from antcache.store.format import MARK, Arrays, digest
+from antcache.store.format import GROUPS, MARK, NAME, Arrays, digest, is_group, is_key
+from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.locks import exchange, hold
+from antcache.store.mapped import MappedArray
+from antcache.store.pieces import Layout, LocalSource, PiecedArray
 from antcache.store.seal import attributes_of, intact, mended
 
 STAGING = ".staging"
@@ -39,20 +42,21 @@ LOCK = ".lock"
 REPLACED = "replaced,"
 """How the name of a unit in staging begins that steps aside for a new one; its key follows."""
 
-GROUPS = ("labels", "features", "targets")
 MARK_BYTES = 1024
 """A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
 
-PIECE_BYTES = 1 << 20
-
 
 class FolderBackend(Backend):
-    """A store in a local folder; `suffix` is what a unit's name ends in, `group_file` holds the
-    attributes of a group."""
+    """A store in a local folder.
+
+    Attributes:
+        suffix: what the name of a unit's file or folder ends in.
+        unit_kinds: what stands where a unit is, or would be.
+    """
 
     root: Path
     suffix: str
-    group_file: str
+    unit_kinds: tuple[str, ...]
 
     @abstractmethod
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
@@ -66,14 +70,51 @@ class FolderBackend(Backend):
     def _damage_at(self, path: Path, count: Count) -> list[str]:
         """See `Backend.damage`."""
 
+    def _is_unit(self, key: str, kind: str) -> bool:
+        """Whether what stands at `key`, one of `unit_kinds`, is a unit or what is left of one."""
+        return True
+
+    def _arrays(self, found: dict[str, Layout]) -> dict[str, LazyArray]:
+        """Arrays that are read where they lie."""
+        arrays: dict[str, LazyArray] = {}
+        for name, layout in found.items():
+            mapped = self.memory_map and layout.mappable
+            arrays[name] = (
+                MappedArray(layout, self.inside)
+                if mapped
+                else PiecedArray(layout, LocalSource(self.inside))
+            )
+        return arrays
+
+    @property
+    def inside(self) -> Inside:
+        """What opens the files of the store."""
+        return Inside(self.root)
+
     def location(self, key: str) -> Path:
         """Where the unit `key` lies once it is published."""
         return self.root / f"{key}{self.suffix}"
 
+    def _name(self, path: Path) -> str:
+        """Name of a file or folder relative to the root."""
+        return path.relative_to(self.root).as_posix()
+
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        path = self.location(key)
-        return path.is_file() if self.suffix else path.is_dir()
+        return self.inside.kind(f"{key}{self.suffix}") in self.unit_kinds
+
+    def units(self, key: str) -> list[str]:
+        """See `Backend`."""
+        found = self.inside.entries(key).items()
+        names = ((name.removesuffix(self.suffix), name, kind) for name, kind in found)
+        return sorted(
+            unit
+            for unit, name, kind in names
+            if name.endswith(self.suffix)
+            and NAME.fullmatch(unit)
+            and kind in self.unit_kinds
+            and self._is_unit(f"{key}/{unit}".lstrip("/"), kind)
+        )
 
     def create(self) -> None:
         """See `Backend`."""
@@ -87,55 +128,52 @@ class FolderBackend(Backend):
         path = Path(root)
         if not path.is_dir():
             return False
-        text = _text(path / cls.group_file) or b""
+        text = _text(Inside(path), cls.group_file) or b""
         if MARK in attributes_of(text):
             return True
         if intact(text):  # the file of something inside a store
             return False
         # A damaged mark is known by what it was, or by what lies beside it.
-        beside = (_text(path / key / cls.group_file) or b"" for key in GROUPS)
+        beside = (_text(Inside(path), f"{key}/{cls.group_file}") or b"" for key in GROUPS)
         return any(b'"seal"' in each for each in beside) or (
             len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
         )
 
     def groups(self, key: str) -> list[str]:
         """See `Backend`."""
-        folder = self.root / key
-        if not folder.is_dir():
-            return []
-        found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         # A folder without attributes is damaged if it holds units, else none of ours.
-        return sorted(
-            p.name
-            for p in found
-            if (p / self.group_file).is_file() or self.units(f"{key}/{p.name}".lstrip("/"))
-        )
+        return [
+            name
+            for name, kind in sorted(self.inside.entries(key).items())
+            if kind == FOLDER
+            and NAME.fullmatch(name)
+            and self._is_group(f"{key}/{name}".lstrip("/"))
+        ]
+
+    def _is_group(self, key: str) -> bool:
+        file = self.inside.kind(f"{key}/{self.group_file}")
+        return file is not None or bool(self.units(key))
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
-        return _text(self.root / key / self.group_file)
+        return _text(self.inside, f"{key}/{self.group_file}".lstrip("/"))
 
-    def group_attributes(self, key: str) -> Attributes:
+    def strange(self) -> dict[str, str]:
         """See `Backend`."""
-        text = self.group_text(key)
-        if text is None and not self._holds(key):
-            return {}
-        if text is None or not intact(text):
-            raise DamagedStore(
-                "gone" if text is None else "not as it was written",
-                where=self.root / key / self.group_file,
-                hint="antcache store repair restores it",
-            )
-        return attributes_of(text)
+        streams = self.inside.entries("features")
+        names = (
+            STAGING,
+            *GROUPS,
+            *(f"features/{name}" for name in streams if NAME.fullmatch(name)),
+        )
+        kinds = {name: self.inside.kind(name) for name in names}
+        return {name: kind for name, kind in kinds.items() if kind in (LINK, OTHER)}
 
-    def group_damaged(self, key: str) -> bool:
+    def discard(self, name: str) -> None:
         """See `Backend`."""
-        text = self.group_text(key)
-        return self._holds(key) if text is None else not intact(text)
-
-    def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`."""
-        return bool(self.units(key) or self.groups(key))
+        above, _, last = name.rpartition("/")
+        with self._converting(name), self.inside.at(above) as folder:
+            os.unlink(last, dir_fd=folder.handle)
 
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
         """See `Backend`."""
@@ -149,7 +187,7 @@ class FolderBackend(Backend):
                 stack.enter_context(self._hold(digest(b"group ", key.encode()), wait=True))
             if not self._says(key, attributes):  # no other process changes them from here on
                 new = {**self.group_attributes(key), **attributes}
-                self.set_group_text(key, self.document(new))
+                self.set_group_text(key, self.document(key, new))
 
     def _says(self, key: str, attributes: Attributes) -> bool:
         """Whether the group `key` is there with these attributes, and perhaps more."""
@@ -178,7 +216,7 @@ class FolderBackend(Backend):
 
     def sweep(self) -> None:
         """See `Backend`."""
-        if (self.root / STAGING).is_dir():
+        if self.inside.kind(STAGING) is not None:
             with self._writing(""), self._staging():
                 pass  # whoever takes a folder there sweeps
 
@@ -261,8 +299,7 @@ class FolderBackend(Backend):
                 ours = stack.enter_context(self._hold(digest(b"claim ", key.encode())))
             yield ours
 
-    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
-        """See `Backend`."""
+    def _damage(self, key: str, count: Count) -> list[str]:
         return self._damage_at(self.location(key), count)
 
     def _open(self, key: str) -> Unit:
@@ -270,6 +307,15 @@ class FolderBackend(Backend):
 
     @contextlib.contextmanager
     def _writing(self, key: str) -> Iterator[None]:
+        """Write at `key`, and nowhere outside the store: what leads out of it is refused."""
+        above = key if is_group(key) else key.rpartition("/")[0]
+        for name in (STAGING, above):
+            self.inside.require_no_link(name)
+        with self._converting(key):
+            yield
+
+    @contextlib.contextmanager
+    def _converting(self, key: str) -> Iterator[None]:
         """Turn what the disk says into our error."""
         try:
             yield
@@ -320,6 +366,9 @@ class FolderBackend(Backend):
 
     def _sweep(self, staging: Path) -> None:
         """Remove what killed writers left: whatever nobody holds."""
+        for path in staging.iterdir():
+            if path.is_symlink():  # nobody's: followed, it would lead anywhere
+                path.unlink(missing_ok=True)
         for name in {path.name.removesuffix(LOCK) for path in staging.iterdir()}:
             with (
                 contextlib.suppress(OSError),  # what is not ours to remove, say another user's
@@ -330,14 +379,20 @@ class FolderBackend(Backend):
 
     def _clear(self, path: Path) -> None:
         """Remove what lies in staging, after putting back a unit that stepped aside for nothing."""
-        for aside in path.glob(f"{REPLACED}*"):
-            target = self.location(aside.name.removeprefix(REPLACED).replace(",", "/"))
-            if not target.exists():
-                aside.rename(target)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            for aside in path.glob(f"{REPLACED}*"):
+                self._put_back(aside)
+            shutil.rmtree(path, ignore_errors=True)  # follows no links
         else:
             path.unlink(missing_ok=True)
+
+    def _put_back(self, aside: Path) -> None:
+        """Put a unit that stepped aside in its place, if that is in the store, and empty."""
+        key = aside.name.removeprefix(REPLACED).replace(",", "/")
+        if is_key(key) and self.inside.kind(key.rpartition("/")[0]) == FOLDER:
+            target = self.location(key)
+            if not os.path.lexists(target) and not aside.is_symlink():
+                aside.rename(target)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -345,26 +400,14 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def file_digest(path: Path, count: Count, *, start: int = 0) -> str:
-    """`digest` of a file from byte `start`, read in pieces."""
-    total = hashlib.blake2b(digest_size=16)
-    piece = memoryview(bytearray(PIECE_BYTES))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while num_bytes := file.readinto(piece):
-            total.update(piece[:num_bytes])
-            count(num_bytes)
-    return total.hexdigest()
-
-
-def _text(path: Path) -> bytes | None:
-    """What is in a small file, None if it is not there."""
+def _text(inside: Inside, name: str) -> bytes | None:
+    """What is in a small file, None if it is not there, or no file of a store."""
     try:
-        return path.read_bytes()
+        return inside.read(name)
     except OSError as error:
         if lost(error):
             return None
-        raise refused(path, error) from error
+        raise refused(inside.root / name, error) from error
 
 
 def _flush(path: Path) -> None:

@@ -169,7 +169,8 @@ def test_values_of_another_video_are_found(store: Store) -> None:
     whole = [one.read_bytes(), other.read_bytes()]
     one.write_bytes(whole[0].replace(values[0], values[1]))
     other.write_bytes(whole[1].replace(values[1], values[0]))
-    np.testing.assert_array_equal(store.features("rgb", "twin0").read(), rows[1])
+    with pytest.raises(DamagedStore, match=r"twin0.*not as they were written"):
+        store.features("rgb", "twin0").read()
     assert found(store) == {("features/rgb/twin0", "rows"), ("features/rgb/twin1", "rows")}
 
 
@@ -226,11 +227,11 @@ def test_what_another_process_replaces_is_not_damaged(
 def test_what_can_not_be_read_now_is_not_damaged(
     store: Store, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, *rest: Any) -> Any:
-        raise OSError(code, "refused", str(path))
+    def refuse(handle: int, *rest: Any, **options: Any) -> Any:
+        raise OSError(code, "refused")
 
     before = state(Path(store.path))
-    name = "file_digest" if store.kind == "zarr" else "damage"
+    name = "digest_of" if store.kind == "zarr" else "damage"
     monkeypatch.setattr(sys.modules[type(store.backend).__module__], name, refuse)
     if code == errno.EIO:  # this is what a disk says of a sector that is lost
         assert len({key for key, _ in found(store)}) == 12
@@ -431,18 +432,39 @@ def test_a_stream_that_nobody_knows_any_more_can_be_made_again(store: Store) -> 
     assert verify(store).intact
 
 
-def test_videos_that_disagree_restore_nothing(store: Store, built: dict[str, Path]) -> None:
-    """Somebody has put a video of another stream here."""
-    name = "v1" + store.backend.suffix
-    source, target = (Path(store.path) / "features" / s for s in ("flow", "rgb"))
-    shutil.rmtree(target / name) if (target / name).is_dir() else (target / name).unlink()
-    copy = shutil.copytree if (source / name).is_dir() else shutil.copy
-    copy(source / name, target / name)
-    group_file(store, "features/rgb").write_bytes(b"{}")
+def put_elsewhere(store: Store, source: str, target: str) -> None:
+    """Copy a unit into the place of another one."""
+    old, new = store.backend.location(source), store.backend.location(target)
+    if old.is_dir():
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(old, new)
+    else:
+        shutil.copy(old, new)
+
+
+def test_videos_that_disagree_restore_nothing(tmp_path: Path, repo: Path) -> None:
+    """Somebody has put a video of another stream here, which does not say so itself."""
+    for kind in ("zarr", "hdf5"):
+        shutil.copytree(repo / "tests/golden/format-1" / kind, tmp_path / kind)
+        store = Store.open(tmp_path / kind)
+        put_elsewhere(store, "features/flow/t1", "features/rgb/t1")
+        group_file(store, "features/rgb").write_bytes(b"{}")
+        report = repair(store)
+        assert not report.intact
+        assert [(a.key, a.done) for a in report.actions] == [("features/rgb", "left")]
+        assert "t1" in store.videos("rgb")
+
+
+def test_a_video_that_says_where_it_belongs_is_left_there(store: Store) -> None:
+    put_elsewhere(store, "features/flow/v1", "features/rgb/v1")
+    assert found(store) == {("features/rgb/v1", "place")}
+    with pytest.raises(DamagedStore, match=r"rgb/v1: another unit stands here.*features/flow/v1"):
+        store.features("rgb", "v1")
+    before = state(Path(store.path))
     report = repair(store)
     assert not report.intact
-    assert [(a.key, a.done) for a in report.actions] == [("features/rgb", "left")]
-    assert store.videos("rgb") == ["v1", "v2", "v3", "v4"]
+    assert [(a.key, a.done) for a in report.actions] == [("features/rgb/v1", "left")]
+    assert state(Path(store.path)) == before
 
 
 def test_a_rule_for_gaps_that_was_changed_on_the_way_is_dropped(store: Store) -> None:
