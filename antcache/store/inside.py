@@ -90,6 +90,7 @@ class Folder:
         """What stands under `name`; None if nothing does, or it is only reached over a link."""
         above, _, last = name.rpartition("/")
         try:
+            self._check(name or "x")
             with self.at(above) as folder:
                 mode = os.stat(last or ".", dir_fd=folder.handle, follow_symlinks=False).st_mode
         except (FileNotFoundError, NotADirectoryError, DamagedStore):
@@ -117,10 +118,12 @@ class Folder:
         finally:
             os.close(handle)
 
-    def _open(self, name: str, flags: int) -> int:
-        parts = name.split("/")
-        if "\0" in name or any(part in ("", ".", "..") for part in parts):
+    def _check(self, name: str) -> None:
+        if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise DamagedStore("not a name of a file in a store", where=f"{self.where}: {name!r}")
+
+    def _open(self, name: str, flags: int) -> int:
+        self._check(name)
         try:
             return _open_beneath(self.handle, name, flags)
         except OSError as error:

@@ -43,16 +43,17 @@ STREAM = ("dim", "dtype", "fps", "source", "config", "compressed")
 
 
 class Senseless(DamagedStore):
-    """What a unit or group says does not make sense, or does not fit the rest of the store."""
+    """What a unit or group says does not make sense, or does not fit the rest of the store.
+
+    `said` is the message without what a reader can do about it.
+    """
 
     def __init__(
         self, problem: str, *, where: object, expected: object = "", found: object = ""
     ) -> None:
+        self.said = str(AntcacheError(problem, where=where, expected=expected, found=found))
         super().__init__(
-            problem,
-            where=where,
-            expected=expected,
-            found=found,
+            self.said,
             hint="its bytes are as somebody wrote them, so that repair can't tell what is right: "
             "write it again, or remove it",
         )
@@ -168,25 +169,25 @@ def features_of(
             found=f"{rows.dtype} {rows.shape}",
         )
     rate, start_s, num_rows = (attributes.get(name) for name in ("fps", "start_s", "num_rows"))
-    if not (_number(rate) and _number(start_s)) or (rate, num_rows) != (stream.fps, rows.shape[0]):
+    if not _number(rate, above=0) or not _number(start_s) or num_rows != rows.shape[0]:
         raise Senseless(
-            "its rate, its start or its number of rows is another",
+            "a rate, a start or a number of rows that can't be",
             where=where,
-            expected=f"{stream.fps} rows per second, a start in seconds, {rows.shape[0]} rows",
+            expected=f"rows per second, seconds, {rows.shape[0]}",
             found=f"{rate!r:.40}, {start_s!r:.40}, {num_rows!r:.40}",
         )
     return Features(
         rows=rows,
-        fps=float(stream.fps),
-        start_s=float(start_s or 0),
+        fps=float(attributes["fps"]),
+        start_s=float(attributes["start_s"]),
         times=_times(arrays["times"], rows.shape[0], where) if "times" in arrays else None,
         step_s=stream.step_s,
         max_age_s=stream.max_age_s,
     )
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: Any, above: float = -math.inf) -> bool:
+    return type(value) in (int, float) and above < value < math.inf
 
 
 def _times(array: LazyArray, num_rows: int, where: str) -> NDArray[np.float64]:
@@ -234,6 +235,8 @@ def check_targets(
         raise Senseless("no soft targets", where=where, found=shapes)
     if len({shape[0] for shape in shapes.values()}) > 1:
         raise Senseless("soft targets of unequal length", where=where, found=shapes)
+    if ("logits" in arrays) == ({"index", "logit", "tail"} <= arrays.keys()):
+        raise Senseless("neither logits, nor index, logit and tail", where=where, found=shapes)
     if taxonomy is None:
         return
     if attributes.get("taxonomy") != taxonomy.fingerprint:

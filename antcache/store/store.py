@@ -302,6 +302,7 @@ class Store(OpenStore):
 
         Raises:
             AlreadyExists: there are soft targets of this name and `overwrite` is false.
+            BadConfig: they are for another number of classes.
             FingerprintMismatch: they are for another taxonomy than the store's labels.
         """
         check_name(name, "set of soft targets")
@@ -313,8 +314,12 @@ class Store(OpenStore):
                 expected=self.taxonomy.fingerprint,
                 found=theirs,
             )
-        self.backend.set_group_attributes("targets", {})
         key = f"targets/{name}"
+        try:  # what could not be read is not written
+            check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
+        except Senseless as error:
+            raise BadConfig(error.said) from error
+        self.backend.set_group_attributes("targets", {})
         self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
 
     def targets(self, name: str) -> SoftTargets:

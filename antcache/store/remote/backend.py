@@ -32,7 +32,6 @@ from antcache.store.backend import (
     damaged,
     differing,
 )
-from antcache.store.folder import MARK_BYTES, STAGING
 from antcache.store.format import GROUPS, MARK, Arrays, digest
 from antcache.store.inside import TEXT_BYTES
 from antcache.store.location import Location
@@ -42,6 +41,7 @@ from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches, insid
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
 from antcache.store.seal import attributes_of, intact, mended, sealed
+from antcache.store.tree import MARK_BYTES, STAGING
 from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
 from antcache.store.zarr_unit import GROUP, encode
 
