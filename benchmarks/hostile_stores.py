@@ -28,7 +28,7 @@ SMALL = "--epochs 1 --layers 1 --heads 2 --width 8 --device cpu"
 COMMANDS = tuple(
     line.split()
     for line in f"""
-store info s
+store info s --json
 store verify s
 store doctor s
 store doctor s --targets dense
@@ -49,11 +49,11 @@ store convert s out.zarr --dtype float32 --compressed
 teacher train s --name t1 --kind count --folds 2 --output out_teacher
 teacher predict s kit/teacher --name t2
 teacher ensemble s dense other --name t3 --output out_mix
+store convert kit/good s
 annotations import table kit/table s --name kitchen --overwrite
 import predictions s kit/predictions.npz --name t4
 import lmdb s extra=kit/lmdb
 extract kit/videos s --backbone kit/backbone --stream new --device cpu
-store convert kit/good s
 store repair s --dry-run
 store repair s
 store verify s
