@@ -18,7 +18,7 @@ import h5py
 import hostile_seals as seals
 import numpy as np
 from cases import Case
-from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_VALUE, place
+from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_VALUE, kit, place
 
 from antcache.store import Store
 from antcache.store.format import digest
@@ -74,13 +74,18 @@ Spoil = Callable[[Store, Path], Any]
 
 def cases() -> list[Case]:
     """All of them."""
-    both = [(kind, name, spoil) for name, spoil in anywhere() for kind in ("zarr", "hdf5")]
-    only = [("zarr", name, spoil) for name, spoil in in_zarr()]
-    only += [("hdf5", name, spoil) for name, spoil in in_hdf5()]
+    kit()  # here, and not in the time of the first case
     return [
         Case(name=f"{kind}: {name}", make=partial(_make, kind=kind, spoil=spoil))
-        for kind, name, spoil in (*both, *only)
+        for kind, name, spoil in spoils()
     ]
+
+
+def spoils() -> list[tuple[str, str, Spoil]]:
+    """Kind of store, what is wrong with it, and what makes it so."""
+    both = [(kind, name, spoil) for name, spoil in anywhere() for kind in ("zarr", "hdf5")]
+    only = [("zarr", name, spoil) for name, spoil in in_zarr()]
+    return [*both, *only, *(("hdf5", name, spoil) for name, spoil in in_hdf5())]
 
 
 def _make(folder: Path, kind: str, spoil: Spoil) -> list[list[str]]:

@@ -95,7 +95,7 @@ def pieces(handle: int, ranges: Ranges) -> Iterator[memoryview]:
 
 def read_range(handle: int, start: int, length: int) -> bytes:
     """Bytes of an open file, as many as there are."""
-    return b"".join(pieces(handle, ((start, length),)))
+    return b"".join(bytes(piece) for piece in pieces(handle, ((start, length),)))
 
 
 def digest_of(

@@ -155,7 +155,7 @@ class _Repair:
             return Action(key=key, done="left", what=what, next=hint)
         if not self.dry_run:
             self.backend.discard(key)
-        return Action(key=key, done="dropped", what=what, next="nothing is missing")
+        return Action(key=key, done="dropped", what=what)
 
     def _next(self, finding: Finding) -> str:
         if finding.what == PLACE:
