@@ -33,7 +33,7 @@ from antcache.store.format import Arrays, chunk_rows
 from antcache.store.hdf5_layout import contents, needs_json
 from antcache.store.hdf5_seal import SMALLEST_BLOCK, Block, Ranges, block_for, damage, ranges_of
 from antcache.store.inside import FILE, LINK, OTHER
-from antcache.store.seal import sealed
+from antcache.store.seal import require_short, sealed
 
 ATTRIBUTES = "attributes.json"
 
@@ -73,6 +73,7 @@ class Hdf5Backend(FolderBackend):
         self, arrays: Arrays, attributes: Attributes, compressed: bool, block_bytes: int
     ) -> tuple[memoryview, dict[str, Ranges]]:
         """All bytes of a unit's file, with an empty user block, and where its values lie."""
+        require_short(len(json.dumps(attributes)))
         image = io.BytesIO()
         with h5py.File(image, "w", libver="latest", userblock_size=block_bytes) as file:
             for name, array in arrays.items():

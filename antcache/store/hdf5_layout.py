@@ -24,6 +24,9 @@ from antcache.store.inside import TEXT_BYTES
 from antcache.store.pieces import Layout, Piece
 
 MOST_ARRAYS, MOST_ATTRIBUTES = 64, 4096
+METADATA_BYTES = 2 * TEXT_BYTES
+"""Most that a file holds beside values: attributes, and what HDF5 needs to find them."""
+
 WHERE = "/dev/fd/{}"
 """Opens a file that is open already: what was checked, whatever its name leads to now."""
 
@@ -44,6 +47,8 @@ def contents(handle: int, block: Block, path: Path) -> tuple[dict[str, Layout], 
     Raises:
         ValueError, OSError, ...: it is no unit of ours.
     """
+    if sum(length for _, length in block.metadata.ranges) > METADATA_BYTES:
+        raise ValueError("more attributes than a store has")
     again = Path(WHERE.format(handle))
     with h5py.File(again if again.exists() else path, "r") as file:
         names = list(_names(file.id))

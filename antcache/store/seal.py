@@ -31,15 +31,20 @@ def sealed(attributes: Mapping[str, Any], around: Mapping[str, Any] | None = Non
     if around is not None:
         document = {**around, "attributes": document}
     text = json.dumps(document, indent=1, allow_nan=False).encode()
-    if len(text) > TEXT_BYTES:
-        raise BadConfig(
-            "attributes that no store takes",
-            expected=f"at most {TEXT_BYTES} bytes of JSON",
-            found=len(text),
-        )
+    require_short(len(text))
     before, blank, after = text.rpartition(_BLANK)
     assert blank, "the text holds the seal that was put into it"
     return before + f'"seal": "{digest(text)}"'.encode() + after
+
+
+def require_short(num_bytes: int) -> None:
+    """Raise `BadConfig` if attributes are longer than what is read of any store."""
+    if num_bytes > TEXT_BYTES:
+        raise BadConfig(
+            "attributes that no store takes",
+            expected=f"at most {TEXT_BYTES} bytes of JSON",
+            found=num_bytes,
+        )
 
 
 def intact(text: bytes) -> bool:

@@ -33,7 +33,7 @@ COMMANDS = (
 )
 HARMLESS = {
     "a stream with control characters",
-    "classes with control characters",
+    "labels with a long uid",
     "labels with a video with control characters",
     "labels with a video that leads out",
     "labels with a time of 1e300 s",
@@ -82,9 +82,10 @@ def test_nothing_comes_of_a_hostile_store(
     assert tally.refused > 0 or "replaced" in name
 
 
-def read_everything(store: Store) -> dict[str, Any]:
+def read_everything(path: Path) -> dict[str, Any]:
     """Whatever a store gives, by key; the error where it refuses."""
     found: dict[str, Any] = {}
+    store, unmapped = Store.open(path), Store.open(path, memory_map=False)
 
     def read(key: str, how: Callable[[], Any]) -> None:
         try:
@@ -97,8 +98,10 @@ def read_everything(store: Store) -> dict[str, Any]:
         return found[key] if isinstance(found[key], list) else []
 
     def features(stream: str, video: str) -> list[np.ndarray[Any, Any]]:
-        own = store.features(stream, video)
-        return [own.read(np.arange(min(own.num_rows, 200))), np.array(own.times)]
+        own, same = store.features(stream, video), unmapped.features(stream, video)
+        rows = np.arange(min(own.num_rows, 200))
+        np.testing.assert_array_equal(own.read(rows), same.read(rows))
+        return [own.read(rows), np.array(own.times)]
 
     read("", lambda: store.dataset)
     read("classes", lambda: store.taxonomy)
@@ -114,10 +117,9 @@ def read_everything(store: Store) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory_map", [True, False])
 @pytest.mark.parametrize("kind", ["zarr", "hdf5"])
 def test_every_hostile_store_is_read_without_harm(
-    hostile: ModuleType, tmp_path: Path, kind: str, memory_map: bool
+    hostile: ModuleType, tmp_path: Path, kind: str
 ) -> None:
     """All of the cases, in this process: errors of ours, no secret, and none takes long."""
     stores = hostile.hostile_stores
@@ -125,7 +127,7 @@ def test_every_hostile_store_is_read_without_harm(
     victim = tmp_path / "victim"
     shutil.copytree(kit / "victim", victim)
     before = hostile.state(victim)
-    honest = read_everything(Store.open(kit / kind, memory_map=memory_map))
+    honest = read_everything(kit / kind)
     assert not [e for e in honest.values() if isinstance(e, AntcacheError)]
     refused, unnoticed = 0, set()
     for number, (own, name, spoil) in enumerate(stores.spoils()):
@@ -136,14 +138,14 @@ def test_every_hostile_store_is_read_without_harm(
         spoil(Store.open(path), victim)
         signal.alarm(20)  # whoever waits for a pipe would wait forever
         try:
-            store = Store.open(path, memory_map=memory_map)
-            found = read_everything(store)
-            verified = verify(store)
+            found = read_everything(path)
+            verified = verify(Store.open(path))
         except AntcacheError:
             refused += 1
             continue
         finally:
             signal.alarm(0)
+            shutil.rmtree(path)
         secret = [key for key, value in found.items() if tells(value, stores.SECRETS)]
         assert (name, secret) == (name, [])
         errors = [e for e in found.values() if isinstance(e, AntcacheError)]
