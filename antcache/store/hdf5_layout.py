@@ -117,7 +117,7 @@ def _type(kind: h5t.TypeID, name: str) -> np.dtype[Any]:
         if kind.is_variable_str():
             raise ValueError(f"{name} is text that lies elsewhere")
         return np.dtype(f"S{kind.get_size()}")
-    found = np.dtype(kind.dtype)
+    found: np.dtype[Any] = np.dtype(kind.dtype)
     if found.kind not in "biuf" or not kind.equal(h5t.py_create(found)):
         raise ValueError(f"{name} is of a type that no store has")
     return found

@@ -126,8 +126,9 @@ class _Repair:
     def __init__(self, backend: Backend, verified: VerifyReport, dry_run: bool) -> None:
         self.backend = backend
         self.dry_run = dry_run
-        self.strange = {f.key: f.what for f in verified.groups_damaged if f.what != METADATA}
-        self.groups = [f.key for f in verified.groups_damaged if f.what == METADATA]
+        own = (METADATA, MEANING)
+        self.strange = {f.key: f.what for f in verified.groups_damaged if f.what not in own}
+        self.groups = {f.key: f.what for f in verified.groups_damaged if f.what in own}
         self.units: dict[str, list[str]] = {}
         self.left: dict[str, Finding] = {}
         for finding in verified.units_damaged:
@@ -202,7 +203,8 @@ class _Repair:
 
     def _group(self, key: str) -> Iterator[Action]:
         """Restore the attributes of a group where they are certain."""
-        text = self.backend.group_text(key)
+        senseless = self.groups[key] == MEANING  # as it was written, so that nothing is thrown away
+        text = None if senseless else self.backend.group_text(key)
         if text is not None and len(text) <= MENDED_BYTES and (right := mended(text)):
             yield self._restore(key, right, ONE_BIT)
             return
@@ -210,12 +212,12 @@ class _Repair:
         attributes, why = self._attributes(key, intact)
         if attributes is not None:
             yield self._restore(key, self.backend.document(key, attributes), why)
-        elif key == "labels":
+        elif key == "labels" and not senseless:
             # Labels without their classes mean nothing, and are imported again in a second.
             for split in intact:
                 yield self._drop(split, "its classes are lost")
             yield self._restore(key, self.backend.document(key, {}), "emptied: no split knows it")
-        elif key.startswith("features/") and not intact:
+        elif key.startswith("features/") and not intact and not senseless:
             # Writing the stream again creates it, once the folder is empty.
             for video in [unit for unit in self.units if unit.startswith(f"{key}/")]:
                 yield self._drop(video)

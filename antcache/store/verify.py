@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -125,6 +126,9 @@ def verify(
     strange = backend.strange()
     bad_groups += [Finding(key=name, what=kind) for name, kind in strange.items()]
     unknown = {finding.key for finding in bad_groups}
+    senseless = [f for key in groups if not {"", key} & unknown for f in _senseless(backend, key)]
+    bad_groups += senseless
+    unknown |= {finding.key for finding in senseless}
     keys = [f"{group}/{name}" for group in groups for name in _units(backend, group)]
     count = _Counter()
     count(sum(len(backend.group_text(key) or b"") for key in groups))
@@ -195,6 +199,18 @@ def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str])
     except DamagedStore as error:
         return [Finding(key=key, what=MEANING, why=str(error))]
     return []
+
+
+def _senseless(backend: Backend, key: str) -> Iterator[Finding]:
+    """A group whose attributes are as they were written, and make no sense."""
+    try:
+        if key == "labels":
+            with suppress(MissingKey):
+                _ = Store(backend).taxonomy
+        elif key.startswith("features/"):
+            Store(backend).stream(key.partition("/")[2])
+    except DamagedStore as error:
+        yield Finding(key=key, what=MEANING, why=str(error))
 
 
 class _Counter:
