@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import logging
 import os
 import stat
 import sys
@@ -32,6 +33,8 @@ import forked
 import hostile_stores
 from cases import Case
 from record import Figure, finish
+
+log = logging.getLogger("hostile")
 
 LIMIT_S = 10.0
 LIMIT_BYTES = 2 << 30
@@ -140,7 +143,8 @@ def run_case(case: Case, tally: Tally, secrets: Iterable[bytes], commands: int |
 def run(cases: Iterable[Case], secrets: Iterable[bytes] = (), commands: int | None = None) -> Tally:
     """All cases, one after another; `commands` is how many of each case's commands run."""
     tally = Tally()
-    for case in cases:
+    for number, case in enumerate(cases, 1):
+        log.info("%d: %s", number, case.name)
         known = len(tally.faults)
         run_case(case, tally, tuple(secrets), commands)
         for line in tally.faults[known:]:
@@ -180,6 +184,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only cases whose name has this in it")
     parser.add_argument("--commands", type=int, help="of each case only so many")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    log.setLevel(logging.INFO)
     forked.preload()
     kinds = {"stores": (hostile_stores.cases(), hostile_stores.SECRETS)}
     if importlib.util.find_spec("hostile_files"):
