@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+VERSIONS  := 3.11 3.12 3.13 3.14
+PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint install-check versions-check bench clean
 
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
@@ -20,8 +22,22 @@ lint: $(READY)      ## ruff, and mypy against the installed package
 	rm -rf build
 	cd .typecheck && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p antcache
 
+# From the registry's metadata alone, as on a machine with no wheels and no settings of its own: uv
+# reads none of pip's. All extras at once: what they have in common can't then conflict in one.
+install-check: $(READY)  ## do the pins resolve on every Python and platform, for every extra?
+	for platform in $(PLATFORMS); do for version in $(VERSIONS); do \
+		echo "Python $$version, $$platform"; \
+		env -u UV_FIND_LINKS -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL \
+			-u UV_CONSTRAINT -u UV_OVERRIDE MACOSX_DEPLOYMENT_TARGET=14.0 \
+			$(BIN)/uv pip compile -q --no-config --python $(BIN)/python --python-version $$version \
+			--python-platform $$platform --all-extras -c constraints.txt setup.py -o /dev/null || exit 1; \
+	done; done
+
+versions-check: $(READY) ## the oldest and the newest versions that setup.py allows, each tried; downloads 6 GB
+	$(BIN)/python benchmarks/versions.py
+
 bench: $(READY)     ## every benchmark, results recorded, the README's tables rewritten
-	for file in $(filter-out %/record.py %/forked.py %/tables.py %/ek55.py %/kernel_plot.py %/teacher_runs.py %/simulated.py %/distillation_runs.py %/training_reference.py %/cases.py %/hostile_kit.py %/hostile_seals.py %/hostile_stores.py %/hostile_files.py,$(wildcard benchmarks/*.py)); do \
+	for file in $$(grep -l 'add_argument("--record"' benchmarks/*.py); do \
 		$(BIN)/python $$file --record || exit 1; \
 	done
 	$(BIN)/python benchmarks/tables.py

@@ -8,12 +8,14 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
 
+# From the oldest to the newest that `benchmarks/versions.py` has run the whole method with. Where
+# major versions remove what we call, the one not tried yet is left out.
 EXTRAS = {
-    "extract": ["av>=14", "transformers>=5", "pillow"],
-    "teacher": ["numba>=0.61", "transformers>=5"],
+    "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
+    "teacher": ["numba>=0.61", "transformers>=5,<6"],
     "corpus": ["ijson>=3.3", "pyarrow>=17"],
     "parse": ["spacy>=3.8"],
-    "train": ["pyyaml>=6", "tensorboard>=2.16"],
+    "train": ["pyyaml>=6", "tensorboard>=2.18"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
@@ -23,6 +25,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
+EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
@@ -61,7 +64,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4.5",
         "torch>=2.6",
-        "zarr>=3.0.8",
+        "zarr>=3.1,<4",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},

@@ -67,34 +67,6 @@ def parse_timestamp(text: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
-def last_observed_frames(
-    start_s: ArrayLike, gap_s: float, *, parity: str = "exact"
-) -> NDArray[np.int64]:
-    """Last frame E (at 30 fps) that may be seen before segments that start at `start_s` (N,).
-
-    `E = floor((start_s - gap_s) * 30)`. With `parity="avt"` this is computed in plain float64, as
-    the Anticipative Video Transformer does, which lands one frame earlier on about 2 % of the
-    segments; the default is exact.
-    """
-    scaled = (np.asarray(start_s, dtype=np.float64) - gap_s) * ANNOTATION_FPS
-    if parity == "avt":
-        return np.floor(scaled).astype(np.int64)
-    return exact_floor(scaled)
-
-
-def window_frames(
-    last: NDArray[np.int64], *, num_frames: int, rate: float
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Frames (N, T) at 30 fps of windows that end at frames `last` (N,), and which are padding.
-
-    Frame j of T is `last - step * (T - 1 - j)` with `step = 30 / rate`. An index below 1 takes the
-    smallest index of its window that is at least 1 (left padding by repetition). Rows whose `last`
-    is below 1 have nothing to see; they are all padding and must be dropped by the caller.
-    The rule is AVT's sampling (facebookresearch/AVT, `datasets/base_video_dataset.py`), reduced.
-    """
-    step = ANNOTATION_FPS / rate
-    back = np.floor(step * np.arange(num_frames - 1, -1, -1) + 0.5).astype(np.int64)
-    frames = last[:, None] - back[None, :]
-    padded = frames < 1
-    first = np.where(padded, np.iinfo(np.int64).max, frames).min(axis=1, keepdims=True)
-    return np.where(padded, first, frames), padded
+def last_observed_frames(start_s: ArrayLike, gap_s: float) -> NDArray[np.int64]:
+    """Last frame (at 30 fps) that may be seen before segments that start at `start_s` (N,)."""
+    return seconds_to_frames(np.asarray(start_s, dtype=np.float64) - gap_s)

@@ -47,11 +47,9 @@ from antcache.store.gather import gather
 from antcache.store.repair import repair
 from antcache.store.verify import verify
 
-ROUNDS = 20
 ACTIONS = 12
 STREAMS = {"rgb": False, "flow": True}
 VIDEOS = ("v1", "v2", "v3", "v4")
-SPEED_BYTES = 400 << 20
 
 
 def rows_of(stream: str, video: str) -> np.ndarray:
@@ -334,12 +332,12 @@ def rounds(store: Store, count: int, rng: random.Random) -> dict[str, int]:
     return found
 
 
-def speed(folder: Path, kind: str) -> float:
+def speed(folder: Path, kind: str, megabytes: int) -> float:
     """GB/s of `verify` with the files in the page cache."""
     store = Store.create(folder / f"speed.{kind}", backend=kind)
     store.create_stream("rgb", dim=1024, dtype="float16", fps=4, source="x", config={})
     rows = np.random.default_rng(0).integers(0, 2**15, (10_000, 1024), dtype=np.uint16)
-    for number in range(SPEED_BYTES // rows.nbytes):
+    for number in range(max(1, megabytes * 10**6 // rows.nbytes)):
         store.write_features("rgb", f"v{number}", rows.view(np.float16))
     return max(verify(store).gigabytes_per_second for _ in range(3))
 
@@ -350,6 +348,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--flips", type=int, default=1000, help="of each kind of store")
     parser.add_argument("--commands", type=int, default=60, help="runs on each kind of store")
+    parser.add_argument("--rounds", type=int, default=20, help="of damage and repair")
+    parser.add_argument("--megabytes", type=int, default=400, help="to measure the speed with")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     figures: list[Figure] = []
@@ -359,9 +359,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             store = build(Path(folder) / f"store.{kind}", kind)
             found = flips(store, count, random.Random(arguments.seed))
-            mended = rounds(store, ROUNDS, random.Random(arguments.seed))
+            mended = rounds(store, arguments.rounds, random.Random(arguments.seed))
             ran = commands(kind, arguments.commands, random.Random(arguments.seed))
-            rate = speed(Path(folder), kind)
+            rate = speed(Path(folder), kind, arguments.megabytes)
         print(f"{kind}: {found}\n{kind}: {mended}\n{kind}: {ran}")
         print(f"{kind}: verify reads {rate:.2f} GB/s")
         bounds: dict[str, tuple[float, str, float | None, float | None, int]] = {
@@ -378,8 +378,8 @@ def main() -> None:
             "damaged videos left": (
                 *(mended["not dropped"], "videos", None, 0, mended["videos damaged"]),
             ),
-            "intact units dropped": (mended["others dropped"], "units", None, 0, ROUNDS),
-            "stores not as before": (mended["not as before"], "stores", None, 0, ROUNDS),
+            "intact units dropped": (mended["others dropped"], "units", None, 0, arguments.rounds),
+            "stores not as before": (mended["not as before"], "stores", None, 0, arguments.rounds),
             "verify": (rate, "GB/s", None, None, 3),
         }
         for name, (value, unit, at_least, at_most, n) in bounds.items():

@@ -1,6 +1,6 @@
 """How long should a chunk be?
 
-    python benchmarks/chunk_length.py [--record] [--repeats N] [--folder FOLDER]
+    python benchmarks/chunk_length.py [--record] [--repeats N] [--share S] [--folder FOLDER]
 
 Stores with chunks of at most 0.25, 1, 4, 16 and 64 MiB (`CHUNK_BYTES`), of two kinds of videos:
 short ones (10 minutes at 4 fps, 1,024 float16: 4.9 MB) and long ones (30 minutes at 30 fps, 1,024
@@ -51,11 +51,17 @@ MAX_MAPS = 65_530
 EK100_HOURS = 100
 
 
-def write(path: Path, kind: str, mib: float, *, compressed: bool) -> None:
+def rows_of(kind: str, share: float) -> int:
+    """Rows of a video; of the whole length, or of a share of it."""
+    fps, minutes, *_ = KINDS[kind]
+    return int(fps * minutes * 60 * share)
+
+
+def write(path: Path, kind: str, mib: float, share: float, *, compressed: bool) -> None:
     """A store of one kind of videos with chunks of one length; half of its values are 0."""
-    fps, minutes, dtype, count, _ = KINDS[kind]
+    fps, _, dtype, count, _ = KINDS[kind]
     rng = np.random.default_rng(0)
-    num_rows = fps * minutes * 60
+    num_rows = rows_of(kind, share)
     usual, store_format.CHUNK_BYTES = store_format.CHUNK_BYTES, int(mib * 2**20)
     try:
         store = Store.create(path)
@@ -69,13 +75,14 @@ def write(path: Path, kind: str, mib: float, *, compressed: bool) -> None:
         store_format.CHUNK_BYTES = usual
 
 
-def windows_of(kind: str, *, ordered: bool) -> WindowIndex:
+def windows_of(kind: str, share: float, *, ordered: bool) -> WindowIndex:
     """Random windows, or the same by video and time as labels have them."""
-    fps, minutes, _, count, number = KINDS[kind]
+    fps, _, _, count, number = KINDS[kind]
+    number = max(1, int(number * share) // BATCH) * BATCH
     rng = np.random.default_rng(1)
     which = rng.integers(0, count, number)
     spacing = fps // 2
-    start = rng.integers(0, fps * minutes * 60 - spacing * TIME, number)
+    start = rng.integers(0, rows_of(kind, share) - spacing * TIME, number)
     if ordered:
         order = np.lexsort([start, which])
         which, start = which[order], start[order]
@@ -94,10 +101,10 @@ def settings(kind: str) -> dict[str, Any]:
     return {"dim": DIM, "dtype": KINDS[kind][2], "device": torch.device("cpu")}
 
 
-def mapped(path: Path, kind: str) -> Callable[[], float]:
+def mapped(path: Path, kind: str, share: float) -> Callable[[], float]:
     """Windows per second through `WindowStream`."""
     stream = WindowStream.of(
-        features_of(path, kind), windows_of(kind, ordered=False), **settings(kind)
+        features_of(path, kind), windows_of(kind, share, ordered=False), **settings(kind)
     )
     out = np.empty((BATCH, TIME, DIM), KINDS[kind][2])
     batches = np.split(np.arange(len(stream)), range(BATCH, len(stream), BATCH))
@@ -111,9 +118,9 @@ def mapped(path: Path, kind: str) -> Callable[[], float]:
     return measure
 
 
-def packed(path: Path, kind: str) -> Callable[[], float]:
+def packed(path: Path, kind: str, share: float) -> Callable[[], float]:
     """GB/s of output of `WindowPack.gather`."""
-    features, index = features_of(path, kind), windows_of(kind, ordered=True)
+    features, index = features_of(path, kind), windows_of(kind, share, ordered=True)
 
     def measure() -> float:
         started = time.perf_counter()
@@ -123,11 +130,11 @@ def packed(path: Path, kind: str) -> Callable[[], float]:
     return measure
 
 
-def plain(path: Path, kind: str) -> Callable[[], float]:
+def plain(path: Path, kind: str, share: float) -> Callable[[], float]:
     """Windows per second through Zarr alone."""
     root = zarr.open_group(path, mode="r")
     arrays = {f"v{v}": root[f"features/rgb/v{v}/rows"] for v in range(KINDS[kind][3])}
-    index = windows_of(kind, ordered=False)
+    index = windows_of(kind, share, ordered=False)
     out = np.empty((TIME, DIM), KINDS[kind][2])
     spacing, number = KINDS[kind][0] // 2, 48
 
@@ -140,40 +147,43 @@ def plain(path: Path, kind: str) -> Callable[[], float]:
     return measure
 
 
-def memory(path: Path, kind: str) -> float:
+def memory(path: Path, kind: str, share: float) -> float:
     """MB that packing holds beside the pack, in a fresh process."""
     command = [sys.executable, __file__, "--memory", kind, "--folder", str(path)]
+    command += ["--share", str(share)]
     return float(subprocess.run(command, check=True, capture_output=True).stdout) / 1e6
 
 
-def pack_alone(path: Path, kind: str) -> None:
+def pack_alone(path: Path, kind: str, share: float) -> None:
     """What a fresh process says about its peak of memory while it packs."""
-    features, index = features_of(path, kind), windows_of(kind, ordered=True)
+    features, index = features_of(path, kind), windows_of(kind, share, ordered=True)
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
     before = memory_status()["VmRSS"]
     pack = WindowPack.gather(features, index, **settings(kind))
     print(memory_status()["VmHWM"] - before - pack.features.nbytes)
 
 
-def measure_all(folder: Path, kind: str, repeats: int) -> dict[tuple[str, float], NDArray[Any]]:
+def measure_all(
+    folder: Path, kind: str, repeats: int, share: float
+) -> dict[tuple[str, float], NDArray[Any]]:
     """Every speed of one kind of videos, by name and length, in each turn."""
     ways: dict[tuple[str, float], Callable[[], float]] = {}
     values: dict[tuple[str, float], list[float]] = {}
     for mib in MIB:
         path, zipped = folder / f"{kind}-{mib}", folder / f"{kind}-{mib}-compressed"
-        write(path, kind, mib, compressed=False)
-        write(zipped, kind, mib, compressed=True)
-        ways["map, windows/s", mib] = mapped(path, kind)
-        ways["pack, GB/s", mib] = packed(path, kind)
-        ways["pack of a compressed store, GB/s", mib] = packed(zipped, kind)
-        ways["API, windows/s", mib] = plain(path, kind)
+        write(path, kind, mib, share, compressed=False)
+        write(zipped, kind, mib, share, compressed=True)
+        ways["map, windows/s", mib] = mapped(path, kind, share)
+        ways["pack, GB/s", mib] = packed(path, kind, share)
+        ways["pack of a compressed store, GB/s", mib] = packed(zipped, kind, share)
+        ways["API, windows/s", mib] = plain(path, kind, share)
     for turn in range(repeats + 1):
         for key, measure in ways.items():
             value = measure()
             if turn:  # the first warms up
                 values.setdefault(key, []).append(value)
     for mib in MIB:
-        held = memory(folder / f"{kind}-{mib}-compressed", kind)
+        held = memory(folder / f"{kind}-{mib}-compressed", kind, share)
         values["memory beside a compressed pack, MB", mib] = [held]
     return {key: np.array(found) for key, found in values.items()}
 
@@ -194,18 +204,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=5, help="turns, at least 2")
+    parser.add_argument("--share", type=float, default=1.0, help="of lengths and windows")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--memory", choices=list(KINDS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
-        pack_alone(arguments.folder, arguments.memory)
+        pack_alone(arguments.folder, arguments.memory, arguments.share)
         return
     torch.set_num_threads(1)
     figures = []
     for kind in KINDS:
         folder = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
-            found = measure_all(folder, kind, arguments.repeats)
+            found = measure_all(folder, kind, arguments.repeats, arguments.share)
         finally:
             shutil.rmtree(folder)
         print(f"{kind + ' videos':45}" + "".join(f"{mib:>10g} MiB" for mib in MIB))

@@ -1,6 +1,6 @@
 """Which targets should training segments get: in-sample ones, or cross-fitted ones?
 
-    python benchmarks/cross_fitting.py [--record]
+    python benchmarks/cross_fitting.py [--record] [--share S] [--epochs N]
 
 On the generated kitchen of `antcache demo`, without its text-only scripts, so that a teacher that
 has seen a segment's own label can have learned it by heart. For the count and the sequence teacher,
@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from demo import part_of
 from record import Figure, finish
 
 from antcache.demo.kitchen import KitchenConfig
@@ -42,9 +43,12 @@ def main() -> None:
     """Run, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
-    record = parser.parse_args().record
-    config = DemoConfig(kitchen=KitchenConfig(scripts=0))
-    student = replace(config.student, evaluate_every=config.student.epochs)
+    usual = DemoConfig(kitchen=KitchenConfig(scripts=0))
+    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
+    parser.add_argument("--epochs", type=int, default=usual.student.epochs, help="of a student")
+    given = parser.parse_args()
+    config = replace(usual, kitchen=part_of(usual.kitchen, given.share))
+    student = replace(config.student, epochs=given.epochs, evaluate_every=given.epochs)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         store, _ = build_store(Path(folder), config, Steps())
@@ -91,7 +95,7 @@ def main() -> None:
                     n=len(SEEDS),
                 )
             )
-    finish("cross_fitting", figures, record=record)
+    finish("cross_fitting", figures, record=given.record)
 
 
 if __name__ == "__main__":

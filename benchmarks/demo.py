@@ -1,6 +1,6 @@
 """Does distillation from text help a video student? The generated kitchen of `antcache demo`.
 
-    python benchmarks/demo.py [--record]
+    python benchmarks/demo.py [--record] [--share S] [--epochs N]
 
 Runs the demo as it is (fixed seeds, the last epoch of every run) and reports, for each
 metric, both students and how far the gain is above the sum of both standard errors.
@@ -11,24 +11,37 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from record import Figure, finish
 
-from antcache.demo.run import run_demo
+from antcache.demo.kitchen import KitchenConfig
+from antcache.demo.run import DemoConfig, run_demo
 
+USUAL = DemoConfig()
 BOUND = {"action top-1", "action class-mean recall@5"}
 """Metrics whose gain must be clear."""
+
+
+def part_of(kitchen: KitchenConfig, share: float) -> KitchenConfig:
+    """A kitchen with a share of the videos and scripts."""
+    names = ("train_videos", "validation_videos", "scripts")
+    return replace(kitchen, **{name: round(share * getattr(kitchen, name)) for name in names})
 
 
 def main() -> None:
     """Run, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update benchmarks/results/demo.json")
-    record = parser.parse_args().record
+    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
+    parser.add_argument("--epochs", type=int, default=USUAL.student.epochs, help="of a student")
+    given = parser.parse_args()
+    kitchen = part_of(USUAL.kitchen, given.share)
+    student = replace(USUAL.student, epochs=given.epochs)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_demo(Path(folder) / "demo")
+        outcome = run_demo(Path(folder) / "demo", replace(USUAL, kitchen=kitchen, student=student))
     seconds = time.monotonic() - start
     seeds = len(outcome.runs["plain"].metrics)
     figures = [Figure(figure="whole demo", value=seconds, unit="s", at_most=240)]
@@ -55,7 +68,7 @@ def main() -> None:
                 n=seeds,
             )
         )
-    finish("demo", figures, record=record)
+    finish("demo", figures, record=given.record)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast are windows read: antcache against Zarr, HDF5, LMDB and a bare memory map?
 
-    python benchmarks/reads.py [--record] [--repeats N] [--folder FOLDER]
+    python benchmarks/reads.py [--record] [--repeats N] [--videos N] [--rows N] [--folder FOLDER]
 
 Two parts. Part one: 20 videos of 3,000 rows of 1,024 float16 features in every form, random windows
 of 10 rows spaced 15 (30 fps features, 2 fps windows), read in batches of 256 into one reused
@@ -46,7 +46,7 @@ from antcache.student.pack import WindowPack
 from antcache.student.stream import WindowStream
 from antcache.student.windows import WindowIndex, stream_features
 
-VIDEOS, ROWS, DIM, TIME, SPACING, BATCH = 20, 3_000, 1_024, 10, 15, 256
+DIM, TIME, SPACING, BATCH = 1_024, 10, 15, 256
 SMALL_CHUNK = 64
 KIND: dict[str, Any] = {"dim": DIM, "dtype": "float16", "device": torch.device("cpu")}
 Read = Callable[[NDArray[np.int64]], None]
@@ -91,7 +91,6 @@ def index_of(video: NDArray[np.str_], rows: NDArray[np.int64]) -> WindowIndex:
         verb=none,
         noun=none,
         frame_action=np.full(rows.shape, -100),
-        target=none,
         dropped={},
     )
 
@@ -123,12 +122,14 @@ def lmdb_reader(
     return read
 
 
-def readers(folder: Path, rng: np.random.Generator, windows: int) -> dict[str, tuple[Read, int]]:
+def readers(
+    folder: Path, rng: np.random.Generator, windows: int, num_videos: int, num_rows: int
+) -> dict[str, tuple[Read, int]]:
     """Every form of part one: how to read windows, and how many to read in a turn."""
-    videos = {f"P{v:02d}": ek55.random_rows(ROWS, rng) for v in range(VIDEOS)}
+    videos = {f"P{v:02d}": ek55.random_rows(num_rows, rng) for v in range(num_videos)}
     names = list(videos)
-    which = rng.integers(0, VIDEOS, windows)
-    start = rng.integers(SPACING - 1, ROWS - SPACING * (TIME - 1), windows)
+    which = rng.integers(0, num_videos, windows)
+    start = rng.integers(SPACING - 1, num_rows - SPACING * (TIME - 1), windows)
     rows = start[:, None] + SPACING * np.arange(TIME)
     video = np.array(names)[which]
     out = np.empty((BATCH, TIME, DIM), np.float16)
@@ -143,7 +144,7 @@ def readers(folder: Path, rng: np.random.Generator, windows: int) -> dict[str, t
         packs[backend] = WindowPack.gather(features, index, **KIND)
     for name, values in videos.items():
         values.tofile(folder / f"{name}.raw")
-    maps = [np.memmap(folder / f"{n}.raw", np.float16, "r", shape=(ROWS, DIM)) for n in names]
+    maps = [np.memmap(folder / f"{n}.raw", np.float16, "r", shape=(num_rows, DIM)) for n in names]
     root = zarr.open_group(folder / "store-zarr", mode="r")
     plain["zarr"] = [root[f"features/rgb/{name}/rows"] for name in names]
     small = zarr.open_group(folder / "small.zarr", mode="w")
@@ -221,11 +222,12 @@ def race(
     return {name: np.array(values) for name, values in speeds.items()}
 
 
-def part_one(folder: Path, repeats: int) -> list[Figure]:
+def part_one(folder: Path, repeats: int, num_videos: int, num_rows: int) -> list[Figure]:
     """All forms side by side."""
     rng = np.random.default_rng(0)
     windows = 80 * BATCH
-    speeds = race(readers(folder, rng, windows), rng, windows, repeats)
+    found = readers(folder, rng, windows, num_videos, num_rows)
+    speeds = race(found, rng, windows, repeats)
     mapped = speeds["antcache map"]
     bounds = {"LMDB, 10 gets": 5.0, "LMDB, 150 gets": 30.0, "raw memory map": 0.7}
     figures = [
@@ -292,12 +294,12 @@ def part_two(folder: Path, repeats: int) -> list[Figure]:
         stream_features(store, "rgb", segments)
         opening.append(time.perf_counter() - started)
         features, index = ek55.open_windows(path, True)
-        assert len(index) == ek55.WINDOWS, len(index)
+        assert len(index) == len(segments), len(index)
         started = time.perf_counter()
         pack = WindowPack.gather(features, index, **KIND)
         packing.append(pack.features.nbytes / 1e9 / (time.perf_counter() - started))
         if not turn:
-            for window in (0, 10_000, ek55.WINDOWS - 1):
+            for window in (0, len(index) // 3, len(index) - 1):
                 rows = features[str(index.video[window])].read(index.rows[window])
                 assert np.array_equal(pack.features[window].numpy(), rows)
         del pack
@@ -340,6 +342,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=7, help="turns, at least 2")
+    parser.add_argument("--videos", type=int, default=20, help="of part one")
+    parser.add_argument("--rows", type=int, default=3_000, help="of each video of part one")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--gather", choices=["map", "api"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -349,7 +353,8 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
-        figures = part_one(folder, arguments.repeats) + part_two(folder, arguments.repeats)
+        figures = part_one(folder, arguments.repeats, arguments.videos, arguments.rows)
+        figures += part_two(folder, arguments.repeats)
     finally:
         shutil.rmtree(folder)
     for figure in figures:

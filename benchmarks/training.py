@@ -1,6 +1,6 @@
 """How fast are students trained: antcache against a loop of common parts, in one run?
 
-    python benchmarks/training.py [--record] [--share S] [--steps N] [--folder FOLDER]
+    python benchmarks/training.py [--record] [--share S] [--steps N] [--size NAME] [--folder FOLDER]
 
 Features: random, float16, 1,024 wide, at the lengths and with the segments of EPIC-KITCHENS-55
 (`ek55.py`), 30 rows per second for LMDB as RULSTM and AVT keep them (that part of them that the
@@ -26,7 +26,7 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,14 +162,15 @@ def make_trainer(pack: WindowPack, **settings: Any) -> Trainer:
     return Trainer(config, pack, sizes)
 
 
-def compare(pack: WindowPack, folder: Path, steps: int) -> list[Figure]:
-    """Antcache against the reference, for each width."""
+def compare(pack: WindowPack, folder: Path, steps: int, sizes: Iterable[str]) -> list[Figure]:
+    """Antcache against the reference, for each of some `SIZES`."""
     device, count = pack.device, min(len(pack), 8 * BATCH)
     write_lmdb(folder / "frames.lmdb", pack, count)
     figures = []
     usual = PRECISIONS[uses_bfloat16("auto", device)]
     plain = "bfloat16" if device.type == "cuda" else "float32"
-    for label, (layers, width) in SIZES.items():
+    for label in sizes:
+        layers, width = SIZES[label]
         trainers = {
             f"antcache, {precision}": make_trainer(
                 pack, layers=layers, width=width, device=str(device), precision=precision
@@ -385,6 +386,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--share", type=float, default=1.0, help="of EK55's segments")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each side, from 2")
+    parser.add_argument("--size", choices=list(SIZES), help="only this head")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     arguments = parser.parse_args()
     cuda = torch.cuda.is_available()
@@ -395,7 +397,9 @@ def main() -> None:
     try:
         pack = make_pack(folder, arguments.share, device)
         figures = memory(pack, 3)
-        figures += compare(pack, folder, arguments.steps)
+        figures += compare(
+            pack, folder, arguments.steps, [arguments.size] if arguments.size else SIZES
+        )
         figures += stacking(pack, (1, 4, 8) if cuda else (1, 4), None)
         figures += stacking(pack, (1, 4, 8), 128)
         if cuda:

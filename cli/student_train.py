@@ -82,7 +82,7 @@ WINDOWS: tuple[tuple[str, Any, str], ...] = (
     ("gap-s", float, "Seconds between window and action [default: the dataset's, as below]."),
     ("num-frames", int, "Frames in a window."),
     ("rate", float, "Frames per second in a window."),
-    ("parity", str, "exact, or avt for the published float arithmetic."),
+    ("parity", str, "exact, or avt (official times) or rulstm (its CSVs): that code's own."),
 )
 DISTILLATION = (
     "target_weights",
@@ -130,7 +130,7 @@ def train(
     those of the last epoch, or with --held-out of the best one on training videos that are not
     trained on: nothing is selected on the validation split. On several GPUs:
 
-    torchrun --nproc-per-node N --no-python antcache student train STORE ...
+    torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
     from antcache.student.distributed import processes
     from antcache.student.runs import LOG, RunFolder

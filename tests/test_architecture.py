@@ -31,6 +31,7 @@ ALLOWED = {
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}
+ALLOWED["__main__"] = {"cli"}
 
 
 def modules(repo: Path) -> Iterator[tuple[str, Path]]:

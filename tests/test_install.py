@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 CHECK = """
 import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
@@ -43,7 +45,8 @@ def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
     site = next((env / "lib").glob("python*/site-packages"))
     # Dependencies come from the running environment; the package itself is installed anew. This
     # name sorts first and ends up behind the new site-packages on sys.path all the same.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    here = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join(here) + "\n")
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
     install += ["--no-deps", "--no-build-isolation", *(["-e"] if editable else []), str(checkout)]
     subprocess.run(install, check=True, cwd=tmp_path, capture_output=True)
@@ -57,7 +60,43 @@ def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
     else:
         assert package == site / "antcache/__init__.py"
         assert kernels == site / "antcache/kernels/__init__.py"
-    script = subprocess.run(
-        [env / "bin/antcache", "--version"], check=True, capture_output=True, text=True
+    for antcache in ([env / "bin/antcache"], [python, "-m", "antcache"]):
+        said = subprocess.run(
+            [*antcache, "--version"], check=True, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert said.stdout.startswith("antcache, version "), antcache
+
+
+@pytest.mark.slow
+def test_versions_tried_are_those_that_setup_allows(
+    repo: Path, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the extra `all` names, each from a lowest version on, and nothing for a GPU."""
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", str(tmp_path), str(checkout)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    found = list(importlib.import_module("versions").requirements(wheel))
+    bounds = dict(re.fullmatch(r"([a-z0-9]+).*>=([0-9.]+).*", line).groups() for line in found)
+    assert {"torch", "zarr", "av", "transformers", "numba", "h5py", "lmdb", "s3fs"} <= set(bounds)
+    assert not {"triton", "pytest"} & set(bounds)
+    # What is pinned is allowed.
+    pins = dict(
+        re.findall(r"^([\w-]+)==(.+)$", (repo / "constraints.txt").read_text(), re.MULTILINE)
     )
-    assert script.stdout.startswith("antcache, version ")
+    pins = {name.lower(): version for name, version in pins.items()}
+    assert set(bounds) <= set(pins)
+    assert all(Requirement(line).specifier.contains(pins[Requirement(line).name]) for line in found)
+
+
+def test_module_is_the_console_script(tmp_path: Path) -> None:
+    """Exit code and words of a mistake included."""
+    said = [
+        subprocess.run([*antcache, "evaluate", "none.zarr", "run"], capture_output=True, text=True)
+        for antcache in (
+            [sys.executable, "-m", "antcache"],
+            [Path(sys.executable).with_name("antcache")],
+        )
+    ]
+    assert said[0].returncode == said[1].returncode == 2
+    assert said[0].stderr == said[1].stderr != ""

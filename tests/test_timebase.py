@@ -17,7 +17,6 @@ from antcache.timebase import (
     rows_at,
     rows_at_times,
     seconds_to_frames,
-    window_frames,
 )
 
 GRIDS = [Fraction(30), Fraction(4), Fraction(25), Fraction(24000, 1001), Fraction(60000, 1001)]
@@ -80,36 +79,3 @@ def test_timestamps(text, seconds):
 def test_what_is_no_timestamp_is_refused(text):
     with pytest.raises(BadAnnotations, match=r"HH:MM:SS\.ss"):
         parse_timestamp(text)
-
-
-def test_parity_avt_is_plain_float_arithmetic():
-    start = frames_to_seconds(np.arange(1, 4000))
-    exact, avt = (last_observed_frames(start, 0.5, parity=p) for p in ("exact", "avt"))
-    np.testing.assert_array_equal(exact, np.arange(1, 4000) - 15)
-    assert set(np.unique(avt - exact)) == {-1, 0}
-    assert math.floor((start[40] - 0.5) * 30) == avt[40]
-
-
-def test_a_window_that_fits_steps_back_from_its_last_frame():
-    frames, padded = window_frames(np.asarray([151]), num_frames=10, rate=2.0)
-    assert frames.tolist() == [[16, 31, 46, 61, 76, 91, 106, 121, 136, 151]]
-    assert not padded.any()
-
-
-def test_a_window_before_the_video_repeats_its_first_frame():
-    frames, padded = window_frames(np.asarray([33, 30, 1]), num_frames=4, rate=2.0)
-    assert frames.tolist() == [[3, 3, 18, 33], [15, 15, 15, 30], [1, 1, 1, 1]]
-    assert padded.sum(axis=1).tolist() == [1, 2, 3]
-
-
-@repeatable
-@given(st.integers(1, 2000), st.integers(1, 14), st.sampled_from([1.0, 2.0, 3.0, 4.0, 30.0]))
-def test_windows_follow_the_rule_frame_by_frame(last, count, rate):
-    # A step that is no whole number of frames (7.5 at 4 fps) rounds half up.
-    wanted = [last - math.floor(30 / rate * back + 0.5) for back in reversed(range(count))]
-    smallest = min(frame for frame in wanted if frame >= 1)
-    frames, padded = window_frames(np.asarray([last]), num_frames=count, rate=rate)
-    assert frames[0].tolist() == [frame if frame >= 1 else smallest for frame in wanted]
-    assert padded[0].tolist() == [frame < 1 for frame in wanted]
-    assert (np.diff(frames[0]) >= 0).all()
-    assert frames[0, -1] == last

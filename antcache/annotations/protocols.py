@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from antcache.annotations.parity import PARITIES, window_frames
 from antcache.errors import BadConfig
-from antcache.timebase import last_observed_frames, window_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Protocol:
     rate: float
     """Frames per second inside the window."""
     parity: str = "exact"
-    """`exact` arithmetic, or `avt` for the float64 arithmetic of the published code."""
+    """`exact` arithmetic, or `avt` or `rulstm` for that of the published code; see `parity`."""
 
     def __post_init__(self) -> None:
         if self.gap_s < 0 or self.num_frames < 1 or not 0 < self.rate <= 30:
@@ -35,8 +35,8 @@ class Protocol:
                 expected="gap_s >= 0, num_frames >= 1, 0 < rate <= 30",
                 found=self,
             )
-        if self.parity not in ("exact", "avt"):
-            raise BadConfig("unknown parity", expected="exact or avt", found=self.parity)
+        if self.parity not in PARITIES:
+            raise BadConfig("unknown parity", expected=" or ".join(PARITIES), found=self.parity)
 
     @property
     def observed_s(self) -> float:
@@ -76,6 +76,11 @@ class WindowFrames:
 
 def sample_windows(start_s: ArrayLike, protocol: Protocol) -> WindowFrames:
     """Frames that may be used to anticipate segments that start at `start_s` (N,) seconds."""
-    last = last_observed_frames(start_s, protocol.gap_s, parity=protocol.parity)
-    frames, padded = window_frames(last, num_frames=protocol.num_frames, rate=protocol.rate)
-    return WindowFrames(frames=frames, padded=padded, kept=last >= 1)
+    frames, padded = window_frames(
+        start_s,
+        gap_s=protocol.gap_s,
+        num_frames=protocol.num_frames,
+        rate=protocol.rate,
+        parity=protocol.parity,
+    )
+    return WindowFrames(frames=frames, padded=padded, kept=~padded.all(axis=1))

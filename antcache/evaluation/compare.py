@@ -284,7 +284,7 @@ def _metrics(
         labels = a[0].ranked.labels[metric.kind]
         if not metric.defined(labels):
             continue
-        ranks = np.stack([s.ranked.ranks[metric.kind] for s in (*a, *b)])
+        ranks = np.stack([s.ranked.ranks[metric.ranked] for s in (*a, *b)])
         values = [metric.value(own, labels) for own in ranks]
         draws = resamples.values_of_all(metric, ranks, labels)
         gains = np.subtract(values[seeds:], values[:seeds])

@@ -21,6 +21,7 @@ from antcache.errors import BadConfig
 Ranks = NDArray[np.int64]
 VerbNoun = tuple[NDArray[np.floating], NDArray[np.floating]]
 KINDS = ("action", "verb", "noun")
+BY_ACTION = "_by_action"
 NEVER = np.iinfo(np.int64).max  # rank of a true class that no k reaches
 CHUNK_ROWS = 1024  # of N x C at a time, so that scoring takes little memory beyond the scores
 
@@ -53,6 +54,28 @@ def true_class_ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) 
         ties = np.count_nonzero((chunk == own) & (ids < truth), axis=1)
         ranks[rows] = np.where(np.isneginf(own[:, 0]), NEVER, better + ties)
     return ranks
+
+
+def ranks_by_action(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], ids: NDArray[np.int64]
+) -> Ranks:
+    """Rank (N,) of the best action that has the true verb or noun, as `true_class_ranks` ranks.
+
+    The distillation paper takes a model's verbs and nouns from its k best actions so.
+
+    Args:
+        scores: (N, C) action scores, finite or `-inf`.
+        labels: (N,) true verbs (or nouns), each of which some action has.
+        ids: (C,) verb (or noun) of each action.
+    """
+    best = np.empty(len(labels), dtype=np.int64)
+    for start in range(0, len(labels), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        has = ids == np.asarray(labels)[rows, None]
+        # Where none was ranked, the first of them stands for all: its score is `-inf` as well.
+        own = np.where(has, scores[rows], -np.inf)
+        best[rows] = np.where(own.max(axis=1) > -np.inf, own.argmax(axis=1), has.argmax(axis=1))
+    return true_class_ranks(scores, best)
 
 
 def top_k_accuracy(ranks: Ranks, k: int) -> float:
@@ -143,6 +166,8 @@ class Metric:
         classes: ids to average over; None is all.
         over: number of classes to divide by, absent ones counting as 0 (AVT); None is those
             present.
+        by_action: of a verb or noun, whether one of the k best *actions* has it (the distillation
+            paper), in place of its own rank.
     """
 
     kind: str
@@ -150,6 +175,12 @@ class Metric:
     class_mean: bool = False
     classes: tuple[int, ...] | None = None
     over: int | None = None
+    by_action: bool = False
+
+    @property
+    def ranked(self) -> str:
+        """Which ranks it counts: a key of `Ranked.ranks`."""
+        return f"{self.kind}{BY_ACTION}" if self.by_action else self.kind
 
     def defined(self, labels: NDArray[np.integer]) -> bool:
         """Whether any class that it averages over is among `labels` (N,)."""
@@ -194,6 +225,9 @@ def metrics_of(taxonomy: Taxonomy) -> dict[str, Metric]:
         metrics[f"{kind}/class_mean_top1_all_classes"] = Metric(
             kind=kind, k=1, class_mean=True, over=len(getattr(taxonomy, f"{kind}s"))
         )
+        if kind != "action":
+            for k in (1, 5):
+                metrics[f"{kind}/top{k}{BY_ACTION}"] = Metric(kind=kind, k=k, by_action=True)
     return metrics
 
 
@@ -202,7 +236,8 @@ class Ranked:
     """N segments by the rank of their true action, verb and noun: all that a metric needs.
 
     Attributes:
-        ranks: by kind, (N,); see `true_class_ranks`.
+        ranks: by kind, (N,); see `true_class_ranks`. `verb_by_action` and `noun_by_action` are
+            those of `ranks_by_action`.
         labels: by kind, (N,) ids.
     """
 
@@ -222,7 +257,7 @@ class Ranked:
     def figures(self, taxonomy: Taxonomy) -> dict[str, float]:
         """Every metric by name, and `n`; see `score`."""
         values = {
-            name: metric.value(self.ranks[metric.kind], self.labels[metric.kind])
+            name: metric.value(self.ranks[metric.ranked], self.labels[metric.kind])
             for name, metric in metrics_of(taxonomy).items()
             if metric.defined(self.labels[metric.kind])
         }
@@ -251,9 +286,12 @@ def rank(
     for kind, values in zip(KINDS, (scores, verbs, nouns), strict=True):
         labels[kind] = getattr(segments, kind)
         ranks[kind] = true_class_ranks(values, labels[kind])
-        if missed is not None:
-            labels[kind] = np.concatenate([labels[kind], getattr(missed, kind)])
-            ranks[kind] = np.concatenate([ranks[kind], np.full(len(missed), NEVER)])
+    for kind, ids in (("verb", taxonomy.verb_of), ("noun", taxonomy.noun_of)):
+        ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, labels[kind], ids)
+    if missed is not None:
+        labels = {k: np.concatenate([v, getattr(missed, k)]) for k, v in labels.items()}
+        never = np.full(len(missed), NEVER)
+        ranks = {name: np.concatenate([own, never]) for name, own in ranks.items()}
     return Ranked(ranks=ranks, labels=labels)
 
 
@@ -276,6 +314,8 @@ def score(
     - `KIND/tail_recall@5`: over rare classes (EPIC-KITCHENS-100; an action: verb *or* noun).
     - `KIND/class_mean_top1`: class-mean accuracy (the distillation paper).
     - `KIND/class_mean_top1_all_classes`: the same, divided by all classes (AVT).
+    - `verb/top1_by_action`, `verb/top5_by_action`, and of the noun: share of segments with the true
+      verb in one of the k best actions (the distillation paper's verb and noun figures).
     - `n`: number of segments, the denominator of all top-k accuracies.
 
     A list that the dataset does not have, or of which no class is present, has no key.

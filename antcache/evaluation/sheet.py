@@ -170,7 +170,7 @@ def _intervals(
     return {
         name: bootstrap(
             metric,
-            ranked.ranks[metric.kind],
+            ranked.ranks[metric.ranked],
             ranked.labels[metric.kind],
             draws,
             level=sampling.level,

@@ -43,6 +43,12 @@ CONVENTION = 1
 
 Picture = NDArray[np.uint8]
 
+# Titles that are no UTF-8 must not stop us. PyAV 19 replaces what it can't read; before, it must be
+# told to, by an argument that 19 no longer takes.
+_TITLES: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+
 
 def every_tick(tick: int) -> bool:
     """Ask for all pictures of the grid."""
@@ -260,7 +266,8 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableVideo("not a file", where=path, found=found)
     try:
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        container: InputContainer = av.open(str(path.absolute()), **_TITLES)
+        return container
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
             "not a video that can be opened",

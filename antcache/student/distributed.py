@@ -6,7 +6,7 @@ and sees everyone's output; all take the same objective of the whole batch, so t
 padded frames or masked windows are those of one process; then gradients are summed. Only the first
 process writes. Letters: B windows of a batch, W processes, b = ceil(B / W).
 
-    torchrun --nproc-per-node 4 --no-python antcache student train STORE --run RUN
+    torchrun --nproc-per-node 4 --no-python -- antcache student train STORE --run RUN
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     Attributes:
         features: (B, T, D) float32.
-        padded: (B, T) bool.
+        padded: (B, T) bool, frames that losses pass over.
         action: (B,) int64.
         verb: (B,) int64.
         noun: (B,) int64.

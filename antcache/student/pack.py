@@ -44,7 +44,7 @@ class Windows(ABC):
     loop needs no loader and takes `batches`.
 
     Attributes:
-        padded: (N, T) bool.
+        padded: (N, T) bool, frames that losses pass over.
         action: (N,) int64 label.
         verb: (N,) int64 label.
         noun: (N,) int64 label.
@@ -283,7 +283,7 @@ def label_tensors(
     if target is None:
         target = np.full(len(index), -1)
     return {
-        "padded": torch.from_numpy(index.padded).to(device),
+        "padded": torch.from_numpy(index.padded & index.masks_padding).to(device),
         "action": torch.from_numpy(index.action).to(device),
         "verb": torch.from_numpy(index.verb).to(device),
         "noun": torch.from_numpy(index.noun).to(device),

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
+from antcache.annotations.parity import of_another_form
 from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
@@ -88,6 +89,8 @@ def load_problem(
     }
     labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
     for split, segments in labels.items():
+        if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
+            log.warning("%s: %s", split, warning)
         parts[split] = _windows(store, streams, split, segments, protocol, config)
         index = parts[split][0].index
         counts[split] = {"windows": len(index), "padded": index.num_padded}

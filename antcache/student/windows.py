@@ -8,7 +8,7 @@ Letters: S segments, N windows, T frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
-from antcache.timebase import ANNOTATION_FPS, exact_floor, frames_to_seconds
-
-UNLABELLED = -100
-"""Label of a frame at which no segment is under way (what PyTorch's losses ignore)."""
+from antcache.student.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
+from antcache.timebase import frames_to_seconds
 
 TOO_EARLY = "too_early"
 """The segment starts so early that there is no frame to see: dropped by the protocol itself."""
@@ -54,6 +52,8 @@ class WindowIndex:
         frame_action: (N, T) int64, action under way at each frame (of several, the one that began
             last), `UNLABELLED` where none is or the frame is padding.
         dropped: reason -> uids of the segments that have no window, in order.
+        masks_padding: whether losses pass padded frames over; under the parity `avt` they count,
+            and `frame_action` is what AVT takes for it.
     """
 
     rows: NDArray[np.int64]
@@ -66,6 +66,7 @@ class WindowIndex:
     noun: NDArray[np.int64]
     frame_action: NDArray[np.int64]
     dropped: Mapping[str, tuple[str, ...]]
+    masks_padding: bool = True
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -114,7 +115,12 @@ class WindowIndex:
         segment = np.flatnonzero(reason == "")
         chosen = segments[segment]
         padded = padded[segment]
-        under_way = _labels_at(sampled.frames[segment], chosen.video, segments)
+        as_avt = protocol.parity == "avt"
+        if as_avt:
+            known = segments[sampled.kept]  # it has forgotten segments that it dropped
+            under_way = avt_frame_labels(chosen.start_s, chosen.video, known, protocol)
+        else:
+            under_way = frame_labels(sampled.frames[segment], chosen.video, segments)
         return cls(
             rows=rows[segment],
             padded=padded,
@@ -124,7 +130,8 @@ class WindowIndex:
             action=chosen.action,
             verb=chosen.verb,
             noun=chosen.noun,
-            frame_action=np.where(padded, UNLABELLED, under_way),
+            frame_action=under_way if as_avt else np.where(padded, UNLABELLED, under_way),
+            masks_padding=not as_avt,
             dropped={
                 why: tuple(segments.uid[reason == why].tolist())
                 for why in (TOO_EARLY, BEFORE_FEATURES, *MISSING)
@@ -165,7 +172,9 @@ def join(indices: Mapping[str, WindowIndex]) -> dict[str, WindowIndex]:
             index,
             **{array: getattr(index, array)[place] for array in arrays},
             padded=padded,
-            frame_action=np.where(padded, UNLABELLED, index.frame_action[place]),
+            frame_action=np.where(
+                padded & index.masks_padding, UNLABELLED, index.frame_action[place]
+            ),
             dropped=dropped,
         )
     return joined
@@ -180,15 +189,6 @@ def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, 
     settings = store.stream(stream)
     there = set(store.videos(stream)).intersection(segments.videos)
     return {video: store.features(stream, video, settings=settings) for video in sorted(there)}
-
-
-def by_video(videos: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Each video in `videos` (N,) with the positions at which it stands, ascending."""
-    names, inverse = np.unique(videos, return_inverse=True)
-    order = np.argsort(inverse, kind="stable")
-    ends = np.cumsum(np.bincount(inverse, minlength=len(names)))
-    for name, members in zip(names, np.split(order, ends[:-1]), strict=False):
-        yield str(name), members
 
 
 def _locate(
@@ -230,24 +230,3 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
         hint="extract these videos, or leave the segments out with --allow-missing"
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )
-
-
-def _labels_at(
-    frames: NDArray[np.int64], videos: NDArray[np.str_], segments: Segments
-) -> NDArray[np.int64]:
-    """Action under way at each of `frames` (N, T) of `videos` (N,), by the labels of the split.
-
-    A segment holds the frames n with `start_s <= n / 30 < stop_s`.
-    """
-    first = -exact_floor(-segments.start_s * ANNOTATION_FPS)
-    end = -exact_floor(-segments.stop_s * ANNOTATION_FPS)
-    in_video = dict(by_video(segments.video))
-    labels = np.full(frames.shape, UNLABELLED, dtype=np.int64)
-    for video, members in by_video(videos):
-        seen = frames[members]
-        track = np.full(seen.max() + 1, UNLABELLED, dtype=np.int64)
-        own = in_video[video]
-        for i in own[np.argsort(segments.start_s[own], kind="stable")]:
-            track[first[i] : end[i]] = segments.action[i]
-        labels[members] = track[seen]
-    return labels

@@ -53,3 +53,9 @@ def test_a_reading_that_differs_is_told_from_one_that_is_refused(
     }
     assert {after[name] for name in changed} == {"refused"}
     assert store.videos("rgb") == list(rot.VIDEOS)
+
+
+@pytest.mark.slow
+def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
+    small = ("--flips", "4", "--commands", "3", "--rounds", "1", "--megabytes", "20")
+    assert set(run_benchmark("bit_rot", *small)) == recorded("bit_rot")

@@ -212,3 +212,11 @@ def test_what_is_counted(hostile: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     two_lines = hostile.forked.Outcome(**{**fine, "code": 2, "stderr": "Error: a\nb\n"})
     monkeypatch.setattr(hostile.forked, "run", lambda *args, **options: two_lines)
     assert len(hostile.run([hostile.Case(name="x", make=make)]).tracebacks) == 4
+
+
+@pytest.mark.slow
+def test_figures_are_those_on_record(run_benchmark, recorded) -> None:
+    found = run_benchmark("hostile", "--only", "staging is a link", "--commands", "1")
+    stores = {name for name in recorded("hostile") if name.startswith("stores: ")}
+    assert {name for name in found if name.startswith("stores: ")} == stores
+    assert found["stores: inputs"] == found["stores: commands"] == 2

@@ -1,4 +1,4 @@
-"""What `benchmarks/training.py` does on a GPU, in small, so that it does not fail there first."""
+"""`benchmarks/training.py` in small; what it does on a GPU too, so it does not fail there first."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ def pack(training: ModuleType) -> WindowPack:
         targets=Teachers(targets=DenseTargets(logits=logits)),
         uid=np.arange(count).astype(str),
     )
+
+
+@pytest.mark.slow
+def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -> None:
+    size, *others = training.SIZES
+    found = run_benchmark("training", "--steps", "2", "--size", size)
+    names = recorded("training")
+    assert set(found) == {name for name in names if not name.startswith(tuple(others))}
 
 
 def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: WindowPack) -> None:

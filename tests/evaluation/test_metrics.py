@@ -19,6 +19,7 @@ from antcache.evaluation.metrics import (
     Metric,
     class_mean_recall,
     mean_and_error,
+    ranks_by_action,
     score,
     top_k_accuracy,
     true_class_ranks,
@@ -208,3 +209,32 @@ def test_own_verb_and_noun_scores_replace_the_marginals(taxonomy, segments):
     verbs[2, 0] = np.nan
     with pytest.raises(BadConfig, match="segment c"):
         score(scores, segments, taxonomy, own=(verbs, nouns))
+
+
+def test_verbs_and_nouns_by_the_best_actions(taxonomy, segments):
+    """True verbs 0, 0, 1, 1; actions 0, 1 and 4 have verb 0, the others verb 1."""
+    scores = np.array(
+        [[3.0, 1, 0, 0, 0], [0, 2, 9, 1, 1], [0, 5, 1, 4, 6], [-INF, -INF, 1, -INF, 3]]
+    )
+    ids = taxonomy.verb_of
+    order = [np.argsort(-row, kind="stable").tolist() for row in scores]
+    wanted = [
+        min(
+            (rank for rank, a in enumerate(best) if ids[a] == verb and row[a] > -INF), default=NEVER
+        )
+        for best, row, verb in zip(order, scores, segments.verb, strict=True)
+    ]
+    assert ranks_by_action(scores, segments.verb, ids).tolist() == wanted
+    figures = score(scores, segments, taxonomy)
+    for k in (1, 5):
+        share = 100 * np.mean(np.array(wanted) < k)
+        assert figures[f"verb/top{k}_by_action"] == share
+    own = np.zeros((4, 3)), np.zeros((4, 4))
+    again = score(scores, segments, taxonomy, own=own)
+    assert again["noun/top5_by_action"] == figures["noun/top5_by_action"]
+
+
+def test_a_verb_without_a_ranked_action_is_never_among_the_best(taxonomy):
+    scores = np.array([[-INF, -INF, 1.0, 0.0, -INF]])
+    unranked = int(next(v for v in taxonomy.verb_of if v not in taxonomy.verb_of[[2, 3]]))
+    assert ranks_by_action(scores, np.array([unranked]), taxonomy.verb_of).tolist() == [NEVER]

@@ -49,10 +49,13 @@ def write_video(
     picture: Callable[[int, int, int], np.ndarray] = barcode,
     sound_s: float = 0.0,
     muxer: dict[str, str] | None = None,
+    title: str = "",
 ) -> Path:
     """Write frame i at `times[i]` seconds (multiples of `time_base`)."""
     height, width = size
     with av.open(str(path), "w", options=muxer or {}) as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=30)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = stream.time_base = time_base

@@ -134,6 +134,15 @@ def test_cover_pictures_are_no_video(tmp_path):
         sample(path)
 
 
+def test_a_title_that_is_no_text(tmp_path, video):
+    """Cameras write titles in any encoding; every PyAV must pass over that."""
+    times = video.steady(5)
+    path = video.write(tmp_path / "a.mkv", times, title="kitchen")
+    path.write_bytes(path.read_bytes().replace(b"kitchen", b"k\xfcche.."))
+    sampler, samples = sample(path)
+    check_frames(video, sampler, samples, times, 4)
+
+
 def test_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     spec = importlib.util.spec_from_file_location("decode_without_av", decode.__file__)

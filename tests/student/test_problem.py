@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from antcache.annotations import Protocol, Segments
 from antcache.errors import (
     BadConfig,
     DamagedStore,
@@ -181,3 +182,20 @@ def test_the_stream_must_be_clear(make_store: MakeStore) -> None:
 def test_a_split_that_is_not_there(make_store: MakeStore) -> None:
     with pytest.raises(MissingKey, match="test"):
         load(make_store(), validation_split="test")
+
+
+def test_a_parity_on_another_form_is_said(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    window = Protocol(gap_s=0.25, num_frames=3, rate=4.0, parity="rulstm")
+    with caplog.at_level(logging.WARNING, logger="antcache"):
+        load(make_store("whole"), protocol=window)
+    assert "parity" not in caplog.text
+
+    def later(segments: Segments) -> Segments:
+        return replace(segments, start_s=segments.start_s + 0.01)
+
+    with caplog.at_level(logging.WARNING, logger="antcache"):
+        load(make_store("stamps", relabel=later), protocol=window)
+    assert caplog.text.count("parity rulstm is meant for RULSTM's CSVs") == 1
+    assert "train: parity" in caplog.text

@@ -194,9 +194,9 @@ def test_no_row_was_seen_after_its_frame(
     index = WindowIndex.build({"v": features}, segments, protocol, allow_missing=True)
     assert ((index.rows >= 0) & (index.rows < num_rows)).all()
     assert len(index) + sum(map(len, index.dropped.values())) == len(segments)
-    last_s = np.floor((segments.start_s[index.segment] - gap_s) * 30 + 1e-6) / 30
-    back = np.floor(30 / rate * np.arange(4, -1, -1) + 0.5) / 30
-    frame_s, row_s = last_s[:, None] - back, seen_s[index.rows]
+    asked_s = segments.start_s[index.segment, None] - gap_s - np.arange(4, -1, -1) / rate
+    frame_s, row_s = np.floor(asked_s * 30 + 1e-6) / 30, seen_s[index.rows]
+    last_s = frame_s[:, -1]
     assert (row_s <= frame_s + 1e-6)[~index.padded].all()
     assert (row_s <= last_s[:, None] + 1e-6).all()
     assert (frame_s - row_s <= (2 if listed else 1) / fps + 1e-6).all()

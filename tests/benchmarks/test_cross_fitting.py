@@ -1,0 +1,11 @@
+"""`benchmarks/cross_fitting.py` in small: all kinds of targets, for one epoch."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.slow
+def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
+    found = run_benchmark("cross_fitting", "--share", "0.15", "--epochs", "1")
+    assert set(found) == recorded("cross_fitting")

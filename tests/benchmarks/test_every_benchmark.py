@@ -1,0 +1,43 @@
+"""No benchmark goes unrun: each has a test that runs it in small.
+
+A benchmark is a file of `benchmarks/` that can be run; its test is `test_NAME.py` in this folder.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ELSEWHERE = {
+    "durability": "tests/extract/test_kill.py",
+    "tables": "tests/test_readme.py",
+}
+"""Tests of another folder that run one."""
+
+
+def can_be_run(file: Path) -> bool:
+    """Whether it does something when Python is given its name."""
+    return any(
+        isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        for node in ast.parse(file.read_text("utf-8")).body
+    )
+
+
+def test_every_benchmark_has_a_small_run(repo: Path) -> None:
+    names = [file.stem for file in (repo / "benchmarks").glob("*.py") if can_be_run(file)]
+    assert "reads" in names
+    unrun = []
+    for name in sorted(names):
+        file = Path(__file__).with_name(f"test_{name}.py")
+        if not file.is_file():
+            file = repo / ELSEWHERE.get(name, "")
+        if not file.is_file() or name not in file.read_text("utf-8"):
+            unrun.append(name)
+    assert not unrun
+
+
+def test_make_bench_runs_what_records(repo: Path) -> None:
+    """The Makefile finds benchmarks by this line; a file that says it otherwise would be missed."""
+    for file in (repo / "benchmarks").glob("*.py"):
+        text = file.read_text("utf-8")
+        assert ('add_argument("--record"' in text) == ("--record" in text.split('"""')[1]), file

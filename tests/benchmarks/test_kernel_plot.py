@@ -1,0 +1,56 @@
+"""`benchmarks/kernel_plot.py`: a picture of a few rows, and one line without them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from antcache.kernels import benchmark_rows as bench
+
+CASE = {
+    "device": "a GPU",
+    "driver": "1.2",
+    "torch": "2.13",
+    "triton": "3.9",
+    "date": "2026-01-02",
+    "mode": bench.BOTH,
+    "dtype": "float32",
+    "B": 16384,
+    "C": 2513,
+    "ms_p20": 0.9,
+    "gb_s": 4000.0,
+    "copy_share": 0.9,
+    "peak_mb": 164.5,
+}
+
+
+@pytest.mark.parametrize("value", ["copy_share", "ms_p50"])
+def test_plot(repo: Path, tmp_path: Path, value: str) -> None:
+    pytest.importorskip("matplotlib")
+    times = {bench.OURS: 1.0, bench.LIGER: 3.1, bench.PLAIN: 4.1, bench.COMPILED: 1.6}
+    rows = [
+        bench.Row(**{**CASE, "contender": name, "form": form, "ms_p50": ms, "ms_p80": 9.0})
+        for name, ms in times.items()
+        for form in ("dense", "top-50")
+    ]
+    bench.write_rows(tmp_path / "kernel.csv", rows)
+    script = str(repo / "benchmarks" / "kernel_plot.py")
+    options = ["--csv", str(tmp_path / "kernel.csv"), "--out", str(tmp_path / "kernel.png")]
+    done = subprocess.run(
+        [sys.executable, script, *options, "--value", value],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kernel.png").read_bytes()[:4] == b"\x89PNG"
+    missing = subprocess.run(
+        [sys.executable, script, "--csv", str(tmp_path / "none.csv")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)

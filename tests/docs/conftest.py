@@ -1,0 +1,145 @@
+"""A small generated kitchen in the form of EPIC-KITCHENS-55, with all that the pages speak of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks")]  # doc_pages; forked, versions
+
+import forked  # noqa: E402
+import versions  # noqa: E402
+
+Antcache = Callable[..., forked.Outcome]
+NUM_VERBS, NUM_NOUNS = 125, 352  # of EPIC-KITCHENS-55, as its submissions must have them
+RUN = ("student", "train", "kitchen.zarr", "--epochs", "1", "--held-out", "0.3")
+
+
+@pytest.fixture(scope="session")
+def antcache() -> Iterator[Antcache]:
+    """Runs `antcache WORDS` in a folder; the command must work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a process that has threads must not fork
+    forked.preload()
+
+    def run(folder: Path, *words: str) -> forked.Outcome:
+        done = forked.run(words, folder=folder, timeout_s=300)
+        assert done.code == 0, (words, done.stdout, done.stderr)
+        return done
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_epic_kitchens(kitchen: Path) -> None:
+    """The kitchen's labels as RULSTM writes EPIC-KITCHENS-55, and a test list without labels."""
+    folder = kitchen / "epic-kitchens-55"
+    folder.mkdir()
+    splits = {"training": read(kitchen / "labels/train.csv")}
+    splits["validation"] = read(kitchen / "labels/validation.csv")
+    every = [row for rows in splits.values() for row in rows]
+    verbs, nouns = (sorted({row[what] for row in every}) for what in ("verb", "noun"))
+    pairs = [(v, n) for v in range(len(verbs)) for n in range(len(nouns))]
+    verbs += [f"verb-{i}" for i in range(len(verbs), NUM_VERBS)]  # nobody does these
+    nouns += [f"noun-{i}" for i in range(len(nouns), NUM_NOUNS)]
+    rows = [f"{i}, {verbs[v]}_{nouns[n]},{v},{n}" for i, (v, n) in enumerate(pairs)]
+    (folder / "actions.csv").write_text("\n".join(["id,action,verb,noun", *rows]) + "\n")
+    for what, names in (("verb", verbs), ("noun", nouns)):
+        rows = [f"{i},{name},\"['{name}']\"" for i, name in enumerate(names)]
+        header = f"{what}_id,class_key,{what}s"
+        (folder / f"EPIC_{what}_classes.csv").write_text("\n".join([header, *rows]) + "\n")
+    uid = 0
+    for split, segments in splits.items():
+        rows, asked = [], []
+        for s in segments:
+            verb, noun = verbs.index(s["verb"]), nouns.index(s["noun"])
+            start, stop = (round(30 * float(s[key])) for key in ("start", "stop"))
+            when = f"{uid:05d}, {s['video']}, {start:010d}, {stop:010d}"
+            rows.append(f"{when}, {verb:03d}, {noun:03d}, {pairs.index((verb, noun)):04d}")
+            asked.append(when)
+            uid += 1
+        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+        (kitchen / "test_seen.csv").write_text("\n".join(asked) + "\n")  # of the last split
+    shutil.copytree(folder, kitchen / "annotations")
+
+
+def write_predictions(kitchen: Path) -> None:
+    """A teacher's pickles, as the distillation paper's."""
+    random = np.random.default_rng(0)
+    actions = len((kitchen / "epic-kitchens-55/actions.csv").read_text().splitlines()) - 1
+    for split, name in (("training", "train"), ("validation", "validation")):
+        lines = (kitchen / f"epic-kitchens-55/{split}.csv").read_text().splitlines()
+        entries: list[dict[str, Any]] = [
+            {
+                "uid": int(line.split(",")[0]),
+                "logit_action": random.standard_normal(actions).astype(np.float32),
+            }
+            for line in lines
+        ]
+        (kitchen / f"{name}.pkl").write_bytes(pickle.dumps(entries))
+
+
+def write_recipes(path: Path) -> None:
+    """A few recipes in the form of Recipe1M's `layer1.json`."""
+    texts = ("Take the pan.", "Pour the water and the oil.", "Cut the onion.", "Put the plate.")
+    recipes = [
+        {
+            "id": f"r{i}",
+            "partition": "val" if i == 0 else "train",
+            "instructions": [{"text": texts[(i + k) % len(texts)]} for k in range(3)],
+        }
+        for i in range(8)
+    ]
+    path.write_text(json.dumps(recipes))
+
+
+@pytest.fixture(scope="session")
+def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Path:
+    """Everything that a command of the pages may ask for, made once; copy it before you use it.
+
+    `videos`, `annotations` (= `epic-kitchens-55`), `backbone`, `words` (a language model),
+    `layer1.json` (recipes), `kitchen.zarr` with features and the soft targets `sequence`,
+    `labels.zarr` with labels alone, two runs, LMDBs `rulstm/*`, pickles, `test_seen.csv`.
+    """
+    folder = tmp_path_factory.mktemp("kitchen")
+    versions.make_kitchen(folder)
+    write_epic_kitchens(folder)
+    write_predictions(folder)
+    for store in ("kitchen.zarr", "labels.zarr"):
+        antcache(folder, "annotations", "import", "epic-kitchens-55", "annotations", store)
+    antcache(folder, "extract", "videos", "kitchen.zarr", "--backbone", "backbone")
+    teacher = (
+        "--name",
+        "sequence",
+        "--kind",
+        "sequence",
+        "--epochs",
+        "1",
+        "--output",
+        "trained/teacher",
+    )
+    antcache(folder, "teacher", "train", "kitchen.zarr", *teacher)
+    antcache(folder, *RUN, "--run", "trained/plain")
+    antcache(folder, *RUN, "--run", "trained/distilled", "--targets", "sequence")
+    for stream in ("rgb", "flow", "obj"):
+        words = ("--stream", "rgb", "--output", f"rulstm/{stream}")
+        (folder / "rulstm").mkdir(exist_ok=True)
+        antcache(folder, "export", "lmdb", "kitchen.zarr", *words)
+    write_recipes(folder / "layer1.json")
+    return folder
