@@ -58,6 +58,7 @@ setup(
     install_requires=[
         "click>=8.1",
         "h5py>=3.11",
+        "numcodecs>=0.14",
         "numpy>=2.0",
         "pandas>=2.2",
         "rich>=13",

@@ -84,6 +84,8 @@ def _print_verified(report: VerifyReport) -> None:
     if report.damaged:
         rows = [[finding.key or "(root)", finding.what] for finding in report.damaged]
         print_table("Damaged", ["key", "what"], rows)
+        for why in dict.fromkeys(finding.why for finding in report.damaged if finding.why):
+            click.echo(why)
     wrong = len({finding.key for finding in report.damaged})
     click.echo(
         f"{report.path}: {f'{wrong} damaged of' if wrong else 'intact:'} {report.units} units and "

@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AntcacheError, DamagedStore, MissingKey, ReadFailed
-from antcache.store.format import CHECKSUMS, Arrays, checksums
+from antcache.store.format import CHECKSUMS, Arrays, checksum, checksums
 from antcache.store.location import Location
+from antcache.store.seal import attributes_of, intact
 
 METADATA = "metadata"
 """What `Backend.damage` calls a unit's attributes and everything else that is no array."""
+
+PLACE = "place"
+"""What it says of a unit that belongs elsewhere."""
 
 Attributes = dict[str, Any]
 
 CARRIED = "group"
 """Attribute of a stored unit: the attributes of its group, so that those can be restored."""
+
+KEY = "key"
+"""Attribute of a stored unit or group: its own key. Older ones have none."""
 
 Count = Callable[[int], None]
 """Is told how many bytes were read."""
@@ -58,7 +65,15 @@ Unit = tuple[dict[str, LazyArray], Attributes]
 
 
 class Backend(ABC):
-    """One kind of store at `root`; keys are `/`-separated."""
+    """One kind of store at `root`; keys are `/`-separated.
+
+    Attributes:
+        root: folder, or URL.
+        memory_map: whether arrays that can be are read from memory maps.
+        group_file: name of the file with the attributes of a group.
+    """
+
+    group_file: str
 
     def __init__(self, root: Location, *, memory_map: bool = True) -> None:
         self.root = root
@@ -77,13 +92,37 @@ class Backend(ABC):
             WriteFailed: the disk refused.
         """
 
-    @abstractmethod
     def group_attributes(self, key: str) -> Attributes:
         """Attributes of the group `key` (`""` is the root); empty if there is none.
 
         Raises:
-            DamagedStore: they are not what was written.
+            DamagedStore: they are not what was written, or those of another group.
         """
+        return self._attributes(key, self.group_text(key))
+
+    def _attributes(self, key: str, text: bytes | None) -> Attributes:
+        """Attributes of the group `key`, whose text this is."""
+        if text is None and not self._holds(key):
+            return {}
+        if text is None or (wrong := _wrong(key, text)):
+            raise DamagedStore(
+                "gone" if text is None else wrong,
+                where="/".join(filter(None, (str(self.root), key, self.group_file))),
+                hint="antcache store repair restores it",
+            )
+        attributes = attributes_of(text)
+        attributes.pop(KEY, None)
+        return attributes
+
+    def _holds(self, key: str) -> bool:
+        """Whether anything lies in the group `key`."""
+        return bool(self.units(key) or self.groups(key))
+
+    def group_damaged(self, key: str) -> bool:
+        """Whether the attributes of the group `key` are not as they were written, or gone although
+        the group holds something, or those of another group."""
+        text = self.group_text(key)
+        return self._holds(key) if text is None else bool(_wrong(key, text))
 
     @abstractmethod
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
@@ -142,20 +181,44 @@ class Backend(ABC):
         is safe without it.
         """
 
-    @abstractmethod
     def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
-        """What of the unit `key` is not as it was written: names of arrays, or `METADATA`.
+        """What of the unit `key` is not as it was written: names of arrays, `METADATA`, or
+        `PLACE` if it is that of another key.
 
         Every stored byte is read, in pieces; empty means that each is as it was.
 
         Raises:
             OSError: it can't be read now, which does not say that it is damaged (see `lost`).
         """
+        try:
+            wrong = self._damage(key, count)
+            if not wrong:
+                self.open(key)  # somebody may have sealed what is no unit
+        except Misplaced:
+            return [PLACE]
+        except OSError as error:
+            if not lost(error):
+                raise
+            return [METADATA]
+        return wrong
 
     @abstractmethod
-    def group_damaged(self, key: str) -> bool:
-        """Whether the attributes of the group `key` are not as they were written, or gone although
-        the group holds something."""
+    def _damage(self, key: str, count: Count) -> list[str]:
+        """As `damage`, by the hashes alone."""
+
+    def strange(self) -> dict[str, str]:
+        """What stands in the store where a folder of its own would, and leads out of it, by name:
+        a symbolic link, say. Nothing looks into it."""
+        return {}
+
+    def discard(self, name: str) -> None:
+        """Remove what `strange` names, and nothing that it leads to.
+
+        Raises:
+            KeyError: it names no such thing.
+            WriteFailed: the disk refused.
+        """
+        raise KeyError(name)
 
     @abstractmethod
     def group_text(self, key: str) -> bytes | None:
@@ -170,8 +233,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def document(self, attributes: Attributes) -> bytes:
-        """The sealed text of a group with these attributes."""
+    def document(self, key: str, attributes: Attributes) -> bytes:
+        """The sealed text of the group `key` with these attributes."""
 
     @abstractmethod
     def sweep(self) -> None:
@@ -182,8 +245,9 @@ class Backend(ABC):
         """Open the unit `key`, which is published; its attributes are `described`."""
 
     def described(self, key: str, arrays: Arrays, attributes: Attributes) -> Attributes:
-        """Attributes of a unit as they are stored: with its checksums, and what its group says."""
-        own = {**attributes, CHECKSUMS: checksums(arrays)}
+        """Attributes of a unit as they are stored: with its checksums, its key, and what its group
+        says."""
+        own = {**attributes, CHECKSUMS: checksums(arrays), KEY: key}
         group = self.group_attributes(key.rpartition("/")[0])
         return {**own, CARRIED: group} if group else own
 
@@ -204,16 +268,59 @@ class Backend(ABC):
         """
         if not self.has(key):
             raise MissingKey("not in the store", where=self.where(key))
-        try:
+        with self._reading(key):
             arrays, attributes = self._open(key)
-            attributes.pop(CARRIED, None)
-            return arrays, attributes
+        if (found := attributes.pop(KEY, key)) != key:
+            raise Misplaced(found, self.where(key))
+        attributes.pop(CARRIED, None)
+        return arrays, attributes
+
+    def read(self, key: str) -> tuple[dict[str, NDArray[Any]], Attributes]:
+        """Arrays (in memory) and attributes of the unit `key`, compared with its checksums.
+
+        Raises:
+            MissingKey: it is not published.
+            DamagedStore: it can't be read, or is not as it was written.
+        """
+        lazy, attributes = self.open(key)
+        with self._reading(key):
+            arrays = {name: np.array(array[...]) for name, array in lazy.items()}
+            wrong = differing(arrays, attributes)
+        if wrong:
+            raise damaged(self.where(key), f"{', '.join(wrong)} not as written")
+        return arrays, attributes
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Turn what comes of bytes that make no sense into our error."""
+        try:
+            yield
         except AntcacheError:
             raise
         except UNREADABLE as error:
-            if isinstance(error, OSError) and error.errno is not None and not lost(error):
+            if says_nothing(error):
                 raise refused(self.where(key), error) from error
             raise damaged(self.where(key), f"{type(error).__name__}: {error}") from error
+
+
+class Misplaced(DamagedStore):
+    """A unit that says that it belongs elsewhere; `where` is where it was found."""
+
+    def __init__(self, found: object, where: str) -> None:
+        super().__init__(
+            "another unit stands here",
+            where=where,
+            found=f"{found!r:.200}",
+            hint="move it to its own place, or remove it",
+        )
+
+
+def _wrong(key: str, text: bytes) -> str:
+    """What is wrong with the text of the group `key`; empty if nothing is."""
+    if not intact(text):
+        return "not as it was written"
+    found = attributes_of(text).get(KEY, key)
+    return "" if found == key else f"the file of another group ({found!r:.200})"
 
 
 def lost(error: OSError) -> bool:
@@ -223,8 +330,13 @@ def lost(error: OSError) -> bool:
     nothing about what is on it, and nothing may be dropped for it.
     """
     return isinstance(
-        error, FileNotFoundError | IsADirectoryError | NotADirectoryError
+        error, FileNotFoundError | IsADirectoryError | NotADirectoryError | DamagedStore
     ) or error.errno in (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
+
+
+def says_nothing(error: BaseException) -> TypeGuard[OSError]:
+    """Whether `error` says that something can't be read now, and nothing about what it is."""
+    return isinstance(error, OSError) and error.errno is not None and not lost(error)
 
 
 def refused(where: object, error: OSError) -> ReadFailed:
@@ -243,20 +355,18 @@ def damaged(where: object, why: str) -> DamagedStore:
     )
 
 
-def differing(arrays: dict[str, LazyArray], attributes: Attributes) -> list[str]:
-    """Names of the arrays whose values are not those that the unit's checksums speak of."""
+def differing(arrays: Mapping[str, LazyArray], attributes: Attributes) -> list[str]:
+    """Names of the arrays whose values are not those that the unit's checksums speak of.
+
+    Raises:
+        What reading them raises.
+    """
     wanted = attributes.get(CHECKSUMS)
     if not isinstance(wanted, dict):
         return [METADATA]
-    wrong = sorted(wanted.keys() ^ arrays.keys())
-    for name in sorted(wanted.keys() & arrays.keys()):
-        try:
-            found = checksums({name: np.asarray(arrays[name][...])})[name]
-        except UNREADABLE:
-            found = "unreadable"
-        if found != wanted[name]:
-            wrong.append(name)
-    return wrong
+    wrong = wanted.keys() ^ arrays.keys()
+    same = {name: arrays[name] for name in wanted.keys() & arrays.keys()}
+    return sorted(wrong | {name for name, array in same.items() if checksum(array) != wanted[name]})
 
 
 def strings(array: NDArray[Any]) -> bool:

@@ -344,6 +344,7 @@ class _Conversion:
 
     def _copy(self, unit: Unit, target: Store) -> bool:
         """Check a unit and publish its copy; false if another process did so meanwhile."""
+        self.source.check(unit.key)  # what reading would refuse is not handed on
         arrays = unit.read(self.source)
         attributes = {k: v for k, v in unit.wanted.items() if k != CHECKSUMS}
         compressed = unit.new is not None and unit.new.compressed

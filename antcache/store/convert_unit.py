@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AlreadyExists, BadConfig, DamagedStore
-from antcache.store.backend import Attributes, LazyArray, differing
+from antcache.store.backend import Attributes
 from antcache.store.features import BLOCK_BYTES, Stream
 from antcache.store.format import CHECKSUMS
 from antcache.store.store import Store
@@ -133,17 +133,10 @@ def read_checked(source: Store, key: str) -> dict[str, NDArray[Any]]:
     Raises:
         DamagedStore: its values or its attributes are not as they were written.
     """
-    lazy, attributes = source.backend.open(key)
-    arrays = {name: np.asarray(array[...]) for name, array in lazy.items()}
-    values: dict[str, LazyArray] = dict(arrays)
-    wrong = differing(values, attributes)  # opening it has checked everything but its values
-    if wrong:
-        raise DamagedStore(
-            f"{', '.join(wrong)} of the source not as written",
-            where=source.backend.where(key),
-            hint="antcache store repair drops what is damaged; it was not copied",
-        )
-    return arrays
+    try:
+        return source.backend.read(key)[0]
+    except DamagedStore as error:
+        raise DamagedStore(f"{error}; it was not copied") from error
 
 
 def to_float16(rows: NDArray[Any], where: str) -> tuple[NDArray[np.float16], Rounding]:

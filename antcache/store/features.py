@@ -53,10 +53,14 @@ class Stream:
 
     def __post_init__(self) -> None:
         check_name(self.name, "stream")
-        if self.dim < 1 or self.dtype not in ("float16", "float32") or self.fps <= 0:
+        if (
+            self.dim < 1
+            or self.dtype not in ("float16", "float32")
+            or not (0 < self.fps < math.inf)
+        ):
             raise BadConfig(
                 "impossible stream",
-                expected="dim >= 1, dtype float16 or float32, fps > 0",
+                expected="dim >= 1, dtype float16 or float32, fps > 0 and finite",
                 found=f"dim {self.dim}, dtype {self.dtype}, fps {self.fps}",
             )
         for name in ("step_s", "max_age_s"):

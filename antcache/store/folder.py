@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import uuid
@@ -22,58 +21,24 @@ from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingK
 from antcache.store.backend import (
     UNREADABLE,
     Attributes,
-    Backend,
-    Count,
-    Unit,
     differing,
-    lost,
-    refused,
 )
-from antcache.store.format import MARK, Arrays, digest
-from antcache.store.location import Location
+from antcache.store.format import Arrays, digest, is_group, is_key
+from antcache.store.inside import FOLDER
 from antcache.store.locks import exchange, hold
-from antcache.store.seal import attributes_of, intact, mended
+from antcache.store.tree import STAGING, FolderTree
 
-STAGING = ".staging"
 LOCK = ".lock"
 REPLACED = "replaced,"
 """How the name of a unit in staging begins that steps aside for a new one; its key follows."""
 
-GROUPS = ("labels", "features", "targets")
-MARK_BYTES = 1024
-"""A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
 
-PIECE_BYTES = 1 << 20
-
-
-class FolderBackend(Backend):
-    """A store in a local folder; `suffix` is what a unit's name ends in, `group_file` holds the
-    attributes of a group."""
-
-    root: Path
-    suffix: str
-    group_file: str
+class FolderBackend(FolderTree):
+    """A store in a local folder that is written as well."""
 
     @abstractmethod
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
         """Write a unit at `path`, which nobody else knows."""
-
-    @abstractmethod
-    def _open_at(self, path: Path) -> Unit:
-        """Open the unit at `path`."""
-
-    @abstractmethod
-    def _damage_at(self, path: Path, count: Count) -> list[str]:
-        """See `Backend.damage`."""
-
-    def location(self, key: str) -> Path:
-        """Where the unit `key` lies once it is published."""
-        return self.root / f"{key}{self.suffix}"
-
-    def has(self, key: str) -> bool:
-        """See `Backend`."""
-        path = self.location(key)
-        return path.is_file() if self.suffix else path.is_dir()
 
     def create(self) -> None:
         """See `Backend`."""
@@ -81,61 +46,13 @@ class FolderBackend(Backend):
             self.root.mkdir(parents=True, exist_ok=True)
             _flush_one(self.root.absolute().parent)
 
-    @classmethod
-    def recognises(cls, root: Location) -> bool:
+    def discard(self, name: str) -> None:
         """See `Backend`."""
-        path = Path(root)
-        if not path.is_dir():
-            return False
-        text = _text(path / cls.group_file) or b""
-        if MARK in attributes_of(text):
-            return True
-        if intact(text):  # the file of something inside a store
-            return False
-        # A damaged mark is known by what it was, or by what lies beside it.
-        beside = (_text(path / key / cls.group_file) or b"" for key in GROUPS)
-        return any(b'"seal"' in each for each in beside) or (
-            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
-        )
-
-    def groups(self, key: str) -> list[str]:
-        """See `Backend`."""
-        folder = self.root / key
-        if not folder.is_dir():
-            return []
-        found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        # A folder without attributes is damaged if it holds units, else none of ours.
-        return sorted(
-            p.name
-            for p in found
-            if (p / self.group_file).is_file() or self.units(f"{key}/{p.name}".lstrip("/"))
-        )
-
-    def group_text(self, key: str) -> bytes | None:
-        """See `Backend`."""
-        return _text(self.root / key / self.group_file)
-
-    def group_attributes(self, key: str) -> Attributes:
-        """See `Backend`."""
-        text = self.group_text(key)
-        if text is None and not self._holds(key):
-            return {}
-        if text is None or not intact(text):
-            raise DamagedStore(
-                "gone" if text is None else "not as it was written",
-                where=self.root / key / self.group_file,
-                hint="antcache store repair restores it",
-            )
-        return attributes_of(text)
-
-    def group_damaged(self, key: str) -> bool:
-        """See `Backend`."""
-        text = self.group_text(key)
-        return self._holds(key) if text is None else not intact(text)
-
-    def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`."""
-        return bool(self.units(key) or self.groups(key))
+        if name not in self.strange():
+            raise KeyError(name)
+        above, _, last = name.rpartition("/")
+        with self._converting(name), self.inside.at(above) as folder:
+            os.unlink(last, dir_fd=folder.handle)
 
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
         """See `Backend`."""
@@ -149,7 +66,7 @@ class FolderBackend(Backend):
                 stack.enter_context(self._hold(digest(b"group ", key.encode()), wait=True))
             if not self._says(key, attributes):  # no other process changes them from here on
                 new = {**self.group_attributes(key), **attributes}
-                self.set_group_text(key, self.document(new))
+                self.set_group_text(key, self.document(key, new))
 
     def _says(self, key: str, attributes: Attributes) -> bool:
         """Whether the group `key` is there with these attributes, and perhaps more."""
@@ -178,7 +95,7 @@ class FolderBackend(Backend):
 
     def sweep(self) -> None:
         """See `Backend`."""
-        if (self.root / STAGING).is_dir():
+        if self.inside.kind(STAGING) is not None:
             with self._writing(""), self._staging():
                 pass  # whoever takes a folder there sweeps
 
@@ -261,15 +178,17 @@ class FolderBackend(Backend):
                 ours = stack.enter_context(self._hold(digest(b"claim ", key.encode())))
             yield ours
 
-    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
-        """See `Backend`."""
-        return self._damage_at(self.location(key), count)
-
-    def _open(self, key: str) -> Unit:
-        return self._open_at(self.location(key))
-
     @contextlib.contextmanager
     def _writing(self, key: str) -> Iterator[None]:
+        """Write at `key`, and nowhere outside the store: what leads out of it is refused."""
+        above = key if is_group(key) else key.rpartition("/")[0]
+        for name in (STAGING, above):
+            self.inside.require_no_link(name)
+        with self._converting(key):
+            yield
+
+    @contextlib.contextmanager
+    def _converting(self, key: str) -> Iterator[None]:
         """Turn what the disk says into our error."""
         try:
             yield
@@ -320,6 +239,9 @@ class FolderBackend(Backend):
 
     def _sweep(self, staging: Path) -> None:
         """Remove what killed writers left: whatever nobody holds."""
+        for path in staging.iterdir():
+            if path.is_symlink():  # nobody's: followed, it would lead anywhere
+                path.unlink(missing_ok=True)
         for name in {path.name.removesuffix(LOCK) for path in staging.iterdir()}:
             with (
                 contextlib.suppress(OSError),  # what is not ours to remove, say another user's
@@ -330,41 +252,25 @@ class FolderBackend(Backend):
 
     def _clear(self, path: Path) -> None:
         """Remove what lies in staging, after putting back a unit that stepped aside for nothing."""
-        for aside in path.glob(f"{REPLACED}*"):
-            target = self.location(aside.name.removeprefix(REPLACED).replace(",", "/"))
-            if not target.exists():
-                aside.rename(target)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir() and not path.is_symlink():
+            for aside in path.glob(f"{REPLACED}*"):
+                self._put_back(aside)
+            shutil.rmtree(path, ignore_errors=True)  # follows no links
         else:
             path.unlink(missing_ok=True)
+
+    def _put_back(self, aside: Path) -> None:
+        """Put a unit that stepped aside in its place, if that is in the store, and empty."""
+        key = aside.name.removeprefix(REPLACED).replace(",", "/")
+        if is_key(key) and self.inside.kind(key.rpartition("/")[0]) == FOLDER:
+            target = self.location(key)
+            if not os.path.lexists(target) and not aside.is_symlink():
+                aside.rename(target)
 
 
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # other writers may still be in it
         folder.rmdir()
-
-
-def file_digest(path: Path, count: Count, *, start: int = 0) -> str:
-    """`digest` of a file from byte `start`, read in pieces."""
-    total = hashlib.blake2b(digest_size=16)
-    piece = memoryview(bytearray(PIECE_BYTES))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while num_bytes := file.readinto(piece):
-            total.update(piece[:num_bytes])
-            count(num_bytes)
-    return total.hexdigest()
-
-
-def _text(path: Path) -> bytes | None:
-    """What is in a small file, None if it is not there."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        if lost(error):
-            return None
-        raise refused(path, error) from error
 
 
 def _flush(path: Path) -> None:

@@ -35,6 +35,8 @@ CHECKSUMS = "checksums"
 CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""
 
+GROUPS = ("labels", "features", "targets")
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -55,6 +57,18 @@ def check_name(name: str, kind: str) -> str:
     return name
 
 
+def is_key(text: str) -> bool:
+    """Whether `text` is the key of a unit."""
+    parts = text.split("/")
+    depth = 3 if parts[0] == "features" else 2
+    return parts[0] in GROUPS and len(parts) == depth and all(map(NAME.fullmatch, parts))
+
+
+def is_group(key: str) -> bool:
+    """Whether `key` is that of a group, `""` being the root."""
+    return key in ("", *GROUPS) or (key.startswith("features/") and key.count("/") == 1)
+
+
 def digest(*parts: bytes | memoryview) -> str:
     """BLAKE2b (16 bytes, as hex) over the parts, one after another."""
     total = hashlib.blake2b(digest_size=16)
@@ -65,19 +79,25 @@ def digest(*parts: bytes | memoryview) -> str:
 
 def checksums(arrays: Arrays) -> dict[str, str]:
     """Checksum of each array: over type, shape and values, however they are stored."""
-    return {name: _checksum(array) for name, array in sorted(arrays.items())}
+    return {name: checksum(array) for name, array in sorted(arrays.items())}
 
 
-def _checksum(array: NDArray[Any]) -> str:
-    """`blake2b:` and the digest of the JSON `[type, shape]` and the little-endian values."""
+def checksum(array: Any) -> str:
+    """`blake2b:` and the digest of the JSON `[type, shape]` and the little-endian values.
+
+    The array may be one that is read where it is sliced; a few megabytes are held at once.
+    """
     if array.dtype.kind in "UTO":  # text counts as the JSON list of its strings
         head = json.dumps(["string", list(array.shape)])
-        values = json.dumps([str(v) for v in array.ravel()]).encode()
+        values = json.dumps([str(v) for v in array[...].ravel()]).encode()
         return f"blake2b:{digest(head.encode(), values)}"
     kind = array.dtype.newbyteorder("<")
-    head = json.dumps([kind.str, list(array.shape)])
-    raw = np.ascontiguousarray(array, dtype=kind).reshape(-1).view(np.uint8)
-    return f"blake2b:{digest(head.encode(), raw.data)}"
+    total = hashlib.blake2b(json.dumps([kind.str, list(array.shape)]).encode(), digest_size=16)
+    size = max(1, CHUNK_BYTES // max(1, math.prod(array.shape[1:]) * kind.itemsize))
+    for start in range(0, array.shape[0], size):
+        part = np.ascontiguousarray(array[start : start + size], dtype=kind)
+        total.update(part.reshape(-1).view(np.uint8).data)
+    return f"blake2b:{total.hexdigest()}"
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

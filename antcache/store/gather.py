@@ -8,7 +8,10 @@ Letters: N windows, T time, D feature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,9 @@ from numpy.typing import NDArray
 
 from antcache.store.features import Features
 from antcache.store.mapped import Bytes, MappedArray, as_bytes, copy_runs
+
+MAX_WORKERS = 8
+"""Most threads that compare videos with their hashes."""
 
 
 class Gatherer:
@@ -125,6 +131,25 @@ class Gatherer:
         if beyond.any():
             bad = int(beyond.any(axis=1).argmax())
             raise IndexError(f"rows {rows[bad].tolist()} of {self._lengths[which[bad]]}")
+
+
+@contextmanager
+def proven(features: Mapping[str, Features]) -> Iterator[Callable[[str], None]]:
+    """Compare memory-mapped videos with their hashes in threads, in this order, ahead of their use.
+
+    What is yielded waits for a video; without it a video is compared when its rows are first read,
+    by whoever reads them. Costs next to nothing where all was compared before (see `proof`).
+
+    Raises:
+        DamagedStore: from what is yielded: the video is not as it was written.
+    """
+    pool = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "proving")
+    try:
+        arrays = {video: f.rows for video, f in features.items()}
+        waiting = {v: pool.submit(a.prove) for v, a in arrays.items() if isinstance(a, MappedArray)}
+        yield lambda video: waiting[video].result() if video in waiting else None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def gather(

@@ -16,71 +16,38 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists
+from antcache.errors import AlreadyExists, DamagedStore
 from antcache.store.backend import (
-    METADATA,
+    KEY,
     UNREADABLE,
     Attributes,
     Count,
-    LazyArray,
     Unit,
     damaged,
-    lost,
+    says_nothing,
     strings,
 )
 from antcache.store.folder import FolderBackend
 from antcache.store.format import Arrays, chunk_rows
-from antcache.store.hdf5_seal import (
-    SMALLEST_BLOCK,
-    Ranges,
-    block_for,
-    damage,
-    metadata_intact,
-    ranges_of,
-)
-from antcache.store.mapped import MappedArray
-from antcache.store.seal import sealed
+from antcache.store.hdf5_layout import contents, needs_json
+from antcache.store.hdf5_seal import SMALLEST_BLOCK, Block, Ranges, block_for, damage, ranges_of
+from antcache.store.inside import FILE, LINK, OTHER
+from antcache.store.seal import require_short, sealed
 
 ATTRIBUTES = "attributes.json"
-
-
-class ApiDataset:
-    """A dataset that opens its file when it is indexed: nothing stays open, forks are safe."""
-
-    def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
-        self._path = path
-        self._name = dataset.name
-        self._text = h5py.check_string_dtype(dataset.dtype) is not None
-        self.shape: tuple[int, ...] = dataset.shape
-        self.dtype = np.dtype(np.str_) if self._text else dataset.dtype
-        self.chunk_rows = dataset.chunks[0] if dataset.chunks else max(1, len(dataset))
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        try:
-            with h5py.File(self._path, "r") as file:
-                dataset = file[self._name]
-                if self._text:
-                    return np.asarray(dataset.asstr()[index], dtype=np.str_)
-                return np.asarray(dataset[index])
-        except UNREADABLE as error:
-            raise damaged(f"{self._path}: {self._name}", str(error)) from error
 
 
 class Hdf5Backend(FolderBackend):
     """Units are `.h5` files; publishing links the file into its place."""
 
     suffix = ".h5"
+    unit_kinds = (FILE, LINK, OTHER)
     group_file = ATTRIBUTES
 
-    def units(self, key: str) -> list[str]:
+    def document(self, key: str, attributes: Attributes) -> bytes:
         """See `Backend`."""
-        return sorted(p.stem for p in (self.root / key).glob(f"*{self.suffix}") if p.is_file())
-
-    def document(self, attributes: Attributes) -> bytes:
-        """See `Backend`."""
-        return sealed(attributes)
+        return sealed({**attributes, KEY: key})
 
     def _rename(self, staged: Path, target: Path) -> None:
         # Renaming a file would silently replace another process's; linking refuses to.
@@ -106,6 +73,7 @@ class Hdf5Backend(FolderBackend):
         self, arrays: Arrays, attributes: Attributes, compressed: bool, block_bytes: int
     ) -> tuple[memoryview, dict[str, Ranges]]:
         """All bytes of a unit's file, with an empty user block, and where its values lie."""
+        require_short(len(json.dumps(attributes)))
         image = io.BytesIO()
         with h5py.File(image, "w", libver="latest", userblock_size=block_bytes) as file:
             for name, array in arrays.items():
@@ -122,51 +90,31 @@ class Hdf5Backend(FolderBackend):
                     options |= {"shuffle": True, "compression_opts": 4}
                 file.create_dataset(name, data=array, **options)
             for name, value in attributes.items():
-                file.attrs[name] = json.dumps(value) if _needs_json(value) else value
+                file.attrs[name] = json.dumps(value) if needs_json(value) else value
             file.flush()
             ranges = ranges_of(file)
         return image.getbuffer(), ranges
 
     def _open_at(self, path: Path) -> Unit:
-        if not metadata_intact(path):  # the library might never come back
-            raise damaged(path.with_suffix(""), "not as it was written")
-        arrays: dict[str, LazyArray] = {}
-        with h5py.File(path, "r") as file:
-            for name, dataset in file.items():
-                offset = dataset.id.get_offset()  # None unless it lies in one piece
-                plain = dataset.chunks is None and dataset.dtype.kind in "biuf"
-                if self.memory_map and plain and offset is not None:
-                    arrays[name] = MappedArray(
-                        dataset.shape,
-                        dataset.dtype,
-                        (path,),
-                        rows_per_file=len(dataset),
-                        offset=offset,
-                    )
-                else:
-                    arrays[name] = ApiDataset(path, dataset)
-            return arrays, {name: _attribute(value) for name, value in file.attrs.items()}
+        name, where = self._name(path), path.with_suffix("")
+        handle = self.inside.open(name)
+        try:
+            block = Block.read(handle, name)
+            # The library might never come back from a damaged file.
+            if block is None or not block.metadata_intact(handle):
+                raise damaged(where, "not as it was written")
+            found, attributes = contents(handle, block, path)
+        except (*UNREADABLE, RecursionError) as error:
+            if isinstance(error, DamagedStore) or says_nothing(error):
+                raise
+            raise damaged(where, f"{type(error).__name__}: {error}") from error
+        finally:
+            os.close(handle)
+        return self._arrays(found), attributes
 
     def _damage_at(self, path: Path, count: Count) -> list[str]:
+        handle = self.inside.open(self._name(path))
         try:
-            return damage(path, count)
-        except OSError as error:
-            if not lost(error):
-                raise
-            return [METADATA]
-
-
-def _needs_json(value: Any) -> bool:
-    """Whether an attribute is stored as JSON text; so is text that would be taken for it."""
-    return isinstance(value, dict | list) or value is None or _is_json(value)
-
-
-def _is_json(value: Any) -> bool:
-    return isinstance(value, str) and (value[:1] in ("{", "[", '"') or value == "null")
-
-
-def _attribute(value: Any) -> Any:
-    """An HDF5 attribute as the plain Python value that was stored."""
-    if isinstance(value, str):
-        return json.loads(value) if _is_json(value) else value
-    return value.item() if isinstance(value, np.generic) else value
+            return damage(handle, count)
+        finally:
+            os.close(handle)

@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedReader
-from pathlib import Path
 from typing import Any
 
 import h5py
 
 from antcache.store.backend import METADATA, Count
-from antcache.store.folder import PIECE_BYTES
+from antcache.store.proof import Proof, digest_of, read_range
 from antcache.store.seal import attributes_of, intact, sealed
 
 SMALLEST_BLOCK = 512
@@ -51,6 +50,11 @@ def _stored(dataset: h5py.Dataset, block_bytes: int) -> Iterator[tuple[int, int]
     for number in range(dataset.id.get_num_chunks()):
         chunk = dataset.id.get_chunk_info(number)
         yield chunk.byte_offset - block_bytes, chunk.size
+
+
+def stored_ranges(places: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """As the ranges of a `Proof`: in order, neighbours joined."""
+    return tuple(_merged(places))
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -80,92 +84,85 @@ def block_for(content: memoryview, ranges: dict[str, Ranges]) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """An intact user block.
+    """An intact user block of an open file.
 
     Attributes:
         num_bytes: its length.
-        ranges: where the values of each array lie, counted from its end.
-        hashes: the hash of each array's bytes.
-        metadata: the hash of all other bytes.
+        proofs: where the values of each array lie in the file, and their hash.
+        metadata: the same of all other bytes after the block.
     """
 
     num_bytes: int
-    ranges: dict[str, Ranges]
-    hashes: dict[str, str]
-    metadata: str
+    proofs: dict[str, Proof]
+    metadata: Proof
 
     @classmethod
-    def read(cls, file: BufferedReader, count: Count) -> Block | None:
-        """The block of an open file; None if it is not as it was written."""
-        text = file.read(SMALLEST_BLOCK)
-        while (found := file.read(len(SIGNATURE))) != SIGNATURE:
-            if len(text) >= LARGEST_BLOCK or len(found) < len(SIGNATURE):
+    def read(cls, handle: int, name: str, count: Count = lambda num_bytes: None) -> Block | None:
+        """The block of the open file `name`; None if it is not as it was written."""
+        num_bytes = SMALLEST_BLOCK
+        while os.pread(handle, len(SIGNATURE), num_bytes) != SIGNATURE:
+            num_bytes *= 2  # its length is a power of two
+            if num_bytes > min(LARGEST_BLOCK, os.fstat(handle).st_size):
                 return None
-            text += found + file.read(len(text) - len(found))  # its length is a power of two
+        text = read_range(handle, 0, num_bytes)
         count(len(text))
         written = text.rstrip(b" ")
-        if not intact(written):
+        size = os.fstat(handle).st_size - num_bytes
+        fields = attributes_of(written) if intact(written) else {}
+        try:
+            ranges = {n: _ranges(each["ranges"], size) for n, each in fields["arrays"].items()}
+            hashes = {n: str(each["blake2b"]) for n, each in fields["arrays"].items()}
+            metadata = str(fields["metadata"])
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None
-        fields: dict[str, Any] = attributes_of(written)
-        arrays = fields["arrays"].items()
+        gaps = _gaps(itertools.chain(*ranges.values()), size)
+
+        def proof(pieces: Ranges, digest: str) -> Proof:
+            return Proof(name, tuple((num_bytes + start, n) for start, n in pieces), digest)
+
         return cls(
-            num_bytes=len(text),
-            ranges={name: [(s, n) for s, n in each["ranges"]] for name, each in arrays},
-            hashes={name: each["blake2b"] for name, each in arrays},
-            metadata=fields["metadata"],
+            num_bytes=num_bytes,
+            proofs={n: proof(pieces, hashes[n]) for n, pieces in ranges.items()},
+            metadata=proof([(start, stop - start) for start, stop in gaps], metadata),
         )
 
-    def metadata_intact(self, file: BufferedReader, count: Count = lambda num_bytes: None) -> bool:
+    def metadata_intact(self, handle: int, count: Count = lambda num_bytes: None) -> bool:
         """Whether everything but the values is as it was written: a few kilobytes."""
-        size = file.seek(0, 2) - self.num_bytes
-        gaps = _gaps(itertools.chain(*self.ranges.values()), size)
-        found = _digest(
-            piece for start, stop in gaps for piece in self._pieces(file, start, stop - start)
-        )
-        count(sum(stop - start for start, stop in gaps))
-        return found == self.metadata
+        return digest_of(handle, self.metadata.ranges, count) == self.metadata.digest
 
-    def damaged_arrays(self, file: BufferedReader, count: Count) -> list[str]:
+    def damaged_arrays(self, handle: int, count: Count) -> list[str]:
         """Names of the arrays whose values are not as they were written."""
-        wrong = []
-        for name, ranges in self.ranges.items():
-            pieces = (p for start, length in ranges for p in self._pieces(file, start, length))
-            if _digest(pieces) != self.hashes[name]:
-                wrong.append(name)
-            count(sum(length for _, length in ranges))
-        return sorted(wrong)
-
-    def _pieces(self, file: BufferedReader, start: int, length: int) -> Iterator[memoryview]:
-        """The bytes of a range, in pieces that are gone when the next one is asked for."""
-        file.seek(self.num_bytes + start)
-        buffer = memoryview(bytearray(min(PIECE_BYTES, length)))
-        while length > 0:
-            found = file.readinto(buffer[: min(len(buffer), length)])
-            if not found:
-                return
-            yield buffer[:found]
-            length -= found
+        return sorted(
+            name
+            for name, proof in self.proofs.items()
+            if digest_of(handle, proof.ranges, count) != proof.digest
+        )
 
 
-def metadata_intact(path: Path) -> bool:
-    """Whether the HDF5 library may open the file at `path`."""
-    with path.open("rb") as file:
-        block = Block.read(file, lambda num_bytes: None)
-        return block is not None and block.metadata_intact(file)
-
-
-def damage(path: Path, count: Count) -> list[str]:
-    """See `Backend.damage`.
+def damage(handle: int, count: Count) -> list[str]:
+    """See `Backend.damage`; of an open file.
 
     Raises:
         OSError: it can't be read.
     """
-    with path.open("rb") as file:
-        block = Block.read(file, count)
-        if block is None:
-            return [METADATA]
-        wrong = block.damaged_arrays(file, count)
-        return wrong if block.metadata_intact(file, count) else [*wrong, METADATA]
+    block = Block.read(handle, "", count)
+    if block is None:
+        return [METADATA]
+    wrong = block.damaged_arrays(handle, count)
+    return wrong if block.metadata_intact(handle, count) else [*wrong, METADATA]
+
+
+def _ranges(pieces: Any, size: int) -> Ranges:
+    """Ranges that somebody has written down, none of them past `size`.
+
+    An array without values has a range without bytes, which may start anywhere.
+    """
+    found = [(start, length) for start, length in pieces if length != 0]
+    if not all(type(n) is int and n >= 0 for pair in found for n in pair) or any(
+        start + length > size for start, length in found
+    ):
+        raise ValueError("ranges past the end of the file")
+    return found
 
 
 def _gaps(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:

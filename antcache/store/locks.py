@@ -51,7 +51,7 @@ def hold(path: Path, *, wait: bool = False, without: bool = True) -> Iterator[bo
 def _lock(path: Path, wait: bool) -> int | None:
     """A handle that holds the lock; None if another holds it, -1 where there are no locks."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.path.samestat(os.fstat(handle), path.stat()):

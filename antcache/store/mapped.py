@@ -1,11 +1,11 @@
 """Arrays that lie uncompressed in local files, read straight from memory-mapped pages.
 
 Promise: the same values as through the Zarr or HDF5 API, and nothing of either is called to read
-them. Files are mapped when they are first read; no file stays open (a dataset has more videos than
-a process may have open files), a forked process shares the maps, a spawned one makes its own. A
-file must not shrink while it is mapped, which would kill the process that reads it: the store never
-changes a file that it has published, and what it removes or replaces lives on until the last map of
-it is gone.
+them. Files are mapped when they are first read, and compared with their hashes before; no file
+stays open (a dataset has more videos than a process may have open files), a forked process shares
+the maps, a spawned one makes its own. A file must not shrink while it is mapped, which would kill
+the process that reads it: the store never changes a file that it has published, and what it removes
+or replaces lives on until the last map of it is gone.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import ctypes
 import math
 import mmap
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import BadConfig, DamagedStore
+from antcache.errors import BadConfig
+from antcache.store.backend import damaged
+from antcache.store.inside import Inside
+from antcache.store.pieces import Layout, opened
+from antcache.store.proof import Proofs
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -37,35 +41,25 @@ Bytes = NDArray[np.uint8]
 
 
 class _Map:
-    """A read-only map of a whole file, which numpy takes for an array of bytes.
+    """A read-only map of an open file's first bytes, which numpy takes for an array of bytes.
 
     Not `mmap.mmap`, which keeps the file open for as long as the map lives. Arrays made of it keep
     it alive; it is unmapped with the last of them.
     """
 
-    def __init__(self, path: Path, num_bytes: int) -> None:
+    def __init__(self, handle: int, num_bytes: int, where: str) -> None:
         self._address: int | None = None
         self._num_bytes = num_bytes
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            found = os.fstat(file).st_size
-            if found < num_bytes:  # reading past the end of a file would kill the process
-                raise DamagedStore(
-                    "the file is too short",
-                    where=path,
-                    expected=f"{num_bytes} bytes",
-                    found=f"{found} bytes",
-                    hint="antcache store repair drops what is damaged",
-                )
-            address = _LIBC.mmap(None, num_bytes, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
-            if address == _FAILED:
-                raise BadConfig(
-                    f"can't be memory-mapped ({os.strerror(ctypes.get_errno())})",
-                    where=path,
-                    hint="read it through the API: Store.open(..., memory_map=False)",
-                )
-        finally:
-            os.close(file)
+        found = os.fstat(handle).st_size
+        if found < num_bytes:  # reading past the end of a file would kill the process
+            raise damaged(where, f"too short: {found} bytes, not {num_bytes}")
+        address = _LIBC.mmap(None, num_bytes, mmap.PROT_READ, mmap.MAP_SHARED, handle, 0)
+        if address == _FAILED:
+            raise BadConfig(
+                f"can't be memory-mapped ({os.strerror(ctypes.get_errno())})",
+                where=where,
+                hint="read it through the API: Store.open(..., memory_map=False)",
+            )
         self._address = address
         self.__array_interface__ = {
             "version": 3,
@@ -80,68 +74,73 @@ class _Map:
 
 
 class MappedArray:
-    """An array (R, ...) in local files of `rows_per_file` rows each, starting at `offset` bytes.
+    """An array (R, ...) that lies uncompressed in local files, all but the last equally long.
 
     A `LazyArray` whose slices of one file are views of the map, and which gathers rows.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        files: tuple[Path, ...],
-        *,
-        rows_per_file: int,
-        offset: int = 0,
-    ) -> None:
-        self.shape = shape
-        self.dtype = dtype
-        self.rows_per_file = rows_per_file
-        self._files = files
-        self._offset = offset
-        self._pieces: list[Bytes | None] = [None] * len(files)
+    def __init__(self, layout: Layout, inside: Inside) -> None:
+        self.shape = layout.shape
+        self.dtype = layout.dtype
+        self.rows_per_file = layout.rows
+        self._places = layout.pieces
+        self._inside = inside
+        self._proofs = Proofs()
+        self._pieces: list[Bytes | None] = [None] * len(layout.pieces)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_pieces": [None] * len(self._files)}
+        return {**vars(self), "_pieces": [None] * len(self._places)}
 
     @property
     def num_files(self) -> int:
         """Files that the rows are spread over."""
-        return len(self._files)
+        return len(self._places)
+
+    def prove(self) -> None:
+        """Compare all files with their hashes now; each is otherwise when it is first mapped.
+
+        Raises:
+            DamagedStore: as `piece`.
+        """
+        for number in range(len(self._places)):
+            with self._opened(number):
+                pass
 
     def piece(self, number: int) -> Bytes:
         """Rows (rows_per_file, B) of one file as bytes; the last file may hold more than R.
 
         Raises:
-            DamagedStore: the file is gone, too short or unreadable.
+            DamagedStore: the file is gone, or not as it was written.
+            ReadFailed: it can't be read now.
             BadConfig: it lies on a disk that can't be mapped.
         """
         piece = self._pieces[number]
         if piece is None:
+            place = self._places[number]
             row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
-            num_bytes = self.rows_per_file * row_bytes
-            path = self._files[number]
-            try:
-                raw = np.asarray(_Map(path, self._offset + num_bytes))
-            except DamagedStore:
-                raise
-            except OSError as error:
-                gone = isinstance(error, FileNotFoundError)
-                raise DamagedStore(
-                    "the file is gone" if gone else f"can't be read ({error.strerror})",
-                    where=path,
-                    hint="antcache store repair drops what is damaged" if gone else "",
-                ) from error
-            piece = raw[self._offset :].reshape(self.rows_per_file, row_bytes)
+            with self._opened(number) as handle:
+                raw = np.asarray(_Map(handle, place.start + place.length, self._where(number)))
+            piece = raw[place.start :].reshape(self.rows_per_file, row_bytes)
             self._pieces[number] = piece
         return piece
 
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[int]:
+        """A descriptor of a file that was compared with its hash."""
+        proof = self._places[number].proof
+        with opened(self._inside, proof.file) as handle:
+            self._proofs.require(handle, proof, self._where(number))
+            yield handle
+
+    def _where(self, number: int) -> str:
+        return f"{self._inside.root}/{self._places[number].proof.file}"
+
     def release(self) -> None:
         """Let go of the maps: views of them stay valid, and the next read makes new ones."""
-        self._pieces = [None] * len(self._files)
+        self._pieces = [None] * len(self._places)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        if len(self._files) == 1:
+        if len(self._places) == 1:
             return np.asarray(self._typed(0)[: self.shape[0]][index])
         if isinstance(index, slice) and index.step in (None, 1):
             start, stop, _ = index.indices(self.shape[0])

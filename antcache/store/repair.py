@@ -17,12 +17,13 @@ from antcache import __version__
 from antcache.annotations import Taxonomy
 from antcache.errors import AntcacheError
 from antcache.progress import Progress, silent
-from antcache.store.backend import Attributes, Backend
+from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
 from antcache.store.format import FORMAT, MARK
 from antcache.store.seal import mended
 from antcache.store.store import Store
-from antcache.store.verify import VerifyReport, check_unit, verify
+from antcache.store.tree import STAGING
+from antcache.store.verify import MEANING, Finding, VerifyReport, check_unit, verify
 
 logger = logging.getLogger(__name__)
 
@@ -125,17 +126,42 @@ class _Repair:
     def __init__(self, backend: Backend, verified: VerifyReport, dry_run: bool) -> None:
         self.backend = backend
         self.dry_run = dry_run
-        self.groups = [finding.key for finding in verified.groups_damaged]
+        own = (METADATA, MEANING)
+        self.strange = {f.key: f.what for f in verified.groups_damaged if f.what not in own}
+        self.groups = {f.key: f.what for f in verified.groups_damaged if f.what in own}
         self.units: dict[str, list[str]] = {}
+        self.left: dict[str, Finding] = {}
         for finding in verified.units_damaged:
-            self.units.setdefault(finding.key, []).append(finding.what)
+            if finding.what in (PLACE, MEANING):  # intact: nothing that was stored is thrown away
+                self.left[finding.key] = finding
+            else:
+                self.units.setdefault(finding.key, []).append(finding.what)
 
     def actions(self) -> Iterator[Action]:
         """Groups first: they say which command writes their units."""
+        for key, what in self.strange.items():
+            yield self._strange(key, what)
         for key in self.groups:
             yield from self._group(key)
+        yield from self._exchanged()
         for key in self.units:
             yield self._drop(key)
+        for key, finding in self.left.items():
+            yield Action(key=key, done="left", what=finding.what, next=self._next(finding))
+
+    def _strange(self, key: str, what: str) -> Action:
+        """Take away what leads out of the store; nothing that it leads to is touched."""
+        if key != STAGING:  # somebody may have put a large stream elsewhere
+            hint = "put the folder itself in its place, or remove it"
+            return Action(key=key, done="left", what=what, next=hint)
+        if not self.dry_run:
+            self.backend.discard(key)
+        return Action(key=key, done="dropped", what=what)
+
+    def _next(self, finding: Finding) -> str:
+        if finding.what == PLACE:
+            return "it says that it belongs elsewhere; move it there, or remove it"
+        return f"remove it, or write it again ({self._command(finding.key)})"
 
     # Units
 
@@ -177,20 +203,21 @@ class _Repair:
 
     def _group(self, key: str) -> Iterator[Action]:
         """Restore the attributes of a group where they are certain."""
-        text = self.backend.group_text(key)
+        senseless = self.groups[key] == MEANING  # as it was written, so that nothing is thrown away
+        text = None if senseless else self.backend.group_text(key)
         if text is not None and len(text) <= MENDED_BYTES and (right := mended(text)):
             yield self._restore(key, right, ONE_BIT)
             return
         intact = self._intact_units(key)
         attributes, why = self._attributes(key, intact)
         if attributes is not None:
-            yield self._restore(key, self.backend.document(attributes), why)
-        elif key == "labels":
+            yield self._restore(key, self.backend.document(key, attributes), why)
+        elif key == "labels" and not senseless:
             # Labels without their classes mean nothing, and are imported again in a second.
             for split in intact:
                 yield self._drop(split, "its classes are lost")
-            yield self._restore(key, self.backend.document({}), "emptied: no split knows it")
-        elif key.startswith("features/") and not intact:
+            yield self._restore(key, self.backend.document(key, {}), "emptied: no split knows it")
+        elif key.startswith("features/") and not intact and not senseless:
             # Writing the stream again creates it, once the folder is empty.
             for video in [unit for unit in self.units if unit.startswith(f"{key}/")]:
                 yield self._drop(video)
@@ -206,6 +233,23 @@ class _Repair:
         else:
             yield Action(key=key, done="left", what=why, next="put it back from a backup")
 
+    def _exchanged(self) -> Iterator[Action]:
+        """Restore groups whose file is an intact one of somebody else: their units all say so, and
+        carry what was there."""
+        groups = {
+            key.rpartition("/")[0] for key, found in self.left.items() if found.what == MEANING
+        }
+        for group in sorted(groups - {"targets"}):
+            keys = [f"{group}/{name}" for name in self.backend.units(group)]
+            if not all(key in self.left and self.left[key].what == MEANING for key in keys):
+                continue
+            units = {key: self.backend.open(key)[1] for key in keys}
+            attributes, why = self._attributes(group, units)
+            if attributes is not None and attributes != self.backend.group_attributes(group):
+                for key in keys:
+                    del self.left[key]
+                yield self._restore(group, self.backend.document(group, attributes), why)
+
     def _restore(self, key: str, text: bytes, how: str) -> Action:
         if not self.dry_run:
             self.backend.set_group_text(key, text)
@@ -217,7 +261,8 @@ class _Repair:
         if group in ("features", "targets"):  # there is nothing to know
             return {}
         keys = [f"{group}/{name}" for name in self.backend.units(group)]
-        return {k: self.backend.open(k)[1] for k in keys if k not in self.units}
+        bad = {*self.units, *self.left}
+        return {k: self.backend.open(k)[1] for k in keys if k not in bad}
 
     def _attributes(self, key: str, intact: dict[str, Attributes]) -> tuple[Attributes | None, str]:
         """Attributes that the group `key` must have had, or None; and why."""

@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from antcache.errors import BadConfig
 from antcache.store.format import digest
+from antcache.store.inside import TEXT_BYTES
 
 SEAL = "seal"
 _BLANK = b'"seal": "' + b"0" * 32 + b'"'
@@ -29,9 +31,20 @@ def sealed(attributes: Mapping[str, Any], around: Mapping[str, Any] | None = Non
     if around is not None:
         document = {**around, "attributes": document}
     text = json.dumps(document, indent=1, allow_nan=False).encode()
+    require_short(len(text))
     before, blank, after = text.rpartition(_BLANK)
     assert blank, "the text holds the seal that was put into it"
     return before + f'"seal": "{digest(text)}"'.encode() + after
+
+
+def require_short(num_bytes: int) -> None:
+    """Raise `BadConfig` if attributes are longer than what is read of any store."""
+    if num_bytes > TEXT_BYTES:
+        raise BadConfig(
+            "attributes that no store takes",
+            expected=f"at most {TEXT_BYTES} bytes of JSON",
+            found=num_bytes,
+        )
 
 
 def intact(text: bytes) -> bool:
@@ -84,7 +97,7 @@ def attributes_of(text: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where somebody has nested a million lists
         return {}
     if not isinstance(document, dict):
         return {}

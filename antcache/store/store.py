@@ -22,8 +22,18 @@ from antcache.errors import (
     FingerprintMismatch,
     MissingKey,
 )
+from antcache.store.backend import damaged, differing
 from antcache.store.features import Features, Stream
 from antcache.store.format import check_name, difference
+from antcache.store.meaning import (
+    Senseless,
+    check_targets,
+    features_of,
+    segments_of,
+    stream_of,
+    targets_of,
+    taxonomy_of,
+)
 from antcache.store.opening import OpenStore
 from antcache.store.soft_targets import SoftTargets
 
@@ -47,12 +57,30 @@ class Store(OpenStore):
         Raises:
             MissingKey: no labels were imported.
         """
-        fields = self.backend.group_attributes("labels").get("taxonomy")
-        if fields is None:
+        taxonomy = self._taxonomy()
+        if taxonomy is None:
             raise MissingKey(
                 "the store has no labels", where=self.path, hint="antcache annotations import"
             )
-        return Taxonomy.from_dict(fields)
+        return taxonomy
+
+    def _taxonomy(self) -> Taxonomy | None:
+        """Classes of the dataset, None without labels."""
+        where = self.backend.where("labels")
+        fields = self.backend.group_attributes("labels").get("taxonomy")
+        if fields is None:
+            if self.splits():
+                raise Senseless("labels without classes", where=where)
+            return None
+        taxonomy = taxonomy_of(fields, where)
+        if self.dataset not in (None, taxonomy.dataset):
+            raise Senseless(
+                "classes of another dataset than the store's",
+                where=where,
+                expected=self.dataset,
+                found=taxonomy.dataset,
+            )
+        return taxonomy
 
     def write_labels(
         self,
@@ -66,17 +94,19 @@ class Store(OpenStore):
         """Publish the labels of a split; all splits of a store share one taxonomy.
 
         Raises:
+            BadAnnotations: they do not fit the taxonomy; see `Segments.check`.
             FingerprintMismatch: the store has another dataset or taxonomy.
             AlreadyExists: the split has labels and `overwrite` is false.
         """
         check_name(split, "split")
         self._claim(taxonomy.dataset)
-        known = self.backend.group_attributes("labels").get("taxonomy")
-        if known is not None and Taxonomy.from_dict(known).fingerprint != taxonomy.fingerprint:
+        segments.check(taxonomy, lambda row: f"{split}, segment {row}")
+        known = self._taxonomy()
+        if known is not None and known.fingerprint != taxonomy.fingerprint:
             raise FingerprintMismatch(
                 "the store has another taxonomy",
                 where=self.path,
-                expected=f"{len(known['actions'])} actions, {self.taxonomy.fingerprint}",
+                expected=f"{len(known.actions)} actions, {known.fingerprint}",
                 found=f"{len(taxonomy.actions)} actions, {taxonomy.fingerprint}",
                 hint="use one store per taxonomy",
             )
@@ -95,9 +125,12 @@ class Store(OpenStore):
 
         Raises:
             MissingKey: the store has no such split.
+            DamagedStore: they are not as they were written, or do not fit the store's classes.
         """
         self._require(split, self.splits(), "split", "antcache annotations import")
-        return Segments.of(**self._read(f"labels/{split}")[0])
+        key = f"labels/{split}"
+        arrays, attributes = self.backend.read(key)
+        return segments_of(arrays, attributes, self.taxonomy, self.backend.where(key))
 
     # Features
 
@@ -110,12 +143,11 @@ class Store(OpenStore):
 
         Raises:
             MissingKey: the store has no such stream.
+            DamagedStore: they are not as they were written, or make no sense.
         """
         self._require(name, self.streams(), "stream", "antcache extract")
-        fields = self.backend.group_attributes(f"features/{name}")
-        names = ("dim", "dtype", "fps", "source", "config", "compressed")
-        given = {k: fields[k] for k in names} | {k: fields.get(k) for k in ("step_s", "max_age_s")}
-        return Stream(name=name, **given)
+        key = f"features/{name}"
+        return stream_of(name, self.backend.group_attributes(key), self.backend.where(key))
 
     def create_stream(
         self,
@@ -250,17 +282,13 @@ class Store(OpenStore):
 
         Raises:
             MissingKey: the video is not in the stream.
+            DamagedStore: it is not as it was written, or does not belong to the stream. Rows are
+                compared with their hashes when they are read.
         """
-        arrays, attributes = self.backend.open(f"features/{stream}/{video}")
-        times = arrays.get("times")
-        settings = settings or self.stream(stream)
-        return Features(
-            rows=arrays["rows"],
-            fps=float(attributes["fps"]),
-            start_s=float(attributes["start_s"]),
-            times=None if times is None else np.array(times[...]),
-            step_s=settings.step_s,
-            max_age_s=settings.max_age_s,
+        key = f"features/{stream}/{video}"
+        arrays, attributes = self.backend.open(key)
+        return features_of(
+            arrays, attributes, settings or self.stream(stream), self.backend.where(key)
         )
 
     # Soft targets
@@ -274,6 +302,7 @@ class Store(OpenStore):
 
         Raises:
             AlreadyExists: there are soft targets of this name and `overwrite` is false.
+            BadConfig: they are for another number of classes.
             FingerprintMismatch: they are for another taxonomy than the store's labels.
         """
         check_name(name, "set of soft targets")
@@ -285,8 +314,12 @@ class Store(OpenStore):
                 expected=self.taxonomy.fingerprint,
                 found=theirs,
             )
-        self.backend.set_group_attributes("targets", {})
         key = f"targets/{name}"
+        try:  # what could not be read is not written
+            check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
+        except Senseless as error:
+            raise BadConfig(error.said) from error
+        self.backend.set_group_attributes("targets", {})
         self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
 
     def targets(self, name: str) -> SoftTargets:
@@ -294,12 +327,35 @@ class Store(OpenStore):
 
         Raises:
             MissingKey: the store has none of this name.
+            DamagedStore: they are not as they were written, or do not fit the store's classes.
         """
         self._require(name, self.target_names(), "set of soft targets", "antcache teacher train")
-        arrays, attributes = self._read(f"targets/{name}")
-        return SoftTargets(**arrays, attributes=attributes)
+        key = f"targets/{name}"
+        arrays, attributes = self.backend.read(key)
+        return targets_of(arrays, attributes, self._taxonomy(), self.backend.where(key))
 
     # All of it
+
+    def check(self, key: str) -> None:
+        """Read of a unit what says whether it fits the store; a few megabytes are held at once.
+
+        Of features these are times and attributes; rows are compared when they are read.
+
+        Raises:
+            MissingKey: it is not there.
+            DamagedStore: it is not as it was written, or does not fit.
+        """
+        kind, _, name = key.partition("/")
+        if kind == "features":
+            self.features(*name.split("/"))
+        elif kind == "labels":
+            self.labels(name)
+        else:
+            arrays, attributes = self.backend.open(key)
+            where = self.backend.where(key)
+            check_targets(arrays, attributes, self._taxonomy(), where)
+            if wrong := differing(arrays, attributes):
+                raise damaged(where, f"{', '.join(wrong)} not as written")
 
     def remove(self, key: str) -> None:
         """Remove one unit, e.g. `features/rgb/P01_01`."""
@@ -310,10 +366,6 @@ class Store(OpenStore):
         from antcache.store.info import describe
 
         return describe(self)
-
-    def _read(self, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        arrays, attributes = self.backend.open(key)
-        return {name: np.array(array[...]) for name, array in arrays.items()}, attributes
 
     def _require(self, name: str, there: list[str], kind: str, command: str) -> None:
         if name not in there:

@@ -2,9 +2,10 @@
 
 Promise: every byte of every unit and group file is read and compared with the hash that was taken
 when it was written, so that no flipped bit, lost file or misplaced chunk is passed over, and what
-is intact is never named. Files that are none of the store's are not looked at, unless they stand
-where a unit would. A unit that is gone without a trace has left no record; `doctor` compares the
-store with the annotations for that.
+is intact is never named. What reading would refuse for another reason is named, too: a unit of
+another key, a link that leads out of the store, labels of other classes. Files that are none of the
+store's are not looked at, unless they stand where a unit would. A unit that is gone without a trace
+has left no record; `doctor` compares the store with the annotations for that.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from antcache.errors import AntcacheError
+from antcache.errors import AntcacheError, DamagedStore, MissingKey
 from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, Backend, refused
 from antcache.store.backends import check_format
+from antcache.store.format import GROUPS
 from antcache.store.store import Store
 
-TREE = ("labels", "features", "targets")
+MEANING = "meaning"
+"""What is wrong with a unit that makes no sense, although every byte is as it was written."""
+
 MAX_WORKERS = 8
 
 
@@ -33,11 +38,15 @@ class Finding:
 
     Attributes:
         key: the unit or group; `""` is the root.
-        what: name of the array, or `metadata`.
+        what: name of the array, `metadata`, `place` (it belongs elsewhere), `meaning` (its bytes
+            are as they were written, but do not fit the rest of the store), or what stands there
+            that a store does not have.
+        why: more about it, where that is not all.
     """
 
     key: str
     what: str
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +120,23 @@ def verify(
     backend = store.backend if isinstance(store, Store) else store
     started = time.perf_counter()
     groups = list(_groups(backend))
-    bad_groups = [key for key in groups if backend.group_damaged(key)]
-    if "" not in bad_groups:
+    bad_groups = [Finding(key=key, what=METADATA) for key in groups if backend.group_damaged(key)]
+    if all(finding.key for finding in bad_groups):
         check_format(backend)
+    strange = backend.strange()
+    bad_groups += [Finding(key=name, what=kind) for name, kind in strange.items()]
+    unknown = {finding.key for finding in bad_groups}
+    senseless = [f for key in groups if not {"", key} & unknown for f in _senseless(backend, key)]
+    bad_groups += senseless
+    unknown |= {finding.key for finding in senseless}
     keys = [f"{group}/{name}" for group in groups for name in _units(backend, group)]
     count = _Counter()
     count(sum(len(backend.group_text(key) or b"") for key in groups))
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Finding]] = {}
     progress("verify", 0, len(keys))
     with _pool(workers) as pool:
-        waiting: dict[Future[list[str]], str] = {
-            pool.submit(check_unit, backend, key, count): key for key in keys
+        waiting: dict[Future[list[Finding]], str] = {
+            pool.submit(check_unit, backend, key, count, unknown): key for key in keys
         }
         try:
             for done, future in enumerate(as_completed(waiting), 1):
@@ -136,26 +151,66 @@ def verify(
         groups=len(groups),
         num_bytes=count.total,
         seconds=time.perf_counter() - started,
-        groups_damaged=tuple(Finding(key=key, what=METADATA) for key in bad_groups),
-        units_damaged=tuple(Finding(key=key, what=what) for key in keys for what in found[key]),
+        groups_damaged=tuple(bad_groups),
+        units_damaged=tuple(finding for key in keys for finding in found[key]),
     )
 
 
-def check_unit(backend: Backend, key: str, count: _Counter | None = None) -> list[str]:
-    """`Backend.damage`, looked at twice if there is any; nothing if the unit is gone meanwhile.
+def check_unit(
+    backend: Backend,
+    key: str,
+    count: _Counter | None = None,
+    unknown: Collection[str] = (),
+) -> list[Finding]:
+    """What is wrong with a unit, looked at twice if anything is; nothing if it is gone meanwhile.
+
+    Args:
+        backend: the store's.
+        key: of the unit.
+        count: is told what is read.
+        unknown: groups that can't be read, against which no unit can be held.
 
     Raises:
         AntcacheError: it can't be read now, and may be intact.
     """
-    count = count or _Counter()
     try:
-        if not backend.damage(key, count):
+        if not _look(backend, key, count or _Counter(), unknown):
             return []
-        return backend.damage(key) if backend.has(key) else []
+        return _look(backend, key, _Counter(), unknown) if backend.has(key) else []
     except AntcacheError:
         raise
     except OSError as error:
         raise refused(backend.where(key), error) from error
+
+
+def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str]) -> list[Finding]:
+    """What is wrong with a unit, looked at once."""
+    wrong = backend.damage(key, count)
+    if wrong:
+        return [Finding(key=key, what=what) for what in wrong]
+    group = key.rpartition("/")[0]
+    needed = {"", "labels"} if group in ("labels", "targets") else {group}
+    if needed.intersection(unknown):
+        return []
+    try:
+        Store(backend).check(key)
+    except MissingKey:  # gone meanwhile
+        return []
+    except DamagedStore as error:
+        return [Finding(key=key, what=MEANING, why=str(error))]
+    return []
+
+
+def _senseless(backend: Backend, key: str) -> Iterator[Finding]:
+    """A group whose attributes are as they were written, and make no sense."""
+    try:
+        if key == "labels":
+            with suppress(MissingKey):
+                _ = Store(backend).taxonomy
+        elif key.startswith("features/"):
+            Store(backend).stream(key.partition("/")[2])
+    except DamagedStore as error:
+        yield Finding(key=key, what=MEANING, why=str(error))
 
 
 class _Counter:
@@ -178,7 +233,7 @@ def _pool(workers: int | None) -> ThreadPoolExecutor:
 def _groups(backend: Backend) -> Iterator[str]:
     """Keys of the groups that are there, or should be by what lies in them; the root is one."""
     yield ""
-    for key in TREE:
+    for key in GROUPS:
         if backend.group_text(key) is not None or backend.group_damaged(key):
             yield key
     for name in backend.groups("features"):

@@ -1,4 +1,4 @@
-"""How a unit is written in Zarr v3, and opened: the same on a local disk and at a URL.
+"""How a unit is written in Zarr v3, and checked: the same on a local disk and at a URL.
 
 Promise: a unit is a Zarr group that `zarr.open_group` reads. Its `zarr.json` is sealed and lists
 every other file of the unit with its hash: a flipped bit or a lost chunk is found and named.
@@ -6,31 +6,20 @@ every other file of the unit with its hash: a flipped bit or a lost chunk is fou
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from antcache.store.backend import METADATA, Attributes, damaged, lost, strings
+from antcache.store.backend import METADATA, Attributes, lost, strings
 from antcache.store.format import Arrays, chunk_rows, digest
-from antcache.store.seal import attributes_of, intact, sealed
-
-ZARR_JSON = "zarr.json"
-FILES = "files"
-"""Attribute of a unit: the hash of each of its files but the one that this attribute is in."""
+from antcache.store.seal import sealed
+from antcache.store.zarr_layout import FILES, ZARR_JSON, unit_of
 
 GROUP = {"zarr_format": 3, "node_type": "group"}
-PLAIN = [{"name": "bytes", "configuration": {"endian": "little"}}]
-"""Codecs of an array whose files hold its values and nothing else."""
-
-Open = Callable[[str], "zarr.Array[Any]"]
 
 
 def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[str, bytes]:
@@ -68,13 +57,10 @@ def damage(
     """
     digest_of = digest_of or (lambda name: digest(read(name)))
     try:
-        text = read(ZARR_JSON)
+        _, files = unit_of(read(ZARR_JSON), "")
     except OSError as error:
         if not lost(error):
             raise
-        return [METADATA]
-    files = attributes_of(text).get(FILES)
-    if not intact(text) or files is None:
         return [METADATA]
     wrong = set()
     for name, wanted in files.items():
@@ -87,78 +73,3 @@ def damage(
         if not right:
             wrong.add(name.partition("/")[0])
     return sorted(wrong)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where the values of an array are, by its `zarr.json`.
-
-    Attributes:
-        shape: of the whole array.
-        dtype: of its values; text is `str_`.
-        chunk_rows: rows of a chunk.
-        chunks: names of its files, in order, where they hold whole rows and nothing but values.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunk_rows: int
-    chunks: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, name: str, fields: Mapping[str, Any]) -> Layout:
-        """Layout of the array `name`, whose `zarr.json` says `fields`."""
-        shape = tuple(fields["shape"])
-        kind = fields["data_type"]
-        dtype = np.dtype(np.str_) if kind == "string" else np.dtype(kind)
-        chunk = fields["chunk_grid"]["configuration"]["chunk_shape"]
-        names = None
-        if (
-            fields["codecs"] == PLAIN
-            and fields["chunk_key_encoding"]["name"] == "default"
-            and all(c >= s for c, s in zip(chunk[1:], shape[1:], strict=True))
-            and min(shape[1:], default=1) > 0
-        ):
-            zeros = "/0" * (len(shape) - 1)
-            names = tuple(f"{name}/c/{i}{zeros}" for i in range(-(-shape[0] // chunk[0])))
-        return cls(shape=shape, dtype=dtype, chunk_rows=chunk[0], chunks=names)
-
-
-class ApiArray:
-    """An array that is read through Zarr, which opens it in each process when it is first read."""
-
-    def __init__(self, layout: Layout, open_array: Open, where: str) -> None:
-        self.shape = layout.shape
-        self.dtype = layout.dtype
-        self.chunk_rows = layout.chunk_rows
-        self._open_array = open_array
-        self._where = where
-        self._opened: tuple[int, zarr.Array[Any]] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None}
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), self._open_array(self._where))
-        try:
-            found = np.asarray(self._opened[1][index])
-        except (ValueError, RuntimeError, OSError) as error:  # what codecs raise
-            raise damaged(self._where, f"{type(error).__name__}: {error}") from error
-        if self.dtype.kind == "U":  # numpy's own text, which torch, pandas and h5py agree on
-            return np.asarray(found.tolist(), dtype=np.str_)
-        return found
-
-
-def missing(files: Iterable[str], there: Callable[[str], bool], where: object) -> None:
-    """Raise `DamagedStore` if a file is gone: Zarr would read zeros in its place."""
-    gone = [name for name in files if not there(name)]
-    if gone:
-        raise damaged(where, f"{len(gone)} files are gone, {gone[0]} first")
-
-
-def open_local(path: str) -> zarr.Array[Any]:
-    """`ApiArray`'s array on a local disk."""
-    array = zarr.open_array(Path(path), mode="r")
-    assert isinstance(array, zarr.Array)
-    return array

@@ -35,7 +35,6 @@ from antcache.student.doctor_report import (
 from antcache.student.doctor_rows import (
     RowScan,
     check_rate,
-    check_settings,
     check_times,
     check_values,
     last_s,
@@ -114,7 +113,7 @@ def examine(
     for patient in patients:
         if not config.quick:
             patient.scan(count)
-        findings += patient.check(store, protocol)
+        findings += patient.check(protocol)
         for split, segments in splits.items():
             index = WindowIndex.build(
                 patient.features, segments, protocol, allow_missing=True, where=split
@@ -231,9 +230,8 @@ class _Patient:
                 self.damaged[video] = str(error)
                 del self.features[video]
 
-    def check(self, store: Store, protocol: Protocol) -> Iterator[Finding]:
+    def check(self, protocol: Protocol) -> Iterator[Finding]:
         """All that concerns the stream whatever the split."""
-        yield from check_settings(store, self.stream, self.features)
         if self.damaged:
             yield Finding(
                 kind="damaged",

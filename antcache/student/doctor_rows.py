@@ -1,4 +1,4 @@
-"""What is odd about the rows of a stream: their values, their times, their settings.
+"""What is odd about the rows of a stream: their values and their times.
 
 Promise: every row is read once, a few chunks at a time, and nothing is changed. Needs no torch.
 Letters: R rows, D feature.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol
-from antcache.store import Features, Store, Stream
+from antcache.store import Features, Stream
 from antcache.store.features import BLOCK_BYTES
 from antcache.student.doctor_report import Finding, listed
 
@@ -262,33 +262,4 @@ def check_rate(stream: Stream, protocol: Protocol) -> Iterator[Finding]:
             where=stream.name,
             text=f"{stream.fps:g} rows per second for windows of {protocol.rate:g} frames per "
             "second: frames share rows",
-        )
-
-
-def check_settings(
-    store: Store, stream: Stream, features: Mapping[str, Features]
-) -> Iterator[Finding]:
-    """Whether the stream and its videos were made with the settings that the stream states."""
-    stated = store.backend.group_attributes(f"features/{stream.name}").get("fingerprint")
-    if stated != stream.fingerprint:
-        yield Finding(
-            kind="stream_fingerprint",
-            missing=True,
-            where=stream.name,
-            text=f"the settings of the stream give fingerprint {stream.fingerprint}, it states "
-            f"{stated}",
-        )
-    others = [
-        video
-        for video in features
-        if store.backend.open(f"features/{stream.name}/{video}")[1].get("fingerprint") != stated
-    ]
-    if others:
-        yield Finding(
-            kind="video_fingerprint",
-            missing=True,
-            where=stream.name,
-            text=f"{len(others)} videos were made with other settings than the stream: "
-            f"{listed(others)}; remove them and extract them again",
-            videos=tuple(others),
         )

@@ -15,6 +15,7 @@ from antcache.annotations import Protocol, Segments, Taxonomy, sample_windows
 from antcache.errors import DamagedStore, MissingKey
 from antcache.store import Store
 from antcache.store.backend import Unit
+from antcache.store.meaning import check_targets
 from antcache.student.doctor_report import Finding, TargetReport, listed
 
 
@@ -40,6 +41,7 @@ def examine_targets(
         )
     try:
         unit = store.backend.open(where)
+        check_targets(*unit, taxonomy=None, where=store.backend.where(where))
         wrong = _wrong_classes(unit, taxonomy)
         uid, valid = (np.asarray(unit[0][array][...]) for array in ("uid", "valid"))
     except DamagedStore as error:
@@ -74,8 +76,11 @@ def _wrong_classes(unit: Unit, taxonomy: Taxonomy) -> str:
     if "logits" in arrays:
         found = arrays["logits"].shape[1]
         return "" if found == classes else f"{found} classes, the annotations have {classes}"
-    highest = int(np.asarray(arrays["index"][...]).max(initial=-1))
-    return "" if highest < classes else f"class {highest}, the annotations have {classes}"
+    index = np.asarray(arrays["index"][...])
+    lowest, highest = int(index.min(initial=0)), int(index.max(initial=-1))
+    if lowest >= 0 and highest < classes:
+        return ""
+    return f"class {highest if lowest >= 0 else lowest}, the annotations have {classes}"
 
 
 def _check(report: TargetReport, absent: NDArray[np.str_], trained: bool) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import Features
-from antcache.store.gather import gather
+from antcache.store.gather import gather, proven
 from antcache.student.frame_labels import by_video
 from antcache.student.staging import Staging
 from antcache.student.teachers import Teachers
@@ -202,11 +202,14 @@ class WindowPack(Windows):
         for stream in streams:
             own = gathered[..., start : start + stream.dim]
             staging = None if straight else make_staging(own, dtype=DTYPES[stream.dtype])
-            for video, members in by_video(stream.index.video):
-                fill(own, stream.features[video], stream.index.rows[members], members, staging)
-                stream.features[video].release()
-                done += 1
-                progress(label, done, total)
+            parts = dict(by_video(stream.index.video))
+            with proven({video: stream.features[video] for video in parts}) as wait_for:
+                for video, members in parts.items():
+                    wait_for(video)
+                    fill(own, stream.features[video], stream.index.rows[members], members, staging)
+                    stream.features[video].release()
+                    done += 1
+                    progress(label, done, total)
             start += stream.dim
         return cls(features=gathered, **label_tensors(index, device, targets, target))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
 from antcache.annotations.parity import of_another_form
-from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
+from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
@@ -74,14 +74,13 @@ def load_problem(
         MissingKey: the store lacks a split, the stream or the soft targets.
         MissingFeature: features of labelled segments are missing, and that is not allowed.
         MissingTarget: training segments have no soft target, and that is not allowed.
-        FingerprintMismatch: the soft targets are for other classes.
         BadConfig: the stream is not named, no window is left, the windows do not fit, or a tail is
             asked of dense soft targets.
     """
     taxonomy = store.taxonomy
     streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
     protocol = config.protocol or protocol_for(taxonomy.dataset)
-    soft = {name: _soft_targets(store, name, taxonomy) for name in config.teachers}
+    soft = {name: store.targets(name) for name in config.teachers}
     parts: dict[str, list[StreamWindows]] = {}
     counts: dict[str, Any] = {}
     fingerprints = {
@@ -283,31 +282,6 @@ def _only_stream(store: Store) -> str:
             hint="name one with --stream" if streams else "antcache extract writes them",
         )
     return streams[0]
-
-
-def _soft_targets(store: Store, name: str, taxonomy: Taxonomy) -> SoftTargets:
-    """The soft targets `name`, if they are for the classes of `taxonomy`."""
-    soft = store.targets(name)
-    where = f"{store.path}: targets/{name}"
-    theirs, classes = soft.attributes.get("taxonomy"), len(taxonomy.actions)
-    if theirs != taxonomy.fingerprint:
-        raise FingerprintMismatch(
-            "soft targets for another taxonomy",
-            where=where,
-            expected=taxonomy.fingerprint,
-            found=theirs,
-            hint="write them again with antcache teacher",
-        )
-    if soft.logits is not None:
-        wrong = soft.logits.shape[1] != classes
-    else:
-        assert soft.index is not None
-        wrong = bool(soft.index.size) and int(soft.index.max()) >= classes
-    if wrong:
-        raise FingerprintMismatch(
-            "soft targets over another number of classes", where=where, expected=classes
-        )
-    return soft
 
 
 def _check_coverage(

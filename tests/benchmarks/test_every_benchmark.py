@@ -9,7 +9,6 @@ import ast
 from pathlib import Path
 
 ELSEWHERE = {
-    "bit_rot": "tests/store/test_verify.py",
     "durability": "tests/extract/test_kill.py",
     "tables": "tests/test_readme.py",
 }

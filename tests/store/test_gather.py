@@ -184,3 +184,16 @@ def test_rows_go_where_they_belong_without_a_copy(
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < 1.5e6, (backend, zipped, memory_map)
+
+
+def test_chunks_of_several_megabytes_are_read_whole(tmp_path: Path) -> None:
+    """Files are read in pieces of 1 MiB; the last one must not stand for all of them."""
+    rows = np.random.default_rng(0).normal(size=(9000, 512)).astype(np.float16)
+    for backend, zipped in KINDS:
+        store_of(tmp_path / f"{backend}-{zipped}", [rows], backend, zipped)
+        for memory_map in (True, False):
+            (found,) = opened(tmp_path / f"{backend}-{zipped}", 1, memory_map=memory_map)
+            np.testing.assert_array_equal(found.read(), rows)
+            np.testing.assert_array_equal(found.rows[4000:9000], rows[4000:])
+            np.testing.assert_array_equal(found.rows[8999:9000], rows[8999:])
+            np.testing.assert_array_equal(found.rows[5:5], rows[5:5])

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, read_annotations
 from antcache.cli.main import cli
-from antcache.errors import FingerprintMismatch, MissingFeature, MissingKey
+from antcache.errors import DamagedStore, FingerprintMismatch, MissingFeature, MissingKey
 from antcache.store import Features, SoftTargets, Store
 from antcache.student.doctor import DoctorConfig, examine
 from antcache.student.doctor_report import DoctorReport, Finding
@@ -362,12 +362,16 @@ def test_a_stream_slower_than_the_windows(make: MakeStore) -> None:
 def test_rows_of_other_settings_are_missing(make: MakeStore) -> None:
     store = make()
     republish(store, "v2", fingerprint="another")
-    finding = only(examine(store), "video_fingerprint")
+    report = examine(store)
+    assert kinds(report)[0] == "damaged"
+    finding = report.findings[0]
     assert finding.missing
     assert finding.videos == ("v2",)
+    assert "made with other settings than its stream" in finding.text
     store = make()
     store.backend.set_group_attributes("features/rgb", {"config": {"weights": "other"}})
-    assert "stream_fingerprint" in kinds(examine(store))
+    with pytest.raises(DamagedStore, match="not those that its fingerprint was made of"):
+        examine(store)
 
 
 def test_segments_without_soft_targets(make: MakeStore) -> None:
@@ -406,14 +410,19 @@ def test_segments_without_soft_targets(make: MakeStore) -> None:
     assert "tv1_3, tv1_4, tv1_5, tv1_6, tv1_7, and 2 more" in report.findings[0].text
 
 
+def careless(store: Store, name: str, targets: SoftTargets) -> None:
+    """Soft targets as a tool that checks nothing might write them."""
+    store.backend.publish(f"targets/{name}", targets.arrays(), targets.attributes)
+
+
 def test_soft_targets_of_other_classes(make: MakeStore) -> None:
     store = make()
-    store.write_targets("wide", soft_targets(TRAIN, logits=np.zeros((20, 3), np.float32)))
+    careless(store, "wide", soft_targets(TRAIN, logits=np.zeros((20, 3), np.float32)))
     finding = only(examine(store), "targets_of_other_classes")
     assert "3 classes, the annotations have 2" in finding.text
     store = make()
     best = soft_targets(TRAIN, logits=np.eye(20, 4, 3, dtype=np.float32)).top_k(1)
-    store.write_targets("sparse", best)
+    careless(store, "sparse", best)
     finding = only(examine(store), "targets_of_other_classes")
     assert "class 3, the annotations have 2" in finding.text
     store = make()

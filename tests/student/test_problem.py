@@ -12,7 +12,7 @@ import torch
 from antcache.annotations import Protocol, Segments
 from antcache.errors import (
     BadConfig,
-    FingerprintMismatch,
+    DamagedStore,
     MissingFeature,
     MissingKey,
     MissingTarget,
@@ -99,14 +99,18 @@ def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:
     store = make_store()
     oracle = store.targets("oracle")
     assert oracle.logits is not None
-    store.write_targets("narrow", replace(oracle, logits=oracle.logits[:, :4]))
-    with pytest.raises(FingerprintMismatch, match="another number of classes: expected 6"):
-        load(store, targets="narrow")
     sparse = oracle.top_k(2)
     assert sparse.index is not None
-    store.write_targets("high", replace(sparse, index=sparse.index + 1))
-    with pytest.raises(FingerprintMismatch, match="another number of classes"):
-        load(store, targets="high")
+    others = {
+        "narrow": replace(oracle, logits=oracle.logits[:, :4]),
+        "high": replace(sparse, index=sparse.index + 1),
+    }
+    for name, other in others.items():
+        with pytest.raises(BadConfig, match=rf"targets/{name}: .*expected (6|0 to 5)"):
+            store.write_targets(name, other)
+        store.backend.publish(f"targets/{name}", other.arrays(), other.attributes)
+        with pytest.raises(DamagedStore, match=rf"targets/{name}: .*expected (6|0 to 5)"):
+            load(store, targets=name)
     with pytest.raises(MissingKey, match="nobody"):
         load(store, targets="nobody")
 

@@ -9,14 +9,9 @@ How a unit is written is in `writer.py`, how two writers keep apart in `claim.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any
-
-import zarr
-from zarr.core.buffer import cpu
-from zarr.storage import MemoryStore
+from typing import Any, TypeVar
 
 from antcache.errors import (
     AlreadyExists,
@@ -28,6 +23,7 @@ from antcache.errors import (
 )
 from antcache.store import zarr_unit
 from antcache.store.backend import (
+    KEY,
     Attributes,
     Backend,
     Count,
@@ -36,14 +32,20 @@ from antcache.store.backend import (
     damaged,
     differing,
 )
-from antcache.store.folder import GROUPS, MARK_BYTES, STAGING
-from antcache.store.format import MARK, Arrays, digest
+from antcache.store.format import GROUPS, MARK, Arrays, digest
+from antcache.store.inside import TEXT_BYTES
 from antcache.store.location import Location
+from antcache.store.pieces import PiecedArray
 from antcache.store.remote.claim import CLAIM, claimed, in_staging
-from antcache.store.remote.files import RemoteFiles, batches, inside
+from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches, inside
+from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
 from antcache.store.seal import attributes_of, intact, mended, sealed
-from antcache.store.zarr_unit import FILES, GROUP, ZARR_JSON, ApiArray, Layout, encode, missing
+from antcache.store.tree import MARK_BYTES, STAGING
+from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
+from antcache.store.zarr_unit import GROUP, encode
+
+T = TypeVar("T")
 
 TRIES = 10
 """How often the attributes of a group are tried to be set while others do."""
@@ -59,6 +61,7 @@ class RemoteZarrBackend(Backend):
     """
 
     root: str
+    group_file = ZARR_JSON
 
     def __init__(
         self,
@@ -83,23 +86,23 @@ class RemoteZarrBackend(Backend):
         if intact(text):  # the file of something inside a store
             return False
         # A damaged mark is known by what it was, or by what lies beside it.
-        beside = self.files.read_many(inside(key, ZARR_JSON) for key in GROUPS)
-        return any(b'"seal"' in (each or b"") for each in beside) or (
+        beside = (self.group_text(key) or b"" for key in GROUPS)
+        return any(b'"seal"' in each for each in beside) or (
             len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
         )
 
     def create(self) -> None:
         """See `Backend`; there is nothing to make, and a bucket is not ours to make."""
 
-    def document(self, attributes: Attributes) -> bytes:
+    def document(self, key: str, attributes: Attributes) -> bytes:
         """See `Backend`."""
-        return sealed(attributes, GROUP)
+        return sealed({**attributes, KEY: key}, GROUP)
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
         try:
             return self.files.read(inside(key, ZARR_JSON))
-        except FileNotFoundError:
+        except (FileNotFoundError, DamagedStore):
             return None
 
     def set_group_text(self, key: str, text: bytes | None) -> None:
@@ -110,15 +113,6 @@ class RemoteZarrBackend(Backend):
                 self.files.delete(name)
             else:
                 self.files.write_many({name: text})
-
-    def group_attributes(self, key: str) -> Attributes:
-        """See `Backend`."""
-        return self._attributes(key, self.group_text(key))
-
-    def group_damaged(self, key: str) -> bool:
-        """See `Backend`."""
-        text = self.group_text(key)
-        return self._holds(key) if text is None else not intact(text)
 
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
         """See `Backend`. No change of another process is lost where objects can be replaced on
@@ -135,27 +129,11 @@ class RemoteZarrBackend(Backend):
                 return
             with self._writing(key), suppress(FileExistsError):
                 if text is None:
-                    self.files.create(name, self.document(new))
+                    self.files.create(name, self.document(key, new))
                     return
-                if self.files.replace(name, self.document(new), was=text):
+                if self.files.replace(name, self.document(key, new), was=text):
                     return
         raise self._failed(key, "other processes keep changing it")
-
-    def _attributes(self, key: str, text: bytes | None) -> Attributes:
-        """Attributes of a group whose text this is."""
-        if text is None and not self._holds(key):
-            return {}
-        if text is None or not intact(text):
-            raise DamagedStore(
-                "gone" if text is None else "not as it was written",
-                where=f"{self.root}/{inside(key, ZARR_JSON)}",
-                hint="antcache store repair restores it",
-            )
-        return attributes_of(text)
-
-    def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`."""
-        return bool(self.units(key) or self.groups(key))
 
     def groups(self, key: str) -> list[str]:
         """See `Backend`."""
@@ -204,7 +182,7 @@ class RemoteZarrBackend(Backend):
                 raise AlreadyExists("already in the store", where=self.where(key))
             expected = self.described(key, arrays, attributes)
             files = encode(arrays, expected, compressed=compressed)
-            if differing(_decoded(files), expected):
+            if differing(_decoded(files, self.where(key)), expected):
                 raise not_as_written(self.where(key))
             UnitWriter(self.files, key, claim).publish(files, replace=there)
 
@@ -245,17 +223,26 @@ class RemoteZarrBackend(Backend):
         work it saves. `publish` lets one writer win."""
         return nullcontext(True)
 
-    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
-        """See `Backend`.
+    def _damage(self, key: str, count: Count) -> list[str]:
+        sizes = self.files.sizes(key)
+        ahead = self._reading_ahead(key, sizes, count)
 
-        Raises:
-            Unreachable: the objects can't be asked for, which says nothing about them.
-        """
-        return zarr_unit.damage(self._reading_ahead(key, count))
+        def read(name: str) -> bytes:
+            require_short(self.where(key), name, sizes=sizes)
+            return ahead(name)
 
-    def _reading_ahead(self, key: str, count: Count) -> Callable[[str], bytes]:
+        def digest_of(name: str) -> str:
+            if sizes.get(name, 0) > BATCH_BYTES:
+                return self.files.digest(inside(key, name), sizes[name], count)
+            return digest(ahead(name))
+
+        return zarr_unit.damage(read, digest_of)
+
+    def _reading_ahead(
+        self, key: str, sizes: Mapping[str, int], count: Count
+    ) -> Callable[[str], bytes]:
         """Reads objects of a unit that are asked for by name, with those of the same batch."""
-        batch_of = {name: batch for batch in batches(self.files.sizes(key)) for name in batch}
+        batch_of = {name: batch for batch in batches(sizes) for name in batch}
         held: dict[str, bytes | None] = {}
 
         def read(name: str) -> bytes:
@@ -273,23 +260,18 @@ class RemoteZarrBackend(Backend):
         return read
 
     def _open(self, key: str) -> Unit:
-        text = self.files.read(inside(key, ZARR_JSON))
-        where = f"{self.root}/{key}"
-        if not intact(text):
-            raise damaged(f"{where}/{ZARR_JSON}", "not as it was written")
-        attributes = attributes_of(text)
-        files = attributes.pop(FILES)
-        missing(files, self.files.sizes(key).__contains__, where)
-        described = [name for name in files if name.endswith(f"/{ZARR_JSON}")]
+        sizes, where = self.files.sizes(key), f"{self.root}/{key}"
+        require_short(where, ZARR_JSON, sizes=sizes)
+        attributes, files = unit_of(self.files.read(inside(key, ZARR_JSON)), where)
+        described = [name for name in files if name.endswith(ZARR_JSON) and name in sizes]
+        require_short(where, *described, sizes=sizes)
         texts = self.files.read_many(inside(key, name) for name in described)
-        arrays: dict[str, LazyArray] = {}
-        for file, found in zip(described, texts, strict=True):
-            if found is None or digest(found) != files[file]:
-                raise damaged(f"{where}/{file}", "not as it was written")
-            name = file.removesuffix(f"/{ZARR_JSON}")
-            layout = Layout.of(name, json.loads(found))
-            arrays[name] = ApiArray(layout, self.files.open_array, f"{where}/{name}")
-        return arrays, attributes
+        ahead = {
+            name: text for name, text in zip(described, texts, strict=True) if text is not None
+        }
+        found = layouts(files, looked_up(ahead), looked_up(sizes), key, where)
+        source = RemoteSource(self.files)
+        return {name: PiecedArray(layout, source) for name, layout in found.items()}, attributes
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
@@ -312,9 +294,28 @@ class RemoteZarrBackend(Backend):
         )
 
 
-def _decoded(files: Mapping[str, bytes]) -> dict[str, LazyArray]:
+def require_short(where: str, *names: str, sizes: Mapping[str, int]) -> None:
+    """Raise `DamagedStore` if objects, which are read whole, are too long for what they are."""
+    found = sum(sizes.get(name, 0) for name in names)
+    if found > TEXT_BYTES:
+        raise damaged(where, f"{', '.join(names)}: {found} bytes are too many")
+
+
+def looked_up(found: Mapping[str, T]) -> Callable[[str], T]:
+    """What stands under a name, as a function that says what is missing as files do."""
+
+    def look(name: str) -> T:
+        if name not in found:
+            raise FileNotFoundError(name)
+        return found[name]
+
+    return look
+
+
+def _decoded(files: Mapping[str, bytes], where: str) -> dict[str, LazyArray]:
     """The arrays of a unit out of its files."""
-    store = MemoryStore({name: cpu.Buffer.from_bytes(value) for name, value in files.items()})
-    names = [f.removesuffix(f"/{ZARR_JSON}") for f in files if f.endswith(f"/{ZARR_JSON}")]
-    found = {name: zarr.open_array(store, path=name, mode="r", zarr_format=3) for name in names}
-    return {name: array for name, array in found.items() if isinstance(array, zarr.Array)}
+    _, hashes = unit_of(files[ZARR_JSON], where)
+    lengths = {name: len(value) for name, value in files.items()}
+    found = layouts(hashes, files.__getitem__, lengths.__getitem__, "", where)
+    source = MemorySource(files)
+    return {name: PiecedArray(layout, source) for name, layout in found.items()}

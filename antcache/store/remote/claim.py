@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from antcache.errors import AlreadyExists, AntcacheError
-from antcache.store.folder import STAGING
 from antcache.store.remote.files import RemoteFiles
+from antcache.store.tree import STAGING
 
 STALE_S = 600.0
 """After how long without a sign of life a claim is void; a batch takes far less to be sent."""

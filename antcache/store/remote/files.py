@@ -7,18 +7,15 @@ connections of its own, so that forked and spawned workers can read.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import zarr
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore
-
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
 from antcache.store.backend import damaged
+from antcache.store.inside import TEXT_BYTES
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
@@ -45,15 +42,28 @@ class RemoteFiles:
         self.url = url
         self._options = dict(options or {})
         self._connected: tuple[int, Any, str] | None = None
-        self._zarr: tuple[int, FsspecStore] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_connected": None, "_zarr": None}
+        return {**vars(self), "_connected": None}
 
-    def read(self, name: str) -> bytes:
-        """An object; FileNotFoundError if it is not there."""
+    def read(self, name: str, at_most: int = TEXT_BYTES) -> bytes:
+        """An object; FileNotFoundError if it is not there, DamagedStore if it is too long."""
         with self._talking(name) as (fs, path):
+            fs.invalidate_cache()
+            found = int(fs.info(path).get("size") or 0)
+            if found > at_most:
+                raise damaged(f"{self.url}/{name}", f"{found} bytes are too many")
             return bytes(fs.cat_file(path))
+
+    def digest(self, name: str, size: int, count: Callable[[int], None]) -> str:
+        """BLAKE2b (16 bytes, as hex) of a long object, a part at a time."""
+        total = hashlib.blake2b(digest_size=16)
+        with self._talking(name) as (fs, path):
+            for start in range(0, size, BATCH_BYTES):
+                part = bytes(fs.cat_file(path, start=start, end=min(size, start + BATCH_BYTES)))
+                total.update(part)
+                count(len(part))
+        return total.hexdigest()
 
     def read_many(self, names: Iterable[str]) -> list[bytes | None]:
         """Objects, fetched in parallel; None for one that is not there."""
@@ -208,24 +218,6 @@ class RemoteFiles:
             except (NotImplementedError, TypeError, KeyError):
                 return None
 
-    def open_array(self, where: str) -> zarr.Array[Any]:
-        """The Zarr array at the URL `where`, which lies below ours."""
-        with self._talking():
-            if self._zarr is None or self._zarr[0] != os.getpid():
-                fs, _ = self._connect()  # says what is missing, and which options hold
-                options = fs.storage_options if self._is_s3(fs) else self._options
-                store = _StrictStore.from_url(self.url, storage_options=options, read_only=True)
-                if self._is_s3(fs):
-                    store.fs.retries = fs.retries
-                self._zarr = (os.getpid(), store)
-            name = where.removeprefix(f"{self.url}/")
-            try:
-                array = zarr.open_array(self._zarr[1], path=name, mode="r", zarr_format=3)
-            except FileNotFoundError as error:
-                raise damaged(where, "it is gone") from error
-        assert isinstance(array, zarr.Array)
-        return array
-
     def _connect(self) -> tuple[Any, str]:
         """This process's filesystem, and our path in it."""
         if self._connected is None or self._connected[0] != os.getpid():
@@ -251,21 +243,6 @@ class RemoteFiles:
         return any(
             each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
         )
-
-
-class _StrictStore(FsspecStore):
-    """Zarr's store at a URL, in which a chunk that is gone is an error and never zeros."""
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        try:
-            value = await super().get(key, prototype, byte_range)
-        except Exception as error:
-            raise Unreachable(_reason(error), f"{self.path}/{key}") from error
-        if value is None and not key.endswith("zarr.json"):
-            raise FileNotFoundError(f"{key} is gone")
-        return value
 
 
 def inside(*parts: str) -> str:

@@ -6,6 +6,7 @@ unit's claim. What fails takes away what it wrote.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -13,7 +14,7 @@ from antcache.errors import AlreadyExists, AntcacheError, DamagedStore
 from antcache.store import zarr_unit
 from antcache.store.remote.claim import Claim, in_staging
 from antcache.store.remote.files import RemoteFiles, batches, inside
-from antcache.store.zarr_unit import ZARR_JSON
+from antcache.store.zarr_layout import ZARR_JSON
 
 NEW = ".new"
 """Ending of a folder in staging: what will replace a unit."""
@@ -95,7 +96,7 @@ class UnitWriter:
 
     def _damaged(self) -> bool:
         def read(name: str) -> bytes:
-            return self._files.read(inside(self._key, name))
+            return self._files.read(inside(self._key, name), at_most=sys.maxsize)
 
         return bool(zarr_unit.damage(read))
 

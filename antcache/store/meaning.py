@@ -1,0 +1,265 @@
+"""What a unit or group says must make sense, even where every byte is as somebody wrote it.
+
+Promise: what comes out is of the types and sizes that the format names, and fits the classes and
+the settings that it belongs to. A store may come from anybody, and parts of two stores may have
+been put together; what does not fit is refused when it is read, with one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.annotations.segments import COLUMNS
+from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
+from antcache.store.backend import Attributes, LazyArray
+from antcache.store.features import Features, Stream
+from antcache.store.soft_targets import SoftTargets
+
+KINDS = {
+    **dict.fromkeys(("uid", "video"), "U"),
+    **dict.fromkeys(("start_s", "stop_s"), "f"),
+    **dict.fromkeys(("verb", "noun", "action"), "iu"),
+}
+"""Kinds of numpy's types that the columns of labels may have."""
+
+TARGETS: Mapping[str, tuple[str, int]] = {
+    "uid": ("U", 1),
+    "valid": ("b", 1),
+    "logits": ("f", 2),
+    "index": ("iu", 2),
+    "logit": ("f", 2),
+    "tail": ("f", 1),
+    "feature": ("f", 2),
+}
+"""Kinds of types and numbers of dimensions of the arrays of soft targets."""
+
+STREAM = ("dim", "dtype", "fps", "source", "config", "compressed")
+
+
+class Senseless(DamagedStore):
+    """What a unit or group says does not make sense, or does not fit the rest of the store.
+
+    `said` is the message without what a reader can do about it.
+    """
+
+    def __init__(
+        self, problem: str, *, where: object, expected: object = "", found: object = ""
+    ) -> None:
+        self.said = str(AntcacheError(problem, where=where, expected=expected, found=found))
+        super().__init__(
+            self.said,
+            hint="its bytes are as somebody wrote them, so that repair can't tell what is right: "
+            "write it again, or remove it",
+        )
+
+
+def taxonomy_of(fields: Any, where: str) -> Taxonomy:
+    """The classes that the group of labels names.
+
+    Raises:
+        DamagedStore: they make no sense.
+    """
+
+    def all_of(name: str, kind: type) -> bool:
+        value = fields.get(name)
+        return value is None or (isinstance(value, list) and all(type(v) is kind for v in value))
+
+    names = ("verbs", "nouns", "actions")
+    if isinstance(fields, dict) and isinstance(fields.get("dataset"), str):
+        ids = [name for name in fields if name not in ("dataset", *names)]
+        if all(all_of(name, str) for name in names) and all(all_of(name, int) for name in ids):
+            try:
+                return Taxonomy.from_dict(fields)
+            except (BadAnnotations, TypeError) as error:
+                raise Senseless(f"the classes make no sense ({error})", where=where) from error
+    raise Senseless("the classes make no sense", where=where)
+
+
+def segments_of(
+    arrays: Mapping[str, NDArray[Any]], attributes: Attributes, taxonomy: Taxonomy, where: str
+) -> Segments:
+    """The labels of a split.
+
+    Raises:
+        DamagedStore: they make no sense, or are those of other classes.
+    """
+    if sorted(arrays) != sorted(COLUMNS) or any(
+        arrays[name].dtype.kind not in kinds or arrays[name].ndim != 1
+        for name, kinds in KINDS.items()
+    ):
+        raise Senseless("no labels of segments", where=where, found=", ".join(sorted(arrays)))
+    if attributes.get("taxonomy") != taxonomy.fingerprint:
+        raise Senseless(
+            "labels of other classes than the store's",
+            where=where,
+            expected=taxonomy.fingerprint,
+            found=f"{attributes.get('taxonomy')!r:.100}",
+        )
+    try:
+        segments = Segments.of(**arrays)
+        segments.check(taxonomy, lambda row: f"{where}, segment {row}")
+    except (BadAnnotations, OverflowError) as error:
+        raise Senseless(str(error), where="" if where in str(error) else where) from error
+    return segments
+
+
+def stream_of(name: str, fields: Attributes, where: str) -> Stream:
+    """The settings of a stream.
+
+    Raises:
+        DamagedStore: they make no sense, or are not those that its fingerprint was made of.
+    """
+    given = {key: fields.get(key) for key in (*STREAM, "step_s", "max_age_s")}
+    kinds: Mapping[str, Any] = {
+        **{"dim": int, "dtype": str, "fps": (int, float), "source": str, "config": dict},
+        **{"compressed": bool, "step_s": (int, float, type(None))},
+        **{"max_age_s": (int, float, type(None))},
+    }
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(given[key], kind) or (kind is not bool and isinstance(given[key], bool))
+    ]
+    if wrong:
+        raise Senseless(f"no settings of a stream ({', '.join(wrong)})", where=where)
+    try:
+        stream = Stream(name=name, **given)  # type: ignore[arg-type]
+    except AntcacheError as error:
+        raise Senseless(f"no settings of a stream ({error})", where=where) from error
+    if fields.get("fingerprint") != stream.fingerprint:
+        raise Senseless(
+            "the settings of the stream are not those that its fingerprint was made of",
+            where=where,
+            expected=f"{fields.get('fingerprint')!r:.100}",
+            found=stream.fingerprint,
+        )
+    return stream
+
+
+def features_of(
+    arrays: Mapping[str, LazyArray], attributes: Attributes, stream: Stream, where: str
+) -> Features:
+    """The features of a video, whose rows are not read.
+
+    Raises:
+        DamagedStore: they make no sense, or are not of this stream.
+    """
+    found = attributes.get("fingerprint")
+    if found != stream.fingerprint:
+        raise Senseless(
+            "made with other settings than its stream",
+            where=where,
+            expected=stream.fingerprint,
+            found=f"{found!r:.100}",
+        )
+    if "rows" not in arrays or arrays.keys() - {"rows", "times"}:
+        raise Senseless("no features of a video", where=where, found=", ".join(sorted(arrays)))
+    rows = arrays["rows"]
+    if len(rows.shape) != 2 or rows.shape[1] != stream.dim or rows.dtype != np.dtype(stream.dtype):
+        raise Senseless(
+            "rows of another kind than its stream's",
+            where=where,
+            expected=f"{stream.dtype} (rows, {stream.dim})",
+            found=f"{rows.dtype} {rows.shape}",
+        )
+    rate, start_s, num_rows = (attributes.get(name) for name in ("fps", "start_s", "num_rows"))
+    if not _number(rate, above=0) or not _number(start_s) or num_rows != rows.shape[0]:
+        raise Senseless(
+            "a rate, a start or a number of rows that can't be",
+            where=where,
+            expected=f"rows per second, seconds, {rows.shape[0]}",
+            found=f"{rate!r:.40}, {start_s!r:.40}, {num_rows!r:.40}",
+        )
+    return Features(
+        rows=rows,
+        fps=float(attributes["fps"]),
+        start_s=float(attributes["start_s"]),
+        times=_times(arrays["times"], rows.shape[0], where) if "times" in arrays else None,
+        step_s=stream.step_s,
+        max_age_s=stream.max_age_s,
+    )
+
+
+def _number(value: Any, above: float = -math.inf) -> bool:
+    return type(value) in (int, float) and above < value < math.inf
+
+
+def _times(array: LazyArray, num_rows: int, where: str) -> NDArray[np.float64]:
+    if array.shape != (num_rows,) or array.dtype != np.dtype(np.float64):
+        raise Senseless(
+            "times that are not those of its rows",
+            where=where,
+            expected=f"float64 ({num_rows},)",
+            found=f"{array.dtype} {array.shape}",
+        )
+    times = np.array(array[...])
+    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise Senseless("times that do not ascend", where=where)
+    return times
+
+
+def targets_of(
+    arrays: Mapping[str, NDArray[Any]],
+    attributes: Attributes,
+    taxonomy: Taxonomy | None,
+    where: str,
+) -> SoftTargets:
+    """Soft targets.
+
+    Raises:
+        DamagedStore: they make no sense, or are for other classes than those of the store's labels,
+            if it has any.
+    """
+    check_targets(arrays, attributes, taxonomy, where)
+    try:
+        return SoftTargets(**arrays, attributes=attributes)
+    except BadConfig as error:
+        raise Senseless(str(error), where=where) from error
+
+
+def check_targets(
+    arrays: Mapping[str, LazyArray], attributes: Attributes, taxonomy: Taxonomy | None, where: str
+) -> None:
+    """What `targets_of` checks, reading none of the logits; raises as it does."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if not {"uid", "valid"} <= arrays.keys() <= TARGETS.keys() or any(
+        array.dtype.kind not in TARGETS[name][0] or len(array.shape) != TARGETS[name][1]
+        for name, array in arrays.items()
+    ):
+        raise Senseless("no soft targets", where=where, found=shapes)
+    if len({shape[0] for shape in shapes.values()}) > 1:
+        raise Senseless("soft targets of unequal length", where=where, found=shapes)
+    if ("logits" in arrays) == ({"index", "logit", "tail"} <= arrays.keys()):
+        raise Senseless("neither logits, nor index, logit and tail", where=where, found=shapes)
+    if taxonomy is None:
+        return
+    if attributes.get("taxonomy") != taxonomy.fingerprint:
+        raise Senseless(
+            "soft targets for other classes than the store's",
+            where=where,
+            expected=taxonomy.fingerprint,
+            found=f"{attributes.get('taxonomy')!r:.100}",
+        )
+    classes = len(taxonomy.actions)
+    if "logits" in arrays and shapes["logits"][1] != classes:
+        raise Senseless(
+            "soft targets for another number of classes",
+            where=where,
+            expected=classes,
+            found=shapes["logits"][1],
+        )
+    if "index" in arrays:
+        index = np.asarray(arrays["index"][...])
+        if index.size and not (index.min() >= 0 and index.max() < classes):
+            raise Senseless(
+                "soft targets for classes that there are not",
+                where=where,
+                expected=f"0 to {classes - 1}",
+                found=f"{index.min()} to {index.max()}",
+            )

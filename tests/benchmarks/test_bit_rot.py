@@ -1,0 +1,61 @@
+"""The benchmark of flipped bits in short: what is read is what was written, or is refused."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def rot(repo: Path) -> Iterator[ModuleType]:
+    folder = str(repo / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("bit_rot")
+    sys.path.remove(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
+def test_no_flipped_bit_is_read(rot: ModuleType, tmp_path: Path, kind: str) -> None:
+    found = rot.flips(rot.build(tmp_path / kind, kind), 40, random.Random(3))
+    wrong = ("named wrongly", "not clean afterwards", "read silently", "other errors")
+    assert {name: found[name] for name in wrong} == dict.fromkeys(wrong, 0)
+    assert found["found"] == 40
+    assert found["refused nowhere"] < 8  # the files of two groups, which hold nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
+def test_no_command_takes_a_flipped_bit_for_a_value(rot: ModuleType, kind: str) -> None:
+    rot.forked.preload()  # else each command would import torch anew
+    assert set(rot.commands(kind, 6, random.Random(5)).values()) == {0}
+
+
+def test_a_reading_that_differs_is_told_from_one_that_is_refused(
+    rot: ModuleType, tmp_path: Path
+) -> None:
+    store = rot.build(tmp_path / "store", "zarr")
+    before = rot.read_all(tmp_path / "store")
+    assert len(before) == 28
+    assert not {"refused"} & set(before.values())
+    chunk = tmp_path / "store/features/rgb/v1/rows/c/0/0"
+    rot.flip(chunk, 100, 3)
+    after = rot.read_all(tmp_path / "store")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {
+        *("rgb/v1, True", "rgb/v1, False", "rgb, windows, True", "rgb, windows, False"),
+    }
+    assert {after[name] for name in changed} == {"refused"}
+    assert store.videos("rgb") == list(rot.VIDEOS)
+
+
+@pytest.mark.slow
+def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
+    small = ("--flips", "4", "--commands", "3", "--rounds", "1", "--megabytes", "20")
+    assert set(run_benchmark("bit_rot", *small)) == recorded("bit_rot")

@@ -1,0 +1,368 @@
+"""Units whose bytes are right and whose meaning is not: refused when they are read, named by
+`verify`, and left where they are by `repair`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.cli.main import cli
+from antcache.errors import BadAnnotations, BadConfig, DamagedStore
+from antcache.store import SoftTargets, Store
+from antcache.store.backend import KEY
+from antcache.store.convert import convert
+from antcache.store.repair import repair
+from antcache.store.seal import attributes_of
+from antcache.store.verify import verify
+
+TAXONOMY = Taxonomy(
+    dataset="toy",
+    verbs=("take", "put"),
+    nouns=("pan",),
+    actions=("take pan", "put pan"),
+    action_verbs=(0, 1),
+    action_nouns=(0, 0),
+)
+SEGMENTS = Segments.of(
+    uid=["a", "b", "c"],
+    video=["v1", "v1", "v2"],
+    start_s=[0.0, 1, 0],
+    stop_s=[1.0, 2, 3],
+    verb=[0, 1, 0],
+    noun=[0, 0, 0],
+    action=[0, 1, 0],
+)
+ROWS = np.arange(30, dtype=np.float16).reshape(10, 3)
+TARGETS = SoftTargets(
+    uid=SEGMENTS.uid,
+    valid=np.ones(3, bool),
+    logits=np.arange(6, dtype=np.float32).reshape(3, 2),
+    attributes={"taxonomy": TAXONOMY.fingerprint},
+)
+
+
+@pytest.fixture(params=["zarr", "hdf5"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "store", backend=request.param)
+    for name in ("rgb", "flow"):
+        settings: dict[str, Any] = {"dim": 3, "dtype": "float16", "fps": 4, "source": "x"}
+        store.create_stream(name, **settings, config={"name": name})
+        for video in ("v1", "v2"):
+            store.write_features(name, video, ROWS, times=np.arange(10) / 4.0)
+    for split in ("train", "validation"):
+        store.write_labels(split, SEGMENTS, TAXONOMY, source="x")
+    store.write_targets("dense", TARGETS)
+    store.write_targets("sparse", TARGETS.top_k(1))
+    return store
+
+
+def again(store: Store, key: str, arrays: dict[str, Any] | None = None, **attributes: Any) -> None:
+    """Publish a unit anew, with right checksums, as a careless or hostile tool might."""
+    there, own = store.backend.read(key)
+    new = {name: a for name, a in {**there, **(arrays or {})}.items() if a is not None}
+    store.backend.publish(key, new, {**own, **attributes}, overwrite=True)
+
+
+def read(store: Store, key: str) -> Any:
+    kind, _, rest = key.partition("/")
+    if kind == "features":
+        return store.features(*rest.split("/")).read()
+    return store.labels(rest) if kind == "labels" else store.targets(rest)
+
+
+LABELS: dict[str, tuple[dict[str, Any], str]] = {
+    "an id past the classes": ({"action": np.array([0, 1, 2])}, "unknown action id.*found 2"),
+    "a negative id": ({"verb": np.array([0, 1, -1])}, "segment 2: unknown verb id"),
+    "a verb of another action": ({"verb": np.array([0, 0, 0])}, "has another verb or noun"),
+    "a uid twice": ({"uid": np.array(["a", "b", "a"])}, "the uid is used twice"),
+    "no number": ({"stop_s": np.array([1, np.nan, 3])}, "not a number"),
+    "backwards": ({"stop_s": np.array([1.0, 0.5, 3])}, "stops before it starts"),
+    "unequal lengths": ({"noun": np.array([0])}, "columns of unequal length"),
+    "a column less": ({"noun": None}, "no labels of segments"),
+    "a column more": ({"more": np.array([0, 0, 0])}, "no labels of segments"),
+    "numbers for names": ({"video": np.array([1, 2, 3])}, "no labels of segments"),
+    "names for numbers": ({"action": np.array(["0", "1", "0"])}, "no labels of segments"),
+    "two dimensions": ({"noun": np.zeros((3, 2), int)}, "no labels of segments"),
+}
+FEATURES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "another width": ({"rows": np.zeros((10, 4), np.float16)}, {}, r"expected float16 \(rows, 3\)"),
+    "another type": ({"rows": ROWS.astype(np.float32)}, {}, "found float32"),
+    "one dimension": ({"rows": ROWS[:, 0]}, {}, "rows of another kind"),
+    "no rows": ({"rows": None}, {}, "no features of a video"),
+    "other arrays": ({"more": ROWS}, {}, "no features of a video"),
+    "fewer times": ({"times": np.arange(9) / 4.0}, {}, "times that are not those of its rows"),
+    "other times": ({"times": np.arange(10)}, {}, "times that are not those of its rows"),
+    "times that stand still": ({"times": np.zeros(10)}, {}, "times that do not ascend"),
+    "times that are none": ({"times": np.full(10, np.inf)}, {}, "times that do not ascend"),
+    "another number of rows": ({}, {"num_rows": 11}, "number of rows that can't be"),
+    "no rate": ({}, {"fps": 0}, "a rate, a start"),
+    "a rate of text": ({}, {"fps": "4"}, "a rate, a start"),
+    "a start of truth": ({}, {"start_s": True}, "a rate, a start"),
+    "no start": ({}, {"start_s": None}, "a rate, a start"),
+    "other settings": ({}, {"fingerprint": "0" * 32}, "made with other settings than its stream"),
+}
+SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "more classes": ("dense", {"logits": np.zeros((3, 3), np.float32)}, {}, "expected 2, found 3"),
+    "an index past": ("sparse", {"index": np.full((3, 1), 2, np.int32)}, {}, "0 to 1, found 2"),
+    "a negative index": ("sparse", {"index": np.full((3, 1), -1, np.int32)}, {}, "found -1"),
+    "other classes": ("dense", {}, {"taxonomy": "0" * 32}, "for other classes"),
+    "no tail": ("sparse", {"tail": None}, {}, "neither logits"),
+    "both forms": ("sparse", {"logits": TARGETS.logits}, {}, "neither logits"),
+    "fewer": ("dense", {"valid": np.ones(2, bool)}, {}, "unequal length"),
+    "no validity": ("dense", {"valid": None}, {}, "no soft targets"),
+    "a validity of numbers": ("dense", {"valid": np.ones(3)}, {}, "no soft targets"),
+    "one dimension": ("dense", {"logits": np.zeros(3, np.float32)}, {}, "no soft targets"),
+}
+ALL = [("labels/validation", arrays, {}, said) for arrays, said in LABELS.values()]
+ALL += [("labels/validation", {}, {"taxonomy": "0" * 32}, "other classes than the store's")]
+ALL += [("features/rgb/v1", arrays, own, said) for arrays, own, said in FEATURES.values()]
+ALL += [(f"targets/{name}", arrays, own, said) for name, arrays, own, said in SOFT.values()]
+
+
+@pytest.mark.parametrize(("key", "arrays", "attributes", "said"), ALL)
+def test_what_makes_no_sense_is_refused_and_left(
+    store: Store,
+    tmp_path: Path,
+    key: str,
+    arrays: dict[str, Any],
+    attributes: dict[str, Any],
+    said: str,
+) -> None:
+    again(store, key, arrays, **attributes)
+    with pytest.raises(DamagedStore, match=said) as caught:
+        read(store, key)
+    assert key in str(caught.value)
+    assert "write it again, or remove it" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    report = verify(store)
+    assert [(f.key, f.what) for f in report.damaged] == [(key, "meaning")]
+    assert str(caught.value) in report.damaged[0].why
+    actions = repair(store).actions
+    assert [(action.key, action.done) for action in actions] == [(key, "left")]
+    assert store.backend.has(key)
+    with pytest.raises(DamagedStore, match=said):
+        convert(store, tmp_path / "copy")
+    store.remove(key)
+    assert verify(store).intact
+
+
+CLASSES: dict[str, dict[str, Any]] = {
+    "names that are numbers": {"verbs": [1, 2]},
+    "a name alone": {"nouns": "pan"},
+    "ids that are texts": {"action_verbs": ["0", "1"]},
+    "ids that are halves": {"action_verbs": [0, 0.5]},
+    "ids past the names": {"action_verbs": [0, 2]},
+    "fewer ids": {"action_nouns": [0]},
+    "no names": {"actions": None},
+    "a key more": {"more": [1]},
+    "no dataset": {"dataset": None},
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_that_make_no_sense(store: Store, name: str) -> None:
+    there = store.backend.group_attributes("labels")["taxonomy"]
+    store.backend.set_group_attributes("labels", {"taxonomy": {**there, **CLASSES[name]}})
+    for use in (
+        lambda: store.taxonomy,
+        lambda: store.labels("train"),
+        lambda: store.targets("dense"),
+    ):
+        with pytest.raises(DamagedStore, match="labels: the classes make no sense"):
+            use()
+    assert {(f.key, f.what) for f in verify(store).damaged} == {("labels", "meaning")}
+    assert repair(store).intact  # both splits carry what they were
+    assert store.taxonomy == TAXONOMY
+
+
+@pytest.mark.parametrize("fields", [[], "toy", 7])
+def test_classes_that_are_none(store: Store, fields: Any) -> None:
+    store.backend.set_group_attributes("labels", {"taxonomy": fields})
+    with pytest.raises(DamagedStore, match="the classes make no sense"):
+        _ = store.taxonomy
+
+
+def test_classes_of_another_dataset(store: Store) -> None:
+    store.backend.set_group_attributes("", {"dataset": "other"})
+    with pytest.raises(
+        DamagedStore, match=r"classes of another dataset .*expected other, found toy"
+    ):
+        store.labels("train")
+
+
+STREAMS: dict[str, dict[str, Any]] = {
+    "another width": {"dim": 4},
+    "a width of truth": {"dim": True},
+    "a width of text": {"dim": "3"},
+    "no rate": {"fps": None},
+    "a rate of nothing": {"fps": 0},
+    "another type": {"dtype": "float64"},
+    "a source of numbers": {"source": 3},
+    "no settings": {"config": []},
+    "other settings": {"config": {"name": "other"}},
+    "packed perhaps": {"compressed": "yes"},
+    "a gap of text": {"step_s": "1"},
+    "a gap of nothing": {"max_age_s": -1},
+    "no fingerprint": {"fingerprint": None},
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_settings_of_a_stream_that_make_no_sense(store: Store, name: str) -> None:
+    store.backend.set_group_attributes("features/rgb", STREAMS[name])
+    for use in (lambda: store.stream("rgb"), lambda: store.features("rgb", "v1"), store.info):
+        with pytest.raises(DamagedStore, match=r"features/rgb: .*(settings|fingerprint)"):
+            use()
+    assert store.features("flow", "v1").num_rows == 10
+    assert {(f.key, f.what) for f in verify(store).damaged} == {("features/rgb", "meaning")}
+    assert repair(store).intact  # all videos carry what they were
+    assert store.stream("rgb").dim == 3
+
+
+def test_a_group_that_makes_no_sense_and_that_nobody_knows_is_left(store: Store) -> None:
+    """Nothing that is stored is thrown away for it."""
+    for video in store.videos("rgb"):
+        store.remove(f"features/rgb/{video}")
+    store.backend.set_group_attributes("features/rgb", {"dim": "3"})
+    report = repair(store)
+    assert [(a.key, a.done) for a in report.actions] == [("features/rgb", "left")]
+    assert store.streams() == ["flow", "rgb"]
+
+
+# Exchanged
+
+
+def test_group_files_that_were_exchanged(store: Store) -> None:
+    files = [
+        Path(store.path) / key / store.backend.group_file
+        for key in ("features/rgb", "features/flow")
+    ]
+    texts = [file.read_bytes() for file in files]
+    for file, text in zip(files, reversed(texts), strict=True):
+        file.write_bytes(text)
+    with pytest.raises(DamagedStore, match=r"the file of another group \('features/flow'\)"):
+        store.stream("rgb")
+    assert {f.key for f in verify(store).damaged} == {"features/rgb", "features/flow"}
+    assert repair(store).intact
+    assert [file.read_bytes() for file in files] == texts
+
+
+def test_old_group_files_that_were_exchanged(tmp_path: Path, repo: Path) -> None:
+    """Those of an earlier version do not say whose they are; their videos do."""
+    for kind in ("zarr", "hdf5"):
+        shutil.copytree(repo / "tests/golden/format-1" / kind, tmp_path / kind)
+        store = Store.open(tmp_path / kind)
+        files = [
+            tmp_path / kind / key / store.backend.group_file
+            for key in ("features/rgb", "features/flow")
+        ]
+        texts = [file.read_bytes() for file in files]
+        for file, text in zip(files, reversed(texts), strict=True):
+            file.write_bytes(text)
+        for stream in ("rgb", "flow"):
+            with pytest.raises(DamagedStore, match="made with other settings than its stream"):
+                store.features(stream, "t0")
+        report = repair(store)
+        assert report.intact
+        assert {(a.key, a.done) for a in report.actions} == {
+            ("features/rgb", "restored"),
+            ("features/flow", "restored"),
+        }
+        for file, text in zip(files, texts, strict=True):
+            found = attributes_of(file.read_bytes())
+            assert found.pop(KEY) in ("features/rgb", "features/flow")
+            assert found == attributes_of(text)
+        assert verify(store).intact
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("features/rgb/v1", "features/rgb/v2"),
+        ("features/rgb/v1", "features/flow/v1"),
+        ("labels/train", "labels/validation"),
+        ("targets/dense", "targets/sparse"),
+    ],
+)
+def test_units_that_were_exchanged(store: Store, one: str, other: str) -> None:
+    paths = [store.backend.location(key) for key in (one, other)]
+    aside = paths[0].with_name("aside")
+    for source, target in ((paths[0], aside), (paths[1], paths[0]), (aside, paths[1])):
+        source.rename(target)
+    for key, own in ((one, other), (other, one)):
+        with pytest.raises(DamagedStore, match=f"{key}: another unit stands here: found '{own}'"):
+            read(store, key)
+    assert {(f.key, f.what) for f in verify(store).damaged} == {(one, "place"), (other, "place")}
+    report = repair(store)
+    assert {(a.key, a.done) for a in report.actions} == {(one, "left"), (other, "left")}
+
+
+def test_a_unit_of_an_earlier_version_says_no_key(tmp_path: Path, repo: Path) -> None:
+    """It is read; a new one beside it says its own."""
+    shutil.copytree(repo / "tests/golden/format-1/zarr", tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    rows = store.features("rgb", "t0").read()
+    store.write_features("rgb", "new", rows)
+    for video, key in (("t0", None), ("new", "features/rgb/new")):
+        text = (tmp_path / "store/features/rgb" / video / "zarr.json").read_bytes()
+        assert attributes_of(text).get(KEY) == key
+    assert verify(store).intact
+    assert KEY not in store.backend.open("features/rgb/new")[1]
+
+
+# Writing keeps to what reading asks for
+
+
+def test_nothing_is_written_that_could_not_be_read(store: Store) -> None:
+    for name in (
+        "an id past the classes",
+        "a negative id",
+        "a uid twice",
+        "no number",
+        "backwards",
+    ):
+        arrays, said = LABELS[name]
+        wrong = Segments.of(**{**SEGMENTS.arrays(), **arrays})
+        with pytest.raises(BadAnnotations, match=said):
+            store.write_labels("new", wrong, TAXONOMY, source="x")
+    assert store.splits() == ["train", "validation"]
+    wide = replace(TARGETS, logits=np.zeros((3, 3), np.float32))
+    with pytest.raises(BadConfig, match="another number of classes: expected 2, found 3"):
+        store.write_targets("wide", wide)
+    assert store.target_names() == ["dense", "sparse"]
+    long = {"text": "x" * (17 << 20)}
+    with pytest.raises(BadConfig, match="attributes that no store takes"):
+        store.write_features("rgb", "new", ROWS, attributes=long)
+    with pytest.raises(BadConfig, match="attributes that no store takes"):
+        store.create_stream("new", dim=1, dtype="float16", fps=1, source="x", config=long)
+    assert (store.videos("rgb"), store.streams()) == (["v1", "v2"], ["flow", "rgb"])
+
+
+def test_commands_say_it_in_one_line(store: Store, tmp_path: Path) -> None:
+    again(store, "labels/validation", {"action": np.array([0, 1, 2])})
+    commands: dict[str, Callable[[], list[str]]] = {
+        "evaluate": lambda: ["evaluate", str(store.path), "--targets", "dense"],
+        "teacher": lambda: ["teacher", "score", str(store.path), "dense"],
+        "info": lambda: ["store", "info", str(store.path)],
+        "doctor": lambda: ["store", "doctor", str(store.path)],
+    }
+    for name, words in commands.items():
+        result = CliRunner().invoke(cli, words())
+        assert (name, result.exit_code) == (name, 2)
+        assert "segment 2: unknown action id" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    result = CliRunner().invoke(cli, ["store", "verify", str(store.path), "--json"])
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)["damaged"]
+    assert (finding["key"], finding["what"]) == ("labels/validation", "meaning")
+    result = CliRunner().invoke(cli, ["store", "verify", str(store.path)])
+    assert "segment 2: unknown action id" in result.stdout
