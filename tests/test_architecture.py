@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
-BASE = {"errors", "timebase", "progress", "devices", "tensors", "hub", "annotations"}
+BASE = {"errors", "locks", "files", "timebase", "progress", "devices", "tensors", "hub"}
+BASE |= {"annotations"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": set(),
     "progress": set(),
     "devices": {"errors"},
-    "tensors": {"errors"},
+    "locks": {"errors"},
+    "files": {"errors", "locks"},
+    "tensors": set(),
     "hub": set(),
     "timebase": {"errors"},
     "annotations": BASE,

@@ -11,8 +11,7 @@ from typing import Any
 
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
 from antcache.store.backend import Backend
-from antcache.store.folder import STAGING
-from antcache.store.format import FORMAT, MARK
+from antcache.store.format import FORMAT, MARK, STAGING
 from antcache.store.hdf5_backend import Hdf5Backend
 from antcache.store.location import Location
 from antcache.store.remote.backend import RemoteZarrBackend

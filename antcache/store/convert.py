@@ -311,9 +311,7 @@ class _Conversion:
                 storage_options=self.options,
             )
         for key, attributes in self.groups.items():
-            there = self.target.backend.group_attributes(key)
-            new = {k: v for k, v in attributes.items() if there.get(k) is None}
-            self.target.backend.set_group_attributes(key, new)
+            self.target.backend.add_group_attributes(key, attributes)
 
     def run(self, plan: ConvertPlan, progress: Progress) -> ConvertReport:
         """Copy what is to be done."""

@@ -9,7 +9,6 @@ is swept away by the next one. What lies in staging belongs to whoever holds the
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -19,22 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
+from antcache.files import exchange, flush, flush_one
+from antcache.locks import hold
 from antcache.store.backend import (
     UNREADABLE,
     Attributes,
-    Backend,
     Count,
     Unit,
     differing,
     lost,
     refused,
 )
-from antcache.store.format import MARK, Arrays, digest
+from antcache.store.folder_groups import FolderGroups
+from antcache.store.format import MARK, STAGING, Arrays, digest
 from antcache.store.location import Location
-from antcache.store.locks import exchange, hold
 from antcache.store.seal import attributes_of, intact, mended
 
-STAGING = ".staging"
 LOCK = ".lock"
 REPLACED = "replaced,"
 """How the name of a unit in staging begins that steps aside for a new one; its key follows."""
@@ -46,13 +45,11 @@ MARK_BYTES = 1024
 PIECE_BYTES = 1 << 20
 
 
-class FolderBackend(Backend):
+class FolderBackend(FolderGroups):
     """A store in a local folder; `suffix` is what a unit's name ends in, `group_file` holds the
     attributes of a group."""
 
-    root: Path
     suffix: str
-    group_file: str
 
     @abstractmethod
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
@@ -74,12 +71,6 @@ class FolderBackend(Backend):
         """See `Backend`."""
         path = self.location(key)
         return path.is_file() if self.suffix else path.is_dir()
-
-    def create(self) -> None:
-        """See `Backend`."""
-        with self._writing(""):
-            self.root.mkdir(parents=True, exist_ok=True)
-            _flush_one(self.root.absolute().parent)
 
     @classmethod
     def recognises(cls, root: Location) -> bool:
@@ -137,45 +128,6 @@ class FolderBackend(Backend):
         """Whether anything lies in the group `key`."""
         return bool(self.units(key) or self.groups(key))
 
-    def set_group_attributes(self, key: str, attributes: Attributes) -> None:
-        """See `Backend`."""
-        if self._says(key, attributes):
-            return
-        above, _, _ = key.rpartition("/")
-        if above:  # a hierarchy has no gaps for plain readers
-            self.set_group_attributes(above, {})
-        with contextlib.ExitStack() as stack:
-            with self._writing(key):
-                stack.enter_context(self._hold(digest(b"group ", key.encode()), wait=True))
-            if not self._says(key, attributes):  # no other process changes them from here on
-                new = {**self.group_attributes(key), **attributes}
-                self.set_group_text(key, self.document(new))
-
-    def _says(self, key: str, attributes: Attributes) -> bool:
-        """Whether the group `key` is there with these attributes, and perhaps more."""
-        old = self.group_attributes(key)
-        return {**old, **attributes} == old and self.group_text(key) is not None
-
-    def set_group_text(self, key: str, text: bytes | None) -> None:
-        """See `Backend`."""
-        folder = self.root / key
-        with self._writing(key), self._staging() as staging:
-            if text is None:
-                (folder / self.group_file).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # something of others may be in it
-                    folder.rmdir()
-                return
-            staged = staging / "group"
-            staged.mkdir()
-            (staged / self.group_file).write_bytes(text)
-            _flush(staged)
-            if folder.is_dir():
-                (staged / self.group_file).replace(folder / self.group_file)
-                _flush_one(folder)
-            else:
-                staged.rename(folder)
-                _flush_one(folder.parent)
-
     def sweep(self) -> None:
         """See `Backend`."""
         if (self.root / STAGING).is_dir():
@@ -198,20 +150,30 @@ class FolderBackend(Backend):
         expected = self.described(key, arrays, attributes)
         with self._writing(key), self._staging() as staging:
             staged = staging / f"unit{self.suffix}"
-            self._write(staged, arrays, expected, compressed)
-            written, _ = self._open_at(staged)
-            if differing(written, expected):
-                raise DamagedStore(
-                    "what was read back is not what was written",
-                    where=self.where(key),
-                    hint="check the disk; nothing was published",
-                )
-            _flush(staged)
+            self.write_checked(staged, key, arrays, expected, compressed=compressed)
+            flush(staged)
             if overwrite and self.has(key):
                 self._replace(staged, key)
             else:
                 self._rename(staged, target)
-            _flush_one(target.parent)
+            flush_one(target.parent)
+
+    def write_checked(
+        self, path: Path, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool
+    ) -> None:
+        """Write the unit `key` at `path`, which nobody else knows, and read it back.
+
+        Raises:
+            DamagedStore: what was read back is not what was written.
+        """
+        self._write(path, arrays, expected, compressed)
+        written, _ = self._open_at(path)
+        if differing(written, expected):
+            raise DamagedStore(
+                "what was read back is not what was written",
+                where=self.where(key),
+                hint="check the disk; nothing was published",
+            )
 
     def _rename(self, staged: Path, target: Path) -> None:
         """Publish `staged` as `target`, unless another process was faster."""
@@ -251,7 +213,7 @@ class FolderBackend(Backend):
         path = self.location(key)
         with self._writing(key), self._staging() as staging:
             path.rename(staging / f"removed{self.suffix}")
-            _flush_one(path.parent)
+            flush_one(path.parent)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -365,24 +327,3 @@ def _text(path: Path) -> bytes | None:
         if lost(error):
             return None
         raise refused(path, error) from error
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or all that is in a folder, is on the disk."""
-    for folder, _, files in os.walk(path):
-        for each in (*files, "."):
-            _flush_one(Path(folder) / each)
-    if not path.is_dir():
-        _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems flush files, but know no such thing for folders.
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AlreadyExists
+from antcache.files import rename_new
 from antcache.store.backend import (
     METADATA,
     UNREADABLE,
@@ -69,7 +69,7 @@ class ApiDataset:
 
 
 class Hdf5Backend(FolderBackend):
-    """Units are `.h5` files; publishing links the file into its place."""
+    """Units are `.h5` files; publishing renames the file into its place."""
 
     suffix = ".h5"
     group_file = ATTRIBUTES
@@ -83,9 +83,9 @@ class Hdf5Backend(FolderBackend):
         return sealed(attributes)
 
     def _rename(self, staged: Path, target: Path) -> None:
-        # Renaming a file would silently replace another process's; linking refuses to.
+        # A plain rename would silently replace another process's.
         try:
-            os.link(staged, target)
+            rename_new(staged, target)
         except FileExistsError as error:
             raise AlreadyExists("already in the store", where=target) from error
 

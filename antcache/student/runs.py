@@ -9,22 +9,26 @@
     result.json                 final metrics and dropped segments; written last: it means done
     log.txt                     what the command logged
 
-Promise: an existing run is never overwritten; every file but the log appears whole or not at all.
-Of several processes one writes, and all read.
+Promise: an existing run is never overwritten; every file but the log and the lines of
+`metrics.jsonl` appears whole or not at all, and those lines are written anew when a run is resumed.
+Killed at any time, or met by a full disk, a folder is that of a new run or can be resumed. One
+process trains in a folder at a time; of several that train together one writes, and all read.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
+from antcache.files import LOCK, atomic_file, is_leftover, make_folders, writing
+from antcache.locks import alone
 from antcache.student.checkpoint import (
     AVERAGE,
     BEST,
@@ -44,7 +48,7 @@ CHECKPOINTS, EVENTS = "checkpoint", "tensorboard"
 
 
 class RunFolder:
-    """The folder of one run; use `RunFolder.locate`."""
+    """The folder of one run; use `RunFolder.locate`, or `RunFolder.open` to train in it."""
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
@@ -67,8 +71,10 @@ class RunFolder:
         """
         if resume and not (path / CONFIG).is_file():
             raise NotFound("no run to resume", where=path, hint="leave --resume out to start one")
+        idle = (LOG, LOCK)
         occupied = path.exists() and (
-            not path.is_dir() or any(p.name != LOG for p in path.iterdir())
+            not path.is_dir()
+            or any(p.name not in idle and not is_leftover(p.name) for p in path.iterdir())
         )
         if occupied and not resume:
             raise AlreadyExists(
@@ -78,6 +84,21 @@ class RunFolder:
             )
         return cls(path, writes=writes)
 
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, *, resume: bool, writes: bool = True) -> Iterator[RunFolder]:
+        """As `locate`, and no other process trains there until the context ends.
+
+        Raises:
+            AlreadyExists: see `locate`; also if another process does.
+            WriteFailed: the disk refused.
+        """
+        with ExitStack() as stack:
+            if writes:
+                busy, hint = "another process is training this run", "choose another run"
+                stack.enter_context(alone(path / LOCK, busy, where=path, hint=hint))
+            yield cls.locate(path, resume=resume, writes=writes)
+
     def begin(
         self, account: Mapping[str, Any], trainer: Trainer, identity: Mapping[str, Any]
     ) -> tuple[int, list[dict[str, Any]]]:
@@ -85,6 +106,7 @@ class RunFolder:
 
         Raises:
             BadCheckpoint: see `checkpoint.load_checkpoint`.
+            WriteFailed: the disk refused.
         """
         # Through JSON and back, as it is read from a checkpoint.
         self._identity = json.loads(json.dumps(dict(identity)))
@@ -101,26 +123,34 @@ class RunFolder:
             log.info("resumed after epoch %d of %d", done, trainer.config.epochs)
         if not self.writes:
             return done, history
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            make_folders(self.path)
         if newest is None:
             _write(self.path / CONFIG, json.dumps(account, indent=1))
         _write(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in history))
         if done < trainer.config.epochs:
-            self._events = _event_writer(self.path / EVENTS, purge_step=done + 1)
+            with writing(self.path / EVENTS):
+                self._events = _event_writer(self.path / EVENTS, purge_step=done + 1)
         return done, history
 
     def record(
         self, epoch: int, trainer: Trainer, history: list[dict[str, Any]], *, last: bool
     ) -> None:
-        """Keep the record and, if it is due or the `last`, the state after `epoch`."""
+        """Keep the record and, if it is due or the `last`, the state after `epoch`.
+
+        Raises:
+            WriteFailed: the disk refused; the run can be resumed.
+        """
         if not self.writes:
             return
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        metrics, events = self.path / METRICS, self.path / EVENTS
+        with writing(metrics), metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(history[-1]) + "\n")
         if self._events is not None:
-            for name, value in _flat(history[-1]).items():
-                self._events.add_scalar(name, value, epoch)
-            self._events.flush()
+            with writing(events):
+                for name, value in _flat(history[-1]).items():
+                    self._events.add_scalar(name, value, epoch)
+                self._events.flush()
         config = trainer.config
         if epoch % config.checkpoint_every == 0 or last:
             average = None if trainer.average is None else trainer.average.weights
@@ -137,11 +167,16 @@ class RunFolder:
     def finish(
         self, predictions: Predictions, held_out: Predictions | None, result: Mapping[str, Any]
     ) -> None:
-        """Keep predictions and result, unless the run was finished before."""
+        """Keep predictions and result, unless the run was finished before.
+
+        Raises:
+            WriteFailed: the disk refused; the run can be resumed.
+        """
         if not self.writes:
             return
         if self._events is not None:
-            self._events.close()
+            with writing(self.path / EVENTS):
+                self._events.close()
         if (self.path / RESULT).exists() and (self.path / PREDICTIONS).exists():
             log.info("the run was already finished")
             return
@@ -188,6 +223,5 @@ def _flat(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _write(path: Path, text: str) -> None:
     """Write a text file, all at once."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, "utf-8")
-    staged.replace(path)
+    with atomic_file(path, overwrite=True) as staged:
+        staged.write_text(text, "utf-8")

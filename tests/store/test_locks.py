@@ -18,17 +18,19 @@ import numpy as np
 import pytest
 
 from antcache.errors import AlreadyExists
-from antcache.store import Store, locks
+from antcache import files, locks
+from antcache.store import Store
 from antcache.store import folder as folder_module
 from antcache.store.folder import STAGING
-from antcache.store.locks import exchange, hold
+from antcache.files import exchange
+from antcache.locks import hold
 
 KINDS = {"zarr": "s.zarr", "hdf5": "s.h5"}
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from antcache.store.locks import hold
+from antcache.locks import hold
 with hold(Path(sys.argv[1])) as ours:
     print(ours, flush=True)
     time.sleep(600)

@@ -36,10 +36,10 @@ from antcache.store.backend import (
     damaged,
     differing,
 )
-from antcache.store.folder import GROUPS, MARK_BYTES, STAGING
-from antcache.store.format import MARK, Arrays, digest
+from antcache.store.folder import GROUPS, MARK_BYTES
+from antcache.store.format import MARK, STAGING, Arrays, digest
 from antcache.store.location import Location
-from antcache.store.remote.claim import CLAIM, claimed, in_staging
+from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import RemoteFiles, batches, inside
 from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
 from antcache.store.seal import attributes_of, intact, mended, sealed
@@ -88,8 +88,14 @@ class RemoteZarrBackend(Backend):
             len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
         )
 
-    def create(self) -> None:
-        """See `Backend`; there is nothing to make, and a bucket is not ours to make."""
+    def create(self, attributes: Attributes) -> None:
+        """See `Backend`; a bucket is not ours to make."""
+        with self._writing(""):
+            try:
+                self.files.create(ZARR_JSON, self.document(attributes))
+            except FileExistsError as error:
+                problem = "another process has just made a store here"
+                raise AlreadyExists(problem, where=self.root) from error
 
     def document(self, attributes: Attributes) -> bytes:
         """See `Backend`."""
@@ -140,6 +146,34 @@ class RemoteZarrBackend(Backend):
                 if self.files.replace(name, self.document(new), was=text):
                     return
         raise self._failed(key, "other processes keep changing it")
+
+    def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
+        """See `Backend`. Of two that do so at once the first one's stay where objects can be
+        created on condition (S3, Google and Azure); elsewhere those of one do, and it may be that
+        only the next call tells the other.
+        """
+        above, _, _ = key.rpartition("/")
+        if above and self.group_text(above) is None:
+            self.set_group_attributes(above, {})
+        name = inside(key, ZARR_JSON)
+        for _ in range(TRIES):
+            text = self.group_text(key)
+            old = self._attributes(key, text)
+            new = {**old, **{k: v for k, v in attributes.items() if old.get(k) is None}}
+            if text is not None and new == old:
+                return old
+            with self._writing(key), suppress(FileExistsError):  # what is there then is looked at
+                if text is None:
+                    self.files.create(name, self.document(new))
+                else:
+                    self.files.replace(name, self.document(new), was=text)
+        raise self._failed(key, "other processes keep changing it")
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """See `Backend`; whoever does it is not waited for."""
+        with self._writing(key), claimed(self.files, key, ALONE):
+            yield
 
     def _attributes(self, key: str, text: bytes | None) -> Attributes:
         """Attributes of a group whose text this is."""
@@ -223,6 +257,11 @@ class RemoteZarrBackend(Backend):
                 if not self.has(key):
                     clear(self.files, key)
                 clear(self.files, in_staging(key, NEW))
+        for name in self.files.sizes(STAGING):
+            if name.endswith(ALONE):
+                key = name.removesuffix(ALONE).replace(",", "/")
+                with suppress(AlreadyExists), self.alone(key):
+                    pass  # whoever takes it over gives it up
 
     def _leftovers(self) -> set[str]:
         """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""

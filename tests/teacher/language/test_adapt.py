@@ -229,7 +229,7 @@ def test_a_model_without_a_head_gets_a_new_one_and_the_log_says_so(
 def test_nothing_is_overwritten_unasked(config, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
-    with pytest.raises(AlreadyExists, match="no adapted model"):
+    with pytest.raises(AlreadyExists, match="not an adapted model"):
         adapt(TRAIN, HELD_OUT, config(), tmp_path / "mine", overwrite=True)
     adapt(TRAIN, HELD_OUT, config(steps=1), tmp_path / "x")
     with pytest.raises(AlreadyExists, match="already here"):
@@ -320,7 +320,7 @@ def test_the_command_takes_up_what_was_stopped(corpus, config, language_models):
         (["corpus", "-o", "out", "--held-out", "test"], "no such partition"),
         (["corpus", "-o", "out", "--model", "./none"], "./none: no such folder"),
         (["corpus", "-o", "out", "--mask", "2"], "impossible adaptation"),
-        (["corpus", "-o", "corpus"], "no adapted model"),
+        (["corpus", "-o", "corpus"], "not an adapted model"),
         (["corpus", "-o", "out", "--device", "abacus"], "no such device"),
     ],
 )
