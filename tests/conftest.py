@@ -1,11 +1,22 @@
-"""Where tests find the real annotation data and the repository."""
+"""Where tests find the real annotation data and the repository, and what they do to a disk."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from antcache import files
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -23,3 +34,143 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no annotation data at {folder}; set ANTCACHE_DATA")
     return folder
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from antcache.locks import hold
+with hold(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen[str]]]:
+    """Function: a context in which a process of its own holds the lock at a path."""
+
+    @contextmanager
+    def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-c", HOLDER, str(path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes) as process:
+            assert process.stdout.readline() == "True\n"
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return held
+
+
+CALLS = (
+    *((os, name) for name in ("mkdir", "rename", "replace", "link", "fsync")),
+    (io, "open"),
+    (files, "_renameat2"),
+)
+"""Calls by which something is written."""
+
+
+@pytest.fixture
+def failing() -> Callable[[int, int], AbstractContextManager[list[str]]]:
+    """Function: a context in which the `number`th of the calls that write fails with `code`, and
+    every one after it; it gives the names of those made."""
+
+    @contextmanager
+    def fail(number: int, code: int) -> Iterator[list[str]]:
+        made: list[str] = []
+
+        def shim(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **options: Any) -> Any:
+                reading = name == "open" and "r" in (args[1] if len(args) > 1 else "r")
+                if not reading:
+                    made.append(name)
+                    if len(made) > number:
+                        named = () if isinstance(args[0], int) else (str(args[0]),)
+                        raise OSError(code, os.strerror(code), *named)
+                return call(*args, **options)
+
+            return called
+
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in CALLS:
+                patch.setattr(module, name, shim(name, getattr(module, name)))
+            yield made
+
+    return fail
+
+
+@dataclass
+class Trace:
+    """What was done to a disk, in order.
+
+    Attributes:
+        events: `("sync", path, hash of the file as it was then)`, `("publish", old, new)` and
+            `("remove", path)`.
+    """
+
+    events: list[tuple[str, ...]] = field(default_factory=list)
+
+    def at(self, *event: str) -> int:
+        """Place of the last event that begins so."""
+        places = [i for i, e in enumerate(self.events) if e[: len(event)] == event]
+        assert places, f"{event} is not among {self.events}"
+        return places[-1]
+
+    def published(self, target: Path) -> int:
+        """Place of the event that gave something its name `target`."""
+        places = [i for i, e in enumerate(self.events) if e[0] == "publish" and e[2] == str(target)]
+        assert places, f"nothing became {target}: {self.events}"
+        return places[-1]
+
+    def check(self, target: Path) -> None:
+        """What is at `target` was written, then synced with its folders, then renamed, and then the
+        folder that it is in was synced."""
+        place = self.published(target)
+        source, before = Path(self.events[place][1]), self.events[:place]
+        for path in (target, *target.rglob("*")):
+            staged = str(source / path.relative_to(target))
+            assert ("sync", staged, digest_of(path)) in before, f"{path} was not synced as it is"
+        assert ("sync", str(target.parent), "") in self.events[place:], "the folder was not synced"
+
+
+def digest_of(path: Path) -> str:
+    """Hash of a file; empty for a folder."""
+    return "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
+    """Records, at the lowest level, what is synced, renamed and removed."""
+    found = Trace()
+    fsync, renameat2, rmtree = os.fsync, files._renameat2, shutil.rmtree
+
+    def synced(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        fsync(handle)
+        found.events.append(("sync", str(path), digest_of(path)))
+
+    def renamed(old: Path, new: Path, flag: int) -> bool:
+        done = renameat2(old, new, flag)
+        if done:
+            found.events.append(("publish", str(old), str(new)))
+        return done
+
+    def removed(path: Path, **options: Any) -> None:
+        found.events.append(("remove", str(path)))
+        rmtree(path, **options)
+
+    def moved(call: Callable[..., None]) -> Callable[..., None]:
+        def shim(old: Path, new: Path, **options: Any) -> None:
+            call(old, new, **options)
+            found.events.append(("publish", str(old), str(new)))
+
+        return shim
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(files, "_renameat2", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    for name in ("rename", "replace", "link"):
+        monkeypatch.setattr(os, name, moved(getattr(os, name)))
+    return found

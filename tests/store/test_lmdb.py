@@ -23,12 +23,12 @@ from antcache.errors import (
     MissingKey,
     NotFound,
 )
+from antcache.locks import hold
 from antcache.store import Store
 from antcache.store.importers import lmdb_export, lmdb_import
 from antcache.store.importers.lmdb_export import export_lmdb
 from antcache.store.importers.lmdb_features import LmdbKeys, Spacings, scan
 from antcache.store.importers.lmdb_import import LmdbImportConfig, import_lmdb, plan_lmdb
-from antcache.locks import hold
 
 lmdb = pytest.importorskip("lmdb")
 

@@ -118,7 +118,8 @@ def test_existing_outputs_are_refused_before_any_work(store):
     before = store.targets("one").logits
     assert "already" in refused("train", "kitchen", "--name", "one", "--output", "elsewhere")
     assert not Path("elsewhere").exists()
-    assert "already" in refused("train", "kitchen", "--name", "two", "--output", "kitchen.teachers/one")
+    there = "kitchen.teachers/one"
+    assert "already" in refused("train", "kitchen", "--name", "two", "--output", there)
     assert store.target_names() == ["one"]
     np.testing.assert_array_equal(store.targets("one").logits, before)
     run("train", "kitchen", "--name", "one", "--folds", 2, "--overwrite")
@@ -173,9 +174,10 @@ def test_wrong_paths_and_missing_labels(tmp_path, monkeypatch):
 def test_broken_teacher_folders(store):
     run("train", "kitchen", "--name", "one", "--folds", 0)
     assert "no teacher here" in refused("predict", "kitchen", "nowhere", "--name", "x")
-    path = Path("kitchen.teachers/one/teacher.safetensors")
+    folder = Path("kitchen.teachers/one")
+    path = folder / "teacher.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    assert "can't be read" in refused("predict", "kitchen", "kitchen.teachers/one", "--name", "x")
-    Path("kitchen.teachers/one/teacher.json").write_text("{}")
-    assert "settings can't be read" in refused("predict", "kitchen", "kitchen.teachers/one", "--name", "x")
+    assert "can't be read" in refused("predict", "kitchen", folder, "--name", "x")
+    (folder / "teacher.json").write_text("{}")
+    assert "settings can't be read" in refused("predict", "kitchen", folder, "--name", "x")
     assert store.target_names() == ["one"]
