@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -62,6 +63,90 @@ def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen
                 process.kill()
 
     return held
+
+
+TOGETHER = """
+import json, os, sys, traceback
+from antcache.cli.main import main
+codes, modules = json.load(sys.stdin)
+for module in modules:
+    __import__(module)
+ready, go = os.pipe(), os.pipe()
+children = []
+for code in codes:
+    out, err = os.memfd_create("out"), os.memfd_create("err")
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            os.write(ready[1], b".")
+            os.read(go[0], 1)  # all go on at once
+            exec(code)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    children.append((child, out, err))
+for _ in codes:
+    os.read(ready[0], 1)
+os.write(go[1], b"." * len(codes))
+found = []
+for child, out, err in children:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    texts = [os.pread(each, 1 << 20, 0).decode() for each in (out, err)]
+    found.append([status, *texts])
+print(json.dumps(found))
+"""
+
+
+@dataclass
+class Ended:
+    """What became of one of several processes: exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def refusal(self) -> str:
+        """The one line that it ended with."""
+        assert self.code == 2, self
+        (line,) = [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        assert "Traceback" not in self.stderr
+        return line
+
+
+@pytest.fixture
+def together() -> Callable[..., list[Ended]]:
+    """Function: runs Python code, or `antcache` command lines, in processes that all begin at the
+    same moment; `modules` are imported before."""
+
+    def run(*tasks: str | list[Any], modules: tuple[str, ...] = ()) -> list[Ended]:
+        codes = [
+            task
+            if isinstance(task, str)
+            else f"sys.argv = {['antcache', *map(str, task)]!r}\nmain()"
+            for task in tasks
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", TOGETHER],
+            input=json.dumps([codes, modules]),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return [Ended(*each) for each in json.loads(done.stdout)]
+
+    return run
 
 
 CALLS = (
