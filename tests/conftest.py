@@ -7,8 +7,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -184,6 +186,53 @@ def failing() -> Callable[[int, int], AbstractContextManager[list[str]]]:
             yield made
 
     return fail
+
+
+STEPS = (
+    *((os, name) for name in ("rename", "replace", "link")),
+    (files, "_renameat2"),
+    (shutil, "rmtree"),
+)
+"""Calls between which nothing changes that could be seen."""
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any], int], bool]:
+    """Function: does work in a process of its own, which is killed when it comes to the `number`th
+    of `STEPS`; whether it came to it. The machine goes on, so nothing is synced: that takes long.
+    """
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+    def run(work: Callable[[], Any], number: int) -> bool:
+        child = os.fork()
+        if child:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status in (0, -signal.SIGKILL), status
+            return status != 0
+        status, made = 70, 0
+
+        def shim(call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **options: Any) -> Any:
+                nonlocal made
+                made += 1
+                if made > number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **options)
+
+            return called
+
+        try:
+            signal.alarm(60)
+            for module, name in STEPS:
+                setattr(module, name, shim(getattr(module, name)))
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    return run
 
 
 @dataclass

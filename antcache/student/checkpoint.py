@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
-from antcache.files import atomic_folder
+from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig
 from antcache.tensors import write_tensors
@@ -61,8 +61,14 @@ def save_checkpoint(
             if tensors is not None:
                 write_tensors(staged / name, {k: v.contiguous() for k, v in tensors.items()})
         (staged / STATE).write_text(json.dumps(state), "utf-8")
-    for other in folder.glob("epoch-*"):
-        if other != target:
+    drop_older(target)
+
+
+def drop_older(newest: Path) -> None:
+    """Remove what lies beside the `newest` checkpoint: older ones, and what killed writers left."""
+    clear_leftovers(newest.parent)
+    for other in newest.parent.glob("epoch-*"):
+        if other != newest:
             shutil.rmtree(other, ignore_errors=True)  # what stays is not the latest
 
 

@@ -20,24 +20,33 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
-from antcache.files import LOCK, atomic_file, is_leftover, make_folders, writing
-from antcache.locks import alone
+from antcache.files import (
+    LOCK,
+    atomic_file,
+    clear_leftovers,
+    is_leftover,
+    make_folders,
+    writing,
+)
+from antcache.locks import alone, hold
 from antcache.student.checkpoint import (
     AVERAGE,
     BEST,
+    drop_older,
     latest_checkpoint,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
 from antcache.student.config import StudentConfig
+from antcache.student.events import Events
 from antcache.student.held_out import best_epoch
 from antcache.student.loop import Trainer
 
@@ -54,7 +63,7 @@ class RunFolder:
         self.path = path
         self.writes = writes
         self._identity: dict[str, Any] = {}
-        self._events: Any = None
+        self._events: Events | None = None
 
     @classmethod
     def locate(cls, path: Path, *, resume: bool, writes: bool = True) -> RunFolder:
@@ -125,12 +134,13 @@ class RunFolder:
             return done, history
         with writing(self.path):
             make_folders(self.path)
-        if newest is None:
+        if newest is not None:
+            drop_older(newest)
+        else:
             _write(self.path / CONFIG, json.dumps(account, indent=1))
         _write(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in history))
         if done < trainer.config.epochs:
-            with writing(self.path / EVENTS):
-                self._events = _event_writer(self.path / EVENTS, purge_step=done + 1)
+            self._events = _new_events(self.path / EVENTS, done + 1)
         return done, history
 
     def record(
@@ -148,9 +158,7 @@ class RunFolder:
             file.write(json.dumps(history[-1]) + "\n")
         if self._events is not None:
             with writing(events):
-                for name, value in _flat(history[-1]).items():
-                    self._events.add_scalar(name, value, epoch)
-                self._events.flush()
+                self._events.add(epoch, _flat(history[-1]))
         config = trainer.config
         if epoch % config.checkpoint_every == 0 or last:
             average = None if trainer.average is None else trainer.average.weights
@@ -174,9 +182,6 @@ class RunFolder:
         """
         if not self.writes:
             return
-        if self._events is not None:
-            with writing(self.path / EVENTS):
-                self._events.close()
         if (self.path / RESULT).exists() and (self.path / PREDICTIONS).exists():
             log.info("the run was already finished")
             return
@@ -184,6 +189,13 @@ class RunFolder:
             held_out.save(self.path / HELD_OUT, overwrite=True)
         predictions.save(self.path / PREDICTIONS, overwrite=True)
         _write(self.path / RESULT, json.dumps(result, indent=1))
+
+
+def tidy(path: Path) -> None:
+    """Remove what a process left in the folder of a finished run that was killed in the end."""
+    with suppress(OSError), hold(path / LOCK) as ours:  # a folder may be for reading only
+        if ours:
+            clear_leftovers(path)
 
 
 def read_config(path: Path) -> StudentConfig:
@@ -202,14 +214,14 @@ def read_config(path: Path) -> StudentConfig:
         raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
 
 
-def _event_writer(path: Path, *, purge_step: int) -> Any:
-    """A TensorBoard writer, or None where tensorboard is not installed."""
+def _new_events(path: Path, first_epoch: int) -> Events | None:
+    """A file of TensorBoard events, or None where tensorboard is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        with writing(path):
+            return Events(path, first_epoch=first_epoch)
     except ImportError:
         log.info("no TensorBoard events: pip install 'antcache[train]'")
         return None
-    return SummaryWriter(str(path), purge_step=purge_step)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

@@ -33,7 +33,7 @@ from antcache.student.loop import Trainer
 from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
 from antcache.student.problem import Problem, load_problem, say_weight
-from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config
+from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config, tidy
 from antcache.student.stack import Stack, can_stack
 from antcache.student.sweep_plan import DATA, Sweep
 from antcache.student.sweep_table import Table, tabulate
@@ -239,7 +239,10 @@ def _finished(path: Path, config: StudentConfig) -> bool:
             found=there[differ[0]],
             hint="choose another folder for this sweep",
         )
-    return (path / RESULT).exists()
+    if not (path / RESULT).exists():
+        return False
+    tidy(path)
+    return True
 
 
 def _open(path: Path) -> AbstractContextManager[RunFolder]:
