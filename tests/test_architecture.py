@@ -88,6 +88,37 @@ def test_parts_import_only_what_they_may(repo: Path) -> None:
     assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
 
 
+WRITERS = {"antcache.files", "antcache.store.folder", "antcache.store.folder_groups"}
+"""Who gives names to what is written; a store stages inside itself."""
+
+
+def names_something(call: ast.Call) -> bool:
+    """Whether a call renames a file, or waits for the disk."""
+    name = ast.unparse(call.func)
+    method = name.rpartition(".")[2]
+    if name in ("os.rename", "os.replace", "os.link", "os.fsync", "shutil.move"):
+        return True
+    # Text and dataclasses are replaced with two arguments, or by names; a path with one.
+    one = len(call.args) == 1 and not call.keywords
+    return "." in name and one and method in ("rename", "replace", "hardlink_to")
+
+
+def test_one_module_writes_files_and_folders_as_a_whole(repo: Path) -> None:
+    """Nothing else renames, syncs, or names what it stages by its process."""
+    wrong = []
+    for name, file in modules(repo):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            own = name in WRITERS
+            connections = name.startswith("antcache.store.remote.") or name.endswith(".zarr_unit")
+            if (names_something(node) and not own) or (
+                ast.unparse(node.func) == "os.getpid" and not connections
+            ):
+                wrong.append(f"{file.relative_to(repo)}:{node.lineno}: {ast.unparse(node)[:60]}")
+    assert not wrong
+
+
 def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
     """A bare `import kernels` would find a second copy of our folder."""
     files = [*(f for _, f in modules(repo)), *(repo / "tests").rglob("*.py")]

@@ -104,8 +104,8 @@ class Store(OpenStore):
                     {"taxonomy": taxonomy.to_dict()},
                     {name: (segments.arrays(), about) for name, segments in new.items()},
                 )
-            else:
-                self.backend.sweep()  # a killed call that came this far may have left something
+            if len(new) < len(splits):  # by a call that was killed, and may have left something
+                self.backend.sweep()
         return list(new)
 
     def _check_labels(

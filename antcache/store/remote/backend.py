@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import zarr
@@ -237,10 +237,46 @@ class RemoteZarrBackend(Backend):
             if there and not overwrite:
                 raise AlreadyExists("already in the store", where=self.where(key))
             expected = self.described(key, arrays, attributes)
-            files = encode(arrays, expected, compressed=compressed)
-            if differing(_decoded(files), expected):
-                raise not_as_written(self.where(key))
+            files = self._encoded(key, arrays, expected, compressed=compressed)
             UnitWriter(self.files, key, claim).publish(files, replace=there)
+
+    def publish_group(
+        self, key: str, attributes: Attributes, units: Mapping[str, tuple[Arrays, Attributes]]
+    ) -> None:
+        """See `Backend`. What replaces a unit is written and checked under a staging name first:
+        until then a network that fails or a writer that is killed leaves the old ones as they were.
+        Then all that are replaced go out of sight, and the new ones come one by one.
+        """
+        group = {**self.group_attributes(key), **attributes}
+        with self._writing(key), ExitStack() as stack:
+            switched, added = [], []
+            for name, (arrays, own) in units.items():
+                unit = f"{key}/{name}"
+                writer = UnitWriter(
+                    self.files, unit, stack.enter_context(claimed(self.files, unit))
+                )
+                files = self._encoded(unit, arrays, self.described(unit, arrays, own, group))
+                if self.has(unit):
+                    stack.enter_context(writer.staged(files))
+                    switched.append((writer, files))
+                else:
+                    added.append((writer, files))
+            for writer, _ in switched:
+                writer.hide()
+            self.set_group_attributes(key, attributes)
+            for writer, files in switched:
+                writer.place(files)
+            for writer, files in added:
+                writer.publish(files, replace=False)
+
+    def _encoded(
+        self, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool = False
+    ) -> dict[str, bytes]:
+        """The files of a unit, which hold what they should."""
+        files = encode(arrays, expected, compressed=compressed)
+        if differing(_decoded(files), expected):
+            raise not_as_written(self.where(key))
+        return files
 
     def remove(self, key: str) -> None:
         """See `Backend`."""
