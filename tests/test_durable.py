@@ -25,7 +25,7 @@ from antcache.files import FolderKind, atomic_file, atomic_folder, make_folders
 from antcache.store import SoftTargets, Store
 from antcache.store import folder as folder_module
 from antcache.student.checkpoint import save_checkpoint
-from antcache.teacher.keeping import PENDING, Place
+from antcache.teacher.keeping import MADE, Place
 
 KINDS = ("zarr", "hdf5")
 BOOK = FolderKind(what="a book", mark="book.json")
@@ -137,18 +137,18 @@ def test_targets_that_are_in_the_store(tmp_path: Path, trace: Any) -> None:
     store.write_labels("train", segments(0), TAXONOMY, source="test")
     folder = tmp_path / "teacher"
     folder.mkdir()
-    place = Place(store, "t", folder, replaces_folder=False, replaces_targets=False)
+    place = Place(store, "t", folder, "", replaces_folder=False, replaces_targets=False, done=None)
     targets = SoftTargets(
         uid=np.array(["u0"]),
         valid=np.array([True]),
         logits=np.zeros((1, 2), np.float32),
         attributes={"taxonomy": TAXONOMY.fingerprint},
     )
-    (folder / PENDING).write_text(place.pending(targets)[PENDING])
+    (folder / MADE).write_text(place.account(targets)[MADE])
     place.publish(targets)
-    assert list(folder.iterdir()) == []
-    published = trace.published(store.backend.location("targets/t"))
-    assert published < trace.at("sync", str(folder))
+    trace.check(folder / MADE)
+    targets_place = trace.published(store.backend.location("targets/t"))
+    assert targets_place < trace.published(folder / MADE)
 
 
 # Stores

@@ -26,6 +26,7 @@ from antcache import __version__
 from antcache.errors import BadConfig, FingerprintMismatch, MissingKey, MissingTarget
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
+from antcache.store.format import CHECKSUMS
 from antcache.teacher.histories import Timeline
 from antcache.teacher.keeping import cut, place_for
 from antcache.teacher.mixing import OUTPUT, Mixture, save_mixture
@@ -68,6 +69,8 @@ def ensemble(
 ) -> SoftTargets:
     """Mix soft targets of `store`, keep the mixture in `folder`, write joint targets as `name`.
 
+    What has been mixed so before is not mixed again, unless `overwrite` asks for it.
+
     Raises:
         AlreadyExists: the mixture or the targets are there and `overwrite` is false, or another
             process is mixing them.
@@ -76,7 +79,15 @@ def ensemble(
     """
     if name in config.members:
         raise BadConfig("the joint targets can't replace a member", found=name)
-    with place_for(store, name, folder, OUTPUT, top_k=top_k, overwrite=overwrite) as place:
+    members = {
+        member: store.backend.open(f"targets/{member}")[1][CHECKSUMS]
+        for member in config.members
+        if member in store.target_names()
+    }
+    command = {**asdict(config), "targets": members}
+    with place_for(store, name, folder, OUTPUT, command, top_k=top_k, overwrite=overwrite) as place:
+        if place.done is not None:
+            return place.done
         mixture, targets = make_ensemble(store, config, progress=progress)
         kept = cut(targets, top_k)
         save_mixture(
@@ -84,7 +95,7 @@ def ensemble(
             folder,
             about=targets.attributes,
             overwrite=place.replaces_folder,
-            beside=place.pending(kept),
+            beside=place.account(kept),
         )
         place.publish(kept)
     return kept

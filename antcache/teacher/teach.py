@@ -1,20 +1,22 @@
 """A teacher from a store's labels, and its soft targets into the store: the calls behind the CLI.
 
 Promise: what would be refused after the training is refused before it; the teacher is kept and its
-targets are published only when both are complete, and killed between the two, the same call goes on
+targets are published only when both are complete, and killed at any time the same call goes on
 (see `keeping`).
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from antcache.annotations import protocol_for
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
+from antcache.store.format import checksums
 from antcache.teacher.base import OUTPUT, load_teacher, save_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
-from antcache.teacher.keeping import check_targets, cut, place_for
+from antcache.teacher.keeping import check_targets, cut, folder_state, place_for
 from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, make_targets, score_segments
 
@@ -50,6 +52,8 @@ def teach(
         overwrite: replace the teacher and the targets that are there.
         progress: called with epochs or folds done.
 
+    A training that has come to its end before is not done again, unless `overwrite` asks for it.
+
     Raises:
         AlreadyExists: the teacher or the targets are there and `overwrite` is false, or another
             process is training it.
@@ -57,7 +61,15 @@ def teach(
         BadConfig: a setting is out of range.
         WriteFailed: the disk refused.
     """
-    with place_for(store, name, folder, OUTPUT, top_k=top_k, overwrite=overwrite) as place:
+    command = {
+        **asdict(config),
+        "scripts": None if scripts is None else checksums(vars(scripts)),
+        # A language model is named by its folder, in which another one may be by now.
+        "model": folder_state(str(config.settings.get("model", ""))),
+    }
+    with place_for(store, name, folder, OUTPUT, command, top_k=top_k, overwrite=overwrite) as place:
+        if place.done is not None:
+            return place.done
         teacher, targets = make_targets(
             timeline_of(store), config, scripts=scripts, device=device, progress=progress
         )
@@ -67,7 +79,7 @@ def teach(
             config.history,
             folder,
             overwrite=place.replaces_folder,
-            beside=place.pending(kept),
+            beside=place.account(kept),
         )
         place.publish(kept)
     return kept

@@ -16,8 +16,10 @@ from antcache.cli.main import cli
 from antcache.errors import AlreadyExists, WriteFailed
 from antcache.store import Store
 from antcache.store.format import STAGING
+from antcache.teacher import keeping
 from antcache.teacher.ensemble import EnsembleConfig, ensemble
-from antcache.teacher.keeping import PENDING, teacher_folder
+from antcache.teacher.keeping import MADE, teacher_folder
+from antcache.teacher.scripts import Scripts, read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
 
@@ -37,11 +39,21 @@ def folder(tmp_path) -> Path:
     return tmp_path / "teachers" / "t"
 
 
+def pending(folder: Path) -> bool:
+    """Whether the folder says that its targets are not in the store yet."""
+    return (folder / MADE).exists() and json.loads((folder / MADE).read_text())["pending"]
+
+
 def state(store: Store, folder: Path) -> dict[str, bytes]:
     """All that is kept of a teacher and its targets, and nothing that is left over."""
     places = (folder.parent, store.path / "targets", store.path / STAGING)
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
     return {str(file.relative_to(folder.parents[1])): file.read_bytes() for file in files}
+
+
+def read_scripts_of(store: Store, path: Path) -> Scripts:
+    path.write_text(", ".join(store.taxonomy.actions[:3]) + "\n")
+    return read_scripts(path, store.taxonomy)
 
 
 def clear(store: Store, folder: Path) -> None:
@@ -58,12 +70,13 @@ def test_a_killed_training_goes_on(store: Store, folder: Path, killed: Killed) -
         clear(store, folder)
         if not killed(lambda: teach(store, "t", NEW, folder), number):
             break
-        there = (folder.exists(), (folder / PENDING).exists(), store.target_names() == ["t"])
+        there = (folder.exists(), pending(folder), store.target_names() == ["t"])
         seen.add(there)
         teach(store, "t", NEW, folder)
         assert state(store, folder) == expected
-    # Nothing yet, the teacher alone, and both before that was said.
-    assert seen == {(False, False, False), (True, True, False), (True, True, True)}
+    # Nothing yet, the teacher alone, both before that was said, and both.
+    nothing, alone, both = (False, False, False), (True, True, False), (True, True, True)
+    assert seen == {nothing, alone, both, (True, False, True)}
 
 
 def test_a_killed_training_that_replaces_goes_on(
@@ -81,7 +94,7 @@ def test_a_killed_training_that_replaces_goes_on(
         kept = json.loads((folder / "teacher.json").read_text())["config"]["order"]
         targets = store.targets("t").attributes["config"]["order"]
         assert (kept, targets) in ((1, 1), (2, 1), (2, 2))
-        assert kept == targets or (folder / PENDING).exists()
+        assert kept == targets or pending(folder)
         teach(store, "t", NEW, folder, overwrite=True)
         assert state(store, folder) == new
     assert number >= 3
@@ -94,7 +107,7 @@ def test_an_unfinished_teacher_does_not_cost_other_targets(
     """They may have come from elsewhere since it was killed."""
     teach(store, "other", OLD, folder.with_name("other"))
     number = 0
-    while not (folder / PENDING).exists():
+    while not pending(folder):
         clear(store, folder)
         assert killed(lambda: teach(store, "t", NEW, folder), number)
         number += 1
@@ -105,7 +118,7 @@ def test_an_unfinished_teacher_does_not_cost_other_targets(
         teach(store, "t", NEW, folder)
     np.testing.assert_array_equal(store.targets("t").logits, before)
     teach(store, "t", NEW, folder, overwrite=True)
-    assert not (folder / PENDING).exists()
+    assert not pending(folder)
 
 
 def test_a_finished_teacher_is_not_replaced_unasked(store: Store, folder: Path) -> None:
@@ -119,6 +132,37 @@ def test_a_finished_teacher_is_not_replaced_unasked(store: Store, folder: Path) 
     assert state(store, folder) == before
 
 
+def test_what_is_done_is_not_done_again(
+    store: Store, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very same training alone: not after other labels, scripts, versions or models came."""
+    first = teach(store, "t", NEW, folder)
+    before = state(store, folder)
+    again = teach(store, "t", NEW, folder)
+    assert "teachers/t: this training is done already; nothing is trained" in caplog.text
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array)
+    scripts = read_scripts_of(store, folder.with_name("scripts.txt"))
+    with pytest.raises(AlreadyExists):
+        teach(store, "t", NEW, folder, scripts=scripts)
+    with pytest.raises(AlreadyExists):
+        teach(store, "t", NEW, folder, top_k=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "__version__", "0.0.0")
+        with pytest.raises(AlreadyExists):
+            teach(store, "t", NEW, folder)
+    assert state(store, folder) | {} == {**state(store, folder), **before}
+    store.write_labels("test", store.labels("validation"), store.taxonomy, source="test")
+    with pytest.raises(AlreadyExists):
+        teach(store, "t", NEW, folder)
+    model = folder.with_name("model")
+    model.mkdir()
+    assert keeping.folder_state("no such folder, but a hub's id") == []
+    one = keeping.folder_state(str(model))
+    (model / "weights").write_text("other")
+    assert keeping.folder_state(str(model)) != one
+
+
 def test_a_store_that_can_not_be_written_is_no_dead_end(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,21 +174,21 @@ def test_a_store_that_can_not_be_written_is_no_dead_end(
         with pytest.raises(WriteFailed):
             teach(store, "t", NEW, folder)
     teach(store, "t", NEW, folder)
-    assert not (folder / PENDING).exists()
+    assert not pending(folder)
     assert store.target_names() == ["t"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"targets": "t"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '{"targets": "t", "pending": true}', "\x00"])
 def test_a_note_that_can_not_be_read_is_that_of_an_unfinished_one(
     store: Store, folder: Path, text: str
 ) -> None:
     teach(store, "t", OLD, folder)
-    (folder / PENDING).write_text(text)
+    (folder / MADE).write_text(text)
     with pytest.raises(AlreadyExists, match="soft targets of this name"):
         teach(store, "t", NEW, folder)
     store.remove("targets/t")
     teach(store, "t", NEW, folder)
-    assert not (folder / PENDING).exists()
+    assert not pending(folder)
 
 
 def test_a_killed_ensemble_goes_on(store: Store, folder: Path, killed: Killed) -> None:
@@ -169,11 +213,12 @@ def test_an_ensemble_replaces_nothing_unasked(store: Store, folder: Path) -> Non
     config = EnsembleConfig(members=("one", "two"))
     ensemble(store, "t", config, folder)
     before = state(store, folder)
+    other = EnsembleConfig(members=("two", "one"))
     for name, place in (("t", folder), ("x", folder), ("t", folder.with_name("x"))):
         with pytest.raises(AlreadyExists):
-            ensemble(store, name, config, place, overwrite=False)
+            ensemble(store, name, other, place, overwrite=False)
     assert state(store, folder) == before
-    ensemble(store, "t", EnsembleConfig(members=("two", "one")), folder, overwrite=True)
+    ensemble(store, "t", other, folder, overwrite=True)
     assert store.targets("t").attributes["members"] == ["two", "one"]
 
 
