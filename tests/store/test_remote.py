@@ -28,6 +28,7 @@ from antcache.errors import (
     AlreadyExists,
     BadConfig,
     DamagedStore,
+    FingerprintMismatch,
     MissingExtra,
     MissingKey,
     NotAStore,
@@ -552,6 +553,28 @@ def test_the_server_itself_refuses_a_second_creator_and_a_late_replacer(
     monkeypatch.setattr(fs, "cat_file", late)
     assert not files.replace("claim", b"new", was=b"old")
     assert files.read("claim") == b"another's"
+
+
+def test_where_nothing_is_created_on_condition_the_one_that_lost_is_told(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes its settings over ours, which it did not see: ours are not taken for
+    those of the stream."""
+    store = Store.create(memory)
+    other = {"dim": 8, "dtype": "float16", "fps": 2.0, "source": "test", "config": {"a": None}}
+    store.create_stream("theirs", **other)  # type: ignore[arg-type]
+    theirs = store.backend.files.read("features/theirs/zarr.json")
+    create = RemoteFiles.create
+
+    def overtaken(self: RemoteFiles, name: str, value: bytes) -> None:
+        create(self, name, value)
+        self.write_many({name: theirs})
+
+    monkeypatch.setattr(RemoteFiles, "create", overtaken)
+    with pytest.raises(FingerprintMismatch, match=r"fps: 2\.0 -> 4\.0"):
+        add_stream(store, fps=4.0)
+    monkeypatch.undo()
+    assert store.stream("rgb").fps == 2.0
 
 
 def test_attributes_that_two_set_at_once_are_all_kept(
