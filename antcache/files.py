@@ -7,16 +7,14 @@ way, and is removed by the next writer of the same name.
 
 A writer works in a folder of its own beside the target, `.NAME.<32 hex digits>`, and holds the lock
 that lies beside that. Two folders change places in one step, so that the old one is never absent.
-Where the system can't do that (`renameat2` of Linux does it), the old one steps aside first: killed
-in that moment, nothing is lost, and whoever writes or asks there next puts the old one back.
+Where the system can't do that, the old one steps aside first: killed in that moment, nothing is
+lost, and whoever writes or asks there next puts the old one back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import functools
 import hashlib
 import os
 import re
@@ -26,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from antcache.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.errors import AlreadyExists, AntcacheError, WriteFailed
 from antcache.locks import hold
 
@@ -36,12 +35,6 @@ REPLACED = "replaced"
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}(\.lock)?", re.DOTALL)
 LONGEST_NAME = 200
 """Bytes of a name that still fit into the name of its staging folder."""
-
-NOREPLACE, EXCHANGE = 1, 2
-"""Flags of `renameat2`."""
-
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What `link` says on a file system that has no hard links (exFAT, SMB)."""
 
 
 @contextlib.contextmanager
@@ -233,84 +226,6 @@ def _give_umask(path: Path, like: Path) -> None:
         if file.is_file() and file.stat().st_mode & 0o777 != mode:
             with contextlib.suppress(PermissionError):  # a file system without permissions
                 file.chmod(mode)
-
-
-def rename_new(staged: Path, target: Path) -> None:
-    """Give the file `staged` the name `target` in one step, unless something has that name.
-
-    On a file system that knows neither such a rename nor hard links, it is looked for first: two
-    writers within a moment may both succeed, and the later one's file stays.
-
-    Raises:
-        FileExistsError: something has.
-    """
-    if _renameat2(staged, target, NOREPLACE):
-        return
-    try:
-        os.link(staged, target)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-        os.rename(staged, target)  # noqa: PTH104
-
-
-def exchange(new: Path, old: Path) -> bool:
-    """Let the folders `new` and `old` change places in one step, so that `old` is never absent.
-
-    False where the system or the file system can't do that.
-    """
-    return _renameat2(new, old, EXCHANGE)
-
-
-def _renameat2(old: Path, new: Path, flag: int) -> bool:
-    """Linux's rename with a flag; false where it is not known."""
-    rename = getattr(_libc(), "renameat2", None)
-    if rename is None:
-        return False
-    here = -100  # AT_FDCWD
-    if rename(here, os.fsencode(old), here, os.fsencode(new), flag) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-        return False
-    raise OSError(code, os.strerror(code), str(old), None, str(new))
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def make_folders(path: Path) -> None:
-    """Make a folder and those above it, and wait until they are on the disk."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        flush_one(each.parent)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or all that is in a folder, is on the disk."""
-    for folder, _, files in os.walk(path):
-        for each in (*files, "."):
-            flush_one(Path(folder) / each)
-    if not path.is_dir():
-        flush_one(path)
-
-
-def flush_one(path: Path) -> None:
-    """Wait until a file is on the disk, or the names in a folder are."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems flush files, but know no such thing for folders.
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from antcache.disk import make_folders
 from antcache.errors import AlreadyExists, WriteFailed
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def hold(path: Path, *, wait: bool = False, without: bool = True) -> Iterator[bo
 def alone(lock: Path, busy: str, *, where: Path, hint: str = "let it finish") -> Iterator[None]:
     """Be the only process that does what `lock` stands for, or be refused at once.
 
-    Its folder is made if it is not there, and removed again if nothing came into it.
+    Its folder is made if it is not there, as are those above it, and removed again if nothing came
+    into it.
 
     Args:
         lock: the lock file.
@@ -66,10 +68,10 @@ def alone(lock: Path, busy: str, *, where: Path, hint: str = "let it finish") ->
         WriteFailed: the disk refused.
     """
     folder = lock.parent
-    made = not folder.exists()
     with contextlib.ExitStack() as stack:
-        if made:
-            stack.callback(_remove_if_empty, folder)
+        for each in reversed((folder, *folder.parents)):  # the innermost is removed first
+            if not each.exists():
+                stack.callback(_remove_if_empty, each)
         try:
             ours = stack.enter_context(_hold_in_new(lock))
         except OSError as error:
@@ -84,15 +86,11 @@ def _hold_in_new(lock: Path) -> Iterator[bool]:
     """`hold` in a folder that is made if it is not there."""
     with contextlib.ExitStack() as stack:
         while True:
-            with contextlib.suppress(FileExistsError):  # `exist_ok` would look for it again
-                lock.parent.mkdir(parents=True)
-            try:
+            make_folders(lock.parent)
+            # Another process may be refused, and remove what it has made, at the same moment.
+            with contextlib.suppress(FileNotFoundError):
                 ours = stack.enter_context(hold(lock))
                 break
-            except FileNotFoundError:
-                if lock.parent.is_symlink():  # it leads nowhere
-                    raise
-                # Another process was refused, and has just removed what it made.
         yield ours
 
 

@@ -28,7 +28,7 @@ import antcache.student.sweep
 import antcache.student.train
 import antcache.teacher.count
 import antcache.teacher.sequence  # noqa: F401
-from antcache import files
+from antcache import disk
 from antcache.annotations import read_annotations
 from antcache.files import is_leftover
 from antcache.store import Store
@@ -56,7 +56,7 @@ class Command(Case):
         """See `Case`."""
         mark = self.bench.mark
         mark(os, "fsync", slot, SYNCING, WORKING, 0)
-        for owner, name in ((os, "rename"), (os, "replace"), (os, "link"), (files, "_renameat2")):
+        for owner, name in ((os, "rename"), (os, "replace"), (os, "link"), (disk, "_renameat2")):
             mark(owner, name, slot, NAMING, None, 1)
 
     def keep(self, out: Path) -> None:

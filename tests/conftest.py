@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from antcache import files
+from antcache import disk
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -154,7 +154,7 @@ def together() -> Callable[..., list[Ended]]:
 CALLS = (
     *((os, name) for name in ("mkdir", "rename", "replace", "link", "fsync")),
     (io, "open"),
-    (files, "_renameat2"),
+    (disk, "_renameat2"),
 )
 """Calls by which something is written."""
 
@@ -190,7 +190,7 @@ def failing() -> Callable[[int, int], AbstractContextManager[list[str]]]:
 
 STEPS = (
     *((os, name) for name in ("rename", "replace", "link")),
-    (files, "_renameat2"),
+    (disk, "_renameat2"),
     (shutil, "rmtree"),
 )
 """Calls between which nothing changes that could be seen."""
@@ -278,7 +278,7 @@ def digest_of(path: Path) -> str:
 def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
     """Records, at the lowest level, what is synced, renamed and removed."""
     found = Trace()
-    fsync, renameat2, rmtree = os.fsync, files._renameat2, shutil.rmtree
+    fsync, renameat2, rmtree = os.fsync, disk._renameat2, shutil.rmtree
 
     def synced(handle: int) -> None:
         path = Path(f"/proc/self/fd/{handle}").readlink()
@@ -303,7 +303,7 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
         return shim
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(files, "_renameat2", renamed)
+    monkeypatch.setattr(disk, "_renameat2", renamed)
     monkeypatch.setattr(shutil, "rmtree", removed)
     for name in ("rename", "replace", "link"):
         monkeypatch.setattr(os, name, moved(getattr(os, name)))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
-BASE = {"errors", "locks", "files", "timebase", "progress", "devices", "tensors", "hub"}
+BASE = {"errors", "disk", "locks", "files", "timebase", "progress", "devices", "tensors", "hub"}
 BASE |= {"annotations"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
@@ -19,8 +19,9 @@ ALLOWED = {
     "errors": set(),
     "progress": set(),
     "devices": {"errors"},
-    "locks": {"errors"},
-    "files": {"errors", "locks"},
+    "disk": set(),
+    "locks": {"errors", "disk"},
+    "files": {"errors", "disk", "locks"},
     "tensors": set(),
     "hub": set(),
     "timebase": {"errors"},
@@ -88,7 +89,12 @@ def test_parts_import_only_what_they_may(repo: Path) -> None:
     assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
 
 
-WRITERS = {"antcache.files", "antcache.store.folder", "antcache.store.folder_groups"}
+WRITERS = {
+    "antcache.disk",
+    "antcache.files",
+    "antcache.store.folder",
+    "antcache.store.folder_groups",
+}
 """Who gives names to what is written; a store stages inside itself."""
 
 

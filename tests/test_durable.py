@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from antcache import files
+from antcache import disk
 from antcache.annotations import Segments, Taxonomy
+from antcache.disk import make_folders
 from antcache.errors import UnreadableVideo
 from antcache.extract.ledger import Ledger
-from antcache.files import FolderKind, atomic_file, atomic_folder, make_folders
+from antcache.files import FolderKind, atomic_file, atomic_folder
+from antcache.locks import alone
 from antcache.store import SoftTargets, Store
 from antcache.store import folder as folder_module
 from antcache.student.checkpoint import save_checkpoint
@@ -71,6 +73,14 @@ def test_folders_above_it(tmp_path: Path, trace: Any) -> None:
     assert trace.at("sync", str(tmp_path)) < trace.published(tmp_path / "d" / "a.txt")
 
 
+def test_folders_of_what_one_process_does(tmp_path: Path, trace: Any) -> None:
+    """Such as that of a run, whose files are durable only if it is."""
+    folder = tmp_path / "runs" / "one"
+    with alone(folder / ".lock", "busy", where=folder):
+        for path in (tmp_path, tmp_path / "runs"):
+            trace.at("sync", str(path))
+
+
 def write_book(path: Path, text: str, *, overwrite: bool = False) -> None:
     with atomic_folder(path, BOOK, overwrite=overwrite) as staged:
         (staged / "book.json").write_text(text)
@@ -84,7 +94,7 @@ def test_a_folder(tmp_path: Path, trace: Any, way: str, monkeypatch: pytest.Monk
     if way != "new":
         write_book(target, "old")
     if way == "no exchange":
-        monkeypatch.setattr(files, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(disk, "_renameat2", lambda *_: False)
     trace.events.clear()
     write_book(target, "new", overwrite=way != "new")
     trace.check(target)

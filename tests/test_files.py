@@ -15,17 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from antcache import files
+from antcache import disk
+from antcache.disk import exchange, rename_new
 from antcache.errors import AlreadyExists, WriteFailed
 from antcache.files import (
     FolderKind,
     atomic_file,
     atomic_folder,
     clear_leftovers,
-    exchange,
     is_leftover,
     is_vacant,
-    rename_new,
 )
 
 BOOK = FolderKind(what="a book", mark="book.json")
@@ -71,7 +70,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A system that knows `renameat2`, and one that does not."""
     if request.param == "no exchange":
-        monkeypatch.setattr(files, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(disk, "_renameat2", lambda *_: False)
     return str(request.param)
 
 
@@ -213,7 +212,7 @@ def naming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         raise OSError(NO_LINK, os.strerror(NO_LINK))
 
     if request.param != "renameat2":
-        monkeypatch.setattr(files, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(disk, "_renameat2", lambda *_: False)
     if request.param == "neither":
         monkeypatch.setattr(os, "link", no_link)
     return str(request.param)
@@ -363,7 +362,7 @@ def test_without_an_exchange_the_old_one_comes_back(
     """Between two renames nothing is there, and nothing is lost."""
     book = tmp_path / "book"
     write(book, "old")
-    monkeypatch.setattr(files, "_renameat2", lambda *_: False)
+    monkeypatch.setattr(disk, "_renameat2", lambda *_: False)
     rename = os.rename
 
     def second(old: Path, new: Path) -> None:

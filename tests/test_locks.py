@@ -88,8 +88,8 @@ def test_one_at_a_time_and_the_others_are_told(tmp_path: Path, held_elsewhere) -
         alone(folder / ".lock", "another process trains", where=folder, hint="wait"),
     ):
         pass
-    assert not folder.exists()  # nothing came into it
-    folder.mkdir()
+    assert not folder.parent.exists()  # nothing came into it
+    folder.mkdir(parents=True)
     with held_elsewhere(folder / ".lock") as process:
         with pytest.raises(AlreadyExists), alone(folder / ".lock", "busy", where=folder):
             pass

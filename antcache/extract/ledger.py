@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
-from antcache.files import LOCK, atomic_file, clear_leftovers, flush_one
+from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
 from antcache.store.location import Location, beside
 

@@ -17,8 +17,8 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
+from antcache.disk import exchange, flush, flush_one
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
-from antcache.files import exchange, flush, flush_one
 from antcache.locks import hold
 from antcache.store.backend import (
     UNREADABLE,

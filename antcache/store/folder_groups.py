@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from antcache.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.errors import AlreadyExists
-from antcache.files import exchange, flush, flush_one, make_folders, rename_new
 from antcache.store.backend import Attributes, Backend
 from antcache.store.format import STAGING, Arrays, digest
 

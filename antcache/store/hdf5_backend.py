@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.disk import rename_new
 from antcache.errors import AlreadyExists
-from antcache.files import rename_new
 from antcache.store.backend import (
     METADATA,
     UNREADABLE,

@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from antcache.disk import make_folders
 from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
@@ -32,7 +33,6 @@ from antcache.files import (
     atomic_file,
     clear_leftovers,
     is_leftover,
-    make_folders,
     writing,
 )
 from antcache.locks import alone, hold

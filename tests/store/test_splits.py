@@ -15,7 +15,8 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, FingerprintMismatch, WriteFailed
 from antcache.store import Store, folder_groups
 from antcache.store.backends import is_empty
-from antcache.store.format import STAGING
+from antcache.store.folder import FolderBackend
+from antcache.store.format import STAGING, digest
 from antcache.store.verify import verify
 
 KINDS = ("zarr", "hdf5")
@@ -209,6 +210,34 @@ def test_what_can_not_be_copied_is_said(path: Path, kind: str) -> None:
     with pytest.raises(WriteFailed, match="pipe"):
         import_into(path, kind, NEW, overwrite=True)
     assert tree(path) == before
+
+
+def test_labels_are_changed_by_one_process_at_a_time(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first look at what is there until the last change; another one waits."""
+    store, seen = Store.create(path, backend=kind), []
+    waiting = Store.open(path).backend
+
+    def look(name: str) -> None:
+        call = getattr(FolderBackend, name)
+
+        def looked(*args: Any, **options: Any) -> Any:
+            with waiting._hold(digest(b"alone ", b"labels")) as ours:
+                seen.append((name, ours))
+            return call(*args, **options)
+
+        monkeypatch.setattr(FolderBackend, name, looked)
+
+    for name in ("group_attributes", "add_group_attributes", "publish_group"):
+        look(name)
+    store.write_splits(OLD, PLAIN, source="test")
+    assert {name for name, _ in seen} == {
+        "group_attributes",
+        "add_group_attributes",
+        "publish_group",
+    }
+    assert not any(ours for _, ours in seen)
 
 
 def test_attributes_are_given_once(path: Path, kind: str) -> None:

@@ -69,7 +69,8 @@ def adapt(
         config: see `AdaptConfig`.
         output: the folder that is made.
         device: torch device.
-        resume: take up a training of this `output` that was stopped, if there is one.
+        resume: take up a training of this `output` that was stopped, if there is one; one that is
+            finished is only read.
         overwrite: replace an adapted model that is there, and forget a stopped training.
         progress: called with steps done.
 
@@ -87,9 +88,18 @@ def adapt(
     """
     work = output.with_name(f".{output.name}.adapting")
     with alone(lock_beside(output), "another process is training it", where=output):
-        _check_output(output, work, resume=resume, overwrite=overwrite)
+        finished = _report(output) if resume and not overwrite else None
+        if finished is None:
+            _check_output(output, work, resume=resume, overwrite=overwrite)
         started = time.perf_counter()
         run, pieces, measured, facts = _prepare(train, held_out, config, device)
+        if finished is not None:
+            asked = {"config": asdict(config), **facts}
+            if any(finished.get(name) != value for name, value in asked.items()):
+                OUTPUT.check(output)  # it is another one, and in the way
+            log.info("the training was already finished")
+            shutil.rmtree(work, ignore_errors=True)
+            return finished
         log.info("adapting %s: %s", config.model, json.dumps(facts))
         before = run.perplexity(measured)
         log.info("step 0: held-out perplexity %.3f", before)
@@ -159,6 +169,15 @@ def _fingerprint(pieces: Pieces, known: Iterable[str]) -> str:
     total.update(pieces.actions.tobytes())
     total.update(pieces.starts.tobytes())
     return total.hexdigest()
+
+
+def _report(output: Path) -> dict[str, Any] | None:
+    """What a finished training says of itself; None if there is none."""
+    try:
+        found = json.loads((output / REPORT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _check_output(output: Path, work: Path, *, resume: bool, overwrite: bool) -> None:
