@@ -3,7 +3,8 @@
 Promise: what is written gets its name when all of it is on the disk, with the permissions that the
 umask gives, or not at all; what it replaces stands until then. A disk that refuses is a
 `WriteFailed`, and leaves nothing. What a killed writer left is known by its name, is in nobody's
-way, and is removed by the next writer of the same name.
+way, and is removed by the next one that writes into the same folder (where there are locks, which
+tell it from work in progress).
 
 A writer works in a folder of its own beside the target, `.NAME.<32 hex digits>`, and holds the lock
 that lies beside that. Two folders change places in one step, so that the old one is never absent.
@@ -135,6 +136,7 @@ def atomic_folder(
         flush(staged)
         _check_folder(path, kind, overwrite)
         if is_vacant(target):
+            clear_leftovers(target)
             try:
                 os.rename(staged, target)  # noqa: PTH104
             except OSError as error:
