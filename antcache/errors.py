@@ -96,6 +96,15 @@ class Unreachable(AntcacheError):
 class WriteFailed(AntcacheError, OSError):
     """The disk or its owner refused a write; nothing was published."""
 
+    @classmethod
+    def because(cls, error: OSError, where: object) -> WriteFailed:
+        """The error for what the system said of a write to `where`."""
+        return cls(
+            f"can't be written ({error.strerror or error})",
+            where=where,
+            hint="run the command again when the disk has room and allows it",
+        )
+
 
 class MissingKey(AntcacheError, KeyError):
     """The store has no such split, stream or soft targets."""

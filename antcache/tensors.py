@@ -1,15 +1,17 @@
-"""Tensors as files: safetensors, with errors that name the file.
+"""Tensors as files: safetensors, whose errors become the system's own.
 
-Promise: a disk that refuses is a `WriteFailed`, as everywhere; safetensors raises no OSError then.
+Promise: a disk that refuses is an `OSError` that names the file, as with every other writer;
+safetensors itself raises none then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from antcache.errors import WriteFailed
 
 
 def write_tensors(
@@ -17,10 +19,12 @@ def write_tensors(
 ) -> None:
     """Write tensors, all of numpy or all of PyTorch, contiguous, into a safetensors file.
 
+    For a file of its own use it within `files.atomic_file`: the file is not waited for, and
+    safetensors lets none but its owner read it.
+
     Raises:
-        WriteFailed: the disk refused.
+        OSError: the disk refused.
     """
-    from safetensors import SafetensorError
     from safetensors import numpy as for_numpy
 
     save: Callable[..., None] = for_numpy.save_file
@@ -28,11 +32,20 @@ def write_tensors(
         from safetensors import torch as for_torch
 
         save = for_torch.save_file
-    try:
+    with system_errors(path):
         save(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
-    except (OSError, SafetensorError) as error:
-        raise WriteFailed(
-            f"can't be written ({getattr(error, 'strerror', None) or error})",
-            where=path,
-            hint="run the command again when the disk has room and allows it",
-        ) from error
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a disk that refuses `path` into an `OSError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(str(error)) from error
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error

@@ -229,6 +229,28 @@ def safety() -> str:
     return "\n".join(lines) + "\n"
 
 
+KILLED = {
+    "`annotations import`": ("import: zarr", "import: hdf5"),
+    "`annotations import --overwrite`": ("import --overwrite: zarr", "import --overwrite: hdf5"),
+    "`teacher train`": ("teacher train: count", "teacher train: sequence"),
+    "`student train`": ("student train",),
+    "`student sweep`": ("student sweep",),
+}
+
+
+def goes_on() -> str:
+    """Commands that were killed, and went on."""
+    found = records("durability")
+    head = "| command | killed (SIGKILL) | of these while publishing | left something invalid | "
+    lines = [head + "went on, and left what an undisturbed run leaves |", "|---|---|---|---|---|"]
+    names = ("kills", "processes killed while publishing", "violations", "re-runs that finished")
+    for command, cases in KILLED.items():
+        if all(f"kills: {case}" in found for case in cases):
+            sums = [sum(found[f"{name}: {case}"]["value"] for case in cases) for name in names]
+            lines.append(f"| {command} | {' | '.join(f'{value:.0f}' for value in sums)} |")
+    return "\n".join([*lines, "", source(found, "durability")]) + "\n"
+
+
 def kernel() -> str:
     """The CPU's part of the kernel benchmark."""
     found = records("kernel", device="CPU")
@@ -310,6 +332,7 @@ TABLES = {
     "latency": latency,
     "reads": reads,
     "safety": safety,
+    "goes_on": goes_on,
     "kernel": kernel,
 }
 

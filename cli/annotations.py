@@ -17,7 +17,6 @@ from antcache.cli.common import (
     print_table,
     store_argument,
 )
-from antcache.errors import AlreadyExists
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -67,15 +66,7 @@ def import_(
     """Put the labels and classes of SET in DIR into STORE, which is created if it is not there."""
     dataset = read_annotations(set_name, folder, **options)
     store = Store.open_or_create(store_path, dataset=dataset.name)
-    known = sorted(set(store.splits()) & set(dataset.splits))
-    if known and not overwrite:
-        raise AlreadyExists(
-            f"the store has labels of {', '.join(known)}", where=store_path, hint="--overwrite"
-        )
-    for split, segments in dataset.splits.items():
-        store.write_labels(
-            split, segments, dataset.taxonomy, source=dataset.source, overwrite=overwrite
-        )
+    store.write_splits(dataset.splits, dataset.taxonomy, source=dataset.source, overwrite=overwrite)
     _print(dataset, as_json)
 
 

@@ -22,6 +22,7 @@ from antcache.store import Store
 from antcache.store.location import Location, beside
 from antcache.teacher.ensemble import EnsembleConfig
 from antcache.teacher.ensemble import ensemble as mix_targets
+from antcache.teacher.keeping import teacher_folder
 
 SHOWN = {
     "top-1": "action/top1",
@@ -56,7 +57,9 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Mixture folder; default: teachers/NAME."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Mixture folder; default: STORE.teachers/NAME.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @json_option
@@ -90,7 +93,7 @@ def ensemble(
         train_split=train_split,
         mixed_histories=mixed_histories,
     )
-    folder = output or Path("teachers") / name
+    folder = output or teacher_folder(store, name)
     started = time.perf_counter()
     with log_to(beside(store.path, ".log")), progress_bars() as progress:
         targets = mix_targets(

@@ -22,6 +22,7 @@ from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
 from antcache.store.location import Location, beside
 from antcache.teacher.base import parse_settings
+from antcache.teacher.keeping import teacher_folder
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import apply_teacher, history_for, teach
@@ -79,7 +80,9 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Any setting of the kind, e.g. attended=10; may be given again.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Teacher folder; default: teachers/NAME."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Teacher folder; default: STORE.teachers/NAME.",
 )
 @output_options
 def train(
@@ -115,7 +118,7 @@ def train(
         features=features,
     )
     text = None if scripts is None else read_scripts(scripts, store.taxonomy)
-    folder = output or Path("teachers") / name
+    folder = output or teacher_folder(store, name)
     started = time.perf_counter()
     with log_to(beside(store.path, ".log")), progress_bars() as progress:
         targets = teach(

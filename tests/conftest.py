@@ -1,11 +1,25 @@
-"""Where tests find the real annotation data and the repository."""
+"""Where tests find the real annotation data and the repository, and what they do to a disk."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from antcache import disk
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -23,3 +37,274 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no annotation data at {folder}; set ANTCACHE_DATA")
     return folder
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from antcache.locks import hold
+with hold(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen[str]]]:
+    """Function: a context in which a process of its own holds the lock at a path."""
+
+    @contextmanager
+    def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-c", HOLDER, str(path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes) as process:
+            assert process.stdout.readline() == "True\n"
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return held
+
+
+TOGETHER = """
+import json, os, sys, traceback
+from antcache.cli.main import main
+codes, modules = json.load(sys.stdin)
+for module in modules:
+    __import__(module)
+ready, go = os.pipe(), os.pipe()
+children = []
+for code in codes:
+    out, err = os.memfd_create("out"), os.memfd_create("err")
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            os.write(ready[1], b".")
+            os.read(go[0], 1)  # all go on at once
+            exec(code)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    children.append((child, out, err))
+for _ in codes:
+    os.read(ready[0], 1)
+os.write(go[1], b"." * len(codes))
+found = []
+for child, out, err in children:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    texts = [os.pread(each, 1 << 20, 0).decode() for each in (out, err)]
+    found.append([status, *texts])
+print(json.dumps(found))
+"""
+
+
+@dataclass
+class Ended:
+    """What became of one of several processes: exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def refusal(self) -> str:
+        """The one line that it ended with."""
+        assert self.code == 2, self
+        (line,) = [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        assert "Traceback" not in self.stderr
+        return line
+
+
+@pytest.fixture
+def together() -> Callable[..., list[Ended]]:
+    """Function: runs Python code, or `antcache` command lines, in processes that all begin at the
+    same moment; `modules` are imported before."""
+
+    def run(*tasks: str | list[Any], modules: tuple[str, ...] = ()) -> list[Ended]:
+        codes = [
+            task
+            if isinstance(task, str)
+            else f"sys.argv = {['antcache', *map(str, task)]!r}\nmain()"
+            for task in tasks
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", TOGETHER],
+            input=json.dumps([codes, modules]),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return [Ended(*each) for each in json.loads(done.stdout)]
+
+    return run
+
+
+CALLS = (
+    *((os, name) for name in ("mkdir", "rename", "replace", "link", "fsync")),
+    (io, "open"),
+    (disk, "_renameat2"),
+)
+"""Calls by which something is written."""
+
+
+@pytest.fixture
+def failing() -> Callable[[int, int], AbstractContextManager[list[str]]]:
+    """Function: a context in which the `number`th of the calls that write fails with `code`, and
+    every one after it; it gives the names of those made."""
+
+    @contextmanager
+    def fail(number: int, code: int) -> Iterator[list[str]]:
+        made: list[str] = []
+
+        def shim(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **options: Any) -> Any:
+                reading = name == "open" and "r" in (args[1] if len(args) > 1 else "r")
+                if not reading:
+                    made.append(name)
+                    if len(made) > number:
+                        named = () if isinstance(args[0], int) else (str(args[0]),)
+                        raise OSError(code, os.strerror(code), *named)
+                return call(*args, **options)
+
+            return called
+
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in CALLS:
+                patch.setattr(module, name, shim(name, getattr(module, name)))
+            yield made
+
+    return fail
+
+
+STEPS = (
+    *((os, name) for name in ("rename", "replace", "link")),
+    (disk, "_renameat2"),
+    (shutil, "rmtree"),
+)
+"""Calls between which nothing changes that could be seen."""
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any], int], bool]:
+    """Function: does work in a process of its own, which is killed when it comes to the `number`th
+    of `STEPS`; whether it came to it. The machine goes on, so nothing is synced: that takes long.
+    """
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+    def run(work: Callable[[], Any], number: int) -> bool:
+        child = os.fork()
+        if child:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status in (0, -signal.SIGKILL), status
+            return status != 0
+        status, made = 70, 0
+
+        def shim(call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **options: Any) -> Any:
+                nonlocal made
+                made += 1
+                if made > number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **options)
+
+            return called
+
+        try:
+            signal.alarm(60)
+            for module, name in STEPS:
+                setattr(module, name, shim(getattr(module, name)))
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    return run
+
+
+@dataclass
+class Trace:
+    """What was done to a disk, in order.
+
+    Attributes:
+        events: `("sync", path, hash of the file as it was then)`, `("publish", old, new)` and
+            `("remove", path)`.
+    """
+
+    events: list[tuple[str, ...]] = field(default_factory=list)
+
+    def at(self, *event: str) -> int:
+        """Place of the last event that begins so."""
+        places = [i for i, e in enumerate(self.events) if e[: len(event)] == event]
+        assert places, f"{event} is not among {self.events}"
+        return places[-1]
+
+    def published(self, target: Path) -> int:
+        """Place of the event that gave something its name `target`."""
+        places = [i for i, e in enumerate(self.events) if e[0] == "publish" and e[2] == str(target)]
+        assert places, f"nothing became {target}: {self.events}"
+        return places[-1]
+
+    def check(self, target: Path) -> None:
+        """What is at `target` was written, then synced with its folders, then renamed, and then the
+        folder that it is in was synced."""
+        place = self.published(target)
+        source, before = Path(self.events[place][1]), self.events[:place]
+        for path in (target, *target.rglob("*")):
+            staged = str(source / path.relative_to(target))
+            assert ("sync", staged, digest_of(path)) in before, f"{path} was not synced as it is"
+        assert ("sync", str(target.parent), "") in self.events[place:], "the folder was not synced"
+
+
+def digest_of(path: Path) -> str:
+    """Hash of a file; empty for a folder."""
+    return "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
+    """Records, at the lowest level, what is synced, renamed and removed."""
+    found = Trace()
+    fsync, renameat2, rmtree = os.fsync, disk._renameat2, shutil.rmtree
+
+    def synced(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        fsync(handle)
+        found.events.append(("sync", str(path), digest_of(path)))
+
+    def renamed(old: Path, new: Path, flag: int) -> bool:
+        done = renameat2(old, new, flag)
+        if done:
+            found.events.append(("publish", str(old), str(new)))
+        return done
+
+    def removed(path: Path, **options: Any) -> None:
+        found.events.append(("remove", str(path)))
+        rmtree(path, **options)
+
+    def moved(call: Callable[..., None]) -> Callable[..., None]:
+        def shim(old: Path, new: Path, **options: Any) -> None:
+            call(old, new, **options)
+            found.events.append(("publish", str(old), str(new)))
+
+        return shim
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(disk, "_renameat2", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    for name in ("rename", "replace", "link"):
+        monkeypatch.setattr(os, name, moved(getattr(os, name)))
+    return found

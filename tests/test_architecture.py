@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
-BASE = {"errors", "timebase", "progress", "devices", "tensors", "hub", "annotations"}
+BASE = {"errors", "disk", "locks", "files", "timebase", "progress", "devices", "tensors", "hub"}
+BASE |= {"annotations"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": set(),
     "progress": set(),
     "devices": {"errors"},
-    "tensors": {"errors"},
+    "disk": set(),
+    "locks": {"errors", "disk"},
+    "files": {"errors", "disk", "locks"},
+    "tensors": set(),
     "hub": set(),
     "timebase": {"errors"},
     "annotations": BASE,
@@ -84,6 +88,42 @@ def test_parts_import_only_what_they_may(repo: Path) -> None:
                 wrong.append(f"{file.relative_to(repo)} imports {imported}")
     assert not wrong
     assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
+
+
+WRITERS = {
+    "antcache.disk",
+    "antcache.files",
+    "antcache.store.folder",
+    "antcache.store.folder_groups",
+}
+"""Who gives names to what is written; a store stages inside itself."""
+
+
+def names_something(call: ast.Call) -> bool:
+    """Whether a call renames a file, or waits for the disk."""
+    name = ast.unparse(call.func)
+    method = name.rpartition(".")[2]
+    if name in ("os.rename", "os.replace", "os.link", "os.fsync", "shutil.move"):
+        return True
+    # Text and dataclasses are replaced with two arguments, or by names; a path with one.
+    one = len(call.args) == 1 and not call.keywords
+    return "." in name and one and method in ("rename", "replace", "hardlink_to")
+
+
+def test_one_module_writes_files_and_folders_as_a_whole(repo: Path) -> None:
+    """Nothing else renames, syncs, or names what it stages by its process."""
+    wrong = []
+    for name, file in modules(repo):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            own = name in WRITERS
+            connections = name.startswith("antcache.store.remote.") or name.endswith(".zarr_unit")
+            if (names_something(node) and not own) or (
+                ast.unparse(node.func) == "os.getpid" and not connections
+            ):
+                wrong.append(f"{file.relative_to(repo)}:{node.lineno}: {ast.unparse(node)[:60]}")
+    assert not wrong
 
 
 def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:

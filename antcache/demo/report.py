@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import MissingExtra
 from antcache.evaluation.metrics import mean_and_error, true_class_ranks
+from antcache.files import atomic_file
 from antcache.timebase import seconds_to_frames
 
 PLAIN, DISTILLED = "plain", "distilled"
@@ -176,9 +177,8 @@ def write_report(
         settings=outcome.settings,
         num_segments=len(outcome.segments),
     )
-    staged = path.with_suffix(".tmp")
-    staged.write_text(page, "utf-8")
-    staged.replace(path)
+    with atomic_file(path, overwrite=True) as staged:
+        staged.write_text(page, "utf-8")
 
 
 class FrameReader:

@@ -27,9 +27,10 @@ from antcache.annotations import protocol_for, read_annotations
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
-from antcache.errors import AlreadyExists, MissingExtra
+from antcache.errors import MissingExtra
 from antcache.evaluation.metrics import score
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
+from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -46,6 +47,8 @@ PACKAGES = ("av", "transformers", "jinja2", "matplotlib", "PIL")
 
 MARK = "demo.json"
 """File that says that a folder is a demo's, and with which settings it was made."""
+
+DEMO = FolderKind(what="a demo", mark=MARK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,7 @@ def run_demo(
 
     Raises:
         AlreadyExists: `output` holds something, and it is not a demo that may be overwritten.
+        WriteFailed: the disk refused.
         MissingExtra: a package of the extra `demo` is missing.
     """
     config = config or DemoConfig()
@@ -122,22 +126,22 @@ def run_demo(
 
 
 def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
-    """An empty folder with our mark in it; only an older demo is ever deleted."""
+    """A folder with our mark alone in it; only an older demo is ever deleted."""
     for package in PACKAGES:  # now, not after minutes of work
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise MissingExtra(package, "demo") from error
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        if not (output / MARK).is_file():
-            raise AlreadyExists("something that is not a demo is here", where=output)
-        if not overwrite:
-            raise AlreadyExists(
-                "a demo is already here", where=output, hint="--overwrite runs it anew"
-            )
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / MARK).write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+    DEMO.check(output, overwrite=overwrite)
+    with atomic_file(output / MARK, overwrite=True) as staged:
+        staged.write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
+    for path in output.iterdir():  # the mark stays throughout: killed here, it is still a demo
+        if path.name == MARK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def build_store(
@@ -235,8 +239,6 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = ConvNextModel(config).state_dict()
-    config.save_pretrained(folder)
-    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     preprocessing = {
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,
@@ -249,7 +251,11 @@ def _save_backbone(folder: Path, size: int, seed: int) -> None:
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.25, 0.25, 0.25],
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1), "utf-8")
+    text = json.dumps(preprocessing, indent=1)
+    with atomic_folder(folder) as staged:
+        config.save_pretrained(staged)
+        write_tensors(staged / "model.safetensors", weights, {"format": "pt"})
+        (staged / "preprocessor_config.json").write_text(text, "utf-8")
 
 
 def _teach(

@@ -1,7 +1,7 @@
 """Predictions of a model for the segments of a split, and the file that keeps them.
 
-Promise: a file is complete or not there (written beside its name, then renamed), says which split
-and taxonomy it is for and which configuration it came from, and is plain safetensors: the tensor
+Promise: a file is complete or not there (see `antcache.files`), says which split and taxonomy it is
+for and which configuration it came from, and is plain safetensors: the tensor
 `scores` (N, C) float32, where a model has them `verb_scores` (N, V) and `noun_scores` (N, O), and
 as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy` and `config`.
 """
@@ -9,7 +9,6 @@ as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy` and `confi
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import VerbNoun
+from antcache.files import atomic_file
 from antcache.tensors import write_tensors
 
 FORMAT = "antcache-predictions-1"
@@ -111,11 +111,8 @@ class Predictions:
 
         Raises:
             AlreadyExists: it is there and `overwrite` is false.
+            WriteFailed: the disk refused.
         """
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise AlreadyExists("predictions are already here", where=path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {
             "format": FORMAT,
             "split": self.split,
@@ -123,12 +120,8 @@ class Predictions:
             "config": json.dumps(self.config),
             "uid": json.dumps(self.uid.tolist()),
         }
-        staged = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with atomic_file(Path(path), overwrite=overwrite) as staged:
             write_tensors(staged, self._tensors(), metadata)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
         arrays = {name: getattr(self, name) for name in TENSORS}

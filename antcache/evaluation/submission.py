@@ -11,7 +11,6 @@ check. Letters: N segments, C actions, V verbs, O nouns.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,14 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.errors import (
-    AlreadyExists,
-    BadConfig,
-    BadPredictions,
-    MissingExtra,
-)
+from antcache.errors import BadConfig, BadPredictions, MissingExtra
 from antcache.evaluation.metrics import verb_noun_scores
 from antcache.evaluation.predictions import Predictions
+from antcache.files import atomic_file, check_file
 
 BEST = 100
 """Actions of each segment."""
@@ -78,21 +73,16 @@ class Submission:
 
         Raises:
             AlreadyExists: the file is there and `overwrite` is false.
+            WriteFailed: the disk refused.
             BadPredictions: the content does not fit the schema.
             MissingExtra: fastjsonschema is not installed.
         """
         path = Path(path)
-        if path.exists() and not overwrite:
-            raise AlreadyExists("a file is already here", where=path)
+        check_file(path, overwrite=overwrite)
         check_submission(self.challenge, self.content)
         text = json.dumps(self.content, separators=(",", ":"), allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with atomic_file(path, overwrite=overwrite) as staged:
             staged.write_text(text + "\n", "utf-8")
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
 
 
 def submission(

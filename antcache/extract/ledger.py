@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
+from antcache.files import LOCK, atomic_file, clear_leftovers
+from antcache.locks import hold
 from antcache.store.location import Location, beside
-from antcache.store.locks import hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,29 +83,18 @@ class Ledger:
     def _changing(self) -> Iterator[None]:
         """Read, change and write while no other process does, and without what killed ones left."""
         try:
-            lock = self.path.with_name(f"{self.path.name}.lock")
-            with hold(lock, wait=True, without=False) as alone:
-                for path in self.path.parent.iterdir() if alone else ():
-                    if path.name.startswith(f"{self.path.name}.") and path.suffix == ".new":
-                        path.unlink()
+            clear_leftovers(self.path.parent)
+            with hold(self.path.with_name(self.path.name + LOCK), wait=True):
                 yield
         except AntcacheError:
             raise
         except OSError as error:
-            raise WriteFailed(
-                f"can't be written ({error.strerror or error})", where=self.path
-            ) from error
+            raise WriteFailed.because(error, self.path) from error
 
     def _write(self, entries: list[Failure]) -> None:
         if not entries:
             self.path.unlink(missing_ok=True)
+            flush_one(self.path.absolute().parent)
             return
-        staged = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.new")
-        try:
-            with staged.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(self.path)
-        finally:
-            staged.unlink(missing_ok=True)
+        with atomic_file(self.path, overwrite=True) as staged:
+            staged.write_text("".join(json.dumps(asdict(e)) + "\n" for e in entries), "utf-8")

@@ -85,10 +85,11 @@ class Backend(ABC):
         """Whether `root` is, or was before it was damaged, a store of this kind."""
 
     @abstractmethod
-    def create(self) -> None:
-        """Make the place for a new store at `root`.
+    def create(self, attributes: Attributes) -> None:
+        """Make a new store at `root`, whose root group has these attributes.
 
         Raises:
+            AlreadyExists: something is there; of several processes at once, one makes it.
             WriteFailed: the disk refused.
         """
 
@@ -135,6 +136,29 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
+        """Create the group `key` if needed, and give it the attributes that it does not have yet.
+
+        Of several processes that do so at once, the first one's stay: each learns from what is
+        returned whether they are its own.
+
+        Returns:
+            All attributes that the group has then.
+
+        Raises:
+            WriteFailed: the disk refused; nothing was changed.
+        """
+
+    @abstractmethod
+    def alone(self, key: str) -> AbstractContextManager[None]:
+        """Be the only one that changes the group `key` in this way, and what is in it.
+
+        Raises:
+            AlreadyExists: another process does, and can't be waited for.
+            WriteFailed: the disk refused.
+        """
+
+    @abstractmethod
     def groups(self, key: str) -> list[str]:
         """Names of the groups in the group `key`, sorted."""
 
@@ -163,6 +187,31 @@ class Backend(ABC):
             DamagedStore: what was read back differs from what was written; nothing is published.
             WriteFailed: the disk refused; nothing is published.
         """
+
+    def publish_group(
+        self, key: str, attributes: Attributes, units: Mapping[str, tuple[Arrays, Attributes]]
+    ) -> None:
+        """Publish several units of the group `key`, whose attributes they go with.
+
+        Units of the same names are replaced: old and new ones are never there together. A backend
+        that can does it all in one step. Else those that are replaced go first, and the new ones
+        come one by one: killed in between, some are missing until the same is done again.
+
+        Args:
+            key: the group, which this process changes alone, see `alone`.
+            attributes: of the group; those that are there and not named stay.
+            units: name -> arrays and attributes.
+
+        Raises:
+            DamagedStore: what was read back differs from what was written.
+            WriteFailed: the disk refused.
+        """
+        for name in units:
+            if self.has(f"{key}/{name}"):
+                self.remove(f"{key}/{name}")
+        self.set_group_attributes(key, attributes)
+        for name, (arrays, own) in units.items():
+            self.publish(f"{key}/{name}", arrays, own)
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -244,11 +293,21 @@ class Backend(ABC):
     def _open(self, key: str) -> Unit:
         """Open the unit `key`, which is published; its attributes are `described`."""
 
-    def described(self, key: str, arrays: Arrays, attributes: Attributes) -> Attributes:
+    def described(
+        self,
+        key: str,
+        arrays: Arrays,
+        attributes: Attributes,
+        group: Attributes | None = None,
+    ) -> Attributes:
         """Attributes of a unit as they are stored: with its checksums, its key, and what its group
-        says."""
+        says.
+
+        `group` is what it will say, where that is not what it says now.
+        """
         own = {**attributes, CHECKSUMS: checksums(arrays), KEY: key}
-        group = self.group_attributes(key.rpartition("/")[0])
+        if group is None:
+            group = self.group_attributes(key.rpartition("/")[0])
         return {**own, CARRIED: group} if group else own
 
     def carried(self, key: str) -> Attributes | None:

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -311,9 +312,10 @@ class _Conversion:
                 storage_options=self.options,
             )
         for key, attributes in self.groups.items():
-            there = self.target.backend.group_attributes(key)
-            new = {k: v for k, v in attributes.items() if there.get(k) is None}
-            self.target.backend.set_group_attributes(key, new)
+            self.target.backend.add_group_attributes(key, attributes)
+        # Another process may have been faster: what is there now is what counts.
+        self.new = {name: self._new_stream(stream) for name, stream in self.old.items()}
+        self._refuse_other_groups()
 
     def run(self, plan: ConvertPlan, progress: Progress) -> ConvertReport:
         """Copy what is to be done."""
@@ -348,8 +350,10 @@ class _Conversion:
         arrays = unit.read(self.source)
         attributes = {k: v for k, v in unit.wanted.items() if k != CHECKSUMS}
         compressed = unit.new is not None and unit.new.compressed
+        labels = unit.key.startswith("labels/")  # which an import may be replacing
         try:
-            target.backend.publish(unit.key, arrays, attributes, compressed=compressed)
+            with target.backend.alone("labels") if labels else nullcontext():
+                target.backend.publish(unit.key, arrays, attributes, compressed=compressed)
         except AlreadyExists:
             if not unit.is_in(target):
                 raise

@@ -9,7 +9,6 @@ is swept away by the next one. What lies in staging belongs to whoever holds the
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import uuid
@@ -17,34 +16,29 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
+from antcache.disk import exchange, flush, flush_one
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
+from antcache.locks import hold
 from antcache.store.backend import (
     UNREADABLE,
     Attributes,
     differing,
 )
-from antcache.store.format import Arrays, digest, is_group, is_key
+from antcache.store.folder_groups import FolderGroups
+from antcache.store.format import STAGING, Arrays, digest, is_group, is_key
 from antcache.store.inside import FOLDER
-from antcache.store.locks import exchange, hold
-from antcache.store.tree import STAGING, FolderTree
 
 LOCK = ".lock"
 REPLACED = "replaced,"
 """How the name of a unit in staging begins that steps aside for a new one; its key follows."""
 
 
-class FolderBackend(FolderTree):
+class FolderBackend(FolderGroups):
     """A store in a local folder that is written as well."""
 
     @abstractmethod
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
         """Write a unit at `path`, which nobody else knows."""
-
-    def create(self) -> None:
-        """See `Backend`."""
-        with self._writing(""):
-            self.root.mkdir(parents=True, exist_ok=True)
-            _flush_one(self.root.absolute().parent)
 
     def discard(self, name: str) -> None:
         """See `Backend`."""
@@ -53,45 +47,6 @@ class FolderBackend(FolderTree):
         above, _, last = name.rpartition("/")
         with self._converting(name), self.inside.at(above) as folder:
             os.unlink(last, dir_fd=folder.handle)
-
-    def set_group_attributes(self, key: str, attributes: Attributes) -> None:
-        """See `Backend`."""
-        if self._says(key, attributes):
-            return
-        above, _, _ = key.rpartition("/")
-        if above:  # a hierarchy has no gaps for plain readers
-            self.set_group_attributes(above, {})
-        with contextlib.ExitStack() as stack:
-            with self._writing(key):
-                stack.enter_context(self._hold(digest(b"group ", key.encode()), wait=True))
-            if not self._says(key, attributes):  # no other process changes them from here on
-                new = {**self.group_attributes(key), **attributes}
-                self.set_group_text(key, self.document(key, new))
-
-    def _says(self, key: str, attributes: Attributes) -> bool:
-        """Whether the group `key` is there with these attributes, and perhaps more."""
-        old = self.group_attributes(key)
-        return {**old, **attributes} == old and self.group_text(key) is not None
-
-    def set_group_text(self, key: str, text: bytes | None) -> None:
-        """See `Backend`."""
-        folder = self.root / key
-        with self._writing(key), self._staging() as staging:
-            if text is None:
-                (folder / self.group_file).unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # something of others may be in it
-                    folder.rmdir()
-                return
-            staged = staging / "group"
-            staged.mkdir()
-            (staged / self.group_file).write_bytes(text)
-            _flush(staged)
-            if folder.is_dir():
-                (staged / self.group_file).replace(folder / self.group_file)
-                _flush_one(folder)
-            else:
-                staged.rename(folder)
-                _flush_one(folder.parent)
 
     def sweep(self) -> None:
         """See `Backend`."""
@@ -115,20 +70,30 @@ class FolderBackend(FolderTree):
         expected = self.described(key, arrays, attributes)
         with self._writing(key), self._staging() as staging:
             staged = staging / f"unit{self.suffix}"
-            self._write(staged, arrays, expected, compressed)
-            written, _ = self._open_at(staged)
-            if differing(written, expected):
-                raise DamagedStore(
-                    "what was read back is not what was written",
-                    where=self.where(key),
-                    hint="check the disk; nothing was published",
-                )
-            _flush(staged)
+            self.write_checked(staged, key, arrays, expected, compressed=compressed)
+            flush(staged)
             if overwrite and self.has(key):
                 self._replace(staged, key)
             else:
                 self._rename(staged, target)
-            _flush_one(target.parent)
+            flush_one(target.parent)
+
+    def write_checked(
+        self, path: Path, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool
+    ) -> None:
+        """Write the unit `key` at `path`, which nobody else knows, and read it back.
+
+        Raises:
+            DamagedStore: what was read back is not what was written.
+        """
+        self._write(path, arrays, expected, compressed)
+        written, _ = self._open_at(path)
+        if differing(written, expected):
+            raise DamagedStore(
+                "what was read back is not what was written",
+                where=self.where(key),
+                hint="check the disk; nothing was published",
+            )
 
     def _rename(self, staged: Path, target: Path) -> None:
         """Publish `staged` as `target`, unless another process was faster."""
@@ -168,7 +133,7 @@ class FolderBackend(FolderTree):
         path = self.location(key)
         with self._writing(key), self._staging() as staging:
             path.rename(staging / f"removed{self.suffix}")
-            _flush_one(path.parent)
+            flush_one(path.parent)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -271,24 +236,3 @@ class FolderBackend(FolderTree):
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # other writers may still be in it
         folder.rmdir()
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or all that is in a folder, is on the disk."""
-    for folder, _, files in os.walk(path):
-        for each in (*files, "."):
-            _flush_one(Path(folder) / each)
-    if not path.is_dir():
-        _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems flush files, but know no such thing for folders.
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP) or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)

@@ -29,6 +29,9 @@ FORMAT = 1
 MARK = "antcache"
 """Attribute of the root that makes a folder a store: {"format": 1, ...}."""
 
+STAGING = ".staging"
+"""Folder in the root for what is being written; nothing in it is part of the store."""
+
 CHECKSUMS = "checksums"
 """Attribute of every unit: the checksum of each of its arrays."""
 

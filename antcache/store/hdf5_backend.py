@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from antcache.disk import rename_new
 from antcache.errors import AlreadyExists, DamagedStore
 from antcache.store.backend import (
     KEY,
@@ -39,7 +40,7 @@ ATTRIBUTES = "attributes.json"
 
 
 class Hdf5Backend(FolderBackend):
-    """Units are `.h5` files; publishing links the file into its place."""
+    """Units are `.h5` files; publishing renames the file into its place."""
 
     suffix = ".h5"
     unit_kinds = (FILE, LINK, OTHER)
@@ -50,9 +51,9 @@ class Hdf5Backend(FolderBackend):
         return sealed({**attributes, KEY: key})
 
     def _rename(self, staged: Path, target: Path) -> None:
-        # Renaming a file would silently replace another process's; linking refuses to.
+        # A plain rename would silently replace another process's.
         try:
-            os.link(staged, target)
+            rename_new(staged, target)
         except FileExistsError as error:
             raise AlreadyExists("already in the store", where=target) from error
 

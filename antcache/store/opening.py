@@ -83,10 +83,9 @@ class OpenStore:
             WriteFailed: it can't be written there.
         """
         store = cls(new_backend(parse_location(path), backend, storage_options))
-        store.backend.create()
         mark = {"format": FORMAT, "version": __version__}
         known = {} if dataset is None else {"dataset": dataset}
-        store.backend.set_group_attributes("", {MARK: mark, **known})
+        store.backend.create({MARK: mark, **known})
         return store
 
     @classmethod
@@ -115,13 +114,14 @@ class OpenStore:
 
     def _claim(self, dataset: str) -> None:
         """Give the store its dataset, or refuse another one."""
-        if self.dataset is None:
-            self.backend.set_group_attributes("", {"dataset": dataset})
-        elif self.dataset != dataset:
+        known = self.dataset
+        if known is None:  # another process may be giving it one at the same moment
+            known = self.backend.add_group_attributes("", {"dataset": dataset})["dataset"]
+        if known != dataset:
             raise FingerprintMismatch(
                 "the store belongs to another dataset",
                 where=self.path,
-                expected=self.dataset,
+                expected=known,
                 found=dataset,
                 hint="use one store per dataset",
             )

@@ -19,10 +19,9 @@ from antcache.errors import AntcacheError
 from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
-from antcache.store.format import FORMAT, MARK
+from antcache.store.format import FORMAT, MARK, STAGING
 from antcache.store.seal import mended
 from antcache.store.store import Store
-from antcache.store.tree import STAGING
 from antcache.store.verify import MEANING, Finding, VerifyReport, check_unit, verify
 
 logger = logging.getLogger(__name__)

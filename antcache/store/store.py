@@ -7,7 +7,6 @@ overwritten unasked. Reading needs neither torch nor transformers.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,14 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import (
-    BadConfig,
-    FingerprintMismatch,
-    MissingKey,
-)
+from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import damaged, differing
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference
+from antcache.store.format import CHECKSUMS, check_name, checksums, difference
 from antcache.store.meaning import (
     Senseless,
     check_targets,
@@ -91,16 +86,62 @@ class Store(OpenStore):
         source: str,
         overwrite: bool = False,
     ) -> None:
-        """Publish the labels of a split; all splits of a store share one taxonomy.
+        """Publish the labels of one split; see `write_splits`."""
+        self.write_splits({split: segments}, taxonomy, source=source, overwrite=overwrite)
+
+    def write_splits(
+        self,
+        splits: Mapping[str, Segments],
+        taxonomy: Taxonomy,
+        *,
+        source: str,
+        overwrite: bool = False,
+    ) -> list[str]:
+        """Publish the labels of several splits together; all of a store share one taxonomy.
+
+        A split that has these labels already is left as it is, so that the same call goes on where
+        another one was interrupted. With `overwrite` all change at once, on a local disk; see
+        `Backend.publish_group`.
+
+        Returns:
+            Names of the splits that were written.
 
         Raises:
             BadAnnotations: they do not fit the taxonomy; see `Segments.check`.
             FingerprintMismatch: the store has another dataset or taxonomy.
-            AlreadyExists: the split has labels and `overwrite` is false.
+            AlreadyExists: a split has other labels, or the classes other lists of many-shot and
+                tail classes, and `overwrite` is false.
         """
-        check_name(split, "split")
-        self._claim(taxonomy.dataset)
-        segments.check(taxonomy, lambda row: f"{split}, segment {row}")
+        for split, segments in splits.items():
+            check_name(split, "split")
+            segments.check(taxonomy, f"{split}, segment {{}}".format)
+        with self.backend.alone("labels"):
+            self._claim(taxonomy.dataset)
+            new = dict(splits)
+            if not overwrite:
+                there = self.splits()
+                new = {name: own for name, own in splits.items() if name not in there}
+            kept = {name: own for name, own in splits.items() if name not in new}
+            self._check_labels(kept, taxonomy, overwrite)
+            if new:
+                about = {
+                    "dataset": taxonomy.dataset,
+                    "taxonomy": taxonomy.fingerprint,
+                    "source": source,
+                }
+                self.backend.publish_group(
+                    "labels",
+                    {"taxonomy": taxonomy.to_dict()},
+                    {name: (segments.arrays(), about) for name, segments in new.items()},
+                )
+            if len(new) < len(splits):  # by a call that was killed, and may have left something
+                self.backend.sweep()
+        return list(new)
+
+    def _check_labels(
+        self, kept: Mapping[str, Segments], taxonomy: Taxonomy, overwrite: bool
+    ) -> None:
+        """Refuse other classes than the store's, and other labels than those that are `kept`."""
         known = self._taxonomy()
         if known is not None and known.fingerprint != taxonomy.fingerprint:
             raise FingerprintMismatch(
@@ -110,15 +151,23 @@ class Store(OpenStore):
                 found=f"{len(taxonomy.actions)} actions, {taxonomy.fingerprint}",
                 hint="use one store per taxonomy",
             )
-        attributes = {
-            "dataset": taxonomy.dataset,
-            "taxonomy": taxonomy.fingerprint,
-            "source": source,
-        }
-        if known is None or overwrite:  # the same classes may have gained many-shot lists
-            self.backend.set_group_attributes("labels", {"taxonomy": taxonomy.to_dict()})
-        key = f"labels/{split}"
-        self.backend.publish(key, segments.arrays(), attributes, overwrite=overwrite)
+        other = [
+            name
+            for name, segments in kept.items()
+            if self.backend.open(f"labels/{name}")[1][CHECKSUMS] != checksums(segments.arrays())
+        ]
+        if other:
+            raise AlreadyExists(
+                f"the store has other labels of {', '.join(other)}",
+                where=self.path,
+                hint="--overwrite replaces them",
+            )
+        if known is not None and known.to_dict() != taxonomy.to_dict() and not overwrite:
+            raise AlreadyExists(
+                "the store has other lists of many-shot or tail classes",
+                where=self.path,
+                hint="--overwrite replaces them, and the labels",
+            )
 
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.
@@ -176,13 +225,9 @@ class Store(OpenStore):
             config=json.loads(json.dumps(dict(config))),  # as it will be read back
             compressed=compressed,
         )
-        while name not in self.streams():
-            # Two processes may create it at the same moment: one does, the other compares.
-            with self.backend.claim(f"features/{name}") as ours:
-                if ours and name not in self.streams():
-                    self._write_stream(new)
-                    return new
-            time.sleep(0.01)
+        fields = ("dim", "dtype", "fps", "source", "config", "compressed", "fingerprint")
+        # Several processes may create it at the same moment: one does, the others compare.
+        self.backend.add_group_attributes(f"features/{name}", {k: getattr(new, k) for k in fields})
         old = self.stream(name)
         if old.fingerprint != new.fingerprint:
             raise FingerprintMismatch(
@@ -192,13 +237,6 @@ class Store(OpenStore):
                 hint="use another stream name, or a new store",
             )
         return old
-
-    def _write_stream(self, stream: Stream) -> None:
-        fields = ("dim", "dtype", "fps", "source", "config", "compressed", "fingerprint")
-        # The group above first: a hierarchy has no gaps for plain readers.
-        self.backend.set_group_attributes("features", {})
-        attributes = {k: getattr(stream, k) for k in fields}
-        self.backend.set_group_attributes(f"features/{stream.name}", attributes)
 
     def set_gap_rule(self, name: str, *, step_s: float | None, max_age_s: float | None) -> Stream:
         """Say which spacing of rows is a gap, and how old a row may be that stands in for one.

@@ -11,15 +11,12 @@ from abc import abstractmethod
 from pathlib import Path
 
 from antcache.store.backend import Backend, Count, LazyArray, Unit, lost, refused
-from antcache.store.format import GROUPS, MARK, NAME
+from antcache.store.format import GROUPS, MARK, NAME, STAGING
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.mapped import MappedArray
 from antcache.store.pieces import Layout, LocalSource, PiecedArray
 from antcache.store.seal import attributes_of, intact, mended
-
-STAGING = ".staging"
-"""Folder in which units are written before they are published."""
 
 MARK_BYTES = 1024
 """A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""

@@ -2,15 +2,14 @@
 
 Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, `optimiser`, and
 where the run keeps them the `average` of the weights and the weights of the `best` epoch) and
-`state.json`, written under another name and renamed; the one before it is removed only afterwards,
-so that a kill at any time leaves a whole one. Loading refuses a checkpoint of another configuration
-or shape; one that was kept before a setting existed has its default.
+`state.json`, which appears as a whole; the one before it is removed only when the new one is on the
+disk, so that a kill or a power cut at any time leaves a whole one. Loading refuses a checkpoint of
+another configuration or shape; one that was kept before a setting existed has its default.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
+from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig
 from antcache.tensors import write_tensors
@@ -47,24 +47,29 @@ def save_checkpoint(
         identity: JSON-ready settings that a run which resumes must share.
         history: JSON-ready records of the epochs.
         others: further weights by file name, `AVERAGE` and `BEST`; None is not written.
+
+    Raises:
+        WriteFailed: the disk refused; what was there before is left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f".staging-{os.getpid()}"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-    write_tensors(staged / WEIGHTS, weights)
-    write_tensors(staged / OPTIMISER, _optimiser_tensors(optimiser))
-    for name, tensors in (others or {}).items():
-        if tensors is not None:
-            write_tensors(staged / name, {k: v.contiguous() for k, v in tensors.items()})
     state = {"epoch": epoch, "identity": dict(identity), "history": history}
-    (staged / STATE).write_text(json.dumps(state), "utf-8")
     target = folder / f"epoch-{epoch:04d}"
-    staged.rename(target)
-    for other in folder.iterdir():
-        if other != target:
-            shutil.rmtree(other)
+    with atomic_folder(target) as staged:
+        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+        write_tensors(staged / WEIGHTS, weights)
+        write_tensors(staged / OPTIMISER, _optimiser_tensors(optimiser))
+        for name, tensors in (others or {}).items():
+            if tensors is not None:
+                write_tensors(staged / name, {k: v.contiguous() for k, v in tensors.items()})
+        (staged / STATE).write_text(json.dumps(state), "utf-8")
+    drop_older(target)
+
+
+def drop_older(newest: Path) -> None:
+    """Remove what lies beside the `newest` checkpoint: older ones, and what killed writers left."""
+    clear_leftovers(newest.parent)
+    for other in newest.parent.glob("epoch-*"):
+        if other != newest:
+            shutil.rmtree(other, ignore_errors=True)  # what stays is not the latest
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -9,31 +9,44 @@
     result.json                 final metrics and dropped segments; written last: it means done
     log.txt                     what the command logged
 
-Promise: an existing run is never overwritten; every file but the log appears whole or not at all.
-Of several processes one writes, and all read.
+Promise: an existing run is never overwritten; every file but the log and the lines of
+`metrics.jsonl` appears whole or not at all, and those lines are written anew when a run is resumed.
+Killed at any time, or met by a full disk, a folder is that of a new run or can be resumed. One
+process trains in a folder at a time; of several that train together one writes, and all read.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from antcache.disk import make_folders
 from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
+from antcache.files import (
+    LOCK,
+    atomic_file,
+    clear_leftovers,
+    is_leftover,
+    writing,
+)
+from antcache.locks import alone, hold
 from antcache.student.checkpoint import (
     AVERAGE,
     BEST,
+    drop_older,
     latest_checkpoint,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
 from antcache.student.config import StudentConfig
+from antcache.student.events import Events
 from antcache.student.held_out import best_epoch
 from antcache.student.loop import Trainer
 
@@ -44,13 +57,13 @@ CHECKPOINTS, EVENTS = "checkpoint", "tensorboard"
 
 
 class RunFolder:
-    """The folder of one run; use `RunFolder.locate`."""
+    """The folder of one run; use `RunFolder.locate`, or `RunFolder.open` to train in it."""
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
         self._identity: dict[str, Any] = {}
-        self._events: Any = None
+        self._events: Events | None = None
 
     @classmethod
     def locate(cls, path: Path, *, resume: bool, writes: bool = True) -> RunFolder:
@@ -67,8 +80,10 @@ class RunFolder:
         """
         if resume and not (path / CONFIG).is_file():
             raise NotFound("no run to resume", where=path, hint="leave --resume out to start one")
+        idle = (LOG, LOCK)
         occupied = path.exists() and (
-            not path.is_dir() or any(p.name != LOG for p in path.iterdir())
+            not path.is_dir()
+            or any(p.name not in idle and not is_leftover(p.name) for p in path.iterdir())
         )
         if occupied and not resume:
             raise AlreadyExists(
@@ -78,6 +93,21 @@ class RunFolder:
             )
         return cls(path, writes=writes)
 
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, *, resume: bool, writes: bool = True) -> Iterator[RunFolder]:
+        """As `locate`, and no other process trains there until the context ends.
+
+        Raises:
+            AlreadyExists: see `locate`; also if another process does.
+            WriteFailed: the disk refused.
+        """
+        with ExitStack() as stack:
+            if writes:
+                busy, hint = "another process is training this run", "choose another run"
+                stack.enter_context(alone(path / LOCK, busy, where=path, hint=hint))
+            yield cls.locate(path, resume=resume, writes=writes)
+
     def begin(
         self, account: Mapping[str, Any], trainer: Trainer, identity: Mapping[str, Any]
     ) -> tuple[int, list[dict[str, Any]]]:
@@ -85,6 +115,7 @@ class RunFolder:
 
         Raises:
             BadCheckpoint: see `checkpoint.load_checkpoint`.
+            WriteFailed: the disk refused.
         """
         # Through JSON and back, as it is read from a checkpoint.
         self._identity = json.loads(json.dumps(dict(identity)))
@@ -101,26 +132,33 @@ class RunFolder:
             log.info("resumed after epoch %d of %d", done, trainer.config.epochs)
         if not self.writes:
             return done, history
-        self.path.mkdir(parents=True, exist_ok=True)
-        if newest is None:
+        with writing(self.path):
+            make_folders(self.path)
+        if newest is not None:
+            drop_older(newest)
+        else:
             _write(self.path / CONFIG, json.dumps(account, indent=1))
         _write(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in history))
         if done < trainer.config.epochs:
-            self._events = _event_writer(self.path / EVENTS, purge_step=done + 1)
+            self._events = _new_events(self.path / EVENTS, done + 1)
         return done, history
 
     def record(
         self, epoch: int, trainer: Trainer, history: list[dict[str, Any]], *, last: bool
     ) -> None:
-        """Keep the record and, if it is due or the `last`, the state after `epoch`."""
+        """Keep the record and, if it is due or the `last`, the state after `epoch`.
+
+        Raises:
+            WriteFailed: the disk refused; the run can be resumed.
+        """
         if not self.writes:
             return
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        metrics, events = self.path / METRICS, self.path / EVENTS
+        with writing(metrics), metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(history[-1]) + "\n")
         if self._events is not None:
-            for name, value in _flat(history[-1]).items():
-                self._events.add_scalar(name, value, epoch)
-            self._events.flush()
+            with writing(events):
+                self._events.add(epoch, _flat(history[-1]))
         config = trainer.config
         if epoch % config.checkpoint_every == 0 or last:
             average = None if trainer.average is None else trainer.average.weights
@@ -137,11 +175,13 @@ class RunFolder:
     def finish(
         self, predictions: Predictions, held_out: Predictions | None, result: Mapping[str, Any]
     ) -> None:
-        """Keep predictions and result, unless the run was finished before."""
+        """Keep predictions and result, unless the run was finished before.
+
+        Raises:
+            WriteFailed: the disk refused; the run can be resumed.
+        """
         if not self.writes:
             return
-        if self._events is not None:
-            self._events.close()
         if (self.path / RESULT).exists() and (self.path / PREDICTIONS).exists():
             log.info("the run was already finished")
             return
@@ -149,6 +189,13 @@ class RunFolder:
             held_out.save(self.path / HELD_OUT, overwrite=True)
         predictions.save(self.path / PREDICTIONS, overwrite=True)
         _write(self.path / RESULT, json.dumps(result, indent=1))
+
+
+def tidy(path: Path) -> None:
+    """Remove what a process left in the folder of a finished run that was killed in the end."""
+    with suppress(OSError), hold(path / LOCK) as ours:  # a folder may be for reading only
+        if ours:
+            clear_leftovers(path)
 
 
 def read_config(path: Path) -> StudentConfig:
@@ -167,14 +214,14 @@ def read_config(path: Path) -> StudentConfig:
         raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
 
 
-def _event_writer(path: Path, *, purge_step: int) -> Any:
-    """A TensorBoard writer, or None where tensorboard is not installed."""
+def _new_events(path: Path, first_epoch: int) -> Events | None:
+    """A file of TensorBoard events, or None where tensorboard is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        with writing(path):
+            return Events(path, first_epoch=first_epoch)
     except ImportError:
         log.info("no TensorBoard events: pip install 'antcache[train]'")
         return None
-    return SummaryWriter(str(path), purge_step=purge_step)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:
@@ -188,6 +235,5 @@ def _flat(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _write(path: Path, text: str) -> None:
     """Write a text file, all at once."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, "utf-8")
-    staged.replace(path)
+    with atomic_file(path, overwrite=True) as staged:
+        staged.write_text(text, "utf-8")

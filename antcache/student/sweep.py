@@ -3,7 +3,8 @@
 Promise: every member is kept as an ordinary run in `FOLDER/SETTING/seed-N`, and its result equals
 its solo run within float tolerance (on a GPU, with dropout, in distribution). A sweep that was
 interrupted goes on when it is called again: finished members are only read, others resume from
-their checkpoints. A member whose loss is not finite is named, and the others go on.
+their checkpoints. One process trains a sweep at a time. A member whose loss is not finite is named,
+and the others go on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from torch import nn
 
 from antcache.devices import pick_device
 from antcache.errors import BadConfig, NotFinite
+from antcache.files import LOCK, atomic_file
+from antcache.locks import alone
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -29,7 +33,7 @@ from antcache.student.loop import Trainer
 from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
 from antcache.student.problem import Problem, load_problem, say_weight
-from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config
+from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config, tidy
 from antcache.student.stack import Stack, can_stack
 from antcache.student.sweep_plan import DATA, Sweep
 from antcache.student.sweep_table import Table, tabulate
@@ -59,9 +63,19 @@ def sweep(
     Raises:
         BadConfig: a run in the folder is of another plan, the head can't be stacked, or torchrun
             started several processes.
-        AlreadyExists, MissingKey, ...: see `train.train`.
+        AlreadyExists: another process trains the sweep, or one of its members.
+        WriteFailed, MissingKey, ...: see `train.train`.
     """
     _check_alone()
+    busy, hint = "another process is training this sweep", "choose another folder"
+    with alone(folder / LOCK, busy, where=folder, hint=hint):
+        return _sweep(store, folder, plan, progress)
+
+
+def _sweep(
+    store: Store, folder: Path, plan: Sweep, progress: Progress
+) -> tuple[Table, dict[str, str]]:
+    """`sweep`, in a folder that is ours."""
     members = plan.members()
     unfinished = [(name, c) for name, c in members if not _finished(folder / name, c)]
     if len(unfinished) < len(members):
@@ -73,19 +87,25 @@ def sweep(
         problems = _problems(store, settings, progress)
         at_once = _at_once(plan, problems, unfinished[0][1])
         for start in range(0, len(unfinished), at_once):
-            runs = {
-                name: Run(store, _folder(folder / name), config, problems[_data(config)])
-                for name, config in unfinished[start : start + at_once]
-            }
-            _train(runs, failed, progress)
+            with ExitStack() as stack:
+                runs = {
+                    name: Run(
+                        store,
+                        stack.enter_context(_open(folder / name)),
+                        config,
+                        problems[_data(config)],
+                    )
+                    for name, config in unfinished[start : start + at_once]
+                }
+                _train(runs, failed, progress)
             log.info("%d of %d members trained", start + len(runs), len(unfinished))
     results = {
         name: {seed: _metrics(folder / f"{name}/seed-{seed}") for seed in plan.seeds}
         for name in plan.settings
     }
     table = tabulate(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.json").write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1))
+    with atomic_file(folder / "table.json", overwrite=True) as staged:
+        staged.write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1), "utf-8")
     return table, failed
 
 
@@ -219,11 +239,14 @@ def _finished(path: Path, config: StudentConfig) -> bool:
             found=there[differ[0]],
             hint="choose another folder for this sweep",
         )
-    return (path / RESULT).exists()
+    if not (path / RESULT).exists():
+        return False
+    tidy(path)
+    return True
 
 
-def _folder(path: Path) -> RunFolder:
-    return RunFolder.locate(path, resume=(path / CONFIG).exists())
+def _open(path: Path) -> AbstractContextManager[RunFolder]:
+    return RunFolder.open(path, resume=(path / CONFIG).exists())
 
 
 def _metrics(path: Path) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,26 +109,31 @@ def train(
         progress: called with `training steps` and, per split, `windows` read.
 
     Raises:
-        AlreadyExists: `run_dir` holds something and `resume` is false.
+        AlreadyExists: `run_dir` holds something and `resume` is false, or another process trains
+            there.
         NotFound: `resume` is true and there is no run.
         BadCheckpoint: the checkpoint is damaged, or of another configuration or shape.
         NotFinite: the loss is not finite.
+        WriteFailed: the disk refused; what was kept can be resumed.
         MissingKey, MissingFeature, MissingTarget, FingerprintMismatch, BadConfig: see
             `problem.load_problem` and `held_out.hold_out`.
     """
     group = processes(config.device)
-    folder = None
-    if run_dir is not None:
-        folder = RunFolder.locate(Path(run_dir), resume=resume, writes=group.first)
-    group.wait()  # nobody writes before all have looked
-    device = pick_device(own_device(config.device, group))
-    problem = load_problem(store, config, device, progress)
-    run = Run(store, folder, config, problem, group)
-    while not run.over:
-        started = time.perf_counter()
-        means = run.trainer.train_epoch(run.epoch + 1, progress)
-        run.record(means, time.perf_counter() - started)
-    return run.finish()
+    with ExitStack() as stack:
+        folder = None
+        if run_dir is not None:
+            folder = stack.enter_context(
+                RunFolder.open(Path(run_dir), resume=resume, writes=group.first)
+            )
+        group.wait()  # nobody writes before all have looked
+        device = pick_device(own_device(config.device, group))
+        problem = load_problem(store, config, device, progress)
+        run = Run(store, folder, config, problem, group)
+        while not run.over:
+            started = time.perf_counter()
+            means = run.trainer.train_epoch(run.epoch + 1, progress)
+            run.record(means, time.perf_counter() - started)
+        return run.finish()
 
 
 class Run:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +22,8 @@ from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples, HistoryConfig
 from antcache.tensors import write_tensors
@@ -32,6 +31,7 @@ from antcache.tensors import write_tensors
 FORMAT = "antcache-teacher-1"
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
+OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
 
 
 class TeacherConfig(Protocol):
@@ -178,15 +178,26 @@ def _check_setting(kind: str, config_class: Any, name: str) -> None:
 
 
 def save_teacher(
-    teacher: Teacher, history: HistoryConfig, folder: Path, *, overwrite: bool = False
+    teacher: Teacher,
+    history: HistoryConfig,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Write a trained teacher, and the kind of history that it was trained on.
 
+    Args:
+        teacher: what is written.
+        history: as it was told.
+        folder: where it is kept.
+        overwrite: replace a teacher that is there.
+        beside: further text files by name.
+
     Raises:
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a teacher.
+        WriteFailed: the disk refused.
     """
-    check_output(folder, overwrite=overwrite)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
     settings = {
         "format": FORMAT,
         "antcache": __version__,
@@ -196,34 +207,14 @@ def save_teacher(
         "config": asdict(teacher.config),
         "history": asdict(history),
     }
-    staged.mkdir(parents=True)
-    try:
-        arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
+    arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
+    with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
         write_tensors(staged / ARRAYS_FILE, arrays)
         if isinstance(teacher, KeepsFiles):
             teacher.write_files(staged)
         (staged / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that would cost somebody something.
-
-    Raises:
-        AlreadyExists: something is there and `overwrite` is false, or it is not a teacher.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / SETTINGS_FILE).is_file():
-        raise AlreadyExists("something that is not a teacher is already here", where=folder)
-    if not overwrite:
-        raise AlreadyExists(
-            "a teacher is already here", where=folder, hint="choose another name, or overwrite it"
-        )
+        for name, text in (beside or {}).items():
+            (staged / name).write_text(text, "utf-8")
 
 
 def load_teacher(

@@ -26,11 +26,13 @@ from antcache import __version__
 from antcache.errors import BadConfig, FingerprintMismatch, MissingKey, MissingTarget
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
+from antcache.store.format import CHECKSUMS
 from antcache.teacher.histories import Timeline
-from antcache.teacher.mixing import Mixture, check_output, save_mixture
+from antcache.teacher.keeping import cut, place_for
+from antcache.teacher.mixing import OUTPUT, Mixture, save_mixture
 from antcache.teacher.mixing_fit import MixConfig
 from antcache.teacher.mixing_nested import Learned, learn
-from antcache.teacher.teach import check_targets, publish_targets, timeline_of
+from antcache.teacher.teach import timeline_of
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +69,36 @@ def ensemble(
 ) -> SoftTargets:
     """Mix soft targets of `store`, keep the mixture in `folder`, write joint targets as `name`.
 
+    What has been mixed so before is not mixed again, unless `overwrite` asks for it.
+
     Raises:
-        AlreadyExists: the mixture or the targets are there and `overwrite` is false.
+        AlreadyExists: the mixture or the targets are there and `overwrite` is false, or another
+            process is mixing them.
+        WriteFailed: the disk refused.
         BadConfig, MissingKey, MissingTarget, FingerprintMismatch: see `make_ensemble`.
     """
     if name in config.members:
         raise BadConfig("the joint targets can't replace a member", found=name)
-    check_output(folder, overwrite=overwrite)
-    check_targets(store, name, top_k, overwrite=overwrite)
-    mixture, targets = make_ensemble(store, config, progress=progress)
-    save_mixture(mixture, folder, about=targets.attributes, overwrite=overwrite)
-    return publish_targets(store, name, targets, top_k, overwrite=overwrite)
+    members = {
+        member: store.backend.open(f"targets/{member}")[1][CHECKSUMS]
+        for member in config.members
+        if member in store.target_names()
+    }
+    command = {**asdict(config), "targets": members}
+    with place_for(store, name, folder, OUTPUT, command, top_k=top_k, overwrite=overwrite) as place:
+        if place.done is not None:
+            return place.done
+        mixture, targets = make_ensemble(store, config, progress=progress)
+        kept = cut(targets, top_k)
+        save_mixture(
+            mixture,
+            folder,
+            about=targets.attributes,
+            overwrite=place.replaces_folder,
+            beside=place.account(kept),
+        )
+        place.publish(kept)
+    return kept
 
 
 def make_ensemble(

@@ -26,8 +26,6 @@ Letters: M teachers, N segments, n rows, C classes, F numbers of a summary.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +37,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache import __version__
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.files import FolderKind, atomic_folder
 from antcache.tensors import write_tensors
 
 Floats = NDArray[np.float64]
@@ -48,6 +47,7 @@ Logits = Sequence[NDArray[np.float32]]
 FORMAT = "antcache-mixture-1"
 SETTINGS_FILE = "mixture.json"
 ARRAYS_FILE = "mixture.safetensors"
+OUTPUT = FolderKind(what="a mixture", mark=SETTINGS_FILE)
 MIXES = ("mean", "stack", "attention")
 CHUNK_ROWS = 256  # of M x C float64 at a time
 BEST = 5  # log-probabilities of a summary
@@ -213,49 +213,34 @@ def attention_scores(summary: Tensor, network: Mapping[str, Tensor]) -> Tensor:
     return (hidden @ network["out_weight"] + network["out_bias"])[..., 0]
 
 
-def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that would cost somebody something.
-
-    Raises:
-        AlreadyExists: something is there and `overwrite` is false, or it is not a mixture.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / SETTINGS_FILE).is_file():
-        raise AlreadyExists("something that is not a mixture is already here", where=folder)
-    if not overwrite:
-        raise AlreadyExists(
-            "a mixture is already here", where=folder, hint="choose another name, or overwrite it"
-        )
-
-
 def save_mixture(
-    mixture: Mixture, folder: Path, *, about: Mapping[str, Any], overwrite: bool = False
+    mixture: Mixture,
+    folder: Path,
+    *,
+    about: Mapping[str, Any],
+    overwrite: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> None:
     """Keep a mixture, with a JSON-ready account of how it came about; it appears all at once.
 
+    `beside` are further text files by name.
+
     Raises:
-        AlreadyExists: see `check_output`.
+        AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a mixture.
         WriteFailed: the disk refused.
     """
-    check_output(folder, overwrite=overwrite)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
     plain = ("members", "kind", "weights", "temperatures", "balance")
     settings = {k: getattr(mixture, k) for k in plain}
     arrays = {f"network.{k}": np.ascontiguousarray(v) for k, v in mixture.network.items()}
     if mixture.log_prior is not None:
         arrays["log_prior"] = mixture.log_prior
     text = {"format": FORMAT, "antcache": __version__, "mixture": settings, "about": dict(about)}
-    staged.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
         if arrays:
             write_tensors(staged / ARRAYS_FILE, arrays)
         (staged / SETTINGS_FILE).write_text(json.dumps(text, indent=1) + "\n", "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        for name, other in (beside or {}).items():
+            (staged / name).write_text(other, "utf-8")
 
 
 def load_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:

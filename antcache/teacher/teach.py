@@ -1,19 +1,22 @@
 """A teacher from a store's labels, and its soft targets into the store: the calls behind the CLI.
 
 Promise: what would be refused after the training is refused before it; the teacher is kept and its
-targets are published only when both are complete.
+targets are published only when both are complete, and killed at any time the same call goes on
+(see `keeping`).
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from antcache.annotations import protocol_for
-from antcache.errors import AlreadyExists, BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
-from antcache.teacher.base import check_output, load_teacher, save_teacher
+from antcache.store.format import checksums
+from antcache.teacher.base import OUTPUT, load_teacher, save_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
+from antcache.teacher.keeping import check_targets, cut, folder_state, place_for
 from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, make_targets, score_segments
 
@@ -49,18 +52,37 @@ def teach(
         overwrite: replace the teacher and the targets that are there.
         progress: called with epochs or folds done.
 
+    A training that has come to its end before is not done again, unless `overwrite` asks for it.
+
     Raises:
-        AlreadyExists: the teacher or the targets are there and `overwrite` is false.
+        AlreadyExists: the teacher or the targets are there and `overwrite` is false, or another
+            process is training it.
         MissingKey: the store has no labels, or lacks the training split.
         BadConfig: a setting is out of range.
+        WriteFailed: the disk refused.
     """
-    check_output(folder, overwrite=overwrite)
-    check_targets(store, name, top_k, overwrite=overwrite)
-    teacher, targets = make_targets(
-        timeline_of(store), config, scripts=scripts, device=device, progress=progress
-    )
-    save_teacher(teacher, config.history, folder, overwrite=overwrite)
-    return publish_targets(store, name, targets, top_k, overwrite=overwrite)
+    command = {
+        **asdict(config),
+        "scripts": None if scripts is None else checksums(vars(scripts)),
+        # A language model is named by its folder, in which another one may be by now.
+        "model": folder_state(str(config.settings.get("model", ""))),
+    }
+    with place_for(store, name, folder, OUTPUT, command, top_k=top_k, overwrite=overwrite) as place:
+        if place.done is not None:
+            return place.done
+        teacher, targets = make_targets(
+            timeline_of(store), config, scripts=scripts, device=device, progress=progress
+        )
+        kept = cut(targets, top_k)
+        save_teacher(
+            teacher,
+            config.history,
+            folder,
+            overwrite=place.replaces_folder,
+            beside=place.account(kept),
+        )
+        place.publish(kept)
+    return kept
 
 
 def apply_teacher(
@@ -84,32 +106,12 @@ def apply_teacher(
     check_targets(store, name, top_k, overwrite=overwrite)
     teacher, history = load_teacher(folder, store.taxonomy, device=device)
     targets = score_segments(timeline_of(store), teacher, history, features=features)
-    return publish_targets(store, name, targets, top_k, overwrite=overwrite)
+    kept = cut(targets, top_k)
+    store.write_targets(name, kept, overwrite=overwrite)
+    return kept
 
 
 def timeline_of(store: Store) -> Timeline:
     """The segments of all splits of a store."""
     labels = {split: store.labels(split) for split in store.splits()}
     return Timeline.of(labels, store.taxonomy)
-
-
-def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool) -> None:
-    """Refuse, before any work, what could not be written after it; see `teach`."""
-    classes = len(store.taxonomy.actions)
-    if top_k is not None and not 1 <= top_k <= classes:
-        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
-    if name in store.target_names() and not overwrite:
-        raise AlreadyExists(
-            "soft targets of this name are already there",
-            where=f"{store.path}: targets/{name}",
-            hint="choose another name, or --overwrite",
-        )
-
-
-def publish_targets(
-    store: Store, name: str, targets: SoftTargets, top_k: int | None, *, overwrite: bool
-) -> SoftTargets:
-    """Write targets, cut to their k best if asked to, and return what was written."""
-    kept = targets if top_k is None else targets.top_k(top_k)
-    store.write_targets(name, kept, overwrite=overwrite)
-    return kept

@@ -46,7 +46,7 @@ def test_import_replaces_labels_only_when_asked(write, ek55_files, tmp_path):
     write({"training.csv": str(ek55_files["training.csv"]).splitlines()[0]})
     result = run("import", "epic-kitchens-55", folder, path)
     assert result.exit_code == 2
-    assert "the store has labels of train, validation (--overwrite)" in result.stderr
+    assert "the store has other labels of train (--overwrite replaces them)" in result.stderr
     assert len(Store.open(path).labels("train")) == 2
     assert run("import", "epic-kitchens-55", folder, path, "--overwrite").exit_code == 0
     assert len(Store.open(path).labels("train")) == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,13 @@ from click.testing import CliRunner
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.submit import submit as command
-from antcache.errors import BadConfig, BadPredictions, MissingExtra
+from antcache.errors import (
+    AlreadyExists,
+    BadConfig,
+    BadPredictions,
+    MissingExtra,
+    WriteFailed,
+)
 from antcache.evaluation import Predictions
 from antcache.evaluation.submission import check_submission, submission
 from antcache.store import Store
@@ -82,6 +90,33 @@ def test_own_verb_and_noun_scores():
     assert entry["verb"]["90"] == pytest.approx(126 / 250, rel=1e-6)
     assert entry["noun"]["351"] == pytest.approx(1 / 352, rel=1e-6)
     assert made.unused == 2
+
+
+def test_a_failure_leaves_the_file_that_was_there_and_no_other(tmp_path, monkeypatch):
+    uids = UIDS["ek55"]
+    made = submission(predictions_of("ek55"), taxonomy_of("ek55"), "ek55", uids)
+    path = tmp_path / "deep" / "s.json"
+
+    def half(self, text, *_):
+        with self.open("w") as file:
+            file.write(text[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refused(overwrite):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", half)
+            with pytest.raises(WriteFailed, match=r"s\.json: can't be written \(No space left"):
+                made.save(path, overwrite=overwrite)
+
+    refused(overwrite=False)
+    assert list(path.parent.iterdir()) == []
+    made.save(path)
+    before = path.read_bytes()
+    refused(overwrite=True)
+    assert [p.name for p in path.parent.iterdir()] == ["s.json"]
+    assert path.read_bytes() == before
+    with pytest.raises(AlreadyExists, match=r"s\.json: something is already here"):
+        made.save(path)
 
 
 def test_missing_segments_are_an_error_or_zeros(tmp_path):

@@ -29,7 +29,7 @@ from antcache.extract import turns as turns_module
 from antcache.extract.ledger import Ledger
 from antcache.extract.turns import take_turns
 from antcache.store import Store
-from antcache.store.folder import STAGING
+from antcache.store.format import STAGING
 
 CLAIMER = """
 import sys, time

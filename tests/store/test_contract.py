@@ -26,7 +26,7 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import SoftTargets, Store
-from antcache.store.folder import STAGING
+from antcache.store.format import STAGING
 
 TAXONOMY = Taxonomy(
     dataset="toy",

@@ -321,6 +321,30 @@ def test_a_target_with_something_else_is_refused(make: MakeStore, tmp_path: Path
         convert(source, tmp_path / "video", ConvertConfig(compressed=True))
 
 
+def test_a_target_that_another_process_makes_meanwhile(
+    make: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the plan, before the first copy: what it made stays, and nothing is mixed."""
+    source, create = make(), Store.open_or_create
+    settings: dict[str, Any] = {"dim": 6, "fps": 29.97, "source": "x"}
+
+    def overtaken(path: Path, **options: Any) -> Store:
+        store = create(path, **{**options, "dataset": None})
+        if path.name == "stream":
+            store.create_stream("flow", **settings, dtype="float16", config={})
+        else:
+            fields = {**TAXONOMY.to_dict(), "verbs": ("take", "throw")}
+            store.write_labels("test", SEGMENTS, Taxonomy.from_dict(fields), source="theirs")
+        return store
+
+    monkeypatch.setattr(Store, "open_or_create", overtaken)
+    for name, what in (("stream", "the target's stream has other settings"), ("labels", "another")):
+        with pytest.raises(FingerprintMismatch, match=what):
+            convert(source, tmp_path / name)
+    assert keys(Store.open(tmp_path / "stream")) == []
+    assert keys(Store.open(tmp_path / "labels")) == ["labels/test"]
+
+
 def test_streams_one_by_one_into_one_target(make: MakeStore, tmp_path: Path) -> None:
     source, path = make(), tmp_path / "target"
     convert(source, path, ConvertConfig(streams=("rgb",)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import io
 import logging
 import os
 import resource
@@ -18,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,10 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import Store
-from antcache.store.folder import STAGING
+from antcache.store.format import STAGING
 
 KINDS = {"zarr": "s.zarr", "hdf5": "s.h5"}
+Failing = Callable[[int, int], AbstractContextManager[list[str]]]
 STREAM = {"dim": 64, "dtype": "float32", "fps": 1.0, "source": "test", "config": {}}
 NOBODY = 65534
 
@@ -176,38 +176,9 @@ def test_a_process_that_met_a_full_disk_ends_well(tmp_path: Path, kind: str) -> 
     assert (result.returncode, result.stdout, result.stderr) == (0, "refused\n", "")
 
 
-CALLS = ((os, "mkdir"), (os, "rename"), (os, "replace"), (os, "link"), (os, "fsync"), (io, "open"))
-
-
-@contextmanager
-def failing(number: int, code: int) -> Iterator[list[str]]:
-    """The `number`th of the system calls that write fails, and every one after it."""
-    made: list[str] = []
-    before = [(module, name, getattr(module, name)) for module, name in CALLS]
-
-    def shim(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any, **options: Any) -> Any:
-            reading = name == "open" and "r" in (args[1] if len(args) > 1 else "r")
-            if not reading:
-                made.append(name)
-                if len(made) > number:
-                    raise OSError(code, os.strerror(code), str(args[0]))
-            return call(*args, **options)
-
-        return called
-
-    for module, name, call in before:
-        setattr(module, name, shim(name, call))
-    try:
-        yield made
-    finally:
-        for module, name, call in before:
-            setattr(module, name, call)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["publish", "overwrite", "group", "remove"])
-def test_every_system_call_may_fail(tmp_path: Path, kind: str, what: str) -> None:
+def test_every_system_call_may_fail(tmp_path: Path, kind: str, what: str, failing: Failing) -> None:
     """Whichever call the disk refuses: our error, and the store as before or as wanted."""
     store = make_store(tmp_path, kind)
     backend = store.backend

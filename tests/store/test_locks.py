@@ -1,4 +1,4 @@
-"""Locks: exclusive, gone with their process, and no state left behind."""
+"""Locks in a store: claims, sweeping, and a file system without them."""
 
 from __future__ import annotations
 
@@ -6,47 +6,19 @@ import errno
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from antcache import locks
 from antcache.errors import AlreadyExists
-from antcache.store import Store, locks
+from antcache.store import Store
 from antcache.store import folder as folder_module
-from antcache.store.folder import STAGING
-from antcache.store.locks import exchange, hold
+from antcache.store.format import STAGING
 
 KINDS = {"zarr": "s.zarr", "hdf5": "s.h5"}
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from antcache.store.locks import hold
-with hold(Path(sys.argv[1])) as ours:
-    print(ours, flush=True)
-    time.sleep(600)
-"""
-
-
-@contextmanager
-def held_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own that holds the lock at `path`."""
-    command = [sys.executable, "-c", HOLDER, str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "True\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def make_store(tmp_path: Path, kind: str, name: str = "") -> Store:
@@ -57,53 +29,6 @@ def make_store(tmp_path: Path, kind: str, name: str = "") -> Store:
 
 def rows(value: float = 1) -> np.ndarray:
     return np.full((5, 4), value, np.float32)
-
-
-def test_one_holder_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
-    lock = tmp_path / "x.lock"
-    with hold(lock) as ours:
-        assert ours
-        with hold(lock) as theirs:
-            assert not theirs
-        assert lock.exists()  # whoever did not get it leaves it alone
-    assert not lock.exists()
-    with hold(lock) as ours:
-        assert ours
-
-
-def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
-    lock = tmp_path / "x.lock"
-    with held_elsewhere(lock) as process:
-        with hold(lock) as ours:
-            assert not ours
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert lock.exists()
-        with hold(lock) as ours:
-            assert ours
-    assert not lock.exists()
-
-
-def test_nobody_holds_a_lock_file_that_was_removed(tmp_path: Path) -> None:
-    """Many threads count in a file; an update is lost if two ever hold the lock at once."""
-    lock, file = tmp_path / "x.lock", tmp_path / "count"
-    file.write_text("0")
-
-    def work() -> None:
-        for _ in range(50):
-            with hold(lock, wait=True) as ours:
-                assert ours
-                number = int(file.read_text())
-                time.sleep(0)
-                file.write_text(str(number + 1))
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert file.read_text() == "400"
-    assert not lock.exists()
 
 
 def no_locks(*args: object) -> None:
@@ -128,19 +53,6 @@ def test_a_file_system_without_locks(
     np.testing.assert_array_equal(store.features("rgb", "a").read(), rows())
     assert [p.name for p in (store.path / STAGING).iterdir()] == ["other"]
     assert caplog.text.count("this file system has no locks (Function not implemented)") == 1
-
-
-def test_other_errors_of_locks_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(fcntl, "flock", broken)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(OSError, match="Input/output"), hold(tmp_path / "x.lock"):
-        pass
-    with pytest.raises(FileNotFoundError), hold(tmp_path / "nowhere" / "x.lock"):
-        pass
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,7 +91,9 @@ def test_staging_goes_just_as_it_is_needed(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_killed_writers_left_is_swept_whatever_its_age(tmp_path: Path, kind: str) -> None:
+def test_what_killed_writers_left_is_swept_whatever_its_age(
+    tmp_path: Path, kind: str, held_elsewhere
+) -> None:
     """Only whether it is held counts; what is held may look as old as it likes."""
     store = make_store(tmp_path, kind)
     staging = store.path / STAGING
@@ -220,19 +134,6 @@ def test_sweeping_and_writing_at_once(tmp_path: Path) -> None:
     assert not errors
     assert len(store.videos("rgb")) == 48
     assert not (store.path / STAGING).exists()
-
-
-def test_exchange(tmp_path: Path) -> None:
-    new, old = tmp_path / "new", tmp_path / "old"
-    for path in (new, old):
-        path.mkdir()
-        (path / "name").write_text(path.name)
-    if not exchange(new, old):
-        pytest.skip("this file system can't exchange")
-    assert (old / "name").read_text() == "new"
-    assert (new / "name").read_text() == "old"
-    with pytest.raises(FileNotFoundError):
-        exchange(tmp_path / "nothing", old)
 
 
 def no_exchange(new: Path, old: Path) -> bool:

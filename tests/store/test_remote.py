@@ -22,11 +22,13 @@ from click.testing import CliRunner
 from remote_videos import Videos
 from test_contract import SEGMENTS, TAXONOMY, StoreContract, add_stream, soft_targets
 
+from antcache.annotations import Segments
 from antcache.cli.main import cli
 from antcache.errors import (
     AlreadyExists,
     BadConfig,
     DamagedStore,
+    FingerprintMismatch,
     MissingExtra,
     MissingKey,
     NotAStore,
@@ -82,11 +84,20 @@ def in_child(action: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed_at(owner: type, name: str, action: Callable[[], Any]) -> None:
-    """Call `action` in a process that is killed once it comes to the method `name`."""
+def killed_at(owner: type, name: str, action: Callable[[], Any], *, after: int = 0) -> None:
+    """Call `action` in a process that is killed once it comes to the method `name`, `after` so
+    many calls of it."""
 
     def killed() -> None:
-        setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        method, calls = getattr(owner, name), []
+
+        def called(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) > after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return method(*args, **options)
+
+        setattr(owner, name, called)
         action()
 
     assert in_child(killed) == -signal.SIGKILL
@@ -355,6 +366,75 @@ def test_overwriting_never_shows_a_mix(s3: S3, url: str, moment: str) -> None:
     assert s3.objects(url).keys() == old.keys()
 
 
+def test_splits_that_are_replaced_are_never_mixed(s3: S3, url: str) -> None:
+    """Killed while the new ones are sent, the old ones are there; killed in the switch, some are
+    missing, and the same call brings them."""
+    swapped = {"verb": SEGMENTS.verb, "noun": 1 - SEGMENTS.noun, "action": 1 - SEGMENTS.action}
+    other = Segments(**{**SEGMENTS.arrays(), **swapped})
+    names = ("train", "validation")
+    old, new = (dict.fromkeys(names, each) for each in (SEGMENTS, other))
+    store = Store.create(url)
+    write = partial(store.write_splits, taxonomy=TAXONOMY, source="a test", overwrite=True)
+    write(old)
+    seen = set()
+    for owner, method, after in (
+        (UnitWriter, "hide", 0),
+        (UnitWriter, "hide", 1),
+        (RemoteZarrBackend, "set_group_attributes", 0),
+        (UnitWriter, "place", 0),
+        (UnitWriter, "place", 1),
+        (UnitWriter, "_show", 1),
+    ):
+        killed_at(owner, method, partial(write, new), after=after)
+        again = Store.open(url)
+        found = {split: again.labels(split).noun.tolist() for split in again.splits()}
+        assert len(set(map(tuple, found.values()))) <= 1
+        seen.add((len(found), next(iter(found.values()), None) == other.noun.tolist()))
+        write(new)
+        assert all(again.labels(name).noun.tolist() == other.noun.tolist() for name in names)
+        assert not [name for name in s3.objects(url) if name.startswith(".staging")]
+        write(old)
+    assert seen == {(2, False), (1, False), (0, False), (1, True)}
+
+
+def test_a_killed_import_of_labels_goes_on(s3: S3, url: str) -> None:
+    for method, after in (("_show", 0), ("_show", 1)):
+        place = f"{url}/{method}{after}"
+
+        def work(place: str = place) -> None:
+            store = Store.open_or_create(place, dataset="toy")
+            labels = dict.fromkeys(("train", "validation"), SEGMENTS)
+            store.write_splits(labels, TAXONOMY, source="a test")
+
+        killed_at(UnitWriter, method, work, after=after)
+        work()
+        assert Store.open(place).splits() == ["train", "validation"]
+        assert not [name for name in s3.objects(place) if name.startswith(".staging")]
+
+
+def test_a_network_that_fails_while_splits_are_replaced_leaves_the_old_ones(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(memory)
+    splits = dict.fromkeys(("train", "validation"), SEGMENTS)
+    store.write_splits(splits, TAXONOMY, source="a test")
+    before = store.backend.files.sizes()
+    write_many, sent = RemoteFiles.write_many, []
+
+    def away(self: RemoteFiles, files: dict[str, bytes]) -> None:
+        sent.append(files)
+        if len(sent) > 1:
+            raise Unreachable("the cable is out", "s3://x")
+        write_many(self, files)
+
+    monkeypatch.setattr(RemoteFiles, "write_many", away)
+    with pytest.raises(WriteFailed, match="the cable is out"):
+        store.write_splits(splits, TAXONOMY, source="another", overwrite=True)
+    monkeypatch.undo()
+    assert store.backend.files.sizes() == before
+    assert store.backend.open("labels/train")[1]["source"] == "a test"
+
+
 def test_a_network_that_fails_while_overwriting_leaves_the_old_ones(
     memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +555,28 @@ def test_the_server_itself_refuses_a_second_creator_and_a_late_replacer(
     monkeypatch.setattr(fs, "cat_file", late)
     assert not files.replace("claim", b"new", was=b"old")
     assert files.read("claim") == b"another's"
+
+
+def test_where_nothing_is_created_on_condition_the_one_that_lost_is_told(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes its settings over ours, which it did not see: ours are not taken for
+    those of the stream."""
+    store = Store.create(memory)
+    other = {"dim": 8, "dtype": "float16", "fps": 2.0, "source": "test", "config": {"a": None}}
+    store.create_stream("theirs", **other)  # type: ignore[arg-type]
+    theirs = store.backend.files.read("features/theirs/zarr.json")
+    create = RemoteFiles.create
+
+    def overtaken(self: RemoteFiles, name: str, value: bytes) -> None:
+        create(self, name, value)
+        self.write_many({name: theirs})
+
+    monkeypatch.setattr(RemoteFiles, "create", overtaken)
+    with pytest.raises(FingerprintMismatch, match=r"fps: 2\.0 -> 4\.0"):
+        add_stream(store, fps=4.0)
+    monkeypatch.undo()
+    assert store.stream("rgb").fps == 2.0
 
 
 def test_attributes_that_two_set_at_once_are_all_kept(

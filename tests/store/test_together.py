@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from antcache.errors import AlreadyExists, FingerprintMismatch, NotAStore
 from antcache.store import Store
-from antcache.store.folder import STAGING
+from antcache.store.format import STAGING
 
 KINDS = ("zarr", "hdf5")
 STREAM = {"dim": 64, "dtype": "float32", "fps": 1.0, "source": "test", "config": {}}
@@ -79,6 +82,82 @@ def test_one_video_by_many_at_once(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(store.features("rgb", "v").read(), rows(winners[0]))
     assert store.backend.damage("features/rgb/v") == []
     assert not (store.path / STAGING).exists()
+
+
+CREATE = """
+import numpy as np
+from antcache.errors import AlreadyExists, FingerprintMismatch
+from antcache.store import Store
+store = Store.open({path!r})
+settings = dict(dim={dim}, dtype="float32", fps=1.0, source="test", config={{"by": {dim}}})
+try:
+    print(store.create_stream("rgb", **settings).fingerprint)
+    store.write_features("rgb", "v{dim}", np.full((3, {dim}), {dim}, np.float32))
+except FingerprintMismatch as error:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "remote"])
+def test_one_stream_by_processes_with_different_settings(
+    tmp_path: Path, kind: str, together: Any, request: pytest.FixtureRequest
+) -> None:
+    """One makes it, the others are refused, and no row gets another one's fingerprint."""
+    modules = ("antcache.store", "zarr", "h5py")
+    if kind == "remote":
+        options = request.getfixturevalue("s3_options")
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        from fsspec.config import conf
+
+        monkeypatch.setitem(conf, "s3", options)
+        for name, value in options.items():
+            monkeypatch.setenv(f"FSSPEC_S3_{name.upper()}", value)
+        modules += ("s3fs",)
+    for number in range(4):
+        path = str(tmp_path / f"{number}.{kind}")
+        if kind == "remote":
+            path = f"s3://kitchen/{uuid.uuid4().hex}/s.zarr"
+        Store.create(path, backend=None if kind == "remote" else kind)
+        codes = [CREATE.format(path=path, dim=dim) for dim in (1, 2, 3, 4)]
+        ended = together(*codes, modules=modules)
+        assert sorted(each.code for each in ended) == [0, 3, 3, 3], ended
+        (winner,) = (dim for dim, each in enumerate(ended, 1) if each.code == 0)
+        store = Store.open(path)
+        stream = store.stream("rgb")
+        assert (stream.dim, stream.config) == (winner, {"by": winner})
+        assert ended[winner - 1].stdout.strip() == stream.fingerprint
+        assert store.videos("rgb") == [f"v{winner}"]
+        _, attributes = store.backend.open(f"features/rgb/v{winner}")
+        assert attributes["fingerprint"] == stream.fingerprint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_stream_where_there_are_no_locks(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is created once is created once all the same."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for number in range(10):
+        path = tmp_path / f"{number}"
+        made = at_once(lambda n, p=path: Store.open_or_create(p, dataset=f"d{n}", backend=kind))
+        stores = [each for each in made if not isinstance(each, Exception)]
+        assert {store.dataset for store in stores} == {Store.open(path).dataset}
+        assert sum(isinstance(each, FingerprintMismatch) for each in made) == 7, made
+        results = at_once(lambda n, s=stores[0]: s.create_stream("rgb", **{**STREAM, "fps": n + 1}))
+        assert [r for r in results if not isinstance(r, Exception)] == [stores[0].stream("rgb")]
+
+
+def test_two_kinds_of_store_in_one_place(tmp_path: Path) -> None:
+    for number in range(10):
+        path = tmp_path / f"{number}"
+        made = at_once(lambda n, p=path: Store.create(p, backend=KINDS[n % 2]))
+        (store,) = (each for each in made if not isinstance(each, Exception))
+        assert sum(isinstance(each, AlreadyExists) for each in made) == 7, made
+        assert [p.name for p in path.iterdir()] == [store.backend.group_file]
 
 
 def test_a_store_whose_creator_was_killed(tmp_path: Path) -> None:

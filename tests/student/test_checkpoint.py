@@ -53,7 +53,8 @@ def test_returns_what_was_saved(tmp_path: Path) -> None:
 def test_the_newest_one_is_kept_alone(tmp_path: Path) -> None:
     model, optimiser = made()
     assert latest_checkpoint(tmp_path / "nothing") is None
-    (tmp_path / ".staging-1").mkdir()  # what a killed process left
+    left = tmp_path / f".epoch-0008.{'0' * 32}"  # by a process that was killed
+    (left / "epoch-0008").mkdir(parents=True)
     for epoch in (9, 10):
         save_checkpoint(tmp_path, epoch, model, optimiser, {}, [])
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-0010"]

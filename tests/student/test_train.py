@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from antcache.student import train as train_module
 from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer, learning_rate
-from antcache.student.runs import read_config
+from antcache.student.runs import RunFolder, read_config
 from antcache.student.train import RunResult, train
 
 MakeStore = Callable[..., Store]
@@ -295,17 +296,44 @@ def test_without_tensorboard_a_line_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with caplog.at_level("INFO"):
         train(make_store(), tmp_path / "run", small)
     assert "antcache[train]" in caplog.text
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
-def test_tensorboard_events(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
+def test_tensorboard_events(
+    make_store: MakeStore,
+    small: StudentConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As TensorBoard reads them, also of a run that lost an epoch and was resumed."""
     pytest.importorskip("tensorboard")
-    train(make_store(), tmp_path / "run", small)
-    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, config = tmp_path / "run", replace(small, checkpoint_every=2)
+    record = RunFolder.record
+
+    def stop_after_the_third(self: RunFolder, epoch: int, *args: Any, **options: Any) -> None:
+        record(self, epoch, *args, **options)
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "record", stop_after_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train(make_store(), run, replace(config, epochs=4))
+    assert latest_checkpoint(run / "checkpoint") == run / "checkpoint" / "epoch-0002"
+    result = train(Store.open(tmp_path / "store"), run, replace(config, epochs=4), resume=True)
+    assert len(list((run / "tensorboard").glob("events.out.tfevents.*"))) == 2
+    read = EventAccumulator(str(run / "tensorboard")).Reload()
+    for name, own in (("train/loss", "loss"), ("train/lr", "lr")):
+        found = [(event.step, event.value) for event in read.Scalars(name)]
+        assert found == [(r["epoch"], pytest.approx(r[own])) for r in result.history]
+    top1 = [event.value for event in read.Scalars("validation/action/top1")]
+    assert top1 == [pytest.approx(r["validation"]["action/top1"]) for r in result.history]
 
 
 def test_learning_rate_by_hand() -> None:

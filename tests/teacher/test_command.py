@@ -41,12 +41,12 @@ def refused(*words):
 
 def test_train_writes_the_teacher_the_targets_and_a_log(store, timeline):
     facts = json.loads(run("train", "kitchen", "--name", "count", "--folds", 4, "--json").stdout)
-    assert facts["teacher"] == str(Path("teachers") / "count")
+    assert facts["teacher"] == str(Path("kitchen.teachers/count").absolute())
     assert (facts["kind"], facts["history"], facts["folds"]) == ("count", "complete", 4)
     assert facts["segments"] == facts["valid"] == len(timeline.segments)
     assert set(facts["metrics"]) == {"train", "validation"}
     assert facts["metrics"]["validation"]["action/top5"] > 50
-    assert Path("teachers/count/teacher.json").is_file()
+    assert Path("kitchen.teachers/count/teacher.json").is_file()
     assert "mixture" in Path("kitchen.log").read_text()
     # The command gives what the library gives.
     stored = store.targets("count")
@@ -85,8 +85,8 @@ def test_language_with_a_model_and_settings(store, language_models):
     config = facts["config"]
     assert (config["attended"], config["memory"], config["held_out"]) == (2, False, 0.0)
     assert (config["model"], config["epochs"]) == (str(language_models("bert")), 1)
-    assert Path("teachers/lm/model/tokenizer.json").is_file()
-    run("predict", "kitchen", "teachers/lm", "--name", "again")
+    assert Path("kitchen.teachers/lm/model/tokenizer.json").is_file()
+    run("predict", "kitchen", "kitchen.teachers/lm", "--name", "again")
     np.testing.assert_array_equal(store.targets("again").logits, store.targets("lm").logits)
 
 
@@ -118,7 +118,8 @@ def test_existing_outputs_are_refused_before_any_work(store):
     before = store.targets("one").logits
     assert "already" in refused("train", "kitchen", "--name", "one", "--output", "elsewhere")
     assert not Path("elsewhere").exists()
-    assert "already" in refused("train", "kitchen", "--name", "two", "--output", "teachers/one")
+    there = "kitchen.teachers/one"
+    assert "already" in refused("train", "kitchen", "--name", "two", "--output", there)
     assert store.target_names() == ["one"]
     np.testing.assert_array_equal(store.targets("one").logits, before)
     run("train", "kitchen", "--name", "one", "--folds", 2, "--overwrite")
@@ -156,7 +157,7 @@ def test_bad_settings_end_with_one_line_and_write_nothing(store, options, words)
     Path("bad.txt").write_text("take_pan\nfry_egg\n")
     assert words in refused("train", "kitchen", "--name", "x", *options)
     assert store.target_names() == []
-    assert not Path("teachers").exists()
+    assert not Path("kitchen.teachers").exists()
 
 
 def test_wrong_paths_and_missing_labels(tmp_path, monkeypatch):
@@ -166,16 +167,17 @@ def test_wrong_paths_and_missing_labels(tmp_path, monkeypatch):
     assert "not an antcache store" in refused("train", "file", "--name", "x")
     Store.create("empty")
     assert "no labels" in refused("train", "empty", "--name", "x")
-    assert "no labels" in refused("predict", "empty", "teachers/x", "--name", "x")
+    assert "no labels" in refused("predict", "empty", "kitchen.teachers/x", "--name", "x")
     assert not Path("nowhere.log").exists()
 
 
 def test_broken_teacher_folders(store):
     run("train", "kitchen", "--name", "one", "--folds", 0)
     assert "no teacher here" in refused("predict", "kitchen", "nowhere", "--name", "x")
-    path = Path("teachers/one/teacher.safetensors")
+    folder = Path("kitchen.teachers/one")
+    path = folder / "teacher.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    assert "can't be read" in refused("predict", "kitchen", "teachers/one", "--name", "x")
-    Path("teachers/one/teacher.json").write_text("{}")
-    assert "settings can't be read" in refused("predict", "kitchen", "teachers/one", "--name", "x")
+    assert "can't be read" in refused("predict", "kitchen", folder, "--name", "x")
+    (folder / "teacher.json").write_text("{}")
+    assert "settings can't be read" in refused("predict", "kitchen", folder, "--name", "x")
     assert store.target_names() == ["one"]

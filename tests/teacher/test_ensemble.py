@@ -88,7 +88,7 @@ def test_a_stack_is_honest_on_its_own_training_rows(store, timeline, members):
     assert (facts["folds"], facts["mix_folds"], len(facts["fold_weights"])) == (4, 3, 3)
     assert facts["weights"][0] > 0.9  # single actions say nothing about what follows
     assert facts["scores"]["stack, held out"]["nll"] < facts["scores"]["mean"]["nll"]
-    mixture, about = load_mixture(Path("teachers/joint"))
+    mixture, about = load_mixture(Path("kitchen.teachers/joint"))
     assert about["scores"] == facts["scores"]
     assert list(mixture.weights) == facts["weights"]
     stored = store.targets("joint")
@@ -193,7 +193,7 @@ def test_targets_that_cannot_be_mixed(store):
     with pytest.raises(MissingTarget, match="no training segment"):
         make_ensemble(store, EnsembleConfig(members=("long", "nothing")))
     assert "joint" not in store.target_names()
-    assert not Path("teachers").exists()
+    assert not Path("kitchen.teachers").exists()
 
 
 def test_another_taxonomy(store, monkeypatch):
@@ -229,14 +229,14 @@ def test_another_taxonomy(store, monkeypatch):
 def test_bad_settings_end_with_one_line_and_write_nothing(store, words, message):
     assert message in refused(*words, "--name", "x")
     assert store.target_names() == ["long", "seen", "short"]
-    assert not Path("teachers").exists()
+    assert not Path("kitchen.teachers").exists()
 
 
 def test_existing_outputs_are_refused_before_any_work(store):
     run("long", "short", "--name", "joint")
     for words in (
         ["--name", "joint", "--output", "other"],
-        ["--name", "x", "--output", "teachers/joint"],
+        ["--name", "x", "--output", "kitchen.teachers/joint"],
     ):
         assert "already" in refused("long", "short", *words)
     assert not Path("other").exists()
@@ -244,4 +244,4 @@ def test_existing_outputs_are_refused_before_any_work(store):
     assert store.targets("joint").attributes["mix"] == "stack"
     config = EnsembleConfig(members=("long", "short"))
     with pytest.raises(BadConfig, match="can't replace a member"):
-        ensemble(store, "long", config, Path("teachers/long"), overwrite=True)
+        ensemble(store, "long", config, Path("kitchen.teachers/long"), overwrite=True)

@@ -6,7 +6,6 @@ no script, and appears whole or not at all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.errors import AlreadyExists, BadConfig, MissingExtra, NotFound
+from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.evaluation.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
+from antcache.files import atomic_file, check_file
 from antcache.store import Store, Stream
 
 TEMPLATE = "page.html"
@@ -76,23 +76,14 @@ def write_report(
     """
     config = config or CompareConfig()
     _environment()  # a missing package is said before the work
-    if path.is_dir():
-        raise AlreadyExists("a folder is here", where=path, hint="name a file to write")
-    if path.exists() and not overwrite:
-        raise AlreadyExists(
-            "something is already here", where=path, hint="choose another name, or --overwrite"
-        )
+    check_file(path, overwrite=overwrite)
     if not path.parent.is_dir():
         raise NotFound("no folder to write the report in", where=path.parent)
     found = compare(store, a, b, teacher=teacher, split=split, config=config)
     streams = [store.stream(name) for name in store.streams()]
     page = render(found, store.taxonomy, config, layout, streams)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_file(path, overwrite=overwrite) as staged:
         staged.write_text(page, "utf-8")
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
     return found
 
 

@@ -8,7 +8,6 @@ comes out with the same keys and bytes.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists, AntcacheError, BadConfig, MissingKey, WriteFailed
+from antcache.errors import AlreadyExists, BadConfig, MissingKey
+from antcache.files import atomic_folder
+from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
 from antcache.store.importers.lmdb_features import key_of, lmdb_package
 from antcache.store.importers.lmdb_import import row_seconds
-from antcache.store.locks import hold
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, exact_floor
 
@@ -178,26 +178,15 @@ def _put(
 def _new_lmdb(output: Path) -> Iterator[Any]:
     """An LMDB to be written, which is at `output` once the context has ended well."""
     lmdb = lmdb_package()
-    folder = output.with_name(f".{output.name}.partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with hold(folder.with_name(f"{folder.name}.lock")) as ours:
-            if not ours or output.exists():
-                raise AlreadyExists("another process writes it", where=output)
-            shutil.rmtree(folder, ignore_errors=True)  # what was left when one was killed
-            folder.mkdir()
-            try:
-                with lmdb.open(
-                    str(folder), map_size=FIRST_MAP_BYTES, sync=False, lock=False, meminit=False
-                ) as env:
-                    yield env
-                    env.sync(True)
-                folder.rename(output)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-    except AntcacheError:
-        raise
-    except (lmdb.Error, OSError) as error:
-        raise WriteFailed(
-            f"can't be written ({getattr(error, 'strerror', None) or error})", where=output
-        ) from error
+    with (
+        alone(lock_beside(output), "another process writes it", where=output),
+        atomic_folder(output) as folder,
+    ):
+        try:
+            with lmdb.open(
+                str(folder), map_size=FIRST_MAP_BYTES, sync=False, lock=False, meminit=False
+            ) as env:
+                yield env
+                env.sync(True)
+        except lmdb.Error as error:
+            raise OSError(str(error)) from error

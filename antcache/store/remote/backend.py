@@ -10,7 +10,7 @@ How a unit is written is in `writer.py`, how two writers keep apart in `claim.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from antcache.errors import (
@@ -32,16 +32,16 @@ from antcache.store.backend import (
     damaged,
     differing,
 )
-from antcache.store.format import GROUPS, MARK, Arrays, digest
+from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest
 from antcache.store.inside import TEXT_BYTES
 from antcache.store.location import Location
 from antcache.store.pieces import PiecedArray
-from antcache.store.remote.claim import CLAIM, claimed, in_staging
+from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches, inside
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
 from antcache.store.seal import attributes_of, intact, mended, sealed
-from antcache.store.tree import MARK_BYTES, STAGING
+from antcache.store.tree import MARK_BYTES
 from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
 from antcache.store.zarr_unit import GROUP, encode
 
@@ -91,8 +91,14 @@ class RemoteZarrBackend(Backend):
             len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
         )
 
-    def create(self) -> None:
-        """See `Backend`; there is nothing to make, and a bucket is not ours to make."""
+    def create(self, attributes: Attributes) -> None:
+        """See `Backend`; a bucket is not ours to make."""
+        with self._writing(""):
+            try:
+                self.files.create(ZARR_JSON, self.document("", attributes))
+            except FileExistsError as error:
+                problem = "another process has just made a store here"
+                raise AlreadyExists(problem, where=self.root) from error
 
     def document(self, key: str, attributes: Attributes) -> bytes:
         """See `Backend`."""
@@ -134,6 +140,34 @@ class RemoteZarrBackend(Backend):
                 if self.files.replace(name, self.document(key, new), was=text):
                     return
         raise self._failed(key, "other processes keep changing it")
+
+    def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
+        """See `Backend`. Of two that do so at once the first one's stay where objects can be
+        created on condition (S3, Google and Azure); elsewhere those of one do, and it may be that
+        only the next call tells the other.
+        """
+        above, _, _ = key.rpartition("/")
+        if above and self.group_text(above) is None:
+            self.set_group_attributes(above, {})
+        name = inside(key, ZARR_JSON)
+        for _ in range(TRIES):
+            text = self.group_text(key)
+            old = self._attributes(key, text)
+            new = {**old, **{k: v for k, v in attributes.items() if old.get(k) is None}}
+            if text is not None and new == old:
+                return old
+            with self._writing(key), suppress(FileExistsError):  # what is there then is looked at
+                if text is None:
+                    self.files.create(name, self.document(key, new))
+                else:
+                    self.files.replace(name, self.document(key, new), was=text)
+        raise self._failed(key, "other processes keep changing it")
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """See `Backend`; whoever does it is not waited for."""
+        with self._writing(key), claimed(self.files, key, ALONE):
+            yield
 
     def groups(self, key: str) -> list[str]:
         """See `Backend`."""
@@ -181,10 +215,46 @@ class RemoteZarrBackend(Backend):
             if there and not overwrite:
                 raise AlreadyExists("already in the store", where=self.where(key))
             expected = self.described(key, arrays, attributes)
-            files = encode(arrays, expected, compressed=compressed)
-            if differing(_decoded(files, self.where(key)), expected):
-                raise not_as_written(self.where(key))
+            files = self._encoded(key, arrays, expected, compressed=compressed)
             UnitWriter(self.files, key, claim).publish(files, replace=there)
+
+    def publish_group(
+        self, key: str, attributes: Attributes, units: Mapping[str, tuple[Arrays, Attributes]]
+    ) -> None:
+        """See `Backend`. What replaces a unit is written and checked under a staging name first:
+        until then a network that fails or a writer that is killed leaves the old ones as they were.
+        Then all that are replaced go out of sight, and the new ones come one by one.
+        """
+        group = {**self.group_attributes(key), **attributes}
+        with self._writing(key), ExitStack() as stack:
+            switched, added = [], []
+            for name, (arrays, own) in units.items():
+                unit = f"{key}/{name}"
+                writer = UnitWriter(
+                    self.files, unit, stack.enter_context(claimed(self.files, unit))
+                )
+                files = self._encoded(unit, arrays, self.described(unit, arrays, own, group))
+                if self.has(unit):
+                    stack.enter_context(writer.staged(files))
+                    switched.append((writer, files))
+                else:
+                    added.append((writer, files))
+            for writer, _ in switched:
+                writer.hide()
+            self.set_group_attributes(key, attributes)
+            for writer, files in switched:
+                writer.place(files)
+            for writer, files in added:
+                writer.publish(files, replace=False)
+
+    def _encoded(
+        self, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool = False
+    ) -> dict[str, bytes]:
+        """The files of a unit, which hold what they should."""
+        files = encode(arrays, expected, compressed=compressed)
+        if differing(_decoded(files, self.where(key)), expected):
+            raise not_as_written(self.where(key))
+        return files
 
     def remove(self, key: str) -> None:
         """See `Backend`."""
@@ -201,6 +271,11 @@ class RemoteZarrBackend(Backend):
                 if not self.has(key):
                     clear(self.files, key)
                 clear(self.files, in_staging(key, NEW))
+        for name in self.files.sizes(STAGING):
+            if name.endswith(ALONE):
+                key = name.removesuffix(ALONE).replace(",", "/")
+                with suppress(AlreadyExists), self.alone(key):
+                    pass  # whoever takes it over gives it up
 
     def _leftovers(self) -> set[str]:
         """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""

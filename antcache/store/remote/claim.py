@@ -18,26 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from antcache.errors import AlreadyExists, AntcacheError
+from antcache.store.format import STAGING
 from antcache.store.remote.files import RemoteFiles
-from antcache.store.tree import STAGING
 
 STALE_S = 600.0
 """After how long without a sign of life a claim is void; a batch takes far less to be sent."""
 
-CLAIM = ".claim"
+CLAIM, ALONE = ".claim", ".alone"
+"""Endings of claims: of the right to write a unit, and to change a group alone."""
 
 
 class Claim:
-    """The right to write the unit `key`, kept in `.staging/<key>.claim`.
+    """The right to write the unit `key`, kept in `.staging/<key>.claim`; or another right, by
+    another ending.
 
     Attributes:
         taken_over: it was another's, who is taken for dead and may have left things behind.
     """
 
-    def __init__(self, files: RemoteFiles, key: str) -> None:
+    def __init__(self, files: RemoteFiles, key: str, ending: str = CLAIM) -> None:
         self._files = files
         self._key = key
-        self._name = in_staging(key, CLAIM)
+        self._name = in_staging(key, ending)
         self.taken_over = False
         self._text = json.dumps({"owner": uuid.uuid4().hex, **_this_process()}).encode()
 
@@ -108,13 +110,13 @@ def in_staging(key: str, ending: str) -> str:
 
 
 @contextmanager
-def claimed(files: RemoteFiles, key: str) -> Iterator[Claim]:
-    """Hold the claim of a unit.
+def claimed(files: RemoteFiles, key: str, ending: str = CLAIM) -> Iterator[Claim]:
+    """Hold the claim of a unit, or of a group.
 
     Raises:
         AlreadyExists: another process does.
     """
-    claim = Claim(files, key)
+    claim = Claim(files, key, ending)
     claim.take()
     try:
         yield claim

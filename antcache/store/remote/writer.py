@@ -36,16 +36,18 @@ class UnitWriter:
             AlreadyExists: another process took over.
             DamagedStore: what was read back is not what was written.
         """
-        data = {name: value for name, value in files.items() if name != ZARR_JSON}
+        data = _data(files)
         with self._or_nothing():
             if self._claim.taken_over:
                 clear(self._files, in_staging(self._key, NEW))
             if replace:
-                self._replace(data)
+                with self.staged(files):
+                    self.hide()
+                    self.place(files)
             else:
                 clear(self._files, self._key, keep=data)
                 self._upload(self._key, data)
-            self._show(files[ZARR_JSON])
+                self._show(files[ZARR_JSON])
         if not self._claim.ours() and self._damaged():  # taken for dead in the very last moment
             self._files.delete(self._name)
             raise not_as_written(self._where)
@@ -68,21 +70,31 @@ class UnitWriter:
             if found != [files[name] for name in batch]:
                 raise not_as_written(self._where)
 
-    def _replace(self, files: Mapping[str, bytes]) -> None:
-        """Put objects in the place of those of a unit that is there; it is out of sight then."""
+    @contextmanager
+    def staged(self, files: Mapping[str, bytes]) -> Iterator[None]:
+        """A unit's files lie in staging, checked, until the context ends."""
         staged = in_staging(self._key, NEW)
         try:
-            self._upload(staged, files)
-            self._files.delete(self._name)
-            clear(self._files, self._key, keep=files)
-            names = {inside(staged, name): inside(self._key, name) for name in files}
-            if not self._files.copy_many(names):
-                self._upload(self._key, files)
-            self._check(self._key, files)
-            self._claim.renew()
+            self._upload(staged, _data(files))
+            yield
         finally:
             with suppress(AntcacheError):  # what is left there is found by the next writer
                 clear(self._files, staged)
+
+    def hide(self) -> None:
+        """Take the unit that is there out of sight; nothing of it is removed yet."""
+        self._files.delete(self._name)
+
+    def place(self, files: Mapping[str, bytes]) -> None:
+        """Put what is staged in the place of the unit that is hidden, and show it."""
+        data, staged = _data(files), in_staging(self._key, NEW)
+        clear(self._files, self._key, keep=data)
+        names = {inside(staged, name): inside(self._key, name) for name in data}
+        if not self._files.copy_many(names):
+            self._upload(self._key, data)
+        self._check(self._key, data)
+        self._claim.renew()
+        self._show(files[ZARR_JSON])
 
     def _show(self, document: bytes) -> None:
         """Make the unit visible, whose other objects are in their place."""
@@ -110,6 +122,11 @@ class UnitWriter:
                 if self._claim.ours() and not self._files.is_file(self._name):
                     clear(self._files, self._key)
             raise
+
+
+def _data(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A unit's files without the one that makes it visible."""
+    return {name: value for name, value in files.items() if name != ZARR_JSON}
 
 
 def clear(files: RemoteFiles, folder: str, keep: Collection[str] = ()) -> None:

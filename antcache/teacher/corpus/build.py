@@ -7,8 +7,6 @@ the folder appears all at once, when it is complete; an interruption leaves what
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
-from antcache.errors import AlreadyExists, BadAnnotations, BadConfig, MissingExtra
+from antcache.errors import BadAnnotations, BadConfig, MissingExtra
+from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.teacher.corpus.extractors import Action, Extractor
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
 FACTS_FILE = "corpus.json"
+OUTPUT = FolderKind(what="a corpus", mark=FACTS_FILE)
 RECIPES_FILE = "recipes.parquet"
 COUNTS_FILES = {"verb": "verbs.parquet", "object": "objects.parquet"}
 BATCH = 256
@@ -77,6 +77,7 @@ def write_corpus(
 
     Raises:
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a corpus.
+        WriteFailed: the disk refused.
         NotFound, BadAnnotations: see `recipes.read_recipes`.
         BadConfig: a partition has no recipe.
         MissingExtra: ijson or pyarrow is not installed.
@@ -86,43 +87,13 @@ def write_corpus(
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingExtra("pyarrow", "corpus") from error
-    _check_output(folder, overwrite=overwrite)
+    OUTPUT.check(folder, overwrite=overwrite)
     total = source.stat().st_size if source.is_file() else 0
     recipes = read_recipes(source, read=lambda done: progress("bytes read", done, total))
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}")
-    staged.mkdir(parents=True)
-    try:
+    with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
         facts = _write(recipes, staged, extractor, config, source)
         progress("bytes read", total, total)
-        _publish(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return facts
-
-
-def _check_output(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / FACTS_FILE).is_file():
-        raise AlreadyExists("something that is not a corpus is already here", where=folder)
-    if not overwrite:
-        raise AlreadyExists(
-            "a corpus is already here", where=folder, hint="choose another name, or --overwrite"
-        )
-
-
-def _publish(staged: Path, folder: Path) -> None:
-    """Put the complete corpus in place; the one before is gone only when the new one is there."""
-    old = staged.with_name(staged.name + ".old")
-    try:
-        if folder.exists():
-            folder.rename(old)
-        staged.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -25,7 +24,9 @@ from typing import Any
 from antcache import __version__
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadConfig
+from antcache.files import FolderKind, atomic_folder
 from antcache.hub import quiet
+from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.teacher.language.checkpoint import (
     fetch,
@@ -40,11 +41,13 @@ from antcache.teacher.language.network import resize, token_limit
 from antcache.teacher.language.recipes import Masker, Pieces, Recipe
 from antcache.teacher.language.text import ActionTokens, add_marks
 from antcache.teacher.training import random_state
+from antcache.tensors import system_errors
 
 log = logging.getLogger(__name__)
 
 REPORT_FILE = "adapt.json"
 STATE_FILE = "training.safetensors"
+OUTPUT = FolderKind(what="an adapted model", mark=REPORT_FILE)
 
 
 def adapt(
@@ -66,7 +69,8 @@ def adapt(
         config: see `AdaptConfig`.
         output: the folder that is made.
         device: torch device.
-        resume: take up a training of this `output` that was stopped, if there is one.
+        resume: take up a training of this `output` that was stopped, if there is one; one that is
+            finished is only read.
         overwrite: replace an adapted model that is there, and forget a stopped training.
         progress: called with steps done.
 
@@ -75,15 +79,58 @@ def adapt(
         the masked tokens of the held-out recipes (equal masks), seconds, version.
 
     Raises:
-        AlreadyExists: `output` is there, or a stopped training of it is and `resume` is false.
+        AlreadyExists: `output` is there, or a stopped training of it is and `resume` is false, or
+            another process is training it.
+        WriteFailed: the disk refused.
         BadConfig: the model can't be used, or there are no recipes.
         BadCheckpoint: the stopped training is another one, or damaged.
         NotFound: there is no such model.
     """
     work = output.with_name(f".{output.name}.adapting")
-    _check_output(output, work, resume=resume, overwrite=overwrite)
+    with alone(lock_beside(output), "another process is training it", where=output):
+        finished = _report(output) if resume and not overwrite else None
+        if finished is None:
+            _check_output(output, work, resume=resume, overwrite=overwrite)
+        started = time.perf_counter()
+        run, pieces, measured, facts = _prepare(train, held_out, config, device)
+        if finished is not None:
+            asked = {"config": asdict(config), **facts}
+            if any(finished.get(name) != value for name, value in asked.items()):
+                OUTPUT.check(output)  # it is another one, and in the way
+            log.info("the training was already finished")
+            shutil.rmtree(work, ignore_errors=True)
+            return finished
+        log.info("adapting %s: %s", config.model, json.dumps(facts))
+        before = run.perplexity(measured)
+        log.info("step 0: held-out perplexity %.3f", before)
+        if resume and (work / STATE_FILE).is_file():
+            run.load(work / STATE_FILE, facts)
+            log.info("taken up at step %d", run.step)
+        run.train(pieces, work / STATE_FILE, facts, progress)
+        after = run.perplexity(measured)
+        log.info("step %d: held-out perplexity %.3f", run.step, after)
+        report = {
+            "config": asdict(config),
+            **facts,
+            "perplexity_before": before,
+            "perplexity_after": after,
+            "seconds": time.perf_counter() - started,
+            "antcache": __version__,
+        }
+        with atomic_folder(output, OUTPUT, overwrite=overwrite) as staged:
+            with quiet(import_transformers()), system_errors(staged):
+                run.model.save_pretrained(staged)
+                run.masker.tokenizer.save_pretrained(staged)
+            (staged / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _prepare(
+    train: Iterable[Recipe], held_out: Iterable[Recipe], config: AdaptConfig, device: str
+) -> tuple[MaskedTraining, Pieces, Pieces, dict[str, Any]]:
+    """The training, what it is trained on and measured on, and what the report says of these."""
     place = pick_device(device)
-    started = time.perf_counter()
     known: dict[str, int] = {}
     pieces = Pieces.of(train, config.form, config.actions, known)
     measured = Pieces.of(held_out, config.form, config.actions, known)
@@ -104,8 +151,7 @@ def adapt(
         resize(model, len(tokenizer))
     model.to(place)
     tokens = ActionTokens.of(tokenizer, tuple(known), config.form, token_limit(model))
-    masker = Masker(tokenizer, tokens, config.mask)
-    run = MaskedTraining(model, masker, config, place)
+    run = MaskedTraining(model, Masker(tokenizer, tokens, config.mask), config, place)
     facts = {
         "recipes": pieces.recipes,
         "held_out_recipes": measured.recipes,
@@ -114,25 +160,7 @@ def adapt(
         "distinct_actions": len(known),
         "fingerprint": _fingerprint(pieces, known),
     }
-    log.info("adapting %s: %s", config.model, json.dumps(facts))
-    before = run.perplexity(measured)
-    log.info("step 0: held-out perplexity %.3f", before)
-    if resume and (work / STATE_FILE).is_file():
-        run.load(work / STATE_FILE, facts)
-        log.info("taken up at step %d", run.step)
-    run.train(pieces, work / STATE_FILE, facts, progress)
-    after = run.perplexity(measured)
-    log.info("step %d: held-out perplexity %.3f", run.step, after)
-    report = {
-        "config": asdict(config),
-        **facts,
-        "perplexity_before": before,
-        "perplexity_after": after,
-        "seconds": time.perf_counter() - started,
-        "antcache": __version__,
-    }
-    _publish(model, tokenizer, report, output, work)
-    return report
+    return run, pieces, measured, facts
 
 
 def _fingerprint(pieces: Pieces, known: Iterable[str]) -> str:
@@ -143,16 +171,17 @@ def _fingerprint(pieces: Pieces, known: Iterable[str]) -> str:
     return total.hexdigest()
 
 
+def _report(output: Path) -> dict[str, Any] | None:
+    """What a finished training says of itself; None if there is none."""
+    try:
+        found = json.loads((output / REPORT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _check_output(output: Path, work: Path, *, resume: bool, overwrite: bool) -> None:
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        if not (output / REPORT_FILE).is_file():
-            raise AlreadyExists("something that is no adapted model is here", where=output)
-        if not overwrite:
-            raise AlreadyExists(
-                "an adapted model is already here",
-                where=output,
-                hint="choose another name, or --overwrite",
-            )
+    OUTPUT.check(output, overwrite=overwrite)
     if overwrite and not resume:
         shutil.rmtree(work, ignore_errors=True)
     if (work / STATE_FILE).exists() and not resume:
@@ -161,20 +190,3 @@ def _check_output(output: Path, work: Path, *, resume: bool, overwrite: bool) ->
             where=work,
             hint="--resume takes it up, --overwrite starts anew",
         )
-
-
-def _publish(model: Any, tokenizer: Any, report: dict[str, Any], output: Path, work: Path) -> None:
-    """Write the folder beside, then give it its name."""
-    staged = output.with_name(f".{output.name}.{os.getpid()}")
-    staged.mkdir(parents=True)
-    try:
-        with quiet(import_transformers()):
-            model.save_pretrained(staged)
-            tokenizer.save_pretrained(staged)
-        (staged / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-        if output.exists():
-            shutil.rmtree(output)
-        staged.rename(output)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    shutil.rmtree(work, ignore_errors=True)

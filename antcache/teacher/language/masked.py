@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
 from antcache.errors import BadCheckpoint
+from antcache.files import atomic_file
 from antcache.progress import Progress
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
@@ -118,19 +118,18 @@ class MaskedTraining:
         return math.exp(min(total / count, 700.0))
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Write weights and the optimiser's state, in the place of what was there."""
+        """Write weights and the optimiser's state, in the place of what was there.
+
+        Raises:
+            WriteFailed: the disk refused.
+        """
         tensors = {f"model.{n}": p.detach() for n, p in self.names.items()}
         for i, values in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
         metadata = {"step": str(self.step), "training": self._identity(facts)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_suffix(f".{os.getpid()}")
-        try:
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        with atomic_file(path, overwrite=True) as staged:
             write_tensors(staged, tensors, metadata)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
 
     def load(self, path: Path, facts: dict[str, Any]) -> None:
         """Take over what `save` wrote.

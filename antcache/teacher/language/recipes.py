@@ -129,6 +129,7 @@ class Masker:
                 "the tokenizer has no mask token",
                 expected="an encoder that was trained as a masked language model",
             )
+        self.tokenizer = tokenizer
         self._tokens, self._share = tokens, share
         self._mask, self._words = tokenizer.mask_token_id, len(tokenizer)
         # The frame around a text, padding and marks: special tokens all.

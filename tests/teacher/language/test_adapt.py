@@ -12,13 +12,14 @@ import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
-from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound, WriteFailed
 from antcache.teacher.base import make_teacher
 from antcache.teacher.histories import HistoryConfig
 
 pytest.importorskip("transformers")
 
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 from antcache.teacher.language.adapt import adapt
 from antcache.teacher.language.checkpoint import read_settings
@@ -195,6 +196,49 @@ def test_a_stopped_training_taken_up_ends_with_the_same_weights(config, tmp_path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part", "whole"]
 
 
+def test_one_process_adapts_into_a_folder(config, tmp_path, held_elsewhere):
+    with (
+        held_elsewhere(tmp_path / ".x.lock"),
+        pytest.raises(AlreadyExists, match=r"/x: another process is training it"),
+    ):
+        adapt(TRAIN, HELD_OUT, config(), tmp_path / "x", resume=True)
+    adapt(TRAIN, HELD_OUT, config(), tmp_path / "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_replaced_stands_until_the_new_model_is_there(config, tmp_path, monkeypatch):
+    adapt(TRAIN, HELD_OUT, config(steps=1), tmp_path / "x")
+    before = (tmp_path / "x" / "adapt.json").read_bytes()
+
+    def refuse(self, *_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BertForMaskedLM, "save_pretrained", refuse)
+        with pytest.raises(WriteFailed, match=r"/x: can't be written \(No space left on device\)"):
+            adapt(TRAIN, HELD_OUT, config(), tmp_path / "x", overwrite=True)
+    assert (tmp_path / "x" / "adapt.json").read_bytes() == before
+    adapt(TRAIN, HELD_OUT, config(), tmp_path / "x", overwrite=True)
+    assert (tmp_path / "x" / "adapt.json").read_bytes() != before
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_finished_training_is_only_read(config, tmp_path):
+    """It may have been killed just before it could clear up."""
+    report = adapt(TRAIN, HELD_OUT, config(), tmp_path / "x")
+    before = weights(tmp_path / "x")
+    work = tmp_path / ".x.adapting"
+    work.mkdir()
+    (work / "training.safetensors").write_bytes(b"its last state")
+    again = adapt(TRAIN, HELD_OUT, config(), tmp_path / "x", resume=True)
+    assert again == report
+    assert equal(weights(tmp_path / "x"), before)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    for recipes, settings in ((TRAIN[::-1], config()), (TRAIN, config(steps=7))):
+        with pytest.raises(AlreadyExists, match="an adapted model is already here"):
+            adapt(recipes, HELD_OUT, settings, tmp_path / "x", resume=True)
+
+
 def test_only_the_same_training_is_taken_up(config, tmp_path):
     with pytest.raises(Stopped):
         adapt(TRAIN, HELD_OUT, config(), tmp_path / "x", progress=stop_at(5))
@@ -229,7 +273,7 @@ def test_a_model_without_a_head_gets_a_new_one_and_the_log_says_so(
 def test_nothing_is_overwritten_unasked(config, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
-    with pytest.raises(AlreadyExists, match="no adapted model"):
+    with pytest.raises(AlreadyExists, match="not an adapted model"):
         adapt(TRAIN, HELD_OUT, config(), tmp_path / "mine", overwrite=True)
     adapt(TRAIN, HELD_OUT, config(steps=1), tmp_path / "x")
     with pytest.raises(AlreadyExists, match="already here"):
@@ -320,7 +364,7 @@ def test_the_command_takes_up_what_was_stopped(corpus, config, language_models):
         (["corpus", "-o", "out", "--held-out", "test"], "no such partition"),
         (["corpus", "-o", "out", "--model", "./none"], "./none: no such folder"),
         (["corpus", "-o", "out", "--mask", "2"], "impossible adaptation"),
-        (["corpus", "-o", "corpus"], "no adapted model"),
+        (["corpus", "-o", "corpus"], "not an adapted model"),
         (["corpus", "-o", "out", "--device", "abacus"], "no such device"),
     ],
 )

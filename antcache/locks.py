@@ -1,4 +1,4 @@
-"""Locks that die with their process, and a rename that leaves no gap.
+"""Locks that die with their process.
 
 Promise: what a killed process held is free at once, and no clock is looked at. A lock is an empty
 file that whoever wants it creates, and whoever held it removes. It is taken with `flock` on a
@@ -8,7 +8,6 @@ regular file that is open for writing, which is the form that network file syste
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import functools
@@ -16,6 +15,9 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from antcache.disk import make_folders
+from antcache.errors import AlreadyExists, WriteFailed
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,61 @@ def hold(path: Path, *, wait: bool = False, without: bool = True) -> Iterator[bo
             os.close(handle)  # and with it goes the lock
 
 
+@contextlib.contextmanager
+def alone(lock: Path, busy: str, *, where: Path, hint: str = "let it finish") -> Iterator[None]:
+    """Be the only process that does what `lock` stands for, or be refused at once.
+
+    Its folder is made if it is not there, as are those above it, and removed again if nothing came
+    into it.
+
+    Args:
+        lock: the lock file.
+        busy: what another process is doing then, for the error.
+        where: what it does that to.
+        hint: what to do about it.
+
+    Raises:
+        AlreadyExists: another process holds the lock.
+        WriteFailed: the disk refused.
+    """
+    folder = lock.parent
+    with contextlib.ExitStack() as stack:
+        for each in reversed((folder, *folder.parents)):  # the innermost is removed first
+            if not each.exists():
+                stack.callback(_remove_if_empty, each)
+        try:
+            ours = stack.enter_context(_hold_in_new(lock))
+        except OSError as error:
+            raise WriteFailed.because(error, where) from error
+        if not ours:
+            raise AlreadyExists(busy, where=where, hint=hint)
+        yield
+
+
+@contextlib.contextmanager
+def _hold_in_new(lock: Path) -> Iterator[bool]:
+    """`hold` in a folder that is made if it is not there."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            make_folders(lock.parent)
+            # Another process may be refused, and remove what it has made, at the same moment.
+            with contextlib.suppress(FileNotFoundError):
+                ours = stack.enter_context(hold(lock))
+                break
+        yield ours
+
+
+def lock_beside(path: Path) -> Path:
+    """The lock of an output that is to be at `path`; it lies beside it."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f".{real.name}.lock")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _lock(path: Path, wait: bool) -> int | None:
     """A handle that holds the lock; None if another holds it, -1 where there are no locks."""
     while True:
@@ -77,24 +134,7 @@ def _lock(path: Path, wait: bool) -> int | None:
 @functools.cache  # once per place
 def _warn(place: str, reason: str) -> None:
     logger.warning(
-        "%s: this file system has no locks (%s): processes that work on one store may do the same "
-        "work twice; what is written stays safe",
+        "%s: this file system has no locks (%s): processes are not kept from doing the same work "
+        "at once. A store stays safe; don't train into one folder twice at the same time",
         *(place, reason),
     )
-
-
-def exchange(new: Path, old: Path) -> bool:
-    """Let the folders `new` and `old` change places in one step, so that `old` is never absent.
-
-    False where the system or the file system can't do that (`renameat2` of Linux does it).
-    """
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    if renameat2(here, os.fsencode(new), here, os.fsencode(old), swap) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-        return False
-    raise OSError(code, os.strerror(code), str(new), None, str(old))

@@ -1,0 +1,255 @@
+"""Labels of several splits: together or not at all, whoever is killed, and equal ones again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.errors import AlreadyExists, FingerprintMismatch, WriteFailed
+from antcache.store import Store, folder_groups
+from antcache.store.backends import is_empty
+from antcache.store.folder import FolderBackend
+from antcache.store.format import STAGING, digest
+from antcache.store.verify import verify
+
+KINDS = ("zarr", "hdf5")
+Killed = Callable[[Callable[[], Any], int], bool]
+FIELDS: dict[str, Any] = {
+    "dataset": "toy",
+    "verbs": ("take",),
+    "nouns": ("pan", "cup"),
+    "actions": ("take pan", "take cup"),
+    "action_verbs": (0, 0),
+    "action_nouns": (0, 1),
+}
+PLAIN = Taxonomy(**FIELDS)
+LISTED = Taxonomy(**FIELDS, many_shot_actions=(1,))
+
+
+def segments(prefix: str, action: int) -> Segments:
+    """Three segments of one action."""
+    return Segments.of(
+        uid=[f"{prefix}{n}" for n in range(3)],
+        video=[prefix] * 3,
+        start_s=np.arange(3.0),
+        stop_s=np.arange(3.0) + 1,
+        verb=[0] * 3,
+        noun=[action] * 3,
+        action=[action] * 3,
+    )
+
+
+def splits(action: int, *names: str) -> dict[str, Segments]:
+    return {name: segments(name, action) for name in names or ("train", "validation")}
+
+
+OLD, NEW = splits(0), splits(1)
+
+
+def import_into(path: Path, kind: str, labels: dict[str, Segments], **how: Any) -> None:
+    """What `antcache annotations import` does."""
+    taxonomy = how.pop("taxonomy", PLAIN)
+    store = Store.open_or_create(path, dataset=taxonomy.dataset, backend=kind)
+    store.write_splits(labels, taxonomy, source="test", **how)
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """Every file of a store outside staging."""
+    files = (p for p in path.rglob("*") if p.is_file() and STAGING not in p.parts)
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_killed_import_goes_on(
+    path: Path, kind: str, killed: Killed, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each call that gives a name: nothing is there, or everything is."""
+    if not exchanges:
+        monkeypatch.setattr(folder_groups, "exchange", lambda *_: False)
+    import_into(path, kind, NEW)
+    expected = tree(path)
+    for number in range(1000):
+        shutil.rmtree(path)
+        if not killed(lambda: import_into(path, kind, NEW), number):
+            break
+        if path.exists() and not is_empty(path):
+            store = Store.open(path)
+            assert store.splits() in ([], ["train", "validation"])
+            assert store.splits() == [] or tree(path) == expected
+            assert verify(store).intact
+        import_into(path, kind, NEW)
+        assert tree(path) == expected
+        assert not (path / STAGING).exists()
+    assert number >= 2
+
+
+def test_a_killed_import_that_replaces_leaves_the_old_or_the_new(
+    path: Path, kind: str, killed: Killed
+) -> None:
+    """Of splits and of lists of classes alike; a split that is not replaced stays."""
+    ways = []
+    for taxonomy, labels in ((PLAIN, OLD), (LISTED, NEW)):
+        import_into(path, kind, splits(0, "test"), taxonomy=PLAIN)
+        import_into(path, kind, OLD, taxonomy=PLAIN)
+        import_into(path, kind, labels, taxonomy=taxonomy, overwrite=True)
+        ways.append(tree(path))
+        shutil.rmtree(path)
+    found = set()
+    for number in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        import_into(path, kind, {**OLD, **splits(0, "test")})
+        # As it comes from an import that replaces: the same bytes each time.
+        import_into(path, kind, OLD, overwrite=True)
+        assert tree(path) == ways[0]
+
+        def work() -> None:
+            import_into(path, kind, NEW, taxonomy=LISTED, overwrite=True)
+
+        if not killed(work, number):
+            break
+        found.add(ways.index(tree(path)))
+        work()
+        assert tree(path) == ways[1]
+        assert not (path / STAGING).exists()
+    assert found == {0, 1}
+    assert number >= 2
+
+
+def test_where_folders_can_not_change_places_splits_are_never_mixed(
+    path: Path, kind: str, killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed on the way some are missing, and the same import brings them."""
+    monkeypatch.setattr(folder_groups, "exchange", lambda *_: False)
+    missing = set()
+    for number in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        import_into(path, kind, OLD)
+
+        def work() -> None:
+            import_into(path, kind, NEW, taxonomy=LISTED, overwrite=True)
+
+        if not killed(work, number):
+            break
+        store = Store.open(path)
+        assert verify(store).intact
+        nouns = {int(store.labels(split).noun[0]) for split in store.splits()}
+        assert len(nouns) <= 1
+        missing.add(len(store.splits()))
+        work()
+        assert store.splits() == ["train", "validation"]
+        assert {int(store.labels(split).noun[0]) for split in store.splits()} == {1}
+        assert store.taxonomy == LISTED
+    assert missing == {0, 1, 2}
+
+
+def test_the_same_again_changes_nothing(path: Path, kind: str) -> None:
+    import_into(path, kind, OLD)
+    before = tree(path)
+    store = Store.open(path)
+    assert store.write_splits(OLD, PLAIN, source="another folder") == []
+    assert tree(path) == before
+    more = {**OLD, **splits(1, "test")}
+    assert store.write_splits(more, PLAIN, source="test") == ["test"]
+    assert {k: v for k, v in tree(path).items() if "test" not in k} == before
+    assert store.splits() == ["test", "train", "validation"]
+    assert store.write_splits(OLD, PLAIN, source="x", overwrite=True) == ["train", "validation"]
+
+
+def test_other_labels_are_refused_with_their_names(path: Path, kind: str) -> None:
+    import_into(path, kind, OLD)
+    before, store = tree(path), Store.open(path)
+    with pytest.raises(AlreadyExists, match=r"other labels of validation \(--overwrite"):
+        store.write_splits({**OLD, "validation": NEW["validation"]}, PLAIN, source="x")
+    with pytest.raises(AlreadyExists, match="other labels of train, validation"):
+        store.write_splits({**NEW, **splits(0, "test")}, PLAIN, source="x")
+    with pytest.raises(AlreadyExists, match="other lists of many-shot or tail classes"):
+        store.write_splits(OLD, LISTED, source="x")
+    other = Taxonomy(**{**FIELDS, "nouns": ("pan", "pot")})
+    for overwrite in (False, True):
+        with pytest.raises(FingerprintMismatch, match="another taxonomy"):
+            store.write_splits(OLD, other, source="x", overwrite=overwrite)
+    assert tree(path) == before
+
+
+def test_what_others_keep_beside_the_labels_stays(path: Path, kind: str) -> None:
+    import_into(path, kind, OLD)
+    (path / "labels" / "notes.txt").write_text("years of work")
+    (path / "labels" / "plots").mkdir()
+    (path / "labels" / "plots" / "1.png").write_text("a picture")
+    (path / "labels" / "link").symlink_to("notes.txt")
+    import_into(path, kind, NEW, overwrite=True)
+    assert (path / "labels" / "link").readlink() == Path("notes.txt")
+    assert (path / "labels" / "link").read_text() == "years of work"
+    assert (path / "labels" / "plots" / "1.png").read_text() == "a picture"
+    assert Store.open(path).splits() == ["train", "validation"]
+    assert verify(Store.open(path)).intact
+
+
+def test_what_can_not_be_copied_is_said(path: Path, kind: str) -> None:
+    """And never waited for: a pipe, say."""
+    import_into(path, kind, OLD)
+    before = tree(path)
+    os.mkfifo(path / "labels" / "pipe")
+    with pytest.raises(WriteFailed, match="pipe"):
+        import_into(path, kind, NEW, overwrite=True)
+    assert tree(path) == before
+
+
+def test_labels_are_changed_by_one_process_at_a_time(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first look at what is there until the last change; another one waits."""
+    store, seen = Store.create(path, backend=kind), []
+    waiting = Store.open(path).backend
+
+    def look(name: str) -> None:
+        call = getattr(FolderBackend, name)
+
+        def looked(*args: Any, **options: Any) -> Any:
+            with waiting._hold(digest(b"alone ", b"labels")) as ours:
+                seen.append((name, ours))
+            return call(*args, **options)
+
+        monkeypatch.setattr(FolderBackend, name, looked)
+
+    for name in ("group_attributes", "add_group_attributes", "publish_group"):
+        look(name)
+    store.write_splits(OLD, PLAIN, source="test")
+    assert {name for name, _ in seen} == {
+        "group_attributes",
+        "add_group_attributes",
+        "publish_group",
+    }
+    assert not any(ours for _, ours in seen)
+
+
+def test_attributes_are_given_once(path: Path, kind: str) -> None:
+    backend = Store.create(path, backend=kind).backend
+    assert backend.add_group_attributes("features/rgb", {"a": 1, "b": None}) == {"a": 1, "b": None}
+    assert backend.add_group_attributes("features/rgb", {"a": 2, "b": 3, "c": 4}) == {
+        "a": 1,
+        "b": 3,  # there was none
+        "c": 4,
+    }
+    assert backend.group_attributes("features/rgb") == {"a": 1, "b": 3, "c": 4}
+    assert backend.groups("features") == ["rgb"]
+    before = tree(path)
+    backend.add_group_attributes("features/rgb", {"a": 5})
+    assert tree(path) == before
