@@ -8,16 +8,16 @@ attributes. The tree has two levels at most, so a key says what it is: `""`, `la
 
 from __future__ import annotations
 
-import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AntcacheError, DamagedStore, MissingKey, ReadFailed
+from antcache.errors import AntcacheError, DamagedStore, MissingKey
+from antcache.store.faults import UNREADABLE, Misplaced, damaged, lost, refused, says_nothing
 from antcache.store.format import CHECKSUMS, Arrays, checksum, checksums
 from antcache.store.location import Location
 from antcache.store.seal import attributes_of, intact
@@ -38,13 +38,6 @@ KEY = "key"
 
 Count = Callable[[int], None]
 """Is told how many bytes were read."""
-
-
-UNREADABLE = (
-    *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError),
-    *(ArithmeticError, MemoryError),
-)
-"""What Zarr and HDF5 raise where the bytes make no sense."""
 
 
 class LazyArray(Protocol):
@@ -362,56 +355,12 @@ class Backend(ABC):
             raise damaged(self.where(key), f"{type(error).__name__}: {error}") from error
 
 
-class Misplaced(DamagedStore):
-    """A unit that says that it belongs elsewhere; `where` is where it was found."""
-
-    def __init__(self, found: object, where: str) -> None:
-        super().__init__(
-            "another unit stands here",
-            where=where,
-            found=f"{found!r:.200}",
-            hint="move it to its own place, or remove it",
-        )
-
-
 def _wrong(key: str, text: bytes) -> str:
     """What is wrong with the text of the group `key`; empty if nothing is."""
     if not intact(text):
         return "not as it was written"
     found = attributes_of(text).get(KEY, key)
     return "" if found == key else f"the file of another group ({found!r:.200})"
-
-
-def lost(error: OSError) -> bool:
-    """Whether `error` says that what was stored is not there any more.
-
-    A disk that is away or refuses (permission, a network that is down, too many open files) says
-    nothing about what is on it, and nothing may be dropped for it.
-    """
-    return isinstance(
-        error, FileNotFoundError | IsADirectoryError | NotADirectoryError | DamagedStore
-    ) or error.errno in (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
-
-
-def says_nothing(error: BaseException) -> TypeGuard[OSError]:
-    """Whether `error` says that something can't be read now, and nothing about what it is."""
-    return isinstance(error, OSError) and error.errno is not None and not lost(error)
-
-
-def refused(where: object, error: OSError) -> ReadFailed:
-    """The error for what can't be read now, and may be intact."""
-    return ReadFailed(
-        f"can't be read now ({error.strerror or error})",
-        where=where,
-        hint="nothing says that it is damaged; check the disk, and who may read it",
-    )
-
-
-def damaged(where: object, why: str) -> DamagedStore:
-    """The error for a unit that can't be read."""
-    return DamagedStore(
-        f"can't be read ({why})", where=where, hint="antcache store repair drops what is damaged"
-    )
 
 
 def differing(arrays: Mapping[str, LazyArray], attributes: Attributes) -> list[str]:

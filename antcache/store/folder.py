@@ -19,11 +19,8 @@ from pathlib import Path
 from antcache.disk import exchange, flush, flush_one
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
 from antcache.locks import hold
-from antcache.store.backend import (
-    UNREADABLE,
-    Attributes,
-    differing,
-)
+from antcache.store.backend import Attributes, differing
+from antcache.store.faults import UNREADABLE
 from antcache.store.folder_groups import FolderGroups
 from antcache.store.format import STAGING, Arrays, digest, is_group, is_key
 from antcache.store.inside import FOLDER

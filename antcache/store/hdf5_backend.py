@@ -19,16 +19,8 @@ import numpy as np
 
 from antcache.disk import rename_new
 from antcache.errors import AlreadyExists, DamagedStore
-from antcache.store.backend import (
-    KEY,
-    UNREADABLE,
-    Attributes,
-    Count,
-    Unit,
-    damaged,
-    says_nothing,
-    strings,
-)
+from antcache.store.backend import KEY, Attributes, Count, Unit, strings
+from antcache.store.faults import UNREADABLE, damaged, says_nothing
 from antcache.store.folder import FolderBackend
 from antcache.store.format import Arrays, chunk_rows
 from antcache.store.hdf5_layout import contents, needs_json

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.store.backend import damaged
+from antcache.store.faults import damaged
 from antcache.store.inside import Inside
 from antcache.store.pieces import Layout, opened
 from antcache.store.proof import Proofs

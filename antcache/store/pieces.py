@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AntcacheError
-from antcache.store.backend import UNREADABLE, damaged, lost, refused
 from antcache.store.codecs import decode
+from antcache.store.faults import UNREADABLE, damaged, lost, refused
 from antcache.store.format import CHUNK_BYTES
 from antcache.store.inside import Inside
 from antcache.store.proof import Proof, Proofs, read_range

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from antcache.store.backend import damaged
+from antcache.store.faults import damaged
 
 PIECE_BYTES = 1 << 20
 FRESH_NS = 3 * 10**9

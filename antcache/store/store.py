@@ -15,171 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import Segments, Taxonomy
-from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
-from antcache.store.backend import damaged, differing
+from antcache.errors import BadConfig, FingerprintMismatch
+from antcache.store.backend import differing
+from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import CHECKSUMS, check_name, checksums, difference
+from antcache.store.format import check_name, difference
+from antcache.store.labels import LabelStore
 from antcache.store.meaning import (
     Senseless,
     check_targets,
     features_of,
-    segments_of,
     stream_of,
     targets_of,
-    taxonomy_of,
 )
-from antcache.store.opening import OpenStore
 from antcache.store.soft_targets import SoftTargets
 
 
-class Store(OpenStore):
+class Store(LabelStore):
     """A store on disk or at a URL; use `Store.open`, `Store.create` or `Store.open_or_create`.
 
     It can be pickled, and used in forked processes.
     """
-
-    # Labels
-
-    def splits(self) -> list[str]:
-        """Names of the splits with labels."""
-        return self.backend.units("labels")
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """Classes of the dataset.
-
-        Raises:
-            MissingKey: no labels were imported.
-        """
-        taxonomy = self._taxonomy()
-        if taxonomy is None:
-            raise MissingKey(
-                "the store has no labels", where=self.path, hint="antcache annotations import"
-            )
-        return taxonomy
-
-    def _taxonomy(self) -> Taxonomy | None:
-        """Classes of the dataset, None without labels."""
-        where = self.backend.where("labels")
-        fields = self.backend.group_attributes("labels").get("taxonomy")
-        if fields is None:
-            if self.splits():
-                raise Senseless("labels without classes", where=where)
-            return None
-        taxonomy = taxonomy_of(fields, where)
-        if self.dataset not in (None, taxonomy.dataset):
-            raise Senseless(
-                "classes of another dataset than the store's",
-                where=where,
-                expected=self.dataset,
-                found=taxonomy.dataset,
-            )
-        return taxonomy
-
-    def write_labels(
-        self,
-        split: str,
-        segments: Segments,
-        taxonomy: Taxonomy,
-        *,
-        source: str,
-        overwrite: bool = False,
-    ) -> None:
-        """Publish the labels of one split; see `write_splits`."""
-        self.write_splits({split: segments}, taxonomy, source=source, overwrite=overwrite)
-
-    def write_splits(
-        self,
-        splits: Mapping[str, Segments],
-        taxonomy: Taxonomy,
-        *,
-        source: str,
-        overwrite: bool = False,
-    ) -> list[str]:
-        """Publish the labels of several splits together; all of a store share one taxonomy.
-
-        A split that has these labels already is left as it is, so that the same call goes on where
-        another one was interrupted. With `overwrite` all change at once, on a local disk; see
-        `Backend.publish_group`.
-
-        Returns:
-            Names of the splits that were written.
-
-        Raises:
-            BadAnnotations: they do not fit the taxonomy; see `Segments.check`.
-            FingerprintMismatch: the store has another dataset or taxonomy.
-            AlreadyExists: a split has other labels, or the classes other lists of many-shot and
-                tail classes, and `overwrite` is false.
-        """
-        for split, segments in splits.items():
-            check_name(split, "split")
-            segments.check(taxonomy, f"{split}, segment {{}}".format)
-        with self.backend.alone("labels"):
-            self._claim(taxonomy.dataset)
-            new = dict(splits)
-            if not overwrite:
-                there = self.splits()
-                new = {name: own for name, own in splits.items() if name not in there}
-            kept = {name: own for name, own in splits.items() if name not in new}
-            self._check_labels(kept, taxonomy, overwrite)
-            if new:
-                about = {
-                    "dataset": taxonomy.dataset,
-                    "taxonomy": taxonomy.fingerprint,
-                    "source": source,
-                }
-                self.backend.publish_group(
-                    "labels",
-                    {"taxonomy": taxonomy.to_dict()},
-                    {name: (segments.arrays(), about) for name, segments in new.items()},
-                )
-            if len(new) < len(splits):  # by a call that was killed, and may have left something
-                self.backend.sweep()
-        return list(new)
-
-    def _check_labels(
-        self, kept: Mapping[str, Segments], taxonomy: Taxonomy, overwrite: bool
-    ) -> None:
-        """Refuse other classes than the store's, and other labels than those that are `kept`."""
-        known = self._taxonomy()
-        if known is not None and known.fingerprint != taxonomy.fingerprint:
-            raise FingerprintMismatch(
-                "the store has another taxonomy",
-                where=self.path,
-                expected=f"{len(known.actions)} actions, {known.fingerprint}",
-                found=f"{len(taxonomy.actions)} actions, {taxonomy.fingerprint}",
-                hint="use one store per taxonomy",
-            )
-        other = [
-            name
-            for name, segments in kept.items()
-            if self.backend.open(f"labels/{name}")[1][CHECKSUMS] != checksums(segments.arrays())
-        ]
-        if other:
-            raise AlreadyExists(
-                f"the store has other labels of {', '.join(other)}",
-                where=self.path,
-                hint="--overwrite replaces them",
-            )
-        if known is not None and known.to_dict() != taxonomy.to_dict() and not overwrite:
-            raise AlreadyExists(
-                "the store has other lists of many-shot or tail classes",
-                where=self.path,
-                hint="--overwrite replaces them, and the labels",
-            )
-
-    def labels(self, split: str) -> Segments:
-        """Labelled segments of a split.
-
-        Raises:
-            MissingKey: the store has no such split.
-            DamagedStore: they are not as they were written, or do not fit the store's classes.
-        """
-        self._require(split, self.splits(), "split", "antcache annotations import")
-        key = f"labels/{split}"
-        arrays, attributes = self.backend.read(key)
-        return segments_of(arrays, attributes, self.taxonomy, self.backend.where(key))
 
     # Features
 
@@ -404,12 +260,3 @@ class Store(OpenStore):
         from antcache.store.info import describe
 
         return describe(self)
-
-    def _require(self, name: str, there: list[str], kind: str, command: str) -> None:
-        if name not in there:
-            raise MissingKey(
-                f"the store has no {kind} {name!r}",
-                where=self.path,
-                found=", ".join(there) or "none",
-                hint=f"{command} writes it",
-            )

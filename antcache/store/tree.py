@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
-from antcache.store.backend import Backend, Count, LazyArray, Unit, lost, refused
+from antcache.store.backend import Backend, Count, LazyArray, Unit
+from antcache.store.faults import lost, refused
 from antcache.store.format import GROUPS, MARK, NAME, STAGING
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location

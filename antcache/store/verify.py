@@ -21,8 +21,9 @@ from typing import Any
 
 from antcache.errors import AntcacheError, DamagedStore, MissingKey
 from antcache.progress import Progress, silent
-from antcache.store.backend import METADATA, Backend, refused
+from antcache.store.backend import METADATA, Backend
 from antcache.store.backends import check_format
+from antcache.store.faults import refused
 from antcache.store.format import GROUPS
 from antcache.store.store import Store
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from antcache.store.backend import Attributes, damaged
+from antcache.store.backend import Attributes
 from antcache.store.codecs import BLOSC_SPARE
+from antcache.store.faults import damaged
 from antcache.store.format import digest
 from antcache.store.pieces import Layout, Piece
 from antcache.store.proof import Proof

@@ -14,7 +14,8 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from antcache.store.backend import METADATA, Attributes, lost, strings
+from antcache.store.backend import METADATA, Attributes, strings
+from antcache.store.faults import lost
 from antcache.store.format import Arrays, chunk_rows, digest
 from antcache.store.seal import sealed
 from antcache.store.zarr_layout import FILES, ZARR_JSON, unit_of

@@ -369,8 +369,8 @@ def test_overwriting_never_shows_a_mix(s3: S3, url: str, moment: str) -> None:
 def test_splits_that_are_replaced_are_never_mixed(s3: S3, url: str) -> None:
     """Killed while the new ones are sent, the old ones are there; killed in the switch, some are
     missing, and the same call brings them."""
-    swapped = {"verb": SEGMENTS.verb, "noun": 1 - SEGMENTS.noun, "action": 1 - SEGMENTS.action}
-    other = Segments(**{**SEGMENTS.arrays(), **swapped})
+    turned = {name: SEGMENTS.arrays()[name][::-1] for name in ("verb", "noun", "action")}
+    other = Segments(**{**SEGMENTS.arrays(), **turned})
     names = ("train", "validation")
     old, new = (dict.fromkeys(names, each) for each in (SEGMENTS, other))
     store = Store.create(url)
@@ -564,8 +564,9 @@ def test_where_nothing_is_created_on_condition_the_one_that_lost_is_told(
     those of the stream."""
     store = Store.create(memory)
     other = {"dim": 8, "dtype": "float16", "fps": 2.0, "source": "test", "config": {"a": None}}
-    store.create_stream("theirs", **other)  # type: ignore[arg-type]
-    theirs = store.backend.files.read("features/theirs/zarr.json")
+    another = Store.create(f"memory://{uuid.uuid4().hex}/theirs.zarr")
+    another.create_stream("rgb", **other)  # type: ignore[arg-type]
+    theirs = another.backend.files.read("features/rgb/zarr.json")
     create = RemoteFiles.create
 
     def overtaken(self: RemoteFiles, name: str, value: bytes) -> None:

@@ -193,10 +193,10 @@ def test_what_others_keep_beside_the_labels_stays(path: Path, kind: str) -> None
     (path / "labels" / "notes.txt").write_text("years of work")
     (path / "labels" / "plots").mkdir()
     (path / "labels" / "plots" / "1.png").write_text("a picture")
-    (path / "labels" / "link").symlink_to("notes.txt")
+    (path / "labels" / ".link").symlink_to("notes.txt")
     import_into(path, kind, NEW, overwrite=True)
-    assert (path / "labels" / "link").readlink() == Path("notes.txt")
-    assert (path / "labels" / "link").read_text() == "years of work"
+    assert (path / "labels" / ".link").readlink() == Path("notes.txt")
+    assert (path / "labels" / ".link").read_text() == "years of work"
     assert (path / "labels" / "plots" / "1.png").read_text() == "a picture"
     assert Store.open(path).splits() == ["train", "validation"]
     assert verify(Store.open(path)).intact

@@ -22,16 +22,8 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import zarr_unit
-from antcache.store.backend import (
-    KEY,
-    Attributes,
-    Backend,
-    Count,
-    LazyArray,
-    Unit,
-    damaged,
-    differing,
-)
+from antcache.store.backend import KEY, Attributes, Backend, Count, LazyArray, Unit, differing
+from antcache.store.faults import damaged
 from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest
 from antcache.store.inside import TEXT_BYTES
 from antcache.store.location import Location

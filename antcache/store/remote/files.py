@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
-from antcache.store.backend import damaged
+from antcache.store.faults import damaged
 from antcache.store.inside import TEXT_BYTES
 
 BATCH_BYTES = 32 << 20

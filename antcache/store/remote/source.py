@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from antcache.store.backend import damaged
+from antcache.store.faults import damaged
 from antcache.store.format import digest
 from antcache.store.pieces import Piece
 from antcache.store.remote.files import RemoteFiles, batches
