@@ -9,6 +9,9 @@ Nothing is made up. After a packet that can't be decoded, frames are passed over
 frame, because those between are predicted from what is missing. Frames further apart than
 `max_gap_s`, a file that ends before the end that it states, and a file without any decodable frame
 are `UnreadableVideo`. Not covered: damage that the decoder itself does not notice.
+
+Nothing but the file itself is read, whatever it says: playlists and lists of files are refused, and
+so are references to other files. Every video is opened by `open_container`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import MissingExtra, UnreadableVideo
+from antcache.extract.boxes import check_samples
 
 try:
     import av
@@ -40,6 +44,37 @@ except ImportError as error:
 
 CONVENTION = 1
 """Version of the rules in this file; part of every stream's fingerprint."""
+
+CONTAINERS = {
+    "mov": "mp4 mov m4v 3gp",
+    "matroska": "mkv webm",
+    "avi": "avi",
+    "mpegts": "ts mts m2ts",
+    "mpeg": "mpg mpeg vob",
+    "asf": "wmv asf",
+    "flv": "flv",
+    "ogg": "ogv",
+    "mxf": "mxf",
+    "nut": "nut",
+    "dv": "dv",
+    "ivf": "ivf",
+}
+"""FFmpeg's containers that are whole in one file and have timestamps, and their usual endings.
+
+Others read further files of the disk (ffconcat, HLS, DASH, image sequences, VobSub), wait for a
+network or a device, or are dated by a guess (raw streams).
+"""
+
+MAX_PIXELS = 1 << 25
+"""Of the largest picture, just over 8K (7680 x 4320): a few kB can state any size."""
+
+OPTIONS = {
+    "format_whitelist": ",".join(CONTAINERS),
+    "protocol_whitelist": "file",
+    "enable_drefs": "0",  # tracks of a .mov that lie in other files
+    "max_pixels": str(MAX_PIXELS),
+}
+"""What FFmpeg is told about every file that it opens."""
 
 Picture = NDArray[np.uint8]
 
@@ -110,6 +145,7 @@ class VideoSampler:
                 "nothing in it can be decoded",
                 where=self.path,
                 found=f"{self.skipped_packets} undecodable packets",
+                hint=f"pictures have at most {MAX_PIXELS} pixels",
             )
         yield from self._pictures(shown, tick, math.floor((last - start) * self.rate) + 1)
 
@@ -255,12 +291,22 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
+    if not path.is_file():  # a pipe or a device would be waited for
+        found = "a folder" if path.is_dir() else "no regular file" if path.exists() else "nothing"
         raise UnreadableVideo("not a file", where=path, found=found)
     try:
+        check_samples(path)
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        return av.open(str(path.absolute()), options=OPTIONS, metadata_errors="replace")
+    except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
+        raise UnreadableVideo(
+            "not a video in one file",
+            where=path,
+            expected=" ".join(CONTAINERS.values()),
+            found="a list of files, a raw stream, or a form that is not read",
+        ) from error
+    except UnreadableVideo:
+        raise
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
             "not a video that can be opened",
@@ -280,8 +326,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise UnreadableVideo("no video stream", where=path, found=f"only {kinds}")
-    if getattr(streams[0], "codec_context", None) is None:
+    context = getattr(streams[0], "codec_context", None)
+    if context is None:
         raise UnreadableVideo("no decoder for its video stream", where=path)
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream's pictures may change their size
     return streams[0]
 
 
