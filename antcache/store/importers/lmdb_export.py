@@ -20,10 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists, AntcacheError, BadConfig, MissingKey, WriteFailed
+from antcache.errors import (
+    AlreadyExists,
+    AntcacheError,
+    BadConfig,
+    MissingExtra,
+    MissingKey,
+    WriteFailed,
+)
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
-from antcache.store.importers.lmdb_features import key_of, lmdb_package
+from antcache.store.importers.lmdb_features import key_of
 from antcache.store.importers.lmdb_import import row_seconds
 from antcache.store.locks import hold
 from antcache.store.store import Store
@@ -122,6 +129,19 @@ def export_lmdb(
     )
     logger.info("export lmdb: %s", report)
     return report
+
+
+def lmdb_package() -> Any:
+    """The package `lmdb`.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingExtra("lmdb", "import") from error
+    return lmdb
 
 
 def _frames(features: Features, key_fps: float, where: str) -> NDArray[np.int64]:
