@@ -1,15 +1,42 @@
 """Tensors as files: safetensors, with errors that name the file.
 
 Promise: a disk that refuses is a `WriteFailed`, as everywhere; safetensors raises no OSError then.
+Whatever is in a file that is read gives tensors of no more bytes than it has, or a `ValueError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from antcache.errors import WriteFailed
+
+
+class TensorFile(NamedTuple):
+    """What is in a file: tensors by name, and the text of its header's metadata by name."""
+
+    tensors: dict[str, Any]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
+    """The tensors of a safetensors file, as arrays of numpy (`numpy`) or as tensors (`pt`).
+
+    Raises:
+        ValueError: it is none, is damaged, or holds a type that the framework does not have; the
+            caller names the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("no such file")
+    try:
+        with safe_open(path, framework=framework) as file:
+            names = list(file.keys())
+            return TensorFile({n: file.get_tensor(n) for n in names}, file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def write_tensors(

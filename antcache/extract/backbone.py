@@ -9,7 +9,6 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
 from antcache.hub import first_line, quiet
 from antcache.store.format import fingerprint
+from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
 BINARIES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
@@ -224,7 +224,7 @@ def _processor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _read_json(file: Path, hint: str) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         found = "nothing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise UnknownBackbone(

@@ -136,9 +136,9 @@ class StudentConfig:
             _check_types(self.protocol)
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every"):
             self._check(name, 1)
-        for name in ("layers", "heads", "width", "top_k"):
+        for name, high in (("layers", 100), ("heads", 1024), ("width", 1 << 16), ("top_k", None)):
             if getattr(self, name) is not None:
-                self._check(name, 1)
+                self._check(name, 1, high=high)
         weights = ("weight", "align_weight", "verb_noun_weight", "feature_weight", "past_weight")
         for name in (*weights, "logit_adjustment", "weight_decay", "warmup_epochs"):
             self._check(name, 0)
@@ -251,10 +251,14 @@ class StudentConfig:
             found=self.target_weights,
         )
 
-    def _check(self, name: str, low: float, *, strict: bool = False) -> None:
+    def _check(
+        self, name: str, low: float, *, strict: bool = False, high: float | None = None
+    ) -> None:
         value = getattr(self, name)
-        if not (value > low if strict else value >= low) or not math.isfinite(value):
+        high = (1 << 63) - 1 if high is None else high  # what every library takes for a number
+        if not (low < value <= high if strict else low <= value <= high):
             bound = f"above {low}" if strict else f"at least {low}"
+            bound += f" and at most {high}" if value > low else ""
             raise BadConfig(f"impossible {name}", expected=bound, found=value)
 
     def to_dict(self) -> dict[str, Any]:

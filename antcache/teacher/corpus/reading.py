@@ -6,13 +6,13 @@ walked; a partition that the corpus lacks is an error, not an empty result.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra, NotFound
 from antcache.teacher.corpus.build import FACTS_FILE, FORMAT, RECIPES_FILE
+from antcache.untrusted import read_json
 
 
 def corpus_facts(folder: Path) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def corpus_facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFound("no corpus here", where=folder, hint="antcache teacher corpus")
     try:
-        facts = json.loads(path.read_text("utf-8"))
+        facts = read_json(path)
     except ValueError as error:
         raise BadAnnotations("the facts can't be read", where=path, found=error) from error
     found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
