@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import reprlib
 
-LONGEST = 500
+LONGEST = 1000
 """Characters of what was expected or found that a message repeats."""
+LONGEST_PLACE = 5000
+"""Of where and what is wrong: the longest path has 4,096."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 20
@@ -27,9 +29,11 @@ def quoted(value: object) -> str:
             text = str(value)
     except ValueError:  # Python writes out no whole number of more than 4,300 digits
         text = type(value).__name__
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - 34]} ... {text[-29:]}"
-    return " ".join(text.split()) if "\n" in text else text
+    return " ".join(_cut(text, LONGEST).split()) if "\n" in text else _cut(text, LONGEST)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 34]} ... {text[-29:]}"
 
 
 class AntcacheError(Exception):
@@ -57,9 +61,10 @@ class AntcacheError(Exception):
             for label, value in (("expected", expected), ("found", found))
             if (text := quoted(value))
         )
+        place = _cut(str(where), LONGEST_PLACE)
         self.message = (
-            (f"{where}: " if str(where) else "")
-            + problem
+            (f"{place}: " if place else "")
+            + _cut(problem, LONGEST_PLACE)
             + (f": {pair}" if pair else "")
             + (f" ({hint})" if hint else "")
         )

@@ -6,6 +6,7 @@ the store determines the run (on one device and library version).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -255,10 +256,10 @@ class StudentConfig:
         self, name: str, low: float, *, strict: bool = False, high: float | None = None
     ) -> None:
         value = getattr(self, name)
-        high = (1 << 63) - 1 if high is None else high  # what every library takes for a number
-        if not (low < value <= high if strict else low <= value <= high):
+        above = value > low if strict else value >= low
+        if not above or not (value < math.inf if high is None else value <= high):
             bound = f"above {low}" if strict else f"at least {low}"
-            bound += f" and at most {high}" if value > low else ""
+            bound += "" if high is None else f" and at most {high}"
             raise BadConfig(f"impossible {name}", expected=bound, found=value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,13 +281,18 @@ class StudentConfig:
         return cls(**{**values, "protocol": window})
 
 
+@functools.cache
+def _hints(record: type[StudentConfig | Protocol]) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
 def _check_types(record: StudentConfig | Protocol) -> None:
     """Refuse values of another type than annotated; a whole number may stand for a float.
 
     Raises:
         BadConfig: names the field.
     """
-    kinds = get_type_hints(type(record))
+    kinds = _hints(type(record))
     for field in fields(record):
         value, kind = getattr(record, field.name), kinds[field.name]
         accepted = kind | int if isinstance(0.0, kind) else kind
