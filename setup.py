@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").rea
 EXTRAS = {
     "extract": ["av>=14", "transformers>=5", "pillow"],
     "teacher": ["numba>=0.61", "transformers>=5"],
-    "corpus": ["ijson>=3.3", "pyarrow>=17"],
+    "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.16"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],

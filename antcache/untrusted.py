@@ -8,11 +8,12 @@ above what such files hold, and each says its reason.
 
 from __future__ import annotations
 
+import codecs
 import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ TEXT_BYTES = 256 << 20
 """Of a table: 30 times EPIC-KITCHENS-100's training labels. Its cells take 10 times that."""
 JSON_BYTES = 16 << 20
 """Of a JSON document: its values take up to 20 times that."""
+BLOCK_BYTES = 1 << 20
+"""Read at a time from a long list."""
 YAML_BYTES = 256 << 10
 """Of a plan: PyYAML reads 100 kB in a second."""
 YAML_VALUES = 100_000
 """In a plan, what is named once and used again (`*name`) counted each time."""
+BLANKS = frozenset(" \t\n\r")
 DEPTH = 64
 """Of values in values: no file of ours has 10 levels, and Python's own limit is met by code that
 walks them."""
@@ -73,6 +77,68 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
+def stream_json(file: BinaryIO, *, at_most: int = JSON_BYTES) -> Iterator[Any]:
+    """The values of the JSON list in a file, one after the other, each as `parse_json` has them.
+
+    What is held at a time is one value, and the text of it and of what was read with it.
+
+    Raises:
+        ValueError: it is no list, or a value is none or longer than `at_most` characters.
+    """
+    decoder = json.JSONDecoder(parse_int=_integer)
+    utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+    text, at, ended = "", 0, False
+
+    def read_on() -> None:
+        nonlocal text, at, ended
+        data = file.read(max(BLOCK_BYTES, len(text) - at))
+        text, at, ended = text[at:] + utf8.decode(data, final=not data), 0, not data
+
+    def mark() -> str:
+        """The next character that is no blank; empty at the end."""
+        nonlocal at
+        while True:
+            while text[at : at + 1] in BLANKS:
+                at += 1
+            if at < len(text) or ended:
+                return text[at : at + 1]
+            read_on()
+
+    def take(wanted: str) -> str:
+        nonlocal at
+        found = mark()
+        if not found or found not in wanted:
+            raise ValueError(f"{found!r} where one of {wanted} is due" if found else "cut off")
+        at += 1
+        return found
+
+    take("[")
+    empty = mark() == "]"
+    while not empty:
+        mark()
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        except json.JSONDecodeError:
+            if ended or len(text) - at > at_most:
+                raise
+            read_on()
+            continue
+        if end == len(text) and not ended:  # a number may go on
+            read_on()
+            continue
+        _check(value, end - at)
+        at = end
+        yield value
+        if take(",]") == "]":
+            break
+    if empty:
+        take("]")
+    if mark():
+        raise ValueError("more behind the end of the list")
+
+
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text of plain values.
 
@@ -85,8 +151,8 @@ def parse_yaml(text: str) -> Any:
 
     if len(text) > YAML_BYTES:
         raise ValueError(f"{len(text)} characters, more than {YAML_BYTES}")
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         # Before values are made of them: merging (`<<`) copies what references lead to.
         _check(node, YAML_VALUES)
@@ -98,8 +164,6 @@ def parse_yaml(text: str) -> Any:
     except (AttributeError, IndexError, KeyError, TypeError, OverflowError) as error:
         # PyYAML does not expect other text than its own tags stand for (`!!float ""`).
         raise ValueError(f"a tag on what is none ({error})") from None
-    finally:
-        loader.dispose()
     _check(value, YAML_VALUES)
     return value
 
@@ -135,7 +199,7 @@ def _integer(digits: str) -> int:
 
 
 def _check(value: Any, at_most: int) -> None:
-    """Check depth, number of values and size of whole numbers; no recursion, no memory.
+    """Check depth, number of values, size of whole numbers, and texts; no recursion, no memory.
 
     Of nodes of YAML, which hold their values under that name, too.
     """
@@ -152,6 +216,8 @@ def _check(value: Any, at_most: int) -> None:
             raise ValueError(f"more than {at_most} values")
         if isinstance(found, int) and not -(1 << 63) <= found < 1 << 63:
             raise ValueError("a whole number of more than 64 bits")
+        if isinstance(found, str) and not found.isascii():
+            found.encode()  # raises where it is no text but half of a character
         inside = getattr(found, "value", found)
         if isinstance(inside, dict):
             levels.append(iter((*inside, *inside.values())))

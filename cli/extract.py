@@ -82,7 +82,7 @@ def extract(
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     if report.failed:
-        click.get_current_context().exit(2 if videos.is_file() else 1)
+        click.get_current_context().exit(1 if videos.is_dir() else 2)
 
 
 def _open(path: Location, backend: str | None) -> Any:

@@ -22,7 +22,7 @@ ALLOWED = {
     "untrusted": {"errors"},
     "devices": {"errors"},
     "tensors": {"errors"},
-    "hub": set(),
+    "hub": {"untrusted"},
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},

@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def read_table(path: Path, required: Sequence[str]) -> Rows:
     records = _records(path)
     _, header = next(records, (0, []))
     missing = [name for name in required if name not in header]
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if missing or twice:
         raise BadAnnotations(
             f"the header names a column twice ({', '.join(twice)})"

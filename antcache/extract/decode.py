@@ -68,6 +68,9 @@ network or a device, or are dated by a guess (raw streams).
 MAX_PIXELS = 1 << 25
 """Of the largest picture, just over 8K (7680 x 4320): a few kB can state any size."""
 
+MAX_ASPECT = 50
+"""Of a picture's edges: one of 16 x 65,535 would be resized to a million pixels in a row."""
+
 OPTIONS = {
     "format_whitelist": ",".join(CONTAINERS),
     "protocol_whitelist": "file",
@@ -157,6 +160,14 @@ class VideoSampler:
                 yield tick, picture
 
     def _picture(self, frame: VideoFrame) -> Picture:
+        short, long = sorted((frame.width, frame.height))
+        if long > MAX_ASPECT * short:
+            raise UnreadableVideo(
+                "its pictures are strips",
+                where=self.path,
+                expected=f"at most {MAX_ASPECT} to 1",
+                found=f"{frame.width} x {frame.height}",
+            )
         # Reading a frame's side data ties it into a reference cycle, so that its memory would wait
         # for the garbage collector: read it once, and again only if the rotation changes.
         if self._orientation is None or frame.rotation != self._rotation:

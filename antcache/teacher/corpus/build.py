@@ -79,7 +79,7 @@ def write_corpus(
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a corpus.
         NotFound, BadAnnotations: see `recipes.read_recipes`.
         BadConfig: a partition has no recipe.
-        MissingExtra: ijson or pyarrow is not installed.
+        MissingExtra: pyarrow is not installed.
     """
     config = config or CorpusConfig()
     try:
