@@ -125,7 +125,7 @@ def stream_json(file: BinaryIO, *, at_most: int = JSON_BYTES) -> Iterator[Any]:
                 raise
             read_on()
             continue
-        if end == len(text) and not ended:  # a number may go on
+        if len(text) - end < len("e-1") and not ended:  # a number may go on
             read_on()
             continue
         _check(value, end - at)
@@ -193,8 +193,9 @@ def check_unpacked(packed: int, unpacked: int) -> None:
 
 
 def _integer(digits: str) -> int:
-    if len(digits.removeprefix("-")) > DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits")
+    count = len(digits.removeprefix("-"))
+    if count > DIGITS:
+        raise ValueError(f"a whole number of {count} digits")
     return int(digits)
 
 
