@@ -160,7 +160,9 @@ def cases() -> list[Case]:
 def _elsewhere(folder: Path) -> None:
     """An index that says that the weights lie in somebody else's folder; a file of them is here."""
     (folder / "vit/model.safetensors").rename(folder / "victim/model.safetensors")
-    shutil.copy(folder / "victim/model.safetensors", folder / "vit/model-1.safetensors")
+    shutil.copy(
+        folder / "victim/model.safetensors", folder / "vit/model-00001-of-00001.safetensors"
+    )
     data = (folder / "victim/model.safetensors").read_bytes()
     names = set(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])) - {"__metadata__"}
     index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../victim/model.safetensors")}
