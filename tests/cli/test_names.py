@@ -242,8 +242,9 @@ def test_progress_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_log_records(tmp_path: Path) -> None:
+    record = logging.LogRecord("antcache.x", logging.WARNING, "x.py", 1, "%s", (EVIL,), None)
     with log_to(tmp_path / "log"):
-        logging.getLogger("antcache.x").warning("%s", EVIL)
+        logging.getLogger("antcache").handlers[-1].handle(record)
     text = (tmp_path / "log").read_text("utf-8")
     assert not hidden(text)
     assert text.count("\n") == 1
@@ -268,3 +269,23 @@ def test_what_libraries_say_is_one_line(
     assert not out
     assert [line.startswith("Warning: \\x1b[31m") for line in err.splitlines()] == [True, True]
     assert not hidden(err)
+
+
+def test_links_that_lead_to_themselves(kitchen: Path) -> None:
+    (kitchen / "loop").symlink_to("loop")
+    for line in (
+        "store info loop",
+        "store convert s.zarr loop",
+        "store convert loop t.zarr",
+        "annotations import table table loop",
+        "evaluate s.zarr loop",
+        "evaluate loop run-a",
+        "student predict s.zarr loop --split train -o p2",
+        "teacher predict s.zarr loop --name x",
+        "import predictions s.zarr loop --name x",
+        "import lmdb s.zarr obj=loop",
+        "student sweep s.zarr loop --runs r",
+        "teacher corpus loop -o c --taxonomy-from s.zarr",
+    ):
+        result = run(kitchen, *line.split(), code=2)
+        assert len(result.stderr.strip().splitlines()) == 1, line

@@ -8,6 +8,7 @@ n / 30 s, and values are little-endian float32 (fpv-iplab/rulstm, facebookresear
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -97,7 +98,7 @@ class LmdbKeys:
 
 def source_name(path: Path) -> str:
     """What an LMDB is called: the name of its folder, or of its file if it is one."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     return path.parent.name if path.name == DATA_FILE else path.name
 
 
