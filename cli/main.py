@@ -109,7 +109,8 @@ def main() -> None:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:
         if not isinstance(error, HELP):
-            error.message = plain(error.message)  # arguments may be names that a shell filled in
+            # Arguments may be names that a shell has filled in.
+            vars(error)["message"] = plain(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -292,7 +292,7 @@ def _check_types(record: StudentConfig | Protocol) -> None:
     Raises:
         BadConfig: names the field.
     """
-    kinds = _hints(type(record))
+    kinds = _hints(type(record))  # type: ignore[arg-type]  # a union of types is hashable, too
     for field in fields(record):
         value, kind = getattr(record, field.name), kinds[field.name]
         accepted = kind | int if isinstance(0.0, kind) else kind
