@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cases import Case
 from hostile_writers import EVIL, NINES, case, link, pipe, raw, text
-from specimens import EK100_HEAD
+from specimen_texts import EK100_HEAD
 
 HEAD = "uid,video,start,stop,verb,noun\n"
 TABLE = ("annotations summary table table", "annotations import table table new.zarr")
