@@ -32,6 +32,13 @@ NOUNS = tuple(f"pan {i} {IN_A_TABLE}" for i in range(2))
 VIDEOS = ("a", "b", "c", "d", "e", "f")
 
 
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` decides how a process warns; a test gives that back."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+
+
 def hidden(text: str) -> list[str]:
     """The characters of a text that nobody sees, but for the ends of lines."""
     return [
@@ -254,8 +261,6 @@ def test_what_libraries_say_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["antcache", "--version"])
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     with pytest.raises(SystemExit):
         main()
     capsys.readouterr()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from antcache.errors import UnreadableVideo
-from antcache.extract import decode
+from antcache.extract.containers import MAX_PIXELS
 from antcache.extract.decode import VideoSampler, duration_s
 
 SECRET = 200
@@ -202,7 +202,7 @@ def write_large(path: Path, width: int, height: int, *, pictures: int = 1) -> Pa
 
 
 def test_pictures_are_not_larger_than_8k(tmp_path, video):
-    assert decode.MAX_PIXELS >= 7680 * 4320
+    assert MAX_PIXELS >= 7680 * 4320
     path = write_large(tmp_path / "v.mov", 9000, 5000)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(
