@@ -13,7 +13,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").rea
 EXTRAS = {
     "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
     "teacher": ["numba>=0.61", "transformers>=5,<6"],
-    "corpus": ["ijson>=3.3", "pyarrow>=17"],
+    "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.18"],
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],

@@ -1,11 +1,39 @@
 """One tree of errors: each leaf is also the standard exception it stands for.
 
 Promise: every message is one line that says where (file or key), what is wrong, what was expected,
-what was found and what to do. Whatever a user can get wrong raises one of these, and the command
-line turns each into one line and exit code 2.
+what was found and what to do, and quotes a bounded part of what a file holds. Whatever a user can
+get wrong raises one of these, and the command line turns each into one line and exit code 2.
 """
 
 from __future__ import annotations
+
+import reprlib
+
+LONGEST = 1000
+"""Characters of what was expected or found that a message repeats."""
+LONGEST_PLACE = 5000
+"""Of where and what is wrong: the longest path has 4,096."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 20
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlevel = 4
+
+
+def quoted(value: object) -> str:
+    """A value of any size in one line of at most `LONGEST` characters."""
+    try:
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            text = _SHORT.repr(value)
+        else:
+            text = str(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        text = type(value).__name__
+    return " ".join(_cut(text, LONGEST).split()) if "\n" in text else _cut(text, LONGEST)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 34]} ... {text[-29:]}"
 
 
 class AntcacheError(Exception):
@@ -29,13 +57,14 @@ class AntcacheError(Exception):
         hint: str = "",
     ) -> None:
         pair = ", ".join(
-            f"{label} {value}"
+            f"{label} {text}"
             for label, value in (("expected", expected), ("found", found))
-            if str(value)
+            if (text := quoted(value))
         )
+        place = _cut(str(where), LONGEST_PLACE)
         self.message = (
-            (f"{where}: " if str(where) else "")
-            + problem
+            (f"{place}: " if place else "")
+            + _cut(problem, LONGEST_PLACE)
             + (f": {pair}" if pair else "")
             + (f" ({hint})" if hint else "")
         )

@@ -1,13 +1,23 @@
-"""Manners of transformers' models: no reports and bars on stderr, and errors in one line.
+"""Manners of transformers' models: no reports and bars, errors in one line, folders from anybody.
 
-Promise: what `quiet` changes is as it was afterwards. transformers is the caller's to import.
+Promise: what `quiet` changes is as it was afterwards; `check_folder` and `check_size` let nothing
+be made or read that the folder of a model does not hold. transformers is the caller's to import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from antcache.untrusted import read_json
+
+MOST_LAYERS = 1000
+"""Of a model: the largest have some 200, and each is made before weights can be compared."""
+BYTES_PER_BYTE, BYTES_ALWAYS = 4, 1 << 30
+"""What a model may take for each byte of its weights, and in any case: they may have 8 bits each,
+and a teacher keeps a part of its vocabulary."""
 
 
 @contextmanager
@@ -28,3 +38,48 @@ def quiet(transformers: Any) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that is not blank: transformers' own take many."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def check_folder(folder: Path) -> None:
+    """Check the settings of a model, before anything is made by them.
+
+    Raises:
+        ValueError: they can't be read, state very many layers, or say that weights lie elsewhere.
+    """
+    _check_layers(read_json(folder / "config.json"))
+    for index in folder.glob("*.index.json"):
+        places = read_json(index)
+        files = places.get("weight_map") if isinstance(places, dict) else None
+        if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+            raise ValueError(f"{index.name} is no index of weights")
+        for name in files.values():
+            if Path(name).name != name:
+                raise ValueError(f"{index.name} says that weights lie outside of the folder")
+
+
+def check_size(make: Callable[[], Any], weight_files: list[Path]) -> None:
+    """Check that the model that `make` makes is not much larger than its weights.
+
+    Raises:
+        ValueError: it is.
+    """
+    import torch
+
+    with torch.device("meta"):  # takes no memory
+        needed = sum(4 * p.numel() for p in make().parameters())
+    there = sum(file.stat().st_size for file in weight_files)
+    if needed > BYTES_PER_BYTE * there + BYTES_ALWAYS:
+        raise ValueError(f"settings for a model of {needed} bytes, and {there} bytes of weights")
+
+
+def _check_layers(settings: Any) -> None:
+    """Look at every whole number whose name speaks of layers, in settings within settings too."""
+    if not isinstance(settings, Mapping):
+        return
+    for name, value in settings.items():
+        _check_layers(value)
+        numbers = value if isinstance(value, list) else [value]
+        if any(word in str(name) for word in ("layer", "depth", "block", "stage")):
+            for number in numbers:
+                if isinstance(number, int) and number > MOST_LAYERS:
+                    raise ValueError(f"{name} {number}, more than {MOST_LAYERS}")

@@ -1,7 +1,8 @@
 """Tensors as files: safetensors, whose errors become the system's own.
 
 Promise: a disk that refuses is an `OSError` that names the file, as with every other writer;
-safetensors itself raises none then.
+safetensors itself raises none then. Whatever is in a file that is read gives tensors of no more
+bytes than it has, or a `ValueError`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,33 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class TensorFile(NamedTuple):
+    """What is in a file: tensors by name, and the text of its header's metadata by name."""
+
+    tensors: dict[str, Any]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
+    """The tensors of a safetensors file, as arrays of numpy (`numpy`) or as tensors (`pt`).
+
+    Raises:
+        ValueError: it is none, is damaged, or holds a type that the framework does not have; the
+            caller names the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("no such file")
+    try:
+        with safe_open(path, framework=framework) as file:
+            names = list(file.keys())
+            return TensorFile({n: file.get_tensor(n) for n in names}, file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def write_tensors(

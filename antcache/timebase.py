@@ -25,7 +25,7 @@ ANNOTATION_FPS = 30
 BOUNDARY = 1e-6
 """How close to a boundary, in frames or rows, a value counts as being on it."""
 
-TIMESTAMP = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
+TIMESTAMP = re.compile(r"(\d{1,4}):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 
 
 def exact_floor(values: ArrayLike) -> NDArray[np.int64]:
@@ -62,7 +62,7 @@ def parse_timestamp(text: str) -> float:
     """
     match = TIMESTAMP.fullmatch(text.strip())
     if match is None:
-        raise BadAnnotations("not a timestamp", expected="HH:MM:SS.ss", found=repr(text))
+        raise BadAnnotations("not a timestamp", expected="HH:MM:SS.ss", found=repr(text[:40]))
     hours, minutes, seconds = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 

@@ -1,6 +1,7 @@
-"""One hostile input and the commands that read it: what `hostile.py` runs.
+"""What a benchmark of hostile input tries: one input, and the command lines that read it.
 
-Promise: `make` writes into an empty folder and touches nothing else.
+Promise: `make` writes the input into an empty folder, and nothing outside; the command lines it
+returns are the words behind `antcache`, to be run in that folder.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """An input from somebody else.
+    """A hostile input.
 
     Attributes:
         name: what it is, in a few words.
-        make: writes the input into an empty folder and returns the command lines (the words behind
-            `antcache`) that read it, to be run with that folder as working directory.
+        make: writes it into a folder, and returns the command lines that read it.
     """
 
     name: str

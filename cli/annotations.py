@@ -15,6 +15,7 @@ from antcache.cli.common import (
     path_argument,
     print_json,
     print_table,
+    say,
     store_argument,
 )
 from antcache.store import Store
@@ -89,4 +90,4 @@ def _print(dataset: Dataset, as_json: bool) -> None:
         ],
     )
     for warning in dataset.warnings:
-        click.echo(f"note: {warning}", err=True)
+        say(f"note: {warning}", err=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from antcache.cli.common import say
+
 
 @click.group()
 def bench() -> None:
@@ -52,6 +54,12 @@ def kernel(
         record=record,
         out=out,
     )
-    result = run(config, click.echo, " ".join(["antcache", *sys.argv[1:]]))
+    result = run(config, _lines, " ".join(["antcache", *sys.argv[1:]]))
     if not result.ok:
         ctx.exit(1)
+
+
+def _lines(text: str) -> None:
+    """Print a text of several lines."""
+    for line in text.splitlines():
+        say(line)

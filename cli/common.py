@@ -1,9 +1,14 @@
-"""What every command shares: JSON output, tables, progress bars, logging to a file."""
+"""What every command shares: lines, JSON, tables, progress bars, logging to a file.
+
+Promise: whatever a command prints goes through here (errors through `main`), so that text from data
+can't do anything to a terminal, and a program that reads a table gets its rows unfolded and whole.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +26,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from antcache.errors import BadConfig
 from antcache.progress import Progress as Callback
+from antcache.text import plain
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -30,20 +38,38 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+UNFOLDED = 1 << 16
+"""Width of a table, in characters, for those who read it from a pipe or a file."""
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line on stdout, or on stderr."""
+    click.echo(plain(text), err=err)
+
+
 def print_json(data: Any) -> None:
-    """Print `data` as indented JSON on stdout."""
-    click.echo(json.dumps(data, indent=2, allow_nan=False))
+    """Print `data` as indented JSON on stdout; nothing but ASCII."""
+    try:
+        text = json.dumps(data, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise BadConfig("a figure that JSON can't hold", found=error) from error
+    click.echo(text.replace("\x7f", "\\u007f"))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table under its title; the first column is left-aligned, the others right-aligned."""
-    click.echo(title)
+    say(title)
     table = Table(box=box.SIMPLE_HEAD)
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(_cell(name), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
-    Console().print(table)
+        table.add_row(*map(_cell, row))
+    Console(width=None if sys.stdout.isatty() else UNFOLDED).print(table)
+
+
+def _cell(value: object) -> Text:
+    """A cell as text, in which rich looks for no markup."""
+    return Text(f"{value:.2f}" if isinstance(value, float) else plain(value))
 
 
 class _Rate(TextColumn):
@@ -58,7 +84,7 @@ def progress_bars() -> Iterator[Callback]:
     """Bars with rate and time left on stderr; one per label, gone when the work is done."""
     console = Console(stderr=True)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(""),
@@ -71,7 +97,7 @@ def progress_bars() -> Iterator[Callback]:
 
         def report(label: str, done: float, total: float) -> None:
             if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total)
+                tasks[label] = bars.add_task(plain(label), total=total)
             bars.update(tasks[label], completed=done, total=total)
 
         yield report
@@ -94,10 +120,18 @@ class _LogFile(logging.Handler):
         except OSError as error:
             if not self._failed:
                 text = f"{self._path}: {error.strerror}; the log is incomplete"
-                click.echo(f"Warning: {text}", err=True)
+                say(f"Warning: {text}", err=True)
             self._failed = True
         except Exception:  # a mistake in a message is no reason to stop either
             self.handleError(record)
+
+
+class _OneLine(logging.Formatter):
+    """A message is one line, whatever it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """The line of a record."""
+        return plain(super().formatMessage(record))
 
 
 @contextmanager
@@ -108,7 +142,7 @@ def log_to(path: Path) -> Iterator[None]:
     """
     handler = _LogFile(path)
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(_OneLine(form))
     root = logging.getLogger("antcache")
     level = root.level
     root.addHandler(handler)

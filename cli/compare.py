@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.common import json_option, print_json, print_table
+from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.comparing import comparison_options
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
@@ -50,7 +50,7 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
             run.name + (f" ({found.missed[run.name]} missed)" if found.missed[run.name] else "")
             for run in runs
         )
-        click.echo(f"{side}: {names}")
+        say(f"{side}: {names}")
     seeds = len(found.a)
     about = f"{config.sampling.level:.0%} intervals by {config.sampling.cluster}"
     about += f" and seed, {seeds} pairs" if seeds > 1 else ""
@@ -78,7 +78,7 @@ def _print_classes(found: Comparison, count: int) -> None:
     if rows:
         print_table(title, ["action", "segments", "A", "B", "B - A", "many-shot"], rows)
     else:
-        click.echo(title)
+        say(title)
 
 
 def _print_buckets(found: Comparison, buckets: Buckets) -> None:
@@ -102,7 +102,7 @@ def _print_examples(cell: Cell, alone: bool) -> None:
     for e in cell.examples:
         who = "" if alone else f"teacher {cell.teacher}, "
         teacher = "" if e.teacher is None else f"; teacher {e.teacher}"
-        click.echo(
+        say(
             f"  {who}{cell.change}: {e.uid} ({e.video}, {e.start_s:.1f} s) {e.truth}: "
             f"A {e.a or '-'}; B {e.b or '-'}{teacher}"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, log_to, print_json, print_table, progress_bars
+from antcache.cli.common import json_option, log_to, print_json, print_table, progress_bars, say
 
 
 @click.command()
@@ -45,4 +45,4 @@ def demo(output: Path, overwrite: bool, as_json: bool) -> None:
     seeds = len(outcome.runs["plain"].metrics)
     title = f"Validation, {seeds} seeds; errors: the sum of both standard errors"
     print_table(title, columns, rows)
-    click.echo(f"report: {report}")
+    say(f"report: {report}")

@@ -13,6 +13,7 @@ from antcache.cli.common import (
     path_argument,
     print_json,
     print_table,
+    say,
     store_argument,
 )
 from antcache.cli.sheets import print_sheet
@@ -89,7 +90,7 @@ def evaluate(
         if bootstrap or UNSEEN in result.sheet.counted:
             print_sheet(f"({number}) {result.name}", result.sheet, detail.sampling)
         found = result.sheet.calibration
-        click.echo(
+        say(
             f"({number}) calibration of the {found.n} scored: NLL {found.nll:.3f}, "
             f"ECE {found.ece:.2f} %, Brier {found.brier:.3f}, confidence {found.confidence:.2f} %"
         )
@@ -105,7 +106,7 @@ def _print(results: list[Result]) -> None:
         if n < total:
             line += f"; 'all {total}' counts the {total - n} without a prediction as wrong"
             columns.append((f"({number}) all {total}", result.all))
-        click.echo(line)
+        say(line)
     names = list(dict.fromkeys(name for _, figures in columns for name in figures))
     rows = [[name, *(figures.get(name, "") for _, figures in columns)] for name in names]
     print_table("Percent; n counts segments", ["metric", *(head for head, _ in columns)], rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from antcache.cli.common import json_option, log_to, print_json, progress_bars, store_argument
+from antcache.cli.common import json_option, log_to, print_json, progress_bars, say, store_argument
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -35,11 +35,9 @@ def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bo
     if as_json:
         print_json(report.to_dict())
         return
-    click.echo(
-        f"{output}: {report.videos} videos of {stream}, {report.rows} rows, {report.seconds:.1f} s"
-    )
+    say(f"{output}: {report.videos} videos of {stream}, {report.rows} rows, {report.seconds:.1f} s")
     if report.moved:
-        click.echo(
+        say(
             f"note: {report.moved} rows were not seen at a frame; the next frame shows them",
             err=True,
         )

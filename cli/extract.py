@@ -14,6 +14,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.errors import BadConfig
@@ -73,15 +74,15 @@ def extract(
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo(
+        say(
             f"{store}, stream {report.stream}: {len(report.written)} videos written "
             f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
             f"{len(report.failed)} failed"
         )
     for failure in report.failed:
-        click.echo(f"failed: {failure.error}", err=True)
+        say(f"failed: {failure.error}", err=True)
     if report.failed:
-        click.get_current_context().exit(2 if videos.is_file() else 1)
+        click.get_current_context().exit(1 if videos.is_dir() else 2)
 
 
 def _open(path: Location, backend: str | None) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from antcache.cli.common import json_option, print_json, print_table, store_argument
+from antcache.cli.common import json_option, print_json, print_table, say, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.fusion import EQUAL, FITTED, MIXTURES
 from antcache.evaluation.fusion import fuse as fuse_runs
@@ -86,7 +86,7 @@ def fuse(
     heads = ["run", "weight", *([f"NLL of {found.held_out} held out"] if found.nll else [])]
     print_table(f"{output}: {len(found.predictions.uid)} segments", heads, rows)
     if found.left_out:
-        click.echo(f"{found.left_out} segments that a run lacks are left out")
+        say(f"{found.left_out} segments that a run lacks are left out")
 
 
 def _refuse_trained_on(store: Store, name: str) -> None:

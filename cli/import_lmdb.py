@@ -14,6 +14,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
 )
 from antcache.errors import BadConfig
 
@@ -131,11 +132,11 @@ def _show_gaps(stream: dict[str, Any]) -> None:
         if age is None
         else f"the row before stands in until it is {age:g} s old"
     )
-    click.echo(f"{name}: a gap is more than {step:.4g} s between two rows; {rule}")
+    say(f"{name}: a gap is more than {step:.4g} s between two rows; {rule}")
     wild = stream.get("nonfinite_rows")
     if wild:
         first = next(iter(wild.items()))
-        click.echo(
+        say(
             f"warning: {name}: {sum(wild.values())} rows of {len(wild)} videos hold values that "
             f"are not finite, stored as they are; the first video is {first[0]} ({first[1]} rows)",
             err=True,

@@ -13,6 +13,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.evaluation.scoring import score_targets
@@ -117,10 +118,10 @@ def _print(report: PredictionsReport, scores: dict[str, dict[str, float]]) -> No
         (report.without, "entries say that there is no prediction"),
     ):
         if count:
-            click.echo(f"note: {count} {text}", err=True)
+            say(f"note: {count} {text}", err=True)
     for split, uids in report.missing.items():
         if uids:
             count = report.splits[split]["missing"]
-            click.echo(f"note: {split}: {count} without a prediction, {uids[0]} first", err=True)
+            say(f"note: {split}: {count} without a prediction, {uids[0]} first", err=True)
     if not report.written:
-        click.echo("dry run: nothing was written")
+        say("dry run: nothing was written")

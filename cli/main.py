@@ -1,19 +1,23 @@
 """Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
 
-Promise: bad input, and whatever the system refuses (no room, no permission), ends with one line on
-stderr and exit code 2, an interrupt with 130, and `antcache --help` loads no heavy package.
+Promise: bad input, and whatever the system refuses (no room, no permission, no memory), ends with
+one line on stderr and exit code 2, an interrupt with 130, and `antcache --help` loads no heavy
+package. Warnings of any library are one line, too, and no line holds control characters.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 
 import click
 
 from antcache import __version__
 from antcache.cli.lazy import LazyGroup
 from antcache.errors import AntcacheError
+from antcache.text import plain
 
 COMMANDS = {
     "annotations": ("antcache.cli.annotations", "Read published or own annotations."),
@@ -32,11 +36,17 @@ COMMANDS = {
     "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
 }
 
+HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""The help of a group that is called without a command: an error from click 8.2 on."""
+
 
 class InputError(click.ClickException):
     """One line on stderr, exit code 2."""
 
     exit_code = 2
+
+    def __init__(self, text: object) -> None:
+        super().__init__(plain(text))
 
 
 class Root(LazyGroup):
@@ -47,7 +57,9 @@ class Root(LazyGroup):
         try:
             return super().invoke(ctx)
         except AntcacheError as error:
-            raise InputError(str(error)) from error
+            raise InputError(error) from error
+        except MemoryError as error:
+            raise InputError(f"not enough memory ({error or 'none left'})") from error
         except BrokenPipeError:
             raise  # nobody reads what we print any more
         except OSError as error:
@@ -68,11 +80,37 @@ def cli() -> None:
     """Action anticipation without the wait: features and soft targets once, students in seconds."""
 
 
+class _Warnings(logging.Handler):
+    """What nobody else handles of what libraries log, from warnings on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record as one line."""
+        _warn(record.getMessage())
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line; as `warnings.showwarning`, without the place in the code."""
+    click.echo(f"Warning: {plain(message)}", err=True)
+
+
+def _tame_output() -> None:
+    """Keep what libraries say to one line each, and let no character be a reason to stop."""
+    warnings.showwarning = _warn
+    logging.lastResort = _Warnings(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Console script."""
+    _tame_output()
     try:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:
+        if not isinstance(error, HELP):
+            # Arguments may be names that a shell has filled in.
+            vars(error)["message"] = plain(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from antcache.cli.common import say
 from antcache.cli.comparing import comparison_options
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.report import Layout, write_report
@@ -57,4 +58,4 @@ def report(
         layout=Layout(title=title, classes=classes, video=video),
         overwrite=overwrite,
     )
-    click.echo(f"{output}: {found.n} segments, {len(found.metrics)} metrics")
+    say(f"{output}: {found.n} segments, {len(found.metrics)} metrics")

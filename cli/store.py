@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from antcache.cli.common import json_option, print_json, print_table, store_argument
+from antcache.cli.common import json_option, print_json, print_table, say, store_argument
 from antcache.cli.store_check import repair, verify
 from antcache.cli.store_convert import convert
 from antcache.cli.store_doctor import doctor
@@ -35,7 +35,7 @@ def info(path: Location, as_json: bool) -> None:
         print_json(found)
         return
     kind = f"{found['backend']}, format {found['format']}"
-    click.echo(f"{path}: {found['dataset'] or 'no dataset yet'} ({kind})")
+    say(f"{path}: {found['dataset'] or 'no dataset yet'} ({kind})")
     if found["labels"]:
         rows: list[list[Any]] = [
             [n, s["segments"], s["videos"]] for n, s in found["labels"].items()

@@ -12,6 +12,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 
@@ -46,7 +47,7 @@ def verify(store: Location, workers: int | None, as_json: bool) -> None:
     else:
         _print_verified(report)
         if not report.intact:
-            click.echo("antcache store repair drops or restores what is damaged", err=True)
+            say("antcache store repair drops or restores what is damaged", err=True)
     if not report.intact:
         click.get_current_context().exit(1)
 
@@ -87,7 +88,7 @@ def _print_verified(report: VerifyReport) -> None:
         for why in dict.fromkeys(finding.why for finding in report.damaged if finding.why):
             click.echo(why)
     wrong = len({finding.key for finding in report.damaged})
-    click.echo(
+    say(
         f"{report.path}: {f'{wrong} damaged of' if wrong else 'intact:'} {report.units} units and "
         f"{report.groups} groups ({report.num_bytes / 1e6:.1f} MB read in {report.seconds:.1f} s, "
         f"{report.gigabytes_per_second:.2f} GB/s)"
@@ -97,9 +98,9 @@ def _print_verified(report: VerifyReport) -> None:
 def _print_repaired(report: RepairReport) -> None:
     for action in report.actions:
         done = f"would be {action.done}" if report.dry_run else action.done
-        click.echo(f"{action.key or '(root)'}: {done} ({action.what})")
+        say(f"{action.key or '(root)'}: {done} ({action.what})")
     for text in dict.fromkeys(action.next for action in report.actions if action.next):
         keys = [action.key for action in report.actions if action.next == text]
-        click.echo(f"next, for {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}: {text}")
+        say(f"next, for {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}: {text}")
     if not report.actions:
-        click.echo(f"{report.verified.path}: nothing is damaged")
+        say(f"{report.verified.path}: nothing is damaged")

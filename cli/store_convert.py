@@ -13,6 +13,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.store import Store
@@ -74,14 +75,14 @@ def _show_plan(plan: ConvertPlan, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_dict())
         return
-    click.echo(
+    say(
         f"{plan.target} ({plan.backend}): {len(plan.to_do)} units to do "
         f"({plan.num_bytes / 1e6:.1f} MB to read), {len(plan.done)} already there"
     )
 
 
 def _print(report: ConvertReport) -> None:
-    click.echo(
+    say(
         f"{report.target} ({report.backend}): {len(report.written)} units written "
         f"({report.num_bytes / 1e6:.1f} MB read, {report.seconds:.1f} s), "
         f"{len(report.skipped)} already there"

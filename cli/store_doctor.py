@@ -15,6 +15,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.cli.student_train import WINDOWS
@@ -113,7 +114,7 @@ def _protocol(dataset: str | None, window: dict[str, Any]) -> Protocol | None:
 
 def _print(report: DoctorReport) -> None:
     window = report.protocol
-    click.echo(
+    say(
         f"{report.store}: {report.dataset} (annotations: {report.labels}); windows of "
         f"{window['num_frames']} frames at {window['rate']:g} per second, {window['gap_s']:g} s "
         "before the action"
@@ -154,10 +155,10 @@ def _print(report: DoctorReport) -> None:
         )
     for finding in report.findings:
         kind = "missing" if finding.missing else "note"
-        click.echo(f"{kind}: {finding.where}: {finding.text}")
+        say(f"{kind}: {finding.where}: {finding.text}")
     missing = sum(finding.missing for finding in report.findings)
     verdict = "can serve these windows" if report.ok else "can't serve these windows"
-    click.echo(
+    say(
         f"{report.store} {verdict}: {missing or 'nothing'} missing, "
         f"{len(report.findings) - missing} notes"
     )

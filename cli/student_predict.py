@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, store_argument
+from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.segment_lists import read_unlabelled
 from antcache.store import Store
@@ -55,4 +55,4 @@ def predict(
     if as_json:
         print_json({"file": str(output), "segments": len(found.uid), "without_window": without})
         return
-    click.echo(f"{output}: {len(found.uid)} segments; {without} without a window")
+    say(f"{output}: {len(found.uid)} segments; {without} without a window")

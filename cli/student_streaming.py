@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, print_table, store_argument
+from antcache.cli.common import (
+    json_option,
+    path_argument,
+    print_json,
+    print_table,
+    say,
+    store_argument,
+)
 from antcache.evaluation.streaming import Clock, Streamed, evaluate_streaming, measure_latency
 from antcache.store import Store
 from antcache.store.location import Location
@@ -109,11 +116,11 @@ def _plain(found: Streamed) -> dict[str, Any]:
 def _print(account: dict[str, Any], classic: Streamed, streamed: Streamed) -> None:
     clock, timed = streamed.clock, account["measured"]
     how = "given" if timed is None else f"median of {timed['calls']} on {account['device']}"
-    click.echo(f"{account['run']}: {1000 * clock.latency_s:.2f} ms a prediction ({how})")
+    say(f"{account['run']}: {1000 * clock.latency_s:.2f} ms a prediction ({how})")
     pace = "done when it has to be"
     if clock.period_s is not None:
         pace = f"an input every {clock.stride_s:g} s, a prediction every {clock.period_s:g} s"
-    click.echo(
+    say(
         f"{pace}; windows end {streamed.age_s:.3f} s early; of {streamed.n} segments "
         f"{streamed.not_ready} have none in time, {streamed.unseen} nothing to see"
     )

@@ -14,6 +14,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.store import Store
@@ -51,7 +52,7 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     else:
         _print(table)
         for name, error in failed.items():
-            click.echo(f"failed: {name}: {error}")
+            say(f"failed: {name}: {error}")
     if failed:
         click.get_current_context().exit(1)
 

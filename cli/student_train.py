@@ -17,6 +17,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.errors import BadConfig
@@ -190,19 +191,19 @@ def _print(result: RunResult) -> None:
     """Print what was trained on, what was passed over, and the final figures."""
     config = result.config
     if result.resumed_epoch == len(result.history):
-        click.echo(f"{result.run_dir}: already finished; nothing was trained")
+        say(f"{result.run_dir}: already finished; nothing was trained")
     elif result.resumed_epoch:
-        click.echo(f"{result.run_dir}: resumed after epoch {result.resumed_epoch}")
+        say(f"{result.run_dir}: resumed after epoch {result.resumed_epoch}")
     for split in dict.fromkeys((config.train_split, config.validation_split)):
         counts, reasons = result.counts[split], result.dropped[split]
         dropped = ", ".join(f"{len(uids)} {why.replace('_', ' ')}" for why, uids in reasons.items())
-        click.echo(
+        say(
             f"{split}: {counts['windows']} windows ({counts['padded']} padded); "
             f"dropped: {dropped or 'none'}"
         )
     if config.targets is not None:
         counts = result.counts["targets"]
-        click.echo(
+        say(
             f"soft targets {config.targets}: {counts['found']} windows; masked: "
             f"{counts['absent']} absent, {counts['not_valid']} not valid"
         )

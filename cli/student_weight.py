@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.common import json_option, print_json
+from antcache.cli.common import json_option, print_json, say
 from antcache.student.weights import describe, parse_weight
 
 
@@ -26,13 +26,11 @@ def weight(paper: str | None, ours: str | None, k: int | None, as_json: bool) ->
     assert text is not None
     read = parse_weight(text, convention=convention, k=k)
     for sentence in describe(read)[1:]:
-        click.echo(f"Warning: {sentence}", err=True)
+        say(f"Warning: {sentence}", err=True)
     if as_json:
         print_json(read.to_dict())
         return
     n = f"C = {read.classes}" if k is None else f"k = {k}"
-    click.echo(f"paper:     {read.paper:.6g}   mean over rows and {n} classes, times T^2")
-    click.echo(f"ours:      {read.ours:.6g}   --weight; mean over rows, times T^2")
-    click.echo(
-        f"effective: {read.effective:.6g}   times mean KL, T^2 = {read.temperature:g}^2 included"
-    )
+    say(f"paper:     {read.paper:.6g}   mean over rows and {n} classes, times T^2")
+    say(f"ours:      {read.ours:.6g}   --weight; mean over rows, times T^2")
+    say(f"effective: {read.effective:.6g}   times mean KL, T^2 = {read.temperature:g}^2 included")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, store_argument
+from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
 from antcache.cli.sheets import Several
 from antcache.errors import AlreadyExists
 from antcache.evaluation.predictions import Predictions
@@ -80,8 +80,8 @@ def submit(
             }
         )
         return
-    click.echo(f"{output}: {len(uids)} segments for {challenge}, fits its schema")
+    say(f"{output}: {len(uids)} segments for {challenge}, fits its schema")
     if made.zeros:
-        click.echo(f"{made.zeros} without a prediction have scores of 0")
+        say(f"{made.zeros} without a prediction have scores of 0")
     if made.unused:
-        click.echo(f"{made.unused} predicted segments are not on the list")
+        say(f"{made.unused} predicted segments are not on the list")

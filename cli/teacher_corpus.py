@@ -14,6 +14,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
 )
 from antcache.errors import BadConfig
 from antcache.store.location import Location
@@ -91,7 +92,7 @@ def corpus(
     parts = ", ".join(f"{name} {count}" for name, count in facts["partitions"].items())
     rows = [[text, facts[key]] for key, text in SHOWN.items()]
     print_table(f"{output}: {extractor} extractor; {parts}", ["", "count"], rows)
-    click.echo(f"{seconds:.1f} s")
+    say(f"{seconds:.1f} s")
 
 
 def _words(annotations: Path | None, taxonomy_from: Location | None) -> WordLists | None:

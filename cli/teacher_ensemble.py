@@ -14,6 +14,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.errors import BadConfig
@@ -142,8 +143,6 @@ def _print(facts: dict[str, Any]) -> None:
         for split, values in facts["metrics"].items()
     ]
     print_table("joint targets", ["percent", *SHOWN, "segments"], rows)
-    click.echo(f"mixture {facts['mixture']}, {facts['seconds']:.1f} s")
+    say(f"mixture {facts['mixture']}, {facts['seconds']:.1f} s")
     if facts["valid"] < facts["segments"]:
-        click.echo(
-            f"{facts['segments'] - facts['valid']} segments without a target of every member"
-        )
+        say(f"{facts['segments'] - facts['valid']} segments without a target of every member")

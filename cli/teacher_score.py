@@ -12,6 +12,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.cli.sheets import Several, print_coverage, print_sheet
@@ -126,7 +127,7 @@ def score(
         _print_calibration(result)
         _print_imperfect(result)
         for note in result.notes:
-            click.echo(note)
+            say(note)
 
 
 def _print_calibration(result: TeacherScore) -> None:

@@ -16,6 +16,7 @@ from antcache.cli.common import (
     print_json,
     print_table,
     progress_bars,
+    say,
     store_argument,
 )
 from antcache.evaluation.scoring import score_targets
@@ -189,4 +190,4 @@ def report(
     how = f"{facts['folds']} folds" if facts["folds"] else "in-sample"
     title = f"targets/{name}: {facts['kind']}, {facts['history']} history, training split {how}"
     print_table(title, ["percent", *SHOWN, "segments"], rows)
-    click.echo(f"teacher {facts['teacher']}, {facts['seconds']:.1f} s")
+    say(f"teacher {facts['teacher']}, {facts['seconds']:.1f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from antcache.tensors import write_tensors
+from antcache.tensors import read_tensors, write_tensors
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -21,6 +22,40 @@ def test_written_tensors_come_back(tmp_path: Path, kind: str) -> None:
     tensor = values if kind == "numpy" else torch.from_numpy(values)
     write_tensors(tmp_path / "t.safetensors", {"a": tensor}, {"format": "pt"})
     np.testing.assert_array_equal(load_file(tmp_path / "t.safetensors")["a"], values)
+
+
+def test_what_is_read_is_never_more_than_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    write_tensors(path, {"a": np.arange(6, dtype=np.float32)}, {"x": "y"})
+    tensors, metadata = read_tensors(path)
+    np.testing.assert_array_equal(tensors["a"], np.arange(6))
+    assert metadata == {"x": "y"}
+    assert read_tensors(path, framework="pt").tensors["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length]
+    for broken in (
+        b"",
+        whole[:-1],
+        whole + b"x",
+        (1 << 60).to_bytes(8, "little") + whole[8:],
+        whole[:8] + b"[" * length + whole[8 + length :],
+        whole[:8] + header.replace(b"[6]", b"[7]") + whole[8 + length :],
+        whole[:8] + header.replace(b"F32", b"X99") + whole[8 + length :],
+    ):
+        path.write_bytes(broken)
+        for framework in ("numpy", "pt"):
+            with pytest.raises(ValueError, match=r"\w") as error:
+                read_tensors(path, framework=framework)
+            assert "\n" not in str(error.value)
+    torch_only = {"a": torch.zeros(3, dtype=torch.bfloat16)}
+    write_tensors(path, torch_only)
+    with pytest.raises(ValueError, match="bfloat16"):
+        read_tensors(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="no such file"):
+        read_tensors(path)
 
 
 def test_a_refusing_disk_is_named(tmp_path: Path) -> None:

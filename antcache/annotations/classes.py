@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations.files import Rows, check_ids, read_rows, read_table
+from antcache.annotations.files import Rows, check_ids, is_integer, read_rows, read_table
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.errors import BadAnnotations
 
@@ -59,8 +59,10 @@ def read_paired_actions(path: Path) -> Actions:
 
 
 def _pair(text: str) -> tuple[int, int]:
-    verb, noun = (int(part) for part in text.strip("()").replace(",", "_").split("_"))
-    return verb, noun
+    verb, noun = (part.strip() for part in text.strip("()").replace(",", "_").split("_"))
+    if not (is_integer(verb) and is_integer(noun)):
+        raise ValueError
+    return int(verb), int(noun)
 
 
 def _actions(

@@ -1,8 +1,8 @@
 """Comma-separated files, read so that every complaint can name its file and line.
 
 Promise: UTF-8 with or without a byte-order mark, any line ending, blank lines and blanks around
-fields are all fine; whatever else is wrong raises `BadAnnotations` with `file:line`. Nothing here
-knows what the columns mean.
+fields are all fine; whatever else is wrong raises `BadAnnotations` with `file:line`: names and
+numbers of any length, too. Nothing here knows what the columns mean.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadAnnotations, NotFound
 from antcache.timebase import parse_timestamp
+from antcache.untrusted import NAME, read_text
 
 T = TypeVar("T")
 
@@ -67,8 +69,8 @@ class Rows:
         return values
 
     def words(self, column: str) -> list[str]:
-        """Cells that must not be empty."""
-        return self.convert(column, _word, "a name")
+        """Cells that must not be empty, nor longer than any name."""
+        return self.convert(column, _word, f"a name of at most {NAME} characters")
 
     def integers(self, column: str) -> NDArray[np.int64]:
         """Cells as int64 (N,)."""
@@ -102,7 +104,7 @@ def is_integer(text: str) -> bool:
 
 
 def _word(text: str) -> str:
-    if not text:
+    if not 0 < len(text) <= NAME:
         raise ValueError
     return text
 
@@ -140,7 +142,7 @@ def read_table(path: Path, required: Sequence[str]) -> Rows:
     records = _records(path)
     _, header = next(records, (0, []))
     missing = [name for name in required if name not in header]
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if missing or twice:
         raise BadAnnotations(
             f"the header names a column twice ({', '.join(twice)})"
@@ -190,16 +192,16 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        text = read_text(path)
     except OSError as error:
         raise NotFound("the file can't be read", where=path, found=error.strerror) from error
-    try:
-        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise BadAnnotations(
             "not UTF-8 text", where=f"{path}:{line}", hint="a CSV file in UTF-8 is needed"
         ) from error
+    except ValueError as error:
+        raise BadAnnotations("the file can't be read", where=path, found=error) from error
     if "\0" in text:
         raise BadAnnotations("not a text file", where=path, hint="a CSV file in UTF-8 is needed")
     return text

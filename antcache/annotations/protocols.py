@@ -29,10 +29,14 @@ class Protocol:
     """`exact` arithmetic, or `avt` or `rulstm` for that of the published code; see `parity`."""
 
     def __post_init__(self) -> None:
-        if self.gap_s < 0 or self.num_frames < 1 or not 0 < self.rate <= 30:
+        if (
+            not 0 <= self.gap_s <= 3600
+            or not 1 <= self.num_frames <= 10_000
+            or not 0.001 <= self.rate <= 30
+        ):
             raise BadConfig(
                 "impossible protocol",
-                expected="gap_s >= 0, num_frames >= 1, 0 < rate <= 30",
+                expected="gap_s from 0 to 3600, num_frames from 1 to 10000, rate from 0.001 to 30",
                 found=self,
             )
         if self.parity not in PARITIES:

@@ -22,7 +22,7 @@ from antcache.annotations.classes import (
     with_names,
 )
 from antcache.annotations.dataset import Dataset, Part, assemble
-from antcache.annotations.files import Rows, check_ids, is_integer, read_table
+from antcache.annotations.files import SHOWN, Rows, check_ids, is_integer, read_table
 from antcache.annotations.segments import Segments
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.timebase import frames_to_seconds
@@ -150,7 +150,7 @@ def _ids_or_names(rows: _Joined, column: str) -> tuple[list[str], bool]:
             f"the column {column!r} mixes ids and names",
             where=rows.place(numbers.index(not numbers[0])),
             expected="an id, as before" if numbers[0] else "a name, as before",
-            found=repr(cells[numbers.index(not numbers[0])]),
+            found=repr(cells[numbers.index(not numbers[0])][:SHOWN]),
         )
     return cells, all(numbers)
 
@@ -188,7 +188,7 @@ def _ids_of(
                 f"unknown {column}",
                 where=rows.place(row),
                 expected=f"a name of {CLASS_FILES[column]}",
-                found=repr(cell),
+                found=repr(cell[:SHOWN]),
             )
     return np.asarray([known[cell] for cell in cells], dtype=np.int64)
 
@@ -211,7 +211,7 @@ def _given_actions(
         first = pairs.setdefault(number, (pair[0], pair[1]))
         if first != (pair[0], pair[1]):
             raise BadAnnotations(
-                f"{cells[row]!r} had another verb or noun before",
+                f"{cells[row][:SHOWN]!r} had another verb or noun before",
                 where=rows.place(row),
                 expected=f"verb {first[0]}, noun {first[1]}",
                 found=f"verb {pair[0]}, noun {pair[1]}",
@@ -239,7 +239,7 @@ def _splits(whole: Part, rows: _Joined) -> dict[str, Part]:
                 "a split can't be called so",
                 where=rows.place(row),
                 expected="letters, digits, - and _",
-                found=repr(name),
+                found=repr(name[:SHOWN]),
             )
         homes.append(name)
     first = [name for name in ("train", "validation") if name in homes]

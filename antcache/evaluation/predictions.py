@@ -20,7 +20,8 @@ from antcache.annotations import Taxonomy
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import VerbNoun
 from antcache.files import atomic_file
-from antcache.tensors import write_tensors
+from antcache.tensors import read_tensors, write_tensors
+from antcache.untrusted import names_array, parse_json
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
@@ -135,30 +136,32 @@ class Predictions:
             NotFound: there is none.
             BadCheckpoint: the file is damaged, or something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise NotFound("no predictions here", where=path, hint="antcache student train")
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata, names = file.metadata() or {}, set(file.keys())
-                if metadata.get("format") != FORMAT or not {"scores"} <= names <= set(TENSORS):
-                    raise BadCheckpoint(
-                        "not a file of predictions",
-                        where=path,
-                        expected=FORMAT,
-                        found=metadata.get("format", "other tensors"),
-                    )
-                return cls(
-                    uid=np.asarray(json.loads(metadata["uid"]), dtype=np.str_),
-                    **{name: file.get_tensor(name) for name in names},
-                    split=metadata["split"],
-                    taxonomy=metadata["taxonomy"],
-                    config=json.loads(metadata["config"]),
+            tensors, metadata = read_tensors(path)
+            if metadata.get("format") != FORMAT or not {"scores"} <= set(tensors) <= set(TENSORS):
+                raise BadCheckpoint(
+                    "not a file of predictions",
+                    where=path,
+                    expected=FORMAT,
+                    found=metadata.get("format", "other tensors"),
                 )
-        except (SafetensorError, KeyError, json.JSONDecodeError, BadConfig) as error:
+            config = parse_json(metadata["config"])
+            if not isinstance(config, dict):
+                raise ValueError("a config that is no JSON object")
+            return cls(
+                uid=names_array(parse_json(metadata["uid"])),
+                **tensors,
+                split=metadata["split"],
+                taxonomy=metadata["taxonomy"],
+                config=config,
+            )
+        except BadCheckpoint:
+            raise
+        except (ValueError, KeyError) as error:
             raise BadCheckpoint(
                 "the file of predictions can't be read",
                 where=path,

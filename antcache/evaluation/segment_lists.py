@@ -22,6 +22,8 @@ NAMES = ("narration_id", "uid")
 RULSTM = ("uid", "video", "start", "stop")
 OFFICIAL = ("video_id", "start_timestamp", "stop_timestamp")
 NO_LABEL = -1
+FIRST_LINE = 1 << 16
+"""Characters of the first line that are looked at."""
 
 
 def read_uids(path: Path) -> list[str]:
@@ -71,11 +73,10 @@ def read_unlabelled(path: Path) -> Segments:
 
 def _first(path: Path) -> list[str]:
     """Cells of the first line; what is wrong with the file is left for the reader to say."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return [cell.strip() for cell in file.readline().split(",")]
-    except OSError:
+    if not path.is_file():  # a pipe would be waited for
         return []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return [cell.strip() for cell in file.readline(FIRST_LINE).split(",")]
 
 
 def _uids(rows: Rows, column: str) -> list[str]:

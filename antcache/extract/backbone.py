@@ -9,7 +9,6 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from antcache.devices import pick_device
 from antcache.errors import AntcacheError, MissingExtra, UnknownBackbone
 from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
-from antcache.hub import first_line, quiet
+from antcache.hub import check_folder, check_size, first_line, quiet
 from antcache.store.format import fingerprint
+from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
 BINARIES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
@@ -103,12 +103,17 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
     file, found = _processor_config(folder)
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
+    kind_of_model = getattr(transformers, family.model)
     with quiet(transformers), _one_line(name):
-        model, info = getattr(transformers, family.model).from_pretrained(
+        check_folder(folder)
+        stated = kind_of_model.config_class.from_pretrained(folder, local_files_only=True)
+        check_size(lambda: kind_of_model(stated), weights)
+        model, info = kind_of_model.from_pretrained(
             folder,
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=weights[0].suffix == ".safetensors",
+            trust_remote_code=False,
             dtype=torch.float32,
             **family.options,
         )
@@ -224,7 +229,7 @@ def _processor_config(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _read_json(file: Path, hint: str) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         found = "nothing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise UnknownBackbone(

@@ -9,6 +9,9 @@ Nothing is made up. After a packet that can't be decoded, frames are passed over
 frame, because those between are predicted from what is missing. Frames further apart than
 `max_gap_s`, a file that ends before the end that it states, and a file without any decodable frame
 are `UnreadableVideo`. Not covered: damage that the decoder itself does not notice.
+
+Nothing but the file itself is read, whatever it says: playlists and lists of files are refused, and
+so are references to other files. Every video is opened by `open_container`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import MissingExtra, UnreadableVideo
+from antcache.extract.boxes import check_samples
+from antcache.extract.containers import CONTAINERS, MAX_ASPECT, MAX_PIXELS, OPTIONS
 
 try:
     import av
@@ -116,6 +121,7 @@ class VideoSampler:
                 "nothing in it can be decoded",
                 where=self.path,
                 found=f"{self.skipped_packets} undecodable packets",
+                hint=f"pictures have at most {MAX_PIXELS} pixels",
             )
         yield from self._pictures(shown, tick, math.floor((last - start) * self.rate) + 1)
 
@@ -127,6 +133,14 @@ class VideoSampler:
                 yield tick, picture
 
     def _picture(self, frame: VideoFrame) -> Picture:
+        short, long = sorted((frame.width, frame.height))
+        if long > MAX_ASPECT * short:
+            raise UnreadableVideo(
+                "its pictures are strips",
+                where=self.path,
+                expected=f"at most {MAX_ASPECT} to 1",
+                found=f"{frame.width} x {frame.height}",
+            )
         # Reading a frame's side data ties it into a reference cycle, so that its memory would wait
         # for the garbage collector: read it once, and again only if the rotation changes.
         if self._orientation is None or frame.rotation != self._rotation:
@@ -261,13 +275,23 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
+    if not path.is_file():  # a pipe or a device would be waited for
+        found = "a folder" if path.is_dir() else "no regular file" if path.exists() else "nothing"
         raise UnreadableVideo("not a file", where=path, found=found)
     try:
+        check_samples(path)
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        container: InputContainer = av.open(str(path.absolute()), **_TITLES)
+        container: InputContainer = av.open(str(path.absolute()), options=OPTIONS, **_TITLES)
         return container
+    except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
+        raise UnreadableVideo(
+            "not a video in one file",
+            where=path,
+            expected=" ".join(CONTAINERS.values()),
+            found="a list of files, a raw stream, or a form that is not read",
+        ) from error
+    except UnreadableVideo:
+        raise
     except (FFmpegError, OSError) as error:
         raise UnreadableVideo(
             "not a video that can be opened",
@@ -287,8 +311,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise UnreadableVideo("no video stream", where=path, found=f"only {kinds}")
-    if getattr(streams[0], "codec_context", None) is None:
+    context = getattr(streams[0], "codec_context", None)
+    if context is None:
         raise UnreadableVideo("no decoder for its video stream", where=path)
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream's pictures may change their size
     return streams[0]
 
 

@@ -19,6 +19,7 @@ from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
 from antcache.store.location import Location, beside
+from antcache.untrusted import parse_json, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,11 @@ class Ledger:
             DamagedStore: the file has other content.
         """
         try:
-            lines = self.path.read_text("utf-8").splitlines()
-            return [Failure(**json.loads(line)) for line in lines]
+            lines = read_text(self.path).splitlines()
+            found = [Failure(**parse_json(line)) for line in lines]
+            if not all(isinstance(text, str) for f in found for text in asdict(f).values()):
+                raise ValueError("an entry that is no text")
+            return found
         except FileNotFoundError:
             return []
         except (ValueError, TypeError) as error:

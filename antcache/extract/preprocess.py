@@ -48,6 +48,9 @@ _CROPPED: dict[str, Any] = {
     "default_to_square": False,
 }
 
+LONGEST_EDGE = 4096
+"""Pixels of an edge: vision models see up to 1,500; a picture of any size can be stated."""
+
 PROCESSORS: dict[str, dict[str, Any]] = {
     "ViT": {**_COMMON, "size": 224, "resample": 2},
     "Siglip": {
@@ -249,13 +252,21 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
 def _edge_or_size(size: Any, square: bool) -> tuple[int | None, tuple[int, int] | None]:
     """`size` in any of its forms, as a shortest edge or as (height, width)."""
     if isinstance(size, int):
-        return (None, (size, size)) if square else (size, None)
+        edge = _edge(size)
+        return (None, (edge, edge)) if square else (edge, None)
     if isinstance(size, Mapping):
-        given = {k: int(v) for k, v in size.items() if v is not None}
+        given = {k: _edge(v) for k, v in size.items() if v is not None}
         if given.keys() == {"shortest_edge"}:
             return given["shortest_edge"], None
         if given.keys() == {"height", "width"}:
             return None, (given["height"], given["width"])
     if isinstance(size, list) and len(size) == 2:
-        return None, (int(size[0]), int(size[1]))
+        return None, (_edge(size[0]), _edge(size[1]))
     raise ValueError(f"size {size}, not an edge or height and width")
+
+
+def _edge(value: Any) -> int:
+    edge = int(value)
+    if not 1 <= edge <= LONGEST_EDGE:
+        raise ValueError(f"an edge of {edge} pixels, not 1 to {LONGEST_EDGE}")
+    return edge

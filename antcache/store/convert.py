@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -366,7 +367,9 @@ class _Conversion:
 def _refuse_same(source: Location, target: Location) -> None:
     """Raise `BadConfig` if the target is the source, or lies in it."""
     if isinstance(source, Path) and isinstance(target, Path):
-        inside = source.resolve() in (target.resolve(), *target.resolve().parents)
+        # realpath, not resolve(): that one raises where links lead to themselves
+        real = Path(os.path.realpath(target))
+        inside = Path(os.path.realpath(source)) in (real, *real.parents)
     else:
         inside = f"{target}/".startswith(f"{source}/")
     if inside:

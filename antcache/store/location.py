@@ -5,6 +5,7 @@ Promise: the same text means the same place everywhere, on the command line and 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 Location = Path | str
@@ -31,5 +32,5 @@ def beside(store: Location, ending: str) -> Path:
     """
     if isinstance(store, str):
         return Path(store.rpartition("/")[2] + ending)
-    folder = store.resolve()  # the store may be given as "."
+    folder = Path(os.path.realpath(store))  # the store may be given as "."
     return folder.with_name(folder.name + ending)

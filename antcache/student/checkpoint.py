@@ -22,7 +22,10 @@ from antcache.errors import BadCheckpoint
 from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig
-from antcache.tensors import write_tensors
+from antcache.student.head import Sizes
+from antcache.student.model import build_student
+from antcache.tensors import read_tensors, write_tensors
+from antcache.untrusted import read_json
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
 AVERAGE, BEST = "average.safetensors", "best.safetensors"
@@ -121,6 +124,20 @@ def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
+def check_sizes(path: Path, config: StudentConfig, sizes: Sizes) -> None:
+    """Check that the checkpoint in `path` is of a student of a config, before room is made for one.
+
+    Raises:
+        BadCheckpoint: it is damaged, or of another student.
+    """
+    try:
+        with torch.device("meta"):
+            student = build_student(config, sizes)
+    except (NotImplementedError, RuntimeError):
+        return  # a head of somebody's own may look at its weights; they are compared later, too
+    _check_shapes(path / WEIGHTS, student.state_dict(), _read_tensors(path / WEIGHTS))
+
+
 def load_reported(path: Path, model: nn.Module) -> None:
     """Give `model` the weights that the run of the checkpoint in `path` reports.
 
@@ -179,21 +196,19 @@ def _check_shapes(path: Path, mine: Mapping[str, Tensor], theirs: Mapping[str, T
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return read_tensors(path, framework="pt").tensors
+    except ValueError as error:
         raise _damaged(path, error) from error
 
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state = json.loads((path / STATE).read_text("utf-8"))
-        if not {"epoch", "identity", "history"} <= set(state):
+        state = read_json(path / STATE)
+        kinds = {"epoch": int, "identity": dict, "history": list}
+        if any(type(state.get(name)) is not kind for name, kind in kinds.items()):
             raise ValueError("incomplete")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise _damaged(path / STATE, error) from error
     return dict(state)
 

@@ -6,6 +6,7 @@ the store determines the run (on one device and library version).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -136,9 +137,9 @@ class StudentConfig:
             _check_types(self.protocol)
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every"):
             self._check(name, 1)
-        for name in ("layers", "heads", "width", "top_k"):
+        for name, high in (("layers", 100), ("heads", 1024), ("width", 1 << 16), ("top_k", None)):
             if getattr(self, name) is not None:
-                self._check(name, 1)
+                self._check(name, 1, high=high)
         weights = ("weight", "align_weight", "verb_noun_weight", "feature_weight", "past_weight")
         for name in (*weights, "logit_adjustment", "weight_decay", "warmup_epochs"):
             self._check(name, 0)
@@ -251,10 +252,14 @@ class StudentConfig:
             found=self.target_weights,
         )
 
-    def _check(self, name: str, low: float, *, strict: bool = False) -> None:
+    def _check(
+        self, name: str, low: float, *, strict: bool = False, high: float | None = None
+    ) -> None:
         value = getattr(self, name)
-        if not (value > low if strict else value >= low) or not math.isfinite(value):
+        above = value > low if strict else value >= low
+        if not above or not (value < math.inf if high is None else value <= high):
             bound = f"above {low}" if strict else f"at least {low}"
+            bound += "" if high is None else f" and at most {high}"
             raise BadConfig(f"impossible {name}", expected=bound, found=value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -276,13 +281,18 @@ class StudentConfig:
         return cls(**{**values, "protocol": window})
 
 
+@functools.cache
+def _hints(record: type[StudentConfig | Protocol]) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
 def _check_types(record: StudentConfig | Protocol) -> None:
     """Refuse values of another type than annotated; a whole number may stand for a float.
 
     Raises:
         BadConfig: names the field.
     """
-    kinds = get_type_hints(type(record))
+    kinds = _hints(type(record))  # type: ignore[arg-type]  # a union of types is hashable, too
     for field in fields(record):
         value, kind = getattr(record, field.name), kinds[field.name]
         accepted = kind | int if isinstance(0.0, kind) else kind

@@ -7,7 +7,6 @@ Letters: N segments, T frames, D feature.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
-from antcache.student.checkpoint import latest_checkpoint, load_reported
+from antcache.student.checkpoint import check_sizes, latest_checkpoint, load_reported
 from antcache.student.config import StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.loop import SCORING_BATCH
@@ -28,6 +27,7 @@ from antcache.student.pack import StreamWindows
 from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
 from antcache.student.stream import JoinedStream
 from antcache.student.windows import WindowIndex, join, stream_features
+from antcache.untrusted import read_json
 
 
 class TrainedStudent:
@@ -51,7 +51,7 @@ class TrainedStudent:
         account = _account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
-        self.protocol = Protocol(**account["protocol"])
+        self.protocol: Protocol = account["protocol"]
         for what, found in (
             ("taxonomy", taxonomy.fingerprint),
             ("stream fingerprint", ",".join(stream.fingerprint for stream in self.streams)),
@@ -81,6 +81,7 @@ class TrainedStudent:
             num_teachers=len(self.config.teachers),
             teacher_dims=dims,
         )
+        check_sizes(checkpoint, self.config, sizes)
         with torch.random.fork_rng(devices=[]):
             student = build_student(self.config, sizes)
         load_reported(checkpoint, student)
@@ -145,10 +146,11 @@ class TrainedStudent:
 def _account(run_dir: Path) -> dict[str, Any]:
     file = run_dir / CONFIG
     try:
-        account = json.loads(file.read_text("utf-8"))
-        missing = {"stream", "protocol", "taxonomy", "stream fingerprint"} - set(account)
+        account = read_json(file)
+        kinds = {"protocol": dict, "stream": str, "stream fingerprint": str, "taxonomy": str}
+        missing = [name for name, kind in kinds.items() if not isinstance(account.get(name), kind)]
         if missing:
-            raise ValueError(f"no {', '.join(sorted(missing))}")
-    except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"no {', '.join(missing)}")
+        return {**account, "protocol": Protocol(**account["protocol"])}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the run's account can't be read", where=file, found=error) from error
-    return dict(account)

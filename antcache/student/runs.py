@@ -49,6 +49,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.events import Events
 from antcache.student.held_out import best_epoch
 from antcache.student.loop import Trainer
+from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ def read_config(path: Path) -> StudentConfig:
     if not file.is_file():
         raise NotFound("no run here", where=path, hint="antcache student train --run starts one")
     try:
-        return StudentConfig.from_dict(json.loads(file.read_text("utf-8"))["student"])
+        return StudentConfig.from_dict(read_json(file)["student"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
 

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from antcache.devices import pick_device
-from antcache.errors import BadConfig, NotFinite
+from antcache.errors import BadCheckpoint, BadConfig, NotFinite
 from antcache.files import LOCK, atomic_file
 from antcache.locks import alone
 from antcache.progress import Progress, silent
@@ -38,6 +38,7 @@ from antcache.student.stack import Stack, can_stack
 from antcache.student.sweep_plan import DATA, Sweep
 from antcache.student.sweep_table import Table, tabulate
 from antcache.student.train import NOT_IDENTITY, Run
+from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -253,5 +254,12 @@ def _metrics(path: Path) -> dict[str, float] | None:
     """The figures of a finished run, None of one that failed."""
     if not (path / RESULT).exists():
         return None
-    metrics: dict[str, float] = json.loads((path / RESULT).read_text("utf-8"))["metrics"]
-    return metrics
+    try:
+        metrics = read_json(path / RESULT)["metrics"]
+        if not all(isinstance(value, int | float) for value in metrics.values()):
+            raise ValueError("metrics that are no numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadCheckpoint(
+            "the run's result can't be read", where=path / RESULT, found=error
+        ) from error
+    return dict(metrics)

@@ -7,20 +7,25 @@ store is opened.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import BadConfig, MissingExtra, NotFound, quoted
 from antcache.student.config import StudentConfig
+from antcache.untrusted import YAML_BYTES, parse_yaml, read_text
 
 DATA = ("targets", "top_k", "tail", "allow_missing_targets")
 """Settings that choose soft targets."""
 
 GATES = ("feature_weight", "past_weight", "verb_noun_weight", "dropout")
 """Settings that may not be 0 in one member and not in another."""
+
+MOST = 10_000
+"""Runs of a sweep: each has a folder and is checked against the first."""
 
 FREE = (
     *("seed", "weight", "temperature", "label_smoothing", *DATA, *GATES),
@@ -55,6 +60,7 @@ class Sweep:
                 "a sweep needs settings and different seeds",
                 found=f"{len(self.settings)} settings, seeds {list(self.seeds)}",
             )
+        _check_count(len(self.settings) * len(self.seeds), "settings and seeds")
         if self.at_once is not None and self.at_once < 1:
             raise BadConfig("impossible at_once", expected="at least 1", found=self.at_once)
         for name in self.settings:
@@ -99,6 +105,7 @@ class Sweep:
         if "grid" in values:
             grid = _mapping("grid", values["grid"])
             columns = [v if isinstance(v, list) else [v] for v in grid.values()]
+            _check_count(math.prod(map(len, columns)), "combinations of the grid")
             changes = {
                 ",".join(f"{k}={v}" for k, v in zip(grid, point, strict=True)): dict(
                     zip(grid, point, strict=True)
@@ -122,11 +129,13 @@ def check_members(settings: Mapping[str, StudentConfig]) -> None:
         BadConfig: names the setting in which they differ.
     """
     (first, base), *others = settings.items()
+    wanted = base.to_dict()
     for name, config in others:
+        found = config.to_dict()
         differ = [
             key
-            for key, value in base.to_dict().items()
-            if config.to_dict()[key] != value
+            for key, value in wanted.items()
+            if found[key] != value
             and (key not in FREE or (key in GATES and (getattr(config, key) == 0) != (value == 0)))
         ]
         if differ:
@@ -137,6 +146,11 @@ def check_members(settings: Mapping[str, StudentConfig]) -> None:
                 found=getattr(config, differ[0]),
                 hint="make a sweep of its own for it",
             )
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > MOST:
+        raise BadConfig(f"too many {what}", expected=f"at most {MOST} runs", found=count)
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
@@ -163,7 +177,9 @@ def _config(values: Mapping[str, Any]) -> StudentConfig:
     try:
         return StudentConfig.from_dict({**base.to_dict(), **given})
     except TypeError as error:
-        raise BadConfig("a setting has the wrong type", found=f"{given} ({error})") from error
+        raise BadConfig(
+            "a setting has the wrong type", found=f"{quoted(given)}: {error}"
+        ) from error
 
 
 def read_plan(path: Path) -> Sweep:
@@ -173,15 +189,13 @@ def read_plan(path: Path) -> Sweep:
         NotFound: there is no file.
         BadConfig: it is no YAML, or see `Sweep.from_dict`; names the file.
     """
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingExtra("pyyaml", "train") from error
     if not path.is_file():
         raise NotFound("no such file", where=path)
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(read_text(path, at_most=YAML_BYTES))
+    except ImportError as error:
+        raise MissingExtra("pyyaml", "train") from error
+    except ValueError as error:
         raise BadConfig("the sweep can't be read", where=path, found=error) from error
     try:
         return Sweep.from_dict(_mapping("a sweep", values))

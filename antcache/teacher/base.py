@@ -26,7 +26,8 @@ from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples, HistoryConfig
-from antcache.tensors import write_tensors
+from antcache.tensors import read_tensors, write_tensors
+from antcache.untrusted import read_json
 
 FORMAT = "antcache-teacher-1"
 SETTINGS_FILE = "teacher.json"
@@ -177,6 +178,17 @@ def _check_setting(kind: str, config_class: Any, name: str) -> None:
         raise BadConfig(f"the {kind} teacher has no setting {name!r}", expected=", ".join(known))
 
 
+def _check_types(kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of other types than annotated; a whole number may stand for a float."""
+    types = get_type_hints(_classes(kind)[1])
+    for name, value in settings.items():
+        wanted = get_args(types.get(name)) or (types.get(name, object),)
+        accepted = (*wanted, int) if float in wanted else wanted
+        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in wanted):
+            expected = " or ".join(option.__name__ for option in wanted)
+            raise BadConfig("a bad value", where=name, expected=expected, found=repr(value))
+
+
 def save_teacher(
     teacher: Teacher,
     history: HistoryConfig,
@@ -226,20 +238,18 @@ def load_teacher(
         NotFound: there is no teacher at `folder`.
         BadCheckpoint: it is incomplete or damaged, of another format, or for another taxonomy.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     for path in (folder / SETTINGS_FILE, folder / ARRAYS_FILE):
         if not path.is_file():
             raise NotFound("no teacher here", where=path, hint="antcache teacher train")
     try:
-        settings = json.loads((folder / SETTINGS_FILE).read_text("utf-8"))
+        settings = read_json(folder / SETTINGS_FILE)
         found = settings["format"]
         if found == FORMAT:
             fingerprint = settings["taxonomy"]
+            _check_types(settings["kind"], settings["config"])
             teacher = make_teacher(settings["kind"], taxonomy, settings["config"], device=device)
             history = HistoryConfig(**settings["history"])
-    except (ValueError, KeyError, TypeError) as error:  # BadConfig is a ValueError, too
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # BadConfig is the first
         raise BadCheckpoint(
             "the settings can't be read", where=folder / SETTINGS_FILE, found=error
         ) from error
@@ -255,8 +265,8 @@ def load_teacher(
     if isinstance(teacher, KeepsFiles):
         teacher.read_files(folder)
     try:
-        teacher.restore(load_file(folder / ARRAYS_FILE))
-    except (SafetensorError, BadCheckpoint) as error:
+        teacher.restore(read_tensors(folder / ARRAYS_FILE).tensors)
+    except ValueError as error:  # BadCheckpoint is one
         raise BadCheckpoint(
             "what the teacher learned can't be read", where=folder / ARRAYS_FILE, found=error
         ) from error

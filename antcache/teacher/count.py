@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
-from antcache.teacher.histories import Examples, concatenate
+from antcache.teacher.histories import LONGEST, Examples, concatenate
 from antcache.teacher.loops import Floats, Ints
 from antcache.teacher.ngrams import SMOOTHINGS, Chain, history_contexts
 from antcache.teacher.recency import Recency, part
@@ -61,13 +61,13 @@ class CountConfig:
         if (
             not 1 <= self.order <= 5
             or self.length < self.order - 1
-            or self.length < 1
+            or not 1 <= self.length <= LONGEST
             or self.folds < 0
             or self.folds == 1
         ):
             raise BadConfig(
                 "impossible count teacher",
-                expected="order 1 to 5, length >= order - 1 and >= 1, folds 0 or >= 2",
+                expected=f"order 1 to 5, length >= order - 1 and 1 to {LONGEST}, folds 0 or >= 2",
                 found=self,
             )
         if self.smoothing not in SMOOTHINGS:
@@ -164,14 +164,17 @@ class CountTeacher:
         """Take over what `arrays` gave.
 
         Raises:
-            BadCheckpoint: something is missing.
+            BadCheckpoint: something is missing or damaged.
         """
-        if "weights" not in arrays or arrays["weights"].shape != self._weights.shape:
+        weights = arrays.get("weights")
+        if weights is None or weights.shape != self._weights.shape:
             raise BadCheckpoint("the counts are incomplete", found="no weights that fit")
+        if weights.dtype != np.float64 or not ((weights >= 0) & (weights <= 1)).all():
+            raise BadCheckpoint("the counts are damaged", found="weights that are no shares")
         for kind, chain in self._chains.items():
             chain.restore(part(arrays, f"{kind}."), self.config.order)
         self._recency.restore(part(arrays, "recency."))
-        self._weights = arrays["weights"]
+        self._weights = weights
 
     def _equal(self) -> Floats:
         """Equal weights (n, models), one row for each number of actions known in their order."""

@@ -33,6 +33,9 @@ from antcache.annotations.segments import COLUMNS
 from antcache.errors import BadAnnotations, BadConfig
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
+LONGEST = 1000
+"""Past actions that a teacher may be told about: there are as many of them for every segment."""
+
 MODES = ("complete", "observed", "gappy")
 GROUPS = ("video", "participant")
 TOLERANCE_S = BOUNDARY / ANNOTATION_FPS

@@ -39,7 +39,8 @@ from torch import Tensor
 from antcache import __version__
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
-from antcache.tensors import write_tensors
+from antcache.tensors import read_tensors, write_tensors
+from antcache.untrusted import read_json
 
 Floats = NDArray[np.float64]
 Logits = Sequence[NDArray[np.float32]]
@@ -250,17 +251,15 @@ def load_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
         NotFound: there is no mixture at `folder`.
         BadCheckpoint: it is incomplete, damaged, or of another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise NotFound("no mixture here", where=path, hint="antcache teacher ensemble")
     try:
-        text = json.loads(path.read_text("utf-8"))
+        text = read_json(path)
         if text["format"] != FORMAT:
             raise BadConfig("unknown format", expected=FORMAT, found=text["format"])
-        arrays = load_file(folder / ARRAYS_FILE) if (folder / ARRAYS_FILE).is_file() else {}
+        file = folder / ARRAYS_FILE
+        arrays = read_tensors(file).tensors if file.is_file() else {}
         settings: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in text["mixture"].items()
         }
@@ -269,5 +268,5 @@ def load_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
         }
         mixture = Mixture(**settings, log_prior=arrays.get("log_prior"), network=network)
         return mixture, dict(text["about"])
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the mixture can't be read", where=folder, found=error) from error

@@ -56,6 +56,29 @@ class Counts:
             counts=np.diff(first, append=len(context)),
         )
 
+    def check(self, size: int) -> None:
+        """Check that these are counts of outcomes 0 to `size` - 1, whoever wrote them.
+
+        The compiled loops look nowhere else than these numbers say.
+
+        Raises:
+            BadCheckpoint: they are none.
+        """
+        arrays = (self.keys, self.starts, self.outcomes, self.counts)
+        if (
+            any(a.ndim != 1 or a.dtype != np.int64 for a in arrays)
+            or len(self.starts) != len(self.keys) + 1
+            or len(self.outcomes) != len(self.counts)
+            or not len(self.keys)
+            or self.starts[0] != 0
+            or self.starts[-1] != len(self.outcomes)
+            or (np.diff(self.starts) < 1).any()
+            or (np.diff(self.keys) < 1).any()
+            or not ((self.outcomes >= 0) & (self.outcomes < size)).all()
+            or not ((self.counts >= 1) & (self.counts < 1 << 40)).all()
+        ):
+            raise BadCheckpoint("the counts are damaged")
+
     def pairs(self) -> tuple[Ints, Ints]:
         """Context and outcome (P,) of each pair."""
         return np.repeat(self.keys, np.diff(self.starts)), self.outcomes
@@ -148,13 +171,16 @@ class Chain:
         """Take over what `arrays` gave, of so many kinds of contexts.
 
         Raises:
-            BadCheckpoint: something is missing.
+            BadCheckpoint: something is missing, or no count.
         """
         fields = tuple(Counts.__dataclass_fields__)
         missing = {f"{n}.{f}" for n in range(contexts) for f in fields}.difference(arrays)
         if missing:
             raise BadCheckpoint("the counts are incomplete", found=f"no {min(missing)}")
-        self._take([Counts(**{f: arrays[f"{n}.{f}"] for f in fields}) for n in range(contexts)])
+        tables = [Counts(**{f: arrays[f"{n}.{f}"] for f in fields}) for n in range(contexts)]
+        for table in tables:
+            table.check(self.size)
+        self._take(tables)
 
 
 def history_contexts(history: Ints, order: int, size: int) -> Iterator[Ints]:

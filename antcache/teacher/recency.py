@@ -131,7 +131,7 @@ class Recency:
         """Take over what `arrays` gave.
 
         Raises:
-            BadCheckpoint: something is missing, or of another size.
+            BadCheckpoint: something is missing, of another size, or no count.
         """
         levels = range(len(self._positions))
         shapes: dict[str, tuple[int, ...]] = {
@@ -141,6 +141,9 @@ class Recency:
         for name, shape in shapes.items():
             if name not in arrays or arrays[name].shape != shape:
                 raise BadCheckpoint("the counts are incomplete", found=f"no {name}")
+            own = arrays[name]
+            if own.dtype != np.int64 or not ((own >= 0) & (own < 1 << 40)).all():
+                raise BadCheckpoint("the counts are damaged", found=name)
         self._chain.restore(part(arrays, "verb."), 3)
         self._take(
             [arrays[f"there.{n}"] for n in levels],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.errors import BadAnnotations, NotFound
 from antcache.teacher.histories import Examples
+from antcache.untrusted import read_text
 
 SEPARATOR = ", "
 
@@ -57,9 +58,11 @@ def read_scripts(path: Path, taxonomy: Taxonomy) -> Scripts:
     if not path.is_file():
         raise NotFound("no script file here", where=path, expected="a text file, a script per line")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise BadAnnotations("not a UTF-8 text file", where=path) from error
+    except ValueError as error:
+        raise BadAnnotations("the scripts can't be read", where=path, found=error) from error
     number = {name.strip(): i for i, name in enumerate(taxonomy.actions)}
     scripts: list[list[int]] = []
     for line_number, line in enumerate(lines, start=1):
@@ -73,7 +76,7 @@ def read_scripts(path: Path, taxonomy: Taxonomy) -> Scripts:
                 where=f"{path}:{line_number}",
                 expected=f"one of the {len(number)} actions of {taxonomy.dataset}, "
                 f"e.g. {taxonomy.actions[0]!r}",
-                found=repr(unknown),
+                found=repr(unknown[:80]),
                 hint="actions are separated by a comma and a blank",
             )
         scripts.append([number[name] for name in names])

@@ -27,14 +27,22 @@ from antcache.devices import pick_device
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.heads import ActionHeads
-from antcache.teacher.histories import Examples, concatenate
-from antcache.teacher.training import one_cycle, random_state, take_weights, weights
+from antcache.teacher.histories import LONGEST, Examples, concatenate
+from antcache.teacher.training import (
+    check_weights,
+    one_cycle,
+    random_state,
+    take_weights,
+    weights,
+)
 
 log = logging.getLogger(__name__)
 
 BLOCK = 1024  # rows scored at a time
 EDGES_S = tuple(0.25 * 2 ** (i / 2) for i in range(22))
 """Edges in seconds between the bins of time: 2 to an octave, from 0.25 s to 6 min."""
+MOST_LAYERS = 100
+"""Of a network whose settings come from anybody: it is made before weights can be compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +90,9 @@ class SequenceConfig:
         rates = (self.lr, self.memory_lr)
         sizes = (self.width, self.layers, self.heads, self.epochs, self.batch)
         if (
-            not 1 <= self.attended <= self.length
+            not 1 <= self.attended <= self.length <= LONGEST
             or min(sizes) < 1
+            or self.layers > MOST_LAYERS
             or self.width % self.heads
             or not all(0 <= s < 1 for s in shares)
             or min(weights) < 0
@@ -92,8 +101,9 @@ class SequenceConfig:
         ):
             raise BadConfig(
                 "impossible sequence teacher",
-                expected="1 <= attended <= length, sizes >= 1, width a multiple of heads, dropout, "
-                "label_smoothing and warmup in [0, 1), weights in [0, 1], rates > 0",
+                expected=f"1 <= attended <= length <= {LONGEST}, sizes >= 1, at most {MOST_LAYERS} "
+                "layers, width a multiple of heads, dropout, label_smoothing and warmup in [0, 1), "
+                "weights in [0, 1], rates > 0",
                 found=self,
             )
 
@@ -202,9 +212,15 @@ class SequenceTeacher:
         self.taxonomy = taxonomy
         self.config = config
         self.device = pick_device(device)
-        with random_state(self.device, self.config.seed):
-            self._network = _Network(taxonomy, config).to(self.device)
-        self._network.eval()
+        self._made: _Network | None = None
+
+    @property
+    def _network(self) -> _Network:
+        """The network, with its initial weights before it is trained."""
+        if self._made is None:
+            with random_state(self.device, self.config.seed):
+                self._made = _Network(self.taxonomy, self.config).to(self.device).eval()
+        return self._made
 
     def fit(
         self,
@@ -224,7 +240,7 @@ class SequenceTeacher:
         inputs = self._inputs(everything)
         target = torch.from_numpy(everything.target).to(self.device)
         with random_state(self.device, self.config.seed):
-            self._network = _Network(self.taxonomy, self.config).to(self.device)
+            self._made = _Network(self.taxonomy, self.config).to(self.device)
             self._train(inputs, target, progress)
         self._network.eval()
 
@@ -293,4 +309,6 @@ class SequenceTeacher:
         Raises:
             BadCheckpoint: names or shapes differ.
         """
+        with torch.device("meta"):  # sizes in settings are believed where the weights have them
+            check_weights(_Network(self.taxonomy, self.config), arrays)
         take_weights(self._network, arrays)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -43,8 +44,18 @@ def take_weights(network: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None
     Raises:
         BadCheckpoint: names or shapes differ.
     """
-    own = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    given = {name: array.shape for name, array in arrays.items()}
+    check_weights(network, arrays)
+    network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
+
+
+def check_weights(network: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Check that `arrays` are weights of `network`, which may be one without memory ("meta").
+
+    Raises:
+        BadCheckpoint: names, shapes or types differ, or one is not finite.
+    """
+    own = {name: (tuple(t.shape), str(t.dtype)) for name, t in network.state_dict().items()}
+    given = {name: (array.shape, f"torch.{array.dtype}") for name, array in arrays.items()}
     if own != given:
         name = min(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
         raise BadCheckpoint(
@@ -52,4 +63,6 @@ def take_weights(network: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None
             expected=own.get(name, "none"),
             found=given.get(name, "none"),
         )
-    network.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BadCheckpoint("weights that are not finite", found=name)

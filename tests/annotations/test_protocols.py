@@ -36,8 +36,13 @@ def test_parity_is_part_of_the_protocol():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gap_s": -1.0}, {"num_frames": 0}, {"rate": 0.0}, {"rate": 31.0}, {"parity": "float"}],
+    [
+        *({"gap_s": -1.0}, {"gap_s": 1e308}, {"gap_s": float("nan")}, {"gap_s": 10**400}),
+        *({"num_frames": 0}, {"num_frames": 10**9}),
+        *({"rate": 0.0}, {"rate": 31.0}, {"rate": 1e-300}, {"rate": float("nan")}),
+        {"parity": "float"},
+    ],
 )
 def test_impossible_protocols_are_refused(wrong):
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadConfig, match=r"impossible protocol|unknown parity"):
         Protocol(**({"gap_s": 1.0, "num_frames": 10, "rate": 2.0} | wrong))

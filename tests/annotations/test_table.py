@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -112,11 +113,35 @@ def test_what_is_not_used_or_looks_like_frames_is_said(write):
         ("b,one,5,2,take,pan", ":3: the segment stops before it starts"),
         ("a,one,1.5,2,take,pan", ":3: the uid is used twice"),
         ("b,one,1.5,2,take", ":3: wrong number of columns: expected 6"),
+        ("b" * 256 + ",one,1.5,2,take,pan", ":3: bad uid: expected a name of at most 255 char"),
+        ("b,one,1.5,2,take," + "n" * 256, ":3: bad noun: expected a name of at most 255 char"),
+        ("b,one," + "9" * 400 + ",2,take,pan", ":3: bad start: expected a number"),
+        ("b,one,1.5,2,take," + "n" * 140_000, ":3: not comma-separated text (field larger"),
     ],
 )
 def test_what_is_wrong_is_named_with_line(write, line, problem):
     folder = write({"train.csv": HEADER + "a,one,1,2.5,take,pan\n" + line + "\n"})
     with pytest.raises(BadAnnotations, match=re.escape("train.csv" + problem)):
+        read_annotations("table", folder)
+
+
+def test_names_may_be_as_long_as_those_of_files(write):
+    line = ",".join(["u" * 255, "v" * 255, "1.5", "2", "é" * 255, "n" * 255])
+    dataset = read_annotations("table", write({"train.csv": HEADER + line + "\n"}))
+    assert dataset.splits["train"].uid.tolist() == ["u" * 255]
+
+
+def test_many_columns_take_no_time(write):
+    """Each is looked for among all others once, not once for each."""
+    header = ",".join(map(str, range(100_000)))
+    with pytest.raises(BadAnnotations, match="the header lacks uid, video"):
+        read_annotations("table", write({"train.csv": f"{header}\n"}))
+
+
+def test_pipes_are_not_waited_for(write, tmp_path):
+    folder = write({"train.csv": HEADER + "a,one,1,2.5,take,pan\n"})
+    os.mkfifo(folder / "more.csv")
+    with pytest.raises(BadAnnotations, match=r"more\.csv: the file can't be read: found no reg"):
         read_annotations("table", folder)
 
 

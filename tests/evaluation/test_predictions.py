@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.predictions import Predictions
+from antcache.tensors import read_tensors
 
 
 @pytest.fixture
@@ -96,11 +97,21 @@ def test_another_safetensors_file_is_refused(tmp_path):
 def test_metadata_that_does_not_fit_is_refused(tmp_path, predictions):
     path = tmp_path / "p.safetensors"
     metadata = {"format": "antcache-predictions-1", "split": "x", "taxonomy": "y", "config": "{}"}
-    for uid in ('["a"]', "not json", None):
+    uids = ('["a"]', "not json", None, "[" * 10**5, '{"a": 1}', '[["a"]]', f'["{"a" * 256}"]')
+    for uid in uids:
         more = {} if uid is None else {"uid": uid}
         save_file({"scores": predictions.scores}, path, metadata={**metadata, **more})
         with pytest.raises(BadCheckpoint, match="can't be read"):
             Predictions.load(path)
+
+
+def test_configs_that_are_none_are_refused(tmp_path, predictions):
+    predictions.save(tmp_path / "whole")
+    metadata = read_tensors(tmp_path / "whole").metadata
+    for config in ("[]", "3", "{", '{"a":' * 10**5, f'{{"a": {"9" * 5000}}}'):
+        save_file({"scores": predictions.scores}, tmp_path / "p", {**metadata, "config": config})
+        with pytest.raises(BadCheckpoint, match="can't be read"):
+            Predictions.load(tmp_path / "p")
 
 
 def test_missing_file(tmp_path):

@@ -165,6 +165,33 @@ def own_code(folder):
     edit(folder, "config.json", model_type="mine", auto_map={"AutoModel": "mine.Mine"})
 
 
+def deep_config(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def layers(folder):
+    edit(folder, "config.json", num_hidden_layers=10**9)
+
+
+def wide(folder):
+    edit(folder, "config.json", hidden_size=10**6)
+
+
+def elsewhere(folder):
+    """An index that says that weights lie in another folder."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    names = load_file(folder / "model-00001-of-00001.safetensors")
+    index = {
+        "metadata": {},
+        "weight_map": dict.fromkeys(names, "../model-00001-of-00001.safetensors"),
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def large_pictures(folder):
+    edit(folder, "preprocessor_config.json", size=10**6)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -181,6 +208,11 @@ def own_code(folder):
         (unknown_processor, "'do_reduce_labels' is not understood"),
         (bert, "not a vision model that antcache knows.*found bert"),
         (own_code, "found mine"),
+        (deep_config, "no readable config.json: found nested too deeply"),
+        (layers, "can't be used.*num_hidden_layers 1000000000, more than 1000"),
+        (wide, r"can't be used.*a model of \d{14} bytes, and \d+ bytes of weights"),
+        (elsewhere, "can't be used.*weights lie outside of the folder"),
+        (large_pictures, "an edge of 1000000 pixels, not 1 to 4096"),
     ],
 )
 def test_harmed_folders(tmp_path, vit, harm, message, capfd):

@@ -19,7 +19,6 @@ from antcache.errors import (
     AlreadyExists,
     BadConfig,
     FingerprintMismatch,
-    MissingExtra,
     MissingKey,
     NotFound,
 )
@@ -365,7 +364,7 @@ def test_values_that_are_not_finite_are_kept_and_counted(store: Store, tmp_path:
     assert read(tmp_path / "out") == values
 
 
-def test_what_is_no_lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_lmdb(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "nope", tmp_path / "folder"):
         with pytest.raises(NotFound, match="no LMDB here"):
@@ -383,10 +382,16 @@ def test_what_is_no_lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         file.truncate(50_000)
     with pytest.raises(BadConfig, match=r"cut off.*expected .* bytes, found 50000"):
         scan(whole)
+
+
+def test_importing_needs_no_package(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "rgb", values_of({"v": DENSE}))
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(MissingExtra, match=r"antcache\[import\]"):
-        scan(whole)
-    result = run("import", "lmdb", tmp_path / "s.zarr", f"rgb={whole}")
+    bring(store, rgb=path)
+    assert store.videos("rgb") == ["v"]
+    result = run("export", "lmdb", store.path, "--stream", "rgb", "--output", tmp_path / "out")
     assert result.exit_code == 2
     assert "antcache[import]" in result.stderr
 

@@ -234,6 +234,9 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
         sweep(make_store(), tmp_path / "runs", Sweep(settings={"a": gru}, seeds=(0,), at_once=2))
 
 
+FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -254,6 +257,19 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
         ("seeds: '01'\nsettings: {a: {}}", "seeds must be a list of whole numbers: found 01"),
         ("seeds: [1.5]\nsettings: {a: {}}", r"seeds must be .*found \[1\.5\]"),
         ("seeds: [true]\nsettings: {a: {}}", r"seeds must be .*found \[True\]"),
+        (
+            "grid:\n" + "".join(f"  {name}: {list(range(1, 200))}\n" for name in FIVE),
+            "too many combinations of the grid: expected at most 10000 runs, found 312079600999",
+        ),
+        (
+            f"seeds: {list(range(5001))}\nsettings: {{a: {{}}, b: {{}}}}",
+            "too many settings and seeds: expected at most 10000 runs, found 10002",
+        ),
+        ("settings: {a: {layers: 101}}", "impossible layers: expected at least 1 and at most 100"),
+        ("settings: {a: {width: 65537}}", "impossible width: .*at most 65536, found 65537"),
+        (f"seeds: [{'9' * 5000}]\nsettings: {{a: {{}}}}", "the sweep can't be read: .*digits"),
+        ("settings: &a {b: *a}", "the sweep can't be read: found nested too deeply"),
+        ("#" * 300_000, "the sweep can't be read: found more than 262144 bytes"),
     ],
 )
 def test_wrong_types_in_a_plan_are_one_line_that_names_file_and_key(

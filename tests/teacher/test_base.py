@@ -21,6 +21,7 @@ from antcache.teacher.base import (
 )
 from antcache.teacher.base import save_teacher as save
 from antcache.teacher.histories import HistoryConfig
+from antcache.tensors import read_tensors, write_tensors
 
 SETTINGS = {
     "count": {"length": 5, "folds": 2},
@@ -93,6 +94,13 @@ def broken_settings(folder, **changes):
     (folder / SETTINGS_FILE).write_text(json.dumps({**settings, **changes}))
 
 
+def changed(folder, name, value):
+    """Every number of an array has another value: compiled loops would go where it says."""
+    arrays = {k: v.copy() for k, v in read_tensors(folder / ARRAYS_FILE).tensors.items()}
+    arrays[name][...] = value
+    write_tensors(folder / ARRAYS_FILE, arrays)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -109,6 +117,20 @@ def broken_settings(folder, **changes):
             "learned can't be read",
         ),
         (lambda f: broken_settings(f, kind="sequence", config={}), "another network"),
+        (lambda f: broken_settings(f, kind="sequence", config={"width": 10**6}), "another network"),
+        (lambda f: broken_settings(f, kind="sequence", config={"layers": 10**9}), "100 layers"),
+        (lambda f: broken_settings(f, config={"length": 10**12}), "1 to 1000"),
+        (lambda f: broken_settings(f, config={"times": 1}), "times: a bad value: expected bool"),
+        (lambda f: broken_settings(f, config=[]), "settings can't be read"),
+        (lambda f: (f / SETTINGS_FILE).write_text("[" * 10**5), "nested too deeply"),
+        (lambda f: changed(f, "action.0.outcomes", 9999), "counts are damaged"),
+        (lambda f: changed(f, "action.1.outcomes", -1), "counts are damaged"),
+        (lambda f: changed(f, "action.1.starts", 1 << 40), "counts are damaged"),
+        (lambda f: changed(f, "noun.1.keys", 0), "counts are damaged"),
+        (lambda f: changed(f, "verb.1.counts", 0), "counts are damaged"),
+        (lambda f: changed(f, "recency.taken.0", -5), "counts are damaged: found taken.0"),
+        (lambda f: changed(f, "recency.verb.1.outcomes", 9999), "counts are damaged"),
+        (lambda f: changed(f, "weights", np.nan), "weights that are no shares"),
     ],
 )
 def test_a_broken_folder_is_refused_with_one_line(damage, words, taxonomy, timeline, tmp_path):

@@ -6,8 +6,6 @@ file of predictions) has no curve, and is named. Letters: E epochs.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,15 @@ from antcache.errors import BadCheckpoint
 from antcache.evaluation.predictions import FILE_NAME, HELD_OUT
 from antcache.evaluation.report.svg import Drawing, ticks
 from antcache.evaluation.report.words import metric_label
+from antcache.untrusted import JSON_BYTES, parse_json, read_text
 
 METRICS = "metrics.jsonl"
 SCORED = {"held_out": "held-out training videos", "validation": "validation"}
 LOSSES = {"loss": "training loss, all terms", "action_loss": "training cross-entropy of the action"}
 WIDTH, HEIGHT = 360.0, 220.0
 LETTER = 12.0
+MOST_EPOCHS, LARGEST = 1 << 32, 1e100
+"""Of what is drawn: the axis of a larger number has no ticks that floats can hold."""
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 340.0, 14.0, 184.0
 
 Curve = dict[int, float]
@@ -73,9 +74,15 @@ def read_history(name: str) -> list[dict[str, Any]] | None:
     if not file.is_file():
         return None
     records = []
-    for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
+    try:
+        lines = read_text(file, at_most=JSON_BYTES).splitlines()
+    except ValueError as error:
+        raise BadCheckpoint("the run's metrics can't be read", where=file, found=error) from error
+    for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
+            if not 0 <= record["epoch"] <= MOST_EPOCHS:
+                raise ValueError("an impossible epoch")
             records.append({**record, "epoch": int(record["epoch"])})
         except (ValueError, KeyError, TypeError) as error:
             raise BadCheckpoint(
@@ -180,10 +187,10 @@ def _curves(histories: Sequence[list[dict[str, Any]]], key: str) -> list[Curve]:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:
-    """A record's finite numbers as `loss`, `validation/action/top1`, ..."""
+    """A record's numbers that can be drawn as `loss`, `validation/action/top1`, ..."""
     flat = {key: value for key, value in record.items() if key not in SCORED}
     for part in SCORED:
         own = record.get(part)
         if isinstance(own, Mapping):
             flat |= {f"{part}/{key}": value for key, value in own.items()}
-    return {k: v for k, v in flat.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return {k: v for k, v in flat.items() if isinstance(v, int | float) and abs(v) < LARGEST}

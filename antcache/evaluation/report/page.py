@@ -1,7 +1,7 @@
 """Puts the page together and writes it.
 
 Promise: every number on the page is the comparison's; the page is one file that loads nothing, runs
-no script, and appears whole or not at all.
+no script, hides no character of a name, and appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
 from antcache.files import atomic_file, check_file
 from antcache.store import Store, Stream
+from antcache.text import plain
 
 TEMPLATE = "page.html"
 
@@ -146,7 +147,13 @@ def _environment() -> Any:
         loader=PackageLoader("antcache.evaluation", "report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
     )
+
+
+def _shown(value: Any) -> Any:
+    """What stands in the page for a value: text as `plain` has it, and drawings as they are."""
+    return plain(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _interval_scale(found: Comparison) -> Any:

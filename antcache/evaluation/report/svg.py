@@ -1,15 +1,18 @@
 """Inline SVG with a title and a description, coloured by the page's style sheet.
 
-Promise: every drawing has a text alternative, all text is escaped, and no colour is written into
-it: classes are, so that one drawing serves light and dark pages and print. Coordinates are units of
-the drawing's own box.
+Promise: every drawing has a text alternative, all text is escaped and none of it hidden, and no
+colour is written into it: classes are, so that one drawing serves light and dark pages and print.
+Coordinates are units of the drawing's own box.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape as escape_markup
+from xml.sax.saxutils import quoteattr
+
+from antcache.text import plain
 
 TICK_STEPS = (1, 2, 2.5, 5, 10)
 
@@ -77,6 +80,11 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 def shorten(text: str, length: int) -> str:
     """`text`, cut to `length` characters."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def escape(text: str) -> str:
+    """Text that is neither markup nor hidden."""
+    return escape_markup(plain(text))
 
 
 def _class(style: str) -> str:

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists, BadConfig, MissingKey
+from antcache.errors import AlreadyExists, BadConfig, MissingExtra, MissingKey
 from antcache.files import atomic_folder
 from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
-from antcache.store.importers.lmdb_features import key_of, lmdb_package
+from antcache.store.importers.lmdb_features import key_of
 from antcache.store.importers.lmdb_import import row_seconds
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, exact_floor
@@ -122,6 +122,19 @@ def export_lmdb(
     )
     logger.info("export lmdb: %s", report)
     return report
+
+
+def lmdb_package() -> Any:
+    """The package `lmdb`.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise MissingExtra("lmdb", "import") from error
+    return lmdb
 
 
 def _frames(features: Features, key_fps: float, where: str) -> NDArray[np.int64]:

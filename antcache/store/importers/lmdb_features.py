@@ -1,4 +1,4 @@
-"""LMDBs of per-frame features, as RULSTM and AVT publish them: their keys, and safe opening.
+"""LMDBs of per-frame features, as RULSTM and AVT publish them: their keys and rows.
 
 Promise: an LMDB is only read, and never locked or copied; every key is accounted for, and one of
 another form is an error. Keys are `{video}_frame_{n:010d}.jpg` with n from 1, frame n was seen at
@@ -8,10 +8,10 @@ n / 30 s, and values are little-endian float32 (fpv-iplab/rulstm, facebookresear
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import BadConfig, NotFound
 from antcache.progress import Progress, silent
 from antcache.store.format import check_name
+from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""
-
-DATA_FILE = "data.mdb"
-"""What the file is called in an LMDB that is a folder."""
 
 VALUE_BYTES = 4
 """Bytes of one float32."""
@@ -98,73 +96,15 @@ class LmdbKeys:
         return min(max(widest, math.ceil(self.nominal)), int(2 * self.nominal))
 
 
-def lmdb_package() -> Any:
-    """The package `lmdb`.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingExtra("lmdb", "import") from error
-    return lmdb
-
-
 def source_name(path: Path) -> str:
     """What an LMDB is called: the name of its folder, or of its file if it is one."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     return path.parent.name if path.name == DATA_FILE else path.name
 
 
 def key_of(video: str, frame: int) -> bytes:
     """Key of a frame of a video."""
     return KEY.format(video=video, n=frame).encode()
-
-
-@contextmanager
-def open_lmdb(path: Path) -> Iterator[Any]:
-    """A read transaction, with buffers, on the LMDB at `path`: a folder with `data.mdb`, or a file.
-
-    Raises:
-        NotFound: there is no LMDB.
-        BadConfig: it is something else, or not all of it is there.
-        MissingExtra: `lmdb` is not installed.
-    """
-    lmdb = lmdb_package()
-    file = path / DATA_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise NotFound(
-            "no LMDB here", where=path, expected=f"a folder with {DATA_FILE}, or an LMDB file"
-        )
-    try:
-        env = lmdb.open(
-            str(file), subdir=False, readonly=True, lock=False, readahead=False, create=False
-        )
-    except (lmdb.Error, OSError) as error:
-        raise BadConfig(f"can't be opened as an LMDB ({error})", where=path) from error
-    try:
-        _check_length(env, file)
-        with env.begin(buffers=True) as transaction:
-            yield transaction
-    except lmdb.Error as error:
-        raise BadConfig(f"can't be read ({error})", where=path) from error
-    finally:
-        env.close()
-
-
-def _check_length(env: Any, file: Path) -> None:
-    """Raise `BadConfig` for a file that ends early: reading on would end the process (SIGBUS)."""
-    pages = env.info()["last_pgno"] + 1
-    size, expected = file.stat().st_size, pages * env.stat()["psize"]
-    if size < expected:
-        raise BadConfig(
-            "the LMDB is cut off",
-            where=file,
-            expected=f"{expected} bytes",
-            found=size,
-            hint="it was not copied or downloaded completely",
-        )
 
 
 def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKeys:
@@ -176,13 +116,12 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
     """
     frames: dict[str, NDArray[np.int64]] = {}
     spacings: Spacings = Counter()
-    with open_lmdb(path) as transaction:
-        cursor = transaction.cursor()
-        if not cursor.first():
+    with open_lmdb(path) as lmdb:
+        first = next(lmdb.nodes(), None)
+        if first is None:
             raise NotFound("the LMDB is empty", where=path, expected=f"keys {KEY}")
-        dim = _width(path, bytes(cursor.key()), len(cursor.value()))
-        total = transaction.stat()["entries"]
-        for video, numbers in _by_video(path, cursor, total, progress, label):
+        dim = _width(path, first.key, first.size)
+        for video, numbers in _by_video(path, lmdb, progress, label):
             if video in frames:
                 raise BadConfig(f"keys of {video!r} do not lie side by side", where=path)
             steps, counts = np.unique(np.diff(numbers), return_counts=True)
@@ -194,20 +133,19 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
 
 
 def _by_video(
-    path: Path, cursor: Any, total: int, progress: Progress, label: str
+    path: Path, lmdb: LmdbPages, progress: Progress, label: str
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Each run of keys of one video, with its frame numbers."""
     prefix = b""
     numbers: list[int] = []
-    for done, key in enumerate(cursor.iternext(keys=True, values=False)):
-        text = bytes(key)
-        match = _KEY.fullmatch(text)
+    for done, node in enumerate(lmdb.nodes()):
+        match = _KEY.fullmatch(node.key)
         if match is None or match[2] == b"0000000000" or not match[1].isascii():
             raise BadConfig(
                 "a key of another form",
                 where=path,
                 expected=f"{KEY} with n from 1",
-                found=text.decode(errors="backslashreplace"),
+                found=node.key.decode(errors="backslashreplace"),
             )
         if match[1] != prefix:
             if numbers:
@@ -215,8 +153,8 @@ def _by_video(
             prefix, numbers = match[1], []
         numbers.append(int(match[2]))
         if done % _REPORT_EVERY == 0:
-            progress(label, done, total)
-    progress(label, total, total)
+            progress(label, done, lmdb.num_keys)
+    progress(label, lmdb.num_keys, lmdb.num_keys)
     yield _name(path, prefix), np.array(numbers, dtype=np.int64)
 
 
@@ -231,7 +169,7 @@ def _width(path: Path, key: bytes, num_bytes: int) -> int:
     """Width of a value of `num_bytes`."""
     if num_bytes % VALUE_BYTES or not num_bytes:
         raise BadConfig(
-            f"the value of {key.decode()} is no row of float32",
+            f"the value of {key.decode(errors='backslashreplace')} is no row of float32",
             where=path,
             expected=f"a multiple of {VALUE_BYTES} bytes",
             found=num_bytes,
@@ -240,7 +178,7 @@ def _width(path: Path, key: bytes, num_bytes: int) -> int:
 
 
 def read_rows(
-    transaction: Any, keys: LmdbKeys, video: str, dtype: str
+    lmdb: LmdbPages, keys: LmdbKeys, video: str, dtype: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Rows (R, D) of a video as `dtype`, and which of them (R,) hold a value that is not finite.
 
@@ -250,19 +188,17 @@ def read_rows(
     frames = keys.frames[video]
     rows = np.empty((len(frames), keys.dim), dtype)
     wild = np.empty(len(frames), np.bool_)
-    cursor = transaction.cursor()
-    cursor.set_range(key_of(video, int(frames[0])))
-    items = cursor.iternext(keys=True, values=True)
+    nodes = lmdb.nodes(key_of(video, int(frames[0])))
     block = np.empty((BLOCK_ROWS, keys.dim), np.float32)
     for low in range(0, len(frames), len(block)):
         part = frames[low : low + len(block)]
         for i, frame in enumerate(part.tolist()):
-            key, value = next(items, (b"", b""))
-            if key != key_of(video, frame):
+            node = next(nodes, None)
+            if node is None or node.key != key_of(video, frame):
                 raise BadConfig(f"{video}: the LMDB was changed meanwhile", where=keys.path)
-            if len(value) != keys.dim * VALUE_BYTES:
-                _refuse_width(keys, bytes(key), len(value))
-            block[i] = np.frombuffer(value, "<f4")
+            if node.size != keys.dim * VALUE_BYTES:
+                _refuse_width(keys, node.key, node.size)
+            block[i] = np.frombuffer(lmdb.value(node), "<f4")
         here = block[: len(part)]
         finite = np.isfinite(here)
         wild[low : low + len(part)] = ~finite.all(axis=1)

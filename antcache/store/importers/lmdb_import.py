@@ -23,7 +23,8 @@ from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.progress import Progress, silent
 from antcache.store.features import Features, Stream
 from antcache.store.format import check_name
-from antcache.store.importers.lmdb_features import KEY, LmdbKeys, open_lmdb, read_rows, scan
+from antcache.store.importers.lmdb_features import KEY, LmdbKeys, read_rows, scan
+from antcache.store.importers.lmdb_pages import LmdbPages, open_lmdb
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
@@ -181,7 +182,6 @@ def plan_lmdb(
         NotFound: a source is missing or empty.
         BadConfig: one is no LMDB of features.
         FingerprintMismatch: a stream was made in another way, or its videos from other keys.
-        MissingExtra: `lmdb` is not installed.
     """
     config = config or LmdbImportConfig()
     for name in sources:
@@ -233,11 +233,11 @@ def _import_one(plan: StreamPlan, store: Store, progress: Progress) -> StreamRep
     written: list[str] = []
     elsewhere: list[str] = []
     rows = 0
-    with open_lmdb(keys.path) as transaction:
+    with open_lmdb(keys.path) as lmdb:
         for number, each in enumerate(to_do):
             progress(f"{name}: videos", number, len(to_do))
             with store.claim_features(name, each.video) as ours:
-                if ours and _write(plan, store, transaction, each.video):
+                if ours and _write(plan, store, lmdb, each.video):
                     written.append(each.video)
                 else:
                     elsewhere.append(each.video)
@@ -263,12 +263,12 @@ def _import_one(plan: StreamPlan, store: Store, progress: Progress) -> StreamRep
     return report
 
 
-def _write(plan: StreamPlan, store: Store, transaction: Any, video: str) -> bool:
+def _write(plan: StreamPlan, store: Store, lmdb: LmdbPages, video: str) -> bool:
     """Publish one video; false if another process was faster."""
     stream = plan.stream
     if store.has_features(stream.name, video):
         return False
-    rows, wild = read_rows(transaction, plan.keys, video, stream.dtype)
+    rows, wild = read_rows(lmdb, plan.keys, video, stream.dtype)
     seconds = plan.keys.frames[video] / plan.key_fps
     try:
         store.write_features(

@@ -13,8 +13,6 @@ other things in their place, is refused, and the entry is named.
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,8 @@ from numpy.typing import NDArray
 
 from antcache.errors import AntcacheError, BadPredictions, MissingExtra, NotFound
 from antcache.progress import Progress, silent
+from antcache.store.importers.npz import is_npz, read_npz
+from antcache.store.importers.parquet_pages import check_parquet
 from antcache.store.importers.pickled_tensors import read_pickle
 from antcache.store.importers.restricted_pickle import short
 
@@ -84,10 +84,10 @@ def open_predictions(path: Path, progress: Progress = silent) -> PredictionFile:
                 raise BadPredictions("not a file of predictions", where=path, found=what, hint=hint)
         if head.startswith(b"PAR1"):
             return PredictionFile("parquet", _parquet(path))
-        if head.startswith(b"PK\x03\x04") and _is_npz(path):
+        if head.startswith(b"PK\x03\x04") and is_npz(path):
             return PredictionFile("npz", _npz(path))
         return PredictionFile("pickle", _of_value(read_pickle(path, progress), path))
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, AntcacheError):
             raise
         raise BadPredictions("can't be read", where=path, found=error) from error
@@ -241,23 +241,15 @@ def _rows(column: Any, name: str, where: str) -> Any:
     raise BadPredictions(f"{name} is no column", where=where, found=type(column).__name__)
 
 
-def _is_npz(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".npy") for name in archive.namelist())
-
-
 def _npz(path: Path) -> Iterator[Prediction]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = ("uid", "valid", *LOGITS, *FEATURES)
-            columns = {name: file[name] for name in wanted if name in file.files}
-            names = list(file.files)
-    except (ValueError, TypeError, EOFError, KeyError, MemoryError, zlib.error) as error:
+        names, columns = read_npz(path, ("uid", "valid", *LOGITS, *FEATURES))
+    except ValueError as error:
         raise BadPredictions(
             "can't be read as .npz",
             where=path,
-            found=short(str(error)),
-            hint="numbers and text only: object arrays are not read",
+            found=error,
+            hint="numbers and text as numpy.savez writes them; object arrays are not read",
         ) from error
     _require_uid(names, path)
     return _of_columns(columns, path)
@@ -285,7 +277,8 @@ def _parquet(path: Path) -> Iterator[Prediction]:
             classes = []
         wanted = [n for n in names if n in ("uid", "valid", *LOGITS, *FEATURES)]
         first = 0
-        for batch in file.iter_batches(batch_size=1024, columns=[*wanted, *classes]):
+        rows = check_parquet(path, file.metadata, [*wanted, *classes])
+        for batch in file.iter_batches(batch_size=rows, columns=[*wanted, *classes]):
             columns: dict[str, Any] = {
                 name: _arrow_rows(batch.column(name), name, path) for name in wanted
             }
@@ -294,7 +287,9 @@ def _parquet(path: Path) -> Iterator[Prediction]:
                 columns["logits"] = np.stack(values, axis=1)
             yield from _of_columns(columns, path, first)
             first += len(batch)
-    except (pyarrow.ArrowException, OSError, MemoryError) as error:
+    except BadPredictions:
+        raise
+    except (pyarrow.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
         raise BadPredictions(
             "can't be read as parquet", where=path, found=short(str(error))
         ) from error

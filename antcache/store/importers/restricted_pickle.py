@@ -112,7 +112,10 @@ Call = Callable[..., object]
 
 def short(value: object) -> str:
     """Text of a file for an error message: no control characters, and not too long."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        text = type(value).__name__
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -80,7 +80,7 @@ def write_corpus(
         WriteFailed: the disk refused.
         NotFound, BadAnnotations: see `recipes.read_recipes`.
         BadConfig: a partition has no recipe.
-        MissingExtra: ijson or pyarrow is not installed.
+        MissingExtra: pyarrow is not installed.
     """
     config = config or CorpusConfig()
     try:

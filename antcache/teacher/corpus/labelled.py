@@ -7,7 +7,6 @@ found action can match one labelled action of the same instruction, verb and obj
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from antcache.errors import BadAnnotations, NotFound
 from antcache.teacher.corpus.extractors import Action
 from antcache.teacher.corpus.recipes import read_recipes
+from antcache.untrusted import read_json
 
 HASH_LENGTH = 12
 
@@ -71,7 +71,7 @@ def read_labelled(path: Path, recipes: Path) -> list[Labelled]:
     if not path.is_file():
         raise NotFound("no labels here", where=path)
     try:
-        entries = json.loads(path.read_text("utf-8"))["instructions"]
+        entries = read_json(path)["instructions"]
         wanted = {(e["recipe"], e["instruction"]): e for e in entries}
         actions = {
             key: tuple(Action(verb, thing) for verb, thing in e["actions"])

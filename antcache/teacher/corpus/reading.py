@@ -1,4 +1,4 @@
-"""A corpus of action text, read back row group by row group.
+"""A corpus of action text, read back some rows at a time.
 
 Promise: what is wrong with the folder is said when a function is called, not when its result is
 walked; a partition that the corpus lacks is an error, not an empty result.
@@ -6,13 +6,14 @@ walked; a partition that the corpus lacks is an error, not an empty result.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra, NotFound
+from antcache.store.importers.parquet_pages import check_parquet
 from antcache.teacher.corpus.build import FACTS_FILE, FORMAT, RECIPES_FILE
+from antcache.untrusted import read_json
 
 
 def corpus_facts(folder: Path) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def corpus_facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFound("no corpus here", where=folder, hint="antcache teacher corpus")
     try:
-        facts = json.loads(path.read_text("utf-8"))
+        facts = read_json(path)
     except ValueError as error:
         raise BadAnnotations("the facts can't be read", where=path, found=error) from error
     found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
@@ -81,9 +82,9 @@ def _rows(folder: Path, partition: str | None, columns: list[str]) -> Iterator[d
         raise NotFound("the corpus lacks its recipes", where=path)
     try:
         file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        missing = {*columns, "partition"} - set(file.schema_arrow.names)
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, error) from error
-    missing = {*columns, "partition"} - set(file.schema_arrow.names)
     if missing:
         raise _damaged(path, f"no column {', '.join(sorted(missing))}")
     return _walk(file, path, partition, columns)
@@ -94,15 +95,16 @@ def _walk(
 ) -> Iterator[dict[str, Any]]:
     import pyarrow
 
-    with file:
-        for group in range(file.num_row_groups):
-            try:
-                table = file.read_row_group(group, columns=[*columns, "partition"])
-            except (pyarrow.ArrowException, OSError) as error:
-                raise _damaged(path, error) from error
-            for row in table.to_pylist():
-                if partition is None or row["partition"] == partition:
-                    yield row
+    columns = [*columns, "partition"]
+    try:
+        with file:
+            rows = check_parquet(path, file.metadata, columns)
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
+                for row in batch.to_pylist():
+                    if partition is None or row["partition"] == partition:
+                        yield row
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, found: object) -> BadAnnotations:

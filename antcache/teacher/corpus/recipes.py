@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from antcache.errors import BadAnnotations, MissingExtra, NotFound
+from antcache.errors import BadAnnotations, NotFound, quoted
+from antcache.untrusted import stream_json
 
 KEYS = "id, partition, instructions"
 FORM = "a JSON list of recipes with id, partition, title and instructions (Recipe1M's layer1.json)"
@@ -45,12 +46,7 @@ def read_recipes(path: Path, *, read: Callable[[int], None] | None = None) -> It
     Raises:
         NotFound: there is no such file.
         BadAnnotations: not JSON, not of this form, or (at the end) without a recipe.
-        MissingExtra: ijson is not installed.
     """
-    try:
-        import ijson  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("ijson", "corpus") from error
     if not path.is_file():
         raise NotFound("no recipe file here", where=path, expected=FORM)
     with path.open("rb") as file:
@@ -77,21 +73,19 @@ def _recipes(path: Path, read: Callable[[int], None] | None) -> Iterator[Recipe]
 
 
 def _records(path: Path, file: BinaryIO) -> Iterator[Any]:
-    import ijson
-
-    records = ijson.items(file, "item")
+    records = stream_json(file)
     number = 1
     while True:
         try:
             record = next(records)
         except StopIteration:
             return
-        except (ijson.JSONError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise BadAnnotations(
                 "the JSON is broken",
                 where=f"{path}: recipe {number}, within the first {file.tell()} bytes",
                 expected=FORM,
-                found=" ".join(str(error).split()),
+                found=error,
             ) from error
         yield record
         number += 1
@@ -119,5 +113,5 @@ def _recipe(record: Any, place: str) -> Recipe:
 
 
 def _wrong(place: str, problem: str, expected: str, found: Any) -> BadAnnotations:
-    shown = "nothing" if found is None else repr(found)[:60]
+    shown = "nothing" if found is None else quoted(found)[:60]
     return BadAnnotations(problem, where=place, expected=expected, found=shown)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
-from antcache.hub import first_line, quiet
+from antcache.hub import check_folder, check_size, first_line, quiet
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of a hub id that are downloaded: settings, tokenizer and weights; no pickles."""
@@ -82,9 +82,11 @@ def read_settings(folder: Path) -> tuple[Any, Any]:
         BadConfig: they can't be read, or the model is not one that reads a text.
     """
     transformers = import_transformers()
+    own = {"local_files_only": True, "trust_remote_code": False}  # else it would ask on stdin
     with _one_line(folder), quiet(import_transformers()):
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        check_folder(folder)
+        config = transformers.AutoConfig.from_pretrained(folder, **own)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **own)
         if config.is_encoder_decoder:
             raise BadConfig(
                 "not a model of one text",
@@ -133,12 +135,15 @@ def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[A
             else "fetch them, or train from random weights",
         )
     with _one_line(folder), quiet(import_transformers()):
-        model, info = getattr(transformers, auto).from_pretrained(
+        made_by = getattr(transformers, auto)
+        check_size(lambda: made_by.from_config(config), [*folder.glob("*.safetensors")])
+        model, info = made_by.from_pretrained(
             folder,
             config=config,
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,
             dtype=torch.float32,
         )
         body = "" if auto == "AutoModel" else f"{model.base_model_prefix}."
@@ -153,11 +158,19 @@ def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[A
     return model, new
 
 
-def new_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> Any:
-    """The model in `folder` with new weights, of torch's random state."""
+def new_model(
+    folder: Path, config: Any, *, auto: str = "AutoModel", weights: Path | None = None
+) -> Any:
+    """The model in `folder` with new weights, of torch's random state.
+
+    With `weights`, the file that they will be taken from, it may not be much larger than that.
+    """
     transformers = import_transformers()
     with _one_line(folder), quiet(import_transformers()):
-        return getattr(transformers, auto).from_config(config, dtype=torch.float32)
+        make = getattr(transformers, auto).from_config
+        if weights is not None:
+            check_size(lambda: make(config), [weights])
+        return make(config, dtype=torch.float32)
 
 
 @contextmanager

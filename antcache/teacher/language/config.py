@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from antcache.errors import BadConfig
+from antcache.teacher.histories import LONGEST
 
 CHOICES = {
     "init": ("pretrained", "random"),
@@ -95,7 +96,7 @@ class LanguageConfig:
         rates = (self.lr, self.head_lr, self.memory_lr)
         if (
             not self.model
-            or not 1 <= self.attended <= self.length
+            or not 1 <= self.attended <= self.length <= LONGEST
             or min(self.epochs, self.batch, self.patience) < 1
             or not all(0 <= s < 1 for s in (*shares, *dropouts))
             or min(weights) < 0
@@ -106,9 +107,9 @@ class LanguageConfig:
         ):
             raise BadConfig(
                 "impossible language-model teacher",
-                expected="a model, 1 <= attended <= length, epochs, batch and patience >= 1, "
-                "dropouts, label_smoothing, warmup and held_out in [0, 1), weights in [0, 1], "
-                "rates > 0, layer_decay in (0, 1], balance in [0, 1]",
+                expected=f"a model, 1 <= attended <= length <= {LONGEST}, epochs, batch and "
+                "patience >= 1, dropouts, label_smoothing, warmup and held_out in [0, 1), weights "
+                "in [0, 1], rates > 0, layer_decay in (0, 1], balance in [0, 1]",
                 found=self,
             )
 

@@ -24,7 +24,7 @@ from antcache.progress import Progress
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
 from antcache.teacher.training import one_cycle, random_state
-from antcache.tensors import write_tensors
+from antcache.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -137,13 +137,9 @@ class MaskedTraining:
         Raises:
             BadCheckpoint: it is of another training, or damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+            tensors, metadata = read_tensors(path, framework="pt")
+        except ValueError as error:
             raise BadCheckpoint(
                 "the stopped training can't be read",
                 where=path,
@@ -162,16 +158,21 @@ class MaskedTraining:
                 hint="resume with the same, or --overwrite to start anew",
             )
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "model":
-                self.names[rest].data.copy_(tensor)
-            else:
-                number, _, key = rest.partition(".")
-                state.setdefault(int(number), {})[key] = tensor
         groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(metadata["step"])
+        try:
+            for name, tensor in tensors.items():
+                kind, _, rest = name.partition(".")
+                if kind == "model":
+                    self.names[rest].data.copy_(tensor)
+                else:
+                    number, _, key = rest.partition(".")
+                    state.setdefault(int(number), {})[key] = tensor
+            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+            self.step = int(metadata["step"])
+        except (ValueError, KeyError) as error:
+            raise BadCheckpoint(
+                "the stopped training is damaged", where=path, hint="--overwrite starts anew"
+            ) from error
 
     def _identity(self, facts: dict[str, Any]) -> str:
         settings = asdict(self.config)

@@ -27,6 +27,7 @@ from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.hub import quiet
 from antcache.progress import Progress, silent
+from antcache.teacher.base import ARRAYS_FILE
 from antcache.teacher.histories import Examples, concatenate
 from antcache.teacher.language.checkpoint import (
     fetch,
@@ -144,7 +145,8 @@ class LanguageTeacher:
         """
         try:
             self._settings, self._tokenizer = read_settings(folder / MODEL_FOLDER)
-            model = new_model(folder / MODEL_FOLDER, self._settings)
+            kept = folder / ARRAYS_FILE  # what `restore` will be given
+            model = new_model(folder / MODEL_FOLDER, self._settings, weights=kept)
             with random_state(self.device, self.config.seed):
                 self._build(model)
         except (BadConfig, NotFound) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antcache.errors import BadAnnotations, MissingExtra, NotFound
+from antcache.errors import BadAnnotations, NotFound
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 GOOD = {"id": "x", "partition": "train", "instructions": [{"text": "Stir."}]}
@@ -72,12 +72,6 @@ def test_no_file(tmp_path):
         read_recipes(tmp_path / "none.json")
 
 
-def test_without_ijson(layer1, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ijson", None)
-    with pytest.raises(MissingExtra, match=r"antcache\[corpus\]"):
-        read_recipes(layer1)
-
-
 # In a process of its own, whose peak (`VmHWM`; `ru_maxrss` would begin with that of the process
 # that starts it) nothing else has raised. What imports and the first file take is not counted.
 MEASURE = """
@@ -86,7 +80,7 @@ from pathlib import Path
 from antcache.teacher.corpus import make_extractor, write_corpus
 from antcache.teacher.corpus.build import CorpusConfig
 from antcache.teacher.corpus.words import WordLists
-import pyarrow.parquet, ijson
+import pyarrow.parquet
 extractor = make_extractor("lexicon", words=WordLists.of(["cut"], ["onion"]))
 config = CorpusConfig(rows_per_group=512)
 folder = Path(sys.argv[1])

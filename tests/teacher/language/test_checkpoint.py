@@ -14,6 +14,26 @@ from antcache.teacher.histories import HistoryConfig
 pytest.importorskip("transformers")
 
 
+def settings(folder, **values):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **values}))
+
+
+def own_code(folder):
+    """Code of its own, for which transformers would ask on stdin, and wait 15 s."""
+    auto = {name: f"evil.{name}" for name in ("AutoConfig", "AutoModel", "AutoTokenizer")}
+    settings(folder, model_type="evil", auto_map=auto)
+    (folder / "evil.py").write_text("raise SystemExit('run')\n")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_asked(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("somebody was asked")
+
+    monkeypatch.setattr("builtins.input", refuse)
+
+
 @pytest.mark.parametrize(
     ("damage", "error", "words"),
     [
@@ -28,6 +48,10 @@ pytest.importorskip("transformers")
         ),
         (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), BadConfig, "can't be used"),
         (lambda f: (f / "tokenizer.json").write_text("{"), BadConfig, "can't be used"),
+        (lambda f: (f / "config.json").write_text("[" * 10**5), BadConfig, "nested too deeply"),
+        (lambda f: settings(f, num_hidden_layers=10**9), BadConfig, "more than 1000"),
+        (lambda f: settings(f, hidden_size=10**6), BadConfig, r"a model of \d{14} bytes"),
+        (lambda f: own_code(f), BadConfig, "can't be used"),
     ],
 )
 def test_a_broken_checkpoint_is_refused_with_one_line(

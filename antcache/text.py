@@ -1,0 +1,26 @@
+"""Text from data, as it may be shown: what can't be seen is written out.
+
+Promise: names, paths and what files hold come from anybody. What `plain` returns is one line that
+neither moves the cursor nor colours, renames, reorders or hides anything, on a terminal, in a log
+and on a page. Text without such characters is as it was.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def plain(text: object) -> str:
+    r"""`text` with control, format and unassigned characters as Python writes them (`\x1b`).
+
+    That includes line breaks of every kind, what turns the direction of writing, and bytes of file
+    names that are no UTF-8. Spaces of all widths stay.
+    """
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_shown, line))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")

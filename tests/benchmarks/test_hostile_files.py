@@ -1,0 +1,89 @@
+"""Every hostile file against the commands that read it: one line, and nothing else happens."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+SECONDS = 60.0
+"""The benchmark's own bound is 10 s; a test shares its machine, and what hangs has no end."""
+BYTES = 2 << 30
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        module = importlib.import_module("forked")
+        module.preload()
+        yield module
+
+
+def _cases() -> list[object]:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module("hostile_files").cases()
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Kind and content of everything in a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(mode) else ""
+        found[str(path.relative_to(folder))] = f"{stat.S_IFMT(mode)} {content}"
+    return found
+
+
+def lines_of(text: str) -> list[str]:
+    """Complaints: what is neither a warning nor a note."""
+    aside = ("Warning: ", "warning: ", "note: ", "failed: ")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith(aside)]
+
+
+CASES = _cases()
+
+
+def test_there_are_enough() -> None:
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names)) >= 40
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: object, tmp_path: Path, forked: ModuleType) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (tmp_path / "outside").write_text("as it was")
+    commands = case.make(folder)
+    assert commands
+    secret = importlib.import_module("hostile_videos").SECRET
+    victim = snapshot(folder / "victim")
+    before = {path.name for path in folder.iterdir()}
+    for arguments in commands:
+        outcome = forked.run(arguments, folder=folder, timeout_s=SECONDS)
+        said = f"{arguments}: {outcome}"
+        assert not outcome.hung, said
+        assert not outcome.traceback, said
+        assert outcome.code in (0, 1, 2), said
+        assert outcome.peak_bytes < BYTES, said
+        assert len(lines_of(outcome.stderr)) <= 1, said
+        assert not any(ord(c) < 32 and c != "\n" for c in outcome.stdout + outcome.stderr), said
+        assert max(map(len, outcome.stderr.splitlines()), default=0) < 6000, said
+        assert secret not in outcome.stdout + outcome.stderr, said
+        assert snapshot(folder / "victim") == victim, said
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["given", "outside"], said
+        assert (tmp_path / "outside").read_text() == "as it was", said
+    for path in folder.iterdir():
+        if path.name not in before:
+            files = [path, *path.rglob("*")]
+            assert not any(secret.encode() in f.read_bytes() for f in files if f.is_file())
