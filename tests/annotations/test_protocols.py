@@ -35,9 +35,14 @@ def test_parity_is_part_of_the_protocol():
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"gap_s": -1.0}, {"num_frames": 0}, {"rate": 0.0}, {"rate": 31.0}, {"parity": "float"}],
+    ("name", "value"),
+    [("gap_s", -1.0), ("num_frames", 0), ("rate", 0.0), ("rate", 31.0)],
 )
-def test_impossible_protocols_are_refused(wrong):
-    with pytest.raises(BadConfig):
-        Protocol(**({"gap_s": 1.0, "num_frames": 10, "rate": 2.0} | wrong))
+def test_impossible_protocols_are_refused(name, value):
+    with pytest.raises(BadConfig, match=rf"impossible protocol: .*found .*\b{name}={value}\b"):
+        Protocol(**({"gap_s": 1.0, "num_frames": 10, "rate": 2.0} | {name: value}))
+
+
+def test_an_unknown_parity_is_refused():
+    with pytest.raises(BadConfig, match="unknown parity: expected exact or avt, found float"):
+        Protocol(gap_s=1.0, num_frames=10, rate=2.0, parity="float")

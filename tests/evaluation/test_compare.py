@@ -233,12 +233,17 @@ def test_refusals(kitchen: Store, tmp_path: Path):
         compare(kitchen, [a], [b], config=QUICK)
     with pytest.raises(FingerprintMismatch, match="another split"):
         compare(kitchen, [a], [a], split="train", config=QUICK)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="/no"):
         compare(kitchen, [a], [str(tmp_path / "no")], config=QUICK)
     with pytest.raises(BadConfig, match="all or rulstm or avt"):
         compare(kitchen, [a], [a], config=CompareConfig(over="none"))
-    for wrong in ({"ks": ()}, {"ks": (0,)}, {"examples": -1}, {"sampling": Sampling(resamples=0)}):
-        with pytest.raises(BadConfig):
+    for wrong, words in (
+        ({"ks": ()}, r"impossible buckets: .*found k \(\)"),
+        ({"ks": (0,)}, r"impossible buckets: .*found k \(0,\)"),
+        ({"examples": -1}, "impossible buckets: .*-1 examples"),
+        ({"sampling": Sampling(resamples=0)}, "needs resamples: expected 2 or more, found 0"),
+    ):
+        with pytest.raises(BadConfig, match=words):
             CompareConfig(**wrong)
 
 

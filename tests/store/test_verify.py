@@ -262,7 +262,7 @@ def test_an_interrupt_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_later_format_is_refused(store: Store) -> None:
     store.backend.set_group_attributes("", {"antcache": {"format": FORMAT + 1}})
     for command in (verify, repair):
-        with pytest.raises(NotAStore):
+        with pytest.raises(NotAStore, match=f"found format {FORMAT + 1}"):
             command(store.backend)
 
 
@@ -296,7 +296,7 @@ def test_a_new_store_with_a_flipped_bit_is_still_known(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for byte in range(len(whole)):
         flip(path, byte)
-        with pytest.raises(DamagedStore):
+        with pytest.raises(DamagedStore, match=str(tmp_path / "s")):
             Store.open(tmp_path / "s")
         path.write_bytes(whole)
 

@@ -227,7 +227,7 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
     for message, text in cases.items():
         with pytest.raises(BadConfig, match=message):
             plan(text)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"nothing\.yaml"):
         read_plan(tmp_path / "nothing.yaml")
     gru = replace(small, head="gru", heads=None)
     with pytest.raises(BadConfig, match="can't be trained at once"):

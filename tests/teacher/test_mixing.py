@@ -303,13 +303,13 @@ def test_input_that_does_not_fit(experts, labels, group):
         gather(experts[:1], labels, group, np.arange(N), summary=True)
     with pytest.raises(BadConfig, match="folds"):
         learn(experts, labels, np.zeros(N, int), ["a", "b"], MixConfig(mix="stack"))
-    for wrong in (
-        {"weights": (0.5, 0.6)},
-        {"weights": (1.5, -0.5)},
-        {"temperatures": (1.0, 0.0)},
-        {"temperatures": (1.0,)},
-        {"balance": 1.0},
-        {"kind": "attention"},
+    for wrong, words in (
+        ({"weights": (0.5, 0.6)}, r"weights must be shares of 1: found \(0.5, 0.6\)"),
+        ({"weights": (1.5, -0.5)}, r"weights must be shares of 1: found \(1.5, -0.5\)"),
+        ({"temperatures": (1.0, 0.0)}, r"temperatures must be above 0: found \(1.0, 0.0\)"),
+        ({"temperatures": (1.0,)}, "a weight and a temperature for each member"),
+        ({"balance": 1.0}, "a balance and a class prior need each other: found 1.0"),
+        ({"kind": "attention"}, "impossible mixture: .*found attention"),
     ):
-        with pytest.raises(BadConfig):
+        with pytest.raises(BadConfig, match=words):
             replace(mean_mix("ab"), **wrong)

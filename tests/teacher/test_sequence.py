@@ -157,22 +157,23 @@ def test_one_cycle_rises_and_falls():
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "value"),
     [
-        {"attended": 21},
-        {"attended": 0},
-        {"width": 130},
-        {"dropout": 1.0},
-        {"verb_weight": 0.9},
-        {"epochs": 0},
-        {"lr": 0.0},
-        {"lr": float("nan")},
-        {"weight_decay": -1.0},
+        ("attended", 21),
+        ("attended", 0),
+        ("width", 130),
+        ("dropout", 1.0),
+        ("verb_weight", 0.9),
+        ("epochs", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("weight_decay", -1.0),
     ],
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        SequenceConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    words = rf"impossible sequence teacher: .*found .*\b{name}={value}[,)]"
+    with pytest.raises(BadConfig, match=words):
+        SequenceConfig(**{name: value})
 
 
 def test_an_unusable_device_and_no_examples_are_refused(taxonomy, labelled):

@@ -237,12 +237,16 @@ def test_nothing_is_overwritten_unasked(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"mask": 0.0}, {"mask": 1.0}, {"steps": 0}, {"form": "poem"}, {"lr": -1.0}, {"warmup": 1.0}],
+    ("name", "value"), [("mask", 0.0), ("mask", 1.0), ("steps", 0), ("lr", -1.0), ("warmup", 1.0)]
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        AdaptConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    with pytest.raises(BadConfig, match=rf"impossible adaptation: .*found .*\b{name}={value}\b"):
+        AdaptConfig(**{name: value})
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(BadConfig, match="unknown form: expected natural or paper, found poem"):
+        AdaptConfig(form="poem")
 
 
 def test_models_and_recipes_that_do_not_do_are_refused(config, tmp_path):

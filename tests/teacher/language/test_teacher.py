@@ -242,28 +242,39 @@ def test_progress_reaches_all_epochs(make, labelled):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "value"),
     [
-        {"model": ""},
-        {"init": "adapted"},
-        {"form": "poem"},
-        {"pooling": "max"},
-        {"metric": "top3"},
-        {"precision": "float16"},
-        {"attended": 21},
-        {"attended": 0},
-        {"verb_weight": 0.9},
-        {"layer_decay": 0.0},
-        {"balance": 2.0},
-        {"lr": float("nan")},
-        {"held_out": 1.0},
-        {"model_dropout": 1.0},
-        {"patience": 0},
+        ("model", ""),
+        ("attended", 21),
+        ("attended", 0),
+        ("verb_weight", 0.9),
+        ("layer_decay", 0.0),
+        ("balance", 2.0),
+        ("lr", float("nan")),
+        ("held_out", 1.0),
+        ("model_dropout", 1.0),
+        ("patience", 0),
     ],
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        LanguageConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    words = rf"impossible language-model teacher: .*found .*\b{name}={value!r}[,)]"
+    with pytest.raises(BadConfig, match=words):
+        LanguageConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("init", "adapted"),
+        ("form", "poem"),
+        ("pooling", "max"),
+        ("metric", "top3"),
+        ("precision", "float16"),
+    ],
+)
+def test_unknown_names_are_refused(name, value):
+    with pytest.raises(BadConfig, match=f"unknown {name}: expected .*, found {value}"):
+        LanguageConfig(**{name: value})
 
 
 def test_missing_transformers_names_the_extra(taxonomy, monkeypatch):
