@@ -1,9 +1,12 @@
-"""Where tests find the real annotation data and the repository."""
+"""Where tests find the repository, its benchmarks and the real annotation data."""
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,6 +17,14 @@ REPO = Path(__file__).resolve().parent.parent
 def repo() -> Path:
     """Root of the checkout."""
     return REPO
+
+
+@pytest.fixture(scope="session")
+def benchmark(repo: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a file of `benchmarks/` by its name, as these files import one another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repo / "benchmarks"))
+        yield importlib.import_module
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,17 @@ def test_parts_import_only_what_they_may(repo: Path) -> None:
                 wrong.append(f"{file.relative_to(repo)} imports {imported}")
     assert not wrong
     assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
+
+
+def test_the_tests_are_of_this_checkout(repo: Path) -> None:
+    """Here and in the processes that tests start: another checkout's code would pass unseen."""
+    code = f"import {', '.join(FOLDERS.values())}; print(*antcache.__path__, "
+    code += "*antcache.kernels.__path__, *antcache.cli.__path__, sep='\\n')"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    ).stdout.splitlines()
+    here = [p for name in FOLDERS.values() for p in importlib.import_module(name).__path__]
+    assert here == elsewhere == [str(repo / folder) for folder in FOLDERS]
 
 
 def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:

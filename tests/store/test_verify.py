@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import random
 import shutil
@@ -34,18 +33,9 @@ GROUPS = ["", "labels", "targets", "features", "features/rgb"]
 
 
 @pytest.fixture(scope="module")
-def rot(repo: Path) -> ModuleType:
+def rot(benchmark: Callable[[str], ModuleType]) -> ModuleType:
     """The benchmark, whose short form these tests are."""
-    sys.path.insert(0, str(repo / "benchmarks"))
-    try:
-        spec = importlib.util.spec_from_file_location("bit_rot", repo / "benchmarks/bit_rot.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
+    return benchmark("bit_rot")
 
 
 @pytest.fixture(scope="module")
