@@ -97,6 +97,20 @@ def test_the_tests_are_of_this_checkout(repo: Path) -> None:
     assert here == elsewhere == [str(repo / folder) for folder in FOLDERS]
 
 
+def test_chance_has_a_seed(repo: Path) -> None:
+    """Generators are made with one; `random` and torch get theirs before each test."""
+    files = [f for part in (*FOLDERS, "tests", "benchmarks") for f in (repo / part).rglob("*.py")]
+    wrong = [
+        f"{file.relative_to(repo)}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("default_rng", "random.Random"))
+        and not node.args
+    ]
+    assert not wrong
+
+
 def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
     """A bare `import kernels` would find a second copy of our folder."""
     files = [*(f for _, f in modules(repo)), *(repo / "tests").rglob("*.py")]
