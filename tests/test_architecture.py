@@ -125,6 +125,20 @@ def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
     assert not list((repo / "tests").rglob("__init__.py"))
 
 
+def test_nothing_is_overwritten_unasked(repo: Path) -> None:
+    """A parameter `overwrite` is false or has to be given, wherever it is."""
+    asked = [
+        (file.relative_to(repo), node.name, ast.unparse(default) if default else None)
+        for _, file in modules(repo)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for name, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        if name.arg == "overwrite"
+    ]
+    assert not [one for one in asked if one[-1] not in (None, "False")]
+    assert len(asked) > 10
+
+
 def test_library_code_never_prints(repo: Path) -> None:
     wrong = [
         f"{file.relative_to(repo)}:{node.lineno}"

@@ -16,6 +16,7 @@ import torch
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, NotFound
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone, make_plan
 from antcache.extract import run as run_module
+from antcache.extract.backbone import Backbone
 from antcache.store import Store
 
 
@@ -101,6 +102,24 @@ def test_rows_are_features_of_the_pictures(tmp_path, video, folder, backbone):
         *("family", "model", "weights", "pooling", "preprocessing", "clip", "decoding")
     }
     assert stream.config["clip"] is None
+
+
+def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_backbone, monkeypatch):
+    """Single ones, or those of 8 clips of 4; what is left over is the last batch."""
+    seen, call = [], Backbone.__call__
+
+    def watch(self, pixels):
+        seen.append(tuple(pixels.shape[:2]))
+        return call(self, pixels)
+
+    monkeypatch.setattr(Backbone, "__call__", watch)
+    store = make_store(tmp_path)
+    extract({"a": folder / "a.mp4"}, store, backbone, ExtractConfig(fps=25.0))
+    assert seen == [(32, 1), (18, 1)]
+    seen.clear()
+    config = ExtractConfig(stream="clips")
+    extract({"b": folder / "more" / "b.MKV"}, store, clip_backbone, config)
+    assert seen == [(8, 4), (4, 4)]
 
 
 def test_batch_size_and_backend_do_not_matter(tmp_path, folder, backbone):
