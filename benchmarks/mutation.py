@@ -26,7 +26,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -55,6 +55,7 @@ def checkout() -> Tree:
         files=tuple(files),
         excluded=frozenset(triton),
         preload=PRELOAD,
+        guards=("tests/test_architecture.py", "tests/test_defaults.py"),
     )
 
 
@@ -78,8 +79,8 @@ class Outcome:
         by: the test that killed it.
         tests: how many test files were tried.
         seconds: how long they took.
-        source: digest of the mutant's file.
-        judged: digest of all tests, for one that survived.
+        source: digest of the mutant's file, when it is kept.
+        judged: digest of all tests, likewise.
     """
 
     mutant: str
@@ -88,8 +89,8 @@ class Outcome:
     by: str
     tests: int
     seconds: float
-    source: str
-    judged: str
+    source: str = ""
+    judged: str = ""
 
 
 def judge(
@@ -100,7 +101,7 @@ def judge(
     limit_s: tuple[float, float],
 ) -> Outcome:
     """Try a mutant with the tests that belong to it, until one kills it."""
-    tests = belonging(mutant, ran, budget_s)
+    tests = belonging(mutant, ran, budget_s, worker.tree.guards)
     by, seconds, tried = "", 0.0, 0
     caches = mkdtemp()  # of compiled loops, which would not notice a fault in what they call
     compiled = b"numba" in (worker.copy / mutant.file).read_bytes()
@@ -121,8 +122,6 @@ def judge(
         by=by,
         tests=tried,
         seconds=round(seconds, 1),
-        source=worker.tree.digest([mutant.file]),
-        judged="" if by else worker.tree.digest(worker.tree.tests),
     )
 
 
@@ -145,8 +144,9 @@ def judge_all(
         budget_s: see `belonging`.
         limit_s: seconds that tests may take, and how many more for each second without a fault.
     """
-    kept = work / "outcomes.jsonl"
-    tests = tree.digest(tree.tests)
+    kept, mutants = work / "outcomes.jsonl", list(mutants)
+    tests = tree.digest(tree.tests)  # as they are in the copies
+    sources = {file: tree.digest([file]) for file in {mutant.file for mutant in mutants}}
     with Workers(tree, work, jobs) as workers:
         ran = what_tests_run(tree, workers, work / "lines")
         known: dict[str, Outcome] = {}
@@ -157,14 +157,15 @@ def judge_all(
 
         def fresh(mutant: Mutant) -> bool:
             old = known.get(mutant.key)
-            source = tree.digest([mutant.file])
-            return old is None or old.source != source or old.judged not in ("", tests)
+            if old is None or old.source != sources[mutant.file]:
+                return True
+            return old.outcome == SURVIVED and old.judged != tests
 
         def run(mutant: Mutant) -> Outcome:
             with workers.one() as worker:
-                return judge(mutant, ran, worker, budget_s, limit_s)
+                outcome = judge(mutant, ran, worker, budget_s, limit_s)
+            return replace(outcome, source=sources[mutant.file], judged=tests)
 
-        mutants = list(mutants)
         running = [workers.pool.submit(run, mutant) for mutant in mutants if fresh(mutant)]
         for done, future in enumerate(as_completed(running), 1):
             outcome = future.result()

@@ -40,6 +40,8 @@ class Tree:
         files: every file that belongs to it, relative to `root`.
         excluded: files of the packages that are left alone.
         preload: modules of others to import once for all runs.
+        guards: test files about the code itself, which run nothing of it: judges of whatever is
+            not seen to run, such as defaults.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Tree:
     files: tuple[str, ...]
     excluded: frozenset[str] = frozenset()
     preload: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
 
     @property
     def tests(self) -> list[str]:
@@ -260,15 +263,18 @@ def _run_and_look(worker: Worker, test: str) -> Ran:
     )
 
 
-def belonging(mutant: Mutant, ran: Mapping[str, Ran], budget_s: float) -> list[str]:
+def belonging(
+    mutant: Mutant, ran: Mapping[str, Ran], budget_s: float, guards: Iterable[str] = ()
+) -> list[str]:
     """The test files to try it with, the most likely ones first, in `budget_s` seconds together.
 
     They are those that run its lines. Where no line of it is seen to run (constants, defaults, what
-    is compiled), they are those that run anything of its file.
+    is compiled), they are those that run anything of its file, and the guards.
     """
     lines = set(range(mutant.line, mutant.last_line + 1))
     judges = {t: r for t, r in ran.items() if r.passed and mutant.file in r.lines}
     direct = [t for t, r in judges.items() if lines & set(r.lines[mutant.file])]
+    sound = [guard for guard in guards if ran[guard].passed]
     *folder, name = PurePosixPath(mutant.file).parts
     own = f"test_{name}"
 
@@ -277,7 +283,7 @@ def belonging(mutant: Mutant, ran: Mapping[str, Ran], budget_s: float) -> list[s
         return place.name != own, not set(folder) & set(place.parts), ran[test].seconds
 
     chosen: list[str] = []
-    for test in sorted(direct or judges, key=rank):
+    for test in sorted(direct or {*judges, *sound}, key=rank):
         if chosen and ran[test].seconds > budget_s:
             continue
         budget_s -= ran[test].seconds

@@ -248,18 +248,19 @@ def test_lines_that_no_test_is_seen_to_run_go_to_those_of_the_file(
         "tests/toy/test_calc.py": ran([10, 11], 9.0),
         "tests/toy/test_other.py": ran([10], 8.0),
         "tests/test_fails.py": ran([10], 1.0, passed=False),
+        "tests/test_guard.py": tests.Ran(lines={}, seconds=2.0, passed=True),
         "tests/test_elsewhere.py": tests.Ran(lines={"toy/x.py": [10]}, seconds=1.0, passed=True),
     }
 
     def belonging(place: str, budget_s: float = 100.0) -> list[str]:
         chosen = next(m for m in mutants.mutants_of("toy/calc.py", TOY.encode()) if place in m.key)
-        return tests.belonging(chosen, known, budget_s)
+        return tests.belonging(chosen, known, budget_s, ["tests/test_guard.py"])
 
     near = ["tests/toy/test_calc.py", "tests/toy/test_other.py"]
     assert belonging("value < low") == [*near, "tests/test_slow.py"]
     assert belonging("value < low", 20.0) == near
     assert belonging("returned None: low") == near[:1]
-    assert belonging("3 -> 2") == [*near, "tests/test_slow.py"]
+    assert belonging("3 -> 2") == [*near, "tests/test_guard.py", "tests/test_slow.py"]
     assert belonging("value < low", 0.0) == near[:1]
 
 
