@@ -70,12 +70,6 @@ class Tree:
             found.update(file.encode() + b"\0" + (self.root / file).read_bytes() + b"\0")
         return found.hexdigest()[:16]
 
-    def shared_by_tests(self) -> list[str]:
-        """What every test depends on: the packages, and what lies beside the tests."""
-        tests = set(self.tests)
-        folders = (*(f"{folder}/" for folder in self.packages.values()), "tests/")
-        return [f for f in self.files if f.startswith(folders) and f not in tests]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -226,7 +220,7 @@ class Ran:
 
 def what_tests_run(tree: Tree, workers: Workers, work: Path) -> dict[str, Ran]:
     """Of each test file; those that are known from before are not run again."""
-    shared = tree.digest(tree.shared_by_tests())
+    shared = tree.digest(tree.sources())
 
     def look(test: str) -> Ran:
         kept = work / f"{test.replace('/', '-')}.{shared}.{tree.digest([test])}.json"

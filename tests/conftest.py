@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -25,6 +26,22 @@ def _one_seed() -> None:
     random.seed(0)
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def gradients() -> Iterator[list[list[Any]]]:
+    """The gradients that each step of an optimiser is given, as they are then."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    seen: list[list[Any]] = []
+
+    def look(optimiser: Any, *_: Any) -> None:
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+
+    handle = register_optimizer_step_pre_hook(look)
+    yield seen
+    handle.remove()
 
 
 @pytest.fixture(scope="session")

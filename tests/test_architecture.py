@@ -139,6 +139,25 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
     assert len(asked) > 10
 
 
+# Dataclasses that count or gather while something goes on.
+CHANGING = {"Tally", "Unit", "_Patient", "Result"}
+
+
+def test_dataclasses_are_frozen_and_settings_take_keywords(repo: Path) -> None:
+    made = {
+        node.name: ast.unparse(decorator)
+        for _, file in modules(repo)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for decorator in node.decorator_list
+        if "dataclass" in ast.unparse(decorator)
+    }
+    assert {name for name, how in made.items() if "frozen=True" not in how} <= CHANGING
+    settings = {name for name in made if name.endswith("Config")}
+    assert not [name for name in settings if "kw_only=True" not in made[name]]
+    assert len(settings) > 10
+
+
 def test_library_code_never_prints(repo: Path) -> None:
     wrong = [
         f"{file.relative_to(repo)}:{node.lineno}"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.submit import submit as command
-from antcache.errors import BadConfig, BadPredictions, MissingExtra
+from antcache.errors import AlreadyExists, BadConfig, BadPredictions, MissingExtra
 from antcache.evaluation import Predictions
 from antcache.evaluation.submission import check_submission, submission
 from antcache.store import Store
@@ -93,6 +93,16 @@ def test_missing_segments_are_an_error_or_zeros(tmp_path):
     assert set(made.content["results"]["1"]["action"].values()) == {0}
     made.save(tmp_path / "s.json")
     assert list(json.loads((tmp_path / "s.json").read_text())["results"]) == ["1", "7"]
+
+
+def test_a_file_that_is_there_stays(tmp_path):
+    made = submission(predictions_of("ek55"), taxonomy_of("ek55"), "ek55", ["7"])
+    (tmp_path / "s.json").write_text("mine")
+    with pytest.raises(AlreadyExists, match=r"s\.json: a file is already here"):
+        made.save(tmp_path / "s.json")
+    assert (tmp_path / "s.json").read_text() == "mine"
+    made.save(tmp_path / "s.json", overwrite=True)
+    assert json.loads((tmp_path / "s.json").read_text()) == made.content
 
 
 def test_refusals():

@@ -68,6 +68,27 @@ def test_distillation_reaches_the_student(make_store: MakeStore, small: StudentC
     assert cut.metrics["action/top1"] > 40
 
 
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(
+    make_store: MakeStore,
+    small: StudentConfig,
+    gradients: list[list[torch.Tensor]],
+    clip: float | None,
+) -> None:
+    """One batch, and a rate at which no weight moves: the same gradient each time."""
+    sizes = dict.fromkeys(("layers", "heads", "width"))  # of the mean, which has no other dropout
+    still = replace(small, head="mean", **sizes, dropout=0.0, batch_size=64, lr=1e-12, epochs=4)
+    still = replace(still, grad_clip=clip)
+    result = train(make_store(), None, still)
+    assert len(gradients) == 4
+    for step in gradients:
+        torch.testing.assert_close(step, gradients[0], rtol=1e-3, atol=1e-7)
+    norm = float(torch.stack([g.norm() for g in gradients[0]]).norm())
+    unclipped = result.history[0]["gradient_norm"]
+    assert norm == pytest.approx(unclipped if clip is None else clip, rel=1e-4)
+    assert unclipped > 0.01
+
+
 def test_one_seed_one_result(make_store: MakeStore, small: StudentConfig) -> None:
     store = make_store()
     state = torch.random.get_rng_state()

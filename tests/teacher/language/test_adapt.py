@@ -128,6 +128,26 @@ def test_the_head_at_masked_tokens_alone_gives_the_whole_models_loss(
     assert float(ours) == pytest.approx(float(whole), rel=1e-5)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_takes_the_mean_gradient_of_its_own_batches(
+    accumulate, config, language_models, tmp_path, monkeypatch, steps_of_one_batch
+):
+    """The same batch always, and a rate at which no weight moves: the same gradient each time."""
+    masker, pieces, tokenizer, _ = masker_for(language_models("bert"))
+    model = AutoModelForMaskedLM.from_pretrained(
+        language_models("bert"), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    resize(model, len(tokenizer))
+    batch = masker.batch(pieces.histories(np.arange(12)), [0])
+    monkeypatch.setattr(Masker, "batch", lambda *_: batch)
+    settings = config(precision="float32", lr=1e-12, accumulate=accumulate, save_every=100)
+    run = MaskedTraining(model, masker, settings, torch.device("cpu"))
+    run.loss(batch).backward()
+    expected = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    run.train(pieces, tmp_path, {}, lambda *_: None)
+    assert steps_of_one_batch(settings.steps) == pytest.approx(min(float(expected), 1), rel=1e-4)
+
+
 @pytest.mark.parametrize("form", ["paper", "natural"])
 def test_it_learns_and_its_output_is_what_a_teacher_reads(
     form, config, taxonomy, timeline, tmp_path

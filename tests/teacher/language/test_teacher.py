@@ -65,6 +65,14 @@ def test_it_learns_what_follows_what(family, make):
     assert (teacher.logits(asked).argmax(axis=1) == asked.target).mean() > 0.9
 
 
+def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(make, steps_of_one_batch):
+    """One batch, and a rate at which no weight moves: the same gradient each time."""
+    still = {"batch": 64, "epochs": 4, "dropout": 0.0, "model_dropout": 0.0}
+    still |= dict.fromkeys(("lr", "head_lr", "memory_lr"), 1e-12)
+    make(**still, precision="float32").fit(following(40))
+    assert steps_of_one_batch(4) == pytest.approx(1)  # it would be longer
+
+
 def test_a_text_holds_the_attended_actions_alone(make):
     teacher = make(memory=False)
     examples = following(40)
