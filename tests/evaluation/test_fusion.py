@@ -129,6 +129,20 @@ def test_own_verb_scores_are_fused_where_all_have_them(store, runs, taxonomy, tm
     assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.own is None
 
 
+def test_segments_left_out_are_told(store, runs, taxonomy, tmp_path):
+    Predictions(
+        uid=np.array(["d"]),
+        scores=np.log(Q[:1]).astype(np.float32),
+        split="validation",
+        taxonomy=taxonomy.fingerprint,
+    ).save(tmp_path / "few")
+    words = ["fuse", str(store.path), runs[0], str(tmp_path / "few"), "-o", str(tmp_path / "out")]
+    outcome = CliRunner().invoke(cli, words)
+    assert outcome.exit_code == 0, outcome.output
+    assert "out: 1 segments" in outcome.output.replace("\n", "")
+    assert "1 segments that a run lacks are left out" in outcome.output
+
+
 def test_refusals(store, runs, taxonomy, tmp_path):
     one, two = runs
     Predictions(

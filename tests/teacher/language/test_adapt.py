@@ -148,6 +148,21 @@ def test_a_step_takes_the_mean_gradient_of_its_own_batches(
     assert steps_of_one_batch(settings.steps) == pytest.approx(min(float(expected), 1), rel=1e-4)
 
 
+def test_weights_by_chance_are_those_of_the_seed_and_of_nobody_else(config, tmp_path):
+    """`init: random` keeps settings and tokenizer, and nothing that was learned."""
+    for name, settings in {
+        "a": {"init": "random"},
+        "b": {"init": "random"},
+        "c": {"init": "random", "seed": 1},
+        "d": {},
+    }.items():
+        adapt(TRAIN, HELD_OUT, config(steps=1, lr=1e-12, **settings), tmp_path / name)
+    a, b, c, d = (weights(tmp_path / name) for name in "abcd")
+    assert equal(a, b)
+    assert not equal(a, c)
+    assert not equal(a, d)
+
+
 @pytest.mark.parametrize("form", ["paper", "natural"])
 def test_it_learns_and_its_output_is_what_a_teacher_reads(
     form, config, taxonomy, timeline, tmp_path
