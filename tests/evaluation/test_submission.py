@@ -249,3 +249,8 @@ def test_command(tmp_path):
         "unused": 1,
     }
     assert list(json.loads(out.read_text())["results"]) == ["7", "12"]
+    (tmp_path / "s2.csv").write_text("12, P01_11, 10, 90\n4, P01_11, 90, 100\n")
+    zeros = [*arguments, "--overwrite", "--zeros", "--segments", str(tmp_path / "s2.csv")]
+    outcome = CliRunner().invoke(command, zeros)
+    assert outcome.exit_code == 0, outcome.output
+    assert "1 without a prediction have scores of 0" in outcome.output

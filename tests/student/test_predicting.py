@@ -143,6 +143,15 @@ def test_commands(trained, tmp_path):
         assert outcome.stderr.count("\n") == 1
 
 
+def test_the_pace_of_a_stream_is_told(trained):
+    store, run, _ = trained
+    words = ["stream", store.path, run, "--latency", 0.5, "--stride", 0.25]
+    found = run_command(*words)
+    assert found.exit_code == 0, found.output
+    assert "500.00 ms a prediction (given)" in found.output
+    assert "an input every 0.25 s, a prediction every 0.5 s" in " ".join(found.output.split())
+
+
 def test_refusals(trained, make_store, tmp_path):
     store, run, _ = trained
     with pytest.raises(NotFound, match="no run here"):

@@ -121,6 +121,17 @@ def test_the_same_settings_give_the_same_targets(store):
     assert one.weights == two.weights
 
 
+def test_segments_that_lack_a_member_are_told(store, timeline):
+    old = store.targets("long")
+    valid = np.arange(len(old.uid)) % 7 > 0
+    changed(store, "some", "long", valid=valid)
+    output = run("some", "short", "--name", "joint").stdout
+    lacking = int((~valid).sum())
+    assert f"{lacking} segments without a target of every member" in output
+    assert int(store.targets("joint").valid.sum()) == len(timeline.segments) - lacking
+    assert "without a target" not in run("long", "short", "--name", "all").stdout
+
+
 def test_a_segment_needs_every_member(store, timeline):
     kept = np.ones(len(timeline.segments), dtype=bool)
     kept[[0, 3, len(kept) - 1]] = False

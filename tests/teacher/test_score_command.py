@@ -133,6 +133,20 @@ def test_the_temperature_of_a_trained_teacher_is_that_of_another_split(store, sp
     assert fitted["value"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_histories_of_which_nothing_was_recognised(store, splits, taxonomy, tmp_path):
+    """Only each video's last segment is, and that is nobody's past: all absent, none wrong."""
+    segments = splits["validation"]
+    last = [i for i, v in enumerate(segments.video[:-1]) if v != segments.video[i + 1]]
+    scores = np.zeros((len(last) + 1, len(taxonomy.actions)), np.float32)
+    uid = segments.uid[[*last, len(segments) - 1]]
+    Predictions(uid=uid, scores=scores, split="validation", taxonomy=taxonomy.fingerprint).save(
+        tmp_path / "p"
+    )
+    words = ["--histories", "complete", "--recognised", tmp_path / "p", "--bootstrap", 0]
+    _, found = one("kitchen", "teacher", *words)["imperfect"]
+    assert (found["wrong"], found["absent"]) == (0, 100)
+
+
 def test_targets_for_no_segment_of_the_split(store):
     other = Segments.of(
         uid=["x"], video=["z"], start_s=[1], stop_s=[2], verb=[0], noun=[0], action=[0]
