@@ -21,7 +21,7 @@ lint: $(READY)      ## ruff, and mypy against the installed package
 	cd .typecheck && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p antcache
 
 bench: $(READY)     ## every benchmark, results recorded, the README's tables rewritten
-	for file in $(filter-out %/record.py %/forked.py %/tables.py %/ek55.py %/kernel_plot.py %/teacher_runs.py %/simulated.py %/distillation_runs.py %/training_reference.py,$(wildcard benchmarks/*.py)); do \
+	for file in $(filter-out %/record.py %/forked.py %/tables.py %/ek55.py %/kernel_plot.py %/teacher_runs.py %/simulated.py %/distillation_runs.py %/training_reference.py %/mutants.py %/mutation_lines.py %/mutation_tests.py %/mutation_worker.py,$(wildcard benchmarks/*.py)); do \
 		$(BIN)/python $$file --record || exit 1; \
 	done
 	$(BIN)/python benchmarks/tables.py
