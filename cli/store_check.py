@@ -86,7 +86,7 @@ def _print_verified(report: VerifyReport) -> None:
         rows = [[finding.key or "(root)", finding.what] for finding in report.damaged]
         print_table("Damaged", ["key", "what"], rows)
         for why in dict.fromkeys(finding.why for finding in report.damaged if finding.why):
-            click.echo(why)
+            say(why)
     wrong = len({finding.key for finding in report.damaged})
     say(
         f"{report.path}: {f'{wrong} damaged of' if wrong else 'intact:'} {report.units} units and "

@@ -1,11 +1,16 @@
-"""Where tests find the real annotation data and the repository, and what they do to a disk."""
+"""Where tests find the repository, its benchmarks and the real data, and what they do to a disk.
+
+Nothing is left to chance.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -15,19 +20,56 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 
 from antcache import disk
 
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
 REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    """A test that fails does so again: whatever draws without a seed of its own draws the same."""
+    random.seed(0)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
+
+
+@pytest.fixture
+def gradients() -> Iterator[list[list[Any]]]:
+    """The gradients that each step of an optimiser is given, as they are then."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    seen: list[list[Any]] = []
+
+    def look(optimiser: Any, *_: Any) -> None:
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+
+    handle = register_optimizer_step_pre_hook(look)
+    yield seen
+    handle.remove()
 
 
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """Root of the checkout."""
     return REPO
+
+
+@pytest.fixture(scope="session")
+def benchmark(repo: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a file of `benchmarks/` by its name, as these files import one another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repo / "benchmarks"))
+        yield importlib.import_module
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,31 @@ def test_one_module_writes_files_and_folders_as_a_whole(repo: Path) -> None:
     assert not wrong
 
 
+def test_the_tests_are_of_this_checkout(repo: Path) -> None:
+    """Here and in the processes that tests start: another checkout's code would pass unseen."""
+    code = f"import {', '.join(FOLDERS.values())}; print(*antcache.__path__, "
+    code += "*antcache.kernels.__path__, *antcache.cli.__path__, sep='\\n')"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    ).stdout.splitlines()
+    here = [p for name in FOLDERS.values() for p in importlib.import_module(name).__path__]
+    assert here == elsewhere == [str(repo / folder) for folder in FOLDERS]
+
+
+def test_chance_has_a_seed(repo: Path) -> None:
+    """Generators are made with one; `random` and torch get theirs before each test."""
+    files = [f for part in (*FOLDERS, "tests", "benchmarks") for f in (repo / part).rglob("*.py")]
+    wrong = [
+        f"{file.relative_to(repo)}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("default_rng", "random.Random"))
+        and not node.args
+    ]
+    assert not wrong
+
+
 def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
     """A bare `import kernels` would find a second copy of our folder."""
     files = [*(f for _, f in modules(repo)), *(repo / "tests").rglob("*.py")]
@@ -140,6 +166,39 @@ def test_no_bare_import_of_kernels_or_cli(repo: Path) -> None:
     ]
     assert not wrong
     assert not list((repo / "tests").rglob("__init__.py"))
+
+
+def test_nothing_is_overwritten_unasked(repo: Path) -> None:
+    """A parameter `overwrite` is false or has to be given, wherever it is."""
+    asked = [
+        (file.relative_to(repo), node.name, ast.unparse(default) if default else None)
+        for _, file in modules(repo)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for name, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        if name.arg == "overwrite"
+    ]
+    assert not [one for one in asked if one[-1] not in (None, "False")]
+    assert len(asked) > 10
+
+
+# Dataclasses that count or gather while something goes on.
+CHANGING = {"Tally", "Unit", "_Patient", "Result"}
+
+
+def test_dataclasses_are_frozen_and_settings_take_keywords(repo: Path) -> None:
+    made = {
+        node.name: ast.unparse(decorator)
+        for _, file in modules(repo)
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for decorator in node.decorator_list
+        if "dataclass" in ast.unparse(decorator)
+    }
+    assert {name for name, how in made.items() if "frozen=True" not in how} <= CHANGING
+    settings = {name for name in made if name.endswith("Config")}
+    assert not [name for name in settings if "kw_only=True" not in made[name]]
+    assert len(settings) > 10
 
 
 def test_library_code_never_prints(repo: Path) -> None:

@@ -91,7 +91,10 @@ def test_one_at_a_time_and_the_others_are_told(tmp_path: Path, held_elsewhere) -
     assert not folder.parent.exists()  # nothing came into it
     folder.mkdir(parents=True)
     with held_elsewhere(folder / ".lock") as process:
-        with pytest.raises(AlreadyExists), alone(folder / ".lock", "busy", where=folder):
+        with (
+            pytest.raises(AlreadyExists, match="busy"),
+            alone(folder / ".lock", "busy", where=folder),
+        ):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments
 from antcache.annotations.protocols import protocol_for
-from antcache.errors import FingerprintMismatch, MissingTarget
+from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
 from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
@@ -104,8 +104,13 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
     """Position (n,) among `segments` of each predicted segment.
 
     Raises:
+        BadPredictions: there is none.
         FingerprintMismatch: a predicted segment is not among them; `name` is in the message.
     """
+    if not len(predictions):
+        raise BadPredictions(
+            "no segment is predicted", where=name, expected=f"some of {len(segments)}"
+        )
     row_of = {uid: row for row, uid in enumerate(segments.uid.tolist())}
     rows = [row_of.get(uid, -1) for uid in predictions.uid.tolist()]
     if -1 in rows:
@@ -138,6 +143,7 @@ def evaluate(
 
     Raises:
         FingerprintMismatch: the predictions are for another taxonomy or set of segments.
+        BadPredictions: there are none.
         MissingKey: the store has no labels of the split.
         NotFound, BadAnnotations, BadConfig: a list can't be read, or names nobody in the split.
     """

@@ -61,6 +61,7 @@ def reduce(predictions: Predictions, segments: Segments, taxonomy: Taxonomy, nam
 
     Raises:
         FingerprintMismatch: a predicted segment is not among them.
+        BadPredictions: there is none.
         BadConfig: a score is not a number.
     """
     rows = rows_in(predictions, segments, name)

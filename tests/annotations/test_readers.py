@@ -31,7 +31,7 @@ def test_missing_and_empty_folders_and_files_in_their_place(set_name, tmp_path, 
     write({"notes.txt": "hello", "movie.mp4": b"\0\1"})
     with pytest.raises(NotFound, match=r"expected .*found movie\.mp4, notes\.txt"):
         read_annotations(set_name, tmp_path)
-    with pytest.raises(AntcacheError):
+    with pytest.raises(AntcacheError, match=r"movie\.mp4"):
         read_annotations(set_name, tmp_path / "movie.mp4")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -26,21 +25,13 @@ TAXONOMY = Taxonomy(
 
 
 @pytest.fixture(scope="module")
-def benchmarks(repo: Path) -> Iterator[Path]:
-    """The folder of the benchmarks, importable while these tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "benchmarks"))
-        yield repo / "benchmarks"
+def simulated(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("simulated")
 
 
 @pytest.fixture(scope="module")
-def simulated(benchmarks: Path) -> ModuleType:
-    return importlib.import_module("simulated")
-
-
-@pytest.fixture(scope="module")
-def runs(benchmarks: Path) -> ModuleType:
-    return importlib.import_module("distillation_runs")
+def runs(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("distillation_runs")
 
 
 def few(video: str = "a") -> Segments:

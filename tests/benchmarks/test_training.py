@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -19,10 +17,8 @@ from antcache.student.teachers import Teachers
 
 
 @pytest.fixture(scope="module")
-def training(repo: Path) -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "benchmarks"))
-        yield importlib.import_module("training")
+def training(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("training")
 
 
 @pytest.fixture(scope="module")

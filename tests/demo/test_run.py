@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
+from antcache.demo import run as run_module
 from antcache.demo.kitchen import KitchenConfig
-from antcache.demo.run import DemoConfig, run_demo
-from antcache.errors import AlreadyExists, MissingExtra
+from antcache.demo.run import MARK, DemoConfig, run_demo
+from antcache.errors import AlreadyExists, BadConfig, MissingExtra
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -98,6 +99,39 @@ def test_nothing_of_somebody_elses_is_deleted(output: Path, tmp_path: Path) -> N
     assert result.exit_code == 2
     assert "a demo is already here" in result.stderr
     assert sorted(output.rglob("*")) == before
+
+
+def test_an_older_demo_is_deleted_when_asked_and_the_table_is_printed(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / MARK).write_bytes((output / MARK).read_bytes())
+    (folder / "left.txt").write_text("of the older one")
+    monkeypatch.setattr(run_module, "DemoConfig", lambda: TINY)
+    result = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert not (folder / "left.txt").exists()
+    assert f"report: {folder / 'report.html'}" in result.stdout
+    assert "Validation, 2 seeds" in result.stdout
+    told = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite", "--json"])
+    assert told.exit_code == 0, told.output
+    said = json.loads(told.stdout)
+    assert said["report"] == str(folder / "report.html")
+    (top1,) = (row for row in said["table"] if row["name"] == "action top-1")
+    shown = next(line for line in result.stdout.splitlines() if "action top-1" in line).split()
+    assert shown[2:5] == [
+        f"{top1['teacher']:.1f}",
+        f"{top1['plain'][0]:.1f}",
+        "±",
+    ]
+    assert f"{top1['gain']:+.1f}" in shown
+
+
+@pytest.mark.parametrize("name", ["train_videos", "validation_videos", "recipes_per_video"])
+def test_a_kitchen_without_videos_is_refused(name: str) -> None:
+    with pytest.raises(BadConfig, match=rf"needs videos and recipes: found .*\b{name}=0\b"):
+        KitchenConfig(**{name: 0})
 
 
 def test_a_missing_package_is_said_before_the_work(

@@ -159,6 +159,20 @@ def test_bad_settings():
     absent = Metric(kind="action", k=1, class_mean=True, classes=(5,))
     with pytest.raises(BadConfig, match="none of the classes"):
         bootstrap(absent, ranks, labels, draws)
+    # Of two resamples of four segments, with this seed, one has the segment of class 1.
+    once = Resamples.of(np.arange(4), 2, seed=seed_with_one_draw_of(3))
+    rare = Metric(kind="action", k=1, class_mean=True, classes=(1,))
+    with pytest.raises(BadConfig, match=r"too few resamples have the metric: .*found 1"):
+        bootstrap(rare, ranks_of([1, 1, 1, 1]), np.array([0, 0, 0, 1]), once)
+
+
+def seed_with_one_draw_of(segment):
+    """The first seed whose two resamples of four segments have this one in one of them."""
+    return next(
+        seed
+        for seed in range(100)
+        if (Resamples.of(np.arange(4), 2, seed=seed).counts[:, segment] > 0).sum() == 1
+    )
 
 
 def test_every_metric_of_real_labels_lies_in_its_interval(data_dir):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -233,13 +234,49 @@ def test_refusals(kitchen: Store, tmp_path: Path):
         compare(kitchen, [a], [b], config=QUICK)
     with pytest.raises(FingerprintMismatch, match="another split"):
         compare(kitchen, [a], [a], split="train", config=QUICK)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="/no"):
         compare(kitchen, [a], [str(tmp_path / "no")], config=QUICK)
     with pytest.raises(BadConfig, match="all or rulstm or avt"):
         compare(kitchen, [a], [a], config=CompareConfig(over="none"))
-    for wrong in ({"ks": ()}, {"ks": (0,)}, {"examples": -1}, {"sampling": Sampling(resamples=0)}):
-        with pytest.raises(BadConfig):
+    unseen = CompareConfig(over="unseen", sampling=Sampling(resamples=50))
+    with pytest.raises(BadConfig, match=r"nobody says which participants are unseen: .*small"):
+        compare(kitchen, [a], [a], config=unseen)
+    for wrong, words in (
+        ({"ks": ()}, r"impossible buckets: .*found k \(\)"),
+        ({"ks": (0,)}, r"impossible buckets: .*found k \(0,\)"),
+        ({"examples": -1}, "impossible buckets: .*-1 examples"),
+        ({"sampling": Sampling(resamples=0)}, "needs resamples: expected 2 or more, found 0"),
+    ):
+        with pytest.raises(BadConfig, match=words):
             CompareConfig(**wrong)
+
+
+def test_segments_that_count(tmp_path: Path, taxonomy: Taxonomy):
+    """All begin too early to be seen with the dataset's window: none counts under AVT's rule."""
+    segments = Segments.of(
+        uid=["a", "b"],
+        video=["v", "w"],
+        start_s=[0.0, 0.2],
+        stop_s=[1.0, 1.0],
+        verb=[0, 1],
+        noun=[0, 2],
+        action=[0, 3],
+    )
+    store = Store.create(tmp_path / "early")
+    store.write_labels("validation", segments, taxonomy, source="test")
+    run = save(store, tmp_path / "p", one_hot(0, 3), ["a", "b"])
+    with pytest.raises(BadConfig, match="validation: no segment counts: found over avt"):
+        compare(store, [run], [run], config=CompareConfig(sampling=Sampling(resamples=5)))
+    found = compare(store, [run], [run], config=QUICK)
+    assert found.metrics["action/top1"].a == (100,)
+    # A list of classes of which none is among the segments has no metric.
+    alone = replace(taxonomy, many_shot_actions=(4,))
+    other = Store.create(tmp_path / "other")
+    other.write_labels("validation", segments, alone, source="test")
+    run = save(other, tmp_path / "q", one_hot(0, 3), ["a", "b"])
+    metrics = compare(other, [run], [run], config=QUICK).metrics
+    assert "action/many_shot_recall@5" not in metrics
+    assert "action/any_shot_recall@5" in metrics
 
 
 def test_command(kitchen: Store, tmp_path: Path):

@@ -65,6 +65,25 @@ def test_weights_by_hand(store, runs):
     np.testing.assert_allclose(np.exp(third.predictions.scores), 0.75 * P + 0.25 * Q, rtol=1e-5)
 
 
+def test_weights_where_a_run_rules_a_truth_out():
+    """Truths with p = 0.6, 0 and q = 0.2, 0.2: half of log(0.6 w + 0.2 v) + log(0.2 v) at best."""
+    one = np.log(np.array([[0.6, 0.4], [1.0, 1.0]]))
+    one[1, 0] = -np.inf
+    other = np.log(np.array([[0.2, 0.8], [0.2, 0.8]]))
+    weights, nll = fit_weights([one, other], np.array([0, 0]), mixture="probabilities")
+    # d/dv of log(0.6 - 0.4 v) + log(0.2 v): v = 0.75
+    assert weights == pytest.approx((0.25, 0.75), abs=1e-3)
+    assert nll[0] == np.inf
+    assert nll[1] == pytest.approx(-np.log(0.2))
+    assert nll[2] == pytest.approx(-(np.log(0.3) + np.log(0.15)) / 2, abs=1e-5)
+    with pytest.raises(BadConfig, match="1 of 2 without one"):
+        fit_weights([one, one], np.array([0, 0]), mixture="probabilities")
+    with pytest.raises(BadConfig, match="1 of 2 without one"):
+        fit_weights([one, other], np.array([0, 0]), mixture="logits")
+    with pytest.raises(BadConfig, match="0 of 0 without one"):
+        fit_weights([one[:0], other[:0]], np.zeros(0, int), mixture="logits")
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), mixture=st.sampled_from(["probabilities", "logits"]))
 def test_no_weights_on_a_grid_are_better(seed, mixture):
@@ -110,8 +129,30 @@ def test_own_verb_scores_are_fused_where_all_have_them(store, runs, taxonomy, tm
     assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.own is None
 
 
+def test_segments_left_out_are_told(store, runs, taxonomy, tmp_path):
+    Predictions(
+        uid=np.array(["d"]),
+        scores=np.log(Q[:1]).astype(np.float32),
+        split="validation",
+        taxonomy=taxonomy.fingerprint,
+    ).save(tmp_path / "few")
+    words = ["fuse", str(store.path), runs[0], str(tmp_path / "few"), "-o", str(tmp_path / "out")]
+    outcome = CliRunner().invoke(cli, words)
+    assert outcome.exit_code == 0, outcome.output
+    assert "out: 1 segments" in outcome.output.replace("\n", "")
+    assert "1 segments that a run lacks are left out" in outcome.output
+
+
 def test_refusals(store, runs, taxonomy, tmp_path):
     one, two = runs
+    Predictions(
+        uid=np.array(["a"]),
+        scores=np.log(P[:1]).astype(np.float32),
+        split="validation",
+        taxonomy=taxonomy.fingerprint,
+    ).save(tmp_path / "elsewhere")
+    with pytest.raises(FingerprintMismatch, match="no segment in common"):
+        fuse(store, [one, str(tmp_path / "elsewhere")])
     for wrong in ((0, 0), (1,), (1, -1), (float("nan"), 1), "best"):
         with pytest.raises(BadConfig, match="impossible weights"):
             fuse(store, runs, weights=wrong)

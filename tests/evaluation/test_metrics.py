@@ -174,8 +174,16 @@ def test_mean_and_error():
     assert mean == pytest.approx(3)
     assert deviation == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert error == pytest.approx(deviation / math.sqrt(3))
-    with pytest.raises(BadConfig, match="at least two"):
-        mean_and_error([1.0])
+    for impossible in ([1.0], [], [[1.0, 2.0], [3.0, 4.0]]):
+        with pytest.raises(BadConfig, match="at least two"):
+            mean_and_error(np.array(impossible))
+
+
+def test_two_values_have_an_error():
+    mean, deviation, error = mean_and_error([1.0, 4.0])
+    assert mean == 2.5
+    assert deviation == pytest.approx(3 / math.sqrt(2))
+    assert error == pytest.approx(1.5)
 
 
 def test_denominators_on_the_real_labels(data_dir):

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, MissingExtr
 from antcache.evaluation import Predictions
 from antcache.evaluation.compare import CompareConfig, compare
 from antcache.evaluation.report import Layout, render, write_report
-from antcache.evaluation.report.curves import read_history
+from antcache.evaluation.report.curves import mean_curve, panels_of, read_history
 from antcache.evaluation.report.svg import ticks
+from antcache.evaluation.report.timeline import timeline
 from antcache.evaluation.report.words import clock, signed
 from antcache.evaluation.sheet import Sampling
 from antcache.store import SoftTargets, Store
@@ -306,6 +308,50 @@ def test_a_damaged_line_of_metrics_is_named(kitchen: Kitchen):
     Reader(render(found, kitchen.store.taxonomy, QUICK))  # nothing to draw is no error
     file.write_text("")
     assert read_history(kitchen.a[0]) is None
+    file.unlink()
+    assert read_history(kitchen.a[0]) is None
+
+
+def test_a_history_is_found_by_the_folder_or_by_its_predictions(kitchen: Kitchen):
+    whole = read_history(kitchen.a[0])
+    assert whole is not None
+    assert [record["epoch"] for record in whole] == [1, 2, 3]
+    assert read_history(f"{kitchen.a[0]}/predictions.safetensors") == whole
+    assert read_history(f"{kitchen.a[0]}/held_out.safetensors") == whole
+    assert read_history(f"{kitchen.a[0]}/other.safetensors") is None
+
+
+def test_curves_are_of_what_was_recorded():
+    """Recall over all classes only where the many-shot list is absent; losses if they differ."""
+    scores = {"action/top1": 1.0, "action/recall@5": 2.0}
+    plain = [{"epoch": 1, "loss": 3.0, "action_loss": 3.0, "validation": scores}]
+    shot = [{**plain[0], "validation": {**scores, "action/many_shot_recall@5": 4.0}}]
+    more = [{**plain[0], "loss": 5.0}]
+
+    def titles(*a: list[dict[str, Any]]) -> list[str]:
+        return [panel.title for panel in panels_of(a, [])]
+
+    assert [t for t in titles(plain) if "recall" in t] == [
+        "action class-mean recall@5, validation, %"
+    ]
+    assert [t for t in titles(shot) if "recall" in t] == [
+        "action many-shot class-mean recall@5, validation, %"
+    ]
+    assert len(titles(more)) == len(titles(plain)) + 1
+    assert panels_of([], []) == []
+    assert mean_curve([]) == {}
+    assert mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 5.0}]) == {2: 3.0}
+
+
+def test_the_video_that_is_shown_is_the_most_typical(kitchen: Kitchen):
+    """Gains: v +50, w -50, x and y +50 points, of all 25; the first of the closest is v."""
+    found = compare(kitchen.store, kitchen.a, kitchen.b, config=QUICK)
+    shown = timeline(found, kitchen.store.taxonomy)
+    assert shown.video == "v<1>"
+    assert "gain in top-1 (+50.00 points)" in shown.chosen
+    assert shown.chosen.endswith("whole split (+25.00).")
+    assert [event.start_s for event in shown.events] == [2, 3]
+    assert timeline(found, kitchen.store.taxonomy, "w").chosen == ""
 
 
 def invoke(kitchen: Kitchen, *arguments: str) -> Result:

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from antcache.annotations import Segments
 from antcache.cli.main import cli
-from antcache.errors import FingerprintMismatch, MissingTarget
+from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation import Predictions, evaluate, score, score_predictions, score_targets
+from antcache.evaluation.systems import reduce
 from antcache.store import SoftTargets, Store
 
 SCORES = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
@@ -53,6 +54,22 @@ def test_missing_segments_are_counted_and_scored_as_wrong(store, taxonomy, segme
     assert result.scored == score(SCORES[[2, 0]], segments[np.array([2, 0])], taxonomy)
     for k in ("action/top1", "action/top5", "verb/top5"):
         assert result.all[k] == pytest.approx(result.scored[k] / 2)
+
+
+def test_an_empty_file_of_predictions_is_named(store, taxonomy, tmp_path):
+    nothing = Predictions(
+        uid=np.array([], dtype=str),
+        scores=SCORES[:0],
+        split="validation",
+        taxonomy=taxonomy.fingerprint,
+    )
+    nothing.save(tmp_path / "p")
+    with pytest.raises(BadPredictions, match=r"/p: no segment is predicted: expected some of 4"):
+        score_predictions(store, tmp_path / "p")
+    fine = predict(taxonomy, ["a"])
+    with pytest.raises(BadPredictions, match=r"^p: no segment is predicted"):
+        reduce(nothing, store.labels("validation"), taxonomy, "p")
+    assert reduce(fine, store.labels("validation"), taxonomy, "p").known.sum() == 1
 
 
 def test_predictions_for_other_segments_or_splits_are_refused(store, taxonomy, tmp_path):

@@ -63,5 +63,5 @@ def test_bad_lists(tmp_path):
         with pytest.raises(BadAnnotations, match=words):
             read_unlabelled(path)
     for read in (read_uids, read_unlabelled):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match=r"absent\.csv: the file can't be read: .*No such file"):
             read(tmp_path / "absent.csv")

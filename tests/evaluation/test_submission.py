@@ -130,6 +130,16 @@ def test_missing_segments_are_an_error_or_zeros(tmp_path):
     assert list(json.loads((tmp_path / "s.json").read_text())["results"]) == ["1", "7"]
 
 
+def test_a_file_that_is_there_stays(tmp_path):
+    made = submission(predictions_of("ek55"), taxonomy_of("ek55"), "ek55", ["7"])
+    (tmp_path / "s.json").write_text("mine")
+    with pytest.raises(AlreadyExists, match=r"s\.json: something is already here"):
+        made.save(tmp_path / "s.json")
+    assert (tmp_path / "s.json").read_text() == "mine"
+    made.save(tmp_path / "s.json", overwrite=True)
+    assert json.loads((tmp_path / "s.json").read_text()) == made.content
+
+
 def test_refusals():
     taxonomy = taxonomy_of("ek55")
     with pytest.raises(BadConfig, match="ek55 or ek100"):
@@ -149,6 +159,42 @@ def test_refusals():
         submission(predictions_of("ek55", scores=scores), taxonomy, "ek55", ["12"])
 
 
+def ranked(scores):
+    """The action keys of a submission of one segment with these scores, in their order."""
+    given = predictions_of("ek55", ["7"], scores=np.asarray(scores, np.float32)[None])
+    made = submission(given, taxonomy_of("ek55"), "ek55", ["7"])
+    check_submission("ek55", made.content)
+    return list(made.content["results"]["7"]["action"])
+
+
+def test_equal_scores_are_ranked_by_id():
+    keys = [f"{i % 3},{i // 3}" for i in range(ACTIONS)]
+    assert ranked(np.zeros(ACTIONS)) == keys[:100]
+    by_parity = np.arange(ACTIONS) % 2  # odd ones first, each half in order
+    assert ranked(by_parity) == keys[1::2] + keys[:80:2]
+
+
+@pytest.mark.parametrize("count", [100, 101])
+def test_as_many_ranked_actions_as_are_asked_for_are_enough(count):
+    scores = np.full(ACTIONS, -np.inf)
+    scores[-count:] = np.arange(count)
+    assert ranked(scores) == [f"{i % 3},{i // 3}" for i in range(ACTIONS)][:-101:-1]
+
+
+def test_an_empty_file_of_predictions_is_zeros_throughout(tmp_path):
+    nothing = predictions_of("ek55", [], scores=np.zeros((0, ACTIONS), np.float32))
+    nothing.save(tmp_path / "p")
+    made = submission(
+        Predictions.load(tmp_path / "p"), taxonomy_of("ek55"), "ek55", ["7", "3"], zeros=True
+    )
+    check_submission("ek55", made.content)
+    assert (made.zeros, made.unused) == (2, 0)
+    for entry in made.content["results"].values():
+        assert {p for level in entry.values() for p in level.values()} == {0}
+    with pytest.raises(BadPredictions, match="2 of 2 segments have no prediction"):
+        submission(nothing, taxonomy_of("ek55"), "ek55", ["7", "3"])
+
+
 BREAKS = {
     "version": lambda c: c.update(version="0.2"),
     "challenge": lambda c: c.update(challenge="action_recognition"),
@@ -161,6 +207,7 @@ BREAKS = {
     ),
     "noun as text": lambda c: c["results"]["7"]["noun"].update({"0": "0.5"}),
     "99 actions": lambda c: c["results"]["7"]["action"].popitem(),
+    "101 actions": lambda c: c["results"]["7"]["action"].update({"124,351": 0.5}),
     "action key": lambda c: c["results"]["7"]["action"].update(
         {"1": c["results"]["7"]["action"].popitem()[1]}
     ),
@@ -237,3 +284,8 @@ def test_command(tmp_path):
         "unused": 1,
     }
     assert list(json.loads(out.read_text())["results"]) == ["7", "12"]
+    (tmp_path / "s2.csv").write_text("12, P01_11, 10, 90\n4, P01_11, 90, 100\n")
+    zeros = [*arguments, "--overwrite", "--zeros", "--segments", str(tmp_path / "s2.csv")]
+    outcome = CliRunner().invoke(command, zeros)
+    assert outcome.exit_code == 0, outcome.output
+    assert "1 without a prediction have scores of 0" in outcome.output

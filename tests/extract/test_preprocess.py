@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from antcache.errors import UnknownBackbone
-from antcache.extract.preprocess import PROCESSORS, Preprocessing
+from antcache.extract.preprocess import PROCESSORS, UNDERSTOOD, Preprocessing
 
 WHERE = Path("preprocessor_config.json")
 
@@ -89,7 +89,21 @@ def test_equals_transformers(stem, settings, shape):
     assert difference.mean() <= LEVEL * 0.01
 
 
-@pytest.mark.parametrize("stem", ["ViT", "DeiT", "CLIP", "Siglip", "ConvNext", "Bit", "VideoMAE"])
+OF_CLIPS = {"Timesformer", "Vivit"}
+"""Stems of classes for videos alone; their defaults are attributes (they run with torchvision)."""
+
+
+@pytest.mark.parametrize("stem", sorted(OF_CLIPS))
+def test_defaults_for_clips_are_those_of_transformers(stem):
+    path = f"transformers.models.{stem.lower()}.video_processing_{stem.lower()}"
+    theirs = vars(getattr(importlib.import_module(path), f"{stem}VideoProcessor"))
+    given = {name: theirs[name] for name in UNDERSTOOD & theirs.keys()}
+    assert {"image_mean", "image_std", "size", "crop_size", "resample"} <= given.keys()
+    given["offset"] = stem == "Vivit"  # a method there
+    assert of({"video_processor_type": f"{stem}VideoProcessor"}) == of(given, default_type=stem)
+
+
+@pytest.mark.parametrize("stem", sorted(PROCESSORS.keys() - OF_CLIPS))
 def test_defaults_are_those_of_transformers(stem):
     """A file without any setting means what it means there."""
     theirs = json.loads(reference(stem, {}).to_json_string())

@@ -16,6 +16,7 @@ import torch
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, NotFound
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone, make_plan
 from antcache.extract import run as run_module
+from antcache.extract.backbone import Backbone
 from antcache.store import Store
 
 
@@ -101,6 +102,24 @@ def test_rows_are_features_of_the_pictures(tmp_path, video, folder, backbone):
         *("family", "model", "weights", "pooling", "preprocessing", "clip", "decoding")
     }
     assert stream.config["clip"] is None
+
+
+def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_backbone, monkeypatch):
+    """Single ones, or those of 8 clips of 4; what is left over is the last batch."""
+    seen, call = [], Backbone.__call__
+
+    def watch(self, pixels):
+        seen.append(tuple(pixels.shape[:2]))
+        return call(self, pixels)
+
+    monkeypatch.setattr(Backbone, "__call__", watch)
+    store = make_store(tmp_path)
+    extract({"a": folder / "a.mp4"}, store, backbone, ExtractConfig(fps=25.0))
+    assert seen == [(32, 1), (18, 1)]
+    seen.clear()
+    config = ExtractConfig(stream="clips")
+    extract({"b": folder / "more" / "b.MKV"}, store, clip_backbone, config)
+    assert seen == [(8, 4), (4, 4)]
 
 
 def test_batch_size_and_backend_do_not_matter(tmp_path, folder, backbone):
@@ -204,7 +223,7 @@ def test_other_settings_are_refused_before_decoding(tmp_path, folder, backbone, 
     for config in (ExtractConfig(fps=5.0), ExtractConfig(dtype="float32")):
         with pytest.raises(FingerprintMismatch, match="made with other settings"):
             extract(files, store, backbone, config)
-        with pytest.raises(FingerprintMismatch):
+        with pytest.raises(FingerprintMismatch, match="made with other settings"):
             make_plan(files, store, backbone, config)
     assert store.videos("rgb") == ["a"]
     assert len(extract({"a": files["a"]}, store, backbone).skipped) == 1
@@ -253,20 +272,20 @@ def test_features_that_do_not_fit(tmp_path, folder, backbone, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("name", "value", "words"),
     [
-        {"fps": 0.0},
-        {"fps": float("nan")},
-        {"clip_fps": -1.0},
-        {"dtype": "int8"},
-        {"batch_size": 0},
-        {"stream": "../rgb"},
-        {"max_gap_s": 0.0},
+        ("fps", 0.0, "^fps: a rate per second: .*found 0.0"),
+        ("fps", float("nan"), "^fps: a rate per second: .*found nan"),
+        ("clip_fps", -1.0, "^clip_fps: a rate per second: .*found -1.0"),
+        ("dtype", "int8", "^dtype: .*expected float16 or float32, found int8"),
+        ("batch_size", 0, "^batch_size: .*expected >= 1, found 0"),
+        ("stream", "../rgb", r"not a name for a stream: .*found '\.\./rgb'"),
+        ("max_gap_s", 0.0, "^max_gap_s: seconds: expected > 0, found 0.0"),
     ],
 )
-def test_bad_settings(settings):
-    with pytest.raises(BadConfig):
-        ExtractConfig(**settings)
+def test_bad_settings(name, value, words):
+    with pytest.raises(BadConfig, match=words):
+        ExtractConfig(**{name: value})
 
 
 def test_clip_rate_for_single_frames_is_refused(tmp_path, folder, backbone):

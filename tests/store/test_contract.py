@@ -164,7 +164,7 @@ class StoreContract:
             store.write_features("rgb", "v1", rows * 2)
         np.testing.assert_array_equal(store.features("rgb", "v1").read(), rows)
         store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match="labels/train"):
             store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test")
         store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test", overwrite=True)
         assert len(store.labels("train")) == 1
@@ -176,7 +176,7 @@ class StoreContract:
         """Another process publishes the video while ours is being written."""
         other = partial(store.write_features, "rgb", "v1", np.full((2, 8), 7, np.float16))
         self.once_written(store, monkeypatch, other)
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match="features/rgb/v1"):
             store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         np.testing.assert_array_equal(store.features("rgb", "v1").read(), 7)
 
@@ -326,9 +326,9 @@ def test_what_is_no_store_is_refused(tmp_path: Path, kind: str) -> None:
         Store.open(path)
     if kind != "missing":
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(NotAStore):
+        with pytest.raises(NotAStore, match=str(path)):
             Store.open_or_create(path)
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match=str(path)):
             Store.create(path)
         assert sorted(tmp_path.rglob("*")) == before
 

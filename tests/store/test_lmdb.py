@@ -470,7 +470,7 @@ def test_faults_of_exports(store: Store, tmp_path: Path) -> None:
         result = run("export", "lmdb", store.path, "--stream", "rgb", "--output", there)
         assert result.exit_code == 2
         assert len(result.stderr.strip().splitlines()) == 1
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match=str(tmp_path / "out")):
         export_lmdb(store, "rgb", tmp_path / "out", key_fps=15)
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -48,7 +48,7 @@ def test_a_file_system_without_locks(
     with store.claim_features("rgb", "a") as first, store.claim_features("rgb", "a") as second:
         assert (first, second) == (True, True)
         store.write_features("rgb", "a", rows())
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match="features/rgb/a"):
             store.write_features("rgb", "a", rows(2))
     np.testing.assert_array_equal(store.features("rgb", "a").read(), rows())
     assert [p.name for p in (store.path / STAGING).iterdir()] == ["other"]

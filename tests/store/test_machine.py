@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -220,7 +221,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def read(self, store: Store, key: str) -> None:
         if key in self.damaged:
-            with pytest.raises(DamagedStore):
+            with pytest.raises(DamagedStore, match=re.escape(key)):
                 read_unit(store, key)
             return
         found, wanted = read_unit(store, key), self.units[key]

@@ -446,7 +446,7 @@ def test_files_of_other_kinds(store: Store, tmp_path: Path) -> None:
 
     def refused(content: bytes) -> str:
         path.write_bytes(content)
-        with pytest.raises(AntcacheError) as caught:
+        with pytest.raises(AntcacheError, match=f"^{path}: ") as caught:
             imported(store, path)
         return str(caught.value)
 
@@ -462,7 +462,7 @@ def test_files_of_other_kinds(store: Store, tmp_path: Path) -> None:
     assert "expected a column uid, found 'logits'" in refused((tmp_path / "p.npz").read_bytes())
     npz = (tmp_path / "p.npz").read_bytes()
     assert "read" in refused(npz[: len(npz) // 2])
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="absent"):
         imported(store, tmp_path / "absent")
     import pyarrow as pa
     import pyarrow.parquet as pq

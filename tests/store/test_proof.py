@@ -83,7 +83,7 @@ def test_what_is_right_is_compared_once(tmp_path: Path, compared: list[int]) -> 
     assert len(compared) == 1
     path.write_bytes(b"vAlue")
     os.utime(path, ns=(OLD_NS, OLD_NS))  # whoever changes a file may set its times, but not all
-    with pytest.raises(DamagedStore):
+    with pytest.raises(DamagedStore, match="values are not as they were written"):
         require(path, proofs, b"value")
 
 
@@ -99,7 +99,7 @@ def test_a_later_process_need_not_compare(tmp_path: Path, cache: Path, compared:
     assert len(compared) == 1
     path.write_bytes(b"vAlue")  # as long, and perhaps within one tick of the clock
     another_process()
-    with pytest.raises(DamagedStore):
+    with pytest.raises(DamagedStore, match="values are not as they were written"):
         require(path, Proofs(), b"value")
 
 
@@ -124,7 +124,9 @@ def test_a_mark_is_for_one_file_in_one_state(
         another_process()
         require(path, Proofs(), b"value")
         assert len(compared) == before + 1
-    with pytest.raises(DamagedStore):  # what is to be there counts, too
+    with pytest.raises(
+        DamagedStore, match="values are not as they were written"
+    ):  # what is to be there counts, too
         require(path, Proofs(), b"valuf")
 
 
@@ -211,7 +213,7 @@ def test_a_mark_that_comes_with_a_store_is_worth_nothing(
     moved = Path(store.path).rename(tmp_path / "given")
     flip(values_of(Store.open(moved), "v0"), 0)
     another_process()
-    with pytest.raises(DamagedStore):
+    with pytest.raises(DamagedStore, match="values are not as they were written"):
         Store.open(moved).features("rgb", "v0").read()
 
 
@@ -244,7 +246,7 @@ def test_a_gatherer_that_was_pickled_or_released_refuses_what_has_changed(store:
     gatherer.into(out, which, rows)
     flip(values_of(store, "v0"), 0)
     features = store.features("rgb", "v0")
-    with pytest.raises(DamagedStore):
+    with pytest.raises(DamagedStore, match="values are not as they were written"):
         Gatherer([features]).into(out, which, rows)
 
 

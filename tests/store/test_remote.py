@@ -312,7 +312,7 @@ def test_a_killed_writer_is_seen_by_nobody_and_run_again(
     killed_at(owner, method, partial(write, np.ones((50, 8), np.float16)))
     assert [n for n in s3.objects(url) if n.endswith("v1.claim")]  # it had no time to clear up
     assert store.videos("rgb") == []
-    with pytest.raises(MissingKey):
+    with pytest.raises(MissingKey, match="features/rgb/v1"):
         store.features("rgb", "v1")
     assert store.backend.damage("features/rgb/v1") == ["metadata"]
     write(ROWS)  # its process is gone, so nobody waits for it

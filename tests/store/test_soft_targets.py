@@ -57,7 +57,7 @@ def test_impossible_k(k: int) -> None:
 
 
 def test_one_form_only() -> None:
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadConfig, match="either logits, or index, logit and tail"):
         SoftTargets(uid=np.array(["a"]), valid=np.array([True]))
-    with pytest.raises(BadConfig):
+    with pytest.raises(BadConfig, match="only dense soft targets"):
         dense(np.zeros((2, 2))).top_k(1).top_k(1)

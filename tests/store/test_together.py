@@ -164,7 +164,7 @@ def test_a_store_whose_creator_was_killed(tmp_path: Path) -> None:
     """Nothing but staging is there: not a store yet, and no obstacle."""
     path = tmp_path / "s.zarr"
     (path / STAGING / "left").mkdir(parents=True)
-    with pytest.raises(NotAStore):
+    with pytest.raises(NotAStore, match=str(path)):
         Store.open(path)
     Store.open_or_create(path, dataset="toy")
     assert Store.open(path).dataset == "toy"

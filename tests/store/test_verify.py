@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import random
 import shutil
@@ -35,18 +34,9 @@ GROUPS = ["", "labels", "targets", "features", "features/rgb"]
 
 
 @pytest.fixture(scope="module")
-def rot(repo: Path) -> ModuleType:
+def rot(benchmark: Callable[[str], ModuleType]) -> ModuleType:
     """The benchmark, whose short form these tests are."""
-    sys.path.insert(0, str(repo / "benchmarks"))
-    try:
-        spec = importlib.util.spec_from_file_location("bit_rot", repo / "benchmarks/bit_rot.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
+    return benchmark("bit_rot")
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +338,7 @@ def test_an_interrupt_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_later_format_is_refused(store: Store) -> None:
     store.backend.set_group_attributes("", {"antcache": {"format": FORMAT + 1}})
     for command in (verify, repair):
-        with pytest.raises(NotAStore):
+        with pytest.raises(NotAStore, match=f"found format {FORMAT + 1}"):
             command(store.backend)
 
 
@@ -382,7 +372,7 @@ def test_a_new_store_with_a_flipped_bit_is_still_known(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for byte in range(len(whole)):
         flip(path, byte)
-        with pytest.raises(DamagedStore):
+        with pytest.raises(DamagedStore, match=str(tmp_path / "s")):
             Store.open(tmp_path / "s")
         path.write_bytes(whole)
 

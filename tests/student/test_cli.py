@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from antcache.cli.main import cli
 from antcache.cli.student_train import SETTINGS
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.loop import Trainer
 from antcache.student.train import train
 
 MakeStore = Callable[..., Store]
@@ -55,9 +57,31 @@ def test_resume_keeps_the_settings_of_the_run(make_store: MakeStore, tmp_path: P
     again = run(store.path, "--run", folder, "--resume")
     assert again.exit_code == 0, again.output
     assert "already finished" in again.output
+    preset = run(store.path, "--run", folder, "--resume", "--preset", "ek55-tsn")
+    assert preset.exit_code == 2
+    assert "--preset has no effect on a run that is resumed" in preset.output
     other = run(store.path, "--run", folder, "--resume", "--width", 32)
     assert other.exit_code == 2
     assert "width: 16 -> 32" in other.output
+
+
+def test_a_resumed_run_says_where_it_went_on(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, folder = make_store(), tmp_path / "run"
+    train_epoch = Trainer.train_epoch
+
+    def stop(self: Trainer, epoch: int, *rest: Any) -> Any:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(self, epoch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", stop)
+        assert run(store.path, "--run", folder, *SMALL).exit_code == 1  # click's, for an interrupt
+    again = run(store.path, "--run", folder, "--resume")
+    assert again.exit_code == 0, again.output
+    assert f"{folder}: resumed after epoch 1" in again.output
 
 
 def test_bad_input_is_one_line_and_code_2(make_store: MakeStore, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
@@ -55,9 +55,7 @@ def test_two_processes_equal_one(
     (tmp_path / "code.py").write_text(CODE)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(tmp_path / "code.py"), str(store.path), str(tmp_path / "configs.json")]
-    said = subprocess.run(
-        command, capture_output=True, text=True, timeout=180, env={**os.environ, "PYTHONPATH": ""}
-    )
+    said = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert said.returncode == 0, said.stderr
     for name, config in configs.items():
         one = train(store, tmp_path / f"{name}-alone", config)
@@ -93,6 +91,20 @@ def test_a_batch_that_does_not_split_is_refused(
     windows = load_problem(make_store(), small, torch.device("cpu")).train
     with pytest.raises(BadConfig, match="multiple of 3"):
         next(iter(Processes(0, 3).batches(windows, torch.arange(8), 8)))
+
+
+def test_masks_are_drawn_for_all_windows_and_split() -> None:
+    """5 windows over 2 processes: each has its part of what one process would draw."""
+    whole = torch.ones(5, 2)
+    torch.manual_seed(3)
+    alone = F.dropout(whole, 0.5, training=True)
+    for rank, rows in ((0, [0, 1, 2]), (1, [3, 4])):
+        torch.manual_seed(3)
+        with Processes(rank, 2).dropout(5):
+            part = F.dropout(torch.ones(3, 2), 0.5, training=True)
+            assert torch.equal(part[: len(rows)], alone[rows])
+            with pytest.raises(BadConfig, match=r"can't be split: .*\(3, .*found .*4.*one process"):
+                F.dropout(torch.ones(4, 2), 0.5, training=True)
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,36 @@ def test_whole_videos_are_held_out_whatever_the_seed(make_store: MakeStore) -> N
     rows, nothing = hold_out(labels.uid, labels, taxonomy, StudentConfig())
     assert nothing is None
     assert len(rows) == len(labels)
+
+
+CHOSEN = """
+import json, sys
+import numpy as np
+from antcache.annotations import Segments, Taxonomy
+from antcache.student.config import StudentConfig
+from antcache.student.held_out import hold_out
+names, zeros = [f"v{i}" for i in range(12)], np.zeros(12, int)
+segments = Segments.of(
+    uid=names, video=names, start_s=zeros, stop_s=zeros + 1, verb=zeros, noun=zeros, action=zeros
+)
+taxonomy = Taxonomy(dataset="d", verbs=("v",), nouns=("n",), actions=("a",),
+                    action_verbs=(0,), action_nouns=(0,))
+config = StudentConfig(held_out=0.25)
+print(json.dumps(hold_out(segments.uid, segments, taxonomy, config)[1].videos))
+"""
+
+
+def test_the_hash_seed_chooses_nothing() -> None:
+    """The same ones in every process, and by names alone: three of twelve, by their SHA-256."""
+    by_name = sorted((f"v{i}" for i in range(12)), key=lambda v: sha256(v.encode()).hexdigest())
+    for seed in ("1", "2"):
+        said = subprocess.run(
+            [sys.executable, "-c", CHOSEN],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        assert json.loads(said.stdout) == sorted(by_name[:3])
 
 
 def test_impossible_shares_and_metrics_are_refused(make_store: MakeStore) -> None:

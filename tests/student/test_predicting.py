@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
-from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.streaming import Clock, evaluate_streaming
 from antcache.student.predicting import TrainedStudent
@@ -35,6 +35,28 @@ def test_it_predicts_what_the_run_reports(trained):
         expected, own = getattr(result.predictions, name), getattr(found, name)
         np.testing.assert_allclose(own, expected, atol=1e-5)
     assert found.taxonomy == store.taxonomy.fingerprint
+
+
+def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
+    """Its projection to the teacher's feature is a part of its weights."""
+    store = make_store()
+    oracle = store.targets("oracle")
+    feature = np.random.default_rng(0).standard_normal((len(oracle.uid), 5)).astype(np.float32)
+    store.write_targets("featured", replace(oracle, feature=feature))
+    config = replace(small, targets="featured", align="cosine")
+    expected = train(store, tmp_path / "run", config).predictions
+    found = TrainedStudent(store, tmp_path / "run").predict(
+        store.labels("validation"), split="validation"
+    )
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_segments_of_which_none_can_be_seen(trained):
+    store, run, _ = trained
+    first = store.labels("validation")
+    early = first[first.start_s == 0]
+    with pytest.raises(BadConfig, match="split validation: no segment has a window"):
+        TrainedStudent(store, run).predict(early, split="validation")
 
 
 @pytest.mark.parametrize("head", ["light", "gru", "avth"])
@@ -119,6 +141,15 @@ def test_commands(trained, tmp_path):
         assert outcome.exit_code == 2, wrong
         assert words in outcome.stderr
         assert outcome.stderr.count("\n") == 1
+
+
+def test_the_pace_of_a_stream_is_told(trained):
+    store, run, _ = trained
+    words = ["stream", store.path, run, "--latency", 0.5, "--stride", 0.25]
+    found = run_command(*words)
+    assert found.exit_code == 0, found.output
+    assert "500.00 ms a prediction (given)" in found.output
+    assert "an input every 0.25 s, a prediction every 0.5 s" in " ".join(found.output.split())
 
 
 def test_refusals(trained, make_store, tmp_path):

@@ -13,6 +13,7 @@ from antcache.annotations import Protocol, Segments
 from antcache.errors import (
     BadConfig,
     DamagedStore,
+    FingerprintMismatch,
     MissingFeature,
     MissingKey,
     MissingTarget,
@@ -93,6 +94,16 @@ def test_targets_of_no_training_segment_are_refused(make_store: MakeStore) -> No
     store.write_targets("none", replace(oracle, valid=np.zeros(len(oracle), dtype=bool)))
     with pytest.raises(MissingTarget, match="no training segment has a soft target"):
         load(store, targets="none", allow_missing_targets=True)
+
+
+def test_targets_for_another_taxonomy_are_refused(make_store: MakeStore) -> None:
+    store = make_store()
+    oracle = store.targets("oracle")
+    about = {**oracle.attributes, "taxonomy": "0" * 32}  # as a store might have it by other means
+    store.backend.publish("targets/other", oracle.arrays(), about)
+    words = rf"targets/other: soft targets for another taxonomy: .*found {'0' * 32}"
+    with pytest.raises(FingerprintMismatch, match=words):
+        load(store, targets="other")
 
 
 def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:

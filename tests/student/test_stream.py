@@ -222,6 +222,9 @@ def test_free_memory_is_that_of_the_control_group(
         (groups / name / "memory.current").write_text("20000")
         (groups / name / "memory.stat").write_text("anon 1\ninactive_file 500\nactive_file 70\n")
     assert free_bytes(CPU) == 30000 - 20000 + 570
+    for name, limit in (("memory.max", "20001"), ("memory.current", "20000"), ("memory.stat", "")):
+        (tmp_path / name).write_text(limit)  # above all groups: somebody else's file
+    assert free_bytes(CPU) == 30000 - 20000 + 570
 
 
 def test_staging_hands_each_buffer_out_in_turn() -> None:

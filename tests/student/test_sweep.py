@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from antcache.cli.main import cli
-from antcache.errors import BadConfig, NotFound
+from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
 from antcache.student import sweep as sweep_module
@@ -67,6 +68,22 @@ def test_members_equal_their_solo_runs(
     table, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
     assert list(table.cells) == ["plain", "smooth", "distilled", "sgd"]
+    assert_equals_solo(store, tmp_path / "runs", plan)
+
+
+def test_students_without_dropout_and_targets_that_some_windows_lack(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """There are no masks to draw, and masked rows can't share a call of the kernel."""
+    store = make_store()
+    oracle = store.targets("oracle")
+    valid = np.arange(len(oracle.uid)) % 3 > 0
+    store.write_targets("some", replace(oracle, valid=valid))
+    sizes = dict.fromkeys(("layers", "heads", "width"))
+    base = replace(small, head="mean", **sizes, dropout=0.0, epochs=2, targets="some")
+    plan = Sweep(settings={"a": base, "b": replace(base, weight=0.5)}, seeds=(0, 1), at_once=4)
+    _, failed = sweep(store, tmp_path / "runs", plan)
+    assert not failed
     assert_equals_solo(store, tmp_path / "runs", plan)
 
 
@@ -193,6 +210,12 @@ def test_the_command_ends_with_1_where_a_member_failed(
     assert (runs / "tame" / "seed-0" / "result.json").exists()
 
 
+def test_without_yaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingExtra, match=r"pyyaml.*antcache\[train\]"):
+        read_plan(tmp_path / "plan.yaml")
+
+
 def test_several_processes_are_refused(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +250,7 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
     for message, text in cases.items():
         with pytest.raises(BadConfig, match=message):
             plan(text)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"nothing\.yaml"):
         read_plan(tmp_path / "nothing.yaml")
     gru = replace(small, head="gru", heads=None)
     with pytest.raises(BadConfig, match="can't be trained at once"):

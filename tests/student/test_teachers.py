@@ -38,6 +38,18 @@ def test_selected_targets_are_those_of_the_windows() -> None:
     assert teachers.share is None
 
 
+def test_one_teacher_alone_is_itself() -> None:
+    teachers, _ = select({"t": soft()}, uids("a"))
+    (alone,) = teachers.alone()
+    assert alone is teachers.targets
+    both, _ = select({"t": soft(), "u": soft(logits=np.ones((3, 4), np.float32))}, uids("b"))
+    first, second = both.alone()
+    assert isinstance(first, DenseTargets)
+    assert isinstance(second, DenseTargets)
+    assert first.logits.tolist() == [[4, 5, 6, 7]]
+    assert second.logits.tolist() == [[1, 1, 1, 1]]
+
+
 def test_selected_targets_can_be_cut() -> None:
     targets = select({"t": soft()}, uids("b"), top_k=2)[0].targets
     assert isinstance(targets, TopKTargets)

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +67,27 @@ def test_distillation_reaches_the_student(make_store: MakeStore, small: StudentC
     assert distilled.metrics["action/top1"] > 60 > 40 > plain.metrics["action/top1"]
     cut = train(store, None, replace(config, targets="oracle", top_k=3))
     assert cut.metrics["action/top1"] > 40
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(
+    make_store: MakeStore,
+    small: StudentConfig,
+    gradients: list[list[torch.Tensor]],
+    clip: float | None,
+) -> None:
+    """One batch, and a rate at which no weight moves: the same gradient each time."""
+    sizes = dict.fromkeys(("layers", "heads", "width"))  # of the mean, which has no other dropout
+    still = replace(small, head="mean", **sizes, dropout=0.0, batch_size=64, lr=1e-12, epochs=4)
+    still = replace(still, grad_clip=clip)
+    result = train(make_store(), None, still)
+    assert len(gradients) == 4
+    for step in gradients:
+        torch.testing.assert_close(step, gradients[0], rtol=1e-3, atol=1e-7)
+    norm = float(torch.stack([g.norm() for g in gradients[0]]).norm())
+    unclipped = result.history[0]["gradient_norm"]
+    assert norm == pytest.approx(unclipped if clip is None else clip, rel=1e-4)
+    assert unclipped > 0.01
 
 
 def test_one_seed_one_result(make_store: MakeStore, small: StudentConfig) -> None:
@@ -163,29 +182,38 @@ def test_resumes_to_the_same_bits(
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
+# Killed at the so-and-so-many-th call of any function after the first checkpoint.
+KILLED = """
+import json, os, signal, sys, torch
+from pathlib import Path
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.train import train
+left, saved = int(sys.argv[4]), False
+def count(frame, event, argument):
+    global left, saved
+    saved = saved or (event == "return" and frame.f_code.co_name == "save_checkpoint")
+    left -= saved and event == "call"
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.set_num_threads(1)
+config = StudentConfig.from_dict(json.loads(Path(sys.argv[3]).read_text()))
+sys.setprofile(count)
+train(Store.open(sys.argv[1]), sys.argv[2], config)
+"""
+
+
+@pytest.mark.parametrize("calls", [1, 2_000, 20_000])
 def test_a_killed_process_resumes_to_the_same_bits(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, calls: int
 ) -> None:
-    """At a random moment after the first checkpoint, with everything that has a state."""
+    """At any moment after the first checkpoint, with everything that has a state."""
     store, run = make_store(num_videos=2), tmp_path / "killed"
-    config = replace(small, epochs=80, evaluate_every=80, ema=0.9, held_out=0.5, targets="oracle")
+    config = replace(small, epochs=20, evaluate_every=20, ema=0.9, held_out=0.5, targets="oracle")
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    code = (
-        "import json, sys, torch; from pathlib import Path\n"
-        "from antcache.store import Store\n"
-        "from antcache.student.config import StudentConfig\n"
-        "from antcache.student.train import train\n"
-        "torch.set_num_threads(1)\n"
-        "config = StudentConfig.from_dict(json.loads(Path(sys.argv[3]).read_text()))\n"
-        "train(Store.open(sys.argv[1]), sys.argv[2], config)\n"
-    )
-    command = [sys.executable, "-c", code, str(store.path), str(run), str(tmp_path / "config.json")]
-    with subprocess.Popen(command) as process:
-        deadline = time.monotonic() + 60
-        while latest_checkpoint(run / "checkpoint") is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
+    arguments = [store.path, run, tmp_path / "config.json", calls]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)])
+    assert killed.returncode == -signal.SIGKILL
     resumed = train(store, run, config, resume=True)
     assert 0 < resumed.resumed_epoch < config.epochs
     assert_same_weights(train(store, None, config), resumed)

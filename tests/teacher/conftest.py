@@ -28,6 +28,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def steps_of_one_batch(gradients: list[list[torch.Tensor]]) -> Callable[[int], float]:
+    """Checks that every step had the gradient of its batch alone; returns that one's norm."""
+
+    def check(count: int) -> float:
+        assert len(gradients) == count
+        for step in gradients:
+            torch.testing.assert_close(step, gradients[0], rtol=1e-3, atol=1e-6)
+        return float(torch.stack([g.norm() for g in gradients[0]]).norm())
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def taxonomy() -> Taxonomy:
     """Every verb with every noun: action 3 * verb + noun."""

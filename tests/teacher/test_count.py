@@ -152,12 +152,16 @@ def test_a_teacher_can_be_taken_up_again(taxonomy, timeline):
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"order": 0}, {"order": 6}, {"length": 2}, {"folds": 1}, {"folds": -2}, {"smoothing": "x"}],
+    ("name", "value"), [("order", 0), ("order", 6), ("length", 2), ("folds", 1), ("folds", -2)]
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        CountConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    with pytest.raises(BadConfig, match=rf"impossible count teacher: .*found .*\b{name}={value}\b"):
+        CountConfig(**{name: value})
+
+
+def test_an_unknown_smoothing_is_refused():
+    with pytest.raises(BadConfig, match=r"unknown smoothing: expected kneser-ney or .*, found x"):
+        CountConfig(smoothing="x")
 
 
 def test_nothing_to_count_is_refused(taxonomy):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
-from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
+from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingTarget
 from antcache.store import SoftTargets, Store
 from antcache.teacher.ensemble import EnsembleConfig, ensemble, make_ensemble
 from antcache.teacher.histories import HistoryConfig
@@ -119,6 +119,17 @@ def test_the_same_settings_give_the_same_targets(store):
     np.testing.assert_array_equal(first.logits, second.logits)
     assert first.attributes == second.attributes
     assert one.weights == two.weights
+
+
+def test_segments_that_lack_a_member_are_told(store, timeline):
+    old = store.targets("long")
+    valid = np.arange(len(old.uid)) % 7 > 0
+    changed(store, "some", "long", valid=valid)
+    output = run("some", "short", "--name", "joint").stdout
+    lacking = int((~valid).sum())
+    assert f"{lacking} segments without a target of every member" in output
+    assert int(store.targets("joint").valid.sum()) == len(timeline.segments) - lacking
+    assert "without a target" not in run("long", "short", "--name", "all").stdout
 
 
 def test_a_segment_needs_every_member(store, timeline):
@@ -240,8 +251,15 @@ def test_existing_outputs_are_refused_before_any_work(store):
     ):
         assert "already" in refused("long", "short", *words)
     assert not Path("other").exists()
+    config = EnsembleConfig(members=("long", "short"))
+    before = Path("teachers/joint/mixture.json").read_bytes(), store.targets("joint").logits
+    for name, folder in (("joint", "other"), ("x", "teachers/joint")):
+        with pytest.raises(AlreadyExists, match="already"):
+            ensemble(store, name, config, Path(folder))
+    assert Path("teachers/joint/mixture.json").read_bytes() == before[0]
+    np.testing.assert_array_equal(store.targets("joint").logits, before[1])
+    assert "x" not in store.target_names()
     run("long", "short", "--name", "joint", "--mix", "stack", "--folds", 2, "--overwrite")
     assert store.targets("joint").attributes["mix"] == "stack"
-    config = EnsembleConfig(members=("long", "short"))
     with pytest.raises(BadConfig, match="can't replace a member"):
         ensemble(store, "long", config, Path("kitchen.teachers/long"), overwrite=True)

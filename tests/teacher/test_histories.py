@@ -101,9 +101,16 @@ def test_a_uid_in_two_splits_is_refused(make_segments, taxonomy):
         Timeline.of({"train": segments, "again": segments}, taxonomy)
 
 
-@pytest.mark.parametrize("bad", [{"mode": "future"}, {"gap_s": -1.0}, {"gap_s": float("nan")}])
-def test_impossible_histories_are_refused(bad):
-    with pytest.raises(BadConfig):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"mode": "future"}, "unknown history: expected complete or .*, found future"),
+        ({"gap_s": -1.0}, "impossible gap: .*found -1.0"),
+        ({"gap_s": float("nan")}, "impossible gap: .*found nan"),
+    ],
+)
+def test_impossible_histories_are_refused(bad, words):
+    with pytest.raises(BadConfig, match=words):
         HistoryConfig(**bad)
 
 

@@ -143,17 +143,17 @@ def test_what_is_done_is_not_done_again(
     for name, array in first.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], array)
     scripts = read_scripts_of(store, folder.with_name("scripts.txt"))
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match="already here"):
         teach(store, "t", NEW, folder, scripts=scripts)
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match="already here"):
         teach(store, "t", NEW, folder, top_k=3)
     with monkeypatch.context() as patch:
         patch.setattr(keeping, "__version__", "0.0.0")
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match="already here"):
             teach(store, "t", NEW, folder)
     assert state(store, folder) | {} == {**state(store, folder), **before}
     store.write_labels("test", store.labels("validation"), store.taxonomy, source="test")
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists, match="already here"):
         teach(store, "t", NEW, folder)
     model = folder.with_name("model")
     model.mkdir()
@@ -171,7 +171,7 @@ def test_a_store_that_can_not_be_written_is_no_dead_end(
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write_targets", refuse)
-        with pytest.raises(WriteFailed):
+        with pytest.raises(WriteFailed, match=r"targets/t: .*No space left"):
             teach(store, "t", NEW, folder)
     teach(store, "t", NEW, folder)
     assert not pending(folder)
@@ -215,7 +215,7 @@ def test_an_ensemble_replaces_nothing_unasked(store: Store, folder: Path) -> Non
     before = state(store, folder)
     other = EnsembleConfig(members=("two", "one"))
     for name, place in (("t", folder), ("x", folder), ("t", folder.with_name("x"))):
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExists, match="already (there|here)"):
             ensemble(store, name, other, place, overwrite=False)
     assert state(store, folder) == before
     ensemble(store, "t", other, folder, overwrite=True)

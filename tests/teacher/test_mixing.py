@@ -145,6 +145,17 @@ def test_attention_learns_which_teacher_is_right(experts, labels, group):
     assert (shares[one].argmax(axis=1) == right[one].argmax(axis=1)).mean() > 0.9
 
 
+def test_a_step_of_the_attention_takes_the_gradient_of_its_batch_alone(steps_of_one_batch):
+    """Every segment the same, and a rate at which no weight moves: the same gradient each time."""
+    rng = np.random.default_rng(0)
+    experts = [np.tile(rng.standard_normal(C).astype(np.float32), (60, 1)) for _ in range(2)]
+    group = np.arange(60) // 6
+    evidence = gather(experts, np.zeros(60, int), group, np.arange(60), summary=True)
+    config = MixConfig(mix="attention", steps=20, patience=1000, lr=1e-12)
+    attention(evidence, mean_mix("ab"), config)
+    assert steps_of_one_batch(21) > 0
+
+
 def test_attention_stays_the_stack_where_nothing_can_be_told(true_logits, labels, group):
     """Two copies of one teacher: every share gives the same, so no step gains."""
     teachers = [true_logits, true_logits]
@@ -303,13 +314,13 @@ def test_input_that_does_not_fit(experts, labels, group):
         gather(experts[:1], labels, group, np.arange(N), summary=True)
     with pytest.raises(BadConfig, match="folds"):
         learn(experts, labels, np.zeros(N, int), ["a", "b"], MixConfig(mix="stack"))
-    for wrong in (
-        {"weights": (0.5, 0.6)},
-        {"weights": (1.5, -0.5)},
-        {"temperatures": (1.0, 0.0)},
-        {"temperatures": (1.0,)},
-        {"balance": 1.0},
-        {"kind": "attention"},
+    for wrong, words in (
+        ({"weights": (0.5, 0.6)}, r"weights must be shares of 1: found \(0.5, 0.6\)"),
+        ({"weights": (1.5, -0.5)}, r"weights must be shares of 1: found \(1.5, -0.5\)"),
+        ({"temperatures": (1.0, 0.0)}, r"temperatures must be above 0: found \(1.0, 0.0\)"),
+        ({"temperatures": (1.0,)}, "a weight and a temperature for each member"),
+        ({"balance": 1.0}, "a balance and a class prior need each other: found 1.0"),
+        ({"kind": "attention"}, "impossible mixture: .*found attention"),
     ):
-        with pytest.raises(BadConfig):
+        with pytest.raises(BadConfig, match=words):
             replace(mean_mix("ab"), **wrong)

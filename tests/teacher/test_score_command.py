@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from antcache.annotations import read_annotations
+from antcache.annotations import Segments, read_annotations
 from antcache.cli.main import cli
 from antcache.evaluation import Predictions, score_targets
 from antcache.evaluation.calibration import calibration, fit_temperature
 from antcache.evaluation.metrics import score
 from antcache.store import Store
-from antcache.teacher.base import make_teacher, save_teacher
+from antcache.teacher.base import load_teacher, make_teacher, save_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
 from antcache.teacher.scoring import ScoreConfig, score_teacher
 from antcache.teacher.targets import TargetConfig, make_targets
@@ -111,6 +111,52 @@ def test_held_out_on_the_scored_split_takes_other_videos(store):
     assert fitted["fitted_on"] == "other videos of validation"
     again = one("kitchen", "in-sample", "--held-out", "validation", *FEW)
     assert again == found
+
+
+def test_the_temperature_of_a_trained_teacher_is_that_of_another_split(store, splits, taxonomy):
+    """Found on the split that is named, with the teacher asked there with the same history."""
+    columns = splits["validation"][np.arange(12)].arrays()
+    more = {"uid": [f"m{i}" for i in range(12)], "video": ["m"] * 12, "action": [0] * 12}
+    more |= {"verb": [0] * 12, "noun": [0] * 12}
+    held = Segments.of(**{**columns, **more})
+    store.write_labels("more", held, taxonomy, source="test")
+    try:
+        words = ["--histories", "complete", "--held-out", "more", *FEW]
+        found = one("kitchen", "teacher", *words)
+    finally:
+        store.remove("labels/more")
+    teacher, _ = load_teacher(store.path.parent / "teacher", taxonomy)
+    examples = Timeline.of({"more": held}, taxonomy).examples(HistoryConfig(), 20)
+    fitted = found["temperature"]["complete"]
+    assert fitted["fitted_on"] == "more"
+    expected = fit_temperature(teacher.logits(examples), held.action)
+    assert fitted["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_histories_of_which_nothing_was_recognised(store, splits, taxonomy, tmp_path):
+    """Only each video's last segment is, and that is nobody's past: all absent, none wrong."""
+    segments = splits["validation"]
+    last = [i for i, v in enumerate(segments.video[:-1]) if v != segments.video[i + 1]]
+    scores = np.zeros((len(last) + 1, len(taxonomy.actions)), np.float32)
+    uid = segments.uid[[*last, len(segments) - 1]]
+    Predictions(uid=uid, scores=scores, split="validation", taxonomy=taxonomy.fingerprint).save(
+        tmp_path / "p"
+    )
+    words = ["--histories", "complete", "--recognised", tmp_path / "p", "--bootstrap", 0]
+    _, found = one("kitchen", "teacher", *words)["imperfect"]
+    assert (found["wrong"], found["absent"]) == (0, 100)
+
+
+def test_targets_for_no_segment_of_the_split(store):
+    other = Segments.of(
+        uid=["x"], video=["z"], start_s=[1], stop_s=[2], verb=[0], noun=[0], action=[0]
+    )
+    store.write_labels("nobody", other, store.taxonomy, source="test")
+    try:
+        line = refused("kitchen", "count", "--split", "nobody")
+    finally:
+        store.remove("labels/nobody")
+    assert "targets/count: no soft target for any segment of 'nobody'" in line
 
 
 def test_top_k_targets_end_their_coverage(store):

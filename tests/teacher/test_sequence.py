@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,16 @@ def test_it_learns_what_follows_what(taxonomy):
     teacher = SequenceTeacher(taxonomy, config)
     teacher.fit(examples)
     assert (teacher.logits(examples).argmax(axis=1) == examples.target).mean() > 0.95
+
+
+def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(taxonomy, steps_of_one_batch):
+    """One batch, and a rate at which no weight moves: the same gradient each time."""
+    rng = np.random.default_rng(0)
+    history, target = rng.integers(0, 12, (40, 6)), rng.integers(0, 12, 40)
+    examples = Examples(history=history, target=target, group=np.arange(40))
+    still = {"batch": 64, "epochs": 4, "dropout": 0.0, "lr": 1e-12, "memory_lr": 1e-12}
+    SequenceTeacher(taxonomy, replace(SMALL, **still)).fit(examples)
+    assert steps_of_one_batch(4) == pytest.approx(1)  # it would be longer
 
 
 def test_the_memory_reaches_further_than_attention(taxonomy):
@@ -157,22 +169,23 @@ def test_one_cycle_rises_and_falls():
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "value"),
     [
-        {"attended": 21},
-        {"attended": 0},
-        {"width": 130},
-        {"dropout": 1.0},
-        {"verb_weight": 0.9},
-        {"epochs": 0},
-        {"lr": 0.0},
-        {"lr": float("nan")},
-        {"weight_decay": -1.0},
+        ("attended", 21),
+        ("attended", 0),
+        ("width", 130),
+        ("dropout", 1.0),
+        ("verb_weight", 0.9),
+        ("epochs", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("weight_decay", -1.0),
     ],
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        SequenceConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    words = rf"impossible sequence teacher: .*found .*\b{name}={value}[,)]"
+    with pytest.raises(BadConfig, match=words):
+        SequenceConfig(**{name: value})
 
 
 def test_an_unusable_device_and_no_examples_are_refused(taxonomy, labelled):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 
@@ -160,6 +161,14 @@ def test_damaged_and_missing_corpora(layer1, tmp_path, extractor):
     recipes.write_bytes(data[: len(data) // 2])
     with pytest.raises(BadAnnotations, match=r"recipes\.parquet: the corpus is damaged"):
         read_corpus(folder)
+    table = pyarrow.table({"id": ["a"], "text": ["cut <v> onion"]})
+    pyarrow.parquet.write_table(table, recipes)
+    with pytest.raises(BadAnnotations, match=r"recipes\.parquet: .*no column partition"):
+        read_corpus(folder)
+    footer = 8 + int.from_bytes(data[-8:-4], "little")  # as it was; the rows before are not
+    recipes.write_bytes(data[:4] + bytes(len(data) - footer - 4) + data[-footer:])
+    with pytest.raises(BadAnnotations, match=r"recipes\.parquet: the corpus is damaged"):
+        list(read_corpus(folder))
     recipes.unlink()
     with pytest.raises(NotFound, match="lacks its recipes"):
         read_corpus(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -63,6 +64,15 @@ def test_words_from_a_store(layer1, tmp_path, splits, taxonomy):
     facts = json.loads(result.stdout)
     assert facts["partitions"] == {"val": 1}
     assert facts["settings"] == {"verbs": len(taxonomy.verbs), "nouns": len(taxonomy.nouns)}
+
+
+def test_a_store_whose_verbs_are_numbers(layer1, tmp_path, splits, taxonomy):
+    store = Store.create(tmp_path / "kitchen")
+    numbers = replace(taxonomy, verbs=("0", "1", "2", "3"))
+    store.write_labels("train", splits["train"], numbers, source="test")
+    words = refused(layer1, "-o", tmp_path / "c", "--taxonomy-from", store.path)
+    assert "the verbs of this taxonomy have no names" in words
+    assert "found '0'" in words
 
 
 def test_refusals(layer1, tmp_path, classes):

@@ -36,7 +36,7 @@ def test_labels_of_another_text(tmp_path, layer1):
         read_labelled(write(tmp_path, {**ENTRY, "instruction": 9}), layer1)
     with pytest.raises(BadAnnotations, match="can't be read"):
         read_labelled(write(tmp_path, {"recipe": "b"}), layer1)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"none\.json"):
         read_labelled(tmp_path / "none.json", layer1)
 
 

@@ -53,6 +53,12 @@ def found(text: str) -> list[tuple[str, str | None]]:
         ("Simmer until the rice is soft and the water is gone", [("simmer", None)]),
         ("Add butter (use plenty), then stir.", [("add", "butter"), ("stir", None), ("use", None)]),
         ("Restuff the tomatoes", [("restuff", "tomato")]),
+        ("Stir in with a spoon.", [("stir in", None)]),
+        ("Stir around with a knife.", [("stir", None)]),
+        ("Stir over.", [("stir over", None)]),
+        ("Start to boil the water.", [("boil", "water")]),
+        ("Add salt, pepper, stirring constantly.", [("add", "salt"), ("add", "pepper")]),
+        ("Add salt, the onion is soft.", [("add", "salt")]),
         ("Salt and pepper the pork", [("salt", "pork"), ("pepper", "pork")]),
     ],
 )

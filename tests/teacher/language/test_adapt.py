@@ -129,6 +129,41 @@ def test_the_head_at_masked_tokens_alone_gives_the_whole_models_loss(
     assert float(ours) == pytest.approx(float(whole), rel=1e-5)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_step_takes_the_mean_gradient_of_its_own_batches(
+    accumulate, config, language_models, tmp_path, monkeypatch, steps_of_one_batch
+):
+    """The same batch always, and a rate at which no weight moves: the same gradient each time."""
+    masker, pieces, tokenizer, _ = masker_for(language_models("bert"))
+    model = AutoModelForMaskedLM.from_pretrained(
+        language_models("bert"), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    resize(model, len(tokenizer))
+    batch = masker.batch(pieces.histories(np.arange(12)), [0])
+    monkeypatch.setattr(Masker, "batch", lambda *_: batch)
+    settings = config(precision="float32", lr=1e-12, accumulate=accumulate, save_every=100)
+    run = MaskedTraining(model, masker, settings, torch.device("cpu"))
+    run.loss(batch).backward()
+    expected = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    run.train(pieces, tmp_path, {}, lambda *_: None)
+    assert steps_of_one_batch(settings.steps) == pytest.approx(min(float(expected), 1), rel=1e-4)
+
+
+def test_weights_by_chance_are_those_of_the_seed_and_of_nobody_else(config, tmp_path):
+    """`init: random` keeps settings and tokenizer, and nothing that was learned."""
+    for name, settings in {
+        "a": {"init": "random"},
+        "b": {"init": "random"},
+        "c": {"init": "random", "seed": 1},
+        "d": {},
+    }.items():
+        adapt(TRAIN, HELD_OUT, config(steps=1, lr=1e-12, **settings), tmp_path / name)
+    a, b, c, d = (weights(tmp_path / name) for name in "abcd")
+    assert equal(a, b)
+    assert not equal(a, c)
+    assert not equal(a, d)
+
+
 @pytest.mark.parametrize("form", ["paper", "natural"])
 def test_it_learns_and_its_output_is_what_a_teacher_reads(
     form, config, taxonomy, timeline, tmp_path
@@ -281,12 +316,16 @@ def test_nothing_is_overwritten_unasked(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"mask": 0.0}, {"mask": 1.0}, {"steps": 0}, {"form": "poem"}, {"lr": -1.0}, {"warmup": 1.0}],
+    ("name", "value"), [("mask", 0.0), ("mask", 1.0), ("steps", 0), ("lr", -1.0), ("warmup", 1.0)]
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        AdaptConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    with pytest.raises(BadConfig, match=rf"impossible adaptation: .*found .*\b{name}={value}\b"):
+        AdaptConfig(**{name: value})
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(BadConfig, match="unknown form: expected natural or paper, found poem"):
+        AdaptConfig(form="poem")
 
 
 def test_models_and_recipes_that_do_not_do_are_refused(config, tmp_path):

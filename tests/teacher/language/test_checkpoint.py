@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
@@ -86,6 +87,38 @@ def test_a_wrong_path_and_an_unreachable_hub_are_named(make, labelled, tmp_path,
     with pytest.raises(NotFound, match="check the name and the network") as raised:
         make(model="nobody/no-such-model").fit(labelled)
     assert "\n" not in str(raised.value)
+
+
+def test_a_model_of_the_hub_is_read_from_where_it_was_fetched(
+    make, language_models, labelled, monkeypatch
+):
+    asked = []
+
+    def fetch(name, revision, allow_patterns):
+        asked.append((name, revision))
+        assert not [p for p in allow_patterns if "bin" in p or "pickle" in p]
+        return str(language_models("bert"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    teacher = make(model="somebody/model", revision="v1")
+    teacher.fit(labelled)
+    assert asked == [("somebody/model", "v1")]
+    local = make()
+    local.fit(labelled)
+    np.testing.assert_array_equal(teacher.logits(labelled), local.logits(labelled))
+
+
+def test_a_teacher_that_was_not_trained_says_so(make, labelled):
+    for ask in (make().arrays, lambda: make().logits(labelled)):
+        with pytest.raises(BadConfig, match="this teacher was not trained yet"):
+            ask()
+    with pytest.raises(BadCheckpoint, match="files of the language model are missing"):
+        make().restore({})
+    teacher = make()
+    teacher.fit(labelled)
+    arrays = teacher.arrays()
+    with pytest.raises(BadCheckpoint, match="for another tokenizer"):
+        teacher.restore({**arrays, "tokens": arrays["tokens"] + 1})
 
 
 def test_models_and_poolings_that_do_not_fit_are_refused(make, labelled):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 
 
 @pytest.fixture
-def named(repo, monkeypatch, language_models):
+def named(benchmark, monkeypatch, language_models):
     """The benchmark's module, with a small model in the place of MiniLM."""
-    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
-    module = importlib.import_module("language_models")
+    module = benchmark("language_models")
     monkeypatch.setattr(module, "_minilm", lambda: language_models("bert"))
     return module
 

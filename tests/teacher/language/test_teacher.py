@@ -65,6 +65,14 @@ def test_it_learns_what_follows_what(family, make):
     assert (teacher.logits(asked).argmax(axis=1) == asked.target).mean() > 0.9
 
 
+def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(make, steps_of_one_batch):
+    """One batch, and a rate at which no weight moves: the same gradient each time."""
+    still = {"batch": 64, "epochs": 4, "dropout": 0.0, "model_dropout": 0.0}
+    still |= dict.fromkeys(("lr", "head_lr", "memory_lr"), 1e-12)
+    make(**still, precision="float32").fit(following(40))
+    assert steps_of_one_batch(4) == pytest.approx(1)  # it would be longer
+
+
 def test_a_text_holds_the_attended_actions_alone(make):
     teacher = make(memory=False)
     examples = following(40)
@@ -242,28 +250,39 @@ def test_progress_reaches_all_epochs(make, labelled):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("name", "value"),
     [
-        {"model": ""},
-        {"init": "adapted"},
-        {"form": "poem"},
-        {"pooling": "max"},
-        {"metric": "top3"},
-        {"precision": "float16"},
-        {"attended": 21},
-        {"attended": 0},
-        {"verb_weight": 0.9},
-        {"layer_decay": 0.0},
-        {"balance": 2.0},
-        {"lr": float("nan")},
-        {"held_out": 1.0},
-        {"model_dropout": 1.0},
-        {"patience": 0},
+        ("model", ""),
+        ("attended", 21),
+        ("attended", 0),
+        ("verb_weight", 0.9),
+        ("layer_decay", 0.0),
+        ("balance", 2.0),
+        ("lr", float("nan")),
+        ("held_out", 1.0),
+        ("model_dropout", 1.0),
+        ("patience", 0),
     ],
 )
-def test_impossible_settings_are_refused(bad):
-    with pytest.raises(BadConfig):
-        LanguageConfig(**bad)
+def test_impossible_settings_are_refused(name, value):
+    words = rf"impossible language-model teacher: .*found .*\b{name}={value!r}[,)]"
+    with pytest.raises(BadConfig, match=words):
+        LanguageConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("init", "adapted"),
+        ("form", "poem"),
+        ("pooling", "max"),
+        ("metric", "top3"),
+        ("precision", "float16"),
+    ],
+)
+def test_unknown_names_are_refused(name, value):
+    with pytest.raises(BadConfig, match=f"unknown {name}: expected .*, found {value}"):
+        LanguageConfig(**{name: value})
 
 
 def test_missing_transformers_names_the_extra(taxonomy, monkeypatch):

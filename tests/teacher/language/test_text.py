@@ -100,6 +100,34 @@ def test_tokens_are_those_of_the_whole_text(family, form, language_models, taxon
             assert [whole.count(m) for m in marks] == [named, max(named - 1, 0)]
 
 
+class Odd:
+    """A tokenizer that does with a text what `read` says."""
+
+    def __init__(self, read, special=()):
+        self.read, self.special = read, special
+        for name in ("bos", "eos", "cls", "sep", "pad"):
+            setattr(self, f"{name}_token_id", dict(special).get(name))
+
+    def __call__(self, texts, add_special_tokens=True):
+        ids = [self.read(t, add_special_tokens) for t in ([texts] if texts == "a" else texts)]
+        return {"input_ids": ids[0] if texts == "a" else ids}
+
+
+def test_tokenizers_that_do_not_work_action_by_action_are_refused():
+    with pytest.raises(BadConfig, match=r"changes a text between .*found \[1, 9, 2\]"):
+        frame(Odd(lambda text, framed: [1, 9, 2] if framed else [5]))
+    plain = Odd(lambda text, framed: [ord(c) for c in text])
+    with pytest.raises(BadConfig, match="no special token: expected a begin, end or padding"):
+        frame(plain)
+    for special in ("bos", "eos", "cls", "sep", "pad"):
+        assert frame(Odd(plain.read, [(special, 7)])) == ([7], [])
+    assert frame(Odd(plain.read, [("pad", 7), ("eos", 8)])) == ([8], [])
+    assert frame(Odd(lambda text, framed: [1, 5, 2] if framed else [5])) == ([1], [2])
+    merged = Odd(lambda text, framed: [len(text)], [("bos", 0)])  # one token for any text
+    with pytest.raises(BadConfig, match="does not read a text action by action: found one"):
+        ActionTokens.of(merged, ("one", "two"), "natural", None)
+
+
 def test_a_long_history_loses_its_oldest_actions(language_models, taxonomy):
     from transformers import AutoTokenizer
 
