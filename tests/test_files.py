@@ -195,7 +195,7 @@ def test_what_has_come_meanwhile_is_not_replaced(target: Path) -> None:
         other.mkdir()
         (other / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(AlreadyExists, match="a folder is here|not a book is already here"):
+    with pytest.raises(AlreadyExists, match=r"a folder is here|not a book is already here"):
         write_and(come, other, overwrite=True)
     assert (other / "thesis.txt").read_text() == "years of work"
     assert sorted(p.name for p in target.parent.iterdir()) == sorted([other.name, target.name])

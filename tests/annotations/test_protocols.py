@@ -52,5 +52,5 @@ def test_impossible_protocols_are_refused(name, value):
 
 
 def test_an_unknown_parity_is_refused():
-    with pytest.raises(BadConfig, match="unknown parity: expected exact or avt or .*, found float"):
+    with pytest.raises(BadConfig, match=r"unknown parity: expected exact or .*, found float"):
         Protocol(gap_s=1.0, num_frames=10, rate=2.0, parity="float")

@@ -124,9 +124,8 @@ def test_a_mark_is_for_one_file_in_one_state(
         another_process()
         require(path, Proofs(), b"value")
         assert len(compared) == before + 1
-    with pytest.raises(
-        DamagedStore, match="values are not as they were written"
-    ):  # what is to be there counts, too
+    # What is to be there counts, too.
+    with pytest.raises(DamagedStore, match="values are not as they were written"):
         require(path, Proofs(), b"valuf")
 
 

@@ -215,7 +215,7 @@ def test_an_ensemble_replaces_nothing_unasked(store: Store, folder: Path) -> Non
     before = state(store, folder)
     other = EnsembleConfig(members=("two", "one"))
     for name, place in (("t", folder), ("x", folder), ("t", folder.with_name("x"))):
-        with pytest.raises(AlreadyExists, match="already (there|here)"):
+        with pytest.raises(AlreadyExists, match=r"already (there|here)"):
             ensemble(store, name, other, place, overwrite=False)
     assert state(store, folder) == before
     ensemble(store, "t", other, folder, overwrite=True)
