@@ -66,7 +66,7 @@ for command in [
     teacher + "count --name count",
     teacher + "sequence --name sequence --epochs 1 --history observed",
     "teacher ensemble kitchen count sequence --name joint --mix stack --mixed-histories --folds 3",
-    "teacher score kitchen teachers/count --noise 0.2 --bootstrap 20",
+    "teacher score kitchen kitchen.teachers/count --noise 0.2 --bootstrap 20",
     "teacher corpus recipes.json -o corpus --taxonomy-from kitchen",
     student + "--stream rgb --targets count,sequence --target-weights attention --run run/light",
     student + "--stream flow,rgb --fusion late --run run/late",
