@@ -26,7 +26,8 @@ from torch import Tensor
 
 from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler, duration_s
+from antcache.extract.decode import CONVENTION, VideoSampler
+from antcache.extract.film import duration_s
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
@@ -326,6 +327,7 @@ def _extract_one(
             "skipped_packets": sampler.skipped_packets,
             "skipped_frames": sampler.skipped_frames,
             "ended_early": sampler.ended_early,
+            "pixel_aspect": float(sampler.pixel_aspect),
             "precision": backbone.precision,
         },
     )
