@@ -36,8 +36,7 @@ def open_container(path: Path) -> InputContainer:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
     """
     if not path.is_file():  # a pipe or a device would be waited for
-        found = "a folder" if path.is_dir() else "no regular file" if path.exists() else "nothing"
-        raise UnreadableVideo("not a file", where=path, found=found)
+        raise UnreadableVideo("not a file", where=path, found=_instead(path))
     try:
         check_samples(path)
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
@@ -58,6 +57,15 @@ def open_container(path: Path) -> InputContainer:
             where=path,
             found=f"{path.stat().st_size} bytes, {error.strerror or error}",
         ) from error
+
+
+def _instead(path: Path) -> str:
+    """What stands where a file would."""
+    if path.is_dir():
+        return "a folder"
+    if path.exists():
+        return "no regular file"
+    return "a link that leads nowhere" if path.is_symlink() else "nothing"
 
 
 def film(container: InputContainer, path: Path) -> VideoStream:

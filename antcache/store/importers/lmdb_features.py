@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadConfig, NotFound
 from antcache.progress import Progress, silent
-from antcache.store.format import check_name
+from antcache.store.format import video_name
 from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
 
 KEY = "{video}_frame_{n:010d}.jpg"
@@ -160,7 +160,7 @@ def _by_video(
 
 def _name(path: Path, prefix: bytes) -> str:
     try:
-        return check_name(prefix.decode(), "video")
+        return video_name(prefix.decode())
     except BadConfig as error:
         raise BadConfig(error.message, where=path) from error
 
