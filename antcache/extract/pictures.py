@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ def shown_size(frame: VideoFrame, aspect: Fraction, path: Path) -> tuple[int, in
     Raises:
         UnreadableVideo: nobody looks at pictures like that.
     """
-    width, height = round(frame.width * max(aspect, 1)), round(frame.height / min(aspect, 1))
+    wider, higher = (aspect, Fraction(1)) if aspect > 1 else (Fraction(1), 1 / aspect)
+    width, height = round(frame.width * wider), round(frame.height * higher)
     short, long = sorted((width, height))
     stretched = "" if aspect == 1 else f", stretched from {frame.width} x {frame.height}"
     if long > MAX_ASPECT * short:
@@ -69,7 +70,7 @@ def orientation(frame: VideoFrame, path: Path) -> Orientation:
     The matrix `(a, b, u, c, d, v, x, y, w)` shows the pixel (x, y) at (a x + c y, b x + d y); see
     FFmpeg, `libavutil/display.h`.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Orientation(False, False, False)
     a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
