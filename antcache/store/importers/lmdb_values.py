@@ -90,7 +90,8 @@ def _strange(data: bytes, kind: str) -> bool:
 def _every_other_is_zero(data: bytes) -> bool:
     """Whether the low halves of what may be float64 are zeros: it was float16 once, or whole."""
     words = np.frombuffer(data, "<u4")
-    return np.count_nonzero(words[0::2]) == 0 and np.count_nonzero(words[1::2]) >= FEWEST
+    low, high = (int(np.count_nonzero(words[start::2])) for start in (0, 1))
+    return low == 0 and high >= FEWEST
 
 
 def _halves_alike(data: bytes) -> bool:
