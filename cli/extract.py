@@ -69,7 +69,7 @@ def extract(
     if dry_run:
         _show_plan(library.make_plan(files, existing, model, config), as_json)
         for _, error in files.refused.values():
-            say(f"will fail: {error}", err=True)
+            say(f"warning: will fail: {error}", err=True)
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)

@@ -235,7 +235,7 @@ def test_the_rest_is_extracted(tmp_path, video, vit, store):
     assert (entry["video"], entry["file"]) == ("odd?", str(folder / "odd?.mp4"))
 
     planned = run(folder, tmp_path / store, "--backbone", vit, "--dry-run")
-    assert "will fail: " in planned.stderr
+    assert "warning: will fail: " in planned.stderr
 
     (folder / "odd?.mp4").rename(folder / "even.mp4")
     result = run(folder, tmp_path / store, "--backbone", vit)
