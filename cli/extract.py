@@ -20,6 +20,7 @@ from antcache.cli.common import (
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
+    from antcache.extract import Videos
     from antcache.store.location import Location
 
 
@@ -67,6 +68,9 @@ def extract(
     library.check_settings(model, config)  # before a store is created
     if dry_run:
         _show_plan(library.make_plan(files, existing, model, config), as_json)
+        for _, error in files.refused.values():
+            say(f"warning: will fail: {error}", err=True)
+        _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with log_to(beside(store, ".log")), progress_bars() as progress:
@@ -81,6 +85,7 @@ def extract(
         )
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
+    _show_passed_over(files)
     if report.failed:
         click.get_current_context().exit(1 if videos.is_dir() else 2)
 
@@ -96,6 +101,11 @@ def _open(path: Location, backend: str | None) -> Any:
     if backend is not None and store.kind != backend:
         raise BadConfig("the store exists in another form", where=path, expected=backend)
     return store
+
+
+def _show_passed_over(files: Videos) -> None:
+    if files.passed_over:
+        say(f"note: {files.passed_over}", err=True)
 
 
 def _show_plan(plan: Any, as_json: bool) -> None:

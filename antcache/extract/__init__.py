@@ -1,6 +1,7 @@
 """Videos in, features out: decode, embed with a frozen vision model, store. Once."""
 
 from antcache.extract.backbone import Backbone, load_backbone
+from antcache.extract.finding import Videos, find_videos
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.run import (
     ExtractConfig,
@@ -8,7 +9,6 @@ from antcache.extract.run import (
     Plan,
     check_settings,
     extract,
-    find_videos,
     make_plan,
 )
 
@@ -19,6 +19,7 @@ __all__ = [
     "Failure",
     "Ledger",
     "Plan",
+    "Videos",
     "check_settings",
     "extract",
     "find_videos",

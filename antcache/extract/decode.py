@@ -2,16 +2,16 @@
 
 Promise: times are the container's own timestamps, compared exactly (as fractions). Time 0 is the
 container's start, as in players and in FFmpeg, so that annotated times apply; the first frame may
-come later (`start_s`). Frame rates may vary. Pictures are upright RGB. Only the pictures that are
-asked for are converted, one at a time, so memory does not grow with the length of the video.
+come later (`start_s`). Frame rates may vary. Pictures are upright RGB with square pixels. Only the
+pictures that are asked for are converted, one at a time, so memory does not grow with the length of
+the video.
 
 Nothing is made up. After a packet that can't be decoded, frames are passed over until the next key
 frame, because those between are predicted from what is missing. Frames further apart than
 `max_gap_s`, a file that ends before the end that it states, and a file without any decodable frame
 are `UnreadableVideo`. Not covered: damage that the decoder itself does not notice.
 
-Nothing but the file itself is read, whatever it says: playlists and lists of files are refused, and
-so are references to other files. Every video is opened by `open_container`.
+How a file is opened, and which of its streams is decoded, is said in `film.py`.
 """
 
 from __future__ import annotations
@@ -19,40 +19,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from antcache.errors import UnreadableVideo
+from antcache.extract.containers import MAX_PIXELS
+from antcache.extract.film import film, open_container, pixel_aspect
+from antcache.extract.pictures import Orientation, Picture, orientation, shown_size, upright_rgb
+from antcache.extract.pyav import av
 
-from antcache.errors import MissingExtra, UnreadableVideo
-from antcache.extract.boxes import check_samples
-from antcache.extract.containers import CONTAINERS, MAX_ASPECT, MAX_PIXELS, OPTIONS
-
-try:
-    import av
+if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.error import FFmpegError
     from av.packet import Packet
-    from av.sidedata.sidedata import SideData
-    from av.stream import Disposition
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-except ImportError as error:
-    raise MissingExtra("av", "extract") from error
 
 CONVENTION = 1
 """Version of the rules in this file; part of every stream's fingerprint."""
-
-Picture = NDArray[np.uint8]
-
-# Titles that are no UTF-8 must not stop us. PyAV 19 replaces what it can't read; before, it must be
-# told to, by an argument that 19 no longer takes.
-_TITLES: dict[str, Any] = (
-    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-)
 
 
 def every_tick(tick: int) -> bool:
@@ -78,6 +62,7 @@ class VideoSampler:
         num_frames: frames decoded so far.
         skipped_packets: packets that could not be decoded so far.
         skipped_frames: frames passed over so far, after such packets or for running backwards.
+        pixel_aspect: width of the film's pixels over their height, known from the first picture on.
         ended_early: whether the file turned out to be shorter than it states.
     """
 
@@ -98,6 +83,7 @@ class VideoSampler:
         self.start_s = 0.0
         self.num_frames = self.skipped_packets = self.skipped_frames = 0
         self.ended_early = False
+        self.pixel_aspect = Fraction(1)
         self._orientation: Orientation | None = None
         self._rotation = 0
 
@@ -133,41 +119,36 @@ class VideoSampler:
                 yield tick, picture
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        short, long = sorted((frame.width, frame.height))
-        if long > MAX_ASPECT * short:
-            raise UnreadableVideo(
-                "its pictures are strips",
-                where=self.path,
-                expected=f"at most {MAX_ASPECT} to 1",
-                found=f"{frame.width} x {frame.height}",
-            )
+        size = shown_size(frame, self.pixel_aspect, self.path)
         # Reading a frame's side data ties it into a reference cycle, so that its memory would wait
         # for the garbage collector: read it once, and again only if the rotation changes.
         if self._orientation is None or frame.rotation != self._rotation:
             self._orientation = orientation(frame, self.path)
             self._rotation = frame.rotation
-        return upright_rgb(frame, self._orientation)
+        return upright_rgb(frame, size, self._orientation)
 
     def _frames(self) -> Generator[tuple[Fraction, VideoFrame], None, None]:
         """Intact frames with their times, ascending."""
         with open_container(self.path) as container:
-            stream = video_stream(container, self.path)
+            stream = film(container, self.path)
             stream.thread_type = "AUTO"
+            self.pixel_aspect = pixel_aspect(stream)
             zero = _start(container)
+            clock = _Clock(container, self.path)
             file = _Packets(container, stream)
             last: Fraction | None = None
             damaged = False
             for packet in file:
                 try:
                     decoded = packet.decode()
-                except FFmpegError:
+                except av.FFmpegError:
                     self.skipped_packets += 1
                     damaged = True
                     continue
                 for frame in decoded:
-                    assert isinstance(frame, VideoFrame)
+                    assert isinstance(frame, av.VideoFrame)
                     damaged = frame.is_corrupt or (damaged and not frame.key_frame)
-                    time = _time(frame, self.path)
+                    time = clock(frame)
                     zero = time if zero is None else zero
                     self._check_gap(time, file.first if last is None else last, zero)
                     if damaged or (last is not None and time < last):
@@ -246,7 +227,7 @@ class _Packets:
         while True:
             try:
                 packet = next(packets, None)
-            except FFmpegError as error:
+            except av.FFmpegError as error:
                 self.error = f"{type(error).__name__}: {error.strerror}"
                 return
             if packet is None:
@@ -269,65 +250,6 @@ class _Packets:
             self.end = end if self.end is None else max(self.end, end)
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a media file.
-
-    Raises:
-        UnreadableVideo: it is missing, a folder, empty, or not a media file.
-    """
-    if not path.is_file():  # a pipe or a device would be waited for
-        found = "a folder" if path.is_dir() else "no regular file" if path.exists() else "nothing"
-        raise UnreadableVideo("not a file", where=path, found=found)
-    try:
-        check_samples(path)
-        # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        container: InputContainer = av.open(str(path.absolute()), options=OPTIONS, **_TITLES)
-        return container
-    except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
-        raise UnreadableVideo(
-            "not a video in one file",
-            where=path,
-            expected=" ".join(CONTAINERS.values()),
-            found="a list of files, a raw stream, or a form that is not read",
-        ) from error
-    except UnreadableVideo:
-        raise
-    except (FFmpegError, OSError) as error:
-        raise UnreadableVideo(
-            "not a video that can be opened",
-            where=path,
-            found=f"{path.stat().st_size} bytes, {error.strerror or error}",
-        ) from error
-
-
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream with the pictures: the first that is not a cover picture.
-
-    Raises:
-        UnreadableVideo: there is none, or no decoder for it.
-    """
-    cover = Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
-    if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise UnreadableVideo("no video stream", where=path, found=f"only {kinds}")
-    context = getattr(streams[0], "codec_context", None)
-    if context is None:
-        raise UnreadableVideo("no decoder for its video stream", where=path)
-    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream's pictures may change their size
-    return streams[0]
-
-
-def duration_s(path: Path) -> float | None:
-    """Stated length of a video in seconds; None if it states none or can't be opened."""
-    try:
-        with open_container(path) as container:
-            video_stream(container, path)
-            return None if container.duration is None else container.duration / av.time_base
-    except UnreadableVideo:
-        return None
-
-
 def _start(container: InputContainer) -> Fraction | None:
     """When the container starts: the earliest start of its streams of pictures and sound."""
     streams = (*container.streams.video, *container.streams.audio)
@@ -339,45 +261,37 @@ def _start(container: InputContainer) -> Fraction | None:
     return min(starts, default=None)
 
 
-def _time(frame: VideoFrame, path: Path) -> Fraction:
-    stamp = frame.dts if frame.pts is None else frame.pts
-    if stamp is None or frame.time_base is None:
-        raise UnreadableVideo(
-            "frames without timestamps", where=path, hint="remux it into an .mkv or .mp4"
-        )
-    return stamp * frame.time_base
+class _Clock:
+    """When frames are shown; they are asked about in the order in which the decoder gives them.
 
-
-@dataclass(frozen=True)
-class Orientation:
-    """How a picture is to be shown: transposed, then mirrored."""
-
-    turned: bool
-    mirror_x: bool
-    mirror_y: bool
-
-
-def orientation(frame: VideoFrame, path: Path) -> Orientation:
-    """Orientation that the display matrix of a frame asks for.
-
-    The matrix `(a, b, u, c, d, v, x, y, w)` shows the pixel (x, y) at (a x + c y, b x + d y); see
-    FFmpeg, `libavutil/display.h`.
+    An AVI states no times but the rate at which its packets follow one another. FFmpeg guesses the
+    rest, which goes wrong where frames are stored in another order than they are shown in (B-frames
+    of H.264, packed bitstreams). The decoder knows the order: there, a frame is dated by the packet
+    at which it was given.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation(False, False, False)
-    assert isinstance(matrix, SideData)
-    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), dtype=np.int32)[:5])
-    if b == c == 0 and a != 0 and d != 0:
-        return Orientation(False, a < 0, d < 0)
-    if a == d == 0 and b != 0 and c != 0:
-        return Orientation(True, c < 0, b < 0)
-    raise UnreadableVideo("turned by an angle that is no multiple of 90", where=path)
 
+    def __init__(self, container: InputContainer, path: Path) -> None:
+        self._path = path
+        self._guessed = container.format.name == "avi"
+        self._shift: int | None = None
+        self._last: int | None = None
 
-def upright_rgb(frame: VideoFrame, shown: Orientation) -> Picture:
-    """Picture (H, W, 3) uint8 of a frame."""
-    picture = frame.to_ndarray(format="rgb24")
-    picture = picture.swapaxes(0, 1) if shown.turned else picture
-    picture = picture[:: -1 if shown.mirror_y else 1, :: -1 if shown.mirror_x else 1]
-    return np.ascontiguousarray(picture, dtype=np.uint8)
+    def __call__(self, frame: VideoFrame) -> Fraction:
+        """Seconds, in the stream's own clock."""
+        stamp = frame.dts if frame.pts is None else frame.pts
+        if self._guessed:
+            stamp = self._in_order(frame.dts, stamp)
+        if stamp is None or frame.time_base is None:
+            raise UnreadableVideo(
+                "frames without timestamps", where=self._path, hint="remux it into an .mkv or .mp4"
+            )
+        return stamp * frame.time_base
+
+    def _in_order(self, packet: int | None, guess: int | None) -> int | None:
+        """The stamp of a frame that was given at `packet`; the first keeps its guess."""
+        if packet is not None and guess is not None:
+            self._shift = guess - packet if self._shift is None else self._shift
+            self._last = packet + self._shift
+        else:  # given at the end of the file, where no packet is left: one step of the AVI each
+            self._last = guess if self._last is None else self._last + 1
+        return self._last

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
+from antcache.store.format import is_video_name
 from antcache.store.location import Location, beside
 from antcache.untrusted import parse_json, read_text
 
@@ -79,6 +81,21 @@ class Ledger:
         if len(self._others(stream, *videos)) < len(self.read()):
             with self._changing():
                 self._write(self._others(stream, *videos))
+
+    def clear_renamed(self, stream: str) -> None:
+        """Take out the files that could not be called as they were, and are not any more.
+
+        Raises:
+            WriteFailed: the disk refused; the file is as it was.
+        """
+        self.succeeded(
+            stream,
+            *(
+                entry.video
+                for entry in self.read()
+                if not is_video_name(entry.video) and not os.path.lexists(entry.file)
+            ),
+        )
 
     def _others(self, stream: str, *videos: str) -> list[Failure]:
         return [f for f in self.read() if f.stream != stream or f.video not in videos]

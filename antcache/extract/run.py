@@ -24,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.errors import AlreadyExists, BadConfig, NotFound, UnreadableVideo, WriteFailed
+from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler, duration_s
+from antcache.extract.decode import CONVENTION, VideoSampler
+from antcache.extract.film import duration_s
+from antcache.extract.finding import Videos
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
@@ -37,9 +39,6 @@ from antcache.store import Store
 from antcache.store.format import check_name
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-"""Endings by which videos are found in a folder, in any case."""
 
 READ_AHEAD = 16
 """Pictures that are decoded ahead of the backbone."""
@@ -119,7 +118,7 @@ class ExtractReport:
         stream: name of the stream.
         written: videos that are new in the stream.
         skipped: videos that were in it before, or that another process wrote meanwhile.
-        failed: videos that could not be read.
+        failed: videos that could not be read, or be called as they are.
         rows: rows written.
         seconds: how long it took.
     """
@@ -134,44 +133,6 @@ class ExtractReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
-
-
-def find_videos(path: str | Path) -> dict[str, Path]:
-    """Videos by name: a file, or all in a folder and its subfolders; the name is the file's stem.
-
-    Hidden files are passed over. A folder whose own name ends like a video's counts as one, so that
-    it is reported rather than ignored.
-
-    Raises:
-        NotFound: there is nothing at `path`, or no video in it.
-        BadConfig: two files have one name, or a name can't be one in the store.
-    """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        )
-    else:
-        files = [path] if path.exists() else []
-    if not files:
-        raise NotFound(
-            "no videos here" if path.exists() else "no such file or folder",
-            where=path,
-            expected=f"a video, or a folder with {' '.join(SUFFIXES)} files",
-        )
-    videos: dict[str, Path] = {}
-    for file in files:
-        if file.stem in videos:
-            raise BadConfig(
-                f"two videos are called {file.stem!r}",
-                where=path,
-                found=f"{videos[file.stem]} and {file}",
-                hint="names must differ, since rows are found by them; rename one",
-            )
-        videos[check_name(file.stem, "video")] = file
-    return videos
 
 
 def check_settings(backbone: Backbone, config: ExtractConfig) -> None:
@@ -234,9 +195,13 @@ def extract(
     )
     ledger = Ledger(store.path)
     ledger.succeeded(config.stream, *plan.done)  # a killed process may not have come to say so
+    ledger.clear_renamed(config.stream)
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
+    for name, (path, error) in (videos.refused if isinstance(videos, Videos) else {}).items():
+        failed.append(ledger.failed(config.stream, name, path, error))
+        logger.warning("failed: %s", error)
     tally.show()
     turns = take_turns(
         plan.to_do,
@@ -326,6 +291,7 @@ def _extract_one(
             "skipped_packets": sampler.skipped_packets,
             "skipped_frames": sampler.skipped_frames,
             "ended_early": sampler.ended_early,
+            "pixel_aspect": float(sampler.pixel_aspect),
             "precision": backbone.precision,
         },
     )

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,30 +42,84 @@ CHUNK_BYTES = 4 << 20
 GROUPS = ("labels", "features", "targets")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""Of splits, streams and soft targets, which are written on command lines."""
+
+PUNCTUATION = " _.+-()[]&'@!~="
+"""What names of videos may hold beside letters and digits: what people, cameras and YouTube put
+into the names of files, and no file system and no URL takes for more. A comma stands for the slash
+of a key in staging."""
+
+LONGEST_NAME = 200
+"""Bytes of the name of a video: file systems allow 255, of which staging and endings need some."""
+
+RESERVED = ("zarr.json", "attributes.json")
+"""Files of a group, in the folder where the names are."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def check_name(name: str, kind: str) -> str:
-    """`name` if it may be a folder in a store.
+def is_name(text: str) -> bool:
+    """Whether a split, a stream or soft targets may be called so."""
+    return NAME.fullmatch(text) is not None and text not in RESERVED
+
+
+def is_video_name(text: str) -> bool:
+    """Whether a video may be called so.
+
+    Letters (with their marks) and digits of any script, in composed form (NFC), and `PUNCTUATION`:
+    nothing that a path, a terminal or a reader could take for something else.
+    """
+    return (
+        text != ""
+        and text[0] not in " ."
+        and text[-1] != " "
+        and text not in RESERVED
+        and all(c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" for c in text)
+        and unicodedata.category(text[0])[0] != "M"
+        and len(text.encode()) <= LONGEST_NAME
+        and unicodedata.is_normalized("NFC", text)
+    )
+
+
+def video_name(text: str) -> str:
+    """The name of a video in the form in which stores have it.
 
     Raises:
-        BadConfig: it may not (separators, blanks, a leading dot, ...).
+        BadConfig: it can't be one.
     """
-    if not NAME.fullmatch(name):
+    return check_name(unicodedata.normalize("NFC", text), "video")
+
+
+def check_name(name: str, kind: str) -> str:
+    """`name` if a `kind` may be called so in a store.
+
+    Raises:
+        BadConfig: it may not (separators, a leading dot, ...).
+    """
+    if not (is_video_name(name) if kind == "video" else is_name(name)):
         raise BadConfig(
             f"not a name for a {kind}",
-            expected="letters, digits and . _ + -, the first a letter or digit",
+            expected=f"letters, digits, blanks and {PUNCTUATION.strip()}, the first no dot or "
+            f"blank, at most {LONGEST_NAME} bytes"
+            if kind == "video"
+            else "letters, digits and . _ + -, the first a letter or digit",
             found=repr(name),
         )
     return name
+
+
+def may_lie_in(group: str, name: str) -> bool:
+    """Whether a unit or group of the group `group` may be called `name`."""
+    return is_video_name(name) if group.startswith("features/") else is_name(name)
 
 
 def is_key(text: str) -> bool:
     """Whether `text` is the key of a unit."""
     parts = text.split("/")
     depth = 3 if parts[0] == "features" else 2
-    return parts[0] in GROUPS and len(parts) == depth and all(map(NAME.fullmatch, parts))
+    if parts[0] not in GROUPS or len(parts) != depth or not is_name(parts[1]):
+        return False
+    return depth == 2 or is_video_name(parts[2])
 
 
 def is_group(key: str) -> bool:

@@ -6,7 +6,11 @@ old one and half of a new one.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, FingerprintMismatch, MissingKey
@@ -89,6 +93,7 @@ class LabelStore(OpenStore):
             AlreadyExists: a split has other labels, or the classes other lists of many-shot and
                 tail classes, and `overwrite` is false.
         """
+        splits = {split: _composed(segments) for split, segments in splits.items()}
         for split, segments in splits.items():
             check_name(split, "split")
             segments.check(taxonomy, f"{split}, segment {{}}".format)
@@ -166,3 +171,11 @@ class LabelStore(OpenStore):
                 found=", ".join(there) or "none",
                 hint=f"{command} writes it",
             )
+
+
+def _composed(segments: Segments) -> Segments:
+    """Segments whose videos are called as features are: in Unicode's composed form."""
+    if all(unicodedata.is_normalized("NFC", video) for video in segments.video):
+        return segments
+    video = [unicodedata.normalize("NFC", video) for video in segments.video]
+    return replace(segments, video=np.array(video))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antcache.store.backend import Backend, Count, LazyArray, Unit
 from antcache.store.faults import lost, refused
-from antcache.store.format import GROUPS, MARK, NAME, STAGING
+from antcache.store.format import GROUPS, MARK, STAGING, is_name, may_lie_in
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.mapped import MappedArray
@@ -84,7 +84,7 @@ class FolderTree(Backend):
             unit
             for unit, name, kind in names
             if name.endswith(self.suffix)
-            and NAME.fullmatch(unit)
+            and may_lie_in(key, unit)
             and kind in self.unit_kinds
             and self._is_unit(f"{key}/{unit}".lstrip("/"), kind)
         )
@@ -113,7 +113,7 @@ class FolderTree(Backend):
             name
             for name, kind in sorted(self.inside.entries(key).items())
             if kind == FOLDER
-            and NAME.fullmatch(name)
+            and may_lie_in(key, name)
             and self._is_group(f"{key}/{name}".lstrip("/"))
         ]
 
@@ -131,7 +131,7 @@ class FolderTree(Backend):
         names = (
             STAGING,
             *GROUPS,
-            *(f"features/{name}" for name in streams if NAME.fullmatch(name)),
+            *(f"features/{name}" for name in streams if is_name(name)),
         )
         kinds = {name: self.inside.kind(name) for name in names}
         return {name: kind for name, kind in kinds.items() if kind in (LINK, OTHER)}

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antcache.errors import MissingExtra, UnreadableVideo
-from antcache.extract import decode
-from antcache.extract.decode import VideoSampler, duration_s
+from antcache.extract import decode, pyav
+from antcache.extract.decode import VideoSampler
+from antcache.extract.film import duration_s
 from antcache.extract.prefetch import prefetch
 
 
@@ -146,7 +147,7 @@ def test_a_title_that_is_no_text(tmp_path, video):
 
 def test_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    spec = importlib.util.spec_from_file_location("decode_without_av", decode.__file__)
+    spec = importlib.util.spec_from_file_location("without_av", pyav.__file__)
     with pytest.raises(MissingExtra, match=r"'av' is not installed.*antcache\[extract\]"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
@@ -154,7 +155,7 @@ def test_missing_extra(monkeypatch):
 def test_only_wanted_ticks(tmp_path, video, monkeypatch):
     made = []
     original = decode.upright_rgb
-    monkeypatch.setattr(decode, "upright_rgb", lambda f, p: made.append(1) or original(f, p))
+    monkeypatch.setattr(decode, "upright_rgb", lambda *a: made.append(1) or original(*a))
     path = video.write(tmp_path / "v.mp4", video.steady(50))
     _, samples = sample(path, 25, wanted=lambda tick: tick % 10 == 3)
     assert [(t, video.number_on(p)) for t, p in samples] == [(t, t) for t in range(3, 50, 10)]
@@ -296,7 +297,7 @@ def test_long_gap(tmp_path, video):
 def test_timestamps_that_run_backwards(tmp_path, video, monkeypatch):
     path = video.write(tmp_path / "v.mkv", video.steady(6))
     stamps = iter([0, Fraction(1, 2), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), 1])
-    monkeypatch.setattr(decode, "_time", lambda frame, path: Fraction(next(stamps)))
+    monkeypatch.setattr(decode._Clock, "__call__", lambda clock, frame: Fraction(next(stamps)))
     sampler, samples = sample(path)
     assert [video.number_on(p) for _, p in samples] == [0, 0, 3, 4, 5]
     assert sampler.skipped_frames == 1
@@ -364,8 +365,8 @@ def test_memory_does_not_grow_with_length(tmp_path, video, monkeypatch):
     class Tracked(np.ndarray):
         __hash__ = object.__hash__
 
-    def tracked(frame, shown):
-        picture = original(frame, shown).view(Tracked)
+    def tracked(*arguments):
+        picture = original(*arguments).view(Tracked)
         live.add(picture)
         return picture
 

@@ -17,7 +17,8 @@ import pytest
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.containers import MAX_PIXELS
-from antcache.extract.decode import VideoSampler, duration_s
+from antcache.extract.decode import VideoSampler
+from antcache.extract.film import duration_s
 
 SECRET = 200
 """Grey of every frame that nobody may see."""
@@ -235,4 +236,4 @@ def test_one_function_opens_videos(repo):
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "av.open"
     }
-    assert opened == {("decode.py", False), ("render.py", True)}
+    assert opened == {("film.py", False), ("render.py", True)}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone, make_plan
 from antcache.extract import run as run_module
 from antcache.extract.backbone import Backbone
@@ -44,27 +44,6 @@ def folder(tmp_path, video):
 
 def make_store(tmp_path, name="s.zarr"):
     return Store.create(tmp_path / name)
-
-
-def test_find_videos(tmp_path, folder):
-    assert find_videos(folder) == {
-        "a": folder / "a.mp4",
-        "b": folder / "more" / "b.MKV",
-    }
-    assert find_videos(folder / "a.mp4") == {"a": folder / "a.mp4"}
-    (folder / "c.mp4").mkdir()
-    assert list(find_videos(folder)) == ["a", "c", "b"]
-    (folder / "more" / "a.avi").touch()
-    with pytest.raises(BadConfig, match=r"two videos are called 'a'.*a\.mp4 and .*a\.avi"):
-        find_videos(folder)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFound, match="no videos here"):
-        find_videos(tmp_path / "empty")
-    with pytest.raises(NotFound, match="no such file or folder"):
-        find_videos(tmp_path / "nowhere")
-    (tmp_path / "empty" / "my film.mp4").touch()
-    with pytest.raises(BadConfig, match=r"not a name for a video.*'my film'"):
-        find_videos(tmp_path / "empty")
 
 
 def test_rows_are_features_of_the_pictures(tmp_path, video, folder, backbone):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import unicodedata
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from antcache.errors import (
 )
 from antcache.store import SoftTargets, Store
 from antcache.store.format import STAGING
+from antcache.store.verify import verify
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -61,6 +64,18 @@ def soft_targets(**attributes: Any) -> SoftTargets:
 def add_stream(store: Store, **changed: Any) -> None:
     settings = {"dim": 8, "dtype": "float16", "fps": 4.0, "source": "test", "config": {"a": None}}
     store.create_stream("rgb", **{**settings, **changed})
+
+
+VIDEO_NAMES = (
+    *("-5KxAbCdEfG", "_Qz1AbCdEfG", "__z1AbCdEfG", "--help", "~home", "a.h5", "c", "rows"),
+    *("Fire Kitchen (1)", "Pasta & more! [dQw4w9WgXcQ]", "it's = @ 5+5", "(1)", "[red]bold"),
+    *("cr\u00eape", "\u53a8\u623f01", "\u0915\u093f\u091a\u0928", "x" * 200),
+)
+ODD_NAMES = (
+    *("", ".", "..", ".hidden", " a", "a ", "a/b", "../a", "a\\b", "a\nb", "a\x1b[31m", "a\x00"),
+    *("a,b", "a*", "a?", "a%2fb", "a#b", "a:b", "zarr.json", "attributes.json", "x" * 201),
+    *("\u202ea", "\u200ba", "a\u2028", "cre\u0302pe", "\u0301a", "\udce9", "a\u00a0b"),
+)
 
 
 class StoreContract:
@@ -278,6 +293,41 @@ class StoreContract:
         store.write_features("rgb", "v1", np.ones((3, 8), np.float16))
         moved = Store.open(self.move(path, "elsewhere"))
         np.testing.assert_array_equal(moved.features("rgb", "v1").read(), 1)
+
+    def test_names_of_videos_are_those_of_people(self, store: Store, path: Path) -> None:
+        """Dashes, blanks, brackets and accents: found, read, verified, replaced, removed."""
+        for number, name in enumerate(VIDEO_NAMES):
+            store.write_features("rgb", name, np.full((3, 8), number, np.float16))
+        assert store.videos("rgb") == sorted(VIDEO_NAMES)
+        again = Store.open(path)
+        for number, name in enumerate(VIDEO_NAMES):
+            np.testing.assert_array_equal(again.features("rgb", name).read(), number)
+            np.testing.assert_array_equal(
+                self.read_plain(path, f"features/rgb/{name}", "rows"), number
+            )
+            assert again.has_features("rgb", name)
+            with pytest.raises(AlreadyExists, match="in the store"):
+                store.write_features("rgb", name, np.zeros((3, 8), np.float16))
+        assert verify(again).damaged == ()
+        for name in VIDEO_NAMES:
+            again.remove(f"features/rgb/{name}")
+        assert again.videos("rgb") == []
+
+    @pytest.mark.parametrize("name", ODD_NAMES)
+    def test_no_video_is_called_so(self, store: Store, path: Path, name: str) -> None:
+        before = self.listing(path)
+        with pytest.raises(BadConfig, match="not a name for a video"):
+            store.write_features("rgb", name, np.zeros((3, 8), np.float16))
+        assert self.listing(path) == before
+
+    def test_labels_have_the_names_of_features(self, store: Store, path: Path) -> None:
+        """A table has an accent in two characters, a disk may have it in one."""
+        name = "cr\u00eape"
+        apart = unicodedata.normalize("NFD", name)
+        segments = replace(SEGMENTS, video=np.array([apart, "v1", "v2"]))
+        store.write_labels("train", segments, TAXONOMY, source="a test")
+        assert store.labels("train").video.tolist() == [name, "v1", "v2"]
+        store.write_labels("train", segments, TAXONOMY, source="a test")  # the same labels
 
 
 class TestZarr(StoreContract):

@@ -7,6 +7,7 @@ n / 30 s, and values are little-endian float32 (fpv-iplab/rulstm, facebookresear
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadConfig, NotFound
 from antcache.progress import Progress, silent
-from antcache.store.format import check_name
+from antcache.store.format import video_name
 from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
+from antcache.store.importers.lmdb_values import SAMPLE_BYTES, SAMPLE_ROWS, require_float32
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""
@@ -120,6 +122,7 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
         first = next(lmdb.nodes(), None)
         if first is None:
             raise NotFound("the LMDB is empty", where=path, expected=f"keys {KEY}")
+        require_float32(path, _sample(lmdb))
         dim = _width(path, first.key, first.size)
         for video, numbers in _by_video(path, lmdb, progress, label):
             if video in frames:
@@ -130,6 +133,17 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
             spacings.update(dict(zip(steps.tolist(), counts.tolist(), strict=True)))
             frames[video] = numbers
     return LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings)
+
+
+def _sample(lmdb: LmdbPages) -> dict[bytes, bytes]:
+    """Some values by their keys, from all over the LMDB if it is a small one."""
+    step = max(1, min(SAMPLE_ROWS, lmdb.num_keys // SAMPLE_ROWS))
+    nodes = itertools.islice(lmdb.nodes(), 0, step * SAMPLE_ROWS, step)
+    return {
+        node.key: bytes(lmdb.value(node))
+        for node in nodes
+        if _KEY.fullmatch(node.key) and node.size <= SAMPLE_BYTES
+    }
 
 
 def _by_video(
@@ -160,7 +174,7 @@ def _by_video(
 
 def _name(path: Path, prefix: bytes) -> str:
     try:
-        return check_name(prefix.decode(), "video")
+        return video_name(prefix.decode())
     except BadConfig as error:
         raise BadConfig(error.message, where=path) from error
 

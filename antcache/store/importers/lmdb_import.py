@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.progress import Progress, silent
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name
+from antcache.store.format import check_name, difference
 from antcache.store.importers.lmdb_features import KEY, LmdbKeys, read_rows, scan
 from antcache.store.importers.lmdb_pages import LmdbPages, open_lmdb
 from antcache.store.store import Store
@@ -317,8 +317,33 @@ def _stream(name: str, keys: LmdbKeys, config: LmdbImportConfig, known: Stream |
 
 
 def _create(store: Store, stream: Stream) -> None:
+    """Create the stream, or compare it with the one that is there."""
     fields = ("dim", "dtype", "fps", "source", "config")
-    store.create_stream(stream.name, **{k: getattr(stream, k) for k in fields})
+    try:
+        store.create_stream(stream.name, **{k: getattr(stream, k) for k in fields})
+    except FingerprintMismatch as error:
+        known = store.stream(stream.name)
+        options = _options_of(known, stream)
+        if not options:
+            raise
+        raise FingerprintMismatch(
+            f"stream {stream.name!r} was made with other settings",
+            where=store.path,
+            found=difference(known.settings, stream.settings),
+            hint=f"{' '.join(options)} goes on with it; or use another stream name",
+        ) from error
+
+
+def _options_of(known: Stream, new: Stream) -> list[str]:
+    """Options that would make the import of `new` one into the stream that is known."""
+    if known.config.get("importer") != new.config["importer"]:
+        return []
+    options = []
+    if known.dtype != new.dtype:
+        options.append(f"--dtype {known.dtype}")
+    if known.config["key_fps"] != new.config["key_fps"]:
+        options.append(f"--fps-of-keys {known.config['key_fps']:g}")
+    return options
 
 
 def _is_regular(seconds: NDArray[np.float64], fps: float) -> bool:

@@ -40,6 +40,8 @@ BRANCH, LEAF, OVERFLOW, META_PAGE, FIXED = 1, 2, 4, 8, 32
 """Kinds of pages."""
 BIG = 1
 """Flag of a node: its value lies on pages of its own."""
+NAMED = 2
+"""Flag of a node: its value is a database, of which an LMDB may have several with names."""
 
 
 class Node(NamedTuple):
@@ -204,6 +206,14 @@ class LmdbPages:
         middle = begin + length
         size = low | high << 16
         end = middle + (8 if flags & BIG else size)
+        if flags & NAMED and length and end <= len(page):
+            raise BadConfig(
+                "the LMDB holds named databases",
+                where=self.path,
+                expected="features in the main one",
+                found=page[begin:middle].decode(errors="backslashreplace"),
+                hint="copy the one with the features into the main one of a new LMDB",
+            )
         if flags & ~BIG or not length or end > len(page):
             raise self._damaged(number, "an entry that is no key with a value")
         return Node(page[begin:middle], size, page[middle:end], bool(flags & BIG))

@@ -24,7 +24,7 @@ from antcache.errors import (
 from antcache.store import zarr_unit
 from antcache.store.backend import KEY, Attributes, Backend, Count, LazyArray, Unit, differing
 from antcache.store.faults import damaged
-from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest
+from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest, is_key, may_lie_in
 from antcache.store.inside import TEXT_BYTES
 from antcache.store.location import Location
 from antcache.store.pieces import PiecedArray
@@ -166,13 +166,15 @@ class RemoteZarrBackend(Backend):
         return [
             name
             for name in self.files.folders(key)
+            if may_lie_in(key, name)
             if self.files.is_file(inside(key, name, ZARR_JSON)) or self.units(inside(key, name))
         ]
 
     def units(self, key: str) -> list[str]:
         """See `Backend`: one listing of all objects in the group."""
         names = (name.split("/") for name in self.files.sizes(key))
-        return sorted(name[0] for name in names if len(name) == 2 and name[1] == ZARR_JSON)
+        found = (name[0] for name in names if len(name) == 2 and name[1] == ZARR_JSON)
+        return sorted(name for name in found if may_lie_in(key, name))
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
@@ -283,7 +285,7 @@ class RemoteZarrBackend(Backend):
             units = set(self.units(group))
             here = {name.partition("/")[0] for name in self.files.sizes(group) if "/" in name}
             found |= {inside(group, name) for name in here - units}
-        return found
+        return set(filter(is_key, found))  # anything else is somebody else's
 
     def claim(self, key: str) -> AbstractContextManager[bool]:
         """Always true: a claim that outlives a killed process for minutes would cost more than the

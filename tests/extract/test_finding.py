@@ -1,0 +1,243 @@
+"""Which files of a folder are videos, by which names, and what becomes of the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+
+import pytest
+from click.testing import CliRunner
+
+from antcache.cli.main import cli
+from antcache.errors import BadConfig, NotFound
+from antcache.extract import find_videos
+from antcache.extract.finding import SUFFIXES
+from antcache.store import Store
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two videos, one of them in a subfolder, and other files."""
+    videos = tmp_path / "videos"
+    (videos / "more").mkdir(parents=True)
+    for name in ("a.mp4", "more/b.MKV"):
+        (videos / name).touch()
+    return videos
+
+
+def test_files_and_folders(tmp_path, folder):
+    assert find_videos(folder) == {"a": folder / "a.mp4", "b": folder / "more" / "b.MKV"}
+    assert find_videos(folder / "a.mp4") == {"a": folder / "a.mp4"}
+    assert find_videos(folder).passed_over == ""
+    (folder / "c.mp4").mkdir()
+    assert list(find_videos(folder)) == ["a", "c", "b"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFound, match="no videos here"):
+        find_videos(tmp_path / "empty")
+    with pytest.raises(NotFound, match="no such file or folder"):
+        find_videos(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ".mp4",
+        ".mov",
+        ".m4v",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mts",
+        ".m2ts",
+        ".ts",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+    ],
+)
+def test_endings_in_any_case(tmp_path, ending):
+    (tmp_path / f"a{ending}").touch()
+    (tmp_path / f"b{ending.upper()}").touch()
+    assert ending in SUFFIXES
+    assert list(find_videos(tmp_path)) == ["a", "b"]
+
+
+def test_what_is_passed_over_is_said(folder):
+    for number in range(3):
+        (folder / f"{number}.TXT").touch()
+    for name in ("README", "._a.mp4", ".trash", "low.LRV"):
+        (folder / name).touch()
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "c.mp4").touch()
+    found = find_videos(folder)
+    assert list(found) == ["a", "b"]
+    said = "3 .txt, 3 hidden, 1 .lrv, 1 no ending"
+    assert found.passed_over == f"{folder}: passed over {said}"
+    few = "3 .txt, 3 hidden, 1 .lrv, 1 .x00, 1 .x01, 1 .x02"
+    for number in range(20):
+        (folder / f"a.x{number:02}").touch()
+    assert find_videos(folder).passed_over == f"{folder}: passed over {few}, 18 others"
+
+
+def test_linked_folders_are_entered(tmp_path, folder):
+    disk = tmp_path / "disk"
+    (disk / "P02").mkdir(parents=True)
+    (disk / "P02" / "P02_01.mp4").touch()
+    (disk / "P03_01.mp4").touch()
+    (folder / "P02").symlink_to("../disk/P02")
+    (folder / "P03_01.mp4").symlink_to("../disk/P03_01.mp4")
+    assert list(find_videos(folder)) == ["P02_01", "P03_01", "a", "b"]
+
+
+def test_links_in_a_circle_end(tmp_path, folder):
+    (tmp_path / "beside.mp4").touch()
+    (folder / "more" / "back").symlink_to("..")
+    (folder / "up").symlink_to("../..")
+    (folder / "self").symlink_to("self")
+    (folder / "twice").symlink_to("more")
+    found = find_videos(folder)
+    assert list(found) == ["a", "b"]
+    assert "3 links to folders that are searched anyway, or lead out" in found.passed_over
+    assert found.refused == {}
+
+
+def test_a_link_that_leads_nowhere_is_a_video_that_fails(folder):
+    (folder / "gone.mp4").symlink_to("../disk/gone.mp4")
+    found = find_videos(folder)
+    assert list(found) == ["a", "gone", "b"]
+
+
+def test_one_file_under_one_name_is_one_video(folder):
+    (folder / "all").mkdir()
+    (folder / "all" / "a.mp4").symlink_to("../a.mp4")
+    found = find_videos(folder)
+    assert list(found) == ["a", "b"]
+    assert found.refused == {}
+
+
+NAMES = (
+    "-5KxAbCdEfG",
+    "_Qz1AbCdEfG",
+    "__z1AbCdEfG",
+    "--help",
+    "Fire Kitchen (1)",
+    "Pasta & more! [dQw4w9WgXcQ]",
+    "cr\u00eape",
+    "\u53a8\u623f01",
+    "\u0915\u093f\u091a\u0928",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_that_people_give(tmp_path, name, form):
+    (tmp_path / f"{unicodedata.normalize(form, name)}.mp4").touch()
+    found = find_videos(tmp_path)
+    assert list(found) == [unicodedata.normalize("NFC", name)]
+    assert found.refused == {}
+
+
+ODD = {
+    "a colour": "\x1b[31mred",
+    "a new line": "a\nb",
+    "a turn of the text": "\u202efilm",
+    "a slash in another form": "a\\b",
+    "no text": os.fsdecode(b"caf\xe9"),
+    "a pattern": "what?*",
+    "a file of the store": "zarr.json",
+    "too long": "x" * 230,
+    "a mark before a letter": "\u0301a",
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_name_fails_alone(folder, kind):
+    (folder / f"{ODD[kind]}.mp4").touch()
+    found = find_videos(folder)
+    assert list(found) == ["a", "b"]
+    ((path, error),) = found.refused.values()
+    assert path.name == f"{ODD[kind]}.mp4"
+    assert "not a name for a video" in str(error)
+    assert "rename it" in str(error)
+    with pytest.raises(BadConfig, match=r"not a name for a video.*rename it"):
+        find_videos(path)
+
+
+def test_two_videos_of_one_name_fail_alone(folder):
+    (folder / "more" / "a.avi").touch()
+    (folder / "more" / "a.mov").touch()
+    found = find_videos(folder)
+    assert list(found) == ["b"]
+    ((_, error),) = found.refused.values()
+    assert "two videos are called 'a'" in str(error)
+    assert "a.mp4 and" in str(error)
+    assert "rename one" in str(error)
+
+
+def test_composed_and_decomposed_names_are_one_name(tmp_path):
+    for form in ("NFC", "NFD"):
+        (tmp_path / (unicodedata.normalize(form, "cr\u00eape") + ".mp4")).touch()
+    with pytest.raises(BadConfig, match="two videos are called 'cr\u00eape'"):
+        find_videos(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tar"])
+def test_frames_are_not_read_and_what_to_do(tmp_path, ending):
+    for number in range(3):
+        (tmp_path / f"frame_{number:010d}.{ending}").touch()
+    with pytest.raises(NotFound, match=rf"no videos here.*3 \.{ending}.*ffmpeg -framerate RATE"):
+        find_videos(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
+    from antcache.extract import finding
+
+    def locked(path, original=finding.Path.iterdir):
+        if path.name == "more":
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(finding.Path, "iterdir", locked)
+    found = find_videos(folder)
+    assert list(found) == ["a"]
+    ((path, error),) = found.refused.values()
+    assert path == folder / "more"
+    assert "can't be read" in str(error)
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["extract", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("store", ["s.zarr", "s.h5"])
+def test_the_rest_is_extracted(tmp_path, video, vit, store):
+    """Odd names fail alone, are listed with a remedy, and leave the list once they are renamed."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("-5K", "cr\u00eape", "odd?"):
+        video.write(folder / f"{name}.mp4", video.steady(10))
+    (folder / "notes.txt").touch()
+    result = run(folder, tmp_path / store, "--backbone", vit)
+    assert result.exit_code == 1, result.output
+    assert "2 videos written" in result.stdout
+    assert "1 failed" in result.stdout
+    failed, note = result.stderr.splitlines()
+    assert failed.startswith("failed: ")
+    assert "odd?.mp4: not a name for a video" in failed
+    assert "rename it" in failed
+    assert note == f"note: {folder}: passed over 1 .txt"
+    assert Store.open(tmp_path / store).videos("rgb") == ["-5K", "cr\u00eape"]
+    entry = json.loads((tmp_path / f"{store}.failures.jsonl").read_text())
+    assert (entry["video"], entry["file"]) == ("odd?", str(folder / "odd?.mp4"))
+
+    planned = run(folder, tmp_path / store, "--backbone", vit, "--dry-run")
+    assert "warning: will fail: " in planned.stderr
+
+    (folder / "odd?.mp4").rename(folder / "even.mp4")
+    result = run(folder, tmp_path / store, "--backbone", vit)
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / f"{store}.failures.jsonl").exists()

@@ -1,0 +1,147 @@
+"""LMDBs whose values are something else than rows of float32, and features that only look odd."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from antcache.cli.main import cli
+from antcache.errors import BadConfig
+from antcache.store import Store
+from antcache.store.importers.lmdb_features import scan
+
+lmdb = pytest.importorskip("lmdb")
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((80, 16))
+Encode = Callable[[NDArray[Any]], bytes]
+
+
+def write(path: Path, rows: NDArray[Any], encode: Encode, database: bytes | None = None) -> Path:
+    """An LMDB with rows of one video."""
+    with lmdb.open(str(path), map_size=1 << 26, max_dbs=2) as env:
+        db = env.open_db(database) if database else None
+        with env.begin(write=True, db=db) as transaction:
+            for number, row in enumerate(rows, 1):
+                transaction.put(f"v_frame_{number:010d}.jpg".encode(), encode(row))
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def raw(kind: str) -> Encode:
+    return lambda row: row.astype(kind).tobytes()
+
+
+def npy(row: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, row.astype("<f4"))
+    return file.getvalue()
+
+
+def npz(row: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, row.astype("<f4"))
+    return file.getvalue()
+
+
+OTHERS: dict[str, tuple[Encode, str]] = {
+    "npy": (npy, r"an \.npy file"),
+    "npz": (npz, r"a zip"),
+    "pickled array": (lambda row: pickle.dumps(row.astype("<f4")), "a pickle"),
+    "pickled list": (lambda row: pickle.dumps(row.tolist()), "a pickle"),
+    "float16": (raw("<f2"), "float16"),
+    "float64": (raw("<f8"), "float64"),
+    "float64 that was float32": (lambda row: raw("<f8")(row.astype("<f4")), "float64"),
+    "float64 that was float16": (lambda row: raw("<f8")(row.astype("<f2")), "float64"),
+    "big-endian": (raw(">f4"), "big-endian float32"),
+    "whole numbers": (lambda row: (row * 100).astype("<i4").tobytes(), "something else"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("scale", [1, 0.01])
+def test_other_values_are_refused_by_what_they_are(tmp_path: Path, kind: str, scale: float) -> None:
+    encode, found = OTHERS[kind]
+    path = write(tmp_path / "rgb", ROWS * scale, encode)
+    message = rf"v_frame_0000000001\.jpg is no row of float32.*found {found}.*'<f4'"
+    with pytest.raises(BadConfig, match=message):
+        scan(path)
+    result = run("import", "lmdb", tmp_path / "s.zarr", f"rgb={path}")
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def softmax(scores: NDArray[Any]) -> NDArray[Any]:
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(shares / shares.sum(1, keepdims=True))
+
+
+FEATURES = {
+    "normal": ROWS,
+    "rectified": np.maximum(ROWS, 0),
+    "scores of objects": (RNG.random((80, 352)) < 0.03) * RNG.random((80, 352)),
+    "a sharp softmax": softmax(RNG.standard_normal((80, 1000)) * 30),
+    "whole numbers": RNG.integers(0, 256, (80, 16)),
+    "float16 once": ROWS.astype("<f2"),
+    "bfloat16 once": (ROWS.astype("<f4").view("<u4") & 0xFFFF0000).view("<f4"),
+    "constant": np.full((80, 16), 0.3),
+    "zeros": np.zeros((80, 16)),
+    "of many scales": ROWS * 10.0 ** RNG.integers(-9, 9, 16),
+    "not finite": np.where(ROWS > 0, np.nan, ROWS),
+    "few": ROWS[:2, :4] * 1e30,
+}
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_features_pass_whatever_they_are(tmp_path: Path, kind: str) -> None:
+    rows = FEATURES[kind].astype("<f4")
+    keys = scan(write(tmp_path / "rgb", rows, lambda row: row.tobytes()))
+    assert (keys.num_rows, keys.dim) == rows.shape
+
+
+def test_a_small_part_of_a_large_lmdb_is_looked_at(tmp_path: Path) -> None:
+    """Pictures that are black at first have no features: rows further on tell."""
+    rows = np.concatenate([np.zeros((1000, 16)), np.repeat(ROWS, 20, axis=0)])
+    path = write(tmp_path / "rgb", rows, raw("<f8"))
+    with pytest.raises(BadConfig, match="found float64"):
+        scan(path)
+
+
+def test_named_databases_are_no_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "rgb", ROWS, raw("<f4"), database=b"features")
+    with pytest.raises(BadConfig, match=r"holds named databases.*found features.*main one"):
+        scan(path)
+
+
+@pytest.mark.parametrize(
+    ("made_with", "options"),
+    [
+        (["--dtype", "float16"], "--dtype float16"),
+        (["--fps-of-keys", "60"], "--fps-of-keys 60"),
+        (["--dtype", "float16", "--fps-of-keys", "25"], "--dtype float16 --fps-of-keys 25"),
+    ],
+)
+def test_a_rule_for_gaps_names_the_options_of_its_stream(
+    tmp_path: Path, made_with: list[str], options: str
+) -> None:
+    """`--fill` is set later, when nobody remembers how the stream was imported."""
+    path = write(tmp_path / "rgb", ROWS, raw("<f4"))
+    command = ["import", "lmdb", tmp_path / "s.zarr", f"rgb={path}"]
+    assert run(*command, *made_with).exit_code == 0
+    result = run(*command, "--fill", "previous:0.3s")
+    assert result.exit_code == 2
+    assert f"({options} goes on with it; or use another stream name)" in result.stderr
+    assert run(*command, "--fill", "previous:0.3s", *options.split()).exit_code == 0
+    assert Store.open(tmp_path / "s.zarr").stream("rgb").max_age_s == 0.3
