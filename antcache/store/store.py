@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import BadConfig, FingerprintMismatch
+from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import differing
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference
+from antcache.store.format import check_name, difference, is_group
 from antcache.store.labels import LabelStore
 from antcache.store.meaning import (
     Senseless,
@@ -252,7 +252,19 @@ class Store(LabelStore):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
     def remove(self, key: str) -> None:
-        """Remove one unit, e.g. `features/rgb/P01_01`."""
+        """Remove one unit, e.g. `features/rgb/P01_01`.
+
+        Raises:
+            MissingKey: the store lists no such unit.
+            WriteFailed: the disk refused.
+        """
+        group, _, name = key.rpartition("/")
+        if is_group(key) or name not in self.backend.units(group):
+            raise MissingKey(
+                f"the store has no {key!r}",
+                where=self.path,
+                expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
+            )
         self.backend.remove(key)
 
     def info(self) -> dict[str, Any]:
