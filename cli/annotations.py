@@ -75,18 +75,11 @@ def import_(
     """Put the labels and classes of SET in DIR into STORE, which is created if it is not there."""
     dataset = read_annotations(set_name, folder, **options)
     if set_name == "table":  # published ones have names of their own
-        dataset = match_videos(dataset, stored_videos(store_path))
+        stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
+        dataset = match_videos(dataset, stored)
     store = Store.open_or_create(store_path, dataset=dataset.name)
     store.write_splits(dataset.splits, dataset.taxonomy, source=dataset.source, overwrite=overwrite)
     _print(dataset, as_json)
-
-
-def stored_videos(path: Location) -> set[str]:
-    """The videos of which the store at `path` has features; none where there is no store yet."""
-    if is_empty(path):
-        return set()
-    store = Store.open(path)
-    return {video for stream in store.streams() for video in store.videos(stream)}
 
 
 def _print(dataset: Dataset, as_json: bool) -> None:

@@ -60,12 +60,8 @@ def read_own_table(
         split_by_video: the share of the videos that become `validation`, where one file without a
             column `split` has them all.
     """
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
-    whole_numbers = ("uid", "verb", "noun", "action", *(() if fps is None else ("start", "stop")))
-    tables = [
-        _plain_numbers(read_table(path, REQUIRED), whole_numbers) for path in _csv_files(folder)
-    ]
+    check_rate(fps)  # before any file is looked for
+    tables = [read_rows_of(path, REQUIRED, fps) for path in _csv_files(folder)]
     home = folder if folder.is_dir() else folder.parent
     rows = _Joined(tables)
     warnings = rows.warnings()
@@ -102,14 +98,33 @@ def read_own_table(
     )
 
 
-def _plain_numbers(rows: Rows, columns: Sequence[str]) -> Rows:
-    """The table with `3.0` as `3` in these columns."""
-    ids = {
+def check_rate(fps: float | None) -> None:
+    """Refuse frames per second that can't be."""
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
+
+
+def read_rows_of(path: Path, required: Sequence[str], fps: float | None) -> Rows:
+    """A table of one's own with these columns at least, whole numbers written as such.
+
+    Raises:
+        BadConfig: an impossible rate.
+        NotFound, BadAnnotations: as `read_table`.
+    """
+    check_rate(fps)
+    columns = ("uid", "verb", "noun", "action", *(() if fps is None else ("start", "stop")))
+    rows = read_table(path, required)
+    numbers = {
         column: [WHOLE.sub(r"\1", cell) if WHOLE.fullmatch(cell) else cell for cell in cells]
         for column, cells in rows.columns.items()
         if column in columns
     }
-    return replace(rows, columns={**rows.columns, **ids})
+    return replace(rows, columns={**rows.columns, **numbers})
+
+
+def seconds(rows: Rows, column: str, fps: float | None) -> NDArray[np.float64]:
+    """Times (N,) of a column, which holds frame numbers where there is a rate."""
+    return rows.decimals(column) if fps is None else frames_to_seconds(rows.integers(column), fps)
 
 
 class _Joined:
@@ -138,10 +153,7 @@ class _Joined:
         return [cell for table in self.tables for cell in table.words(column)]
 
     def seconds(self, column: str, fps: float | None) -> NDArray[np.float64]:
-        if fps is None:
-            return np.concatenate([table.decimals(column) for table in self.tables])
-        frames = np.concatenate([table.integers(column) for table in self.tables])
-        return frames_to_seconds(frames, fps)
+        return np.concatenate([seconds(table, column, fps) for table in self.tables])
 
     def warnings(self) -> list[str]:
         """Which columns are not used, and which cells look as if they had been empty."""

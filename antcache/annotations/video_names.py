@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from antcache.annotations.dataset import Dataset
+from antcache.annotations.segments import Segments
 from antcache.errors import BadAnnotations
 
 ENDINGS = re.compile(
@@ -37,24 +38,39 @@ def match_videos(dataset: Dataset, stored: Collection[str] = ()) -> Dataset:
         BadAnnotations: two videos would have one name, or the store has features but none of these
             videos, or one of them under a name that differs in case or punctuation.
     """
-    given = sorted({video for segments in dataset.splits.values() for video in segments.videos})
-    known = set(stored)
-    called = {video: video if video in known else bare_name(video) for video in given}
-    _check_apart(called, dataset.source)
-    warnings = list(dataset.warnings)
-    changed = [video for video in given if called[video] != video]
+    given = {video for segments in dataset.splits.values() for video in segments.videos}
+    called, notes = _called(given, set(stored), dataset.source)
+    splits = {split: _renamed(segments, called) for split, segments in dataset.splits.items()}
+    return replace(dataset, splits=splits, warnings=(*dataset.warnings, *notes))
+
+
+def match_segments(
+    segments: Segments, stored: Collection[str], *, source: str
+) -> tuple[Segments, list[str]]:
+    """Segments with their videos called as in a store, and notes; see `match_videos`."""
+    called, notes = _called(set(segments.videos), set(stored), source)
+    return _renamed(segments, called), notes
+
+
+def _called(given: set[str], known: set[str], source: str) -> tuple[dict[str, str], list[str]]:
+    """What each of the given videos is called, and what is to be said of that."""
+    called = {video: video if video in known else bare_name(video) for video in sorted(given)}
+    _check_apart(called, source)
+    notes = []
+    changed = [video for video, name in called.items() if name != video]
     if changed:
-        warnings.append(
+        notes.append(
             f"{len(changed)} of {len(given)} videos are called as antcache extract calls them: "
             f"{changed[0]} is {called[changed[0]]}"
         )
     if known:
-        warnings += _check_known(called, known, dataset.source)
-    splits = {
-        split: replace(segments, video=np.asarray([called[v] for v in segments.video.tolist()]))
-        for split, segments in dataset.splits.items()
-    }
-    return replace(dataset, splits=splits, warnings=tuple(warnings))
+        notes += _check_known(called, known, source)
+    return called, notes
+
+
+def _renamed(segments: Segments, called: dict[str, str]) -> Segments:
+    video = np.asarray([called[name] for name in segments.video.tolist()], dtype=np.str_)
+    return replace(segments, video=video)
 
 
 def bare_name(text: str) -> str:

@@ -112,6 +112,10 @@ class Store(LabelStore):
         """Names of the videos that are complete in a stream."""
         return self.backend.units(f"features/{stream}")
 
+    def all_videos(self) -> set[str]:
+        """Names of the videos that are complete in some stream."""
+        return {video for stream in self.streams() for video in self.videos(stream)}
+
     def has_features(self, stream: str, video: str) -> bool:
         """Whether a video is complete in a stream."""
         return self.backend.has(f"features/{stream}/{video}")
