@@ -78,6 +78,7 @@ def import_(
         stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
         dataset = match_videos(dataset, stored)
     store = Store.open_or_create(store_path, dataset=dataset.name)
+    store.check_apart(dataset.splits)
     store.write_splits(dataset.splits, dataset.taxonomy, source=dataset.source, overwrite=overwrite)
     _print(dataset, as_json)
 

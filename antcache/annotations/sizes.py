@@ -7,7 +7,10 @@ list adds five (hands and gloves) for another challenge, which are in no action.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from antcache.annotations.classes import Actions, read_actions, read_paired_actions
@@ -76,9 +79,11 @@ def check_dataset(folder: Path, dataset: str) -> None:
 
 def _any_actions(path: Path) -> Actions | None:
     """Actions of a file in either form; None if it is in none, or not there."""
-    for read in (lambda: read_actions(path, None), lambda: read_paired_actions(path)):
-        try:
-            return read()
-        except (BadAnnotations, NotFound):
-            continue
+    readers: tuple[Callable[[Path], Actions], ...] = (
+        partial(read_actions, names=None),
+        read_paired_actions,
+    )
+    for read in readers:
+        with suppress(BadAnnotations, NotFound):
+            return read(path)
     return None

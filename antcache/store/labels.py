@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, FingerprintMismatch, MissingKey
 from antcache.store.format import CHECKSUMS, check_name, checksums
@@ -168,6 +170,27 @@ class LabelStore(OpenStore):
                 where=self.path,
                 hint="--overwrite replaces them, and the labels",
             )
+
+    def check_apart(self, splits: Mapping[str, Segments]) -> None:
+        """Check that no other split of the store has segments of these, which go into it together.
+
+        A segment in two splits would be seen twice by teachers, and be trained on and tested with.
+
+        Raises:
+            AlreadyExists: one has, such as that of an import under another name.
+        """
+        new = [uid for segments in splits.values() for uid in segments.uid.tolist()]
+        for split in self.splits():
+            if split in splits:
+                continue
+            shared = int(np.isin(self.labels(split).uid, new).sum())
+            if shared:
+                raise AlreadyExists(
+                    f"the split {split!r} has {shared} of these segments already",
+                    where=self.path,
+                    hint=f"if it is of an earlier import: antcache store remove {self.path} "
+                    f"labels/{split}",
+                )
 
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.

@@ -97,6 +97,25 @@ def test_a_store_of_another_dataset_is_refused_and_kept(write, ek55_files, egtea
     assert Store.open(path).dataset == "epic-kitchens-55"
 
 
+def test_a_table_split_later_is_never_there_twice(write, tmp_path):
+    """Imported whole, as the note says, and then split by video: the first import goes first."""
+    lines = [f"{v}{i},{v},{i}.5,{i + 1},take,pan" for v in "abc" for i in range(3)]
+    table = write({"all.csv": "uid,video,start,stop,verb,noun\n" + "\n".join(lines) + "\n"})
+    path = tmp_path / "store"
+    whole = run("import", "table", table / "all.csv", path)
+    assert whole.exit_code == 0
+    assert "all.csv is one split, 'all'; --split-by-video" in whole.stderr
+    again = ("import", "table", table / "all.csv", path, "--split-by-video", 0.3)
+    for more in ((), ("--overwrite",)):
+        refused = run(*again, *more)
+        assert refused.exit_code == 2
+        assert "the split 'all' has 9 of these segments already" in refused.stderr
+    assert Store.open(path).splits() == ["all"]
+    Store.open(path).remove("labels/all")
+    assert run(*again).exit_code == 0
+    assert [len(Store.open(path).labels(s).videos) for s in ("train", "validation")] == [2, 1]
+
+
 def test_own_table_with_name_and_frames(write, tmp_path):
     text = "uid,video,start,stop,verb,noun\na,one,25,50,take,pan\n"
     folder = write({"train.csv": text})

@@ -160,6 +160,17 @@ def test_where_folders_can_not_change_places_splits_are_never_mixed(
     assert missing == {0, 1, 2}
 
 
+def test_segments_of_another_split_are_found(path: Path, kind: str) -> None:
+    """Those of an import under another name; the same splits again are for `write_splits`."""
+    import_into(path, kind, {**OLD, "labels": segments("labels", 0)})
+    store = Store.open(path)
+    store.check_apart(OLD)
+    store.check_apart(splits(0, "test"))
+    both = {"train": segments("labels", 0), "validation": OLD["validation"]}
+    with pytest.raises(AlreadyExists, match=r"'labels' has 3 of these.*store remove .*/labels\)"):
+        store.check_apart(both)
+
+
 def test_the_same_again_changes_nothing(path: Path, kind: str) -> None:
     import_into(path, kind, OLD)
     before = tree(path)
