@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from antcache.untrusted import read_json
+from antcache.untrusted import NotFetched, check_fetched, read_json
 
 MOST_LAYERS = 1000
 """Of a model: the largest have some 200, and each is made before weights can be compared."""
@@ -44,8 +44,14 @@ def check_folder(folder: Path) -> None:
     """Check the settings of a model, before anything is made by them.
 
     Raises:
-        ValueError: they can't be read, state very many layers, or say that weights lie elsewhere.
+        ValueError: they can't be read, state very many layers, or say that weights lie elsewhere;
+            or a file of the folder is a Git LFS pointer.
     """
+    for file in sorted(folder.iterdir()):
+        try:
+            check_fetched(file)
+        except NotFetched as error:
+            raise NotFetched(file.name) from error
     _check_layers(read_json(folder / "config.json"))
     for index in folder.glob("*.index.json"):
         places = read_json(index)

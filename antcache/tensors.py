@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from antcache.untrusted import NotFetched, check_fetched
+
 
 class TensorFile(NamedTuple):
     """What is in a file: tensors by name, and the text of its header's metadata by name."""
@@ -34,9 +36,12 @@ def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
     if not path.is_file():  # a pipe would be waited for
         raise ValueError("no such file")
     try:
+        check_fetched(path)
         with safe_open(path, framework=framework) as file:
             names = list(file.keys())
             return TensorFile({n: file.get_tensor(n) for n in names}, file.metadata() or {})
+    except NotFetched:
+        raise
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -1,4 +1,4 @@
-"""Files from anybody, read with limits: text, JSON and YAML.
+"""Files from anybody, read with limits: text, JSON and YAML; and those that are not there yet.
 
 Promise: whatever is in a file, these functions return plain values of bounded size or raise a
 `ValueError` of one line, which callers turn into their own error with the file's name. They wait
@@ -41,13 +41,39 @@ UNPACKED_PER_BYTE, UNPACKED_ALWAYS = 16, 256 << 20
 """What packed data may unpack to: 16 times their size, and 256 MiB in any case. Numbers pack into
 half; only a constant packs into a thousandth."""
 
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the text begins that a clone without Git LFS leaves in place of a file."""
+
+
+class NotFetched(ValueError):
+    """A Git LFS pointer stands where a file should, one of a folder's where it has a `name`."""
+
+    def __init__(self, name: str = "") -> None:
+        text = "a Git LFS pointer in place of the file, which git lfs pull fetches"
+        super().__init__(f"{name} is {text}" if name else text)
+
+
+def check_fetched(path: Path) -> None:
+    """Check that a file is the file itself; whoever reads one that is no text asks here first.
+
+    Raises:
+        OSError: it can't be read.
+        NotFetched: it is a Git LFS pointer.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # the reader will say so
+        return
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise NotFetched
+
 
 def read_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
     """The text of a UTF-8 file, without a byte-order mark.
 
     Raises:
         OSError: there is no file, or it can't be read.
-        ValueError: it is no regular file, larger than `at_most` bytes, or not UTF-8.
+        ValueError: it is no regular file, larger than `at_most` bytes, not UTF-8, or a Git LFS
+            pointer.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be waited for
         raise ValueError("a folder" if path.is_dir() else "no regular file")
@@ -55,6 +81,8 @@ def read_text(path: Path, *, at_most: int = TEXT_BYTES) -> str:
         data = file.read(at_most + 1)
     if len(data) > at_most:
         raise ValueError(f"more than {at_most} bytes")
+    if data.startswith(POINTER):
+        raise NotFetched
     return data.decode("utf-8-sig")
 
 

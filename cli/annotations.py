@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from antcache.annotations import READERS, Dataset, read_annotations
+from antcache.annotations import READERS, Dataset, match_videos, read_annotations
 from antcache.cli.common import (
     json_option,
     path_argument,
@@ -19,6 +19,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.store import Store
+from antcache.store.backends import is_empty
 from antcache.store.location import Location
 
 SETS = "\n".join(f"  {name:<27}{reader.about}" for name, reader in READERS.items())
@@ -30,6 +31,12 @@ def _reader_options(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
         click.option("--name", help="table: name of the dataset.  [default: table]"),
         click.option("--fps", type=float, help="table: times are frames at this rate."),
+        click.option(
+            "--split-by-video",
+            type=float,
+            metavar="SHARE",
+            help="table, one file: this share of its videos is validation, the others train.",
+        ),
         click.option("--split-number", type=int, help="egtea: split 1, 2 or 3.  [default: 1]"),
         path_argument("folder", metavar="DIR"),
         click.argument("set_name", metavar="SET"),
@@ -48,7 +55,8 @@ def annotations() -> None:
 @json_option
 def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     """Count what the annotations of SET in DIR contain, and what windows they give."""
-    _print(read_annotations(set_name, folder, **options), as_json)
+    dataset = read_annotations(set_name, folder, **options)
+    _print(match_videos(dataset) if set_name == "table" else dataset, as_json)
 
 
 @annotations.command("import", epilog=EPILOG)
@@ -66,7 +74,11 @@ def import_(
 ) -> None:
     """Put the labels and classes of SET in DIR into STORE, which is created if it is not there."""
     dataset = read_annotations(set_name, folder, **options)
+    if set_name == "table":  # published ones have names of their own
+        stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
+        dataset = match_videos(dataset, stored)
     store = Store.open_or_create(store_path, dataset=dataset.name)
+    store.check_apart(dataset.splits)
     store.write_splits(dataset.splits, dataset.taxonomy, source=dataset.source, overwrite=overwrite)
     _print(dataset, as_json)
 

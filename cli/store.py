@@ -53,3 +53,14 @@ def info(path: Location, as_json: bool) -> None:
         columns = ["segments", "valid", "kind", "history", "folds", "form"]
         rows = [[n, *(t.get(c, "") for c in columns)] for n, t in found["targets"].items()]
         print_table("Soft targets", ["name", *columns], rows)
+
+
+@store.command()
+@store_argument("path")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+def remove(path: Location, keys: tuple[str, ...]) -> None:
+    """Remove labels/SPLIT, targets/NAME or features/STREAM/VIDEO from STORE, for good."""
+    store = Store.open(path)
+    for key in keys:
+        store.remove(key)
+        say(f"removed {key}")

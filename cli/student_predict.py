@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from antcache.annotations import match_segments
 from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.segment_lists import read_unlabelled
@@ -24,8 +25,9 @@ from antcache.store.location import Location
     "--segments",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="List of segments without labels, such as test_seen.csv.",
+    help="List of segments: test_seen.csv, or an own table (uid,video,start,stop) in seconds.",
 )
+@click.option("--fps", type=float, help="Own table: times are frames at this rate.")
 @click.option("--device", help="Torch device [default: the run's].")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @json_option
@@ -35,6 +37,7 @@ def predict(
     output: Path,
     split: str | None,
     segments: Path | None,
+    fps: float | None,
     device: str | None,
     overwrite: bool,
     as_json: bool,
@@ -47,7 +50,15 @@ def predict(
     if output.exists() and not overwrite:
         raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
     store = Store.open(store_path)
-    asked = read_unlabelled(segments) if segments is not None else store.labels(split or "")
+    if segments is None:
+        if fps is not None:
+            raise BadConfig("--fps is for --segments")
+        asked = store.labels(split or "")
+    else:
+        listed = read_unlabelled(segments, fps=fps)
+        asked, notes = match_segments(listed, store.all_videos(), source=str(segments))
+        for note in notes:
+            say(f"note: {note}", err=True)
     student = TrainedStudent(store, run, device=device)
     found = student.predict(asked, split=split or (segments.stem if segments else ""))
     found.save(output, overwrite=overwrite)

@@ -25,7 +25,7 @@ ALLOWED = {
     "disk": set(),
     "locks": {"errors", "disk"},
     "files": {"errors", "disk", "locks"},
-    "tensors": set(),
+    "tensors": {"untrusted"},
     "hub": {"untrusted"},
     "timebase": {"errors"},
     "annotations": BASE,

@@ -11,6 +11,7 @@ from antcache.annotations.protocols import (
 from antcache.annotations.readers import READERS, Reader, read_annotations
 from antcache.annotations.segments import Segments
 from antcache.annotations.taxonomy import Taxonomy
+from antcache.annotations.video_names import match_segments, match_videos
 
 __all__ = [
     "PROTOCOLS",
@@ -23,6 +24,8 @@ __all__ = [
     "Taxonomy",
     "WindowFrames",
     "count_oddities",
+    "match_segments",
+    "match_videos",
     "protocol_for",
     "read_annotations",
     "sample_windows",

@@ -39,6 +39,7 @@ from antcache.annotations.files import (
     require_files,
 )
 from antcache.annotations.segments import Segments
+from antcache.annotations.sizes import check_dataset
 from antcache.errors import BadAnnotations
 
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
@@ -52,6 +53,7 @@ def read_epic_kitchens_55_official(folder: Path) -> Dataset:
 
     RULSTM's lists of videos make the splits; without them everything is `train`.
     """
+    check_dataset(folder, "epic-kitchens-55")
     hint = "RULSTM's CSVs are read as epic-kitchens-55"
     require_files(folder, (EK55_LABELS, *EK55_CLASSES), hint=hint)
     names = ek55_names(folder)
@@ -71,6 +73,7 @@ def read_epic_kitchens_55_official(folder: Path) -> Dataset:
 
 def read_epic_kitchens_100_official(folder: Path) -> Dataset:
     """EPIC-KITCHENS-100 from `EPIC_100_train.csv`, `EPIC_100_validation.csv` and class files."""
+    check_dataset(folder, "epic-kitchens-100")
     nouns = first_of(folder, EK100_NOUNS)
     classes = (EK100_CLASSES[0], EK100_CLASSES[1] if nouns is None else nouns.name)
     hint = "RULSTM's CSVs are read as epic-kitchens-100"

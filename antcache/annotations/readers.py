@@ -48,7 +48,11 @@ READERS = {
         read=read_epic_kitchens_100_official, about="EPIC-KITCHENS-100, the official CSVs"
     ),
     "egtea": Reader(read=read_egtea, about="EGTEA Gaze+, RULSTM's CSVs", options=("split_number",)),
-    "table": Reader(read=read_own_table, about="own CSVs with a header", options=("fps", "name")),
+    "table": Reader(
+        read=read_own_table,
+        about="own CSVs with a header",
+        options=("fps", "name", "split_by_video"),
+    ),
 }
 """Every form that can be read."""
 

@@ -26,17 +26,20 @@ from antcache.annotations.epic_kitchens import (
 )
 from antcache.annotations.files import is_integer, read_rows, require_files
 from antcache.annotations.segments import Segments
+from antcache.annotations.sizes import check_dataset
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.errors import BadConfig
 from antcache.timebase import frames_to_seconds
 
 COLUMNS = ("uid", "video", "start", "stop", "verb", "noun", "action")
 FILES = ("training.csv", "validation.csv", "actions.csv")
-TEST_FILES = ("test_seen.csv", "test_unseen.csv", "test.csv")
+TEST_FILES = ("test_seen.csv", "test_unseen.csv", "test.csv", "test_timestamps.csv")
+"""Lists of segments without labels: the last one is EPIC-KITCHENS-100's."""
 
 
 def read_epic_kitchens_55(folder: Path) -> Dataset:
     """EPIC-KITCHENS-55; class files and many-shot lists are used where they lie beside it."""
+    check_dataset(folder, "epic-kitchens-55")
     require_files(folder, FILES, hint="the official CSV is read as epic-kitchens-55-official")
     names = ek55_names(folder)
     actions = read_actions(folder / "actions.csv", names)
@@ -46,6 +49,7 @@ def read_epic_kitchens_55(folder: Path) -> Dataset:
 
 def read_epic_kitchens_100(folder: Path) -> Dataset:
     """EPIC-KITCHENS-100; class files are used where they lie beside it."""
+    check_dataset(folder, "epic-kitchens-100")
     require_files(folder, FILES, hint="the official CSVs are read as epic-kitchens-100-official")
     names = ek100_names(folder)
     taxonomy, warnings = ek100_taxonomy(folder, read_actions(folder / "actions.csv", names), names)
@@ -57,6 +61,7 @@ def read_egtea(folder: Path, *, split_number: int = 1) -> Dataset:
     if split_number not in (1, 2, 3):
         raise BadConfig("unknown EGTEA split", expected="1, 2 or 3", found=split_number)
     files = (f"training{split_number}.csv", f"validation{split_number}.csv", "actions.csv")
+    check_dataset(folder, "egtea")
     require_files(folder, files)
     actions = read_paired_actions(folder / "actions.csv")
     taxonomy = with_names("egtea", actions, names_from_actions(actions, "_"))

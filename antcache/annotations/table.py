@@ -2,13 +2,16 @@
 
 Promise: verbs, nouns and actions may be names or ids, times seconds or (with `fps`) frames. Every
 CSV of the folder is a split named after its file, unless a column `split` says otherwise. Ids
-given by us do not depend on the order of files or lines.
+given by us do not depend on the order of files or lines. Tables as spreadsheets and pandas write
+them are read as they are meant (`3.0` is the id 3), and what may be meant otherwise is noted.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from antcache.annotations.classes import (
 from antcache.annotations.dataset import Dataset, Part, assemble
 from antcache.annotations.files import SHOWN, Rows, check_ids, is_integer, read_table
 from antcache.annotations.segments import Segments
+from antcache.annotations.table_splits import by_video, named_splits
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.timebase import frames_to_seconds
 
@@ -32,11 +36,20 @@ OPTIONAL = ("action", "split")
 CLASS_FILES = {"verb": "verbs.csv", "noun": "nouns.csv"}
 """Optional `id,name` files that give ids to names, or names to ids."""
 
-SPLIT_NAMES = {"training": "train", "val": "validation", "valid": "validation"}
-SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+WHOLE = re.compile(r"(-?\d{1,18})\.0+", re.ASCII)
+"""An id as pandas writes it where a cell of its column was empty."""
+
+NOTHING = frozenset(("nan", "<na>", "#n/a", "n/a", "na", "null", "none"))
+"""What stands, in any case, where there was nothing."""
 
 
-def read_own_table(folder: Path, *, fps: float | None = None, name: str = "table") -> Dataset:
+def read_own_table(
+    folder: Path,
+    *,
+    fps: float | None = None,
+    name: str = "table",
+    split_by_video: float | None = None,
+) -> Dataset:
     """Annotations from one CSV file, or from every CSV file of a folder.
 
     Args:
@@ -44,10 +57,11 @@ def read_own_table(folder: Path, *, fps: float | None = None, name: str = "table
         fps: frames per second where `start` and `stop` are frame numbers (frame n is seen at
             n / fps seconds); without it they are seconds.
         name: name of the dataset.
+        split_by_video: the share of the videos that become `validation`, where one file without a
+            column `split` has them all.
     """
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
-    tables = [read_table(path, REQUIRED) for path in _csv_files(folder)]
+    check_rate(fps)  # before any file is looked for
+    tables = [read_rows_of(path, REQUIRED, fps) for path in _csv_files(folder)]
     home = folder if folder.is_dir() else folder.parent
     rows = _Joined(tables)
     warnings = rows.warnings()
@@ -75,12 +89,42 @@ def read_own_table(folder: Path, *, fps: float | None = None, name: str = "table
         ),
         place=rows.place,
     )
+    parts, said = _splits(whole, rows, split_by_video)
     return assemble(
         with_names(name, actions, (verbs, nouns)),
-        _splits(whole, rows),
+        parts,
         source=f"table: {', '.join(table.path.name for table in tables)}",
-        warnings=warnings,
+        warnings=[*warnings, *said],
     )
+
+
+def check_rate(fps: float | None) -> None:
+    """Refuse frames per second that can't be."""
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
+
+
+def read_rows_of(path: Path, required: Sequence[str], fps: float | None) -> Rows:
+    """A table of one's own with these columns at least, whole numbers written as such.
+
+    Raises:
+        BadConfig: an impossible rate.
+        NotFound, BadAnnotations: as `read_table`.
+    """
+    check_rate(fps)
+    columns = ("uid", "verb", "noun", "action", *(() if fps is None else ("start", "stop")))
+    rows = read_table(path, required)
+    numbers = {
+        column: [WHOLE.sub(r"\1", cell) if WHOLE.fullmatch(cell) else cell for cell in cells]
+        for column, cells in rows.columns.items()
+        if column in columns
+    }
+    return replace(rows, columns={**rows.columns, **numbers})
+
+
+def seconds(rows: Rows, column: str, fps: float | None) -> NDArray[np.float64]:
+    """Times (N,) of a column, which holds frame numbers where there is a rate."""
+    return rows.decimals(column) if fps is None else frames_to_seconds(rows.integers(column), fps)
 
 
 class _Joined:
@@ -109,19 +153,24 @@ class _Joined:
         return [cell for table in self.tables for cell in table.words(column)]
 
     def seconds(self, column: str, fps: float | None) -> NDArray[np.float64]:
-        if fps is None:
-            return np.concatenate([table.decimals(column) for table in self.tables])
-        frames = np.concatenate([table.integers(column) for table in self.tables])
-        return frames_to_seconds(frames, fps)
+        return np.concatenate([seconds(table, column, fps) for table in self.tables])
 
     def warnings(self) -> list[str]:
-        """Which columns are not used."""
-        return [
-            f"{table.path.name}: column {column!r} is not used"
-            for table in self.tables
-            for column in table.columns
-            if column not in REQUIRED + OPTIONAL
-        ]
+        """Which columns are not used, and which cells look as if they had been empty."""
+        said = []
+        for table in self.tables:
+            for column, cells in table.columns.items():
+                if column not in REQUIRED + OPTIONAL:
+                    said.append(f"{table.path.name}: column {column!r} is not used")
+                    continue
+                empty = [row for row, cell in enumerate(cells) if cell.lower() in NOTHING]
+                if empty:
+                    said.append(
+                        f"{table.place(empty[0])}: {cells[empty[0]]!r} is read as a name "
+                        f"({len(empty)} in column {column!r}); leave these rows out if the cell "
+                        "was empty"
+                    )
+        return said
 
 
 def _csv_files(folder: Path) -> list[Path]:
@@ -146,11 +195,16 @@ def _ids_or_names(rows: _Joined, column: str) -> tuple[list[str], bool]:
     cells = rows.words(column)
     numbers = [is_integer(cell) for cell in cells]
     if any(numbers) and not all(numbers):
+        words = [cell for cell, number in zip(cells, numbers, strict=True) if not number]
+        empty = all(word.lower() in NOTHING for word in words)
+        row = numbers.index(False if empty else not numbers[0])
         raise BadAnnotations(
-            f"the column {column!r} mixes ids and names",
-            where=rows.place(numbers.index(not numbers[0])),
-            expected="an id, as before" if numbers[0] else "a name, as before",
-            found=repr(cells[numbers.index(not numbers[0])][:SHOWN]),
+            f"the column {column!r} " + ("has no id here" if empty else "mixes ids and names"),
+            where=rows.place(row),
+            expected="a whole number"
+            if empty
+            else ("an id, as before" if numbers[0] else "a name, as before"),
+            found=repr(cells[row][:SHOWN]),
         )
     return cells, all(numbers)
 
@@ -228,21 +282,30 @@ def _given_actions(
     return Actions(names=names, verbs=verbs, nouns=nouns), ids
 
 
-def _splits(whole: Part, rows: _Joined) -> dict[str, Part]:
-    """Splits in the order train, validation, then by name."""
-    homes: list[str] = []
-    for row, (table, inner) in enumerate(rows.origin):
-        name = table.columns["split"][inner] if "split" in table.columns else table.path.stem
-        name = SPLIT_NAMES.get(name, name)
-        if SPLIT.fullmatch(name) is None:
-            raise BadAnnotations(
-                "a split can't be called so",
-                where=rows.place(row),
-                expected="letters, digits, - and _",
-                found=repr(name[:SHOWN]),
+def _splits(
+    whole: Part, rows: _Joined, fraction: float | None
+) -> tuple[dict[str, Part], list[str]]:
+    """The splits, and what is to be said of them."""
+    one = len(rows.tables) == 1 and "split" not in rows.tables[0].columns
+    if fraction is not None:
+        if not one:
+            raise BadConfig(
+                "the tables have splits already",
+                where=rows.tables[0].path.parent,
+                expected="one file without a column 'split'",
+                found=", ".join(table.path.name for table in rows.tables),
+                hint="leave --split-by-video out",
             )
-        homes.append(name)
-    first = [name for name in ("train", "validation") if name in homes]
-    order = first + sorted(set(homes) - set(first))
-    home = np.asarray(homes)
-    return {name: whole.at(np.flatnonzero(home == name)) for name in order}
+        parts, said = by_video(whole, fraction)
+        return parts, [said]
+    homes = [
+        table.columns["split"][inner] if "split" in table.columns else table.path.stem
+        for table, inner in rows.origin
+    ]
+    parts = named_splits(whole, homes)
+    if not one:
+        return parts, []
+    return parts, [
+        f"{rows.tables[0].path.name} is one split, {next(iter(parts))!r}; --split-by-video 0.2 "
+        "makes a fifth of its videos the split 'validation' and the others 'train'"
+    ]

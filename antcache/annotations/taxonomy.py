@@ -91,6 +91,15 @@ class Taxonomy:
         return self._with_either(self.many_shot_verbs, self.many_shot_nouns)
 
     @cached_property
+    def both_shot_actions(self) -> tuple[int, ...] | None:
+        """Actions whose verb *and* noun are many-shot: what the official list holds."""
+        if self.many_shot_verbs is None or self.many_shot_nouns is None:
+            return None
+        both = np.isin(self.verb_of, self.many_shot_verbs)
+        both &= np.isin(self.noun_of, self.many_shot_nouns)
+        return tuple(int(i) for i in np.flatnonzero(both))
+
+    @cached_property
     def tail_actions(self) -> tuple[int, ...] | None:
         """Actions whose verb *or* noun is rare, as EPIC-KITCHENS-100's challenge defines them."""
         return self._with_either(self.tail_verbs, self.tail_nouns)

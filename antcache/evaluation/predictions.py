@@ -21,7 +21,7 @@ from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFo
 from antcache.evaluation.metrics import VerbNoun
 from antcache.files import atomic_file
 from antcache.tensors import read_tensors, write_tensors
-from antcache.untrusted import names_array, parse_json
+from antcache.untrusted import NotFetched, names_array, parse_json
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
@@ -166,5 +166,7 @@ class Predictions:
                 "the file of predictions can't be read",
                 where=path,
                 found=error,
-                hint="it is damaged or something else; write it again",
+                hint=""
+                if isinstance(error, NotFetched)
+                else "it is damaged or something else; write it again",
             ) from error

@@ -1,9 +1,11 @@
 """Lists of segments without labels: what a leaderboard asks to be predicted.
 
 Promise: the order of the file is kept, no uid is twice, and what has no labels says so: verb, noun
-and action are -1. Three forms are read: RULSTM's `test_seen.csv` and `test_unseen.csv` (no header,
+and action are -1. Four forms are read: RULSTM's `test_seen.csv` and `test_unseen.csv` (no header,
 `uid, video, start, stop`, frames at 30 fps), the official lists with a header (`uid` or
-`narration_id`, `video_id`, `start_timestamp`, `stop_timestamp`), and, for uids alone, one per line.
+`narration_id`, `video_id`, `start_timestamp`, `stop_timestamp`), tables of one's own (a header
+`uid, video, start, stop`, in seconds or, with `fps`, frames, whatever else it names), and, for uids
+alone, one per line. Uids of tables of one's own are kept as they are, as their import keeps them.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from antcache.annotations import Segments
-from antcache.annotations.files import Rows, is_integer, read_rows, read_table
-from antcache.errors import BadAnnotations
+from antcache.annotations.files import SHOWN, Rows, is_integer, read_rows, read_table
+from antcache.annotations.table import read_rows_of, seconds
+from antcache.errors import BadAnnotations, BadConfig
 from antcache.timebase import frames_to_seconds
 
 NAMES = ("narration_id", "uid")
@@ -34,22 +37,40 @@ def read_uids(path: Path) -> list[str]:
         BadAnnotations: it has another form, or a uid twice.
     """
     head = _first(path)
+    if _own(head):
+        return _uids(read_rows_of(path, RULSTM[:1], None), "uid", as_they_are=True)
     named = [name for name in NAMES if name in head]
     if named:
         return _uids(read_table(path, named[:1]), named[0])
     return _uids(read_rows(path, RULSTM if len(head) > 1 else RULSTM[:1]), "uid")
 
 
-def read_unlabelled(path: Path) -> Segments:
+def read_unlabelled(path: Path, *, fps: float | None = None) -> Segments:
     """Segments (N) of a list with times; their verb, noun and action are -1.
+
+    Args:
+        path: the list.
+        fps: frames per second of `start` and `stop`, for tables of one's own.
 
     Raises:
         NotFound: the file can't be read.
+        BadConfig: a rate that is impossible, or for another form.
         BadAnnotations: it has another form, a uid twice, or a segment that ends before it starts.
     """
     head = _first(path)
     named = [name for name in NAMES if name in head]
-    if named:
+    if fps is not None and not _own(head):
+        raise BadConfig(
+            "only a table of one's own takes a frame rate",
+            where=path,
+            expected=f"the header {','.join(RULSTM)}",
+            found=", ".join(head)[:SHOWN],
+        )
+    if _own(head):
+        rows = read_rows_of(path, RULSTM, fps)
+        uid, video = _uids(rows, "uid", as_they_are=True), rows.words("video")
+        start_s, stop_s = (seconds(rows, name, fps) for name in RULSTM[2:])
+    elif named:
         rows = read_table(path, (named[0], *OFFICIAL))
         uid, video = _uids(rows, named[0]), rows.words("video_id")
         start_s, stop_s = (rows.timestamps(name) for name in OFFICIAL[1:])
@@ -79,8 +100,15 @@ def _first(path: Path) -> list[str]:
         return [cell.strip() for cell in file.readline(FIRST_LINE).split(",")]
 
 
-def _uids(rows: Rows, column: str) -> list[str]:
-    uids = [str(int(uid)) if is_integer(uid) else uid for uid in rows.words(column)]
+def _own(head: list[str]) -> bool:
+    """Whether the first line is the header of a table of one's own."""
+    return set(RULSTM) <= set(head)
+
+
+def _uids(rows: Rows, column: str, *, as_they_are: bool = False) -> list[str]:
+    uids = rows.words(column)
+    if not as_they_are:
+        uids = [str(int(uid)) if is_integer(uid) else uid for uid in uids]
     seen: dict[str, int] = {}
     for row, uid in enumerate(uids):
         if uid in seen:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.annotations.sizes import SIZES
 from antcache.errors import BadConfig, BadPredictions, MissingExtra
 from antcache.evaluation.metrics import verb_noun_scores
 from antcache.evaluation.predictions import Predictions
@@ -108,7 +109,8 @@ def submission(
         name: of the predictions, for errors.
 
     Raises:
-        BadConfig: an unknown challenge, another dataset, or levels that are missing or impossible.
+        BadConfig: an unknown challenge, another dataset or number of classes, or levels that are
+            missing or impossible.
         FingerprintMismatch: the predictions are for another taxonomy.
         BadPredictions: a segment has no prediction, or fewer than 100 ranked actions.
     """
@@ -116,6 +118,15 @@ def submission(
     if taxonomy.dataset != form.dataset:
         raise BadConfig(
             "a challenge of another dataset", expected=form.dataset, found=taxonomy.dataset
+        )
+    sizes = SIZES[form.dataset]
+    if (len(taxonomy.verbs), len(taxonomy.nouns)) != (sizes.verbs, sizes.nouns):
+        raise BadConfig(
+            "the store has other classes than the challenge",
+            expected=f"{sizes.verbs} verbs, {sizes.nouns} nouns",
+            found=f"{len(taxonomy.verbs)} verbs, {len(taxonomy.nouns)} nouns",
+            hint="import the annotations again with the official class files and --overwrite, then "
+            "train and predict again",
         )
     predictions.check_taxonomy(taxonomy, where=name)
     row_of = {uid: row for row, uid in enumerate(predictions.uid.tolist())}

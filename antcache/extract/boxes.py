@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from antcache.errors import UnreadableVideo
+from antcache.untrusted import NotFetched, check_fetched
 
 READ = frozenset(
     b"moov moof hoov free skip meta udta trak mdia minf stbl traf edts dinf tref wave mvex".split()
@@ -31,11 +32,15 @@ def check_samples(path: Path) -> None:
     """Check that a file does not state many more samples than it has bytes.
 
     Raises:
-        UnreadableVideo: it does, or nobody can tell.
+        UnreadableVideo: it does, or nobody can tell, or it is a Git LFS pointer.
     """
     size = path.stat().st_size
     if not size:
         return
+    try:
+        check_fetched(path)
+    except NotFetched as error:
+        raise UnreadableVideo("not a video", where=path, found=error) from error
     stated = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for begin, end in _boxes(data):

@@ -7,7 +7,7 @@ old one and half of a new one.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,13 @@ from antcache.errors import AlreadyExists, FingerprintMismatch, MissingKey
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.meaning import Senseless, segments_of, taxonomy_of
 from antcache.store.opening import OpenStore
+
+
+def described(taxonomy: Taxonomy) -> str:
+    """How many classes a taxonomy has, and which it is, for a message."""
+    counts = (taxonomy.actions, taxonomy.verbs, taxonomy.nouns)
+    actions, verbs, nouns = map(len, counts)
+    return f"{actions} actions, {verbs} verbs, {nouns} nouns ({taxonomy.fingerprint})"
 
 
 class LabelStore(OpenStore):
@@ -82,14 +89,16 @@ class LabelStore(OpenStore):
 
         A split that has these labels already is left as it is, so that the same call goes on where
         another one was interrupted. With `overwrite` all change at once, on a local disk; see
-        `Backend.publish_group`.
+        `Backend.publish_group`. The taxonomy may then be another one, where nothing that stays is
+        of the old one: every split is given, and there are no soft targets.
 
         Returns:
             Names of the splits that were written.
 
         Raises:
             BadAnnotations: they do not fit the taxonomy; see `Segments.check`.
-            FingerprintMismatch: the store has another dataset or taxonomy.
+            FingerprintMismatch: the store has another dataset; or another taxonomy, and `overwrite`
+                is false or something that stays is of it.
             AlreadyExists: a split has other labels, or the classes other lists of many-shot and
                 tail classes, and `overwrite` is false.
         """
@@ -104,6 +113,7 @@ class LabelStore(OpenStore):
                 there = self.splits()
                 new = {name: own for name, own in splits.items() if name not in there}
             kept = {name: own for name, own in splits.items() if name not in new}
+            self._check_classes(taxonomy, splits, overwrite)
             self._check_labels(kept, taxonomy, overwrite)
             if new:
                 about = {
@@ -120,19 +130,32 @@ class LabelStore(OpenStore):
                 self.backend.sweep()
         return list(new)
 
+    def _check_classes(self, taxonomy: Taxonomy, given: Collection[str], overwrite: bool) -> None:
+        """Refuse another taxonomy than the store's where something of the old one would stay."""
+        known = self._taxonomy()
+        if known is None or known.fingerprint == taxonomy.fingerprint:
+            return
+        staying = [f"labels/{name}" for name in self.splits() if name not in given]
+        staying += [f"targets/{name}" for name in self.backend.units("targets")]
+        if overwrite and not staying:
+            return
+        hint = "--overwrite replaces it and the labels, or use one store per taxonomy"
+        if staying:
+            hint = f"antcache store remove {self.path} {staying[0]}; or use one store per taxonomy"
+        raise FingerprintMismatch(
+            "the store has another taxonomy"
+            + (f", and {', '.join(staying)} of it" if staying else ""),
+            where=self.path,
+            expected=described(known),
+            found=described(taxonomy),
+            hint=hint,
+        )
+
     def _check_labels(
         self, kept: Mapping[str, Segments], taxonomy: Taxonomy, overwrite: bool
     ) -> None:
-        """Refuse other classes than the store's, and other labels than those that are `kept`."""
+        """Refuse other labels than those that are `kept`, and other lists of classes."""
         known = self._taxonomy()
-        if known is not None and known.fingerprint != taxonomy.fingerprint:
-            raise FingerprintMismatch(
-                "the store has another taxonomy",
-                where=self.path,
-                expected=f"{len(known.actions)} actions, {known.fingerprint}",
-                found=f"{len(taxonomy.actions)} actions, {taxonomy.fingerprint}",
-                hint="use one store per taxonomy",
-            )
         other = [
             name
             for name, segments in kept.items()
@@ -144,12 +167,33 @@ class LabelStore(OpenStore):
                 where=self.path,
                 hint="--overwrite replaces them",
             )
-        if known is not None and known.to_dict() != taxonomy.to_dict() and not overwrite:
+        if not overwrite and known is not None and known.to_dict() != taxonomy.to_dict():
             raise AlreadyExists(
                 "the store has other lists of many-shot or tail classes",
                 where=self.path,
                 hint="--overwrite replaces them, and the labels",
             )
+
+    def check_apart(self, splits: Mapping[str, Segments]) -> None:
+        """Check that no other split of the store has segments of these, which go into it together.
+
+        A segment in two splits would be seen twice by teachers, and be trained on and tested with.
+
+        Raises:
+            AlreadyExists: one has, such as that of an import under another name.
+        """
+        new = [uid for segments in splits.values() for uid in segments.uid.tolist()]
+        for split in self.splits():
+            if split in splits:
+                continue
+            shared = int(np.isin(self.labels(split).uid, new).sum())
+            if shared:
+                raise AlreadyExists(
+                    f"the split {split!r} has {shared} of these segments already",
+                    where=self.path,
+                    hint=f"if it is of an earlier import: antcache store remove {self.path} "
+                    f"labels/{split}",
+                )
 
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import BadConfig, FingerprintMismatch
+from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import differing
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference
+from antcache.store.format import check_name, difference, is_group
 from antcache.store.labels import LabelStore
 from antcache.store.meaning import (
     Senseless,
@@ -111,6 +111,10 @@ class Store(LabelStore):
     def videos(self, stream: str) -> list[str]:
         """Names of the videos that are complete in a stream."""
         return self.backend.units(f"features/{stream}")
+
+    def all_videos(self) -> set[str]:
+        """Names of the videos that are complete in some stream."""
+        return {video for stream in self.streams() for video in self.videos(stream)}
 
     def has_features(self, stream: str, video: str) -> bool:
         """Whether a video is complete in a stream."""
@@ -252,7 +256,19 @@ class Store(LabelStore):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
     def remove(self, key: str) -> None:
-        """Remove one unit, e.g. `features/rgb/P01_01`."""
+        """Remove one unit, e.g. `features/rgb/P01_01`.
+
+        Raises:
+            MissingKey: the store lists no such unit.
+            WriteFailed: the disk refused.
+        """
+        group, _, name = key.rpartition("/")
+        if is_group(key) or name not in self.backend.units(group):
+            raise MissingKey(
+                f"the store has no {key!r}",
+                where=self.path,
+                expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
+            )
         self.backend.remove(key)
 
     def info(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.model import build_student
 from antcache.tensors import read_tensors, write_tensors
-from antcache.untrusted import read_json
+from antcache.untrusted import NotFetched, read_json
 
 WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
 AVERAGE, BEST = "average.safetensors", "best.safetensors"
@@ -214,6 +214,8 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> BadCheckpoint:
+    if isinstance(error, NotFetched):
+        return BadCheckpoint("the checkpoint can't be read", where=path, found=error)
     return BadCheckpoint(
         "the checkpoint can't be read",
         where=path,

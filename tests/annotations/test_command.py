@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ def test_summary_as_table_and_json(write, ek55_files):
     result = run("summary", "epic-kitchens-55", folder)
     assert result.exit_code == 0
     assert "windows dropped" in result.stdout
-    assert "note: no EPIC_many_shot_actions.csv" in result.stderr
+    assert "note: no EPIC_many_shot_verbs.csv" in result.stderr
 
 
 @pytest.mark.parametrize("store_name", ["store", "store.h5"])
@@ -52,6 +53,24 @@ def test_import_replaces_labels_only_when_asked(write, ek55_files, tmp_path):
     assert len(Store.open(path).labels("train")) == 1
 
 
+def test_a_store_with_the_nouns_of_another_challenge_is_mended(
+    write, ek100_files, ek100_official_files, tmp_path
+):
+    """It has five nouns more, which are in no action: the store as it was, its features kept."""
+    folder, path = write(ek100_files | ek100_official_files), tmp_path / "store"
+    good = read_annotations("epic-kitchens-100", folder)
+    more = tuple(f"hand {i}" for i in range(5))
+    bad = replace(good.taxonomy, nouns=good.taxonomy.nouns + more)
+    store = Store.create(path, dataset=good.name)
+    store.write_splits(good.splits, bad, source="an older version")
+    result = run("import", "epic-kitchens-100", folder, path)
+    assert result.exit_code == 2
+    assert "8 nouns" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert run("import", "epic-kitchens-100", folder, path, "--overwrite").exit_code == 0
+    assert Store.open(path).taxonomy == good.taxonomy
+
+
 def test_wrong_input_is_one_line_exit_code_2_and_no_store(write, ek55_files, egtea_files, tmp_path):
     path = tmp_path / "store"
     ek55_files["training.csv"] = str(ek55_files["training.csv"]) + "12, P01\n"
@@ -76,6 +95,25 @@ def test_a_store_of_another_dataset_is_refused_and_kept(write, ek55_files, egtea
     assert result.exit_code == 2
     assert "another dataset: expected epic-kitchens-55, found egtea" in result.stderr
     assert Store.open(path).dataset == "epic-kitchens-55"
+
+
+def test_a_table_split_later_is_never_there_twice(write, tmp_path):
+    """Imported whole, as the note says, and then split by video: the first import goes first."""
+    lines = [f"{v}{i},{v},{i}.5,{i + 1},take,pan" for v in "abc" for i in range(3)]
+    table = write({"all.csv": "uid,video,start,stop,verb,noun\n" + "\n".join(lines) + "\n"})
+    path = tmp_path / "store"
+    whole = run("import", "table", table / "all.csv", path)
+    assert whole.exit_code == 0
+    assert "all.csv is one split, 'all'; --split-by-video" in whole.stderr
+    again = ("import", "table", table / "all.csv", path, "--split-by-video", 0.3)
+    for more in ((), ("--overwrite",)):
+        refused = run(*again, *more)
+        assert refused.exit_code == 2
+        assert "the split 'all' has 9 of these segments already" in refused.stderr
+    assert Store.open(path).splits() == ["all"]
+    Store.open(path).remove("labels/all")
+    assert run(*again).exit_code == 0
+    assert [len(Store.open(path).labels(s).videos) for s in ("train", "validation")] == [2, 1]
 
 
 def test_own_table_with_name_and_frames(write, tmp_path):

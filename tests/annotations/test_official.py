@@ -119,6 +119,35 @@ def test_epic_kitchens_100_agrees_with_the_form_of_rulstm(
     assert read_annotations("epic-kitchens-100-official", folder).taxonomy == rulstm.taxonomy
 
 
+def nouns_csv(count):
+    return "id,key,instances,category\n" + "".join(f"{i},noun{i},[],c\n" for i in range(count))
+
+
+@pytest.mark.parametrize("files", [(1,), (2,), (1, 2)])
+@pytest.mark.parametrize("form", ["epic-kitchens-100", "epic-kitchens-100-official"])
+def test_epic_kitchens_100_has_300_nouns_whichever_list_lies_there(
+    write, ek100_files, ek100_official_files, files, form
+):
+    """Version 2 adds five for another challenge."""
+    lists = {
+        1: ("EPIC_100_noun_classes.csv", nouns_csv(300)),
+        2: ("EPIC_100_noun_classes_v2.csv", nouns_csv(305)),
+    }
+    del ek100_official_files["EPIC_100_noun_classes_v2.csv"]
+    folder = write(ek100_files | ek100_official_files | dict(lists[n] for n in files))
+    nouns = read_annotations(form, folder).taxonomy.nouns
+    assert nouns == tuple(f"noun{i}" for i in range(300))
+
+
+def test_no_action_of_epic_kitchens_100_may_have_a_noun_of_the_other_challenge(
+    write, ek100_files, ek100_official_files
+):
+    ek100_official_files["EPIC_100_noun_classes_v2.csv"] = nouns_csv(305)
+    ek100_files["actions.csv"] += "4,1,302,open hand\n"
+    with pytest.raises(BadAnnotations, match=r"expected .*300 nouns, found .*303 nouns"):
+        read_annotations("epic-kitchens-100", write(ek100_files | ek100_official_files))
+
+
 def test_epic_kitchens_100_needs_its_class_files(write, ek100_official_files):
     del ek100_official_files["EPIC_100_noun_classes_v2.csv"]
     with pytest.raises(NotFound, match=r"lacks EPIC_100_noun_classes\.csv: .*found EPIC_100_train"):

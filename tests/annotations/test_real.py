@@ -60,6 +60,15 @@ def test_both_forms_of_epic_kitchens_55_have_the_same_classes_uids_and_labels(
             np.testing.assert_array_equal(left, right)
 
 
+def test_the_many_shot_list_of_rulstms_folder_is_the_official_one(
+    data_dir: Path, ek55: Dataset, tmp_path: Path
+):
+    for path in (data_dir / "epic-kitchens-55").glob("*.csv"):
+        if path.name != "EPIC_many_shot_actions.csv":
+            (tmp_path / path.name).symlink_to(path)
+    assert read_annotations("epic-kitchens-55", tmp_path).taxonomy == ek55.taxonomy
+
+
 def test_many_shot_lists_and_unseen_actions(ek55: Dataset):
     classes = ek55.taxonomy
     train, validation = ek55.splits["train"], ek55.splits["validation"]

@@ -53,10 +53,22 @@ def test_many_shot_lists(write, ek55_files):
         read_annotations("epic-kitchens-55", write(ek55_files))
 
 
-def test_test_files_have_no_labels_and_are_passed_over_with_a_count(write, ek55_files):
-    ek55_files["test_seen.csv"] = "01924, P01_11, 0000000001, 0000000056\n" * 3
+def test_a_missing_list_of_many_shot_actions_is_made_of_those_of_verbs_and_nouns(write, ek55_files):
+    """RULSTM's folder has those two alone; (2, 2) is the action whose verb and noun are on them."""
+    ek55_files["EPIC_many_shot_verbs.csv"] = "verb_class,verb\n2,open\n"
+    ek55_files["EPIC_many_shot_nouns.csv"] = "noun_class,noun\n1,board\n2,door\n"
     dataset = read_annotations("epic-kitchens-55", write(ek55_files))
-    assert "test_seen.csv: 3 segments without labels passed over" in dataset.warnings
+    assert dataset.taxonomy.many_shot_actions == (2,)
+    assert dataset.taxonomy.any_shot_actions == (1, 2)
+    said = "no EPIC_many_shot_actions.csv: the 1 actions whose verb and noun are many-shot"
+    assert any(line.startswith(said) for line in dataset.warnings)
+
+
+@pytest.mark.parametrize("name", ["test_seen.csv", "test_timestamps.csv"])
+def test_test_files_have_no_labels_and_are_passed_over_with_a_count(write, ek55_files, name):
+    ek55_files[name] = "01924, P01_11, 0000000001, 0000000056\n" * 3
+    dataset = read_annotations("epic-kitchens-55", write(ek55_files))
+    assert f"{name}: 3 segments without labels passed over" in dataset.warnings
     assert list(dataset.splits) == ["train", "validation"]
 
 

@@ -168,3 +168,127 @@ def test_other_wrong_input(write, tmp_path, table_text):
     )
     with pytest.raises(BadAnnotations, match="only some files have a column 'action'"):
         read_annotations("table", folder)
+
+
+@pytest.mark.parametrize("train", ["train", "TRAIN", "Training"])
+@pytest.mark.parametrize("validation", ["val", "Val", "VALIDATION", "valid"])
+def test_splits_are_known_in_any_case(write, tmp_path, train, validation):
+    lines = ("a,one,1.5,2.5,take,pan", "c,two,2,3.5,take,cup")
+    files = {
+        f"{train}.csv": HEADER + lines[0] + "\n",
+        f"{validation}.csv": HEADER + lines[1] + "\n",
+    }
+    dataset = read_annotations("table", write(files))
+    assert {k: v.uid.tolist() for k, v in dataset.splits.items()} == {
+        "train": ["a"],
+        "validation": ["c"],
+    }
+    for path in tmp_path.iterdir():
+        path.unlink()
+    text = HEADER.strip() + f",split\n{lines[0]},{train}\n{lines[1]},{validation}\n"
+    assert list(read_annotations("table", write({"all.csv": text})).splits) == list(dataset.splits)
+
+
+def test_splits_of_ones_own_keep_their_names_and_are_never_mixed(write):
+    text = HEADER.strip() + ",split\na,one,1.5,2.5,take,pan,Seen\nb,two,1.5,2.5,take,pan,train\n"
+    assert list(read_annotations("table", write({"t.csv": text})).splits) == ["train", "Seen"]
+    with pytest.raises(BadAnnotations, match=r":4: two splits are called alike: expected Seen"):
+        read_annotations("table", write({"t.csv": text + "c,three,1,2.5,take,pan,seen\n"}))
+
+
+def many(videos):
+    return HEADER + "".join(
+        f"{video}-{i},{video},{i}.5,{i + 1},take,pan\n" for i in range(3) for video in videos
+    )
+
+
+def test_one_file_is_one_split_and_says_so(write):
+    dataset = read_annotations("table", write({"Train.csv": many("abcde")}))
+    assert list(dataset.splits) == ["train"]
+    assert any(
+        line.startswith("Train.csv is one split, 'train'; --split-by-video 0.2")
+        for line in dataset.warnings
+    )
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.2, 2), (0.01, 1), (0.99, 9), (0.5, 5)])
+def test_one_file_is_split_by_whole_videos(write, share, count):
+    videos = [f"v{i}" for i in range(10)]
+    path = write({"labels.csv": many(videos)}) / "labels.csv"
+    dataset = read_annotations("table", path, split_by_video=share)
+    train, validation = (dataset.splits[name] for name in ("train", "validation"))
+    assert len(validation.videos) == count
+    assert sorted(train.videos + validation.videos) == sorted(videos)
+    assert sorted(train.uid.tolist() + validation.uid.tolist()) == sorted(
+        f"{video}-{i}" for video in videos for i in range(3)
+    )
+    said = f"split by video: {10 - count} videos ({3 * (10 - count)} segments) are train, {count} "
+    assert any(line.startswith(said) for line in dataset.warnings)
+    header, *lines = many(videos).splitlines(keepends=True)
+    path.write_text(header + "".join(sorted(lines, reverse=True)))
+    again = read_annotations("table", path, split_by_video=share)
+    assert again.splits["validation"].videos == validation.videos
+
+
+def test_a_video_more_moves_few(write):
+    """Not drawn anew: those of the smaller table that were validation stay so, or one of them."""
+    videos = [f"v{i}" for i in range(20)]
+    path = write({"labels.csv": many(videos[:-1])}) / "labels.csv"
+    small = read_annotations("table", path, split_by_video=0.25).splits["validation"].videos
+    path.write_text(many(videos))
+    large = read_annotations("table", path, split_by_video=0.25).splits["validation"].videos
+    assert len(set(small) - set(large)) <= 1
+
+
+def test_what_can_not_be_split_by_video(write, table_text):
+    folder = write({"labels.csv": table_text})
+    with pytest.raises(BadConfig, match="the tables have splits already"):
+        read_annotations("table", folder, split_by_video=0.2)
+    folder = write({"labels.csv": many("ab"), "more.csv": many("cd")})
+    with pytest.raises(BadConfig, match=r"splits already: .*found labels\.csv, more\.csv"):
+        read_annotations("table", folder, split_by_video=0.2)
+    path = write({"labels.csv": many("a")}) / "labels.csv"
+    with pytest.raises(BadConfig, match=r"one video can't be split .*found a \(split it in time"):
+        read_annotations("table", path, split_by_video=0.2)
+    for share in (0.0, 1.0, -0.2, 20.0, float("nan")):
+        with pytest.raises(BadConfig, match="impossible share"):
+            read_annotations("table", path, split_by_video=share)
+    with pytest.raises(BadConfig, match="egtea takes no split by video"):
+        read_annotations("egtea", folder, split_by_video=0.2)
+
+
+def test_ids_that_pandas_wrote_as_numbers_with_a_point(write):
+    header = "uid,video,start,stop,verb,noun,action\n"
+    files = {"train.csv": header + "7.0,one,1.5,2,3.0,1.00,0.0\n8,one,2.0,4.0,0,1,1\n"}
+    dataset = read_annotations("table", write(files))
+    train = dataset.splits["train"]
+    assert (train.verb.tolist(), train.noun.tolist()) == ([3, 0], [1, 1])
+    assert train.action.tolist() == [0, 1]
+    assert train.uid.tolist() == ["7", "8"]
+    assert train.start_s.tolist() == [1.5, 2.0]
+    files = {"train.csv": HEADER + "a,one,25.0,50.0,take,pan\n"}
+    assert read_annotations("table", write(files), fps=25).splits["train"].stop_s.tolist() == [2.0]
+    for wrong in ("25.5", "25.00001"):
+        files = {"train.csv": HEADER + f"a,one,{wrong},50,take,pan\n"}
+        with pytest.raises(BadAnnotations, match="bad start: expected a whole number"):
+            read_annotations("table", write(files), fps=25)
+    files = {"train.csv": HEADER + "a,one,1.5,2,3.5,pan\n"}
+    assert read_annotations("table", write(files)).taxonomy.verbs == ("3.5",)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "N/A", "null", "<NA>"])
+def test_a_cell_that_was_empty_is_noted(write, cell):
+    lines = ["a,one,1.5,2,take,pan", f"b,one,2,3,take,{cell}", f"c,one,3,4,put,{cell}"]
+    dataset = read_annotations("table", write({"train.csv": HEADER + "\n".join(lines) + "\n"}))
+    assert cell in dataset.taxonomy.nouns
+    said = f":3: {cell!r} is read as a name (2 in column 'noun')"
+    assert any(said in line for line in dataset.warnings)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_cell_that_was_empty_among_ids_is_refused(write, first):
+    lines = ["a,one,1.5,2,take,1", "b,one,2,3,take,nan"]
+    text = HEADER + "\n".join(lines[:: -1 if first else 1]) + "\n"
+    words = rf":{2 if first else 3}: the column 'noun' has no id here: .*found 'nan'"
+    with pytest.raises(BadAnnotations, match=words):
+        read_annotations("table", write({"train.csv": text}))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from antcache.errors import BadAnnotations, NotFound
+from antcache.annotations import read_annotations
+from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.evaluation.segment_lists import read_uids, read_unlabelled
 
 OFFICIAL = """narration_id,uid,video_id,start_timestamp,stop_timestamp
@@ -65,3 +66,48 @@ def test_bad_lists(tmp_path):
     for read in (read_uids, read_unlabelled):
         with pytest.raises(NotFound, match=r"absent\.csv: the file can't be read: .*No such file"):
             read(tmp_path / "absent.csv")
+
+
+OWN = "uid,video,start,stop,verb,noun,mood\n007,P01.mp4,1.5,2.25,take,pan,good\n8.0,P02,2,3,,,\n"
+
+
+def test_a_table_of_ones_own(tmp_path):
+    """In seconds, or frames at a rate; uids as the import keeps them; labels not looked at."""
+    path = tmp_path / "own.csv"
+    path.write_text(OWN)
+    segments = read_unlabelled(path)
+    assert read_uids(path) == segments.uid.tolist() == ["007", "8"]
+    assert segments.video.tolist() == ["P01.mp4", "P02"]
+    np.testing.assert_array_equal(segments.start_s, [1.5, 2])
+    np.testing.assert_array_equal(segments.stop_s, [2.25, 3])
+    assert segments.action.tolist() == [-1, -1]
+    path.write_text("stop,start,video,uid\n50,25.0,P01,a\n")
+    segments = read_unlabelled(path, fps=25)
+    assert (segments.start_s.tolist(), segments.stop_s.tolist()) == ([1.0], [2.0])
+    path.write_text(OWN + "007,P01,4,5,,,\n")
+    for read in (read_uids, read_unlabelled):
+        with pytest.raises(BadAnnotations, match=r"own\.csv:4: the uid is used twice, first at"):
+            read(path)
+    path.write_text(OWN)
+    with pytest.raises(BadAnnotations, match=r"own\.csv:2: bad start: expected a whole number"):
+        read_unlabelled(path, fps=30)
+    for rate in (0.0, float("nan")):
+        with pytest.raises(BadConfig, match="impossible frame rate"):
+            read_unlabelled(path, fps=rate)
+
+
+@pytest.mark.parametrize("text", [OFFICIAL, "0002, P01_11, 30, 90\n"])
+def test_a_rate_is_for_tables_of_ones_own(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(BadConfig, match="only a table of one's own takes a frame rate"):
+        read_unlabelled(tmp_path / "list.csv", fps=25)
+
+
+def test_a_split_is_read_alike_by_its_import_and_as_a_list(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "uid,video,start,stop,verb,noun\n007,P01,1.5,2.25,take,pan\n8.0,P02,2,3,take,pan\n"
+    )
+    listed, imported = read_unlabelled(path), read_annotations("table", path).splits["own"]
+    for column in ("uid", "video", "start_s", "stop_s"):
+        assert getattr(listed, column).tolist() == getattr(imported, column).tolist()

@@ -30,8 +30,9 @@ UIDS = {"ek55": ["7", "12", "3"], "ek100": ["P01_11_0", "P18_02_5", "P01_101_31"
 ACTIONS = 120
 
 
-def taxonomy_of(challenge):
+def taxonomy_of(challenge, more_nouns=0):
     dataset, verbs, nouns = SIZES[challenge]
+    nouns += more_nouns
     ids = range(ACTIONS)
     return Taxonomy(
         dataset=dataset,
@@ -148,6 +149,15 @@ def test_refusals():
         submission(predictions_of("ek55"), taxonomy, "ek100", ["7"], levels=(1, 1, 1))
     with pytest.raises(BadConfig, match="no levels"):
         submission(predictions_of("ek55"), taxonomy, "ek55", ["7"], levels=(1, 1, 1))
+    words = "other classes than the challenge: expected 97 verbs, 300 nouns, found 97 verbs, 305"
+    with pytest.raises(BadConfig, match=rf"{words} nouns \(import .*--overwrite"):
+        submission(
+            predictions_of("ek100"),
+            taxonomy_of("ek100", 5),
+            "ek100",
+            ["P01_11_0"],
+            levels=(1, 1, 1),
+        )
     for levels in (None, (1, 2), (1, 2, 6)):
         with pytest.raises(BadConfig, match="levels of supervision"):
             submission(

@@ -35,3 +35,18 @@ def test_wrong_paths(tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert str(path) in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "s", dataset="toy")
+    store.create_stream("rgb", dim=4, dtype="float32", fps=2, source="test", config={})
+    for video in ("v1", "v2"):
+        store.write_features("rgb", video, np.zeros((2, 4), np.float32))
+    result = CliRunner().invoke(cli, ["store", "remove", str(store.path), "features/rgb/v1"])
+    assert (result.exit_code, result.stdout) == (0, "removed features/rgb/v1\n")
+    assert store.videos("rgb") == ["v2"]
+    for key in ("features/rgb", "features/rgb/v1", "targets/count"):
+        result = CliRunner().invoke(cli, ["store", "remove", str(store.path), key])
+        assert result.exit_code == 2
+        assert f"the store has no {key!r}: expected labels/SPLIT" in result.stderr
+    assert store.videos("rgb") == ["v2"]

@@ -252,10 +252,29 @@ class StoreContract:
             Store.open_or_create(path, dataset="egtea")
         renamed = Taxonomy.from_dict({**fields, "verbs": ["grab", "put"]})
         with pytest.raises(FingerprintMismatch, match="another taxonomy"):
-            store.write_labels("validation", SEGMENTS, renamed, source="a test")
+            store.write_labels("validation", SEGMENTS, renamed, source="a test", overwrite=True)
         with pytest.raises(FingerprintMismatch, match="soft targets"):
             store.write_targets("t", soft_targets(taxonomy=renamed.fingerprint))
         assert (store.splits(), store.target_names()) == (["train"], [])
+
+    def test_another_taxonomy_takes_the_place_of_the_old_one_where_asked(
+        self, store: Store, path: Path
+    ) -> None:
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        renamed = Taxonomy.from_dict({**TAXONOMY.to_dict(), "verbs": ["grab", "put"]})
+        with pytest.raises(FingerprintMismatch, match="--overwrite replaces it"):
+            store.write_labels("train", SEGMENTS, renamed, source="a test")
+        store.write_labels("train", SEGMENTS, renamed, source="a test", overwrite=True)
+        again = Store.open(path)
+        assert again.taxonomy == renamed
+        assert again.labels("train").uid.tolist() == SEGMENTS.uid.tolist()
+
+    def test_only_what_is_listed_is_removed(self, store: Store) -> None:
+        store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        for key in ("features/rgb", "features", "", "features/rgb/v2", "../features/rgb/v1"):
+            with pytest.raises((MissingKey, DamagedStore)):
+                store.remove(key)
+        assert store.videos("rgb") == ["v1"]
 
     def test_labels_written_again_bring_their_many_shot_lists(self, store: Store) -> None:
         without = Taxonomy.from_dict({**TAXONOMY.to_dict(), "many_shot_actions": None})

@@ -17,6 +17,7 @@ from antcache.store import Store, folder_groups
 from antcache.store.backends import is_empty
 from antcache.store.folder import FolderBackend
 from antcache.store.format import STAGING, digest
+from antcache.store.soft_targets import SoftTargets
 from antcache.store.verify import verify
 
 KINDS = ("zarr", "hdf5")
@@ -104,7 +105,7 @@ def test_a_killed_import_that_replaces_leaves_the_old_or_the_new(
     path: Path, kind: str, killed: Killed
 ) -> None:
     """Of splits and of lists of classes alike; a split that is not replaced stays."""
-    ways = []
+    ways: list[dict[str, bytes]] = []
     for taxonomy, labels in ((PLAIN, OLD), (LISTED, NEW)):
         import_into(path, kind, splits(0, "test"), taxonomy=PLAIN)
         import_into(path, kind, OLD, taxonomy=PLAIN)
@@ -159,6 +160,17 @@ def test_where_folders_can_not_change_places_splits_are_never_mixed(
     assert missing == {0, 1, 2}
 
 
+def test_segments_of_another_split_are_found(path: Path, kind: str) -> None:
+    """Those of an import under another name; the same splits again are for `write_splits`."""
+    import_into(path, kind, {**OLD, "labels": segments("labels", 0)})
+    store = Store.open(path)
+    store.check_apart(OLD)
+    store.check_apart(splits(0, "test"))
+    both = {"train": segments("labels", 0), "validation": OLD["validation"]}
+    with pytest.raises(AlreadyExists, match=r"'labels' has 3 of these.*store remove .*/labels\)"):
+        store.check_apart(both)
+
+
 def test_the_same_again_changes_nothing(path: Path, kind: str) -> None:
     import_into(path, kind, OLD)
     before = tree(path)
@@ -182,10 +194,54 @@ def test_other_labels_are_refused_with_their_names(path: Path, kind: str) -> Non
     with pytest.raises(AlreadyExists, match="other lists of many-shot or tail classes"):
         store.write_splits(OLD, LISTED, source="x")
     other = Taxonomy(**{**FIELDS, "nouns": ("pan", "pot")})
-    for overwrite in (False, True):
-        with pytest.raises(FingerprintMismatch, match="another taxonomy"):
-            store.write_splits(OLD, other, source="x", overwrite=overwrite)
+    with pytest.raises(FingerprintMismatch, match=r"another taxonomy: .*\(--overwrite replaces it"):
+        store.write_splits(OLD, other, source="x")
     assert tree(path) == before
+
+
+OTHER = Taxonomy(**{**FIELDS, "nouns": ("pan", "cup", "hand:left")})
+
+
+def test_another_taxonomy_replaces_the_old_one_with_all_that_is_of_it(
+    path: Path, kind: str
+) -> None:
+    """Features know no classes, and stay; what was of the old classes is never beside the new."""
+    import_into(path, kind, OLD, taxonomy=OTHER)
+    store = Store.open(path)
+    store.create_stream("rgb", dim=2, dtype="float32", fps=2, source="test", config={})
+    store.write_features("rgb", "train", np.ones((3, 2), np.float32))
+    features = {k: v for k, v in tree(path).items() if k.startswith("features")}
+    assert store.write_splits(OLD, PLAIN, source="x", overwrite=True) == ["train", "validation"]
+    again = Store.open(path)
+    assert again.taxonomy == PLAIN
+    assert [again.labels(split).uid.tolist() for split in again.splits()] == [
+        OLD[split].uid.tolist() for split in again.splits()
+    ]
+    assert {k: v for k, v in tree(path).items() if k.startswith("features")} == features
+    assert verify(again).intact
+
+
+def test_another_taxonomy_waits_for_what_would_stay_of_the_old_one(path: Path, kind: str) -> None:
+    import_into(path, kind, {**OLD, **splits(0, "test")}, taxonomy=OTHER)
+    store = Store.open(path)
+    targets = SoftTargets(
+        uid=OLD["train"].uid,
+        valid=np.ones(3, bool),
+        logits=np.zeros((3, 2), np.float32),
+        attributes={"taxonomy": OTHER.fingerprint},
+    )
+    store.write_targets("count", targets)
+    before = tree(path)
+    words = r"labels/test, targets/count of it: expected .*3 nouns.*found .*2 nouns.*store remove"
+    with pytest.raises(FingerprintMismatch, match=words):
+        store.write_splits(OLD, PLAIN, source="x", overwrite=True)
+    assert tree(path) == before
+    store.remove("labels/test")
+    with pytest.raises(FingerprintMismatch, match=r"and targets/count of it"):
+        store.write_splits(OLD, PLAIN, source="x", overwrite=True)
+    store.remove("targets/count")
+    store.write_splits(OLD, PLAIN, source="x", overwrite=True)
+    assert (store.taxonomy, store.target_names()) == (PLAIN, [])
 
 
 def test_what_others_keep_beside_the_labels_stays(path: Path, kind: str) -> None:

@@ -126,11 +126,28 @@ def test_commands(trained, tmp_path):
     assert "1 segments; 1 without a window" in found.output
     made = Predictions.load(tmp_path / "p")
     assert (made.uid.tolist(), made.split) == (["9"], "test_seen")
+    own = "uid,video,start,stop,verb,noun\n9,day1/v0.mp4,6.7,8,take,pan\n"  # 200 frames are 6.67 s
+    (tmp_path / "own.csv").write_text(own)
+    more = (*arguments, "--overwrite", "--segments", tmp_path / "own.csv")
+    found = run_command(*more)
+    assert found.exit_code == 0, found.output
+    assert "note: 1 of 1 videos are called as antcache extract calls them" in found.stderr
+    same = Predictions.load(tmp_path / "p")
+    assert (same.uid.tolist(), same.split) == (["9"], "own")
+    np.testing.assert_array_equal(same.scores, made.scores)
+    (tmp_path / "own.csv").write_text("uid,video,start,stop\n9,v0,400,500\n")
+    assert run_command(*more, "--fps", 60).exit_code == 0
+    np.testing.assert_array_equal(Predictions.load(tmp_path / "p").scores, made.scores)
+    (tmp_path / "own.csv").write_text("uid,video,start,stop\n9,V-0,4,5\n")
+    refused = run_command(*more)
+    assert refused.exit_code == 2
+    assert "nearest is 'v0', found 'V-0'" in refused.stderr
     found = run_command(*arguments, "--split", "train", "--overwrite", "--json")
     assert json.loads(found.stdout)["segments"] == len(Predictions.load(tmp_path / "p").uid)
     for wrong, words in (
         ((*arguments, "--overwrite"), "which segments"),
         ((*arguments, "--split", "train"), "already here"),
+        ((*arguments, "--split", "train", "--overwrite", "--fps", 30), "--fps is for --segments"),
         ((*arguments, "--overwrite", "--split", "absent"), "absent"),
         (("stream", store.path, tmp_path / "absent"), "no run here"),
         (("stream", store.path, run, "--latency", -1), "impossible latency"),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from antcache.errors import BadConfig, NotFound
+from antcache.untrusted import NotFetched, check_fetched
 
 DATA_FILE = "data.mdb"
 """What the file is called in an LMDB that is a folder."""
@@ -247,6 +248,10 @@ def open_lmdb(path: Path) -> Iterator[LmdbPages]:
         raise NotFound(
             "no LMDB here", where=path, expected=f"a folder with {DATA_FILE}, or an LMDB file"
         )
+    try:
+        check_fetched(file)
+    except NotFetched as error:
+        raise BadConfig("not an LMDB", where=file, found=error) from error
     handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield LmdbPages(file, handle)

@@ -27,6 +27,7 @@ from antcache.store.importers.npz import is_npz, read_npz
 from antcache.store.importers.parquet_pages import check_parquet
 from antcache.store.importers.pickled_tensors import read_pickle
 from antcache.store.importers.restricted_pickle import short
+from antcache.untrusted import check_fetched
 
 LOGITS = ("logits", "logit_action")
 FEATURES = ("feature", "LM_feat")
@@ -77,6 +78,7 @@ def open_predictions(path: Path, progress: Progress = silent) -> PredictionFile:
     if not path.is_file():
         raise NotFound("no such file", where=path)
     try:
+        check_fetched(path)
         with path.open("rb") as file:
             head = file.read(8)
         for begin, (what, hint) in OTHER_FORMS.items():

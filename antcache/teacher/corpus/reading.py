@@ -13,7 +13,7 @@ from typing import Any
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra, NotFound
 from antcache.store.importers.parquet_pages import check_parquet
 from antcache.teacher.corpus.build import FACTS_FILE, FORMAT, RECIPES_FILE
-from antcache.untrusted import read_json
+from antcache.untrusted import NotFetched, check_fetched, read_json
 
 
 def corpus_facts(folder: Path) -> dict[str, Any]:
@@ -81,8 +81,11 @@ def _rows(folder: Path, partition: str | None, columns: list[str]) -> Iterator[d
     if not path.is_file():
         raise NotFound("the corpus lacks its recipes", where=path)
     try:
+        check_fetched(path)
         file = pyarrow.parquet.ParquetFile(path)
         missing = {*columns, "partition"} - set(file.schema_arrow.names)
+    except NotFetched as error:
+        raise BadAnnotations("the recipes can't be read", where=path, found=error) from error
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, error) from error
     if missing:

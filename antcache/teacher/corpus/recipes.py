@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from antcache.errors import BadAnnotations, NotFound, quoted
-from antcache.untrusted import stream_json
+from antcache.untrusted import NotFetched, check_fetched, stream_json
 
 KEYS = "id, partition, instructions"
 FORM = "a JSON list of recipes with id, partition, title and instructions (Recipe1M's layer1.json)"
@@ -49,6 +49,10 @@ def read_recipes(path: Path, *, read: Callable[[int], None] | None = None) -> It
     """
     if not path.is_file():
         raise NotFound("no recipe file here", where=path, expected=FORM)
+    try:
+        check_fetched(path)
+    except NotFetched as error:
+        raise BadAnnotations("not a list of recipes", where=path, found=error) from error
     with path.open("rb") as file:
         start = file.read(64).lstrip()
     if not start.startswith(b"["):

@@ -1,0 +1,99 @@
+"""Which split a row of one's own tables is in.
+
+Promise: a column `split` decides, or else the name of the file; `Train`, `VAL` and `training` are
+`train` and `validation`. One file without such a column is one split, which a note says, unless it
+is asked to be split: by whole videos, the same ones each time, whatever the order of lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations.dataset import Part
+from antcache.annotations.files import SHOWN
+from antcache.errors import BadAnnotations, BadConfig
+
+KNOWN = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "val", "valid"), "validation"),
+    "test": "test",
+}
+"""What splits are called in any case, and what they are then."""
+
+SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def named_splits(whole: Part, homes: Sequence[str]) -> dict[str, Part]:
+    """Splits in the order train, validation, then by name; `homes` (N) names that of each row.
+
+    Raises:
+        BadAnnotations: a name that a split can't have, or one that differs from another in case.
+    """
+    called = {home: KNOWN.get(home.lower(), home) for home in homes}
+    _check(called, homes, whole.place)
+    home = np.asarray([called[name] for name in homes])
+    first = [name for name in ("train", "validation") if name in home]
+    order = first + sorted(set(home.tolist()) - set(first))
+    return {name: whole.at(np.flatnonzero(home == name)) for name in order}
+
+
+def _check(called: dict[str, str], homes: Sequence[str], place: Callable[[int], str]) -> None:
+    alike: dict[str, str] = {}
+    for home, name in called.items():
+        if SPLIT.fullmatch(name) is None:
+            raise BadAnnotations(
+                "a split can't be called so",
+                where=place(homes.index(home)),
+                expected="letters, digits, - and _",
+                found=repr(home[:SHOWN]),
+            )
+        if alike.setdefault(name.lower(), name) != name:
+            raise BadAnnotations(
+                "two splits are called alike",
+                where=place(homes.index(home)),
+                expected=alike[name.lower()],
+                found=home,
+            )
+
+
+def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
+    """A share of the videos as `validation`, the others as `train`; and a line that says which.
+
+    The videos are drawn by a hash of their names, so that a video more or less moves few others.
+
+    Raises:
+        BadConfig: the fraction is not between 0 and 1, or there is one video only.
+    """
+    if not 0 < fraction < 1:
+        raise BadConfig(
+            "impossible share of the videos", expected="more than 0, less than 1", found=fraction
+        )
+    videos = sorted(whole.segments.videos, key=_drawn)
+    if len(videos) < 2:
+        raise BadConfig(
+            "one video can't be split by video",
+            expected="two videos or more",
+            found=", ".join(videos),
+            hint="split it in time with a column 'split'",
+        )
+    count = min(max(1, round(fraction * len(videos))), len(videos) - 1)
+    aside = sorted(videos[:count])
+    held: NDArray[np.bool_] = np.isin(whole.segments.video, aside)
+    more = f" and {count - 12} more" if count > 12 else ""
+    said = (
+        f"split by video: {len(videos) - count} videos ({int((~held).sum())} segments) are train, "
+        f"{count} ({int(held.sum())}) validation: {', '.join(aside[:12])}{more}"
+    )
+    return {
+        "train": whole.at(np.flatnonzero(~held)),
+        "validation": whole.at(np.flatnonzero(held)),
+    }, said
+
+
+def _drawn(video: str) -> bytes:
+    return hashlib.blake2b(video.encode(), digest_size=16).digest()
