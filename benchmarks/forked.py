@@ -8,6 +8,7 @@ killed and said to hang. Used by benchmarks and tests that try many inputs.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -130,6 +131,7 @@ def _become(arguments: list[str], folder: Path, environment: Mapping[str, str]) 
     try:
         os.environ.update(environment)
         os.chdir(folder)
+        logging.getLogger().handlers.clear()  # the parent's, which may print
         # Of their own: pytest and CliRunner put other objects in their place.
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)

@@ -33,6 +33,9 @@ LEAST = {"video": 30, "table": 15, "lmdb": 10, "folder": 5}
 
 LIMIT_S = 120.0
 
+ERRORS = ("Error: ", "failed: ")
+"""How the line of an error begins; the second is of a video that fails alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -75,7 +78,7 @@ def unruly(lines: Sequence[Sequence[str]], done: Sequence[forked.Outcome]) -> st
     """What no command may do, whatever its input."""
     for words, outcome in zip(lines, done, strict=True):
         said = outcome.stderr.strip().splitlines()
-        begin = next((i for i, line in enumerate(said) if line.startswith("Error: ")), len(said))
+        begin = next((i for i, line in enumerate(said) if line.startswith(ERRORS)), len(said))
         complaint = ""
         if outcome.hung:
             complaint = f"more than {LIMIT_S:.0f} s"
