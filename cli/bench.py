@@ -7,11 +7,12 @@ is broken, after everything is written, 2 for bad input.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from antcache.cli.common import say
+from antcache.cli.common import json_option, print_json, say
 
 
 @click.group()
@@ -30,6 +31,7 @@ def bench() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Record in this folder; without it, in benchmarks/results of the checkout.",
 )
+@json_option
 @click.pass_context
 def kernel(
     ctx: click.Context,
@@ -39,6 +41,7 @@ def kernel(
     minutes: float,
     record: bool,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure the fused distillation loss against PyTorch, torch.compile and Liger-Kernel.
 
@@ -54,12 +57,14 @@ def kernel(
         record=record,
         out=out,
     )
-    result = run(config, _lines, " ".join(["antcache", *sys.argv[1:]]))
+    result = run(config, partial(_lines, err=as_json), " ".join(["antcache", *sys.argv[1:]]))
+    if as_json:
+        print_json(result.to_dict())
     if not result.ok:
         ctx.exit(1)
 
 
-def _lines(text: str) -> None:
+def _lines(text: str, *, err: bool) -> None:
     """Print a text of several lines."""
     for line in text.splitlines():
-        say(line)
+        say(line, err=err)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import say
+from antcache.cli.common import json_option, print_json, say
 from antcache.cli.comparing import comparison_options
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.report import Layout, write_report
@@ -28,6 +28,7 @@ from antcache.store.location import Location
     help="The HTML file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@json_option
 def report(
     store: Location,
     side_a: tuple[str, ...],
@@ -40,6 +41,7 @@ def report(
     title: str,
     output: Path,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write a page that compares B with A: each a run, a file of predictions, or targets/NAME.
 
@@ -58,4 +60,7 @@ def report(
         layout=Layout(title=title, classes=classes, video=video),
         overwrite=overwrite,
     )
+    if as_json:
+        print_json({"report": str(output), **found.to_dict()})
+        return
     say(f"{output}: {found.n} segments, {len(found.metrics)} metrics")

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,10 @@ class Result:
     def ok(self) -> bool:
         """Whether no bound is broken and ours never failed."""
         return not self.broken and not self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {**asdict(self), "broken": self.broken, "ok": self.ok}
 
 
 def run(config: BenchmarkConfig, say: Say, command: str = "antcache bench kernel") -> Result:

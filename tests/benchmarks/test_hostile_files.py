@@ -76,7 +76,7 @@ def test_case(case: object, tmp_path: Path, forked: ModuleType) -> None:
         assert not outcome.traceback, said
         assert outcome.code in (0, 1, 2), said
         assert outcome.peak_bytes < BYTES, said
-        assert len(lines_of(outcome.stderr)) <= 1, said
+        assert outcome.error_lines <= 1, said
         assert not any(ord(c) < 32 and c != "\n" for c in outcome.stdout + outcome.stderr), said
         assert max(map(len, outcome.stderr.splitlines()), default=0) < 6000, said
         assert secret not in outcome.stdout + outcome.stderr, said
