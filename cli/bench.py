@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import json_option, print_json, say
+from antcache.cli.numbers import POSITIVE
 
 
 @click.group()
@@ -24,7 +25,9 @@ def bench() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cuda or cpu.")
 @click.option("--quick", is_flag=True, help="A few shapes, fewer repetitions.")
 @click.option("--shapes", default="", metavar="BxC,...", help="These shapes alone.")
-@click.option("--minutes", default=8.0, show_default=True, help="Begin no case after that.")
+@click.option(
+    "--minutes", type=POSITIVE, default=8.0, show_default=True, help="Begin no case after that."
+)
 @click.option("--record", is_flag=True, help="Update kernel.csv and kernel.json.")
 @click.option(
     "--out",

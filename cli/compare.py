@@ -6,6 +6,7 @@ import click
 
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.comparing import comparison_options
+from antcache.cli.numbers import AMOUNT
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
 from antcache.evaluation.compare import compare as compare_systems
@@ -15,7 +16,9 @@ from antcache.store.location import Location
 
 @click.command()
 @comparison_options
-@click.option("--classes", type=int, default=10, show_default=True, help="Classes that are shown.")
+@click.option(
+    "--classes", type=AMOUNT, default=10, show_default=True, help="Classes that are shown."
+)
 @json_option
 def compare(
     store: Location,

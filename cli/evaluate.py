@@ -16,6 +16,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import AMOUNT, SEED
 from antcache.cli.sheets import print_sheet
 from antcache.evaluation.lists import ListFiles
 from antcache.evaluation.scoring import Detail, Result, score_predictions, score_targets
@@ -38,7 +39,7 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--bootstrap",
-    type=int,
+    type=AMOUNT,
     default=0,
     metavar="N",
     help="Resamples for 95 % intervals of every metric over every denominator [default: none].",
@@ -46,7 +47,7 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
 @click.option(
     "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Decides the resamples.")
 @_file("--unseen", "Unseen participants [default on EPIC-KITCHENS-100: those not in train].")
 @_file("--tail-verbs", "Tail verbs, as EPIC-KITCHENS-100 publishes them [default: the store's].")
 @_file("--tail-nouns", "Tail nouns [default: the store's].")

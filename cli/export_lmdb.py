@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from antcache.cli.common import json_option, log_to, print_json, progress_bars, say, store_argument
+from antcache.cli.numbers import FPS
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     "--output", required=True, type=click.Path(path_type=Path), help="The new LMDB, a folder."
 )
 @click.option(
-    "--fps-of-keys", "key_fps", default=30.0, show_default=True, help="Frames per second of keys."
+    "--fps-of-keys",
+    "key_fps",
+    type=FPS,
+    default=30.0,
+    show_default=True,
+    help="Frames per second of keys.",
 )
 @json_option
 def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bool) -> None:

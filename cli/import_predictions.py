@@ -16,6 +16,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT
 from antcache.evaluation.scoring import score_targets
 from antcache.store import Store
 from antcache.store.importers.predictions_import import (
@@ -39,7 +40,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
     required=True,
 )
 @click.option("--name", required=True, help="Name of the soft targets in the store.")
-@click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
+@click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
 @click.option(
     "--history",
     default=HISTORIES[0],

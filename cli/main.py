@@ -55,9 +55,14 @@ class Root(LazyGroup):
     """The whole command line, which turns errors into one line and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; our own errors, and the system's, become one line."""
+        """Run a command; our own errors, click's and the system's become one line."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if isinstance(error, HELP) or error.ctx is None:
+                raise
+            hint = f"{error.ctx.command_path} --help"
+            raise InputError(f"{error.format_message().rstrip('.')} ({hint})") from error
         except AntcacheError as error:
             raise InputError(error) from error
         except MemoryError as error:

@@ -8,6 +8,7 @@ import click
 
 from antcache.cli.common import json_option, print_json, say
 from antcache.cli.comparing import comparison_options
+from antcache.cli.numbers import AMOUNT
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.report import Layout, write_report
 from antcache.store import Store
@@ -16,7 +17,9 @@ from antcache.store.location import Location
 
 @click.command()
 @comparison_options
-@click.option("--classes", type=int, default=15, show_default=True, help="Classes that are drawn.")
+@click.option(
+    "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
+)
 @click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
 @click.option("--title", default=Layout.title, show_default=True, help="Title of the page.")
 @click.option(

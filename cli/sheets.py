@@ -1,36 +1,13 @@
-"""What commands share that score: tables of a sheet, and options with several values."""
+"""What commands share that score: tables of a sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import click
 
 from antcache.cli.common import print_table
 from antcache.evaluation.sheet import UNSEEN, Counted, Sampling, Sheet
 
 HEADS = {"all": "all", "rulstm": "RULSTM", "avt": "AVT", UNSEEN: "unseen participants"}
-
-
-class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """Values separated by commas, as a tuple."""
-
-    name = "list"
-
-    def __init__(self, kind: Callable[[str], Any]) -> None:
-        self.kind = kind
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the kind of value that is wanted; the library checks the range."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self.kind(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a list of {self.kind.__name__}s such as 1,2", param, ctx)
 
 
 def print_sheet(title: str, sheet: Sheet, sampling: Sampling) -> None:

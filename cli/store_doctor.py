@@ -18,6 +18,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, FPS
 from antcache.cli.student_train import WINDOWS
 from antcache.errors import BadConfig
 from antcache.store import Store
@@ -42,8 +43,8 @@ def _window_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="SET DIR",
     help="Take these annotations, as of antcache annotations import.  [default: STORE's labels]",
 )
-@click.option("--split-number", type=int, help="egtea: split 1, 2 or 3.")
-@click.option("--fps", type=float, help="table: times are frames at this rate.")
+@click.option("--split-number", type=COUNT, help="egtea: split 1, 2 or 3.")
+@click.option("--fps", type=FPS, help="table: times are frames at this rate.")
 @click.option("--name", help="table: name of the dataset.")
 @click.option(
     "--stream", "streams", multiple=True, help="Feature stream; repeatable.  [default: all]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
-from antcache.cli.sheets import Several
+from antcache.cli.numbers import AMOUNT, Several
 from antcache.errors import AlreadyExists
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.segment_lists import read_uids
@@ -31,7 +31,7 @@ from antcache.store.location import Location
 )
 @click.option(
     "--levels",
-    type=Several(int),
+    type=Several(AMOUNT),
     metavar="PT,TL,TD",
     help="Levels of supervision for ek100: pretraining, training labels, training data.",
 )

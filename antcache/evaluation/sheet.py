@@ -46,6 +46,8 @@ class Sampling:
             raise BadConfig(
                 "impossible bootstrap", expected="0, or 2 and more resamples", found=self.resamples
             )
+        if self.seed < 0:
+            raise BadConfig("impossible seed", expected="0 or more", found=self.seed)
         if self.cluster not in CLUSTERS:
             raise BadConfig("unknown cluster", expected=" or ".join(CLUSTERS), found=self.cluster)
         if not 0 < self.level < 1:

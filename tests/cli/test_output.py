@@ -6,14 +6,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
+from cli_commands import walk
 
 from antcache.cli.common import log_to, print_table, progress_bars
-from antcache.cli.lazy import LazyGroup
 from antcache.cli.main import cli, main
 from antcache.cli.watching import ProgressLines
 
@@ -21,17 +19,7 @@ CELL = "12.34 [10.02, 14.99]"
 NAMES = ["action/many_shot_recall@5", "a name of many words that no terminal holds " * 3]
 
 
-def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of every command."""
-    for name in group.list_commands(click.Context(group)):
-        found = group.get_command(click.Context(group), name)
-        if isinstance(found, LazyGroup | click.Group):
-            yield from commands(found, (*words, name))
-        else:
-            yield (*words, name)
-
-
-COMMANDS = list(commands(cli))
+COMMANDS = [words for words, _ in walk(cli)]
 
 
 @pytest.mark.parametrize("width", [60, 80, 132])
@@ -114,14 +102,8 @@ def test_warnings_of_the_library_are_said_once(
 
 
 def test_every_command_has_json() -> None:
-    for words in COMMANDS:
-        command: click.Command = cli
-        for word in words:
-            assert isinstance(command, click.Group)
-            found = command.get_command(click.Context(command), word)
-            assert found is not None
-            command = found
-        assert "as_json" in {p.name for p in command.params}, words
+    for words, command in walk(cli):
+        assert "as_json" in {option.name for option in command.params}, words
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

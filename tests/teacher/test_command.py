@@ -147,7 +147,7 @@ def test_existing_outputs_are_refused_before_any_work(store):
         (["--kind", "sequence", "--device", "abacus"], "no such device"),
         (["--scripts", "none.txt"], "none.txt: no script file here"),
         (["--scripts", "bad.txt"], "bad.txt:2: unknown action"),
-        (["--top-k", 0], "impossible top-k"),
+        (["--top-k", 0], "impossible --top-k"),
         (["--top-k", 13], "impossible top-k"),
         (["--train-split", "training"], "no segments in the training split 'training'"),
         (["--output", "."], "not a teacher"),
