@@ -134,7 +134,7 @@ def test_existing_outputs_are_refused_before_any_work(store):
             "unknown kind of teacher: expected count or sequence or language, found",
         ),
         (["--history", "future"], "unknown history"),
-        (["--gap", -1], "impossible gap"),
+        (["--gap", -1], "impossible --gap"),
         (["--folds", 1], "folds"),
         (["--folds", 99], "expected 2 to 8"),
         (["--epochs", 3], "count teacher has no setting 'epochs'"),
