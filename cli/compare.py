@@ -7,6 +7,7 @@ import click
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
+from antcache.cli.sheets import print_metrics
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
 from antcache.evaluation.compare import compare as compare_systems
@@ -41,6 +42,8 @@ def compare(
     if as_json:
         print_json(found.to_dict())
         return
+    for note in found.notes:
+        say(note)
     _print_metrics(found, config)
     _print_classes(found, classes)
     for buckets in found.buckets:
@@ -61,12 +64,13 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
     for name, m in found.metrics.items():
         d = m.difference
         row = [name, m.mean_a, m.mean_b, f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"]
-        row += [f"{d.p_value:.3f}"] + ([] if m.deviation is None else [m.deviation])
+        row += [d.p_text] + ([] if m.deviation is None else [m.deviation])
         rows.append(row)
-    print_table(
+    print_metrics(
         f"{found.n} segments of {found.split!r} ({found.over}): percent, {about}",
         ["metric", "A", "B", "B - A", "p", *(["deviation"] if seeds > 1 else [])],
         rows,
+        found.same,
     )
 
 

@@ -16,7 +16,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED, SHARE, Several
-from antcache.cli.sheets import print_coverage, print_sheet
+from antcache.cli.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.evaluation.calibration import Calibration
 from antcache.evaluation.sheet import Sampling
 from antcache.store import Store
@@ -129,6 +129,7 @@ def score(
         _print_imperfect(result)
         for note in result.notes:
             say(note)
+    say_few_classes(store.taxonomy)
 
 
 def _print_calibration(result: TeacherScore) -> None:

@@ -22,6 +22,7 @@ from antcache.evaluation.coverage import Coverage, coverage
 from antcache.evaluation.denominators import DENOMINATORS, counted
 from antcache.evaluation.lists import of_participants
 from antcache.evaluation.metrics import Ranked, VerbNoun, metrics_of, rank
+from antcache.evaluation.telling import same_metrics
 
 CLUSTERS = ("video", "segment")
 UNSEEN = "unseen"
@@ -100,11 +101,13 @@ class Sheet:
             without any segment is left out.
         calibration: at temperature 1.
         coverage: the coverage curve.
+        same: metrics that equal another by construction; see `telling.same_metrics`.
     """
 
     counted: dict[str, Counted]
     calibration: Calibration
     coverage: list[Coverage]
+    same: dict[str, str]
 
 
 def fill_sheet(
@@ -159,6 +162,7 @@ def fill_sheet(
             sorted({min(k, scored.depth) for k in ks}),
             many_shot=taxonomy.many_shot_actions,
         ),
+        same=same_metrics(taxonomy, segments),
     )
 
 
