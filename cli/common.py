@@ -42,6 +42,9 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of text, errors too."
 )
 
+PATH = click.Path(path_type=Path, readable=False)
+"""A path as `pathlib.Path`. Whether it may be read is for the system to say, in its own words."""
+
 UNFOLDED = 1 << 16
 """Width of a table, in characters, for those who read it from a pipe or a file."""
 PADDING = 2
@@ -191,7 +194,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 def path_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
     """A path argument as `pathlib.Path`; the library checks whether it exists."""
-    return click.argument(name, type=click.Path(path_type=Path), **kwargs)
+    return click.argument(name, type=PATH, **kwargs)
 
 
 class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

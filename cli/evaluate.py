@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     path_argument,
     print_json,
@@ -25,7 +26,7 @@ from antcache.store.location import Location
 
 
 def _file(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=text)
+    return click.option(name, type=PATH, metavar="FILE", help=text)
 
 
 @click.command()

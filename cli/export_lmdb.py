@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from antcache.cli.common import json_option, log_to, print_json, progress_bars, say, store_argument
+from antcache.cli.common import (
+    PATH,
+    json_option,
+    log_to,
+    print_json,
+    progress_bars,
+    say,
+    store_argument,
+)
 from antcache.cli.numbers import FPS
 
 if TYPE_CHECKING:
@@ -17,9 +25,7 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument()
 @click.option("--stream", required=True, help="Which stream.")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="The new LMDB, a folder."
-)
+@click.option("--output", required=True, type=PATH, help="The new LMDB, a folder.")
 @click.option(
     "--fps-of-keys",
     "key_fps",

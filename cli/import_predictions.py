@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -34,7 +35,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 @store_argument("store_path", metavar="STORE")
 @click.argument(
     "files",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE...",
     nargs=-1,
     required=True,

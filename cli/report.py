@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, print_json, say
+from antcache.cli.common import PATH, json_option, print_json, say
 from antcache.cli.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
 from antcache.evaluation.compare import CompareConfig
@@ -25,7 +25,7 @@ from antcache.store.location import Location
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("report.html"),
     show_default=True,
     help="The HTML file.",

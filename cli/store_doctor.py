@@ -11,6 +11,7 @@ import click
 
 from antcache.annotations import Protocol, protocol_for, read_annotations
 from antcache.cli.common import (
+    PATH,
     json_option,
     print_json,
     print_table,
@@ -39,7 +40,7 @@ def _window_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--annotations",
     nargs=2,
-    type=(str, click.Path(path_type=Path)),
+    type=(str, PATH),
     metavar="SET DIR",
     help="Take these annotations, as of antcache annotations import.  [default: STORE's labels]",
 )

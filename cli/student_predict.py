@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
+from antcache.cli.common import PATH, json_option, path_argument, print_json, say, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.segment_lists import read_unlabelled
 from antcache.store import Store
@@ -16,13 +16,11 @@ from antcache.store.location import Location
 @click.command()
 @store_argument("store_path")
 @path_argument("run")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
 @click.option("--split", help="Split of STORE to predict.")
 @click.option(
     "--segments",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="List of segments without labels, such as test_seen.csv.",
 )

@@ -12,6 +12,7 @@ import click
 
 from antcache.annotations import protocol_for
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -111,9 +112,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @store_argument("store_path")
-@click.option(
-    "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Folder of the run."
-)
+@click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--preset", help=f"Published settings: {', '.join(PRESETS)}.")
 @click.option("--resume", is_flag=True, help="Go on with the run, with its own settings.")
 @_settings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     path_argument,
@@ -46,9 +47,7 @@ def setting(
 
 @click.command()
 @path_argument("corpus", metavar="CORPUS")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the model."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the model.")
 @setting("model", "Encoder to adapt: hub id or folder.")
 @click.option("--revision", help="Branch, tag or commit of a hub id.")
 @setting("init", "pretrained, or random (architecture and tokenizer alone).")

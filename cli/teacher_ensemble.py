@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -60,7 +61,7 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
 @click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Mixture folder; default: STORE.teachers/NAME.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")

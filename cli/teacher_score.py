@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     print_json,
     print_table,
@@ -73,7 +74,7 @@ SHOWN = {
 )
 @click.option(
     "--recognised",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     metavar="PREDICTIONS",
     help="Label past segments with the first action of these predictions.",

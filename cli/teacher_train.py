@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     path_argument,
@@ -66,9 +67,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "[default: what was measured to be better, 5 for count, 0 for sequence]",
 )
 @click.option("--train-split", default="train", show_default=True, help="Split to train on.")
-@click.option(
-    "--scripts", type=click.Path(path_type=Path), help="Text file of scripts to train on as well."
-)
+@click.option("--scripts", type=PATH, help="Text file of scripts to train on as well.")
 @click.option("--seed", type=SEED, help="Decides all that is random.  [default: 0]")
 @click.option("--epochs", type=COUNT, help="Passes over the examples (sequence, language).")
 @click.option(
@@ -83,7 +82,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Teacher folder; default: STORE.teachers/NAME.",
 )
 @output_options

@@ -172,6 +172,7 @@ class StudentConfig:
                 "the warm-up is longer than the training",
                 expected=f"at most {self.epochs} epochs",
                 found=self.warmup_epochs,
+                hint="shorten it as well: warmup_epochs, or --warmup-epochs",
             )
         if self.patience is not None:
             self._check("patience", 1)
