@@ -55,7 +55,7 @@ def alone(lock: Path, busy: str, *, where: Path, hint: str = "let it finish") ->
     """Be the only process that does what `lock` stands for, or be refused at once.
 
     Its folder is made if it is not there, as are those above it, and removed again if nothing came
-    into it.
+    into it, not even another process.
 
     Args:
         lock: the lock file.

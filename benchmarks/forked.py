@@ -64,9 +64,14 @@ class Outcome:
 
 
 def preload() -> None:
-    """Import every command and what they import where they need it."""
+    """Import every command and what they import where they need it.
+
+    PyTorch is told to use one thread, here and so in every child: a pool of threads does not come
+    along when a process is forked, and whoever waits for it waits for ever.
+    """
     for name in HEAVY:
         importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
     _preload(cli)
 
 

@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only cases whose name has this in it")
     parser.add_argument("--commands", type=int, help="of each case only so many")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    log.addHandler(logging.StreamHandler())  # not the root's: commands run in forks of this process
     log.setLevel(logging.INFO)
     forked.preload()
     kinds = {"stores": (hostile_stores.cases(), hostile_stores.SECRETS)}

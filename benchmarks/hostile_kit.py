@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import functools
 import json
-import logging
 import shutil
 import tempfile
 import warnings
@@ -111,7 +110,6 @@ def kit() -> Path:
     """Folder with the stores `zarr` and `hdf5`, the neighbour's `victim`, and `kit`: a run, a
     teacher, predictions, annotations, an LMDB, a video and a backbone."""
     folder = Path(tempfile.mkdtemp(prefix="hostile-"))
-    logging.getLogger("antcache").setLevel(logging.ERROR)
     store = write_store(folder / "zarr", "zarr")
     write_store(folder / "hdf5", "hdf5")
     victim = folder / "victim"

@@ -29,7 +29,7 @@ def _setting(**values: Any) -> Write:
 
 def _teacher(name: str, **values: Any) -> Write:
     return json_with(
-        f"teachers/{name}/teacher.json", lambda content: content["config"].update(values)
+        f"s.zarr.teachers/{name}/teacher.json", lambda content: content["config"].update(values)
     )
 
 
@@ -107,7 +107,7 @@ def cases() -> list[Case]:
         ),
         case(
             "teacher: settings nested without end",
-            text("teachers/count/teacher.json", "[" * DEEP),
+            text("s.zarr.teachers/count/teacher.json", "[" * DEEP),
             *TEACHER,
         ),
         case("recipes: nested without end", text("files/recipes.json", "[" + "[" * DEEP), recipes),

@@ -24,10 +24,10 @@ PREDICT = (
     "student stream s.zarr run --calls 1",
 )
 TEACHER = (
-    "teacher predict s.zarr teachers/count --name new",
-    "teacher score s.zarr teachers/count --bootstrap 2",
+    "teacher predict s.zarr s.zarr.teachers/count --name new",
+    "teacher score s.zarr s.zarr.teachers/count --bootstrap 2",
 )
-SEQUENCE = ("teacher predict s.zarr teachers/seq --name new",)
+SEQUENCE = ("teacher predict s.zarr s.zarr.teachers/seq --name new",)
 PREDICTIONS = "run/predictions.safetensors"
 WEIGHTS = "run/checkpoint/epoch-0001/weights.safetensors"
 
@@ -117,12 +117,12 @@ def cases() -> list[Case]:
         case("weights: a named pipe", pipe(WEIGHTS), *PREDICT),
         case(
             "counts of a teacher: places outside",
-            _tensors("teachers/count/teacher.safetensors", _outside),
+            _tensors("s.zarr.teachers/count/teacher.safetensors", _outside),
             *TEACHER,
         ),
         case(
             "weights of a teacher: no numbers",
-            _tensors("teachers/seq/teacher.safetensors", _nan),
+            _tensors("s.zarr.teachers/seq/teacher.safetensors", _nan),
             *SEQUENCE,
         ),
     ]

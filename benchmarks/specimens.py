@@ -142,18 +142,18 @@ SPECIMENS = (
     ),
     Specimen(
         kind="settings of a teacher",
-        path="teachers/count/teacher.json",
-        commands=("teacher predict s.zarr teachers/count --name new",),
+        path="s.zarr.teachers/count/teacher.json",
+        commands=("teacher predict s.zarr s.zarr.teachers/count --name new",),
     ),
     Specimen(
         kind="counts of a teacher",
-        path="teachers/count/teacher.safetensors",
-        commands=("teacher predict s.zarr teachers/count --name new",),
+        path="s.zarr.teachers/count/teacher.safetensors",
+        commands=("teacher predict s.zarr s.zarr.teachers/count --name new",),
     ),
     Specimen(
         kind="weights of a teacher",
-        path="teachers/seq/teacher.safetensors",
-        commands=("teacher predict s.zarr teachers/seq --name new",),
+        path="s.zarr.teachers/seq/teacher.safetensors",
+        commands=("teacher predict s.zarr s.zarr.teachers/seq --name new",),
     ),
     Specimen(
         kind="sweep plan",

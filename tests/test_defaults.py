@@ -23,7 +23,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.presets import PRESETS
 
 KEPT = Path(__file__).parent / "defaults.json"
-SETTINGS = re.compile(r"^class (\w+Config|Protocol|Sampling|Layout|Sweep)\b", re.MULTILINE)
+SETTINGS = re.compile(r"^class (\w+Config|Protocol|Sampling|Sweep)\b", re.MULTILINE)
 
 
 def plain(value: Any) -> Any:

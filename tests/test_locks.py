@@ -122,7 +122,7 @@ def test_refused_ones_do_not_take_the_folder_from_under_one_another(tmp_path: Pa
     for thread in threads:
         thread.join()
     assert len(done) == 8
-    assert not folder.exists()
+    assert not folder.exists() or not list(folder.iterdir())
 
 
 def test_where_no_lock_can_be_made(tmp_path: Path) -> None:

@@ -183,5 +183,7 @@ def _hash(store: Store, command: Mapping[str, Any]) -> str:
 def folder_state(path: str) -> list[Any]:
     """What tells of a folder of files, say a model's, whether it is still the same; empty if there
     is none."""
-    files = sorted(Path(path).rglob("*")) if Path(path).is_dir() else []
+    if not path or not Path(path).is_dir():  # the empty path would be the current folder
+        return []
+    files = sorted(Path(path).rglob("*"))
     return [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

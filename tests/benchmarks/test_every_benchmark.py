@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 
 ELSEWHERE = {
-    "durability": "tests/extract/test_kill.py",
+    "mutation_worker": "tests/benchmarks/test_mutation.py",
     "tables": "tests/test_readme.py",
 }
 """Tests of another folder that run one."""

@@ -1,4 +1,7 @@
-"""`benchmarks/mutation.py` on a toy: what is killed is known, and what each operator makes."""
+"""`benchmarks/mutation.py` on a toy: what is killed is known, and what each operator makes.
+
+The tests of the toy run in processes of `mutation_worker.py`.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_plain_safetensors_reads_it(tmp_path, predictions):
 def test_nothing_is_overwritten_unasked(tmp_path, predictions):
     path = tmp_path / "p.safetensors"
     path.write_bytes(b"mine")
-    with pytest.raises(AlreadyExists, match=r"p\.safetensors: predictions are already here"):
+    with pytest.raises(AlreadyExists, match=r"p\.safetensors: something is already here"):
         predictions.save(path)
     assert path.read_bytes() == b"mine"
     predictions.save(path, overwrite=True)

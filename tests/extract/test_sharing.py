@@ -240,8 +240,9 @@ def test_no_entry_is_lost(tmp_path):
 
 def test_what_killed_processes_left_of_the_ledger(tmp_path):
     ledger = Ledger(tmp_path / "s.zarr")
-    half = tmp_path / "s.zarr.failures.jsonl.0123.new"
-    half.write_text('{"stream": "rg')
+    half = tmp_path / f".s.zarr.failures.jsonl.{'0' * 32}"
+    half.mkdir()
+    (half / "s.zarr.failures.jsonl").write_text('{"stream": "rg')
     (tmp_path / "s.zarr.failures.jsonl.lock").touch()
     assert ledger.read() == []
     ledger.failed("rgb", "a", Path("a"), UnreadableVideo("broken"))

@@ -164,7 +164,7 @@ class StoreContract:
             store.write_features("rgb", "v1", rows * 2)
         np.testing.assert_array_equal(store.features("rgb", "v1").read(), rows)
         store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
-        with pytest.raises(AlreadyExists, match="labels/train"):
+        with pytest.raises(AlreadyExists, match="other labels of train"):
             store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test")
         store.write_labels("train", SEGMENTS[:1], TAXONOMY, source="a test", overwrite=True)
         assert len(store.labels("train")) == 1

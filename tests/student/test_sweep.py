@@ -212,6 +212,7 @@ def test_the_command_ends_with_1_where_a_member_failed(
 
 def test_without_yaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "plan.yaml").touch()
     with pytest.raises(MissingExtra, match=r"pyyaml.*antcache\[train\]"):
         read_plan(tmp_path / "plan.yaml")
 
