@@ -172,7 +172,7 @@ class BadCheckpoint(AntcacheError, ValueError):
 
 
 class NotFinite(AntcacheError, FloatingPointError):
-    """The loss or the gradient of a training step is not finite."""
+    """The loss or the gradient of a training step is not finite, or what is predicted from."""
 
 
 class MissingExtra(AntcacheError, ImportError):

@@ -40,6 +40,24 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
+def not_fetched(error: Exception) -> str:
+    """What the hub has instead of a model, in words, from what `snapshot_download` raised."""
+    from huggingface_hub import errors
+
+    reasons: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+        ((errors.GatedRepoError,), "a model whose licence has to be accepted on its page first"),
+        ((errors.RepositoryNotFoundError,), "no public model of this name"),
+        ((errors.RevisionNotFoundError,), "no such revision of the model"),
+        ((errors.HFValidationError,), "no hub id, which reads OWNER/NAME"),
+        (
+            (errors.LocalEntryNotFoundError, ConnectionError),
+            "no answer of the hub, and no copy in its cache",
+        ),
+    )
+    said = (words for kinds, words in reasons if isinstance(error, kinds))
+    return next(said, first_line(error))
+
+
 def check_folder(folder: Path) -> None:
     """Check the settings of a model, before anything is made by them.
 

@@ -30,11 +30,14 @@ def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
     Raises:
         ValueError: it is none, is damaged, or holds a type that the framework does not have; the
             caller names the file.
+        OSError: it may not be read; its text names the file.
     """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():  # a pipe would be waited for
         raise ValueError("no such file")
+    with path.open("rb"):  # safetensors calls whatever it may not read "no such file"
+        pass
     try:
         check_fetched(path)
         with safe_open(path, framework=framework) as file:

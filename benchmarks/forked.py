@@ -27,6 +27,8 @@ from antcache.cli.main import main as antcache_main
 
 HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
 POLL_S = 0.005
+SAID = ("Warning: ", "warning: ", "note: ", "progress: ")
+"""How lines on stderr begin that are no errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,12 @@ class Outcome:
         """Whether it ended as only a mistake of ours may end: a traceback, or a crash."""
         crashed = self.code < 0 and not self.hung
         return crashed or "Traceback (most recent call last)" in self.stderr
+
+    @property
+    def error_lines(self) -> int:
+        """How many lines on stderr are neither warnings, notes nor progress."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        return sum(not line.startswith(SAID) for line in lines)
 
 
 def preload() -> None:

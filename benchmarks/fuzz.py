@@ -88,17 +88,15 @@ class Tally:
     wrong: dict[str, list[int]] = field(default_factory=lambda: {what: [] for what in WRONG})
 
 
-def error_lines(outcome: Outcome) -> int:
-    """Lines on stderr that are neither warnings nor notes."""
-    lines = [line for line in outcome.stderr.splitlines() if line.strip()]
-    return sum(not line.startswith(("Warning: ", "warning: ", "note: ")) for line in lines)
+SAID = ("Warning: ", "warning: ", "note: ", "progress: ")
+"""How lines on stderr begin that are no errors."""
 
 
 WRONG: dict[str, Callable[[Outcome], bool]] = {
     "tracebacks": lambda outcome: outcome.traceback,
     "hangs": lambda outcome: outcome.hung,
     "over 2 GiB": lambda outcome: outcome.peak_bytes > BYTES,
-    "errors of several lines": lambda outcome: outcome.code == 2 and error_lines(outcome) != 1,
+    "errors of several lines": lambda outcome: outcome.code == 2 and outcome.error_lines != 1,
 }
 """What must not come of any file."""
 

@@ -1,5 +1,7 @@
 """Writes the tables of measured figures from `benchmarks/results/`, and from nothing else.
 
+The options of a measured teacher are those of the benchmark that measures it.
+
     python benchmarks/tables.py            # rewrite the tables in README.md and docs/
     python benchmarks/tables.py --check    # exit 1 if they are not what the results say
 
@@ -12,7 +14,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,27 @@ def demo() -> str:
     return "\n".join(lines) + "\n"
 
 
+def options(settings: Mapping[str, Any]) -> str:
+    """Settings of a teacher as the options of `antcache teacher train` that make them."""
+    words = (f"--set {name}={json.dumps(each)}" for name, each in settings.items())
+    return " ".join(words)
+
+
+def teacher_label(kind: str) -> str:
+    """A kind of teacher and its options, where those are short; `language_options` has the rest."""
+    from teachers import MEMBERS
+
+    short = kind in MEMBERS and kind != "language"
+    return f"{kind} `{options(MEMBERS[kind])}`" if short else kind
+
+
+def language_options() -> str:
+    """Options of the language teacher, but for its model, which is a folder."""
+    from teachers import LANGUAGE
+
+    return options({name: each for name, each in LANGUAGE.items() if name != "model"})
+
+
 KINDS = ("count", "sequence", "language", "ensemble")
 PUBLISHED = {"complete": ("19.1", "36.6", "22.4")}
 
@@ -74,13 +97,15 @@ def teachers() -> str:
         for kind in KINDS:
             if f"{kind}, {mode} history: top-1" in found:
                 cells = (value(found[f"{kind}, {mode} history: {name}"]) for name in names)
-                lines.append(f"| {kind} | {mode} | {' | '.join(cells)} |")
+                lines.append(f"| {teacher_label(kind)} | {mode} | {' | '.join(cells)} |")
         if mode in PUBLISHED:
             cells = " | ".join(PUBLISHED[mode])
             lines.append(f"| best published of each column | {mode} | {cells} |")
     lines += ["", "All 4,979 validation segments, the official many-shot list; all but the count"]
-    lines[-1] += " teacher on three seeds. Language: MiniLM, adapted to 393 recipes; ensemble: the"
-    lines[-1] += f" mean of the other three. {source(found, 'teachers')}"
+    lines[-1] += " teacher on three seeds. Rows with `--set` are trained with that option of"
+    lines[-1] += " `antcache teacher train`; language: MiniLM, adapted to 393 recipes, with"
+    lines[-1] += f" `{language_options()}`; ensemble: the mean of the other three."
+    lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
 
@@ -93,8 +118,10 @@ def egtea() -> str:
         for kind in (*KINDS, "published settings"):
             if f"EGTEA: {kind}, {mode} history: top-1" in found:
                 cells = (value(found[f"EGTEA: {kind}, {mode} history: {name}"]) for name in names)
-                lines.append(f"| {kind} | {mode} | {' | '.join(cells)} |")
-    lines += ["", f"Split 1, 2,022 validation segments, tau_a 0.5 s. {source(found, 'teachers')}"]
+                lines.append(f"| {teacher_label(kind)} | {mode} | {' | '.join(cells)} |")
+    lines += ["", "Split 1, 2,022 validation segments, tau_a 0.5 s; options as in the README's"]
+    lines[-1] += " table."
+    lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, FPS, SHARE
 from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.location import Location
@@ -30,14 +31,14 @@ def _reader_options(command: Callable[..., None]) -> Callable[..., None]:
     """The set, its folder, and what its reader can be told."""
     for decorate in (
         click.option("--name", help="table: name of the dataset.  [default: table]"),
-        click.option("--fps", type=float, help="table: times are frames at this rate."),
+        click.option("--fps", type=FPS, help="table: times are frames at this rate."),
         click.option(
             "--split-by-video",
-            type=float,
+            type=SHARE,
             metavar="SHARE",
             help="table, one file: this share of its videos is validation, the others train.",
         ),
-        click.option("--split-number", type=int, help="egtea: split 1, 2 or 3.  [default: 1]"),
+        click.option("--split-number", type=COUNT, help="egtea: split 1, 2 or 3.  [default: 1]"),
         path_argument("folder", metavar="DIR"),
         click.argument("set_name", metavar="SET"),
     ):

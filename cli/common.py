@@ -1,7 +1,8 @@
 """What every command shares: lines, JSON, tables, progress bars, logging to a file.
 
 Promise: whatever a command prints goes through here (errors through `main`), so that text from data
-can't do anything to a terminal, and a program that reads a table gets its rows unfolded and whole.
+can't do anything to a terminal. A program that reads a table gets its rows unfolded and whole; on a
+terminal no number is broken: columns that have no room follow in a further table.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from antcache.cli.watching import Echo, ProgressLines
 from antcache.errors import BadConfig
 from antcache.progress import Progress as Callback
 from antcache.text import plain
@@ -35,11 +38,17 @@ from antcache.text import plain
 if TYPE_CHECKING:
     from antcache.store.location import Location
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead of text, errors too."
+)
 
+PATH = click.Path(path_type=Path, readable=False)
+"""A path as `pathlib.Path`. Whether it may be read is for the system to say, in its own words."""
 
 UNFOLDED = 1 << 16
 """Width of a table, in characters, for those who read it from a pipe or a file."""
+PADDING = 2
+"""Blanks between two columns, and around a table."""
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -59,12 +68,32 @@ def print_json(data: Any) -> None:
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table under its title; the first column is left-aligned, the others right-aligned."""
     say(title)
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, name in enumerate(columns):
-        table.add_column(_cell(name), justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    Console(width=None if sys.stdout.isatty() else UNFOLDED).print(table)
+    console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
+    cells = [[*map(_cell, column)] for column in zip(columns, *rows, strict=True)]
+    for part in _parts(cells, console.width):
+        table = Table(box=box.SIMPLE_HEAD)
+        for i, (name, *_) in enumerate(part):
+            table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        for row in list(zip(*part, strict=True))[1:]:
+            table.add_row(*row)
+        console.print(table)
+
+
+def _parts(columns: list[list[Text]], room: int) -> Iterator[list[list[Text]]]:
+    """Columns that fit side by side in `room` characters, the first in front of each part.
+
+    A column that alone is too wide is folded; the first leaves half of the room to the others.
+    """
+    widths = [max(cell.cell_len for cell in column) + PADDING for column in columns]
+    first = min(widths[0], room // 2)
+    part, used = [columns[0]], first
+    for column, width in zip(columns[1:], widths[1:], strict=True):
+        if used + width > room - PADDING and len(part) > 1:
+            yield part
+            part, used = [columns[0]], first
+        part.append(column)
+        used += width
+    yield part
 
 
 def _cell(value: object) -> Text:
@@ -81,8 +110,14 @@ class _Rate(TextColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callback]:
-    """Bars with rate and time left on stderr; one per label, gone when the work is done."""
+    """Bars with rate and time left on stderr, one per label, gone when the work is done.
+
+    Where stderr is no terminal, plain lines; see `watching`.
+    """
     console = Console(stderr=True)
+    if not console.is_interactive:
+        yield ProgressLines(partial(say, err=True))
+        return
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -91,7 +126,6 @@ def progress_bars() -> Iterator[Callback]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_interactive,  # in a log file even no bar would leave empty lines
     ) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -136,7 +170,7 @@ class _OneLine(logging.Formatter):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what the library logs to `path` while the command runs.
+    """Append what the library logs to `path` while the command runs, and say its warnings.
 
     A log that can't be written is no reason to stop: one line on stderr says so.
     """
@@ -145,19 +179,22 @@ def log_to(path: Path) -> Iterator[None]:
     handler.setFormatter(_OneLine(form))
     root = logging.getLogger("antcache")
     level = root.level
+    echo = Echo(partial(say, err=True))
+    root.addHandler(echo)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
         yield
     finally:
         root.removeHandler(handler)
+        root.removeHandler(echo)
         root.setLevel(level)
         handler.close()
 
 
 def path_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
     """A path argument as `pathlib.Path`; the library checks whether it exists."""
-    return click.argument(name, type=click.Path(path_type=Path), **kwargs)
+    return click.argument(name, type=PATH, **kwargs)
 
 
 class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

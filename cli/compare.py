@@ -6,6 +6,8 @@ import click
 
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.comparing import comparison_options
+from antcache.cli.numbers import AMOUNT
+from antcache.cli.sheets import print_metrics
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
 from antcache.evaluation.compare import compare as compare_systems
@@ -15,7 +17,9 @@ from antcache.store.location import Location
 
 @click.command()
 @comparison_options
-@click.option("--classes", type=int, default=10, show_default=True, help="Classes that are shown.")
+@click.option(
+    "--classes", type=AMOUNT, default=10, show_default=True, help="Classes that are shown."
+)
 @json_option
 def compare(
     store: Location,
@@ -38,6 +42,8 @@ def compare(
     if as_json:
         print_json(found.to_dict())
         return
+    for note in found.notes:
+        say(note)
     _print_metrics(found, config)
     _print_classes(found, classes)
     for buckets in found.buckets:
@@ -58,12 +64,13 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
     for name, m in found.metrics.items():
         d = m.difference
         row = [name, m.mean_a, m.mean_b, f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"]
-        row += [f"{d.p_value:.3f}"] + ([] if m.deviation is None else [m.deviation])
+        row += [d.p_text] + ([] if m.deviation is None else [m.deviation])
         rows.append(row)
-    print_table(
+    print_metrics(
         f"{found.n} segments of {found.split!r} ({found.over}): percent, {about}",
         ["metric", "A", "B", "B - A", "p", *(["deviation"] if seeds > 1 else [])],
         rows,
+        found.same,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import store_argument
-from antcache.cli.sheets import Several
+from antcache.cli.numbers import AMOUNT, COUNT, SEED, Several
 from antcache.errors import BadConfig
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.denominators import DENOMINATORS
@@ -30,19 +30,21 @@ OPTIONS = (
         show_default=True,
         help=f"Which segments count: {', '.join(DENOMINATORS)}, or {UNSEEN} participants.",
     ),
-    click.option("--bootstrap", type=int, default=1000, show_default=True, metavar="N"),
+    click.option("--bootstrap", type=AMOUNT, default=1000, show_default=True, metavar="N"),
     click.option(
         "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples."),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Decides the resamples."),
     click.option(
         "--ks",
-        type=Several(int),
+        type=Several(COUNT),
         default=(1, 5),
         show_default="1,5",
         help="Best guesses that count.",
     ),
-    click.option("--examples", type=int, default=3, show_default=True, help="Segments per bucket."),
+    click.option(
+        "--examples", type=AMOUNT, default=3, show_default=True, help="Segments per bucket."
+    ),
 )
 
 

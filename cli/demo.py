@@ -7,13 +7,21 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, log_to, print_json, print_table, progress_bars, say
+from antcache.cli.common import (
+    PATH,
+    json_option,
+    log_to,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+)
 
 
 @click.command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("demo"),
     show_default=True,
     help="Folder for everything that is made.",

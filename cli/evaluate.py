@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     path_argument,
     print_json,
-    print_table,
     say,
     store_argument,
 )
-from antcache.cli.sheets import print_sheet
+from antcache.cli.numbers import AMOUNT, SEED
+from antcache.cli.sheets import in_all, print_metrics, print_sheet, say_few_classes
 from antcache.evaluation.lists import ListFiles
 from antcache.evaluation.scoring import Detail, Result, score_predictions, score_targets
 from antcache.evaluation.sheet import UNSEEN, Sampling
@@ -25,7 +26,7 @@ from antcache.store.location import Location
 
 
 def _file(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=text)
+    return click.option(name, type=PATH, metavar="FILE", help=text)
 
 
 @click.command()
@@ -38,7 +39,7 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--bootstrap",
-    type=int,
+    type=AMOUNT,
     default=0,
     metavar="N",
     help="Resamples for 95 % intervals of every metric over every denominator [default: none].",
@@ -46,7 +47,7 @@ def _file(name: str, text: str) -> Callable[[Any], Any]:
 @click.option(
     "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides the resamples.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Decides the resamples.")
 @_file("--unseen", "Unseen participants [default on EPIC-KITCHENS-100: those not in train].")
 @_file("--tail-verbs", "Tail verbs, as EPIC-KITCHENS-100 publishes them [default: the store's].")
 @_file("--tail-nouns", "Tail nouns [default: the store's].")
@@ -85,6 +86,7 @@ def evaluate(
         print_json([result.to_dict() for result in results])
         return
     _print(results)
+    say_few_classes(source.taxonomy)
     for number, result in enumerate(results, start=1):
         assert result.sheet is not None
         if bootstrap or UNSEEN in result.sheet.counted:
@@ -99,6 +101,8 @@ def evaluate(
 def _print(results: list[Result]) -> None:
     """Print a numbered line for each result, and one table with one or two columns for each."""
     columns = []
+    found = [result.sheet.same for result in results if result.sheet is not None]
+    same = {k: v for k, v in found[0].items() if all(other.get(k) == v for other in found)}
     for number, result in enumerate(results, start=1):
         n, total = int(result.scored["n"]), int(result.all["n"])
         line = f"({number}) {result.name}: {n} of {total} segments of {result.split!r} scored"
@@ -109,4 +113,7 @@ def _print(results: list[Result]) -> None:
         say(line)
     names = list(dict.fromkeys(name for _, figures in columns for name in figures))
     rows = [[name, *(figures.get(name, "") for _, figures in columns)] for name in names]
-    print_table("Percent; n counts segments", ["metric", *(head for head, _ in columns)], rows)
+    heads = ["metric", *(head for head, _ in columns)]
+    print_metrics(
+        "Percent; n counts segments", heads, rows, in_all(same, (own for _, own in columns))
+    )

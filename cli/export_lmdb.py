@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from antcache.cli.common import json_option, log_to, print_json, progress_bars, say, store_argument
+from antcache.cli.common import (
+    PATH,
+    json_option,
+    log_to,
+    print_json,
+    progress_bars,
+    say,
+    store_argument,
+)
+from antcache.cli.numbers import FPS
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -16,11 +25,14 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument()
 @click.option("--stream", required=True, help="Which stream.")
+@click.option("--output", required=True, type=PATH, help="The new LMDB, a folder.")
 @click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="The new LMDB, a folder."
-)
-@click.option(
-    "--fps-of-keys", "key_fps", default=30.0, show_default=True, help="Frames per second of keys."
+    "--fps-of-keys",
+    "key_fps",
+    type=FPS,
+    default=30.0,
+    show_default=True,
+    help="Frames per second of keys.",
 )
 @json_option
 def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, FPS, SECONDS
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -28,14 +29,19 @@ if TYPE_CHECKING:
 @path_argument("videos")
 @store_argument()
 @click.option("--backbone", required=True, help="Hub id or local folder of a vision model.")
-@click.option("--fps", default=4.0, show_default=True, help="Rows per second.")
+@click.option("--fps", type=FPS, default=4.0, show_default=True, help="Rows per second.")
 @click.option("--stream", default="rgb", show_default=True, help="Name of the stream.")
 @click.option("--dtype", default="float16", show_default=True, help="float16 or float32.")
-@click.option("--batch-size", type=int, help="Rows at once. [default: about 32 frames' worth]")
+@click.option("--batch-size", type=COUNT, help="Rows at once. [default: about 32 frames' worth]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--clip-fps", type=float, help="Frame rate of clips. [default: as trained]")
+@click.option("--clip-fps", type=FPS, help="Frame rate of clips. [default: as trained]")
 @click.option(
-    "--max-gap", "max_gap_s", default=2.0, show_default=True, help="Longest gap in a video, s."
+    "--max-gap",
+    "max_gap_s",
+    type=SECONDS,
+    default=2.0,
+    show_default=True,
+    help="Longest gap in a video, s.",
 )
 @click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos.")
 @click.option("--format", "backend", type=click.Choice(["zarr", "hdf5"]), help="Of a new store.")

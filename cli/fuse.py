@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from antcache.cli.common import json_option, print_json, print_table, say, store_argument
+from antcache.cli.common import PATH, json_option, print_json, print_table, say, store_argument
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.fusion import EQUAL, FITTED, MIXTURES
 from antcache.evaluation.fusion import fuse as fuse_runs
@@ -20,9 +20,7 @@ from antcache.store.location import Location
 @click.command()
 @store_argument()
 @click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
 @click.option(
     "--weights",
     default=EQUAL,

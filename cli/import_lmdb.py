@@ -16,6 +16,7 @@ from antcache.cli.common import (
     progress_bars,
     say,
 )
+from antcache.cli.numbers import FPS
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ SHOWN = 20
 @click.argument("store", type=StoreLocation(), metavar="STORE")
 @click.argument("sources", metavar="STREAM=LMDB...", nargs=-1, required=True)
 @click.option(
-    "--fps-of-keys", "key_fps", default=30.0, show_default=True, help="Frames per second of keys."
+    "--fps-of-keys",
+    "key_fps",
+    type=FPS,
+    default=30.0,
+    show_default=True,
+    help="Frames per second of keys.",
 )
 @click.option("--dtype", default="float32", show_default=True, help="float16 or float32.")
 @click.option(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -16,6 +17,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT
 from antcache.evaluation.scoring import score_targets
 from antcache.store import Store
 from antcache.store.importers.predictions_import import (
@@ -33,13 +35,13 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 @store_argument("store_path", metavar="STORE")
 @click.argument(
     "files",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE...",
     nargs=-1,
     required=True,
 )
 @click.option("--name", required=True, help="Name of the soft targets in the store.")
-@click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
+@click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
 @click.option(
     "--history",
     default=HISTORIES[0],

@@ -1,12 +1,14 @@
 """Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
 
 Promise: bad input, and whatever the system refuses (no room, no permission, no memory), ends with
-one line on stderr and exit code 2, an interrupt with 130, and `antcache --help` loads no heavy
+one line on stderr and exit code 2, an interrupt with 130 (under --json the error is also an object
+on stdout, `{"error": {"type", "message", "exit_code"}}`), and `antcache --help` loads no heavy
 package. Warnings of any library are one line, too, and no line holds control characters.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -53,9 +55,14 @@ class Root(LazyGroup):
     """The whole command line, which turns errors into one line and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; our own errors, and the system's, become one line."""
+        """Run a command; our own errors, click's and the system's become one line."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if isinstance(error, HELP) or error.ctx is None:
+                raise
+            hint = f"{error.ctx.command_path} --help"
+            raise InputError(f"{error.format_message().rstrip('.')} ({hint})") from error
         except AntcacheError as error:
             raise InputError(error) from error
         except MemoryError as error:
@@ -102,6 +109,16 @@ def _tame_output() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _print_error(kind: str, message: str, code: int) -> None:
+    """Print an error as JSON too, if the command line asks for JSON.
+
+    The words themselves are asked: an error may be in how they are read.
+    """
+    if "--json" in sys.argv[1:]:
+        error = {"type": kind, "message": message, "exit_code": code}
+        click.echo(json.dumps({"error": error}, indent=2))
+
+
 def main() -> None:
     """Console script."""
     _tame_output()
@@ -111,9 +128,11 @@ def main() -> None:
         if not isinstance(error, HELP):
             # Arguments may be names that a shell has filled in.
             vars(error)["message"] = plain(error.message)
+            _print_error(type(error.__cause__ or error).__name__, error.message, error.exit_code)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        _print_error("KeyboardInterrupt", "interrupted", 130)
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import say
+from antcache.cli.common import PATH, json_option, print_json, say
 from antcache.cli.comparing import comparison_options
+from antcache.cli.numbers import AMOUNT
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.report import Layout, write_report
 from antcache.store import Store
@@ -16,18 +17,21 @@ from antcache.store.location import Location
 
 @click.command()
 @comparison_options
-@click.option("--classes", type=int, default=15, show_default=True, help="Classes that are drawn.")
+@click.option(
+    "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
+)
 @click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
 @click.option("--title", default=Layout.title, show_default=True, help="Title of the page.")
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("report.html"),
     show_default=True,
     help="The HTML file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@json_option
 def report(
     store: Location,
     side_a: tuple[str, ...],
@@ -40,6 +44,7 @@ def report(
     title: str,
     output: Path,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write a page that compares B with A: each a run, a file of predictions, or targets/NAME.
 
@@ -58,4 +63,7 @@ def report(
         layout=Layout(title=title, classes=classes, video=video),
         overwrite=overwrite,
     )
+    if as_json:
+        print_json({"report": str(output), **found.to_dict()})
+        return
     say(f"{output}: {found.n} segments, {len(found.metrics)} metrics")

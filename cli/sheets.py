@@ -1,36 +1,54 @@
-"""What commands share that score: tables of a sheet, and options with several values."""
+"""What commands share that score: tables of figures and of a sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import click
-
-from antcache.cli.common import print_table
+from antcache.annotations import Taxonomy
+from antcache.cli.common import print_table, say
 from antcache.evaluation.sheet import UNSEEN, Counted, Sampling, Sheet
+from antcache.evaluation.telling import few_classes
 
 HEADS = {"all": "all", "rulstm": "RULSTM", "avt": "AVT", UNSEEN: "unseen participants"}
 
 
-class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """Values separated by commas, as a tuple."""
+def print_metrics(
+    title: str, columns: list[str], rows: list[list[Any]], same: Mapping[str, str]
+) -> None:
+    """Print figures by metric, those that are the same by construction once.
 
-    name = "list"
+    Args:
+        title: of the table.
+        columns: its heads.
+        rows: each begins with the name of its metric.
+        same: see `telling.same_metrics`; and `in_all`.
+    """
+    print_table(title, columns, [row for row in rows if row[0] not in same])
+    if same:
+        say("the same here: " + "; ".join(f"{name} = {other}" for name, other in same.items()))
 
-    def __init__(self, kind: Callable[[str], Any]) -> None:
-        self.kind = kind
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        """Each part as the kind of value that is wanted; the library checks the range."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self.kind(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a list of {self.kind.__name__}s such as 1,2", param, ctx)
+def in_all(same: Mapping[str, str], columns: Iterable[Mapping[str, float | int]]) -> dict[str, str]:
+    """Of metrics that are the same on a whole split those that are so in each column.
+
+    Segments that count in one column may lack a class, and with it what made two of them the same.
+    """
+    kept = dict(same)
+    for figures in columns:
+        for name, other in same.items():
+            pair = figures.get(name, 0.0), figures.get(other, 0.0)
+            if not math.isclose(*pair, rel_tol=1e-9):  # the last bits of a quotient don't count
+                kept.pop(name, None)
+    return kept
+
+
+def say_few_classes(taxonomy: Taxonomy) -> None:
+    """Say it below figures that chance has a part in."""
+    note = few_classes(taxonomy)
+    if note is not None:
+        say(note)
 
 
 def print_sheet(title: str, sheet: Sheet, sampling: Sampling) -> None:
@@ -49,10 +67,11 @@ def print_sheet(title: str, sheet: Sheet, sampling: Sampling) -> None:
     missed = max(part.missed for part in parts.values())
     about = "percent" + (f", {how}" if sampling.resamples else "")
     about += f"; {missed} without a prediction count as wrong" if missed else ""
-    print_table(
+    print_metrics(
         f"{title}: {about}",
         ["metric", *heads],
         [[name, *(_cell(part, name) for part in parts.values())] for name in names if name != "n"],
+        in_all(sheet.same, (part.metrics for part in parts.values())),
     )
 
 

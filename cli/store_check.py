@@ -15,6 +15,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import Number
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=Number(int, 1, 1024),
     help="Files that are read at once.  [default: one per core, 8 at most]",
 )
 

@@ -11,6 +11,7 @@ import click
 
 from antcache.annotations import Protocol, protocol_for, read_annotations
 from antcache.cli.common import (
+    PATH,
     json_option,
     print_json,
     print_table,
@@ -18,6 +19,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, FPS
 from antcache.cli.student_train import WINDOWS
 from antcache.errors import BadConfig
 from antcache.store import Store
@@ -38,12 +40,12 @@ def _window_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--annotations",
     nargs=2,
-    type=(str, click.Path(path_type=Path)),
+    type=(str, PATH),
     metavar="SET DIR",
     help="Take these annotations, as of antcache annotations import.  [default: STORE's labels]",
 )
-@click.option("--split-number", type=int, help="egtea: split 1, 2 or 3.")
-@click.option("--fps", type=float, help="table: times are frames at this rate.")
+@click.option("--split-number", type=COUNT, help="egtea: split 1, 2 or 3.")
+@click.option("--fps", type=FPS, help="table: times are frames at this rate.")
 @click.option("--name", help="table: name of the dataset.")
 @click.option(
     "--stream", "streams", multiple=True, help="Feature stream; repeatable.  [default: all]"

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from antcache.annotations import match_segments
-from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
+from antcache.cli.common import PATH, json_option, path_argument, print_json, say, store_argument
+from antcache.cli.numbers import FPS
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.segment_lists import read_unlabelled
 from antcache.store import Store
@@ -17,17 +18,15 @@ from antcache.store.location import Location
 @click.command()
 @store_argument("store_path")
 @path_argument("run")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
 @click.option("--split", help="Split of STORE to predict.")
 @click.option(
     "--segments",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="List of segments: test_seen.csv, or an own table (uid,video,start,stop) in seconds.",
 )
-@click.option("--fps", type=float, help="Own table: times are frames at this rate.")
+@click.option("--fps", type=FPS, help="Own table: times are frames at this rate.")
 @click.option("--device", help="Torch device [default: the run's].")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @json_option

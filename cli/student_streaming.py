@@ -17,6 +17,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, POSITIVE, SECONDS
 from antcache.evaluation.streaming import Clock, Streamed, evaluate_streaming, measure_latency
 from antcache.store import Store
 from antcache.store.location import Location
@@ -28,22 +29,22 @@ from antcache.store.location import Location
 @click.option("--split", default="validation", show_default=True, help="Split to score.")
 @click.option(
     "--latency",
-    type=float,
+    type=SECONDS,
     help="Seconds that a prediction takes [default: the head's, measured here].",
 )
 @click.option(
     "--backbone-latency",
-    type=float,
+    type=SECONDS,
     default=0.0,
     show_default=True,
     help="Seconds added for the features, which are read from the store here.",
 )
 @click.option(
     "--stride",
-    type=float,
+    type=POSITIVE,
     help="Seconds between inputs; a busy model skips them [default: it is always done in time].",
 )
-@click.option("--calls", type=int, default=100, show_default=True, help="Predictions to time.")
+@click.option("--calls", type=COUNT, default=100, show_default=True, help="Predictions to time.")
 @click.option("--device", help="Torch device [default: the run's].")
 @json_option
 def stream(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     path_argument,
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @store_argument("store_path")
 @path_argument("plan", metavar="PLAN.yaml")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), required=True, help="Folder for a run per member."
-)
+@click.option("--runs", type=PATH, required=True, help="Folder for a run per member.")
 @json_option
 def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     """Train every setting in PLAN.yaml with every seed, and compare the settings seed by seed.

@@ -12,6 +12,7 @@ import click
 
 from antcache.annotations import protocol_for
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -20,6 +21,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import COUNT, GAP, PART, POSITIVE, SEED, WEIGHT, Number
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -34,55 +36,55 @@ if TYPE_CHECKING:
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("targets", str, "Soft targets NAME[,NAME...]; without them the student learns from labels."),
     ("target-weights", str, "Several targets: numbers, attention, or an ensemble's joint targets."),
-    ("weight", float, "Weight of the distillation term."),
-    ("temperature", float, "Temperature of the distillation term."),
-    ("top-k", int, "Distil within the teacher's K best classes."),
+    ("weight", WEIGHT, "Weight of the distillation term."),
+    ("temperature", POSITIVE, "Temperature of the distillation term."),
+    ("top-k", COUNT, "Distil within the teacher's K best classes."),
     ("tail", bool, "Count the classes outside the K best as one more outcome."),
     ("align", str, "Bring the student's state to the teacher's feature: none, cosine or mse."),
-    ("align-weight", float, "Weight of that alignment."),
+    ("align-weight", WEIGHT, "Weight of that alignment."),
     ("head", str, "light, avth, rulstm, gru or mean."),
-    ("layers", int, "Blocks of the head."),
-    ("heads", int, "Attention heads of a block."),
-    ("width", int, "Width of the blocks."),
-    ("dropout", float, "Dropout before the classifier."),
+    ("layers", Number(int, 1, 100), "Blocks of the head."),
+    ("heads", Number(int, 1, 1024), "Attention heads of a block."),
+    ("width", Number(int, 1, 1 << 16), "Width of the blocks."),
+    ("dropout", PART, "Dropout before the classifier."),
     ("stream", str, "Feature stream NAME[,NAME...], if the store has several."),
     ("fusion", str, "Several streams: concat, late or attention."),
-    ("verb-noun-weight", float, "Weight of own verb and noun classifiers."),
-    ("feature-weight", float, "Weight of the feature regression."),
-    ("past-weight", float, "Weight of the classification of past frames."),
-    ("label-smoothing", float, "Share of the label spread over all classes."),
+    ("verb-noun-weight", WEIGHT, "Weight of own verb and noun classifiers."),
+    ("feature-weight", WEIGHT, "Weight of the feature regression."),
+    ("past-weight", WEIGHT, "Weight of the classification of past frames."),
+    ("label-smoothing", PART, "Share of the label spread over all classes."),
     (
         "logit-adjustment",
-        float,
+        WEIGHT,
         "Favour rare actions in predictions: 0 for top-1, up to 1 for class-mean metrics.",
     ),
     ("optimiser", str, "adamw, adam or sgd."),
-    ("lr", float, "Highest learning rate."),
-    ("weight-decay", float, "Weight decay."),
-    ("warmup-epochs", float, "Epochs of linear warm-up; a cosine follows."),
-    ("epochs", int, "Passes over the training windows."),
-    ("batch-size", int, "Windows per step."),
-    ("grad-clip", float, "Largest norm of the gradient."),
-    ("ema", float, "Decay per step of a moving average of the weights; 0 keeps none."),
-    ("held-out", float, "Share of the training videos held out, to select the best epoch by."),
-    ("patience", int, "Stop after this many epochs without a better one on them."),
+    ("lr", POSITIVE, "Highest learning rate."),
+    ("weight-decay", WEIGHT, "Weight decay."),
+    ("warmup-epochs", WEIGHT, "Epochs of linear warm-up; a cosine follows."),
+    ("epochs", COUNT, "Passes over the training windows."),
+    ("batch-size", COUNT, "Windows per step."),
+    ("grad-clip", POSITIVE, "Largest norm of the gradient."),
+    ("ema", PART, "Decay per step of a moving average of the weights; 0 keeps none."),
+    ("held-out", PART, "Share of the training videos held out, to select the best epoch by."),
+    ("patience", COUNT, "Stop after this many epochs without a better one on them."),
     ("metric", str, "Metric by which epochs are compared."),
-    ("seed", int, "Determines initial weights, order and dropout."),
+    ("seed", SEED, "Determines initial weights, order and dropout."),
     ("device", str, "auto, cpu, cuda or cuda:N."),
     ("precision", str, "auto, float32 or bfloat16."),
     ("compile", str, "torch.compile with CUDA graphs: auto (on CUDA), off or on."),
     ("windows", str, "pack (on the device), stream (read per batch), or auto (pack if they fit)."),
-    ("evaluate-every", int, "Epochs between scorings of the validation split."),
-    ("checkpoint-every", int, "Epochs between checkpoints."),
+    ("evaluate-every", COUNT, "Epochs between scorings of the validation split."),
+    ("checkpoint-every", COUNT, "Epochs between checkpoints."),
     ("train-split", str, "Split that is trained on."),
     ("validation-split", str, "Split that is scored."),
     ("allow-missing", bool, "Leave segments out whose features are missing."),
     ("allow-missing-targets", bool, "Mask training segments that the soft targets lack."),
 )
 WINDOWS: tuple[tuple[str, Any, str], ...] = (
-    ("gap-s", float, "Seconds between window and action [default: the dataset's, as below]."),
-    ("num-frames", int, "Frames in a window."),
-    ("rate", float, "Frames per second in a window."),
+    ("gap-s", GAP, "Seconds between window and action [default: the dataset's, as below]."),
+    ("num-frames", Number(int, 1, 10_000), "Frames in a window."),
+    ("rate", Number(float, 0.001, 30), "Frames per second in a window."),
     ("parity", str, "exact, or avt (official times) or rulstm (its CSVs): that code's own."),
 )
 DISTILLATION = (
@@ -110,9 +112,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @store_argument("store_path")
-@click.option(
-    "--run", "run_dir", type=click.Path(path_type=Path), required=True, help="Folder of the run."
-)
+@click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--preset", help=f"Published settings: {', '.join(PRESETS)}.")
 @click.option("--resume", is_flag=True, help="Go on with the run, with its own settings.")
 @_settings

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from antcache.cli.common import json_option, print_json, say
+from antcache.cli.numbers import COUNT
 from antcache.student.weights import describe, parse_weight
 
 
 @click.command()
 @click.option("--paper", metavar="W@T<T>/C<C>", help="A weight as the paper writes it.")
 @click.option("--ours", metavar="W@T<T>/C<C>", help="A weight as --weight takes it.")
-@click.option("--k", type=int, help="Classes of top-k targets; without it KL runs over all C.")
+@click.option("--k", type=COUNT, help="Classes of top-k targets; without it KL runs over all C.")
 @json_option
 def weight(paper: str | None, ours: str | None, k: int | None, as_json: bool) -> None:
     """Convert a weight of the distillation term, e.g. --paper 150@T10/C106.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
-from antcache.cli.sheets import Several
+from antcache.cli.common import PATH, json_option, path_argument, print_json, say, store_argument
+from antcache.cli.numbers import AMOUNT, Several
 from antcache.errors import AlreadyExists
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.segment_lists import read_uids
@@ -20,18 +20,16 @@ from antcache.store.location import Location
 @store_argument("store_path")
 @path_argument("predictions")
 @click.option("--challenge", required=True, help=" or ".join(CHALLENGES) + ".")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
 @click.option(
     "--segments",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="List of test segments [default: the split that PREDICTIONS name].",
 )
 @click.option(
     "--levels",
-    type=Several(int),
+    type=Several(AMOUNT),
     metavar="PT,TL,TD",
     help="Levels of supervision for ek100: pretraining, training labels, training data.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     path_argument,
@@ -16,6 +17,7 @@ from antcache.cli.common import (
     print_table,
     progress_bars,
 )
+from antcache.cli.numbers import COUNT, PART, POSITIVE, SEED
 from antcache.teacher.language.config import AdaptConfig
 
 if TYPE_CHECKING:
@@ -34,32 +36,31 @@ SHOWN = {
 DEFAULTS = AdaptConfig()
 
 
-def setting(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def setting(
+    name: str, text: str, kind: Any = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option for a setting of the adaptation, with its default."""
     default = getattr(DEFAULTS, name)
-    return click.option(
-        f"--{name.replace('_', '-')}", default=default, show_default=True, help=text
-    )
+    option = f"--{name.replace('_', '-')}"
+    return click.option(option, type=kind, default=default, show_default=True, help=text)
 
 
 @click.command()
 @path_argument("corpus", metavar="CORPUS")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the model."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the model.")
 @setting("model", "Encoder to adapt: hub id or folder.")
 @click.option("--revision", help="Branch, tag or commit of a hub id.")
 @setting("init", "pretrained, or random (architecture and tokenizer alone).")
 @setting("form", "Text of a recipe: paper or natural.")
-@setting("actions", "Most actions of one text.")
-@setting("steps", "Steps of the optimiser.")
-@setting("batch", "Texts computed at once.")
-@setting("accumulate", "How often, before each step.")
-@setting("lr", "Highest learning rate.")
-@setting("mask", "Share of the tokens that are predicted.")
-@setting("save_every", "Steps between two savings, for --resume.")
+@setting("actions", "Most actions of one text.", COUNT)
+@setting("steps", "Steps of the optimiser.", COUNT)
+@setting("batch", "Texts computed at once.", COUNT)
+@setting("accumulate", "How often, before each step.", COUNT)
+@setting("lr", "Highest learning rate.", POSITIVE)
+@setting("mask", "Share of the tokens that are predicted.", PART)
+@setting("save_every", "Steps between two savings, for --resume.", COUNT)
 @setting("precision", "bfloat16, float32 or auto.")
-@setting("seed", "Decides all that is random.")
+@setting("seed", "Decides all that is random.", SEED)
 @click.option("--train", default="train", show_default=True, help="Partition to train on.")
 @click.option("--held-out", default="val", show_default=True, help="Partition for perplexity.")
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import (
+    PATH,
     StoreLocation,
     json_option,
     path_argument,
@@ -40,9 +41,7 @@ SHOWN = {
 
 @click.command()
 @path_argument("source", metavar="RECIPES")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the corpus."
-)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the corpus.")
 @click.option(
     "--extractor",
     default="lexicon",
@@ -51,7 +50,7 @@ SHOWN = {
 )
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder with EPIC-KITCHENS' verb and noun class files, for the lexicon.",
 )
 @click.option(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     print_json,
@@ -17,6 +18,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import AMOUNT, COUNT, SEED
 from antcache.errors import BadConfig
 from antcache.evaluation.scoring import score_targets
 from antcache.store import Store
@@ -48,18 +50,18 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
 )
 @click.option(
     "--folds",
-    type=int,
+    type=AMOUNT,
     default=5,
     show_default=True,
     help="Folds of training videos, each mixed by what was learned on the others.",
 )
 @click.option("--train-split", default="train", show_default=True, help="Split to learn on.")
 @click.option("--mixed-histories", is_flag=True, help="Mix members with different histories.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Mixture folder; default: STORE.teachers/NAME.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")

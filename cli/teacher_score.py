@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     print_json,
     print_table,
@@ -15,7 +16,8 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.sheets import Several, print_coverage, print_sheet
+from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED, SHARE, Several
+from antcache.cli.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.evaluation.calibration import Calibration
 from antcache.evaluation.sheet import Sampling
 from antcache.store import Store
@@ -37,15 +39,15 @@ SHOWN = {
 @click.option("--split", default="validation", show_default=True, help="Split to score.")
 @click.option(
     "--histories",
-    type=Several(str),
+    type=Several(click.STRING),
     default=MODES,
     show_default=",".join(MODES),
     help="Kinds of history that a TEACHER is asked with.",
 )
-@click.option("--gap", type=float, help="Gap of observed histories in s; default: the dataset's.")
+@click.option("--gap", type=GAP, help="Gap of observed histories in s; default: the dataset's.")
 @click.option(
     "--bootstrap",
-    type=int,
+    type=AMOUNT,
     default=1000,
     show_default=True,
     metavar="B",
@@ -56,7 +58,7 @@ SHOWN = {
 )
 @click.option(
     "--coverage",
-    type=Several(int),
+    type=Several(COUNT),
     default=COVERAGE,
     show_default=",".join(map(str, COVERAGE)),
     help="Numbers of best classes of the coverage curve.",
@@ -68,16 +70,16 @@ SHOWN = {
     "[default: the training split, if its targets are cross-fitted]",
 )
 @click.option(
-    "--noise", type=Several(float), default=(), help="Shares of wrong labels in the histories."
+    "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
 )
 @click.option(
     "--recognised",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     metavar="PREDICTIONS",
     help="Label past segments with the first action of these predictions.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @json_option
 def score(
@@ -128,6 +130,7 @@ def score(
         _print_imperfect(result)
         for note in result.notes:
             say(note)
+    say_few_classes(store.taxonomy)
 
 
 def _print_calibration(result: TeacherScore) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    PATH,
     json_option,
     log_to,
     path_argument,
@@ -19,6 +20,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED
 from antcache.evaluation.scoring import score_targets
 from antcache.store import SoftTargets, Store
 from antcache.store.location import Location, beside
@@ -41,7 +43,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         json_option,
         click.option("--overwrite", is_flag=True, help="Replace what is there."),
-        click.option("--top-k", type=int, metavar="K", help="Keep the K best classes only."),
+        click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."),
         click.option("--features", is_flag=True, help="Keep the teacher's last state (language)."),
         click.option("--device", default="cpu", show_default=True, help="Torch device."),
         click.option("--name", required=True, help="Name of the soft targets in the store."),
@@ -56,20 +58,18 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--history", default="complete", show_default=True, help="complete, observed or gappy."
 )
-@click.option("--gap", type=float, help="Gap of observed histories in s; default: the dataset's.")
+@click.option("--gap", type=GAP, help="Gap of observed histories in s; default: the dataset's.")
 @click.option(
     "--folds",
-    type=int,
+    type=AMOUNT,
     metavar="K",
     help="Cross-fit the targets of the training split on K folds of videos; 0: in-sample. "
     "[default: what was measured to be better, 5 for count, 0 for sequence]",
 )
 @click.option("--train-split", default="train", show_default=True, help="Split to train on.")
-@click.option(
-    "--scripts", type=click.Path(path_type=Path), help="Text file of scripts to train on as well."
-)
-@click.option("--seed", type=int, help="Decides all that is random.  [default: 0]")
-@click.option("--epochs", type=int, help="Passes over the examples (sequence, language).")
+@click.option("--scripts", type=PATH, help="Text file of scripts to train on as well.")
+@click.option("--seed", type=SEED, help="Decides all that is random.  [default: 0]")
+@click.option("--epochs", type=COUNT, help="Passes over the examples (sequence, language).")
 @click.option(
     "--model", help="Language model: hub id or folder, such as an adapted one (language)."
 )
@@ -82,7 +82,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Teacher folder; default: STORE.teachers/NAME.",
 )
 @output_options

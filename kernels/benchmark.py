@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ from antcache.kernels.benchmark_rows import (
 from antcache.kernels.loss import Impl
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+LARGEST = 1 << 32
+"""B x C: 16 GiB a tensor."""
 Say = Callable[[str], None]
 
 
@@ -81,6 +83,8 @@ class BenchmarkConfig:
             raise BadConfig("no GPU is here", hint="device cpu measures the CPU's part")
         if any(batch < 1 or classes < 2 for batch, classes in self.shapes):
             raise BadConfig("impossible shapes", expected="B >= 1, C >= 2", found=self.shapes)
+        if any(batch * classes > LARGEST for batch, classes in self.shapes):
+            raise BadConfig("shapes too large", expected=f"B x C to {LARGEST}", found=self.shapes)
         if not self.minutes > 0:
             raise BadConfig("impossible minutes", expected="more than 0", found=self.minutes)
         if self.record and self.out is None and not RESULTS.is_dir():
@@ -102,7 +106,7 @@ def parse_shapes(text: str) -> tuple[tuple[int, int], ...]:
     Raises:
         BadConfig: it is no such list.
     """
-    found = [re.fullmatch(r"(\d+)x(\d+)", part.strip()) for part in text.split(",")]
+    found = [re.fullmatch(r"(\d{1,12})x(\d{1,12})", part.strip()) for part in text.split(",")]
     shapes = tuple((int(match[1]), int(match[2])) for match in found if match)
     if len(shapes) != len(found):
         raise BadConfig("shapes not understood", expected="BxC,BxC,...", found=text)
@@ -136,6 +140,10 @@ class Result:
     def ok(self) -> bool:
         """Whether no bound is broken and ours never failed."""
         return not self.broken and not self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {**asdict(self), "broken": self.broken, "ok": self.ok}
 
 
 def run(config: BenchmarkConfig, say: Say, command: str = "antcache bench kernel") -> Result:

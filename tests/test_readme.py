@@ -10,6 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from antcache.cli.main import COMMANDS, cli
+from antcache.teacher.base import parse_settings
 
 
 def test_tables_are_what_the_results_say(repo: Path) -> None:
@@ -17,6 +18,26 @@ def test_tables_are_what_the_results_say(repo: Path) -> None:
         [sys.executable, repo / "benchmarks/tables.py", "--check"], capture_output=True, text=True
     )
     assert code.returncode == 0, code.stderr
+
+
+def test_teachers_of_the_table_say_their_options(repo: Path) -> None:
+    """Each row, and the note for the language teacher, has what the benchmark trains with."""
+    text = (repo / "README.md").read_text("utf-8")
+    table = text.partition("<!-- table: teachers -->")[2].partition("<!-- end -->")[0]
+    told = re.findall(r"^\| (count|sequence) `(--set [^`]+)`", table, re.MULTILINE)
+    told += [("language", words) for words in re.findall(r"with `(--set [^`]+)`", table)]
+    sys.path.insert(0, str(repo / "benchmarks"))
+    from teachers import MEMBERS
+
+    for kind, words in told:
+        settings = parse_settings(kind, words.replace("--set ", "").split())
+        assert settings == {k: v for k, v in MEMBERS[kind].items() if k != "model"}
+    kinds = [kind for kind, _ in told]
+    assert {kind: kinds.count(kind) for kind in MEMBERS} == {
+        "count": table.count("| count "),
+        "sequence": table.count("| sequence "),
+        "language": 1,
+    }
 
 
 def test_every_command_and_folder_is_there(repo: Path) -> None:

@@ -159,6 +159,12 @@ class Difference(Interval):
 
     p_value: float
 
+    @property
+    def p_text(self) -> str:
+        """The p-value in print; `<=` where no resample crosses zero, for more might get lower."""
+        number = f"{self.p_value:.3f}" if self.p_value >= 0.0005 else f"{self.p_value:.1g}"
+        return f"<= {number}" if self.p_value <= 2 / (self.resamples + 1) else number
+
 
 def bootstrap(
     metric: Metric,

@@ -27,6 +27,7 @@ from antcache.evaluation.metrics import KINDS, metrics_of
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, Sampling
 from antcache.evaluation.systems import System, reduce
+from antcache.evaluation.telling import few_classes, same_metrics
 from antcache.store import Store
 
 RECALL_K = 5
@@ -118,6 +119,8 @@ class Comparison:
         n: how many.
         missed: name -> how many of them have no prediction, for every run and the teacher.
         metrics: name -> change, in the order of `metrics.metrics_of`.
+        same: metrics that equal another by construction; see `telling.same_metrics`.
+        notes: what a reader has to know first, in sentences: unequal coverage, few classes.
         classes: every class that is present, actions first, then verbs and nouns; within a kind
             the largest gain first, then the most segments.
         buckets: for each k, segments that B fixed or broke, by what the teacher knew.
@@ -132,6 +135,8 @@ class Comparison:
     n: int
     missed: dict[str, int]
     metrics: dict[str, MetricChange]
+    same: dict[str, str]
+    notes: tuple[str, ...]
     classes: tuple[ClassChange, ...]
     buckets: tuple[Buckets, ...]
     segments: Segments = field(repr=False)
@@ -154,7 +159,8 @@ class Comparison:
             "a": [system.name for system in self.a],
             "b": [system.name for system in self.b],
             "teacher": None if self.teacher is None else self.teacher.name,
-            **{name: getattr(self, name) for name in ("split", "over", "n", "missed")},
+            **{name: getattr(self, name) for name in ("split", "over", "n", "missed", "same")},
+            "notes": list(self.notes),
             "metrics": {
                 name: {"mean_a": m.mean_a, "mean_b": m.mean_b, **asdict(m)}
                 for name, m in self.metrics.items()
@@ -205,6 +211,8 @@ def compare(
         n=len(segments),
         missed={system.name: int((~system.known).sum()) for system in systems},
         metrics=_metrics(before, after, segments, taxonomy, config.sampling),
+        same=same_metrics(taxonomy, segments),
+        notes=tuple(note for note in (_coverage(before, after), few_classes(taxonomy)) if note),
         classes=_classes(before, after, taxonomy),
         buckets=tuple(
             sort_into_buckets(
@@ -216,6 +224,21 @@ def compare(
         a=before,
         b=after,
         teacher=known,
+    )
+
+
+def _coverage(a: Sequence[System], b: Sequence[System]) -> str | None:
+    """One sentence if the runs of a pair do not predict the same segments."""
+    pairs = list(zip(a, b, strict=True))
+    alone = [
+        float(np.mean([np.count_nonzero(one.known & ~other.known) for one, other in ordered]))
+        for ordered in (pairs, [(after, before) for before, after in pairs])
+    ]
+    if not any(alone):
+        return None
+    return (
+        f"A and B do not predict the same segments: of {len(a[0].known)}, {alone[0]:.10g} are "
+        f"predicted by A alone and {alone[1]:.10g} by B alone, and count as wrong for the other."
     )
 
 
@@ -307,11 +330,16 @@ def _classes(
         listed = getattr(taxonomy, f"many_shot_{kind}s")
         labels = a[0].ranked.labels[kind]
         present, place, n = np.unique(labels, return_inverse=True, return_counts=True)
-        recall = []
-        for side in (a, b):
-            hits = np.mean([s.ranked.ranks[kind] < RECALL_K for s in side], axis=0)
-            recall.append(100.0 * np.bincount(place, weights=hits, minlength=len(present)) / n)
-        gain = recall[1] - recall[0]
+        # Whole numbers, over all seeds: equal counts are equal, and nothing is gained by rounding.
+        hits = [
+            sum(
+                np.bincount(place[s.ranked.ranks[kind] < RECALL_K], minlength=len(present))
+                for s in side
+            )
+            for side in (a, b)
+        ]
+        recall = [100.0 * count / (n * len(a)) for count in hits]
+        gain = 100.0 * (hits[1] - hits[0]) / (n * len(a))
         for i in np.lexsort([present, -n, -gain]):
             number = int(present[i])
             changes.append(

@@ -254,7 +254,7 @@ def _given(weights: str | Sequence[float], count: int) -> Floats:
         share = np.zeros(0)
     if (
         share.shape != (count,)
-        or not np.isfinite(share).all()
+        or not np.isfinite(share.sum())
         or (share < 0).any()
         or not share.any()
     ):

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import (
+    BadCheckpoint,
+    BadConfig,
+    BadPredictions,
+    FingerprintMismatch,
+    NotFound,
+)
 from antcache.evaluation.metrics import VerbNoun
 from antcache.files import atomic_file
 from antcache.tensors import read_tensors, write_tensors
@@ -107,6 +113,28 @@ class Predictions:
                 hint="score them with the store they were made from",
             )
 
+    def check_finite(self, where: object) -> None:
+        """Check that every segment has numbers for scores, `-inf` for some classes at most.
+
+        Raises:
+            BadPredictions: names the first segment that has not.
+        """
+        for name in TENSORS:
+            scores = getattr(self, name)
+            if scores is None or not scores.size:
+                continue
+            # The maximum is NaN or +inf if any score is, and -inf if no class is ranked.
+            bad = ~np.isfinite(scores.max(axis=1))
+            if bad.any():
+                first = int(np.argmax(bad))
+                raise BadPredictions(
+                    f"{name} that are not finite",
+                    where=where,
+                    expected="numbers, or -inf for classes that are not ranked",
+                    found=f"{scores[first].max()} for segment {self.uid[first]}; "
+                    f"{int(bad.sum())} of {len(bad)} such segments",
+                )
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the file at `path`, its folder included, all at once.
 
@@ -135,6 +163,7 @@ class Predictions:
         Raises:
             NotFound: there is none.
             BadCheckpoint: the file is damaged, or something else.
+            BadPredictions: scores are not finite.
         """
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
@@ -152,14 +181,16 @@ class Predictions:
             config = parse_json(metadata["config"])
             if not isinstance(config, dict):
                 raise ValueError("a config that is no JSON object")
-            return cls(
+            found = cls(
                 uid=names_array(parse_json(metadata["uid"])),
                 **tensors,
                 split=metadata["split"],
                 taxonomy=metadata["taxonomy"],
                 config=config,
             )
-        except BadCheckpoint:
+            found.check_finite(path)
+            return found
+        except (BadCheckpoint, BadPredictions):
             raise
         except (ValueError, KeyError) as error:
             raise BadCheckpoint(

@@ -84,6 +84,7 @@ def load_predictions(store: Store, name: str, split: str | None = None) -> Predi
 
     Raises:
         NotFound, BadCheckpoint: there are no predictions, or they can't be read.
+        BadPredictions: scores are not finite.
         FingerprintMismatch: they are for another taxonomy or split.
         MissingKey, MissingTarget: the store has no such targets or split, or none in common.
     """
@@ -209,12 +210,14 @@ def target_predictions(store: Store, name: str, split: str) -> Predictions:
     known = rows >= 0
     if not known.any():
         raise MissingTarget(f"no soft target for any segment of {split!r}", where=f"targets/{name}")
-    return Predictions(
+    found = Predictions(
         uid=segments.uid[known],
         scores=target_scores(targets, rows[known], len(taxonomy.actions)),
         split=split,
         taxonomy=str(targets.attributes.get("taxonomy")),
     )
+    found.check_finite(f"targets/{name}")
+    return found
 
 
 def target_scores(

@@ -22,6 +22,7 @@ from antcache.evaluation.coverage import Coverage, coverage
 from antcache.evaluation.denominators import DENOMINATORS, counted
 from antcache.evaluation.lists import of_participants
 from antcache.evaluation.metrics import Ranked, VerbNoun, metrics_of, rank
+from antcache.evaluation.telling import same_metrics
 
 CLUSTERS = ("video", "segment")
 UNSEEN = "unseen"
@@ -46,6 +47,8 @@ class Sampling:
             raise BadConfig(
                 "impossible bootstrap", expected="0, or 2 and more resamples", found=self.resamples
             )
+        if self.seed < 0:
+            raise BadConfig("impossible seed", expected="0 or more", found=self.seed)
         if self.cluster not in CLUSTERS:
             raise BadConfig("unknown cluster", expected=" or ".join(CLUSTERS), found=self.cluster)
         if not 0 < self.level < 1:
@@ -98,11 +101,13 @@ class Sheet:
             without any segment is left out.
         calibration: at temperature 1.
         coverage: the coverage curve.
+        same: metrics that equal another by construction; see `telling.same_metrics`.
     """
 
     counted: dict[str, Counted]
     calibration: Calibration
     coverage: list[Coverage]
+    same: dict[str, str]
 
 
 def fill_sheet(
@@ -157,6 +162,7 @@ def fill_sheet(
             sorted({min(k, scored.depth) for k in ks}),
             many_shot=taxonomy.many_shot_actions,
         ),
+        same=same_metrics(taxonomy, segments),
     )
 
 

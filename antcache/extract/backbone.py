@@ -22,7 +22,7 @@ from antcache.devices import pick_device
 from antcache.errors import AntcacheError, MissingExtra, UnknownBackbone
 from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
-from antcache.hub import check_folder, check_size, first_line, quiet
+from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 from antcache.store.format import fingerprint
 from antcache.untrusted import read_json
 
@@ -172,6 +172,12 @@ def _folder(name: str) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
+    if "://" in name:
+        raise UnknownBackbone(
+            "a URL is no model's name",
+            where=name,
+            expected="a folder, or a hub id such as facebook/dinov2-small",
+        )
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise UnknownBackbone(
             "no such folder",
@@ -190,7 +196,7 @@ def _folder(name: str) -> Path:
         raise UnknownBackbone(
             "neither a folder here nor a model that can be fetched from the hub",
             where=name,
-            found=first_line(error),
+            found=not_fetched(error),
             hint="check the name and the network, or give a local folder",
         ) from error
     return folder

@@ -217,7 +217,7 @@ def extract(
                     _extract_one(name, videos[name], store, backbone, config, sampling, tally)
             except UnreadableVideo as error:
                 failed.append(ledger.failed(config.stream, name, videos[name], error))
-                logger.warning("failed: %s", error)
+                logger.error("failed: %s", error)
                 tally.rows = before
             except AlreadyExists as error:
                 if not store.has_features(config.stream, name):

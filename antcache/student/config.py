@@ -22,6 +22,8 @@ COMPILE = ("auto", "off", "on")
 FUSIONS = ("concat", "late", "attention")
 ALIGNMENTS = ("none", "cosine", "mse")
 ATTENTION = "attention"
+MANY = 10**6
+"""More epochs, weight or rate than anybody means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,7 @@ class StudentConfig:
             _check_types(self.protocol)
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every"):
             self._check(name, 1)
-        for name, high in (("layers", 100), ("heads", 1024), ("width", 1 << 16), ("top_k", None)):
+        for name, high in (("layers", 100), ("heads", 1024), ("width", 1 << 16), ("top_k", MANY)):
             if getattr(self, name) is not None:
                 self._check(name, 1, high=high)
         weights = ("weight", "align_weight", "verb_noun_weight", "feature_weight", "past_weight")
@@ -147,7 +149,7 @@ class StudentConfig:
             self._check(name, 0, strict=True)
         if self.grad_clip is not None:
             self._check("grad_clip", 0, strict=True)
-        self._check("seed", 0)
+        self._check("seed", 0, high=2**63 - 1)
         for name in ("dropout", "label_smoothing", "ema", "held_out"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -170,6 +172,7 @@ class StudentConfig:
                 "the warm-up is longer than the training",
                 expected=f"at most {self.epochs} epochs",
                 found=self.warmup_epochs,
+                hint="shorten it as well: warmup_epochs, or --warmup-epochs",
             )
         if self.patience is not None:
             self._check("patience", 1)
@@ -252,15 +255,14 @@ class StudentConfig:
             found=self.target_weights,
         )
 
-    def _check(
-        self, name: str, low: float, *, strict: bool = False, high: float | None = None
-    ) -> None:
+    def _check(self, name: str, low: float, *, strict: bool = False, high: float = MANY) -> None:
         value = getattr(self, name)
         above = value > low if strict else value >= low
-        if not above or not (value < math.inf if high is None else value <= high):
+        if not above or not value <= high:
             bound = f"above {low}" if strict else f"at least {low}"
-            bound += "" if high is None else f" and at most {high}"
-            raise BadConfig(f"impossible {name}", expected=bound, found=value)
+            raise BadConfig(
+                f"impossible {name}", expected=f"{bound} and at most {high}", found=value
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` reads it back."""

@@ -15,6 +15,18 @@ from typing import Any
 VERSION = "brain.Event:2"
 
 
+def import_tensorboard() -> None:
+    """Import what `Events` needs of TensorBoard.
+
+    Raises:
+        Exception: of any kind; a broken installation, or one that does not fit protobuf or NumPy,
+            may fail in its own way.
+    """
+    import tensorboard.compat.proto.event_pb2
+    import tensorboard.compat.proto.summary_pb2
+    import tensorboard.summary.writer.record_writer  # noqa: F401
+
+
 class Events:
     """A file of events in `folder`, which is made if it is not there.
 
@@ -23,7 +35,7 @@ class Events:
         first_epoch: what earlier files say of this epoch and later ones is void.
 
     Raises:
-        ImportError: tensorboard is not installed.
+        ImportError: tensorboard is not installed; see `import_tensorboard`.
         OSError: the disk refused.
     """
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from antcache.annotations import Protocol, Segments
 from antcache.devices import pick_device
-from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFinite, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
 from antcache.student.checkpoint import check_sizes, latest_checkpoint, load_reported
@@ -98,13 +99,16 @@ class TrainedStudent:
         Raises:
             MissingFeature: features are missing, and the run does not allow that.
             BadConfig: no segment has a window.
+            NotFinite: features are NaN or infinite, or the student's scores are; names the segment.
         """
         parts = self._windows(segments, split)
         windows = JoinedStream.of_streams(parts, device=self.device)
-        found: list[list[torch.Tensor]] = []
-        for _, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
+        found: list[list[Tensor]] = []
+        for rows, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
+            self._check_finite("features", features, rows, parts)
             output = self.predictor(features)
             kept = (output.logits, output.verb_logits, output.noun_logits)
+            self._check_finite("scores of the student", output.logits, rows, parts)
             found.append([scores.float().cpu() for scores in kept if scores is not None])
         arrays = [torch.cat(columns).numpy() for columns in zip(*found, strict=True)]
         own: dict[str, Any] = {}
@@ -118,6 +122,21 @@ class TrainedStudent:
             config=self.config.to_dict(),
             **own,
         )
+
+    def _check_finite(
+        self, what: str, values: Tensor, rows: Tensor, parts: list[StreamWindows]
+    ) -> None:
+        """Refuse values (B, ...) of the windows at `rows` (B,) that hold NaN or infinity."""
+        bad = ~torch.isfinite(values).flatten(1).all(dim=1)
+        if bad.any():
+            index = parts[0].index
+            row = int(rows[int(bad.to(torch.int8).argmax())])
+            streams = ",".join(stream.name for stream in self.streams)
+            raise NotFinite(
+                f"{what} that are not finite (NaN or infinite)",
+                where=f"{self.store.path}: stream {streams}, video {index.video[row]}",
+                found=f"segment {index.uid[row]}",
+            )
 
     def _windows(self, segments: Segments, split: str) -> list[StreamWindows]:
         features = {s.name: stream_features(self.store, s.name, segments) for s in self.streams}

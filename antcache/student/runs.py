@@ -35,6 +35,7 @@ from antcache.files import (
     is_leftover,
     writing,
 )
+from antcache.hub import first_line
 from antcache.locks import alone, hold
 from antcache.student.checkpoint import (
     AVERAGE,
@@ -46,7 +47,7 @@ from antcache.student.checkpoint import (
     save_checkpoint,
 )
 from antcache.student.config import StudentConfig
-from antcache.student.events import Events
+from antcache.student.events import Events, import_tensorboard
 from antcache.student.held_out import best_epoch
 from antcache.student.loop import Trainer
 from antcache.untrusted import read_json
@@ -216,13 +217,15 @@ def read_config(path: Path) -> StudentConfig:
 
 
 def _new_events(path: Path, first_epoch: int) -> Events | None:
-    """A file of TensorBoard events, or None where tensorboard is not installed."""
+    """A file of TensorBoard events, or None where tensorboard can't be imported."""
     try:
-        with writing(path):
-            return Events(path, first_epoch=first_epoch)
-    except ImportError:
-        log.info("no TensorBoard events: pip install 'antcache[train]'")
+        import_tensorboard()
+    except Exception as error:  # the figures are in METRICS too: no reason to stop
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        log.info("no TensorBoard events (%s): pip install 'antcache[train]'", reason)
         return None
+    with writing(path):
+        return Events(path, first_epoch=first_epoch)
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, float]:

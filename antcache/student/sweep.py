@@ -140,12 +140,17 @@ def _train(runs: dict[str, Run], failed: dict[str, str], progress: Progress) -> 
         for (name, run), result in zip(list(active.items()), results, strict=True):
             if isinstance(result, NotFinite):
                 failed[name] = str(result)
-                log.warning("%s: %s", name, result)
+                log.error("%s: %s", name, result)
             else:
                 run.record(result, seconds)
             if run.over or name in failed:
                 del active[name]
                 stack = None  # those that are left are stacked anew
+        progress(
+            "epochs",
+            sum(run.epoch for run in runs.values()),
+            sum(run.config.epochs for run in runs.values()),
+        )
     for name, run in runs.items():
         if name not in failed:
             run.finish()

@@ -106,7 +106,7 @@ def train(
         run_dir: folder of the run, made here; None keeps nothing.
         config: what is trained, and how.
         resume: go on with the run in `run_dir`; a finished one is only read.
-        progress: called with `training steps` and, per split, `windows` read.
+        progress: called with `training steps`, `epochs` and, per split, `windows` read.
 
     Raises:
         AlreadyExists: `run_dir` holds something and `resume` is false, or another process trains
@@ -133,6 +133,7 @@ def train(
             started = time.perf_counter()
             means = run.trainer.train_epoch(run.epoch + 1, progress)
             run.record(means, time.perf_counter() - started)
+            progress("epochs", run.epoch, config.epochs)
         return run.finish()
 
 

@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 
 from antcache.errors import BadConfig
+from antcache.student.config import MANY
 
-_FORM = re.compile(r"(?P<weight>[^@/]+)@T(?P<temperature>[^@/]+)/C(?P<classes>\d+)", re.ASCII)
+_FORM = re.compile(r"(?P<weight>[^@/]+)@T(?P<temperature>[^@/]+)/C(?P<classes>\d{1,12})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,17 @@ class Weight:
     """Of top-k targets; None where KL runs over all classes."""
 
     def __post_init__(self) -> None:
-        if not self.ours >= 0 or not self.ours < float("inf"):
-            raise BadConfig("impossible weight", expected="at least 0", found=self.ours)
-        if not 0 < self.temperature < float("inf"):
-            raise BadConfig("impossible temperature", expected="above 0", found=self.temperature)
-        if self.classes < 1 or (self.k is not None and not 1 <= self.k <= self.classes):
+        if not 0 <= self.ours <= MANY:
+            raise BadConfig("impossible weight", expected=f"0 to {MANY}", found=self.ours)
+        if not 0 < self.temperature <= MANY:
+            raise BadConfig(
+                "impossible temperature", expected=f"above 0, to {MANY}", found=self.temperature
+            )
+        terms = self.classes if self.k is None else self.k
+        if not 1 <= terms <= self.classes <= MANY:
             raise BadConfig(
                 "impossible number of classes",
-                expected="at least 1 class, and k from 1 to that",
+                expected=f"1 to {MANY} classes, and k from 1 to their number",
                 found=f"C {self.classes}, k {self.k}",
             )
 

@@ -33,6 +33,8 @@ FORMAT = "antcache-teacher-1"
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
 OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
+MANY, LARGEST_SEED = 10**6, 2**63 - 1
+"""Largest number that a setting has: more is a slip of the keyboard."""
 
 
 class TeacherConfig(Protocol):
@@ -156,11 +158,18 @@ def _typed(name: str, value: str, wanted: Any) -> Any:
         return value.lower() == "true"
     try:
         if kind is not bool:
-            return kind(value)
+            return kind(value) if kind is str else _bounded(name, kind(value))
     except ValueError:
         pass
     expected = {bool: "true or false", int: "a whole number", float: "a number"}
     raise BadConfig("a bad value", where=name, expected=expected[kind], found=repr(value))
+
+
+def _bounded(name: str, number: float) -> float:
+    most = LARGEST_SEED if name == "seed" else MANY
+    if not abs(number) <= most:  # NaN is not, either
+        raise BadConfig("a bad value", where=name, expected=f"at most {most}", found=number)
+    return number
 
 
 def _classes(kind: str) -> tuple[Any, Any]:

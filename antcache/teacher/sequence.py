@@ -281,7 +281,7 @@ class SequenceTeacher:
                 cycle.step()
                 total += loss.detach() * len(rows)
             log.info("epoch %d of %d: loss %.4f", epoch + 1, config.epochs, total / len(target))
-            progress("training", epoch + 1, config.epochs)
+            progress("epochs", epoch + 1, config.epochs)
 
     def _autocast(self) -> torch.autocast:
         """bfloat16 on a GPU, float32 elsewhere."""

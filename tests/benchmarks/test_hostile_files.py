@@ -46,8 +46,8 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def lines_of(text: str) -> list[str]:
-    """Complaints: what is neither a warning nor a note."""
-    aside = ("Warning: ", "warning: ", "note: ", "failed: ")
+    """Complaints: what is neither a warning, a note, progress nor one of several failures."""
+    aside = (*forked.SAID, "failed: ")
     return [line for line in text.splitlines() if line.strip() and not line.startswith(aside)]
 
 

@@ -299,8 +299,8 @@ def test_command(kitchen: Store, tmp_path: Path):
         ((a, b, "--a", a), "which systems"),
         (("--a", a, "--b", a, "--b", b), "paired by order"),
         ((a, "targets/absent"), "absent"),
-        ((a, b, "--ks", "0"), "impossible buckets"),
-        ((a, b, "--seed", "-1"), "impossible seed"),
+        ((a, b, "--ks", "0"), "impossible --ks"),
+        ((a, b, "--seed", "-1"), "impossible --seed"),
     ):
         outcome = run(*arguments)
         assert outcome.exit_code != 0

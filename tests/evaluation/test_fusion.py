@@ -143,6 +143,34 @@ def test_segments_left_out_are_told(store, runs, taxonomy, tmp_path):
     assert "1 segments that a run lacks are left out" in outcome.output
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["scores", "verb_scores"])
+def test_scores_that_are_not_finite_are_refused(store, runs, taxonomy, tmp_path, kind, value):
+    """By every command that reads predictions; the file and the segment are named."""
+    scores = {
+        name: np.zeros((2, width), dtype=np.float32)
+        for name, width in (("scores", 5), ("verb_scores", 3), ("noun_scores", 4))
+    }
+    scores[kind][1, 2] = value
+    bad = tmp_path / "bad"
+    Predictions(
+        uid=np.array(["c", "d"]), split="validation", taxonomy=taxonomy.fingerprint, **scores
+    ).save(bad)
+    expected = f"Error: {bad}: {kind} that are not finite: "
+    for words in (
+        ("fuse", store.path, runs[0], bad, "-o", tmp_path / "fused"),
+        ("fuse", store.path, bad, runs[0], "-o", tmp_path / "fused", "--weights", "0,1"),
+        ("evaluate", store.path, bad),
+        ("compare", store.path, runs[0], bad),
+    ):
+        refused = CliRunner().invoke(cli, [str(word) for word in words])
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith(expected)
+        assert "for segment d; 1 of 2 such segments" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "fused").exists()
+
+
 def test_refusals(store, runs, taxonomy, tmp_path):
     one, two = runs
     Predictions(

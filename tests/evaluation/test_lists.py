@@ -143,7 +143,7 @@ def test_command(kitchen, files, tmp_path):
         assert words in table.output
     for wrong, words in (
         (["--bootstrap", "1"], "impossible bootstrap"),
-        (["--bootstrap", "10", "--seed", "-1"], "impossible seed"),
+        (["--bootstrap", "10", "--seed", "-1"], "impossible --seed"),
         (["--cluster", "kitchen"], "unknown cluster"),
         (["--tail-verbs", str(files.tail_verbs)], "go together"),
         (["--unseen", str(tmp_path / "absent")], "can't be read"),

@@ -97,7 +97,7 @@ def test_bad_input_is_one_line_and_code_2(make_store: MakeStore, tmp_path: Path)
         "no set of soft targets 'nobody'": (path, "--run", folder, "--targets", "nobody"),
         "--weight has no effect": (path, "--run", folder, "--weight", 2),
         "unknown preset": (path, "--run", folder, "--preset", "ek56"),
-        "impossible lr": (path, "--run", folder, "--lr", 0),
+        "impossible --lr": (path, "--run", folder, "--lr", 0),
         "no such device": (path, "--run", folder, "--device", "cuda:99"),
         "unknown head": (path, "--run", folder, "--head", "heavy"),
         "no stream 'flow'": (path, "--run", folder, "--stream", "flow"),

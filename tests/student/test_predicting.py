@@ -150,14 +150,32 @@ def test_commands(trained, tmp_path):
         ((*arguments, "--split", "train", "--overwrite", "--fps", 30), "--fps is for --segments"),
         ((*arguments, "--overwrite", "--split", "absent"), "absent"),
         (("stream", store.path, tmp_path / "absent"), "no run here"),
-        (("stream", store.path, run, "--latency", -1), "impossible latency"),
-        (("stream", store.path, run, "--latency", 1, "--stride", 0), "impossible stride"),
-        (("stream", store.path, run, "--calls", 0), "impossible timing"),
+        (("stream", store.path, run, "--latency", -1), "impossible --latency"),
+        (("stream", store.path, run, "--latency", 1, "--stride", 0), "impossible --stride"),
+        (("stream", store.path, run, "--calls", 0), "impossible --calls"),
     ):
         outcome = run_command(*wrong)
         assert outcome.exit_code == 2, wrong
         assert words in outcome.stderr
         assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused(trained, make_store, tmp_path, value):
+    """The video and the first segment that would see them are named; nothing is written."""
+    store, run, _ = trained
+    labels = store.labels("validation")
+    seen = TrainedStudent(store, run).predict(labels, split="validation")
+    video = str(labels.video[labels.uid == seen.uid[-1]][0])
+    rows = np.array(store.features("rgb", video).read())
+    rows[-40:, 1] = value
+    store.remove(f"features/rgb/{video}")
+    store.write_features("rgb", video, rows)
+    found = run_command("predict", store.path, run, "-o", tmp_path / "p", "--split", "validation")
+    assert found.exit_code == 2
+    assert f"video {video}: features that are not finite" in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_pace_of_a_stream_is_told(trained):

@@ -161,7 +161,7 @@ def test_one_member_that_fails_does_not_touch_the_others(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     store, folder = make_store(), tmp_path / "runs"
-    wild = replace(small, optimiser="sgd", lr=1e30, grad_clip=None, warmup_epochs=0.0)
+    wild = replace(small, optimiser="sgd", lr=1e6, grad_clip=None, warmup_epochs=0.0)
     plan = Sweep(settings={"tame": small, "wild": wild}, seeds=(0, 1), at_once=4)
     table, failed = sweep(store, folder, plan)
     assert sorted(failed) == ["wild/seed-0", "wild/seed-1"]
@@ -196,7 +196,7 @@ def test_the_command_ends_with_1_where_a_member_failed(
 ) -> None:
     store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
     base = {k: getattr(small, k) for k in ("layers", "heads", "width", "batch_size", "device")}
-    wild = {"optimiser": "sgd", "lr": 1e30, "grad_clip": None, "warmup_epochs": 0}
+    wild = {"optimiser": "sgd", "lr": 1e6, "grad_clip": None, "warmup_epochs": 0}
     settings = {"wild": wild, "tame": {}}
     written = {"base": {**base, "epochs": 1}, "seeds": [0], "settings": settings}
     plan.write_text(json.dumps(written))  # which is YAML too

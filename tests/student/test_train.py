@@ -317,17 +317,50 @@ def test_compiled_training_is_the_same(
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-6)
 
 
+class Failing:
+    """An import hook under which a module fails while it is imported."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name, self.error = name, error
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Look for nothing; fail at the name."""
+        if name == self.name:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'tensorboard'"),
+        TypeError("Descriptors cannot be created directly.\nIf this call came from a _pb2.py file"),
+        AttributeError("module 'numpy' has no attribute 'bool8'"),
+        OSError("libstdc++.so.6: version not found"),
+        RuntimeError(""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("module", ["proto.event_pb2", "proto.summary_pb2"])
 def test_without_tensorboard_a_line_is_logged(
     make_store: MakeStore,
     small: StudentConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    module: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    """Whatever keeps it from being imported; and the run goes on to its end."""
+    name = f"tensorboard.compat.{module}"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Failing(name, error), *sys.meta_path])
     with caplog.at_level("INFO"):
         train(make_store(), tmp_path / "run", small)
-    assert "antcache[train]" in caplog.text
+    (said,) = [r.getMessage() for r in caplog.records if "TensorBoard" in r.getMessage()]
+    assert type(error).__name__ in said
+    assert "antcache[train]" in said
+    assert "\n" not in said
+    assert (tmp_path / "run" / "result.json").is_file()
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 

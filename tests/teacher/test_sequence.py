@@ -156,7 +156,7 @@ def test_progress_counts_epochs(taxonomy, labelled):
     seen = []
     teacher = SequenceTeacher(taxonomy, SMALL)
     teacher.fit(labelled, progress=lambda *args: seen.append(args))
-    assert seen == [("training", 1, 2), ("training", 2, 2)]
+    assert seen == [("epochs", 1, 2), ("epochs", 2, 2)]
 
 
 def test_one_cycle_rises_and_falls():

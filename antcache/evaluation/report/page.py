@@ -116,6 +116,7 @@ def render(
         "clock": words.clock,
         "label": words.metric_label,
         "verdict": words.verdict,
+        "p_value": words.p_value,
     }
     page: str = environment.get_template(TEMPLATE).render(
         title=layout.title,
@@ -126,7 +127,7 @@ def render(
         taxonomy=taxonomy,
         streams=streams,
         summary=words.summary(found),
-        headlines=[name for name in words.HEADLINES if name in found.metrics],
+        headlines=[n for n in words.HEADLINES if n in found.metrics and n not in found.same],
         interval=_interval_scale(found),
         change_names=words.CHANGE_NAMES,
         teacher_names=words.TEACHER_NAMES,

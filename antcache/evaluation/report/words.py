@@ -6,10 +6,12 @@ Promise: every sentence follows from the comparison's figures by a fixed rule, s
 
 from __future__ import annotations
 
+from antcache.evaluation.bootstrap import Difference
 from antcache.evaluation.buckets import CHANGES
 from antcache.evaluation.compare import Comparison, MetricChange
 
 MINUS = "\N{MINUS SIGN}"
+AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
 HEADLINES = (
     "action/many_shot_recall@5",
     "action/recall@5",
@@ -72,15 +74,17 @@ def verdict(change: MetricChange) -> str:
     return "lower" if change.difference.high < 0 else "not clear"
 
 
-def p_text(value: float) -> str:
-    """A p-value with three decimals."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+def p_value(found: Difference) -> str:
+    """A p-value in print; see `Difference.p_text`."""
+    return found.p_text.replace("<=", AT_MOST)
 
 
 def summary(found: Comparison) -> list[str]:
     """The comparison in a few sentences."""
-    said = [_headline(found, name) for name in HEADLINES if name in found.metrics]
-    verdicts = [verdict(change) for change in found.metrics.values()]
+    said = [*found.notes]
+    own = {name: change for name, change in found.metrics.items() if name not in found.same}
+    said += [_headline(found, name) for name in HEADLINES if name in own]
+    verdicts = [verdict(change) for change in own.values()]
     higher, lower = verdicts.count("higher"), verdicts.count("lower")
     said.append(
         f"Of {len(verdicts)} metrics, B is clearly higher in {higher} and clearly lower in "
@@ -107,7 +111,7 @@ def _headline(found: Comparison, name: str) -> str:
     return (
         f"B's {metric_label(name)} is {judged}: {change.mean_b:.2f} % against {change.mean_a:.2f} "
         f"% of A, {signed(d.value)} points ({percent(d.level)} interval {signed(d.low)} to "
-        f"{signed(d.high)}, {p_text(d.p_value)})."
+        f"{signed(d.high)}, p {'' if AT_MOST in p_value(d) else '= '}{p_value(d)})."
     )
 
 

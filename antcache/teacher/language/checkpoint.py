@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
-from antcache.hub import check_folder, check_size, first_line, quiet
+from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of a hub id that are downloaded: settings, tokenizer and weights; no pickles."""
@@ -52,6 +52,12 @@ def fetch(name: str, revision: str | None = None) -> Path:
                 hint="an adapted model is the folder that `antcache teacher adapt` wrote",
             )
         return folder
+    if "://" in name:
+        raise NotFound(
+            "a URL is no model's name",
+            where=name,
+            expected="a folder, or a hub id such as bert-base-uncased",
+        )
     if folder.exists() or folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1:
         raise NotFound(
             "no such folder",
@@ -69,7 +75,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
             raise NotFound(
                 "neither a folder here nor a model that can be fetched from the hub",
                 where=name,
-                found=first_line(error),
+                found=not_fetched(error),
                 hint="check the name and the network, or give a local folder",
             ) from error
     return Path(found)

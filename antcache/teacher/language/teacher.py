@@ -222,7 +222,7 @@ class LanguageTeacher:
                 optimiser.step()
                 cycle.step()
                 total += loss.detach() * len(rows)
-                progress("training", epoch + (i + 1) / len(batches), config.epochs)
+                progress("epochs", epoch + (i + 1) / len(batches), config.epochs)
             words = f"epoch {epoch + 1} of {config.epochs}: loss {total / len(target):.4f}"
             if held is None:
                 log.info(words)

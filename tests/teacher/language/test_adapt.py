@@ -402,7 +402,7 @@ def test_the_command_takes_up_what_was_stopped(corpus, config, language_models):
         (["nowhere", "-o", "out"], "nowhere: no corpus here"),
         (["corpus", "-o", "out", "--held-out", "test"], "no such partition"),
         (["corpus", "-o", "out", "--model", "./none"], "./none: no such folder"),
-        (["corpus", "-o", "out", "--mask", "2"], "impossible adaptation"),
+        (["corpus", "-o", "out", "--mask", "2"], "impossible --mask"),
         (["corpus", "-o", "corpus"], "not an adapted model"),
         (["corpus", "-o", "out", "--device", "abacus"], "no such device"),
     ],

@@ -245,7 +245,7 @@ def test_only_tokens_that_occur_are_kept(make, labelled):
 def test_progress_reaches_all_epochs(make, labelled):
     seen = []
     make(epochs=2).fit(labelled, progress=lambda *args: seen.append(args))
-    assert seen[-1] == ("training", 2, 2)
+    assert seen[-1] == ("epochs", 2, 2)
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
