@@ -58,9 +58,13 @@ def info(path: Location, as_json: bool) -> None:
 @store.command()
 @store_argument("path")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-def remove(path: Location, keys: tuple[str, ...]) -> None:
+@json_option
+def remove(path: Location, keys: tuple[str, ...], as_json: bool) -> None:
     """Remove labels/SPLIT, targets/NAME or features/STREAM/VIDEO from STORE, for good."""
     store = Store.open(path)
     for key in keys:
         store.remove(key)
-        say(f"removed {key}")
+        if not as_json:
+            say(f"removed {key}")
+    if as_json:
+        print_json({"path": str(path), "removed": list(keys)})
