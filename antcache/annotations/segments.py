@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("uid", "video", "start_s", "stop_s", "verb", "noun", "action")
 
+LONGEST_S = 1e7
+"""Seconds: four months, more than any video has, and few enough to be counted."""
+LONGEST_TEXT = 1000
+"""Characters of an id or a name: every one takes room for the longest of its column."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segments:
@@ -79,7 +84,7 @@ class Segments:
         return pd.DataFrame(self.arrays())
 
     def check(self, taxonomy: Taxonomy, place: Callable[[int], str]) -> None:
-        """Check times, ids and uniqueness; `place(row)` names where a row comes from.
+        """Check texts, times, ids and uniqueness; `place(row)` names where a row comes from.
 
         Raises:
             BadAnnotations: for the first segment that is wrong.
@@ -88,12 +93,30 @@ class Segments:
         def first(bad: NDArray[np.bool_]) -> int | None:
             return int(np.argmax(bad)) if bad.any() else None
 
+        for kind in ("uid", "video"):
+            texts = getattr(self, kind)
+            width = texts.dtype.itemsize // np.dtype("U1").itemsize
+            if width > LONGEST_TEXT:
+                raise BadAnnotations(
+                    f"a {kind} as long as no name",
+                    where=place(int(np.char.str_len(texts).argmax())),
+                    expected=f"at most {LONGEST_TEXT} characters",
+                    found=width,
+                )
         wrong = ~(np.isfinite(self.start_s) & np.isfinite(self.stop_s) & (self.start_s >= 0))
         if (row := first(wrong)) is not None:
             raise BadAnnotations(
                 "a time is negative or not a number",
                 where=place(row),
                 found=f"{self.start_s[row]} to {self.stop_s[row]} s",
+            )
+        if (row := first(self.stop_s > LONGEST_S)) is not None:
+            raise BadAnnotations(
+                "a time that no video has",
+                where=place(row),
+                expected=f"at most {LONGEST_S:.0f} s",
+                found=f"{self.start_s[row]} to {self.stop_s[row]} s",
+                hint="if times are frames, give --fps",
             )
         if (row := first(self.stop_s <= self.start_s)) is not None:
             raise BadAnnotations(
