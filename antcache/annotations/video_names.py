@@ -2,7 +2,8 @@
 
 Promise: `P01.mp4` and `day1/P01.mp4` are `P01`, as `antcache extract` calls them, and a note says
 so; a name that a store has is taken as it is. Two videos never become one, and labels of which the
-store could use none, or none of a video for a slip of case or punctuation, are refused.
+store could use none, or none of a video for a slip of case or punctuation, are refused. A name is
+no slip for a stored one that the table names exactly.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def _check_apart(called: dict[str, str], source: str) -> None:
 def _check_known(called: dict[str, str], known: set[str], source: str) -> list[str]:
     """Refuse names that the store has in another form; say which it does not have."""
     missing = [video for video, name in called.items() if name not in known]
-    loose = {_loose(name): name for name in sorted(known)}
+    # A stored video that the table names exactly is nobody's slip: the other one is another video.
+    loose = {_loose(name): name for name in sorted(known.difference(called.values()))}
     slips = [video for video in missing if _loose(called[video]) in loose]
     if slips or len(missing) == len(called):
         video = (slips or missing)[0]

@@ -96,6 +96,27 @@ def test_other_names_are_refused_with_the_nearest(
         match_videos(dataset, stored)
 
 
+@pytest.mark.parametrize(
+    ("stored", "other"),
+    [
+        ("Fire Kitchen 1", "Fire Kitchen (1)"),
+        ("P01_1", "P01 (1)"),
+        ("dQw4w9WgXcQ", "DQw4w9WgXcQ"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", ".mp4"])
+def test_a_video_beside_one_that_is_named_exactly_is_another(
+    tmp_path: Path, stored: str, other: str, ending: str
+) -> None:
+    both = read_annotations("table", table(tmp_path / "t.csv", stored + ending, other + ending))
+    matched = match_videos(both, {stored, "X"})
+    assert matched.splits["train"].video.tolist() == [stored, other]
+    assert matched.warnings[-1] == f"1 of 2 videos have no features in the store yet: {other}{ending}"
+    alone = read_annotations("table", table(tmp_path / "t.csv", other + ending, "X"))
+    with pytest.raises(BadAnnotations, match=f"the nearest is '{stored}'"):
+        match_videos(alone, {stored, "X"})
+
+
 def test_videos_that_are_not_extracted_yet_are_noted(tmp_path: Path) -> None:
     dataset = read_annotations("table", table(tmp_path / "t.csv", "P01", "P02", "P010_1"))
     matched = match_videos(dataset, {"P01", "P01_01"})
