@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 
 import pytest
 
-from antcache.annotations import protocol_for, read_annotations
+from antcache.annotations import match_videos, protocol_for, read_annotations
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 
 HEADER = "uid,video,start,stop,verb,noun\n"
@@ -228,6 +229,31 @@ def test_one_file_is_split_by_whole_videos(write, share, count):
     path.write_text(header + "".join(sorted(lines, reverse=True)))
     again = read_annotations("table", path, split_by_video=share)
     assert again.splits["validation"].videos == validation.videos
+
+
+@pytest.mark.parametrize("spelled", ["{}.mp4", "day1/{}", "C:\\films\\{}.MKV", "caf\xe9/{}.avi"])
+def test_how_a_path_is_spelled_moves_no_video(write, spelled):
+    """Composed or not, with folders or without: the same videos are drawn, and named bare."""
+    videos = [f"caf\xe9 {i}" for i in range(10)]
+    path = write({"labels.csv": many(videos)}) / "labels.csv"
+    bare = read_annotations("table", path, split_by_video=0.3)
+    path.write_text(many([unicodedata.normalize("NFD", spelled.format(v)) for v in videos]))
+    again = read_annotations("table", path, split_by_video=0.3)
+    assert match_videos(again).splits["validation"].videos == bare.splits["validation"].videos
+    said = [line for line in bare.warnings if line.startswith("split by video")]
+    assert said
+    assert [line for line in again.warnings if line.startswith("split by video")] == said
+
+
+def test_two_spellings_of_a_video_are_never_apart(write):
+    """Even where nobody matches their names: no video is trained on and tested with."""
+    videos = [spelled.format(i) for i in range(10) for spelled in ("v{}", "v{}.mp4")]
+    path = write({"labels.csv": many(videos)}) / "labels.csv"
+    train, validation = read_annotations("table", path, split_by_video=0.3).splits.values()
+    assert len(validation.videos) == 6
+    assert not {v.removesuffix(".mp4") for v in train.videos} & {
+        v.removesuffix(".mp4") for v in validation.videos
+    }
 
 
 def test_a_video_more_moves_few(write):

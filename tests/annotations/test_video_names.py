@@ -111,7 +111,9 @@ def test_a_video_beside_one_that_is_named_exactly_is_another(
     both = read_annotations("table", table(tmp_path / "t.csv", stored + ending, other + ending))
     matched = match_videos(both, {stored, "X"})
     assert matched.splits["train"].video.tolist() == [stored, other]
-    assert matched.warnings[-1] == f"1 of 2 videos have no features in the store yet: {other}{ending}"
+    assert (
+        matched.warnings[-1] == f"1 of 2 videos have no features in the store yet: {other}{ending}"
+    )
     alone = read_annotations("table", table(tmp_path / "t.csv", other + ending, "X"))
     with pytest.raises(BadAnnotations, match=f"the nearest is '{stored}'"):
         match_videos(alone, {stored, "X"})
