@@ -113,7 +113,7 @@ def read_rows_of(path: Path, required: Sequence[str], fps: float | None) -> Rows
     """
     check_rate(fps)
     columns = ("uid", "verb", "noun", "action", *(() if fps is None else ("start", "stop")))
-    rows = read_table(path, required)
+    rows = read_table(path, required, OPTIONAL)
     numbers = {
         column: [WHOLE.sub(r"\1", cell) if WHOLE.fullmatch(cell) else cell for cell in cells]
         for column, cells in rows.columns.items()

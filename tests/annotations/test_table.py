@@ -318,3 +318,13 @@ def test_a_cell_that_was_empty_among_ids_is_refused(write, first):
     words = rf":{2 if first else 3}: the column 'noun' has no id here: .*found 'nan'"
     with pytest.raises(BadAnnotations, match=words):
         read_annotations("table", write({"train.csv": text}))
+
+
+def test_a_column_called_exactly_so_is_taken_before_others(write):
+    text = "uid,Video,start,stop,verb,noun,video,Uid\na,no,1.5,2,take,pan,one,x\n"
+    dataset = read_annotations("table", write({"t.csv": text}))
+    assert dataset.splits["t"].video.tolist() == ["one"]
+    assert "t.csv: column 'Video' is not used" in dataset.warnings
+    text = "Uid,UID,video,start,stop,verb,noun\na,b,one,1.5,2,take,pan\n"
+    with pytest.raises(BadAnnotations, match=r"the header names a column twice \(uid\)"):
+        read_annotations("table", write({"t.csv": text}))
