@@ -30,8 +30,10 @@ KNOWN = {
 SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def named_splits(whole: Part, homes: Sequence[str]) -> dict[str, Part]:
+def named_splits(whole: Part, homes: Sequence[str]) -> tuple[dict[str, Part], list[str]]:
     """Splits in the order train, validation, then by name; `homes` (N) names that of each row.
+
+    What is to be said is which of them are one split under several names.
 
     Raises:
         BadAnnotations: a name that a split can't have, or one that differs from another in case.
@@ -41,7 +43,13 @@ def named_splits(whole: Part, homes: Sequence[str]) -> dict[str, Part]:
     home = np.asarray([called[name] for name in homes])
     first = [name for name in ("train", "validation") if name in home]
     order = first + sorted(set(home.tolist()) - set(first))
-    return {name: whole.at(np.flatnonzero(home == name)) for name in order}
+    alike = {name: sorted(given for given, own in called.items() if own == name) for name in order}
+    said = [
+        f"{' and '.join(given)} are one split, {name!r}"
+        for name, given in alike.items()
+        if len(given) > 1
+    ]
+    return {name: whole.at(np.flatnonzero(home == name)) for name in order}, said
 
 
 def _check(called: dict[str, str], homes: Sequence[str], place: Callable[[int], str]) -> None:

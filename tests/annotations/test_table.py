@@ -328,3 +328,42 @@ def test_a_column_called_exactly_so_is_taken_before_others(write):
     text = "Uid,UID,video,start,stop,verb,noun\na,b,one,1.5,2,take,pan\n"
     with pytest.raises(BadAnnotations, match=r"the header names a column twice \(uid\)"):
         read_annotations("table", write({"t.csv": text}))
+
+
+@pytest.mark.parametrize("name", ["Split", "SPLIT", "split"])
+def test_a_column_of_splits_is_known_in_any_case(write, table_text, name):
+    text = table_text.replace(",split\n", f",{name}\n")
+    dataset = read_annotations("table", write({"labels.csv": text}))
+    assert list(dataset.splits) == ["train", "validation"]
+    assert dataset.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["Nouns.csv", "NOUNS.CSV"])
+def test_class_files_are_known_in_any_case(write, name):
+    files = {"train.csv": HEADER + "a,one,1.5,2,take,pan\n", name: "Id,Name\n1,pan\n0,cup\n"}
+    folder = write(files)
+    dataset = read_annotations("table", folder)
+    assert dataset.taxonomy.nouns == ("cup", "pan")
+    assert list(dataset.splits) == ["train"]
+    assert read_annotations("table", folder / "train.csv").taxonomy == dataset.taxonomy
+    write({"nouns.csv": files[name]})
+    with pytest.raises(BadAnnotations, match=rf"two files of nouns: .*found {name} and nouns\.csv"):
+        read_annotations("table", folder)
+
+
+def test_two_names_of_one_split_are_said(write):
+    line = "{},one,1.5,2.5,take,pan"
+    files = {
+        "train.csv": HEADER + line.format("a") + "\n",
+        "Training.csv": HEADER + line.format("b") + "\n",
+        "val.csv": HEADER + line.format("c") + "\n",
+    }
+    dataset = read_annotations("table", write(files))
+    assert {k: len(v) for k, v in dataset.splits.items()} == {"train": 2, "validation": 1}
+    said = "Training and train are one split, 'train'"
+    assert [text for text in dataset.warnings if "are one split" in text] == [said]
+    rows = [line.format(i) + f",{split}" for i, split in enumerate(("val", "Validation", "train"))]
+    text = "\n".join([HEADER.strip() + ",split", *rows]) + "\n"
+    path = write({"all.csv": text}) / "all.csv"
+    said = "Validation and val are one split, 'validation'"
+    assert said in read_annotations("table", path).warnings
