@@ -42,6 +42,10 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of text, errors too."
 )
 
+allow_missing_option = click.option(
+    "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
+)
+
 PATH = click.Path(path_type=Path, readable=False)
 """A path as `pathlib.Path`. Whether it may be read is for the system to say, in its own words."""
 

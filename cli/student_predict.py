@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from antcache.annotations import match_segments
-from antcache.cli.common import PATH, json_option, path_argument, print_json, say, store_argument
+from antcache.cli.common import (
+    PATH,
+    allow_missing_option,
+    json_option,
+    path_argument,
+    print_json,
+    say,
+    store_argument,
+)
 from antcache.cli.numbers import FPS
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.segment_lists import read_unlabelled
@@ -27,6 +35,7 @@ from antcache.store.location import Location
     help="List of segments: test_seen.csv, or an own table (uid,video,start,stop) in seconds.",
 )
 @click.option("--fps", type=FPS, help="Own table: times are frames at this rate.")
+@allow_missing_option
 @click.option("--device", help="Torch device [default: the run's].")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @json_option
@@ -37,6 +46,7 @@ def predict(
     split: str | None,
     segments: Path | None,
     fps: float | None,
+    allow_missing: bool,
     device: str | None,
     overwrite: bool,
     as_json: bool,
@@ -58,7 +68,7 @@ def predict(
         asked, notes = match_segments(listed, store.all_videos(), source=str(segments))
         for note in notes:
             say(f"note: {note}", err=True)
-    student = TrainedStudent(store, run, device=device)
+    student = TrainedStudent(store, run, device=device, allow_missing=allow_missing)
     found = student.predict(asked, split=split or (segments.stem if segments else ""))
     found.save(output, overwrite=overwrite)
     without = len(asked) - len(found.uid)

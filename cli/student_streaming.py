@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from antcache.cli.common import (
+    allow_missing_option,
     json_option,
     path_argument,
     print_json,
@@ -45,6 +46,7 @@ from antcache.store.location import Location
     help="Seconds between inputs; a busy model skips them [default: it is always done in time].",
 )
 @click.option("--calls", type=COUNT, default=100, show_default=True, help="Predictions to time.")
+@allow_missing_option
 @click.option("--device", help="Torch device [default: the run's].")
 @json_option
 def stream(
@@ -55,6 +57,7 @@ def stream(
     backbone_latency: float,
     stride: float | None,
     calls: int,
+    allow_missing: bool,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -69,7 +72,7 @@ def stream(
     segments = store.labels(split)
     results = []
     for run in runs:
-        student = TrainedStudent(store, run, device=device)
+        student = TrainedStudent(store, run, device=device, allow_missing=allow_missing)
         window = student.predictor.one_window(student.sizes)
         timed = None if latency is not None else measure_latency(window, calls=calls)
         runtime = timed.median_s if timed is not None else latency or 0.0

@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,9 @@ from antcache.timebase import parse_timestamp
 from antcache.untrusted import NAME, read_text
 
 T = TypeVar("T")
+
+FIRST = 1 << 16
+"""Characters in which the first record is looked for."""
 
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 DECIMAL = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -131,8 +135,11 @@ def read_rows(path: Path, columns: Sequence[str]) -> Rows:
     return _collect(path, list(columns), _records(path))
 
 
-def read_table(path: Path, required: Sequence[str]) -> Rows:
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Rows:
     """A file with a header, which must name at least the `required` columns.
+
+    These, and those of `optional` that it has, are known in any case; a column that is called
+    exactly so is taken before one that differs in case.
 
     Raises:
         BadAnnotations: not text, a column is missing or named twice, or a record with another
@@ -141,6 +148,8 @@ def read_table(path: Path, required: Sequence[str]) -> Rows:
     """
     records = _records(path)
     _, header = next(records, (0, []))
+    asked = {*required, *optional}.difference(header)
+    header = [name.lower() if name.lower() in asked else name for name in header]
     missing = [name for name in required if name not in header]
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if missing or twice:
@@ -153,6 +162,23 @@ def read_table(path: Path, required: Sequence[str]) -> Rows:
             found=", ".join(header)[: 5 * SHOWN] or "nothing",
         )
     return _collect(path, header, records)
+
+
+def first_cells(path: Path) -> list[str]:
+    """Cells of the first record, in lower case: by them a form is told.
+
+    What is wrong with the file is left for its reader to say.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        return []
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        records = csv.reader(io.StringIO(file.read(FIRST), newline=""), skipinitialspace=True)
+    with suppress(csv.Error):
+        for record in records:
+            cells = [cell.strip().lower() for cell in record]
+            if any(cells):
+                return cells
+    return []
 
 
 def _collect(path: Path, names: list[str], records: Iterator[tuple[int, list[str]]]) -> Rows:

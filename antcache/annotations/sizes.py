@@ -64,7 +64,11 @@ def check_dataset(folder: Path, dataset: str) -> None:
     )
     own = SIZES[dataset]
     others = {name: sizes for name, sizes in SIZES.items() if name != dataset}
-    like = [name for name, sizes in others.items() if sizes == found]
+    like = [
+        name
+        for name, sizes in others.items()
+        if (sizes.verbs, sizes.nouns) == (found.verbs, found.nouns)  # with some of the actions
+    ]
     if not like and not found.within(own):
         like = [name for name, sizes in others.items() if found.within(sizes)]
     if like:

@@ -113,7 +113,7 @@ def read_rows_of(path: Path, required: Sequence[str], fps: float | None) -> Rows
     """
     check_rate(fps)
     columns = ("uid", "verb", "noun", "action", *(() if fps is None else ("start", "stop")))
-    rows = read_table(path, required)
+    rows = read_table(path, required, OPTIONAL)
     numbers = {
         column: [WHOLE.sub(r"\1", cell) if WHOLE.fullmatch(cell) else cell for cell in cells]
         for column, cells in rows.columns.items()
@@ -181,13 +181,28 @@ def _csv_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise NotFound("no such folder", where=folder, expected=expected)
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
-    paths = [path for path in paths if path.name not in CLASS_FILES.values()]
+    paths = [path for path in paths if path.name.lower() not in CLASS_FILES.values()]
     if not paths:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
         raise NotFound(
             "no tables here", where=folder, expected=expected, found=found or "an empty folder"
         )
     return paths
+
+
+def _class_file(home: Path, column: str) -> Path | None:
+    """The class file of a column, called so in any case."""
+    found = [path for path in sorted(home.iterdir()) if path.name.lower() == CLASS_FILES[column]]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1:
+        raise BadAnnotations(
+            f"two files of {column}s",
+            where=home,
+            expected=CLASS_FILES[column],
+            found=" and ".join(path.name for path in found),
+            hint="remove one of them",
+        )
+    return found[0] if found else None
 
 
 def _ids_or_names(rows: _Joined, column: str) -> tuple[list[str], bool]:
@@ -220,12 +235,14 @@ def _classes(
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Names of the verbs or nouns, and the id (N,) of each row."""
     cells, are_ids = _ids_or_names(rows, column)
-    path = home / CLASS_FILES[column]
-    names = read_class_names(path, "id", "name") if path.is_file() else None
+    path = _class_file(home, column)
+    names = None if path is None else read_class_names(path, "id", "name")
     if are_ids:
         ids = _checked_ids(rows, column, cells, MAX_CLASSES if names is None else len(names))
         if names is None:
-            warnings.append(f"no {path.name} (id,name): each {column} is called by its id")
+            warnings.append(
+                f"no {CLASS_FILES[column]} (id,name): each {column} is called by its id"
+            )
             names = tuple(f"{column} {number}" for number in range(int(ids.max()) + 1))
         return names, ids
     names = names or tuple(sorted(set(cells)))
@@ -302,9 +319,9 @@ def _splits(
         table.columns["split"][inner] if "split" in table.columns else table.path.stem
         for table, inner in rows.origin
     ]
-    parts = named_splits(whole, homes)
+    parts, said = named_splits(whole, homes)
     if not one:
-        return parts, []
+        return parts, said
     return parts, [
         f"{rows.tables[0].path.name} is one split, {next(iter(parts))!r}; --split-by-video 0.2 "
         "makes a fifth of its videos the split 'validation' and the others 'train'"

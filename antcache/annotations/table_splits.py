@@ -2,7 +2,8 @@
 
 Promise: a column `split` decides, or else the name of the file; `Train`, `VAL` and `training` are
 `train` and `validation`. One file without such a column is one split, which a note says, unless it
-is asked to be split: by whole videos, the same ones each time, whatever the order of lines.
+is asked to be split: by whole videos, the same ones each time, whatever the order of lines and
+however their paths are spelled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations.dataset import Part
 from antcache.annotations.files import SHOWN
+from antcache.annotations.video_names import bare_name
 from antcache.errors import BadAnnotations, BadConfig
 
 KNOWN = {
@@ -28,8 +30,10 @@ KNOWN = {
 SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def named_splits(whole: Part, homes: Sequence[str]) -> dict[str, Part]:
+def named_splits(whole: Part, homes: Sequence[str]) -> tuple[dict[str, Part], list[str]]:
     """Splits in the order train, validation, then by name; `homes` (N) names that of each row.
+
+    What is to be said is which of them are one split under several names.
 
     Raises:
         BadAnnotations: a name that a split can't have, or one that differs from another in case.
@@ -39,7 +43,13 @@ def named_splits(whole: Part, homes: Sequence[str]) -> dict[str, Part]:
     home = np.asarray([called[name] for name in homes])
     first = [name for name in ("train", "validation") if name in home]
     order = first + sorted(set(home.tolist()) - set(first))
-    return {name: whole.at(np.flatnonzero(home == name)) for name in order}
+    alike = {name: sorted(given for given, own in called.items() if own == name) for name in order}
+    said = [
+        f"{' and '.join(given)} are one split, {name!r}"
+        for name, given in alike.items()
+        if len(given) > 1
+    ]
+    return {name: whole.at(np.flatnonzero(home == name)) for name in order}, said
 
 
 def _check(called: dict[str, str], homes: Sequence[str], place: Callable[[int], str]) -> None:
@@ -64,7 +74,8 @@ def _check(called: dict[str, str], homes: Sequence[str], place: Callable[[int], 
 def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
     """A share of the videos as `validation`, the others as `train`; and a line that says which.
 
-    The videos are drawn by a hash of their names, so that a video more or less moves few others.
+    The videos are drawn by a hash of their names as stores have them, so that a video more or less
+    moves few others, and how its path is spelled none.
 
     Raises:
         BadConfig: the fraction is not between 0 and 1, or there is one video only.
@@ -73,7 +84,8 @@ def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
         raise BadConfig(
             "impossible share of the videos", expected="more than 0, less than 1", found=fraction
         )
-    videos = sorted(whole.segments.videos, key=_drawn)
+    names = np.asarray([bare_name(video) for video in whole.segments.video.tolist()])
+    videos = sorted(set(names.tolist()), key=_drawn)
     if len(videos) < 2:
         raise BadConfig(
             "one video can't be split by video",
@@ -83,7 +95,7 @@ def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
         )
     count = min(max(1, round(fraction * len(videos))), len(videos) - 1)
     aside = sorted(videos[:count])
-    held: NDArray[np.bool_] = np.isin(whole.segments.video, aside)
+    held: NDArray[np.bool_] = np.isin(names, aside)
     more = f" and {count - 12} more" if count > 12 else ""
     said = (
         f"split by video: {len(videos) - count} videos ({int((~held).sum())} segments) are train, "

@@ -2,7 +2,9 @@
 
 Promise: `P01.mp4` and `day1/P01.mp4` are `P01`, as `antcache extract` calls them, and a note says
 so; a name that a store has is taken as it is. Two videos never become one, and labels of which the
-store could use none, or none of a video for a slip of case or punctuation, are refused.
+store could use none, or none of a video for a slip of case or punctuation, are refused. A name is
+no slip for a stored one that the table names exactly. Names that no video can have are noted, or
+refused where there is no other.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from antcache.annotations.dataset import Dataset
 from antcache.annotations.segments import Segments
 from antcache.errors import BadAnnotations
+from antcache.names import VIDEO_NAMES, is_video_name
 
 ENDINGS = re.compile(
     r"\.(3gp|asf|avi|dv|flv|ivf|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogv|ts|vob|webm|wmv)$", re.I
@@ -63,6 +66,7 @@ def _called(given: set[str], known: set[str], source: str) -> tuple[dict[str, st
             f"{len(changed)} of {len(given)} videos are called as antcache extract calls them: "
             f"{changed[0]} is {called[changed[0]]}"
         )
+    notes += _check_possible(called, source)
     if known:
         notes += _check_known(called, known, source)
     return called, notes
@@ -74,11 +78,15 @@ def _renamed(segments: Segments, called: dict[str, str]) -> Segments:
 
 
 def bare_name(text: str) -> str:
-    """The name of a video without folders and the ending of its file, in composed form (NFC)."""
+    """The name of a video without folders and the ending of its file, in composed form (NFC).
+
+    A text that gives no name that a video can have is left as it is.
+    """
     if not text.isprintable():  # no path that anybody wrote
         return text
     name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return unicodedata.normalize("NFC", ENDINGS.sub("", name) or name or text)
+    name = unicodedata.normalize("NFC", ENDINGS.sub("", name))
+    return name if is_video_name(name) else text
 
 
 def _check_apart(called: dict[str, str], source: str) -> None:
@@ -93,10 +101,30 @@ def _check_apart(called: dict[str, str], source: str) -> None:
             )
 
 
+def _check_possible(called: dict[str, str], source: str) -> list[str]:
+    """Refuse names of which no store could have any; say which it can't have."""
+    never = [video for video, name in called.items() if not is_video_name(name)]
+    if never and len(never) == len(called):
+        raise BadAnnotations(
+            "no video can be called so",
+            where=source,
+            expected=VIDEO_NAMES,
+            found=repr(never[0]),
+            hint="call the videos as their files are called",
+        )
+    if not never:
+        return []
+    return [
+        f"{len(never)} of {len(called)} videos have a name that no video can have in a store, and "
+        f"so will have no features: {_listed(never)}"
+    ]
+
+
 def _check_known(called: dict[str, str], known: set[str], source: str) -> list[str]:
     """Refuse names that the store has in another form; say which it does not have."""
     missing = [video for video, name in called.items() if name not in known]
-    loose = {_loose(name): name for name in sorted(known)}
+    # A stored video that the table names exactly is nobody's slip: the other one is another video.
+    loose = {_loose(name): name for name in sorted(known.difference(called.values()))}
     slips = [video for video in missing if _loose(called[video]) in loose]
     if slips or len(missing) == len(called):
         video = (slips or missing)[0]
@@ -108,13 +136,14 @@ def _check_known(called: dict[str, str], known: set[str], source: str) -> list[s
             found=repr(video),
             hint="call the videos in the table as the store does: antcache store info",
         )
-    if not missing:
+    yet = [video for video in missing if is_video_name(called[video])]
+    if not yet:
         return []
-    more = ", ..." if len(missing) > LISTED else ""
-    return [
-        f"{len(missing)} of {len(called)} videos have no features in the store yet: "
-        f"{', '.join(missing[:LISTED])}{more}"
-    ]
+    return [f"{len(yet)} of {len(called)} videos have no features in the store yet: {_listed(yet)}"]
+
+
+def _listed(videos: list[str]) -> str:
+    return ", ".join(videos[:LISTED]) + (", ..." if len(videos) > LISTED else "")
 
 
 def _loose(name: str) -> str:

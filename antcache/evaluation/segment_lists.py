@@ -5,7 +5,8 @@ and action are -1. Four forms are read: RULSTM's `test_seen.csv` and `test_unsee
 `uid, video, start, stop`, frames at 30 fps), the official lists with a header (`uid` or
 `narration_id`, `video_id`, `start_timestamp`, `stop_timestamp`), tables of one's own (a header
 `uid, video, start, stop`, in seconds or, with `fps`, frames, whatever else it names), and, for uids
-alone, one per line. Uids of tables of one's own are kept as they are, as their import keeps them.
+alone, one per line. Headers are known in any case, quoted or not. Uids of tables of one's own are
+kept as they are, as their import keeps them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from antcache.annotations import Segments
-from antcache.annotations.files import SHOWN, Rows, is_integer, read_rows, read_table
+from antcache.annotations.files import SHOWN, Rows, first_cells, is_integer, read_rows, read_table
 from antcache.annotations.table import read_rows_of, seconds
 from antcache.errors import BadAnnotations, BadConfig
 from antcache.timebase import frames_to_seconds
@@ -25,8 +26,6 @@ NAMES = ("narration_id", "uid")
 RULSTM = ("uid", "video", "start", "stop")
 OFFICIAL = ("video_id", "start_timestamp", "stop_timestamp")
 NO_LABEL = -1
-FIRST_LINE = 1 << 16
-"""Characters of the first line that are looked at."""
 
 
 def read_uids(path: Path) -> list[str]:
@@ -36,8 +35,8 @@ def read_uids(path: Path) -> list[str]:
         NotFound: the file can't be read.
         BadAnnotations: it has another form, or a uid twice.
     """
-    head = _first(path)
-    if _own(head):
+    head = first_cells(path)
+    if _is_own(head):
         return _uids(read_rows_of(path, RULSTM[:1], None), "uid", as_they_are=True)
     named = [name for name in NAMES if name in head]
     if named:
@@ -57,20 +56,20 @@ def read_unlabelled(path: Path, *, fps: float | None = None) -> Segments:
         BadConfig: a rate that is impossible, or for another form.
         BadAnnotations: it has another form, a uid twice, or a segment that ends before it starts.
     """
-    head = _first(path)
-    named = [name for name in NAMES if name in head]
-    if fps is not None and not _own(head):
+    head = first_cells(path)
+    named = [name for name in NAMES if name in head] or [NAMES[0]]
+    if fps is not None and not _meant_as_own(head):
         raise BadConfig(
             "only a table of one's own takes a frame rate",
             where=path,
             expected=f"the header {','.join(RULSTM)}",
             found=", ".join(head)[:SHOWN],
         )
-    if _own(head):
+    if _meant_as_own(head):
         rows = read_rows_of(path, RULSTM, fps)
         uid, video = _uids(rows, "uid", as_they_are=True), rows.words("video")
         start_s, stop_s = (seconds(rows, name, fps) for name in RULSTM[2:])
-    elif named:
+    elif _official(head):
         rows = read_table(path, (named[0], *OFFICIAL))
         uid, video = _uids(rows, named[0]), rows.words("video_id")
         start_s, stop_s = (rows.timestamps(name) for name in OFFICIAL[1:])
@@ -92,17 +91,24 @@ def read_unlabelled(path: Path, *, fps: float | None = None) -> Segments:
     )
 
 
-def _first(path: Path) -> list[str]:
-    """Cells of the first line; what is wrong with the file is left for the reader to say."""
-    if not path.is_file():  # a pipe would be waited for
-        return []
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return [cell.strip() for cell in file.readline(FIRST_LINE).split(",")]
-
-
-def _own(head: list[str]) -> bool:
+def _is_own(head: list[str]) -> bool:
     """Whether the first line is the header of a table of one's own."""
     return set(RULSTM) <= set(head)
+
+
+def _meant_as_own(head: list[str]) -> bool:
+    """Whether it is, or would be if it lacked nothing.
+
+    It names more columns of one's own tables than official ones, and `uid` or two of them: one
+    other word alone may be the name of a video.
+    """
+    own = set(RULSTM).intersection(head)
+    return _is_own(head) or (len(own) > len(_official(head)) and ("uid" in own or len(own) > 1))
+
+
+def _official(head: list[str]) -> set[str]:
+    """Columns of the official lists in the first line, without those that others have, too."""
+    return {NAMES[0], *OFFICIAL}.intersection(head)
 
 
 def _uids(rows: Rows, column: str, *, as_they_are: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
-from antcache.store.format import is_video_name
+from antcache.names import is_video_name
 from antcache.store.location import Location, beside
 from antcache.untrusted import parse_json, read_text
 

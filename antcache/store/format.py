@@ -1,7 +1,8 @@
 """Format 1: the names, kinds and checksums that every store keeps to.
 
-Promise: this file and `docs/format.md` say the same. A store is a tree of *units*. A unit is a few
-named arrays with attributes, published as one whole or not at all:
+Promise: this file (with `antcache/names.py` for videos) and `docs/format.md` say the same. A store
+is a tree of *units*. A unit is a few named arrays with attributes, published as one whole or not at
+all:
 
     labels/<split>              uid, video, start_s, stop_s, verb, noun, action
     features/<stream>/<video>   rows (rows, dim), and times (rows,) where the rate varies
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
+from antcache.names import RESERVED, VIDEO_NAMES, is_video_name
 
 FORMAT = 1
 MARK = "antcache"
@@ -44,41 +46,12 @@ GROUPS = ("labels", "features", "targets")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """Of splits, streams and soft targets, which are written on command lines."""
 
-PUNCTUATION = " _.+-()[]&'@!~="
-"""What names of videos may hold beside letters and digits: what people, cameras and YouTube put
-into the names of files, and no file system and no URL takes for more. A comma stands for the slash
-of a key in staging."""
-
-LONGEST_NAME = 200
-"""Bytes of the name of a video: file systems allow 255, of which staging and endings need some."""
-
-RESERVED = ("zarr.json", "attributes.json")
-"""Files of a group, in the folder where the names are."""
-
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def is_name(text: str) -> bool:
     """Whether a split, a stream or soft targets may be called so."""
     return NAME.fullmatch(text) is not None and text not in RESERVED
-
-
-def is_video_name(text: str) -> bool:
-    """Whether a video may be called so.
-
-    Letters (with their marks) and digits of any script, in composed form (NFC), and `PUNCTUATION`:
-    nothing that a path, a terminal or a reader could take for something else.
-    """
-    return (
-        text != ""
-        and text[0] not in " ."
-        and text[-1] != " "
-        and text not in RESERVED
-        and all(c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" for c in text)
-        and unicodedata.category(text[0])[0] != "M"
-        and len(text.encode()) <= LONGEST_NAME
-        and unicodedata.is_normalized("NFC", text)
-    )
 
 
 def video_name(text: str) -> str:
@@ -99,8 +72,7 @@ def check_name(name: str, kind: str) -> str:
     if not (is_video_name(name) if kind == "video" else is_name(name)):
         raise BadConfig(
             f"not a name for a {kind}",
-            expected=f"letters, digits, blanks and {PUNCTUATION.strip()}, the first no dot or "
-            f"blank, at most {LONGEST_NAME} bytes"
+            expected=VIDEO_NAMES
             if kind == "video"
             else "letters, digits and . _ + -, the first a letter or digit",
             found=repr(name),

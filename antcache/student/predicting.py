@@ -38,6 +38,7 @@ class TrainedStudent:
         store: with the run's classes and streams.
         run_dir: folder of the run.
         device: torch device; None takes the run's setting.
+        allow_missing: leave segments out whose features are missing, even if the run does not.
 
     Raises:
         NotFound: there is no run, or it has no checkpoint yet.
@@ -46,9 +47,17 @@ class TrainedStudent:
         MissingKey: the store lacks a stream.
     """
 
-    def __init__(self, store: Store, run_dir: Path, *, device: str | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_dir: Path,
+        *,
+        device: str | None = None,
+        allow_missing: bool = False,
+    ) -> None:
         self.store = store
         self.config: StudentConfig = read_config(run_dir)
+        self.allow_missing: bool = allow_missing or self.config.allow_missing
         account = _account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
@@ -97,7 +106,7 @@ class TrainedStudent:
             split: what the predictions say they are for.
 
         Raises:
-            MissingFeature: features are missing, and the run does not allow that.
+            MissingFeature: features are missing, and neither the run nor the caller allows that.
             BadConfig: no segment has a window.
             NotFinite: features are NaN or infinite, or the student's scores are; names the segment.
         """
@@ -146,7 +155,7 @@ class TrainedStudent:
                     videos,
                     segments,
                     self.protocol,
-                    allow_missing=self.config.allow_missing,
+                    allow_missing=self.allow_missing,
                     where=f"{self.store.path}: features/{name}, split {split}",
                 )
                 for name, videos in features.items()

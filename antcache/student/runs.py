@@ -91,7 +91,9 @@ class RunFolder:
             raise AlreadyExists(
                 "something is already here",
                 where=path,
-                hint="choose another run, or go on with this one: --resume",
+                hint="choose another run, or go on with this one: --resume"
+                if (path / CONFIG).is_file()
+                else "choose another folder",
             )
         return cls(path, writes=writes)
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 
 import pytest
 
-from antcache.annotations import protocol_for, read_annotations
+from antcache.annotations import match_videos, protocol_for, read_annotations
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 
 HEADER = "uid,video,start,stop,verb,noun\n"
@@ -230,6 +231,31 @@ def test_one_file_is_split_by_whole_videos(write, share, count):
     assert again.splits["validation"].videos == validation.videos
 
 
+@pytest.mark.parametrize("spelled", ["{}.mp4", "day1/{}", "C:\\films\\{}.MKV", "caf\xe9/{}.avi"])
+def test_how_a_path_is_spelled_moves_no_video(write, spelled):
+    """Composed or not, with folders or without: the same videos are drawn, and named bare."""
+    videos = [f"caf\xe9 {i}" for i in range(10)]
+    path = write({"labels.csv": many(videos)}) / "labels.csv"
+    bare = read_annotations("table", path, split_by_video=0.3)
+    path.write_text(many([unicodedata.normalize("NFD", spelled.format(v)) for v in videos]))
+    again = read_annotations("table", path, split_by_video=0.3)
+    assert match_videos(again).splits["validation"].videos == bare.splits["validation"].videos
+    said = [line for line in bare.warnings if line.startswith("split by video")]
+    assert said
+    assert [line for line in again.warnings if line.startswith("split by video")] == said
+
+
+def test_two_spellings_of_a_video_are_never_apart(write):
+    """Even where nobody matches their names: no video is trained on and tested with."""
+    videos = [spelled.format(i) for i in range(10) for spelled in ("v{}", "v{}.mp4")]
+    path = write({"labels.csv": many(videos)}) / "labels.csv"
+    train, validation = read_annotations("table", path, split_by_video=0.3).splits.values()
+    assert len(validation.videos) == 6
+    assert not {v.removesuffix(".mp4") for v in train.videos} & {
+        v.removesuffix(".mp4") for v in validation.videos
+    }
+
+
 def test_a_video_more_moves_few(write):
     """Not drawn anew: those of the smaller table that were validation stay so, or one of them."""
     videos = [f"v{i}" for i in range(20)]
@@ -292,3 +318,52 @@ def test_a_cell_that_was_empty_among_ids_is_refused(write, first):
     words = rf":{2 if first else 3}: the column 'noun' has no id here: .*found 'nan'"
     with pytest.raises(BadAnnotations, match=words):
         read_annotations("table", write({"train.csv": text}))
+
+
+def test_a_column_called_exactly_so_is_taken_before_others(write):
+    text = "uid,Video,start,stop,verb,noun,video,Uid\na,no,1.5,2,take,pan,one,x\n"
+    dataset = read_annotations("table", write({"t.csv": text}))
+    assert dataset.splits["t"].video.tolist() == ["one"]
+    assert "t.csv: column 'Video' is not used" in dataset.warnings
+    text = "Uid,UID,video,start,stop,verb,noun\na,b,one,1.5,2,take,pan\n"
+    with pytest.raises(BadAnnotations, match=r"the header names a column twice \(uid\)"):
+        read_annotations("table", write({"t.csv": text}))
+
+
+@pytest.mark.parametrize("name", ["Split", "SPLIT", "split"])
+def test_a_column_of_splits_is_known_in_any_case(write, table_text, name):
+    text = table_text.replace(",split\n", f",{name}\n")
+    dataset = read_annotations("table", write({"labels.csv": text}))
+    assert list(dataset.splits) == ["train", "validation"]
+    assert dataset.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["Nouns.csv", "NOUNS.CSV"])
+def test_class_files_are_known_in_any_case(write, name):
+    files = {"train.csv": HEADER + "a,one,1.5,2,take,pan\n", name: "Id,Name\n1,pan\n0,cup\n"}
+    folder = write(files)
+    dataset = read_annotations("table", folder)
+    assert dataset.taxonomy.nouns == ("cup", "pan")
+    assert list(dataset.splits) == ["train"]
+    assert read_annotations("table", folder / "train.csv").taxonomy == dataset.taxonomy
+    write({"nouns.csv": files[name]})
+    with pytest.raises(BadAnnotations, match=rf"two files of nouns: .*found {name} and nouns\.csv"):
+        read_annotations("table", folder)
+
+
+def test_two_names_of_one_split_are_said(write):
+    line = "{},one,1.5,2.5,take,pan"
+    files = {
+        "train.csv": HEADER + line.format("a") + "\n",
+        "Training.csv": HEADER + line.format("b") + "\n",
+        "val.csv": HEADER + line.format("c") + "\n",
+    }
+    dataset = read_annotations("table", write(files))
+    assert {k: len(v) for k, v in dataset.splits.items()} == {"train": 2, "validation": 1}
+    said = "Training and train are one split, 'train'"
+    assert [text for text in dataset.warnings if "are one split" in text] == [said]
+    rows = [line.format(i) + f",{split}" for i, split in enumerate(("val", "Validation", "train"))]
+    text = "\n".join([HEADER.strip() + ",split", *rows]) + "\n"
+    path = write({"all.csv": text}) / "all.csv"
+    said = "Validation and val are one split, 'validation'"
+    assert said in read_annotations("table", path).warnings

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from antcache.annotations import match_videos, read_annotations
+from antcache.annotations import Dataset, match_videos, read_annotations
 from antcache.annotations.video_names import bare_name
 from antcache.cli.main import cli
-from antcache.errors import BadAnnotations
+from antcache.errors import BadAnnotations, BadConfig
 from antcache.store import Store
 
 HEADER = "uid,video,start,stop,verb,noun,split\n"
@@ -44,6 +44,9 @@ def store_of(path: Path, *videos: str) -> Store:
         ("OP01-R01.PastaSalad", "OP01-R01.PastaSalad"),
         (".mp4", ".mp4"),
         ("a/", "a"),
+        ("https://x.org/P01.mp4", "P01"),
+        ("https://x.org/P01.mp4?dl=1", "https://x.org/P01.mp4?dl=1"),
+        ("day1/P01:2.mp4", "day1/P01:2.mp4"),
         (unicodedata.normalize("NFD", "caf\xe9"), "caf\xe9"),
     ],
 )
@@ -96,6 +99,29 @@ def test_other_names_are_refused_with_the_nearest(
         match_videos(dataset, stored)
 
 
+@pytest.mark.parametrize(
+    ("stored", "other"),
+    [
+        ("Fire Kitchen 1", "Fire Kitchen (1)"),
+        ("P01_1", "P01 (1)"),
+        ("dQw4w9WgXcQ", "DQw4w9WgXcQ"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["", ".mp4"])
+def test_a_video_beside_one_that_is_named_exactly_is_another(
+    tmp_path: Path, stored: str, other: str, ending: str
+) -> None:
+    both = read_annotations("table", table(tmp_path / "t.csv", stored + ending, other + ending))
+    matched = match_videos(both, {stored, "X"})
+    assert matched.splits["train"].video.tolist() == [stored, other]
+    assert (
+        matched.warnings[-1] == f"1 of 2 videos have no features in the store yet: {other}{ending}"
+    )
+    alone = read_annotations("table", table(tmp_path / "t.csv", other + ending, "X"))
+    with pytest.raises(BadAnnotations, match=f"the nearest is '{stored}'"):
+        match_videos(alone, {stored, "X"})
+
+
 def test_videos_that_are_not_extracted_yet_are_noted(tmp_path: Path) -> None:
     dataset = read_annotations("table", table(tmp_path / "t.csv", "P01", "P02", "P010_1"))
     matched = match_videos(dataset, {"P01", "P01_01"})
@@ -123,3 +149,47 @@ def test_import_into_no_store_leaves_none_where_it_is_refused(tmp_path: Path) ->
     words = ["annotations", "import", "table", str(path), str(tmp_path / "s")]
     assert CliRunner().invoke(cli, words).exit_code == 2
     assert not (tmp_path / "s").exists()
+
+
+IMPOSSIBLE = (
+    "..",
+    "/",
+    ".mp4",
+    "a\x1b[31mb",
+    "zarr.json",
+    "P01:2",
+    "$(touch pwn)",
+    "\N{SLICE OF PIZZA}",
+    "https://x.org/P01.mp4?dl=1",
+    "x" * 201,
+)
+
+
+@pytest.mark.parametrize("stored", [(), ("P01",)])
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_name_that_no_video_can_have(tmp_path: Path, name: str, stored: tuple[str, ...]) -> None:
+    """It is noted as that and nothing else, and refused where no other video is named."""
+    with pytest.raises(BadConfig, match="not a name for a video"):
+        store_of(tmp_path / "s", name)
+    matched = match_videos(
+        read_annotations("table", table(tmp_path / "t.csv", "P01", name)), stored
+    )
+    assert matched.splits["train"].video.tolist() == ["P01", name]
+    assert matched.warnings == (
+        "1 of 2 videos have a name that no video can have in a store, and so will have no "
+        f"features: {name}",
+    )
+    alone = read_annotations("table", table(tmp_path / "t.csv", name))
+    with pytest.raises(BadAnnotations, match=r"no video can be called so: expected letters, dig"):
+        match_videos(alone, stored)
+
+
+def test_published_names_are_names(
+    ek55: Dataset, ek55_official: Dataset, egtea: Dataset, data_dir: Path
+) -> None:
+    ek100 = read_annotations("epic-kitchens-100", data_dir / "epic-kitchens-100" / "rulstm")
+    for dataset in (ek55, ek55_official, egtea, ek100):
+        videos = {video for split in dataset.splits.values() for video in split.videos}
+        assert videos
+        assert not [video for video in videos if bare_name(video) != video]
+        assert not any("no video can have" in line for line in match_videos(dataset).warnings)

@@ -111,3 +111,71 @@ def test_a_split_is_read_alike_by_its_import_and_as_a_list(tmp_path):
     listed, imported = read_unlabelled(path), read_annotations("table", path).splits["own"]
     for column in ("uid", "video", "start_s", "stop_s"):
         assert getattr(listed, column).tolist() == getattr(imported, column).tolist()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"uid","video","start","stop"',
+        "Uid,Video,Start,Stop",
+        'UID, "VIDEO","Start", stop',
+        "\n ,,, \nuid,video,start,stop",
+        "\ufeffuid,video,start,stop",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_headers_are_known_however_they_are_written(tmp_path, header, end):
+    """Quoted, in other cases, behind blank lines; in lists as in the tables of labels."""
+    path = tmp_path / "own.csv"
+    lines = [header, '"007","P01",1.5,2.25', "8,P02,2,3"]
+    path.write_bytes(end.join("\n".join(lines).split("\n")).encode())
+    segments = read_unlabelled(path)
+    assert read_uids(path) == segments.uid.tolist() == ["007", "8"]
+    assert segments.video.tolist() == ["P01", "P02"]
+    assert segments.stop_s.tolist() == [2.25, 3]
+    lines = [f"{header},Verb,nouN", '"007","P01",1.5,2.25,take,pan', "8,P02,2,3,take,pan"]
+    path.write_bytes(end.join("\n".join(lines).split("\n")).encode())
+    imported = read_annotations("table", path).splits["own"]
+    assert imported.uid.tolist() == ["007", "8"]
+    assert imported.stop_s.tolist() == [2.25, 3]
+
+
+def test_official_headers_are_known_in_any_case(tmp_path):
+    path = tmp_path / "list.csv"
+    header, *lines = OFFICIAL.splitlines()
+    path.write_text("\n".join([header.upper(), *lines]))
+    assert read_uids(path) == read_unlabelled(path).uid.tolist() == ["P01_101_0", "P02_1_7"]
+
+
+@pytest.mark.parametrize(
+    ("header", "lacking"),
+    [
+        ("uid,video,start", "stop"),
+        ("Uid,Start,Stop", "video"),
+        ("id,video,start,stop", "uid"),
+        ("uid,video_id,start,stop", "video"),
+        ("uid", "video, start, stop"),
+    ],
+)
+@pytest.mark.parametrize("fps", [None, 30])
+def test_a_column_that_lacks_is_one_of_the_form_that_was_meant(tmp_path, header, lacking, fps):
+    path = tmp_path / "own.csv"
+    path.write_text(header + "\n" + "a,b,1,2"[: 2 * header.count(",") + 1] + "\n")
+    words = rf"own\.csv:1: the header lacks {lacking}: expected uid, video, start, stop, found"
+    with pytest.raises(BadAnnotations, match=words):
+        read_unlabelled(path, fps=fps)
+
+
+def test_an_official_header_that_lacks_a_column(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("id,video_id,start_timestamp,stop_timestamp\n1,P01,00:00:01,00:00:02\n")
+    with pytest.raises(BadAnnotations, match=r":1: the header lacks narration_id: expected narr"):
+        read_unlabelled(path)
+
+
+def test_names_of_videos_make_no_header(tmp_path):
+    """A list without a header may be of a video that is called like a column."""
+    path = tmp_path / "list.csv"
+    path.write_text("1, video, 30, 90\n2, start, 30, 90\n")
+    assert read_unlabelled(path).video.tolist() == ["video", "start"]
+    assert read_uids(path) == ["1", "2"]

@@ -160,6 +160,53 @@ def test_commands(trained, tmp_path):
         assert outcome.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_one_missing_video_hinders_no_other(trained, tmp_path, listed):
+    """Not in the store, or too short: refused with an option of this command, which helps."""
+    store, run, _ = trained
+    labels = store.labels("validation")
+    gone, short = labels.videos[:2]
+    store.remove(f"features/rgb/{gone}")
+    rows = np.array(store.features("rgb", short).read())
+    store.remove(f"features/rgb/{short}")
+    store.write_features("rgb", short, rows[: len(rows) // 2])
+    lines = [
+        f"{uid},{video},{start},{start + 1}"
+        for uid, video, start in zip(labels.uid, labels.video, labels.start_s, strict=True)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["uid,video,start,stop", *lines]) + "\n")
+    which = ("--segments", tmp_path / "list.csv") if listed else ("--split", "validation")
+    arguments = ("predict", store.path, run, "-o", tmp_path / "p", *which)
+    refused = run_command(*arguments)
+    assert refused.exit_code == 2
+    assert "no_features" in refused.stderr
+    assert "leave the segments out with --allow-missing" in refused.stderr
+    assert not (tmp_path / "p").exists()
+    done = run_command(*arguments, "--allow-missing")
+    assert done.exit_code == 0, done.output
+    found = Predictions.load(tmp_path / "p")
+    left = len(labels) - len(found.uid)
+    assert f"{len(found.uid)} segments; {left} without a window" in done.output
+    whole = (labels.video != gone) & (labels.video != short) & (labels.start_s > 1)
+    assert set(labels.uid[whole]) <= set(found.uid)
+    assert not set(labels.uid[labels.video == gone]) & set(found.uid)
+    assert len(set(labels.uid[labels.video == short]) - set(found.uid)) > 0
+
+
+def test_streaming_of_a_store_that_lacks_a_video(trained):
+    store, run, _ = trained
+    store.remove(f"features/rgb/{store.labels('validation').videos[0]}")
+    arguments = ("stream", store.path, run, "--latency", 0.1)
+    refused = run_command(*arguments)
+    assert refused.exit_code == 2
+    assert "--allow-missing" in refused.stderr
+    done = run_command(*arguments, "--allow-missing", "--json")
+    assert done.exit_code == 0, done.output
+    (said,) = json.loads(done.stdout)
+    assert said["classic"]["n"] == len(store.labels("validation"))
+    assert said["classic"]["unseen"] >= 7
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_features_that_are_not_finite_are_refused(trained, make_store, tmp_path, value):
     """The video and the first segment that would see them are named; nothing is written."""

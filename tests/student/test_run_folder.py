@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from antcache.errors import AlreadyExists, WriteFailed
+from antcache.errors import AlreadyExists, NotFound, WriteFailed
 from antcache.evaluation import Predictions
 from antcache.files import is_leftover
 from antcache.store import Store
 from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.runs import LOG, RunFolder
+from antcache.student.runs import CONFIG, LOG, RunFolder
 from antcache.student.sweep import sweep
 from antcache.student.sweep_plan import Sweep
 from antcache.student.train import train
@@ -211,7 +211,12 @@ def test_what_is_no_run_yet(tmp_path: Path) -> None:
         (run / name).write_text("")
     RunFolder.locate(run, resume=False)
     (run / ".config.json.123").write_text("")
-    with pytest.raises(AlreadyExists, match="something is already here"):
+    with pytest.raises(AlreadyExists, match=r"already here \(choose another folder\)"):
+        RunFolder.locate(run, resume=False)
+    with pytest.raises(NotFound, match="no run to resume"):  # so that is no way out
+        RunFolder.locate(run, resume=True)
+    (run / CONFIG).write_text("{}")
+    with pytest.raises(AlreadyExists, match=r"already here .*go on with this one: --resume"):
         RunFolder.locate(run, resume=False)
 
 
