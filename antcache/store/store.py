@@ -19,7 +19,7 @@ from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import differing
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference, is_group
+from antcache.store.format import check_name, difference, is_key
 from antcache.store.labels import LabelStore
 from antcache.store.meaning import (
     Senseless,
@@ -255,21 +255,24 @@ class Store(LabelStore):
             if wrong := differing(arrays, attributes):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
-    def remove(self, key: str) -> None:
-        """Remove one unit, e.g. `features/rgb/P01_01`.
+    def remove(self, *keys: str) -> None:
+        """Remove units, e.g. `features/rgb/P01_01`; none if one of them can't be.
 
         Raises:
-            MissingKey: the store lists no such unit.
-            WriteFailed: the disk refused.
+            MissingKey: one is no key of a unit, or the store lists no such unit.
+            WriteFailed: the disk refused; those named before the one it speaks of are removed.
         """
-        group, _, name = key.rpartition("/")
-        if is_group(key) or name not in self.backend.units(group):
-            raise MissingKey(
-                f"the store has no {key!r}",
-                where=self.path,
-                expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
-            )
-        self.backend.remove(key)
+        for key in keys:
+            group, _, name = key.rpartition("/")
+            if not is_key(key) or name not in self.backend.units(group):
+                raise MissingKey(
+                    f"the store has no {key!r}",
+                    where=self.path,
+                    expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
+                    hint="" if len(keys) == 1 else "nothing was removed",
+                )
+        for key in dict.fromkeys(keys):
+            self.backend.remove(key)
 
     def info(self) -> dict[str, Any]:
         """What the store holds, JSON-ready; see `antcache.store.info`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antcache.store.backend import Backend, Count, LazyArray, Unit
 from antcache.store.faults import lost, refused
-from antcache.store.format import GROUPS, MARK, STAGING, is_name, may_lie_in
+from antcache.store.format import GROUPS, MARK, STAGING, is_key, is_name, may_lie_in
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.mapped import MappedArray
@@ -74,7 +74,7 @@ class FolderTree(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return self.inside.kind(f"{key}{self.suffix}") in self.unit_kinds
+        return is_key(key) and self.inside.kind(f"{key}{self.suffix}") in self.unit_kinds
 
     def units(self, key: str) -> list[str]:
         """See `Backend`."""

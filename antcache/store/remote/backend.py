@@ -178,7 +178,7 @@ class RemoteZarrBackend(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return self.files.is_file(inside(key, ZARR_JSON))
+        return is_key(key) and self.files.is_file(inside(key, ZARR_JSON))
 
     def publish(
         self,
