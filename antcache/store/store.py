@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -204,21 +204,32 @@ class Store(LabelStore):
             FingerprintMismatch: they are for another taxonomy than the store's labels.
         """
         check_name(name, "set of soft targets")
+        key = f"targets/{name}"
+        # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
+        with self.backend.alone("labels") if self.backend.waits else nullcontext():
+            self._check_taxonomy_of(key, targets)
+            try:  # what could not be read is not written
+                check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
+            except Senseless as error:
+                raise BadConfig(error.said) from error
+            self.backend.set_group_attributes("targets", {})
+            self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
+        if not self.backend.waits:  # who only writes other soft targets is not refused
+            try:
+                self._check_taxonomy_of(key, targets)
+            except FingerprintMismatch:
+                self.backend.remove(key)
+                raise
+
+    def _check_taxonomy_of(self, key: str, targets: SoftTargets) -> None:
         theirs = targets.attributes.get("taxonomy")
         if theirs != self.taxonomy.fingerprint:
             raise FingerprintMismatch(
                 "soft targets for another taxonomy",
-                where=f"{self.path}: targets/{name}",
+                where=f"{self.path}: {key}",
                 expected=self.taxonomy.fingerprint,
                 found=theirs,
             )
-        key = f"targets/{name}"
-        try:  # what could not be read is not written
-            check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
-        except Senseless as error:
-            raise BadConfig(error.said) from error
-        self.backend.set_group_attributes("targets", {})
-        self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
 
     def targets(self, name: str) -> SoftTargets:
         """Soft targets of a teacher.

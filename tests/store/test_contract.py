@@ -51,6 +51,11 @@ SEGMENTS = Segments.of(
 )
 
 
+def apart(segments: Segments, *names: str) -> dict[str, Segments]:
+    """Splits that are alike but for their uids: a segment is in one."""
+    return {name: replace(segments, uid=np.char.add(name, segments.uid)) for name in names}
+
+
 def soft_targets(**attributes: Any) -> SoftTargets:
     rng = np.random.default_rng(0)
     return SoftTargets(

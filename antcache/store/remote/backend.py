@@ -54,6 +54,7 @@ class RemoteZarrBackend(Backend):
 
     root: str
     group_file = ZARR_JSON
+    waits = False
 
     def __init__(
         self,
