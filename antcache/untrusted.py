@@ -43,6 +43,8 @@ half; only a constant packs into a thousandth."""
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 """How the text begins that a clone without Git LFS leaves in place of a file."""
+POINTER_BYTES = 1024
+"""A pointer is shorter, says its specification."""
 
 
 class NotFetched(ValueError):

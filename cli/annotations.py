@@ -78,8 +78,7 @@ def import_(
     if set_name == "table":  # published ones have names of their own
         stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
         dataset = match_videos(dataset, stored)
-    store = Store.open_or_create(store_path, dataset=dataset.name)
-    store.check_apart(dataset.splits)
+    store = Store.open_or_create(store_path)  # whose dataset it may be, is for `write_splits`
     store.write_splits(dataset.splits, dataset.taxonomy, source=dataset.source, overwrite=overwrite)
     _print(dataset, as_json)
 

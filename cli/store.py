@@ -61,10 +61,9 @@ def info(path: Location, as_json: bool) -> None:
 @json_option
 def remove(path: Location, keys: tuple[str, ...], as_json: bool) -> None:
     """Remove labels/SPLIT, targets/NAME or features/STREAM/VIDEO from STORE, for good."""
-    store = Store.open(path)
-    for key in keys:
-        store.remove(key)
-        if not as_json:
-            say(f"removed {key}")
+    Store.open(path).remove(*keys)
     if as_json:
         print_json({"path": str(path), "removed": list(keys)})
+        return
+    for key in keys:
+        say(f"removed {key}")

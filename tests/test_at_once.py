@@ -216,3 +216,24 @@ def test_imports_of_one_dataset(tmp_path: Path, together: Together, name: str) -
         assert len(first) == 2
         assert len(set(first)) == 1
         assert verify(store).intact
+
+
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_imports_under_different_names_of_splits(
+    tmp_path: Path, together: Together, name: str
+) -> None:
+    """Of the same segments: one is there, and no segment is in two splits."""
+    apart = write_table(tmp_path / "apart", "cup")
+    (tmp_path / "whole").mkdir()
+    head, *rows = (apart / "train.csv").read_text().splitlines()
+    rows += (apart / "validation.csv").read_text().splitlines()[1:]
+    (tmp_path / "whole" / "all.csv").write_text("\n".join((head, *rows)) + "\n")
+    for number in range(4):
+        path = tmp_path / f"{number}-{name}"
+        command = ["annotations", "import", "table"]
+        ended = together(*([*command, tmp_path / of, path] for of in ("apart", "whole", "apart")))
+        store = Store.open(path)
+        assert store.splits() in (["all"], ["train", "validation"])
+        for each in ended:
+            if each.code:
+                assert "of these segments already" in each.refusal

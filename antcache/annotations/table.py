@@ -61,6 +61,8 @@ def read_own_table(
             column `split` has them all.
     """
     check_rate(fps)  # before any file is looked for
+    if not name.strip():
+        raise BadConfig("a dataset without a name", expected="a name", found=repr(name))
     tables = [read_rows_of(path, REQUIRED, fps) for path in _csv_files(folder)]
     home = folder if folder.is_dir() else folder.parent
     rows = _Joined(tables)

@@ -64,9 +64,11 @@ class Backend(ABC):
         root: folder, or URL.
         memory_map: whether arrays that can be are read from memory maps.
         group_file: name of the file with the attributes of a group.
+        waits: whether `alone` waits for other processes.
     """
 
     group_file: str
+    waits = True
 
     def __init__(self, root: Location, *, memory_map: bool = True) -> None:
         self.root = root

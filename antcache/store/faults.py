@@ -1,7 +1,7 @@
 """What errors of a disk, of Zarr and of HDF5 say about what is stored.
 
 Promise: only what is known to be damaged is called so. A disk that is away or refuses says nothing
-about what is on it, and nothing may be dropped for it.
+about what is on it, nor does a file that Git has not fetched, and nothing may be dropped for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 from typing import TypeGuard
 
 from antcache.errors import DamagedStore, ReadFailed
+from antcache.untrusted import POINTER, NotFetched
 
 UNREADABLE = (
     *(OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError),
@@ -53,6 +54,15 @@ def refused(where: object, error: OSError) -> ReadFailed:
         where=where,
         hint="nothing says that it is damaged; check the disk, and who may read it",
     )
+
+
+def require_fetched(text: bytes, where: object) -> None:
+    """Raise `ReadFailed` if what a file holds is, or begins as, a Git LFS pointer.
+
+    Such a file was not lost, and what it stands for may be intact.
+    """
+    if text.startswith(POINTER):
+        raise ReadFailed(str(NotFetched()), where=where)
 
 
 def damaged(where: object, why: str) -> DamagedStore:

@@ -17,7 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from antcache.disk import exchange, flush, flush_one
-from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, MissingKey, WriteFailed
+from antcache.errors import (
+    AlreadyExists,
+    AntcacheError,
+    DamagedStore,
+    MissingKey,
+    ReadFailed,
+    WriteFailed,
+)
 from antcache.locks import hold
 from antcache.store.backend import Attributes, differing
 from antcache.store.faults import UNREADABLE
@@ -70,6 +77,7 @@ class FolderBackend(FolderGroups):
             self.write_checked(staged, key, arrays, expected, compressed=compressed)
             flush(staged)
             if overwrite and self.has(key):
+                self._require_fetched(key)
                 self._replace(staged, key)
             else:
                 self._rename(staged, target)
@@ -115,6 +123,8 @@ class FolderBackend(FolderGroups):
         """Why nothing can be published at `target`: a unit is there, or something else."""
         try:
             self._open_at(target)
+        except ReadFailed as error:
+            return error
         except UNREADABLE:
             return DamagedStore(
                 "something that is no readable unit is in the way",

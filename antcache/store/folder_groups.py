@@ -142,6 +142,8 @@ class FolderGroups(FolderTree):
         self, key: str, attributes: Attributes, units: Mapping[str, tuple[Arrays, Attributes]]
     ) -> None:
         """See `Backend`; in one step, unless nothing is replaced in a group that is there."""
+        for name in units:
+            self._require_fetched(f"{key}/{name}")
         there = self.group_text(key) is not None
         replaces = not there or any(self.has(f"{key}/{name}") for name in units)
         if not (replaces and self._switch(key, attributes, units)):

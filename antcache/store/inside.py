@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from antcache.errors import DamagedStore
+from antcache.store.faults import require_fetched
+from antcache.untrusted import POINTER, POINTER_BYTES
 
 TEXT_BYTES = 16 << 20
 """Longest file that is read whole before anything is known about it: `zarr.json` and the like. The
@@ -49,12 +51,19 @@ class Folder:
         Raises:
             FileNotFoundError: it is not there.
             DamagedStore: something else stands there, or on the way there.
+            ReadFailed: a Git LFS pointer stands there.
             OSError: it can't be read now.
         """
         handle = self._open(name, _READ)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise self._foreign(name)
+            if found.st_size < POINTER_BYTES:
+                require_fetched(os.pread(handle, len(POINTER), 0), f"{self.where}/{name}")
+        except BaseException:
             os.close(handle)
-            raise self._foreign(name)
+            raise
         return handle
 
     def read(self, name: str, at_most: int = TEXT_BYTES) -> bytes:
@@ -84,6 +93,8 @@ class Folder:
             os.close(handle)
         if not stat.S_ISREG(found.st_mode):
             raise self._foreign(name)
+        if found.st_size < POINTER_BYTES:  # the size of a pointer would say that it is damaged
+            os.close(self.open(name))
         return found.st_size
 
     def kind(self, name: str) -> str | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import AlreadyExists, FingerprintMismatch, MissingKey
+from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, MissingKey
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.meaning import Senseless, segments_of, taxonomy_of
 from antcache.store.opening import OpenStore
@@ -90,23 +91,28 @@ class LabelStore(OpenStore):
         A split that has these labels already is left as it is, so that the same call goes on where
         another one was interrupted. With `overwrite` all change at once, on a local disk; see
         `Backend.publish_group`. The taxonomy may then be another one, where nothing that stays is
-        of the old one: every split is given, and there are no soft targets.
+        of the old one: every split is given, and there are no soft targets. Where there are neither
+        labels nor soft targets, another one is taken unasked, and with `overwrite` another dataset.
 
         Returns:
             Names of the splits that were written.
 
         Raises:
-            BadAnnotations: they do not fit the taxonomy; see `Segments.check`.
-            FingerprintMismatch: the store has another dataset; or another taxonomy, and `overwrite`
-                is false or something that stays is of it.
+            BadAnnotations: they do not fit the taxonomy, see `Segments.check`; or two of them have
+                segments in common.
+            FingerprintMismatch: the store has another dataset, or another taxonomy, that may not be
+                replaced.
             AlreadyExists: a split has other labels, or the classes other lists of many-shot and
-                tail classes, and `overwrite` is false.
+                tail classes, and `overwrite` is false; or a split that stays has some of these
+                segments.
         """
         splits = {split: _composed(segments) for split, segments in splits.items()}
         for split, segments in splits.items():
             check_name(split, "split")
             segments.check(taxonomy, f"{split}, segment {{}}".format)
         with self.backend.alone("labels"):
+            if overwrite:
+                self._give_up(taxonomy.dataset)
             self._claim(taxonomy.dataset)
             new = dict(splits)
             if not overwrite:
@@ -115,6 +121,7 @@ class LabelStore(OpenStore):
             kept = {name: own for name, own in splits.items() if name not in new}
             self._check_classes(taxonomy, splits, overwrite)
             self._check_labels(kept, taxonomy, overwrite)
+            self._check_apart(splits)
             if new:
                 about = {
                     "dataset": taxonomy.dataset,
@@ -130,14 +137,23 @@ class LabelStore(OpenStore):
                 self.backend.sweep()
         return list(new)
 
+    def _give_up(self, dataset: str) -> None:
+        """Forget which dataset the store is of, if another than `dataset`, where only its name and
+        classes are left of it. Killed on the way, the store has no classes, which is no damage."""
+        if self.dataset in (None, dataset) or self.splits() or self.backend.units("targets"):
+            return
+        self.backend.set_group_attributes("labels", {"taxonomy": None})
+        self.backend.set_group_attributes("", {"dataset": None})
+
     def _check_classes(self, taxonomy: Taxonomy, given: Collection[str], overwrite: bool) -> None:
         """Refuse another taxonomy than the store's where something of the old one would stay."""
         known = self._taxonomy()
         if known is None or known.fingerprint == taxonomy.fingerprint:
             return
-        staying = [f"labels/{name}" for name in self.splits() if name not in given]
+        there = self.splits()
+        staying = [f"labels/{name}" for name in there if name not in given]
         staying += [f"targets/{name}" for name in self.backend.units("targets")]
-        if overwrite and not staying:
+        if (overwrite or not there) and not staying:
             return
         hint = "--overwrite replaces it and the labels, or use one store per taxonomy"
         if staying:
@@ -167,26 +183,31 @@ class LabelStore(OpenStore):
                 where=self.path,
                 hint="--overwrite replaces them",
             )
-        if not overwrite and known is not None and known.to_dict() != taxonomy.to_dict():
+        if overwrite or known is None or not self.splits():  # lists without labels say nothing
+            return
+        if known.to_dict() != taxonomy.to_dict():
             raise AlreadyExists(
                 "the store has other lists of many-shot or tail classes",
                 where=self.path,
                 hint="--overwrite replaces them, and the labels",
             )
 
-    def check_apart(self, splits: Mapping[str, Segments]) -> None:
-        """Check that no other split of the store has segments of these, which go into it together.
+    def _check_apart(self, splits: Mapping[str, Segments]) -> None:
+        """Refuse segments that another split of the store has, say of an import under another name.
 
         A segment in two splits would be seen twice by teachers, and be trained on and tested with.
-
-        Raises:
-            AlreadyExists: one has, such as that of an import under another name.
         """
-        new = [uid for segments in splits.values() for uid in segments.uid.tolist()]
+        for one, other in combinations(splits, 2):
+            if shared := _shared(splits[one], splits[other]):
+                raise BadAnnotations(
+                    f"the splits {one!r} and {other!r} have {shared} segments in common",
+                    hint="a segment may be in one split",
+                )
         for split in self.splits():
             if split in splits:
                 continue
-            shared = int(np.isin(self.labels(split).uid, new).sum())
+            there = self.labels(split)
+            shared = sum(_shared(segments, there) for segments in splits.values())
             if shared:
                 raise AlreadyExists(
                     f"the split {split!r} has {shared} of these segments already",
@@ -215,6 +236,11 @@ class LabelStore(OpenStore):
                 found=", ".join(there) or "none",
                 hint=f"{command} writes it",
             )
+
+
+def _shared(one: Segments, other: Segments) -> int:
+    """How many segments two splits have in common."""
+    return int(np.isin(one.uid, other.uid).sum())
 
 
 def _composed(segments: Segments) -> Segments:

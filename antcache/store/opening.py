@@ -123,7 +123,8 @@ class OpenStore:
                 where=self.path,
                 expected=known,
                 found=dataset,
-                hint="use one store per dataset",
+                hint="use one store per dataset; without labels and soft targets, importing with "
+                "--overwrite gives it another",
             )
 
     @property

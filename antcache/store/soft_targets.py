@@ -6,6 +6,7 @@ made up for it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,3 +102,15 @@ class SoftTargets:
             feature=self.feature,
             attributes={**self.attributes, "form": f"top-{k}", "classes": classes},
         )
+
+
+def training_unknown(attributes: Mapping[str, Any], splits: Collection[str]) -> str:
+    """Why it can't be told which segments a teacher learned from, if its training split is none of
+    `splits`; empty if it is, or if nothing is said of one (as of imported predictions)."""
+    split = attributes.get("train_split")
+    if not isinstance(split, str) or split in splits:
+        return ""
+    return (
+        f"made by a teacher trained on the split {split!r:.200}, which the store does not have: "
+        "it is not known which segments it learned from, those of validation perhaps"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import differing
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference, is_group
+from antcache.store.format import check_name, difference, is_key
 from antcache.store.labels import LabelStore
 from antcache.store.meaning import (
     Senseless,
@@ -204,21 +204,32 @@ class Store(LabelStore):
             FingerprintMismatch: they are for another taxonomy than the store's labels.
         """
         check_name(name, "set of soft targets")
+        key = f"targets/{name}"
+        # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
+        with self.backend.alone("labels") if self.backend.waits else nullcontext():
+            self._check_taxonomy_of(key, targets)
+            try:  # what could not be read is not written
+                check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
+            except Senseless as error:
+                raise BadConfig(error.said) from error
+            self.backend.set_group_attributes("targets", {})
+            self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
+        if not self.backend.waits:  # who only writes other soft targets is not refused
+            try:
+                self._check_taxonomy_of(key, targets)
+            except FingerprintMismatch:
+                self.backend.remove(key)
+                raise
+
+    def _check_taxonomy_of(self, key: str, targets: SoftTargets) -> None:
         theirs = targets.attributes.get("taxonomy")
         if theirs != self.taxonomy.fingerprint:
             raise FingerprintMismatch(
                 "soft targets for another taxonomy",
-                where=f"{self.path}: targets/{name}",
+                where=f"{self.path}: {key}",
                 expected=self.taxonomy.fingerprint,
                 found=theirs,
             )
-        key = f"targets/{name}"
-        try:  # what could not be read is not written
-            check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
-        except Senseless as error:
-            raise BadConfig(error.said) from error
-        self.backend.set_group_attributes("targets", {})
-        self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
 
     def targets(self, name: str) -> SoftTargets:
         """Soft targets of a teacher.
@@ -255,21 +266,24 @@ class Store(LabelStore):
             if wrong := differing(arrays, attributes):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
-    def remove(self, key: str) -> None:
-        """Remove one unit, e.g. `features/rgb/P01_01`.
+    def remove(self, *keys: str) -> None:
+        """Remove units, e.g. `features/rgb/P01_01`; none if one of them can't be.
 
         Raises:
-            MissingKey: the store lists no such unit.
-            WriteFailed: the disk refused.
+            MissingKey: one is no key of a unit, or the store lists no such unit.
+            WriteFailed: the disk refused; those named before the one it speaks of are removed.
         """
-        group, _, name = key.rpartition("/")
-        if is_group(key) or name not in self.backend.units(group):
-            raise MissingKey(
-                f"the store has no {key!r}",
-                where=self.path,
-                expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
-            )
-        self.backend.remove(key)
+        for key in keys:
+            group, _, name = key.rpartition("/")
+            if not is_key(key) or name not in self.backend.units(group):
+                raise MissingKey(
+                    f"the store has no {key!r}",
+                    where=self.path,
+                    expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
+                    hint="" if len(keys) == 1 else "nothing was removed",
+                )
+        for key in dict.fromkeys(keys):
+            self.backend.remove(key)
 
     def info(self) -> dict[str, Any]:
         """What the store holds, JSON-ready; see `antcache.store.info`."""

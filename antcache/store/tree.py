@@ -8,11 +8,12 @@ opened; other files are not looked at.
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path
 
 from antcache.store.backend import Backend, Count, LazyArray, Unit
-from antcache.store.faults import lost, refused
-from antcache.store.format import GROUPS, MARK, STAGING, is_name, may_lie_in
+from antcache.store.faults import UNREADABLE, lost, refused
+from antcache.store.format import GROUPS, MARK, STAGING, is_key, is_name, may_lie_in
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.mapped import MappedArray
@@ -74,7 +75,7 @@ class FolderTree(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return self.inside.kind(f"{key}{self.suffix}") in self.unit_kinds
+        return is_key(key) and self.inside.kind(f"{key}{self.suffix}") in self.unit_kinds
 
     def units(self, key: str) -> list[str]:
         """See `Backend`."""
@@ -141,6 +142,12 @@ class FolderTree(Backend):
 
     def _open(self, key: str) -> Unit:
         return self._open_at(self.location(key))
+
+    def _require_fetched(self, key: str) -> None:
+        """Raise `ReadFailed` if a Git LFS pointer stands in the unit `key`, which is about to be
+        replaced; what is damaged may be."""
+        with suppress(*UNREADABLE):
+            self._open(key)
 
 
 def _text(inside: Inside, name: str) -> bytes | None:

@@ -1,7 +1,8 @@
 """Whether every segment that is trained on has a soft target.
 
 Promise: what training would refuse is missing: soft targets of other classes, and segments of the
-training split that the soft targets do not contain. What training would mask is a note.
+training split that the soft targets do not contain. What training would mask is a note, and so is a
+training split of the teacher that is not there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from antcache.errors import DamagedStore, MissingKey
 from antcache.store import Store
 from antcache.store.backend import Unit
 from antcache.store.meaning import check_targets
+from antcache.store.soft_targets import training_unknown
 from antcache.student.doctor_report import Finding, TargetReport, listed
 
 
@@ -50,6 +52,10 @@ def examine_targets(
     if wrong:
         finding = Finding(kind="targets_of_other_classes", missing=True, where=where, text=wrong)
         findings.append(finding)
+    if unknown := training_unknown(unit[1], {*store.splits(), *splits}):
+        findings.append(
+            Finding(kind="unknown_training_split", missing=False, where=where, text=unknown)
+        )
     reports = []
     for split, segments in splits.items():
         wanted = segments.uid[sample_windows(segments.start_s, protocol).kept]

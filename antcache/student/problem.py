@@ -24,6 +24,7 @@ from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
 from antcache.store.mapped import MappedArray
+from antcache.store.soft_targets import training_unknown
 from antcache.student.config import ATTENTION, StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.memory import PACK_SHARE, free_bytes
@@ -97,6 +98,9 @@ def load_problem(
     teachers: Teachers | None = None
     place: NDArray[np.int64] | None = None
     if soft:
+        for name, targets in soft.items():
+            if unknown := training_unknown(targets.attributes, store.splits()):
+                log.warning("targets/%s: %s", name, unknown)
         uid = parts[config.train_split][0].index.uid
         counts["targets"] = _check_coverage(store, soft, uid, config)
         teachers, place = _teachers(store, soft, uid, config)

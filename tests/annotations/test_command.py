@@ -97,6 +97,29 @@ def test_a_store_of_another_dataset_is_refused_and_kept(write, ek55_files, egtea
     assert Store.open(path).dataset == "epic-kitchens-55"
 
 
+def test_a_name_by_mistake_is_taken_back(write, tmp_path):
+    table = write({"train.csv": "uid,video,start,stop,verb,noun\n1,v,0.5,1,take,pan\n"})
+    path = tmp_path / "store"
+    again = ("import", "table", table, path)
+    assert run(*again, "--name", "a/é b").exit_code == 0
+    Store.open(path).remove("labels/train")
+    refused = run(*again, "--name", "kitchen")
+    assert refused.exit_code == 2
+    assert "importing with --overwrite gives it another" in refused.stderr
+    assert run(*again, "--name", "kitchen", "--overwrite").exit_code == 0
+    assert Store.open(path).dataset == Store.open(path).taxonomy.dataset == "kitchen"
+
+
+def test_a_dataset_has_a_name(write, tmp_path):
+    table = write({"train.csv": "uid,video,start,stop,verb,noun\n1,v,0.5,1,take,pan\n"})
+    for name in ("", " "):
+        for words in (("summary", "table", table), ("import", "table", table, tmp_path / "store")):
+            result = run(*words, "--name", name)
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert f"a dataset without a name: expected a name, found {name!r}" in result.stderr
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_table_split_later_is_never_there_twice(write, tmp_path):
     """Imported whole, as the note says, and then split by video: the first import goes first."""
     lines = [f"{v}{i},{v},{i}.5,{i + 1},take,pan" for v in "abc" for i in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,9 @@ def segments(taxonomy: Taxonomy) -> Segments:
 
 @pytest.fixture
 def store(tmp_path: Path, taxonomy: Taxonomy, segments: Segments) -> Store:
-    """A store with these segments as `validation`, and the first two as `train`."""
+    """A store with these segments as `validation`, and the first two again as those of `train`."""
     made = Store.create(tmp_path / "store")
     made.write_labels("validation", segments, taxonomy, source="test")
-    made.write_labels("train", segments[:2], taxonomy, source="test")
+    train = replace(segments[:2], uid=np.array(["t-a", "t-b"]))
+    made.write_labels("train", train, taxonomy, source="test")
     return made

@@ -30,7 +30,7 @@ def runs(store, taxonomy, tmp_path):
     for name, p in (("one", P), ("two", Q)):
         for file, uids, split in (
             ("predictions.safetensors", ["c", "d"], "validation"),
-            (HELD_OUT, ["a", "b"], "train"),
+            (HELD_OUT, ["t-a", "t-b"], "train"),
         ):
             Predictions(
                 uid=np.array(uids),

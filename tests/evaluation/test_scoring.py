@@ -21,7 +21,7 @@ SCORES = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
 
 
 def predict(taxonomy, uids, split="validation"):
-    rows = ["abcd".index(uid) for uid in uids]
+    rows = ["abcd".index(uid[-1]) for uid in uids]
     return Predictions(
         uid=np.array(uids), scores=SCORES[rows], split=split, taxonomy=taxonomy.fingerprint
     )
@@ -74,7 +74,7 @@ def test_an_empty_file_of_predictions_is_named(store, taxonomy, tmp_path):
 
 def test_predictions_for_other_segments_or_splits_are_refused(store, taxonomy, tmp_path):
     with pytest.raises(FingerprintMismatch, match=r"p: .*'train'.* 1, the first one c"):
-        evaluate(store, predict(taxonomy, ["a", "c"], split="train"), "p")
+        evaluate(store, predict(taxonomy, ["t-a", "c"], split="train"), "p")
     predict(taxonomy, ["a"]).save(tmp_path / "p")
     with pytest.raises(FingerprintMismatch, match="another split: expected train"):
         score_predictions(store, tmp_path / "p", "train")

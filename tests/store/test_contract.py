@@ -51,6 +51,11 @@ SEGMENTS = Segments.of(
 )
 
 
+def apart(segments: Segments, *names: str) -> dict[str, Segments]:
+    """Splits that are alike but for their uids: a segment is in one."""
+    return {name: replace(segments, uid=np.char.add(name, segments.uid)) for name in names}
+
+
 def soft_targets(**attributes: Any) -> SoftTargets:
     rng = np.random.default_rng(0)
     return SoftTargets(
@@ -275,6 +280,33 @@ class StoreContract:
             with pytest.raises((MissingKey, DamagedStore)):
                 store.remove(key)
         assert store.videos("rgb") == ["v1"]
+
+    def test_what_lies_in_a_unit_is_none(self, store: Store, path: Path) -> None:
+        """An array of a Zarr unit is a folder with a `zarr.json`, as a unit is."""
+        store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+        store.write_targets("count", soft_targets())
+        store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
+        before = self.listing(path)
+        for key in ("features/rgb/v1/rows", "targets/count/uid", "labels/train/action"):
+            with pytest.raises(MissingKey, match=f"the store has no '{key}'"):
+                store.remove(key)
+            with pytest.raises(MissingKey, match="not in the store"):
+                store.backend.remove(key)
+        assert not store.has_features("rgb", "v1/rows")
+        with pytest.raises(MissingKey, match="not in the store"):
+            store.features("rgb", "v1/rows")
+        assert self.listing(path) == before
+        assert verify(store).intact
+
+    def test_several_are_removed_if_all_can_be(self, store: Store) -> None:
+        for video in ("v1", "v2", "v3"):
+            store.write_features("rgb", video, np.zeros((3, 8), np.float16))
+        keys = ("features/rgb/v1", "features/rgb/v2", "features/rgb/v1")
+        with pytest.raises(MissingKey, match=r"v9'.*\(nothing was removed\)"):
+            store.remove(*keys, "features/rgb/v9")
+        assert store.videos("rgb") == ["v1", "v2", "v3"]
+        store.remove(*keys)
+        assert store.videos("rgb") == ["v3"]
 
     def test_labels_written_again_bring_their_many_shot_lists(self, store: Store) -> None:
         without = Taxonomy.from_dict({**TAXONOMY.to_dict(), "many_shot_actions": None})

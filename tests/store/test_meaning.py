@@ -58,8 +58,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         store.create_stream(name, **settings, config={"name": name})
         for video in ("v1", "v2"):
             store.write_features(name, video, ROWS, times=np.arange(10) / 4.0)
-    for split in ("train", "validation"):
-        store.write_labels(split, SEGMENTS, TAXONOMY, source="x")
+    others = replace(SEGMENTS, uid=np.char.add("other ", SEGMENTS.uid))
+    store.write_splits({"train": SEGMENTS, "validation": others}, TAXONOMY, source="x")
     store.write_targets("dense", TARGETS)
     store.write_targets("sparse", TARGETS.top_k(1))
     return store

@@ -20,9 +20,9 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from remote_videos import Videos
-from test_contract import SEGMENTS, TAXONOMY, StoreContract, add_stream, soft_targets
+from test_contract import SEGMENTS, TAXONOMY, StoreContract, add_stream, apart, soft_targets
 
-from antcache.annotations import Segments
+from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
 from antcache.errors import (
     AlreadyExists,
@@ -372,7 +372,7 @@ def test_splits_that_are_replaced_are_never_mixed(s3: S3, url: str) -> None:
     turned = {name: SEGMENTS.arrays()[name][::-1] for name in ("verb", "noun", "action")}
     other = Segments(**{**SEGMENTS.arrays(), **turned})
     names = ("train", "validation")
-    old, new = (dict.fromkeys(names, each) for each in (SEGMENTS, other))
+    old, new = (apart(each, *names) for each in (SEGMENTS, other))
     store = Store.create(url)
     write = partial(store.write_splits, taxonomy=TAXONOMY, source="a test", overwrite=True)
     write(old)
@@ -397,13 +397,36 @@ def test_splits_that_are_replaced_are_never_mixed(s3: S3, url: str) -> None:
     assert seen == {(2, False), (1, False), (0, False), (1, True)}
 
 
+def test_soft_targets_of_classes_that_are_replaced_meanwhile_are_taken_back(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody is refused for an import, or other soft targets, that are under way."""
+    store, publish = Store.create(memory), RemoteZarrBackend.publish
+    store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
+    other = Taxonomy.from_dict({**TAXONOMY.to_dict(), "verbs": ["grab", "put"]})
+
+    def late(backend: RemoteZarrBackend, key: str, *args: Any, **options: Any) -> None:
+        if key == "targets/t":
+            again = Store.open(memory)
+            again.write_labels("train", SEGMENTS, other, source="a test", overwrite=True)
+        publish(backend, key, *args, **options)
+
+    with store.backend.alone("labels"):
+        store.write_targets("s", soft_targets())
+    store.remove("targets/s")
+    monkeypatch.setattr(RemoteZarrBackend, "publish", late)
+    with pytest.raises(FingerprintMismatch, match="soft targets for another taxonomy"):
+        store.write_targets("t", soft_targets())
+    assert store.target_names() == []
+
+
 def test_a_killed_import_of_labels_goes_on(s3: S3, url: str) -> None:
     for method, after in (("_show", 0), ("_show", 1)):
         place = f"{url}/{method}{after}"
 
         def work(place: str = place) -> None:
             store = Store.open_or_create(place, dataset="toy")
-            labels = dict.fromkeys(("train", "validation"), SEGMENTS)
+            labels = apart(SEGMENTS, "train", "validation")
             store.write_splits(labels, TAXONOMY, source="a test")
 
         killed_at(UnitWriter, method, work, after=after)
@@ -416,7 +439,7 @@ def test_a_network_that_fails_while_splits_are_replaced_leaves_the_old_ones(
     memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.create(memory)
-    splits = dict.fromkeys(("train", "validation"), SEGMENTS)
+    splits = apart(SEGMENTS, "train", "validation")
     store.write_splits(splits, TAXONOMY, source="a test")
     before = store.backend.files.sizes()
     write_many, sent = RemoteFiles.write_many, []

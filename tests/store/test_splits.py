@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import AlreadyExists, FingerprintMismatch, WriteFailed
+from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, WriteFailed
 from antcache.store import Store, folder_groups
 from antcache.store.backends import is_empty
 from antcache.store.folder import FolderBackend
@@ -160,15 +160,41 @@ def test_where_folders_can_not_change_places_splits_are_never_mixed(
     assert missing == {0, 1, 2}
 
 
-def test_segments_of_another_split_are_found(path: Path, kind: str) -> None:
-    """Those of an import under another name; the same splits again are for `write_splits`."""
+def test_segments_are_in_one_split(path: Path, kind: str) -> None:
+    """Of those that are given together, and of those that are there and stay."""
     import_into(path, kind, {**OLD, "labels": segments("labels", 0)})
-    store = Store.open(path)
-    store.check_apart(OLD)
-    store.check_apart(splits(0, "test"))
+    before, store = tree(path), Store.open(path)
     both = {"train": segments("labels", 0), "validation": OLD["validation"]}
-    with pytest.raises(AlreadyExists, match=r"'labels' has 3 of these.*store remove .*/labels\)"):
-        store.check_apart(both)
+    for overwrite in (False, True):
+        words = r"'labels' has 3 of these.*store remove .*/labels\)"
+        with pytest.raises(AlreadyExists, match=words):
+            store.write_splits({"new": both["train"]}, PLAIN, source="x", overwrite=overwrite)
+        twice = {"a": segments("x", 0), "b": segments("x", 0)}
+        with pytest.raises(BadAnnotations, match="'a' and 'b' have 3 segments in common"):
+            store.write_splits(twice, PLAIN, source="x", overwrite=overwrite)
+    with pytest.raises(AlreadyExists, match=words):
+        store.write_splits(both, PLAIN, source="x", overwrite=True)
+    assert tree(path) == before
+    both["labels"] = segments("train", 0)  # they change places
+    store.write_splits(both, PLAIN, source="x", overwrite=True)
+    assert store.labels("labels").uid.tolist() == OLD["train"].uid.tolist()
+
+
+def test_segments_are_in_one_split_whoever_writes_the_other(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that writes them under another name just before this one's turn comes."""
+    store, alone = Store.create(path, backend=kind), FolderBackend.alone
+
+    def late(backend: FolderBackend, key: str) -> Any:
+        monkeypatch.setattr(FolderBackend, "alone", alone)
+        Store.open(path).write_labels("all", OLD["train"], PLAIN, source="test")
+        return alone(backend, key)
+
+    monkeypatch.setattr(FolderBackend, "alone", late)
+    with pytest.raises(AlreadyExists, match="'all' has 3 of these segments already"):
+        store.write_splits(OLD, PLAIN, source="test")
+    assert store.splits() == ["all"]
 
 
 def test_the_same_again_changes_nothing(path: Path, kind: str) -> None:
@@ -202,6 +228,15 @@ def test_other_labels_are_refused_with_their_names(path: Path, kind: str) -> Non
 OTHER = Taxonomy(**{**FIELDS, "nouns": ("pan", "cup", "hand:left")})
 
 
+def targets_of(taxonomy: Taxonomy) -> SoftTargets:
+    return SoftTargets(
+        uid=OLD["train"].uid,
+        valid=np.ones(3, bool),
+        logits=np.zeros((3, 2), np.float32),
+        attributes={"taxonomy": taxonomy.fingerprint},
+    )
+
+
 def test_another_taxonomy_replaces_the_old_one_with_all_that_is_of_it(
     path: Path, kind: str
 ) -> None:
@@ -224,13 +259,7 @@ def test_another_taxonomy_replaces_the_old_one_with_all_that_is_of_it(
 def test_another_taxonomy_waits_for_what_would_stay_of_the_old_one(path: Path, kind: str) -> None:
     import_into(path, kind, {**OLD, **splits(0, "test")}, taxonomy=OTHER)
     store = Store.open(path)
-    targets = SoftTargets(
-        uid=OLD["train"].uid,
-        valid=np.ones(3, bool),
-        logits=np.zeros((3, 2), np.float32),
-        attributes={"taxonomy": OTHER.fingerprint},
-    )
-    store.write_targets("count", targets)
+    store.write_targets("count", targets_of(OTHER))
     before = tree(path)
     words = r"labels/test, targets/count of it: expected .*3 nouns.*found .*2 nouns.*store remove"
     with pytest.raises(FingerprintMismatch, match=words):
@@ -242,6 +271,65 @@ def test_another_taxonomy_waits_for_what_would_stay_of_the_old_one(path: Path, k
     store.remove("targets/count")
     store.write_splits(OLD, PLAIN, source="x", overwrite=True)
     assert (store.taxonomy, store.target_names()) == (PLAIN, [])
+
+
+def with_features(path: Path, kind: str, dataset: str) -> Store:
+    """A store that a wrong import was removed from."""
+    import_into(path, kind, OLD, taxonomy=Taxonomy(**{**FIELDS, "dataset": dataset}))
+    store = Store.open(path)
+    store.create_stream("rgb", dim=2, dtype="float32", fps=2, source="test", config={})
+    store.write_features("rgb", "train", np.ones((3, 2), np.float32))
+    store.remove("labels/train", "labels/validation")
+    return store
+
+
+def test_without_labels_another_taxonomy_is_taken(path: Path, kind: str) -> None:
+    """Unless soft targets of the old one are left."""
+    store = with_features(path, kind, "toy")
+    store.write_targets("count", targets_of(PLAIN))
+    with pytest.raises(FingerprintMismatch, match="and targets/count of it"):
+        store.write_splits(OLD, OTHER, source="x")
+    store.remove("targets/count")
+    assert store.write_splits(OLD, OTHER, source="x") == ["train", "validation"]
+    assert (store.taxonomy, verify(store).intact) == (OTHER, True)
+    store.remove("labels/train", "labels/validation")
+    store.write_splits(OLD, PLAIN, source="x")
+    store.remove("labels/train", "labels/validation")
+    store.write_splits(OLD, LISTED, source="x")
+    assert (store.taxonomy, store.videos("rgb")) == (LISTED, ["train"])
+
+
+def test_without_labels_the_dataset_may_be_another(path: Path, kind: str, killed: Killed) -> None:
+    """Where it is asked for, and no soft targets are left; killed on the way, the same goes on."""
+    for number in range(1000):
+        shutil.rmtree(path, ignore_errors=True)
+        store = with_features(path, kind, "a/é b")
+        before = tree(path)
+        with pytest.raises(FingerprintMismatch, match=r"another dataset: .*found toy.*--overwrite"):
+            store.write_splits(OLD, PLAIN, source="x")
+        assert tree(path) == before
+
+        def work(store: Store = store) -> None:
+            store.write_splits(OLD, PLAIN, source="x", overwrite=True)
+
+        stopped = killed(work, number)
+        again = Store.open(path)
+        assert verify(again).intact
+        again.write_splits(OLD, PLAIN, source="x", overwrite=True)
+        assert (again.dataset, again.taxonomy, again.videos("rgb")) == ("toy", PLAIN, ["train"])
+        assert verify(again).intact
+        if not stopped:
+            break
+    assert number > 2
+    other = Taxonomy(**{**FIELDS, "dataset": "other"})
+    for key in ("labels/train", "labels/validation"):
+        with pytest.raises(FingerprintMismatch, match="another dataset"):
+            again.write_splits(OLD, other, source="x", overwrite=True)
+        again.remove(key)
+    again.write_targets("count", targets_of(PLAIN))
+    with pytest.raises(FingerprintMismatch, match="another dataset"):
+        again.write_splits(OLD, other, source="x", overwrite=True)
+    assert again.dataset == "toy"
 
 
 def test_what_others_keep_beside_the_labels_stays(path: Path, kind: str) -> None:
@@ -285,15 +373,31 @@ def test_labels_are_changed_by_one_process_at_a_time(
 
         monkeypatch.setattr(FolderBackend, name, looked)
 
-    for name in ("group_attributes", "add_group_attributes", "publish_group"):
+    names = ("group_attributes", "add_group_attributes", "publish_group", "publish")
+    for name in names:
         look(name)
     store.write_splits(OLD, PLAIN, source="test")
-    assert {name for name, _ in seen} == {
-        "group_attributes",
-        "add_group_attributes",
-        "publish_group",
-    }
+    assert {name for name, _ in seen} == {*names[:3]}
+    store.write_targets("count", targets_of(PLAIN))
+    assert {name for name, _ in seen} == {*names}
     assert not any(ours for _, ours in seen)
+
+
+def test_soft_targets_are_of_the_classes_that_are_there_when_their_turn_comes(
+    path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_into(path, kind, OLD, taxonomy=OTHER)
+    store, alone = Store.open(path), FolderBackend.alone
+
+    def late(backend: FolderBackend, key: str) -> Any:
+        monkeypatch.setattr(FolderBackend, "alone", alone)
+        Store.open(path).write_splits(OLD, PLAIN, source="test", overwrite=True)
+        return alone(backend, key)
+
+    monkeypatch.setattr(FolderBackend, "alone", late)
+    with pytest.raises(FingerprintMismatch, match="soft targets for another taxonomy"):
+        store.write_targets("count", targets_of(OTHER))
+    assert store.target_names() == []
 
 
 def test_attributes_are_given_once(path: Path, kind: str) -> None:

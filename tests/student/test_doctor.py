@@ -431,6 +431,19 @@ def test_soft_targets_of_other_classes(make: MakeStore) -> None:
     assert sorted(kinds(report)) == ["other_taxonomy", "targets_of_other_classes"]
 
 
+def test_a_training_split_that_is_gone(make: MakeStore) -> None:
+    """A note; imported predictions name none, and what they name may be anything."""
+    store = make()
+    attributes = soft_targets(TRAIN).attributes
+    for name, split in (("known", "validation"), ("odd", ["all"]), ("whole", "all")):
+        own = {**attributes, "train_split": split}
+        store.write_targets(name, soft_targets(TRAIN, attributes=own))
+    finding = only(examine(store), "unknown_training_split")
+    assert (finding.missing, finding.where) == (False, "targets/whole")
+    assert "trained on the split 'all', which the store does not have" in finding.text
+    assert examine(store).ok
+
+
 @pytest.mark.parametrize("kind", ["zarr", "hdf5"])
 def test_annotations_instead_of_labels(make: MakeStore, kind: str) -> None:
     store = make(kind, labels=False)

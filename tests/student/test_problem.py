@@ -76,6 +76,24 @@ def test_absent_targets_are_an_error_unless_masked(
     assert sorted(masked.tolist()) == ["t0_1", "t3_4"]
 
 
+def test_a_training_split_that_is_gone_is_said(
+    make_store: MakeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The teacher may have learned from what the student is scored on."""
+    store = make_store()
+    targets, words = store.targets("oracle"), "not known which segments it learned from"
+    for split in ("train", "all"):
+        own = {**targets.attributes, "train_split": split}
+        store.write_targets(split, replace(targets, attributes=own))
+    with caplog.at_level(logging.WARNING, logger="antcache"):
+        load(store, targets="oracle")
+        load(store, targets="train")
+        assert words not in caplog.text
+        load(store, targets="train,all")
+    (said,) = (each.getMessage() for each in caplog.records if words in each.getMessage())
+    assert said.startswith("targets/all: made by a teacher trained on the split 'all', which the")
+
+
 def test_the_teachers_own_mask_is_no_error(make_store: MakeStore) -> None:
     store = make_store()
     oracle = store.targets("oracle")

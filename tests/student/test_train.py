@@ -243,7 +243,8 @@ def test_another_configuration_is_not_resumed(
     train(store, run, replace(small, evaluate_every=2), resume=True)
     store.remove("labels/train")
     segments = store.labels("validation")
-    store.write_labels("train", segments, store.taxonomy, source="others")
+    others = replace(segments, uid=np.char.add("other ", segments.uid))
+    store.write_labels("train", others, store.taxonomy, source="others")
     with pytest.raises(BadCheckpoint, match="train windows"):
         train(store, run, small, resume=True)
     with pytest.raises(NotFound, match="no run to resume"):

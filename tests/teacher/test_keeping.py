@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def test_what_is_done_is_not_done_again(
         with pytest.raises(AlreadyExists, match="already here"):
             teach(store, "t", NEW, folder)
     assert state(store, folder) | {} == {**state(store, folder), **before}
-    store.write_labels("test", store.labels("validation"), store.taxonomy, source="test")
+    held = store.labels("validation")
+    more = replace(held, uid=np.char.add("more ", held.uid))
+    store.write_labels("test", more, store.taxonomy, source="test")
     with pytest.raises(AlreadyExists, match="already here"):
         teach(store, "t", NEW, folder)
     model = folder.with_name("model")

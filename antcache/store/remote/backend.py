@@ -54,6 +54,7 @@ class RemoteZarrBackend(Backend):
 
     root: str
     group_file = ZARR_JSON
+    waits = False
 
     def __init__(
         self,
@@ -178,7 +179,7 @@ class RemoteZarrBackend(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return self.files.is_file(inside(key, ZARR_JSON))
+        return is_key(key) and self.files.is_file(inside(key, ZARR_JSON))
 
     def publish(
         self,

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
-from antcache.store.faults import damaged
+from antcache.store.faults import damaged, require_fetched
 from antcache.store.inside import TEXT_BYTES
 
 BATCH_BYTES = 32 << 20
@@ -53,7 +53,9 @@ class RemoteFiles:
             found = int(fs.info(path).get("size") or 0)
             if found > at_most:
                 raise damaged(f"{self.url}/{name}", f"{found} bytes are too many")
-            return bytes(fs.cat_file(path))
+            text = bytes(fs.cat_file(path))
+        require_fetched(text, f"{self.url}/{name}")
+        return text
 
     def digest(self, name: str, size: int, count: Callable[[int], None]) -> str:
         """BLAKE2b (16 bytes, as hex) of a long object, a part at a time."""
@@ -67,12 +69,16 @@ class RemoteFiles:
 
     def read_many(self, names: Iterable[str]) -> list[bytes | None]:
         """Objects, fetched in parallel; None for one that is not there."""
+        names = list(names)
         with self._talking() as (fs, root):
             found = fs.cat_ranges([f"{root}/{name}" for name in names], None, None)
             for each in found:
                 if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
                     raise each
-            return [None if isinstance(each, Exception) else bytes(each) for each in found]
+        texts = [None if isinstance(each, Exception) else bytes(each) for each in found]
+        for name, text in zip(names, texts, strict=True):
+            require_fetched(text or b"", f"{self.url}/{name}")
+        return texts
 
     def write_many(self, files: Mapping[str, bytes]) -> None:
         """Write objects in parallel, over what is there."""
