@@ -315,8 +315,8 @@ def _splits(
                 found=", ".join(table.path.name for table in rows.tables),
                 hint="leave --split-by-video out",
             )
-        parts, said = by_video(whole, fraction)
-        return parts, [said]
+        parts, drawn = by_video(whole, fraction)
+        return parts, [drawn]
     homes = [
         table.columns["split"][inner] if "split" in table.columns else table.path.stem
         for table, inner in rows.origin
