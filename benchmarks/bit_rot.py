@@ -272,7 +272,7 @@ def commands(kind: str, count: int, rng: random.Random) -> dict[str, int]:
             result = folder / "out/result.json"
             said = done.stdout + (result.read_text() if result.exists() else "")
             shutil.rmtree(folder / "out", ignore_errors=True)
-            broke = done.traceback or done.hung or (done.code == 2 and done.error_lines != 1)
+            broke = done.traceback or done.hung or (done.code == 2 and len(done.complaints) != 1)
             return done.code, re.sub(r"\d+\.\d+ s|\"seconds\": [^,\n]+", "", said), broke
 
         before = {line: outcome(line)[:2] for line in lines}

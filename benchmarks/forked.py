@@ -27,7 +27,8 @@ from antcache.cli.main import main as antcache_main
 
 HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
 POLL_S = 0.005
-SAID = ("Warning: ", "warning: ", "note: ", "progress: ")
+PROGRESS = "progress: "
+SAID = ("Warning: ", "warning: ", "note: ")
 """How lines on stderr begin that are no errors."""
 
 
@@ -58,10 +59,15 @@ class Outcome:
         return crashed or "Traceback (most recent call last)" in self.stderr
 
     @property
-    def error_lines(self) -> int:
-        """How many lines on stderr are neither warnings, notes nor progress."""
-        lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return sum(not line.startswith(SAID) for line in lines)
+    def remarks(self) -> list[str]:
+        """The lines on stderr that are no progress."""
+        lines = (line for line in self.stderr.splitlines() if line.strip())
+        return [line for line in lines if not line.startswith(PROGRESS)]
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines on stderr that are neither warnings, notes nor progress."""
+        return [line for line in self.remarks if not line.startswith(SAID)]
 
 
 def preload() -> None:

@@ -88,15 +88,11 @@ class Tally:
     wrong: dict[str, list[int]] = field(default_factory=lambda: {what: [] for what in WRONG})
 
 
-SAID = ("Warning: ", "warning: ", "note: ", "progress: ")
-"""How lines on stderr begin that are no errors."""
-
-
 WRONG: dict[str, Callable[[Outcome], bool]] = {
     "tracebacks": lambda outcome: outcome.traceback,
     "hangs": lambda outcome: outcome.hung,
     "over 2 GiB": lambda outcome: outcome.peak_bytes > BYTES,
-    "errors of several lines": lambda outcome: outcome.code == 2 and outcome.error_lines != 1,
+    "errors of several lines": lambda outcome: outcome.code == 2 and len(outcome.complaints) != 1,
 }
 """What must not come of any file."""
 

@@ -134,7 +134,7 @@ def run_case(case: Case, tally: Tally, secrets: Iterable[bytes], commands: int |
                 tally.outside.append(f"{place}: {name} tells a secret")
             if done.hung:
                 tally.hangs.append(f"{place}: more than {LIMIT_S:.0f} s")
-            elif done.traceback or (done.code == 2 and done.error_lines > 1):
+            elif done.traceback or (done.code == 2 and len(done.complaints) > 1):
                 tally.tracebacks.append(f"{place}: exit {done.code}: {done.stderr[-400:]!r}")
             if done.peak_bytes > LIMIT_BYTES:
                 tally.memory.append(f"{place}: {done.peak_bytes >> 20} MiB")

@@ -125,7 +125,7 @@ def _wrong_end(outcome: Outcome, says: str) -> str:
     """What is wrong with how a refusal was said."""
     if outcome.traceback or outcome.hung or outcome.code != 2:
         return f"exit code {outcome.code}, not 2: {outcome.stderr[-500:]}"
-    lines = outcome.stderr.splitlines()
+    lines = outcome.remarks
     return "" if len(lines) == 1 and re.search(says, lines[0]) else f"said {lines}, not {says!r}"
 
 

@@ -52,7 +52,7 @@ def _wrong_end(outcome: Outcome, code: int, says: Sequence[str]) -> str:
     """What is wrong with how a command ended, and with the lines that it printed on stderr."""
     if outcome.traceback or outcome.hung or outcome.code != code:
         return f"exit code {outcome.code}, not {code}: {outcome.stderr[-500:]}"
-    lines = outcome.stderr.splitlines()
+    lines = outcome.remarks
     if len(lines) != len(says):
         return f"{len(lines)} lines on stderr, not {len(says)}: {outcome.stderr}"
     wrong = [

@@ -45,12 +45,6 @@ def snapshot(folder: Path) -> dict[str, str]:
     return found
 
 
-def lines_of(text: str) -> list[str]:
-    """Complaints: what is neither a warning, a note, progress nor one of several failures."""
-    aside = (*forked.SAID, "failed: ")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith(aside)]
-
-
 CASES = _cases()
 
 
@@ -76,7 +70,8 @@ def test_case(case: object, tmp_path: Path, forked: ModuleType) -> None:
         assert not outcome.traceback, said
         assert outcome.code in (0, 1, 2), said
         assert outcome.peak_bytes < BYTES, said
-        assert len(lines_of(outcome.stderr)) <= 1, said
+        errors = [line for line in outcome.complaints if not line.startswith("failed: ")]
+        assert len(errors) <= 1, said
         assert not any(ord(c) < 32 and c != "\n" for c in outcome.stdout + outcome.stderr), said
         assert max(map(len, outcome.stderr.splitlines()), default=0) < 6000, said
         assert secret not in outcome.stdout + outcome.stderr, said
