@@ -2,7 +2,8 @@
 
 Promise: the file lists what is missing now. A video is entered when it fails, with the reason, and
 taken out when it succeeds; with the last one the file goes. Processes that share a store share the
-file: no entry is lost, and a reader or a killed writer never leaves or sees half of it.
+file: no entry is lost, and a reader or a killed writer never leaves or sees half of it. Bytes of
+file names that are no UTF-8 are written out, as `plain` shows them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
 from antcache.store.format import is_video_name
 from antcache.store.location import Location, beside
+from antcache.text import utf8
 from antcache.untrusted import parse_json, read_text
 
 
@@ -67,7 +70,8 @@ class Ledger:
             WriteFailed: the disk refused; the file is as it was.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = Failure(stream=stream, video=video, file=str(file), error=str(error), date=now)
+        video, where, why = (utf8(text) for text in (video, file, error))
+        entry = Failure(stream=stream, video=video, file=where, error=why, date=now)
         with self._changing():
             self._write([*self._others(stream, video), entry])
         return entry
@@ -93,7 +97,7 @@ class Ledger:
             *(
                 entry.video
                 for entry in self.read()
-                if not is_video_name(entry.video) and not os.path.lexists(entry.file)
+                if not is_video_name(entry.video) and not _is_there(entry.file)
             ),
         )
 
@@ -119,3 +123,9 @@ class Ledger:
             return
         with atomic_file(self.path, overwrite=True) as staged:
             staged.write_text("".join(json.dumps(asdict(e)) + "\n" for e in entries), "utf-8")
+
+
+def _is_there(written: str) -> bool:
+    """Whether something is at a path as the ledger has it."""
+    meant = re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), written)
+    return os.path.lexists(written) or os.path.lexists(meant)

@@ -37,6 +37,7 @@ from antcache.extract.turns import take_turns
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name
+from antcache.text import utf8
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +287,7 @@ def _extract_one(
         np.concatenate(rows),
         start_s=sampler.start_s,
         attributes={
-            "file": path.name,
+            "file": utf8(path.name),
             "frames": sampler.num_frames,
             "skipped_packets": sampler.skipped_packets,
             "skipped_frames": sampler.skipped_frames,

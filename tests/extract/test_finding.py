@@ -13,7 +13,10 @@ from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
 from antcache.extract import find_videos
 from antcache.extract.finding import SUFFIXES
+from antcache.extract.ledger import Ledger
 from antcache.store import Store
+from antcache.text import plain
+from antcache.untrusted import read_json
 
 
 @pytest.fixture
@@ -241,3 +244,53 @@ def test_the_rest_is_extracted(tmp_path, video, vit, store):
     result = run(folder, tmp_path / store, "--backbone", vit)
     assert result.exit_code == 0, result.output
     assert not (tmp_path / f"{store}.failures.jsonl").exists()
+
+
+PLACES = {
+    "a file": ("videos", b"cr\xeape.mp4", "s.zarr"),
+    "a folder on the way": ("videos", b"lat\xea/what?.mp4", "s.zarr"),
+    "the folder": ("vid\udceaos", b"what?.mp4", "s.zarr"),
+    "a Zarr store": ("videos", b"what?.mp4", "s\udcea.zarr"),
+    "an HDF5 store": ("videos", b"what?.mp4", "s\udcea.h5"),
+}
+"""Where a byte may stand that is no UTF-8: the folder, the odd file in it, and the store."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_that_is_no_text_fails_alone(tmp_path, video, vit, place):
+    """It is listed as it is shown, run after run, and leaves the list once it is renamed."""
+    name, file, store = PLACES[place]
+    folder, target = tmp_path / name, tmp_path / store
+    odd = folder / os.fsdecode(file)
+    odd.parent.mkdir(parents=True)
+    video.write(odd.parent / "good.mp4", video.steady(10))
+    odd.write_bytes((odd.parent / "good.mp4").read_bytes())
+    ledger = tmp_path / f"{store}.failures.jsonl"
+    for written in (1, 0):
+        result = run(folder, target, "--backbone", vit, "--json")
+        assert result.exit_code == 1, result.output
+        assert len(json.loads(result.stdout)["written"]) == written
+        (line,) = [x for x in result.stderr.splitlines() if x.startswith("failed: ")]
+        assert line.startswith(f"failed: {plain(odd)}: not a name for a video")
+        assert "rename it" in line
+        entry = json.loads(ledger.read_text("utf-8"))
+        assert (entry["video"], entry["file"]) == (plain(odd.stem), plain(odd))
+        json.dumps(entry, ensure_ascii=False).encode()  # whoever reads it can write it
+        json.dumps(json.loads(result.stdout), ensure_ascii=False).encode()
+    (entry,) = Ledger(target).read()
+    assert plain(odd) in entry.error
+    odd.rename(odd.with_name("even.mp4"))
+    result = run(folder, target, "--backbone", vit)
+    assert result.exit_code == 0, result.output
+    assert not ledger.exists()
+    assert Store.open(target).videos("rgb") == ["even", "good"]
+
+
+def test_an_ending_that_is_no_text(tmp_path, video, vit):
+    """A file that is named itself may end as it likes; its store can be read."""
+    video.write(tmp_path / "a.mp4", video.steady(10))
+    odd = (tmp_path / "a.mp4").rename(tmp_path / os.fsdecode(b"a.mp\xea"))
+    result = run(odd, tmp_path / "s.zarr", "--backbone", vit)
+    assert result.exit_code == 0, result.output
+    (unit,) = (tmp_path / "s.zarr/features/rgb/a").glob("zarr.json")
+    assert read_json(unit)["attributes"]["file"] == r"a.mp\udcea"
