@@ -35,7 +35,11 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
     """
-    if not path.is_file():  # a pipe or a device would be waited for
+    try:
+        regular = path.is_file()
+    except OSError as error:  # a folder on the way lets nobody through
+        raise UnreadableVideo("may not be looked at", where=path, found=error.strerror) from error
+    if not regular:  # a pipe or a device would be waited for
         raise UnreadableVideo("not a file", where=path, found=_instead(path))
     try:
         check_samples(path)

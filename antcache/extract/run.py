@@ -200,9 +200,9 @@ def extract(
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for name, (path, error) in (videos.refused if isinstance(videos, Videos) else {}).items():
-        failed.append(ledger.failed(config.stream, name, path, error))
-        logger.warning("failed: %s", error)
+    for each in videos.refused if isinstance(videos, Videos) else ():
+        failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
+        logger.warning("failed: %s", each.error)
     tally.show()
     turns = take_turns(
         plan.to_do,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
-from antcache.extract import find_videos
+from antcache.extract import extract, find_videos, load_backbone
 from antcache.extract.finding import SUFFIXES
 from antcache.extract.ledger import Ledger
 from antcache.store import Store
@@ -105,7 +109,7 @@ def test_links_in_a_circle_end(tmp_path, folder):
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
     assert "3 links to folders that are searched anyway, or lead out" in found.passed_over
-    assert found.refused == {}
+    assert found.refused == []
 
 
 def test_a_link_that_leads_nowhere_is_a_video_that_fails(folder):
@@ -119,7 +123,7 @@ def test_one_file_under_one_name_is_one_video(folder):
     (folder / "all" / "a.mp4").symlink_to("../a.mp4")
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
-    assert found.refused == {}
+    assert found.refused == []
 
 
 NAMES = (
@@ -141,7 +145,7 @@ def test_names_that_people_give(tmp_path, name, form):
     (tmp_path / f"{unicodedata.normalize(form, name)}.mp4").touch()
     found = find_videos(tmp_path)
     assert list(found) == [unicodedata.normalize("NFC", name)]
-    assert found.refused == {}
+    assert found.refused == []
 
 
 ODD = {
@@ -162,12 +166,12 @@ def test_an_odd_name_fails_alone(folder, kind):
     (folder / f"{ODD[kind]}.mp4").touch()
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
-    ((path, error),) = found.refused.values()
-    assert path.name == f"{ODD[kind]}.mp4"
-    assert "not a name for a video" in str(error)
-    assert "rename it" in str(error)
+    (refused,) = found.refused
+    assert refused.path.name == f"{ODD[kind]}.mp4"
+    assert "not a name for a video" in str(refused.error)
+    assert "rename it" in str(refused.error)
     with pytest.raises(BadConfig, match=r"not a name for a video.*rename it"):
-        find_videos(path)
+        find_videos(refused.path)
 
 
 def test_two_videos_of_one_name_fail_alone(folder):
@@ -175,10 +179,11 @@ def test_two_videos_of_one_name_fail_alone(folder):
     (folder / "more" / "a.mov").touch()
     found = find_videos(folder)
     assert list(found) == ["b"]
-    ((_, error),) = found.refused.values()
-    assert "two videos are called 'a'" in str(error)
-    assert "a.mp4 and" in str(error)
-    assert "rename one" in str(error)
+    assert [each.path.name for each in found.refused] == ["a.mp4", "a.avi", "a.mov"]
+    for each in found.refused:
+        assert "two videos are called 'a'" in str(each.error)
+        assert f"{each.path} and" in str(each.error)
+        assert "rename one" in str(each.error)
 
 
 def test_composed_and_decomposed_names_are_one_name(tmp_path):
@@ -207,9 +212,9 @@ def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
     monkeypatch.setattr(finding.Path, "iterdir", locked)
     found = find_videos(folder)
     assert list(found) == ["a"]
-    ((path, error),) = found.refused.values()
-    assert path == folder / "more"
-    assert "can't be read" in str(error)
+    (refused,) = found.refused
+    assert refused.path == folder / "more"
+    assert "can't be read" in str(refused.error)
 
 
 def run(*arguments):
@@ -294,3 +299,74 @@ def test_an_ending_that_is_no_text(tmp_path, video, vit):
     assert result.exit_code == 0, result.output
     (unit,) = (tmp_path / "s.zarr/features/rgb/a").glob("zarr.json")
     assert read_json(unit)["attributes"]["file"] == r"a.mp\udcea"
+
+
+def test_all_that_is_refused_is_listed(tmp_path, video, vit):
+    """Files of one name each have an entry, in the ledger too, until they are gone."""
+    folder = tmp_path / "videos"
+    (folder / "d").mkdir(parents=True)
+    names = ("what?.mp4", "d/what?.mp4", "tri.mp4", "tri.mkv", "tri.mov")
+    for name in names:
+        (folder / name).touch()
+    video.write(folder / "good.mp4", video.steady(10))
+    for _ in range(2):
+        result = run(folder, tmp_path / "s.zarr", "--backbone", vit)
+        assert result.exit_code == 1, result.output
+        assert "5 failed" in result.stdout
+        listed = {entry.file for entry in Ledger(tmp_path / "s.zarr").read()}
+        assert listed == {str(folder / name) for name in names}
+    for name in names:
+        (folder / name).unlink()
+    video.write(folder / "tri.mp4", video.steady(10))
+    assert run(folder, tmp_path / "s.zarr", "--backbone", vit).exit_code == 0
+    assert Ledger(tmp_path / "s.zarr").read() == []
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A place where everybody may go, but for some folders in it, and two good videos."""
+    place = Path(tempfile.mkdtemp())
+    videos = place / "videos"
+    for folder in ("secret/inside", "videos/P01", "videos/half/more", "videos/sub"):
+        (place / folder).mkdir(parents=True)
+    for file in ("secret/S.mp4", "videos/P01/x.mp4", "videos/half/h.mp4"):
+        (place / file).touch()
+    (videos / "S.mp4").symlink_to("../secret/S.mp4")
+    (videos / "linked").symlink_to("../secret/inside")
+    place.chmod(0o777)
+    for folder, mode in (("secret", 0o700), ("videos/P01", 0o711), ("videos/half", 0o744)):
+        (place / folder).chmod(mode)
+    yield place
+    for folder in place.rglob("*"):
+        folder.is_dir() and folder.chmod(0o755)
+    shutil.rmtree(place)
+
+
+def test_what_may_not_be_looked_at_fails_alone(shut, video, vit):
+    """As another user: it is named, by its own path, and blocks no video of its name elsewhere."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    for name in ("good", "sub/P01"):
+        video.write(shut / "videos" / f"{name}.mp4", video.steady(10))
+    backbone = load_backbone(vit, device="cpu")
+    os.seteuid(65534)
+    try:
+        store = Store.create(shut / "s.zarr")
+        report = extract(find_videos(shut / "videos"), store, backbone)
+    finally:
+        os.seteuid(0)
+    assert sorted(report.written) == ["P01", "good"]
+    named = {f.file: f for f in report.failed}
+    expected = {"P01": "P01/", "half": "half/", "linked": "linked/", "S.mp4": "S"}
+    assert {str(shut / "videos" / name) for name in expected} == set(named)
+    for name, video_name in expected.items():
+        failure = named[str(shut / "videos" / name)]
+        assert failure.video == video_name
+        assert "Permission denied" in failure.error
+        assert failure.file in failure.error
+    for folder in ("secret", "videos/P01", "videos/half"):
+        (shut / folder).chmod(0o755)
+    for file in ("secret/S.mp4", "videos/P01/x.mp4", "videos/half/h.mp4"):
+        shutil.copy(shut / "videos/good.mp4", shut / file)
+    assert not extract(find_videos(shut / "videos"), store, backbone).failed
+    assert Ledger(store.path).read() == []
