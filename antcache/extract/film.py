@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.boxes import check_samples
-from antcache.extract.containers import CONTAINERS, MAX_PIXELS, OPTIONS
+from antcache.extract.containers import CONTAINERS, FRAMES, MAX_PIXELS, OPTIONS, PICTURES
 from antcache.extract.pyav import av
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def open_container(path: Path) -> InputContainer:
     except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
         raise UnreadableVideo(
             "not a video in one file",
+            hint=_hint(path),
             where=path,
             expected=" ".join(CONTAINERS.values()),
             found="a list of files, a raw stream, or a form that is not read",
@@ -60,7 +61,13 @@ def open_container(path: Path) -> InputContainer:
             "not a video that can be opened",
             where=path,
             found=f"{path.stat().st_size} bytes, {error.strerror or error}",
+            hint=_hint(path),
         ) from error
+
+
+def _hint(path: Path) -> str:
+    """What to do with a file that is no video but one of pictures."""
+    return FRAMES if path.suffix.lower() in PICTURES else ""
 
 
 def _instead(path: Path) -> str:

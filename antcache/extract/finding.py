@@ -16,19 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import BadConfig, NotFound
-from antcache.extract.containers import CONTAINERS
+from antcache.extract.containers import CONTAINERS, FRAMES, PICTURES
 from antcache.store.format import video_name
 
 SUFFIXES = tuple(f".{ending}" for endings in CONTAINERS.values() for ending in endings.split())
 """Endings by which videos are found in a folder, in any case."""
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tar", ".zip")
-"""Endings of frames, in folders or packed, as datasets offer them beside videos."""
-
-FRAMES = (
-    "frames are not read, for they say no times: make a video of each folder, at the rate at which "
-    "they were taken: ffmpeg -framerate RATE -i frame_%010d.jpg NAME.mp4"
-)
 LISTED = 6
 """Endings that are named among those passed over."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
@@ -371,3 +373,17 @@ def test_what_may_not_be_looked_at_fails_alone(shut, video, vit):
         shutil.copy(shut / "videos/good.mp4", shut / file)
     assert not extract(find_videos(shut / "videos"), store, backbone).failed
     assert Ledger(store.path).read() == []
+
+
+@pytest.mark.parametrize("ending", ["jpg", "PNG", "tar"])
+def test_what_to_do_with_a_file_of_frames(tmp_path, video, vit, ending):
+    """The same is said of one that is given itself as of a folder."""
+    file = tmp_path / f"frame.{ending}"
+    if ending == "tar":
+        with tarfile.open(file, "w") as tar:
+            tar.add(__file__, "frame_0000000001.jpg")
+    else:
+        Image.new("RGB", (64, 64)).save(file)
+    result = run(file, tmp_path / "s.zarr", "--backbone", vit)
+    assert result.exit_code == 2, result.output
+    assert "ffmpeg -framerate RATE" in result.stderr

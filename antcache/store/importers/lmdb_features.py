@@ -25,7 +25,12 @@ from antcache.errors import BadConfig, NotFound
 from antcache.progress import Progress, silent
 from antcache.store.format import video_name
 from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
-from antcache.store.importers.lmdb_values import SAMPLE_BYTES, SAMPLE_ROWS, require_float32
+from antcache.store.importers.lmdb_values import (
+    SAMPLE_BYTES,
+    SAMPLE_ROWS,
+    VIDEO_ROWS,
+    require_float32,
+)
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""
@@ -168,7 +173,10 @@ def scan(
             frames[video] = numbers
             if key != video:
                 written[video] = key
-    return LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings, written=written)
+        keys = LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings, written=written)
+        for video in frames:
+            require_float32(path, _sample_video(lmdb, keys, video))
+    return keys
 
 
 def _sample(lmdb: LmdbPages) -> dict[bytes, bytes]:
@@ -180,6 +188,14 @@ def _sample(lmdb: LmdbPages) -> dict[bytes, bytes]:
         for node in nodes
         if _KEY.fullmatch(node.key) and node.size <= SAMPLE_BYTES
     }
+
+
+def _sample_video(lmdb: LmdbPages, keys: LmdbKeys, video: str) -> dict[bytes, bytes]:
+    """Some values of a video by their keys, from its first to its last."""
+    numbers = keys.frames[video]
+    places = np.unique(np.linspace(0, len(numbers) - 1, VIDEO_ROWS).astype(int))
+    nodes = (next(lmdb.nodes(keys.key(video, int(numbers[i])))) for i in places)
+    return {node.key: bytes(lmdb.value(node)) for node in nodes if node.size <= SAMPLE_BYTES}
 
 
 def _by_video(
