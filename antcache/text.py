@@ -2,7 +2,8 @@
 
 Promise: names, paths and what files hold come from anybody. What `plain` returns is one line that
 neither moves the cursor nor colours, renames, reorders or hides anything, on a terminal, in a log
-and on a page. Text without such characters is as it was.
+and on a page. What `utf8` returns can be written to a file. Text without such characters is as it
+was.
 """
 
 from __future__ import annotations
@@ -24,3 +25,8 @@ def _shown(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def utf8(text: object) -> str:
+    r"""`text` with bytes of file names that are no UTF-8 written out (`\udcea`), as by `plain`."""
+    return str(text).encode("utf-8", "backslashreplace").decode()

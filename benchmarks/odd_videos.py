@@ -272,7 +272,7 @@ CASES: tuple[OddCase, ...] = (
         "two films of one name",
         _same_names,
         _all("good"),
-        says=(r"^failed: .*two videos are called 'v'.*rename one",),
+        says=(r"^failed: .*two videos are called 'v'.*rename one",) * 2,
         code=1,
     ),
     failing("a film that is cut off", _cut, r"cut\.mkv: it breaks off"),

@@ -74,8 +74,8 @@ def extract(
     library.check_settings(model, config)  # before a store is created
     if dry_run:
         _show_plan(library.make_plan(files, existing, model, config), as_json)
-        for _, error in files.refused.values():
-            say(f"warning: will fail: {error}", err=True)
+        for each in files.refused:
+            say(f"warning: will fail: {each.error}", err=True)
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)

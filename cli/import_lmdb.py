@@ -139,6 +139,8 @@ def _show_gaps(stream: dict[str, Any]) -> None:
         else f"the row before stands in until it is {age:g} s old"
     )
     say(f"{name}: a gap is more than {step:.4g} s between two rows; {rule}")
+    if stream["note"]:
+        say(f"note: {name}: {stream['note']}", err=True)
     wild = stream.get("nonfinite_rows")
     if wild:
         first = next(iter(wild.items()))

@@ -39,3 +39,12 @@ OPTIONS = {
     "max_pixels": str(MAX_PIXELS),
 }
 """What FFmpeg is told about every file that it opens."""
+
+PICTURES = (".jpg", ".jpeg", ".png", ".tar", ".zip")
+"""Endings of frames, in folders or packed, as datasets offer them beside videos."""
+
+FRAMES = (
+    "frames are not read, for they say no times: make a video of each folder, at the rate at which "
+    "they were taken: ffmpeg -framerate RATE -i frame_%010d.jpg NAME.mp4"
+)
+"""What to do with them."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.boxes import check_samples
-from antcache.extract.containers import CONTAINERS, MAX_PIXELS, OPTIONS
+from antcache.extract.containers import CONTAINERS, FRAMES, MAX_PIXELS, OPTIONS, PICTURES
 from antcache.extract.pyav import av
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
     """
-    if not path.is_file():  # a pipe or a device would be waited for
+    try:
+        regular = path.is_file()
+    except OSError as error:  # a folder on the way lets nobody through
+        raise UnreadableVideo("may not be looked at", where=path, found=error.strerror) from error
+    if not regular:  # a pipe or a device would be waited for
         raise UnreadableVideo("not a file", where=path, found=_instead(path))
     try:
         check_samples(path)
@@ -45,6 +49,7 @@ def open_container(path: Path) -> InputContainer:
     except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
         raise UnreadableVideo(
             "not a video in one file",
+            hint=_hint(path),
             where=path,
             expected=" ".join(CONTAINERS.values()),
             found="a list of files, a raw stream, or a form that is not read",
@@ -56,7 +61,13 @@ def open_container(path: Path) -> InputContainer:
             "not a video that can be opened",
             where=path,
             found=f"{path.stat().st_size} bytes, {error.strerror or error}",
+            hint=_hint(path),
         ) from error
+
+
+def _hint(path: Path) -> str:
+    """What to do with a file that is no video but one of pictures."""
+    return FRAMES if path.suffix.lower() in PICTURES else ""
 
 
 def _instead(path: Path) -> str:

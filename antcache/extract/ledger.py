@@ -2,7 +2,8 @@
 
 Promise: the file lists what is missing now. A video is entered when it fails, with the reason, and
 taken out when it succeeds; with the last one the file goes. Processes that share a store share the
-file: no entry is lost, and a reader or a killed writer never leaves or sees half of it.
+file: no entry is lost, and a reader or a killed writer never leaves or sees half of it. Bytes of
+file names that are no UTF-8 are written out, as `plain` shows them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
 from antcache.names import is_video_name
 from antcache.store.location import Location, beside
+from antcache.text import utf8
 from antcache.untrusted import parse_json, read_text
 
 
@@ -61,15 +64,23 @@ class Ledger:
             ) from error
 
     def failed(self, stream: str, video: str, file: Path, error: Exception) -> Failure:
-        """Enter a failure in place of the video's earlier one.
+        """Enter a failure in place of the file's earlier one, and of those of files that are gone.
+
+        Files of one name, of which none can go into a store, have an entry each.
 
         Raises:
             WriteFailed: the disk refused; the file is as it was.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = Failure(stream=stream, video=video, file=str(file), error=str(error), date=now)
+        video, where, why = (utf8(text) for text in (video, file, error))
+        entry = Failure(stream=stream, video=video, file=where, error=why, date=now)
         with self._changing():
-            self._write([*self._others(stream, video), entry])
+            kept = [
+                f
+                for f in self.read()
+                if (f.stream, f.video) != (stream, video) or (f.file != where and _is_there(f.file))
+            ]
+            self._write([*kept, entry])
         return entry
 
     def succeeded(self, stream: str, *videos: str) -> None:
@@ -83,7 +94,7 @@ class Ledger:
                 self._write(self._others(stream, *videos))
 
     def clear_renamed(self, stream: str) -> None:
-        """Take out the files that could not be called as they were, and are not any more.
+        """Take out what could not be called as it was, or be looked into, and is so no more.
 
         Raises:
             WriteFailed: the disk refused; the file is as it was.
@@ -93,7 +104,10 @@ class Ledger:
             *(
                 entry.video
                 for entry in self.read()
-                if not is_video_name(entry.video) and not os.path.lexists(entry.file)
+                if not is_video_name(entry.video)
+                and (
+                    not _is_there(entry.file) or (entry.video.endswith("/") and _opens(entry.file))
+                )
             ),
         )
 
@@ -119,3 +133,23 @@ class Ledger:
             return
         with atomic_file(self.path, overwrite=True) as staged:
             staged.write_text("".join(json.dumps(asdict(e)) + "\n" for e in entries), "utf-8")
+
+
+def _is_there(written: str) -> bool:
+    """Whether something is at a path as the ledger has it."""
+    return os.path.lexists(_meant(written))
+
+
+def _opens(written: str) -> bool:
+    """Whether what the ledger has as a folder, or may be one, can be read by now."""
+    path = _meant(written)
+    if not os.access(path, os.R_OK, effective_ids=True):
+        return False
+    return not Path(path).is_dir() or os.access(path, os.X_OK, effective_ids=True)
+
+
+def _meant(written: str) -> str:
+    """The path that the ledger has, with the bytes that were written out."""
+    if os.path.lexists(written):
+        return written
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), written)

@@ -37,6 +37,7 @@ from antcache.extract.turns import take_turns
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name
+from antcache.text import utf8
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +200,9 @@ def extract(
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for name, (path, error) in (videos.refused if isinstance(videos, Videos) else {}).items():
-        failed.append(ledger.failed(config.stream, name, path, error))
-        logger.warning("failed: %s", error)
+    for each in videos.refused if isinstance(videos, Videos) else ():
+        failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
+        logger.warning("failed: %s", each.error)
     tally.show()
     turns = take_turns(
         plan.to_do,
@@ -286,7 +287,7 @@ def _extract_one(
         np.concatenate(rows),
         start_s=sampler.start_s,
         attributes={
-            "file": path.name,
+            "file": utf8(path.name),
             "frames": sampler.num_frames,
             "skipped_packets": sampler.skipped_packets,
             "skipped_frames": sampler.skipped_frames,

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tarfile
+import tempfile
 import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
-from antcache.extract import find_videos
+from antcache.extract import extract, find_videos, load_backbone
 from antcache.extract.finding import SUFFIXES
+from antcache.extract.ledger import Ledger
 from antcache.store import Store
+from antcache.text import plain
+from antcache.untrusted import read_json
 
 
 @pytest.fixture
@@ -102,7 +111,7 @@ def test_links_in_a_circle_end(tmp_path, folder):
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
     assert "3 links to folders that are searched anyway, or lead out" in found.passed_over
-    assert found.refused == {}
+    assert found.refused == []
 
 
 def test_a_link_that_leads_nowhere_is_a_video_that_fails(folder):
@@ -116,7 +125,7 @@ def test_one_file_under_one_name_is_one_video(folder):
     (folder / "all" / "a.mp4").symlink_to("../a.mp4")
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
-    assert found.refused == {}
+    assert found.refused == []
 
 
 NAMES = (
@@ -138,7 +147,7 @@ def test_names_that_people_give(tmp_path, name, form):
     (tmp_path / f"{unicodedata.normalize(form, name)}.mp4").touch()
     found = find_videos(tmp_path)
     assert list(found) == [unicodedata.normalize("NFC", name)]
-    assert found.refused == {}
+    assert found.refused == []
 
 
 ODD = {
@@ -159,12 +168,12 @@ def test_an_odd_name_fails_alone(folder, kind):
     (folder / f"{ODD[kind]}.mp4").touch()
     found = find_videos(folder)
     assert list(found) == ["a", "b"]
-    ((path, error),) = found.refused.values()
-    assert path.name == f"{ODD[kind]}.mp4"
-    assert "not a name for a video" in str(error)
-    assert "rename it" in str(error)
+    (refused,) = found.refused
+    assert refused.path.name == f"{ODD[kind]}.mp4"
+    assert "not a name for a video" in str(refused.error)
+    assert "rename it" in str(refused.error)
     with pytest.raises(BadConfig, match=r"not a name for a video.*rename it"):
-        find_videos(path)
+        find_videos(refused.path)
 
 
 def test_two_videos_of_one_name_fail_alone(folder):
@@ -172,10 +181,11 @@ def test_two_videos_of_one_name_fail_alone(folder):
     (folder / "more" / "a.mov").touch()
     found = find_videos(folder)
     assert list(found) == ["b"]
-    ((_, error),) = found.refused.values()
-    assert "two videos are called 'a'" in str(error)
-    assert "a.mp4 and" in str(error)
-    assert "rename one" in str(error)
+    assert [each.path.name for each in found.refused] == ["a.mp4", "a.avi", "a.mov"]
+    for each in found.refused:
+        assert "two videos are called 'a'" in str(each.error)
+        assert f"{each.path} and" in str(each.error)
+        assert "rename one" in str(each.error)
 
 
 def test_composed_and_decomposed_names_are_one_name(tmp_path):
@@ -204,9 +214,9 @@ def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
     monkeypatch.setattr(finding.Path, "iterdir", locked)
     found = find_videos(folder)
     assert list(found) == ["a"]
-    ((path, error),) = found.refused.values()
-    assert path == folder / "more"
-    assert "can't be read" in str(error)
+    (refused,) = found.refused
+    assert refused.path == folder / "more"
+    assert "can't be read" in str(refused.error)
 
 
 def run(*arguments):
@@ -225,7 +235,8 @@ def test_the_rest_is_extracted(tmp_path, video, vit, store):
     assert result.exit_code == 1, result.output
     assert "2 videos written" in result.stdout
     assert "1 failed" in result.stdout
-    failed, note = result.stderr.splitlines()
+    said = result.stderr.splitlines()
+    failed, note = (line for line in said if line.startswith(("failed: ", "note: ")))
     assert failed.startswith("failed: ")
     assert "odd?.mp4: not a name for a video" in failed
     assert "rename it" in failed
@@ -241,3 +252,138 @@ def test_the_rest_is_extracted(tmp_path, video, vit, store):
     result = run(folder, tmp_path / store, "--backbone", vit)
     assert result.exit_code == 0, result.output
     assert not (tmp_path / f"{store}.failures.jsonl").exists()
+
+
+PLACES = {
+    "a file": ("videos", b"cr\xeape.mp4", "s.zarr"),
+    "a folder on the way": ("videos", b"lat\xea/what?.mp4", "s.zarr"),
+    "the folder": ("vid\udceaos", b"what?.mp4", "s.zarr"),
+    "a Zarr store": ("videos", b"what?.mp4", "s\udcea.zarr"),
+    "an HDF5 store": ("videos", b"what?.mp4", "s\udcea.h5"),
+}
+"""Where a byte may stand that is no UTF-8: the folder, the odd file in it, and the store."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_that_is_no_text_fails_alone(tmp_path, video, vit, place):
+    """It is listed as it is shown, run after run, and leaves the list once it is renamed."""
+    name, file, store = PLACES[place]
+    folder, target = tmp_path / name, tmp_path / store
+    odd = folder / os.fsdecode(file)
+    odd.parent.mkdir(parents=True)
+    video.write(odd.parent / "good.mp4", video.steady(10))
+    odd.write_bytes((odd.parent / "good.mp4").read_bytes())
+    ledger = tmp_path / f"{store}.failures.jsonl"
+    for written in (1, 0):
+        result = run(folder, target, "--backbone", vit, "--json")
+        assert result.exit_code == 1, result.output
+        assert len(json.loads(result.stdout)["written"]) == written
+        (line,) = [x for x in result.stderr.splitlines() if x.startswith("failed: ")]
+        assert line.startswith(f"failed: {plain(odd)}: not a name for a video")
+        assert "rename it" in line
+        entry = json.loads(ledger.read_text("utf-8"))
+        assert (entry["video"], entry["file"]) == (plain(odd.stem), plain(odd))
+        json.dumps(entry, ensure_ascii=False).encode()  # whoever reads it can write it
+        json.dumps(json.loads(result.stdout), ensure_ascii=False).encode()
+    (entry,) = Ledger(target).read()
+    assert plain(odd) in entry.error
+    odd.rename(odd.with_name("even.mp4"))
+    result = run(folder, target, "--backbone", vit)
+    assert result.exit_code == 0, result.output
+    assert not ledger.exists()
+    assert Store.open(target).videos("rgb") == ["even", "good"]
+
+
+def test_an_ending_that_is_no_text(tmp_path, video, vit):
+    """A file that is named itself may end as it likes; its store can be read."""
+    video.write(tmp_path / "a.mp4", video.steady(10))
+    odd = (tmp_path / "a.mp4").rename(tmp_path / os.fsdecode(b"a.mp\xea"))
+    result = run(odd, tmp_path / "s.zarr", "--backbone", vit)
+    assert result.exit_code == 0, result.output
+    (unit,) = (tmp_path / "s.zarr/features/rgb/a").glob("zarr.json")
+    assert read_json(unit)["attributes"]["file"] == r"a.mp\udcea"
+
+
+def test_all_that_is_refused_is_listed(tmp_path, video, vit):
+    """Files of one name each have an entry, in the ledger too, until they are gone."""
+    folder = tmp_path / "videos"
+    (folder / "d").mkdir(parents=True)
+    names = ("what?.mp4", "d/what?.mp4", "tri.mp4", "tri.mkv", "tri.mov")
+    for name in names:
+        (folder / name).touch()
+    video.write(folder / "good.mp4", video.steady(10))
+    for _ in range(2):
+        result = run(folder, tmp_path / "s.zarr", "--backbone", vit)
+        assert result.exit_code == 1, result.output
+        assert "5 failed" in result.stdout
+        listed = {entry.file for entry in Ledger(tmp_path / "s.zarr").read()}
+        assert listed == {str(folder / name) for name in names}
+    for name in names:
+        (folder / name).unlink()
+    video.write(folder / "tri.mp4", video.steady(10))
+    assert run(folder, tmp_path / "s.zarr", "--backbone", vit).exit_code == 0
+    assert Ledger(tmp_path / "s.zarr").read() == []
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A place where everybody may go, but for some folders in it, and two good videos."""
+    place = Path(tempfile.mkdtemp())
+    videos = place / "videos"
+    for folder in ("secret/inside", "videos/P01", "videos/half/more", "videos/sub"):
+        (place / folder).mkdir(parents=True)
+    for file in ("secret/S.mp4", "videos/P01/x.mp4", "videos/half/h.mp4"):
+        (place / file).touch()
+    (videos / "S.mp4").symlink_to("../secret/S.mp4")
+    (videos / "linked").symlink_to("../secret/inside")
+    place.chmod(0o777)
+    for folder, mode in (("secret", 0o700), ("videos/P01", 0o711), ("videos/half", 0o744)):
+        (place / folder).chmod(mode)
+    yield place
+    for folder in place.rglob("*"):
+        folder.is_dir() and folder.chmod(0o755)
+    shutil.rmtree(place)
+
+
+def test_what_may_not_be_looked_at_fails_alone(shut, video, vit):
+    """As another user: it is named, by its own path, and blocks no video of its name elsewhere."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    for name in ("good", "sub/P01"):
+        video.write(shut / "videos" / f"{name}.mp4", video.steady(10))
+    backbone = load_backbone(vit, device="cpu")
+    os.seteuid(65534)
+    try:
+        store = Store.create(shut / "s.zarr")
+        report = extract(find_videos(shut / "videos"), store, backbone)
+    finally:
+        os.seteuid(0)
+    assert sorted(report.written) == ["P01", "good"]
+    named = {f.file: f for f in report.failed}
+    expected = {"P01": "P01/", "half": "half/", "linked": "linked/", "S.mp4": "S"}
+    assert {str(shut / "videos" / name) for name in expected} == set(named)
+    for name, video_name in expected.items():
+        failure = named[str(shut / "videos" / name)]
+        assert failure.video == video_name
+        assert "Permission denied" in failure.error
+        assert failure.file in failure.error
+    for folder in ("secret", "videos/P01", "videos/half"):
+        (shut / folder).chmod(0o755)
+    for file in ("secret/S.mp4", "videos/P01/x.mp4", "videos/half/h.mp4"):
+        shutil.copy(shut / "videos/good.mp4", shut / file)
+    assert not extract(find_videos(shut / "videos"), store, backbone).failed
+    assert Ledger(store.path).read() == []
+
+
+@pytest.mark.parametrize("ending", ["jpg", "PNG", "tar"])
+def test_what_to_do_with_a_file_of_frames(tmp_path, video, vit, ending):
+    """The same is said of one that is given itself as of a folder."""
+    file = tmp_path / f"frame.{ending}"
+    if ending == "tar":
+        with tarfile.open(file, "w") as tar:
+            tar.add(__file__, "frame_0000000001.jpg")
+    else:
+        Image.new("RGB", (64, 64)).save(file)
+    result = run(file, tmp_path / "s.zarr", "--backbone", vit)
+    assert result.exit_code == 2, result.output
+    assert "ffmpeg -framerate RATE" in result.stderr

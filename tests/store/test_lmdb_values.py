@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
@@ -55,11 +56,37 @@ def npz(row: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
+def arrow(row: NDArray[Any]) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.ipc.write_tensor(pyarrow.Tensor.from_numpy(row.astype("<f4")), sink)
+    return bytes(sink.getvalue())
+
+
+def msgpack(row: NDArray[Any]) -> bytes:
+    """As msgpack_numpy.packb writes an array."""
+    data = row.astype("<f4").tobytes()
+    shape = b"\xc4\x05shape\x91" + bytes([len(row)])
+    data = b"\xc4\x04data\xc4" + bytes([len(data)]) + data
+    return b"\x85\xc4\x02nd\xc3\xc4\x04type\xa3<f4\xc4\x04kind\xc4\x00" + shape + data
+
+
+def torch_before_zips(row: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    tensor = torch.from_numpy(row.astype("<f4"))
+    torch.save(tensor, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
 OTHERS: dict[str, tuple[Encode, str]] = {
     "npy": (npy, r"an \.npy file"),
     "npz": (npz, r"a zip"),
     "pickled array": (lambda row: pickle.dumps(row.astype("<f4")), "a pickle"),
     "pickled list": (lambda row: pickle.dumps(row.tolist()), "a pickle"),
+    "Arrow": (arrow, "a message of Arrow"),
+    "msgpack": (msgpack, "an array of msgpack-numpy"),
+    "torch before zips": (torch_before_zips, "a file of torch.save"),
+    "float64 that was whole": (lambda row: raw("<f8")((row * 1000).round()), "float64"),
     "float16": (raw("<f2"), "float16"),
     "float64": (raw("<f8"), "float64"),
     "float64 that was float32": (lambda row: raw("<f8")(row.astype("<f4")), "float64"),
@@ -98,6 +125,11 @@ FEATURES = {
     "bfloat16 once": (ROWS.astype("<f4").view("<u4") & 0xFFFF0000).view("<f4"),
     "constant": np.full((80, 16), 0.3),
     "zeros": np.zeros((80, 16)),
+    "even columns zero": ROWS * (np.arange(16) % 2),
+    "even columns zero, float16 once": (ROWS * (np.arange(16) % 2)).astype("<f2"),
+    "even columns zero, one hot": (ROWS > 1) * (np.arange(16) % 2),
+    "even columns zero, whole numbers": RNG.integers(0, 256, (80, 16)) * (np.arange(16) % 2),
+    "NaN first": np.where(np.arange(16) == 0, np.nan, ROWS),
     "of many scales": ROWS * 10.0 ** RNG.integers(-9, 9, 16),
     "not finite": np.where(ROWS > 0, np.nan, ROWS),
     "few": ROWS[:2, :4] * 1e30,
@@ -117,6 +149,24 @@ def test_a_small_part_of_a_large_lmdb_is_looked_at(tmp_path: Path) -> None:
     path = write(tmp_path / "rgb", rows, raw("<f8"))
     with pytest.raises(BadConfig, match="found float64"):
         scan(path)
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4"])
+def test_some_rows_of_every_video_are_looked_at(tmp_path: Path, kind: str) -> None:
+    """Rows of one length, the later ones of another type: far behind the first rows."""
+    rows = {"V00": np.repeat(ROWS, 100, axis=0).astype("<f4"), "V01": ROWS.repeat(2, 1)}
+    if kind == ">f4":
+        rows["V01"] = ROWS
+    rows["V01"] = rows["V01"].astype(kind)
+    with (
+        lmdb.open(str(tmp_path / "rgb"), map_size=1 << 26) as env,
+        env.begin(write=True) as transaction,
+    ):
+        for video, values in rows.items():
+            for number, row in enumerate(values, 1):
+                transaction.put(f"{video}_frame_{number:010d}.jpg".encode(), row.tobytes())
+    with pytest.raises(BadConfig, match=r"value of V01_frame_0000000001\.jpg is no row"):
+        scan(tmp_path / "rgb")
 
 
 def test_named_databases_are_no_damage(tmp_path: Path) -> None:

@@ -12,19 +12,25 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.annotations.video_names import bare_name
 from antcache.errors import BadConfig, NotFound
 from antcache.progress import Progress, silent
 from antcache.store.format import video_name
 from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
-from antcache.store.importers.lmdb_values import SAMPLE_BYTES, SAMPLE_ROWS, require_float32
+from antcache.store.importers.lmdb_values import (
+    SAMPLE_BYTES,
+    SAMPLE_ROWS,
+    VIDEO_ROWS,
+    require_float32,
+)
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""
@@ -51,12 +57,29 @@ class LmdbKeys:
         frames: (R,) int64 ascending frame numbers, by video, in the order of the keys.
         dim: width D of the first value.
         spacings: how often frames of a video lie how far apart.
+        written: how the keys call videos that are called otherwise here, by video.
     """
 
     path: Path
     frames: Mapping[str, NDArray[np.int64]]
     dim: int
     spacings: Spacings
+    written: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """Which videos have other names than in the keys, in one line; empty if none has."""
+        if not self.written:
+            return ""
+        video, key = next(iter(self.written.items()))
+        return (
+            f"{len(self.written)} of {len(self.frames)} videos are called as antcache extract "
+            f"calls them: {key} is {video}"
+        )
+
+    def key(self, video: str, frame: int) -> bytes:
+        """The key of a frame of a video."""
+        return key_of(self.written.get(video, video), frame)
 
     @property
     def name(self) -> str:
@@ -109,8 +132,15 @@ def key_of(video: str, frame: int) -> bytes:
     return KEY.format(video=video, n=frame).encode()
 
 
-def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKeys:
+def scan(
+    path: Path,
+    progress: Progress = silent,
+    label: str = "keys",
+    stored: Collection[str] = (),
+) -> LmdbKeys:
     """Read the keys of the LMDB at `path`, and the length of its first value.
+
+    Videos are called as `antcache extract` would call them, unless `stored` has them as they are.
 
     Raises:
         NotFound: there is no LMDB, or nothing is in it.
@@ -118,13 +148,22 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
     """
     frames: dict[str, NDArray[np.int64]] = {}
     spacings: Spacings = Counter()
+    written: dict[str, str] = {}
     with open_lmdb(path) as lmdb:
         first = next(lmdb.nodes(), None)
         if first is None:
             raise NotFound("the LMDB is empty", where=path, expected=f"keys {KEY}")
         require_float32(path, _sample(lmdb))
         dim = _width(path, first.key, first.size)
-        for video, numbers in _by_video(path, lmdb, progress, label):
+        for key, numbers in _by_video(path, lmdb, progress, label):
+            video = _name(path, key if key in stored else bare_name(key))
+            if video in frames and written.get(video, video) != key:
+                raise BadConfig(
+                    f"two videos would be called {video!r}",
+                    where=path,
+                    found=f"{written.get(video, video)} and {key}",
+                    hint="names must differ without folders and endings: write one with another",
+                )
             if video in frames:
                 raise BadConfig(f"keys of {video!r} do not lie side by side", where=path)
             steps, counts = np.unique(np.diff(numbers), return_counts=True)
@@ -132,7 +171,12 @@ def scan(path: Path, progress: Progress = silent, label: str = "keys") -> LmdbKe
                 raise BadConfig(f"keys of {video!r} are not in the order of frames", where=path)
             spacings.update(dict(zip(steps.tolist(), counts.tolist(), strict=True)))
             frames[video] = numbers
-    return LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings)
+            if key != video:
+                written[video] = key
+        keys = LmdbKeys(path=path, frames=frames, dim=dim, spacings=spacings, written=written)
+        for video in frames:
+            require_float32(path, _sample_video(lmdb, keys, video))
+    return keys
 
 
 def _sample(lmdb: LmdbPages) -> dict[bytes, bytes]:
@@ -146,6 +190,14 @@ def _sample(lmdb: LmdbPages) -> dict[bytes, bytes]:
     }
 
 
+def _sample_video(lmdb: LmdbPages, keys: LmdbKeys, video: str) -> dict[bytes, bytes]:
+    """Some values of a video by their keys, from its first to its last."""
+    numbers = keys.frames[video]
+    places = np.unique(np.linspace(0, len(numbers) - 1, VIDEO_ROWS).astype(int))
+    nodes = (next(lmdb.nodes(keys.key(video, int(numbers[i])))) for i in places)
+    return {node.key: bytes(lmdb.value(node)) for node in nodes if node.size <= SAMPLE_BYTES}
+
+
 def _by_video(
     path: Path, lmdb: LmdbPages, progress: Progress, label: str
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
@@ -154,7 +206,7 @@ def _by_video(
     numbers: list[int] = []
     for done, node in enumerate(lmdb.nodes()):
         match = _KEY.fullmatch(node.key)
-        if match is None or match[2] == b"0000000000" or not match[1].isascii():
+        if match is None or match[2] == b"0000000000" or not _is_text(match[1]):
             raise BadConfig(
                 "a key of another form",
                 where=path,
@@ -163,18 +215,26 @@ def _by_video(
             )
         if match[1] != prefix:
             if numbers:
-                yield _name(path, prefix), np.array(numbers, dtype=np.int64)
+                yield prefix.decode(), np.array(numbers, dtype=np.int64)
             prefix, numbers = match[1], []
         numbers.append(int(match[2]))
         if done % _REPORT_EVERY == 0:
             progress(label, done, lmdb.num_keys)
     progress(label, lmdb.num_keys, lmdb.num_keys)
-    yield _name(path, prefix), np.array(numbers, dtype=np.int64)
+    yield prefix.decode(), np.array(numbers, dtype=np.int64)
 
 
-def _name(path: Path, prefix: bytes) -> str:
+def _is_text(data: bytes) -> bool:
     try:
-        return video_name(prefix.decode())
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _name(path: Path, text: str) -> str:
+    try:
+        return video_name(text)
     except BadConfig as error:
         raise BadConfig(error.message, where=path) from error
 
@@ -202,13 +262,13 @@ def read_rows(
     frames = keys.frames[video]
     rows = np.empty((len(frames), keys.dim), dtype)
     wild = np.empty(len(frames), np.bool_)
-    nodes = lmdb.nodes(key_of(video, int(frames[0])))
+    nodes = lmdb.nodes(keys.key(video, int(frames[0])))
     block = np.empty((BLOCK_ROWS, keys.dim), np.float32)
     for low in range(0, len(frames), len(block)):
         part = frames[low : low + len(block)]
         for i, frame in enumerate(part.tolist()):
             node = next(nodes, None)
-            if node is None or node.key != key_of(video, frame):
+            if node is None or node.key != keys.key(video, frame):
                 raise BadConfig(f"{video}: the LMDB was changed meanwhile", where=keys.path)
             if node.size != keys.dim * VALUE_BYTES:
                 _refuse_width(keys, node.key, node.size)
@@ -231,7 +291,7 @@ def read_rows(
 def _refuse_width(keys: LmdbKeys, key: bytes, num_bytes: int) -> None:
     width = _width(keys.path, key, num_bytes)
     raise BadConfig(
-        f"the row of {key.decode()} has another width than the first",
+        f"the row of {key.decode(errors='backslashreplace')} has another width than the first",
         where=keys.path,
         expected=keys.dim,
         found=width,

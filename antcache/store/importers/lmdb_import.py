@@ -120,6 +120,7 @@ class StreamPlan:
         return {
             "stream": s.name,
             **{k: getattr(s, k) for k in ("source", "dim", "dtype", "fps", "step_s", "max_age_s")},
+            "note": self.keys.note,
             "rows": self.keys.num_rows,
             "done": [v.video for v in self.videos if v.video in self.done],
             "to_do": [v.video for v in self.videos if v.video not in self.done],
@@ -188,14 +189,15 @@ def plan_lmdb(
         check_name(name, "stream")
     plans = []
     for name, path in sources.items():
-        keys = scan(path, progress, f"{name}: keys")
         known = store.stream(name) if store is not None and name in store.streams() else None
+        stored = set(store.videos(name)) if store is not None and known is not None else set()
+        keys = scan(path, progress, f"{name}: keys", stored)
         stream = _stream(name, keys, config, known)
         step = keys.step
         done: frozenset[str] = frozenset()
         if store is not None and known is not None:
             _create(store, stream)  # compares only: it exists
-            done = frozenset(keys.frames.keys() & set(store.videos(name)))
+            done = frozenset(keys.frames.keys() & stored)
             for video in sorted(done):
                 _check_same(store, stream, keys, config.key_fps, video)
         videos = tuple(
