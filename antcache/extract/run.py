@@ -202,7 +202,7 @@ def extract(
     failed: list[Failure] = []
     for each in videos.refused if isinstance(videos, Videos) else ():
         failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
-        logger.warning("failed: %s", each.error)
+        logger.error("failed: %s", each.error)
     tally.show()
     turns = take_turns(
         plan.to_do,
