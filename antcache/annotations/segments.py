@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.errors import BadAnnotations
+from antcache.untrusted import NAME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,6 @@ COLUMNS = ("uid", "video", "start_s", "stop_s", "verb", "noun", "action")
 
 LONGEST_S = 1e7
 """Seconds: four months, more than any video has, and few enough to be counted."""
-LONGEST_TEXT = 1000
-"""Characters of an id or a name: every one takes room for the longest of its column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +95,11 @@ class Segments:
         for kind in ("uid", "video"):
             texts = getattr(self, kind)
             width = texts.dtype.itemsize // np.dtype("U1").itemsize
-            if width > LONGEST_TEXT:
+            if width > NAME:
                 raise BadAnnotations(
                     f"a {kind} as long as no name",
                     where=place(int(np.char.str_len(texts).argmax())),
-                    expected=f"at most {LONGEST_TEXT} characters",
+                    expected=f"at most {NAME} characters",
                     found=width,
                 )
         wrong = ~(np.isfinite(self.start_s) & np.isfinite(self.stop_s) & (self.start_s >= 0))
