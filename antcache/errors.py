@@ -68,6 +68,8 @@ class AntcacheError(Exception):
             + (f": {pair}" if pair else "")
             + (f" ({hint})" if hint else "")
         )
+        # A path may hold bytes that are no text: they are written out, for whoever keeps messages.
+        self.message = self.message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(self.message)
 
     def __str__(self) -> str:  # KeyError and OSError would format their arguments otherwise

@@ -33,10 +33,8 @@ COMMANDS = (
 )
 HARMLESS = {
     "a stream with control characters",
-    "labels with a long uid",
     "labels with a video with control characters",
     "labels with a video that leads out",
-    "labels with a time of 1e300 s",
 }
 """Odd, and no reason to refuse a store: text is text, and a video is there or not."""
 
@@ -215,7 +213,9 @@ def test_what_is_counted(hostile: ModuleType, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_figures_are_those_on_record(run_benchmark, recorded) -> None:
+def test_figures_are_those_on_record(run_benchmark, recorded, repo: Path) -> None:
+    if not (repo / "benchmarks/results/hostile.json").is_file():
+        pytest.skip("nothing is recorded yet")
     found = run_benchmark("hostile", "--only", "staging is a link", "--commands", "1")
     stores = {name for name in recorded("hostile") if name.startswith("stores: ")}
     assert {name for name in found if name.startswith("stores: ")} == stores

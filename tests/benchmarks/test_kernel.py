@@ -120,7 +120,7 @@ def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -
         (["--shapes", "3x"], "shapes not understood"),
         (["--shapes", "3x1"], "impossible shapes"),
         (["--device", "tpu"], "unknown device"),
-        (["--minutes", "0"], "impossible minutes"),
+        (["--minutes", "0"], "impossible --minutes"),
         (["--out", "x"], "--record"),
     ],
 )
