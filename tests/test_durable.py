@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,8 @@ def test_a_unit(
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_splits(tmp_path: Path, trace: Any, kind: str) -> None:
     store = Store.create(tmp_path / "s", backend=kind)
-    splits = {"train": segments(0, 1), "validation": segments(1)}
+    others = replace(segments(1), uid=np.array(["w0"]))
+    splits = {"train": segments(0, 1), "validation": others}
     for overwrite in (False, True):
         trace.events.clear()
         store.write_splits(splits, TAXONOMY, source="test", overwrite=overwrite)

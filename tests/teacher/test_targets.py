@@ -140,9 +140,9 @@ def test_progress_names_the_fold(timeline):
     config = TargetConfig(kind="sequence", settings=SMALL["sequence"], folds=2)
     make_targets(timeline, config, progress=lambda label, *_: labels.append(label))
     assert list(dict.fromkeys(labels)) == [
-        "fold 1 of 2: training",
-        "fold 2 of 2: training",
-        "training",
+        "fold 1 of 2: epochs",
+        "fold 2 of 2: epochs",
+        "epochs",
     ]
 
 
