@@ -201,13 +201,24 @@ class FolderBackend(FolderGroups):
                 if not ours:
                     continue  # a sweeper took it for a killed process's
                 folder = self.root / STAGING / name
-                self._sweep(folder.parent)
                 try:
-                    folder.mkdir()
+                    self._make_staging(folder)
+                    self._sweep(folder.parent)
                     yield folder
                 finally:
                     self._clear(folder)
                 return
+
+    def _make_staging(self, folder: Path) -> None:
+        """Make a folder in staging. Where there are no locks nothing of ours lies there before, and
+        another writer may clear staging away at any moment."""
+        while True:
+            try:
+                folder.mkdir()
+                return
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    folder.parent.mkdir()  # fails if the store is gone
 
     def _sweep(self, staging: Path) -> None:
         """Remove what killed writers left: whatever nobody holds."""
