@@ -1,4 +1,4 @@
-"""What a benchmark of hostile input tries: one input, and the command lines that read it.
+"""What a benchmark of strange input tries: one input, and the command lines that read it.
 
 Promise: `make` writes the input into an empty folder, and nothing outside; the command lines it
 returns are the words behind `antcache`, to be run in that folder.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A hostile input.
+    """An input from somebody.
 
     Attributes:
         name: what it is, in a few words.

@@ -76,11 +76,9 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def benchmark(repo: Path) -> Iterator[Callable[[str], ModuleType]]:
+def benchmark() -> Callable[[str], ModuleType]:
     """Imports a file of `benchmarks/` by its name, as these files import one another."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "benchmarks"))
-        yield importlib.import_module
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")

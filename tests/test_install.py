@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -69,14 +70,13 @@ def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
 
 @pytest.mark.slow
 def test_versions_tried_are_those_that_setup_allows(
-    repo: Path, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repo: Path, checkout: Path, tmp_path: Path, benchmark: Callable[[str], ModuleType]
 ) -> None:
     """All that the extra `all` names, each from a lowest version on, and nothing for a GPU."""
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", str(tmp_path), str(checkout)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
-    found = list(importlib.import_module("versions").requirements(wheel))
+    found = list(benchmark("versions").requirements(wheel))
     bounds = dict(re.fullmatch(r"([a-z0-9]+).*>=([0-9.]+).*", line).groups() for line in found)
     assert {"torch", "zarr", "av", "transformers", "numba", "h5py", "lmdb", "s3fs"} <= set(bounds)
     assert not {"triton", "pytest"} & set(bounds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from click.testing import CliRunner
 
@@ -20,20 +22,20 @@ def test_tables_are_what_the_results_say(repo: Path) -> None:
     assert code.returncode == 0, code.stderr
 
 
-def test_teachers_of_the_table_say_their_options(repo: Path) -> None:
+def test_teachers_of_the_table_say_their_options(
+    repo: Path, benchmark: Callable[[str], ModuleType]
+) -> None:
     """Each row, and the note for the language teacher, has what the benchmark trains with."""
     text = (repo / "README.md").read_text("utf-8")
+    members = benchmark("teachers").MEMBERS
     table = text.partition("<!-- table: teachers -->")[2].partition("<!-- end -->")[0]
     told = re.findall(r"^\| (count|sequence) `(--set [^`]+)`", table, re.MULTILINE)
     told += [("language", words) for words in re.findall(r"with `(--set [^`]+)`", table)]
-    sys.path.insert(0, str(repo / "benchmarks"))
-    from teachers import MEMBERS
-
     for kind, words in told:
         settings = parse_settings(kind, words.replace("--set ", "").split())
-        assert settings == {k: v for k, v in MEMBERS[kind].items() if k != "model"}
+        assert settings == {k: v for k, v in members[kind].items() if k != "model"}
     kinds = [kind for kind, _ in told]
-    assert {kind: kinds.count(kind) for kind in MEMBERS} == {
+    assert {kind: kinds.count(kind) for kind in members} == {
         "count": table.count("| count "),
         "sequence": table.count("| sequence "),
         "language": 1,

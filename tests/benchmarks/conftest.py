@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,15 @@ def write_minilm(folder: Path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     config = BertConfig(vocab_size=len(words), num_hidden_layers=1, **sizes)
     BertForMaskedLM(config).save_pretrained(package / "model")
+
+
+@pytest.fixture(scope="session")
+def forked() -> ModuleType:
+    """`forked`, with everything loaded, else each command would import torch anew."""
+    import forked
+
+    forked.preload()
+    return forked
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,11 +11,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def rot(repo: Path) -> Iterator[ModuleType]:
-    folder = str(repo / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("bit_rot")
-    sys.path.remove(folder)
+def rot(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("bit_rot")
 
 
 @pytest.mark.slow
@@ -32,8 +27,9 @@ def test_no_flipped_bit_is_read(rot: ModuleType, tmp_path: Path, kind: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "hdf5"])
-def test_no_command_takes_a_flipped_bit_for_a_value(rot: ModuleType, kind: str) -> None:
-    rot.forked.preload()  # else each command would import torch anew
+def test_no_command_takes_a_flipped_bit_for_a_value(
+    rot: ModuleType, forked: ModuleType, kind: str
+) -> None:
     assert set(rot.commands(kind, 6, random.Random(5)).values()) == {0}
 
 

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import specimens
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-def _kinds() -> list[Any]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return list(importlib.import_module("specimens").SPECIMENS)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-KINDS = _kinds()
+KINDS = list(specimens.SPECIMENS)
 
 
 @pytest.fixture(scope="module")
-def fuzz() -> Iterator[ModuleType]:
+def fuzz(benchmark: Any, forked: ModuleType) -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("fuzz")
+        module = benchmark("fuzz")
         patch.setattr(module, "SECONDS", 60.0)  # the machine may be shared; what hangs has no end
-        module.preload()
         yield module
 
 

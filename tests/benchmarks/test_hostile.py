@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -40,13 +38,8 @@ HARMLESS = {
 
 
 @pytest.fixture(scope="module")
-def hostile(repo: Path) -> Iterator[ModuleType]:
-    folder = str(repo / "benchmarks")
-    sys.path.insert(0, folder)
-    module = importlib.import_module("hostile")
-    module.forked.preload()  # else each command would import torch anew
-    yield module
-    sys.path.remove(folder)
+def hostile(benchmark: Callable[[str], ModuleType], forked: ModuleType) -> ModuleType:
+    return benchmark("hostile")
 
 
 @pytest.fixture(scope="module")

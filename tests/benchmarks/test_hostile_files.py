@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import stat
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hostile_files
+import hostile_videos
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SECONDS = 60.0
 """The benchmark's own bound is 10 s; a test shares its machine, and what hangs has no end."""
 BYTES = 2 << 30
-
-
-@pytest.fixture(scope="module")
-def forked() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("forked")
-        module.preload()
-        yield module
-
-
-def _cases() -> list[object]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("hostile_files").cases()
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -45,7 +27,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     return found
 
 
-CASES = _cases()
+CASES = hostile_files.cases()
 
 
 def test_there_are_enough() -> None:
@@ -60,7 +42,7 @@ def test_case(case: object, tmp_path: Path, forked: ModuleType) -> None:
     (tmp_path / "outside").write_text("as it was")
     commands = case.make(folder)
     assert commands
-    secret = importlib.import_module("hostile_videos").SECRET
+    secret = hostile_videos.SECRET
     victim = snapshot(folder / "victim")
     before = {path.name for path in folder.iterdir()}
     for arguments in commands:

@@ -2,62 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import odd_files
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+pytestmark = pytest.mark.usefixtures("forked")
+CASES = odd_files.cases()
 
 
-def _module() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("odd_files")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope="module")
-def odd_files() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("odd_files")
-        module.forked.preload()
-        yield module
-
-
-def _cases() -> list[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        return list(_module().cases())
-
-
-CASES = _cases()
-
-
-def test_each_has_a_name_of_its_own_and_a_kind(odd_files: ModuleType) -> None:
+def test_each_has_a_name_of_its_own_and_a_kind() -> None:
     names = Counter(case.name for case in CASES)
     assert [name for name, count in names.items() if count > 1] == []
     assert {case.kind for case in CASES} <= odd_files.LEAST.keys()
 
 
 @pytest.mark.parametrize("kind", sorted({case.kind for case in CASES}))
-def test_there_are_enough(odd_files: ModuleType, kind: str) -> None:
+def test_there_are_enough(kind: str) -> None:
     assert sum(case.kind == kind for case in CASES) >= odd_files.LEAST[kind]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(odd_files: ModuleType, case: Any) -> None:
+def test_case(case: Any) -> None:
     assert odd_files.answer(case).wrong == ""
 
 
-def test_wrong_answers_are_found_and_counted(odd_files: ModuleType) -> None:
+def test_wrong_answers_are_found_and_counted() -> None:
     """A result where there is another one, a refusal that says another thing, and no refusal."""
     by_name = {case.name: case for case in CASES}
     good = by_name["splits as files with capitals"]
@@ -95,7 +66,7 @@ def test_wrong_answers_are_found_and_counted(odd_files: ModuleType) -> None:
         ({}, ""),
     ],
 )
-def test_what_no_command_may_do(odd_files: ModuleType, changes: dict[str, Any], words: str) -> None:
+def test_what_no_command_may_do(changes: dict[str, Any], words: str) -> None:
     fine: dict[str, Any] = {
         "code": 0,
         "stdout": "",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -15,10 +15,9 @@ def test_every_command_works_here(run_benchmark) -> None:
 
 
 def test_a_command_that_fails_is_told(
-    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
-    versions = importlib.import_module("versions")
+    versions = benchmark("versions")
     found = {"commands": 3, "failed": {"store info x": "Error: it broke"}, "versions": {}}
     figure = versions.judge("here", found)
     assert (figure.value, figure.at_least, figure.holds) == (2, 3, False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
-import pytest
 
-
-def test_no_window_differs(repo: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
-    windows = importlib.import_module("windows")
+def test_no_window_differs(data_dir: Path, benchmark: Callable[[str], ModuleType]) -> None:
+    windows = benchmark("windows")
     figures = windows.compare(data_dir, limit=150)
     assert len(figures) == 11
     assert {figure.value for figure in figures} == {0}

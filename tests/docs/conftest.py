@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
+import versions
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "benchmarks")]  # doc_pages; forked, versions
-
-import forked  # noqa: E402
-import versions  # noqa: E402
+sys.path.insert(0, str(HERE))  # doc_pages
 
 Antcache = Callable[..., forked.Outcome]
 NUM_VERBS, NUM_NOUNS = 125, 352  # of EPIC-KITCHENS-55, as its submissions must have them
