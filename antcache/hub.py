@@ -97,13 +97,18 @@ def check_size(make: Callable[[], Any], weight_files: list[Path]) -> None:
 
 
 def _check_layers(settings: Any) -> None:
-    """Look at every whole number whose name speaks of layers, in settings within settings too."""
-    if not isinstance(settings, Mapping):
-        return
-    for name, value in settings.items():
-        _check_layers(value)
-        numbers = value if isinstance(value, list) else [value]
-        if any(word in str(name) for word in ("layer", "depth", "block", "stage")):
-            for number in numbers:
-                if isinstance(number, int) and number > MOST_LAYERS:
+    """Look at every number whose name speaks of how many layers, in settings within settings too.
+
+    Sizes that are per layer (`vocab_size_per_layer_input`) say nothing about how many there are.
+    """
+    for each in settings if isinstance(settings, list) else [settings]:
+        for name, value in each.items() if isinstance(each, Mapping) else ():
+            _check_layers(value)
+            words = str(name)
+            if any(word in words for word in ("size", "channel", "dim")) or not any(
+                word in words for word in ("layer", "depth", "block", "stage")
+            ):
+                continue
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and number > MOST_LAYERS:
                     raise ValueError(f"{name} {number}, more than {MOST_LAYERS}")

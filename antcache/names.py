@@ -1,4 +1,4 @@
-"""What a video may be called: one rule for extraction, stores and labels.
+"""What videos, and splits, streams and soft targets, may be called: one rule for all who ask.
 
 Promise: a name that passes can be a file's on any system and in any store, and is nothing that a
 path, a terminal or a reader could take for something else. Nothing is renamed here.
@@ -6,7 +6,12 @@ path, a terminal or a reader could take for something else. Nothing is renamed h
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAMES = "letters, digits and . _ + -, the first a letter or digit"
+"""Of splits, streams and soft targets, which are written on command lines; the rule in words."""
 
 PUNCTUATION = " _.+-()[]&'@!~="
 """What names of videos may hold beside letters and digits: what people, cameras and YouTube put
@@ -24,6 +29,11 @@ VIDEO_NAMES = (
     f"{LONGEST_NAME} bytes"
 )
 """The rule, for errors."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a split, a stream or soft targets may be called so."""
+    return NAME.fullmatch(text) is not None and text not in RESERVED
 
 
 def is_video_name(text: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from antcache.untrusted import NotFetched, check_fetched
+from antcache.untrusted import check_fetched
 
 
 class TensorFile(NamedTuple):
@@ -36,15 +36,11 @@ def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
 
     if not path.is_file():  # a pipe would be waited for
         raise ValueError("no such file")
-    with path.open("rb"):  # safetensors calls whatever it may not read "no such file"
-        pass
+    check_fetched(path)  # opens it: safetensors calls whatever it may not read "no such file"
     try:
-        check_fetched(path)
         with safe_open(path, framework=framework) as file:
             names = list(file.keys())
             return TensorFile({n: file.get_tensor(n) for n in names}, file.metadata() or {})
-    except NotFetched:
-        raise
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -28,7 +28,7 @@ from antcache.cli.main import main as antcache_main
 HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
 POLL_S = 0.005
 PROGRESS = "progress: "
-SAID = ("Warning: ", "warning: ", "note: ")
+SAID = ("Warning: ", "note: ")
 """How lines on stderr begin that are no errors."""
 
 

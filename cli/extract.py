@@ -75,7 +75,7 @@ def extract(
     if dry_run:
         _show_plan(library.make_plan(files, existing, model, config), as_json)
         for each in files.refused:
-            say(f"warning: will fail: {each.error}", err=True)
+            say(f"Warning: will fail: {each.error}", err=True)
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)

@@ -145,7 +145,7 @@ def _show_gaps(stream: dict[str, Any]) -> None:
     if wild:
         first = next(iter(wild.items()))
         say(
-            f"warning: {name}: {sum(wild.values())} rows of {len(wild)} videos hold values that "
+            f"Warning: {name}: {sum(wild.values())} rows of {len(wild)} videos hold values that "
             f"are not finite, stored as they are; the first video is {first[0]} ({first[1]} rows)",
             err=True,
         )

@@ -9,7 +9,6 @@ however their paths are spelled.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ from antcache.annotations.dataset import Part
 from antcache.annotations.files import SHOWN
 from antcache.annotations.video_names import bare_name
 from antcache.errors import BadAnnotations, BadConfig
+from antcache.names import NAMES, is_name
 
 KNOWN = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -26,8 +26,6 @@ KNOWN = {
     "test": "test",
 }
 """What splits are called in any case, and what they are then."""
-
-SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def named_splits(whole: Part, homes: Sequence[str]) -> tuple[dict[str, Part], list[str]]:
@@ -55,11 +53,11 @@ def named_splits(whole: Part, homes: Sequence[str]) -> tuple[dict[str, Part], li
 def _check(called: dict[str, str], homes: Sequence[str], place: Callable[[int], str]) -> None:
     alike: dict[str, str] = {}
     for home, name in called.items():
-        if SPLIT.fullmatch(name) is None:
+        if not is_name(name):
             raise BadAnnotations(
                 "a split can't be called so",
                 where=place(homes.index(home)),
-                expected="letters, digits, - and _",
+                expected=NAMES,
                 found=repr(home[:SHOWN]),
             )
         if alike.setdefault(name.lower(), name) != name:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.names import RESERVED, VIDEO_NAMES, is_video_name
+from antcache.names import NAMES, VIDEO_NAMES, is_name, is_video_name
 
 FORMAT = 1
 MARK = "antcache"
@@ -43,15 +42,7 @@ CHUNK_BYTES = 4 << 20
 
 GROUPS = ("labels", "features", "targets")
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-"""Of splits, streams and soft targets, which are written on command lines."""
-
 Arrays = Mapping[str, NDArray[Any]]
-
-
-def is_name(text: str) -> bool:
-    """Whether a split, a stream or soft targets may be called so."""
-    return NAME.fullmatch(text) is not None and text not in RESERVED
 
 
 def video_name(text: str) -> str:
@@ -72,9 +63,7 @@ def check_name(name: str, kind: str) -> str:
     if not (is_video_name(name) if kind == "video" else is_name(name)):
         raise BadConfig(
             f"not a name for a {kind}",
-            expected=VIDEO_NAMES
-            if kind == "video"
-            else "letters, digits and . _ + -, the first a letter or digit",
+            expected=VIDEO_NAMES if kind == "video" else NAMES,
             found=repr(name),
         )
     return name

@@ -235,8 +235,10 @@ def check_targets(
         raise Senseless("no soft targets", where=where, found=shapes)
     if len({shape[0] for shape in shapes.values()}) > 1:
         raise Senseless("soft targets of unequal length", where=where, found=shapes)
-    if ("logits" in arrays) == ({"index", "logit", "tail"} <= arrays.keys()):
+    if arrays.keys() - {"uid", "valid", "feature"} not in ({"logits"}, {"index", "logit", "tail"}):
         raise Senseless("neither logits, nor index, logit and tail", where=where, found=shapes)
+    if "index" in arrays and shapes["index"] != shapes["logit"]:
+        raise Senseless("index and logit of unequal shape", where=where, found=shapes)
     if taxonomy is None:
         return
     if attributes.get("taxonomy") != taxonomy.fingerprint:

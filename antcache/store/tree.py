@@ -11,9 +11,10 @@ from abc import abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
+from antcache.names import is_name
 from antcache.store.backend import Backend, Count, LazyArray, Unit
 from antcache.store.faults import UNREADABLE, lost, refused
-from antcache.store.format import GROUPS, MARK, STAGING, is_key, is_name, may_lie_in
+from antcache.store.format import GROUPS, MARK, STAGING, is_key, may_lie_in
 from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
 from antcache.store.mapped import MappedArray

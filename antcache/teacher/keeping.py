@@ -23,6 +23,7 @@ from antcache.locks import alone, lock_beside
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS, checksums, fingerprint
 from antcache.store.location import beside
+from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def place_for(
 def _read(path: Path) -> dict[str, Any]:
     """What a folder was made by; empty if it does not say, `pending` if that can't be read."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
     except OSError:
         return {}
     except ValueError:

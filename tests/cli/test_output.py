@@ -15,7 +15,6 @@ from antcache.cli.common import log_to, print_table, progress_bars
 from antcache.cli.main import cli, main
 from antcache.cli.watching import ProgressLines
 
-CELL = "12.34 [10.02, 14.99]"
 NAMES = ["action/many_shot_recall@5", "a name of many words that no terminal holds " * 3]
 
 

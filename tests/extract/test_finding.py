@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from antcache.annotations.video_names import bare_name
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
 from antcache.extract import extract, find_videos, load_backbone
@@ -73,6 +74,11 @@ def test_endings_in_any_case(tmp_path, ending):
     (tmp_path / f"b{ending.upper()}").touch()
     assert ending in SUFFIXES
     assert list(find_videos(tmp_path)) == ["a", "b"]
+
+
+def test_labels_know_every_ending():
+    """Else a table's video would not be the one that is extracted."""
+    assert {bare_name(f"a{ending}") for ending in SUFFIXES} == {"a"}
 
 
 def test_what_is_passed_over_is_said(folder):
@@ -246,7 +252,7 @@ def test_the_rest_is_extracted(tmp_path, video, vit, store):
     assert (entry["video"], entry["file"]) == ("odd?", str(folder / "odd?.mp4"))
 
     planned = run(folder, tmp_path / store, "--backbone", vit, "--dry-run")
-    assert "warning: will fail: " in planned.stderr
+    assert "Warning: will fail: " in planned.stderr
 
     (folder / "odd?.mp4").rename(folder / "even.mp4")
     result = run(folder, tmp_path / store, "--backbone", vit)

@@ -118,6 +118,13 @@ SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "a negative index": ("sparse", {"index": np.full((3, 1), -1, np.int32)}, {}, "found -1"),
     "other classes": ("dense", {}, {"taxonomy": "0" * 32}, "for other classes"),
     "no tail": ("sparse", {"tail": None}, {}, "neither logits"),
+    "a stray index": ("dense", {"index": np.zeros((3, 1), np.int32)}, {}, "neither logits"),
+    "more classes than logits": (
+        "sparse",
+        {"index": np.zeros((3, 2), np.int32)},
+        {},
+        "unequal shape",
+    ),
     "both forms": ("sparse", {"logits": TARGETS.logits}, {}, "neither logits"),
     "fewer": ("dense", {"valid": np.ones(2, bool)}, {}, "unequal length"),
     "no validity": ("dense", {"valid": None}, {}, "no soft targets"),

@@ -20,6 +20,7 @@ from typing import Any
 from antcache.errors import AlreadyExists, AntcacheError
 from antcache.store.format import STAGING
 from antcache.store.remote.files import RemoteFiles
+from antcache.untrusted import parse_json
 
 STALE_S = 600.0
 """After how long without a sign of life a claim is void; a batch takes far less to be sent."""
@@ -161,7 +162,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 def _fields(text: bytes) -> dict[str, Any]:
     """What a claim says; empty if it is none of ours."""
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return {}
     wanted = {"owner", "host", "machine", "pid", "started"}

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 from antcache.errors import BadAnnotations, NotFound, quoted
 from antcache.untrusted import NotFetched, check_fetched, stream_json
 
-KEYS = "id, partition, instructions"
 FORM = "a JSON list of recipes with id, partition, title and instructions (Recipe1M's layer1.json)"
 
 

@@ -42,6 +42,7 @@ from antcache.teacher.language.recipes import Masker, Pieces, Recipe
 from antcache.teacher.language.text import ActionTokens, add_marks
 from antcache.teacher.training import random_state
 from antcache.tensors import system_errors
+from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def _fingerprint(pieces: Pieces, known: Iterable[str]) -> str:
 def _report(output: Path) -> dict[str, Any] | None:
     """What a finished training says of itself; None if there is none."""
     try:
-        found = json.loads((output / REPORT_FILE).read_bytes())
+        found = read_json(output / REPORT_FILE)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
