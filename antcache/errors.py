@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import reprlib
 
+from antcache.text import utf8
+
 LONGEST = 1000
 """Characters of what was expected or found that a message repeats."""
 LONGEST_PLACE = 5000
@@ -69,7 +71,7 @@ class AntcacheError(Exception):
             + (f" ({hint})" if hint else "")
         )
         # A path may hold bytes that are no text: they are written out, for whoever keeps messages.
-        self.message = self.message.encode("utf-8", "backslashreplace").decode("utf-8")
+        self.message = utf8(self.message)
         super().__init__(self.message)
 
     def __str__(self) -> str:  # KeyError and OSError would format their arguments otherwise

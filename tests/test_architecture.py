@@ -17,7 +17,7 @@ BASE |= {"annotations", "names", "text", "untrusted"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
-    "errors": set(),
+    "errors": {"text"},
     "progress": set(),
     "text": set(),
     "names": set(),

@@ -17,9 +17,11 @@ from antcache.cli.main import cli
 from antcache.errors import AlreadyExists, WriteFailed
 from antcache.store import Store
 from antcache.store.format import STAGING
+from antcache.store.remote import claim
 from antcache.teacher import keeping
 from antcache.teacher.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.keeping import MADE, teacher_folder
+from antcache.teacher.language import adapt
 from antcache.teacher.scripts import Scripts, read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
@@ -253,3 +255,12 @@ def test_each_store_has_teachers_of_its_own(
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
     url = Store.create("memory://bucket/kitchen.zarr")
     assert teacher_folder(url, "t") == Path("kitchen.zarr.teachers/t")
+
+
+def test_an_account_that_nests_without_end_is_none(tmp_path: Path) -> None:
+    """It is known that something was made, and not by what."""
+    (tmp_path / MADE).write_text("[" * 200_000)
+    assert keeping._read(tmp_path / MADE) == {"pending": True}
+    (tmp_path / adapt.REPORT_FILE).write_text("[" * 200_000)
+    assert adapt._report(tmp_path) is None
+    assert claim._fields(b"[" * 200_000) == {}
