@@ -229,8 +229,8 @@ def reads() -> str:
         f"{memory['value']:.0f} MB beside the pack. {source(found, 'reads')}",
         "",
         f"Of the rate of a process that compares nothing, one that is the first to read these "
-        f"files packs at {checks[CHECKED.format('first')]['value']:.2f}, and one that finds them as they "
-        f"were compared at {checks[CHECKED.format('later')]['value']:.2f}. "
+        f"files packs at {checks[CHECKED.format('first')]['value']:.2f}, and one that finds them "
+        f"as they were compared at {checks[CHECKED.format('later')]['value']:.2f}. "
         f"{source(checks, 'checks')}",
     ]
     return "\n".join(lines) + "\n"
