@@ -105,6 +105,7 @@ class LabelStore(OpenStore):
             AlreadyExists: a split has other labels, or the classes other lists of many-shot and
                 tail classes, and `overwrite` is false; or a split that stays has some of these
                 segments.
+            DamagedStore: a split that stays can't be read, so that this can't be told.
         """
         splits = {split: _composed(segments) for split, segments in splits.items()}
         for split, segments in splits.items():

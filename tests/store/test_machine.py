@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,24 @@ class StoreMachine(RuleBasedStateMachine):
         """Write a unit, which must be refused exactly where one is that is not overwritten.
 
         Labels that are there already are no reason to refuse: an import goes on where it was
-        interrupted.
+        interrupted. Labels of a damaged split beside them are one: whether the two have segments in
+        common can't be told.
         """
+        beside = [k for k in self.damaged - {key} if k.startswith("labels")]
+        unread = "|".join(beside) if key.startswith("labels") and beside else ""
         if key in self.units and not overwrite:
             # What is damaged is in the way, and is not taken for what it was.
             if key.startswith("labels") and key not in self.damaged and self.same(key, arrays):
-                write()
+                with pytest.raises(DamagedStore, match=unread) if unread else nullcontext():
+                    write()
                 return
             kind, _, name = key.partition("/")
             named = f"{key}|other {kind} of {name}"
             with pytest.raises((AlreadyExists, DamagedStore), match=named):
+                write()
+            return
+        if unread:
+            with pytest.raises(DamagedStore, match=unread):
                 write()
             return
         write()
