@@ -52,8 +52,9 @@ def test_words_of_epic_kitchens_55():
     assert history_text([0, 2], texts, "paper") == "take <v> cutting board <a> wash <v> c b a"
 
 
-def test_words_of_egtea():
-    taxonomy = named("egtea", "Inspect/Read_recipe", "Divide/Pull Apart_paper:towel")
+@pytest.mark.parametrize("dataset", ["egtea", "egtea-split2"])
+def test_words_of_egtea(dataset):
+    taxonomy = named(dataset, "Inspect/Read_recipe", "Divide/Pull Apart_paper:towel")
     assert action_texts(taxonomy, "paper") == [
         "inspect or read <v> recipe",
         "divide or pull apart <v> paper towel",
