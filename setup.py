@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
@@ -38,9 +38,9 @@ EXTRAS["all"] = [
 ]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
-SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
-SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
-SUBPACKAGES += ["evaluation.report"]
+ROOMS = [
+    f"{name}.{room}" for name, path in FOLDERS.items() for room in find_packages(str(HERE / path))
+]
 
 setup(
     name="antcache",
@@ -52,7 +52,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*FOLDERS, *(f"antcache.{name}" for name in SUBPACKAGES)],
+    packages=[*FOLDERS, *ROOMS],
     package_dir=FOLDERS,
     package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
     install_requires=[

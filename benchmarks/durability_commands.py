@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import antcache.cli.annotations
-import antcache.cli.student_sweep
-import antcache.cli.student_train
-import antcache.cli.teacher_train
+import antcache.cli.student.sweep
+import antcache.cli.student.train
+import antcache.cli.teacher.train
 import antcache.student.sweep
 import antcache.student.train
 import antcache.teacher.count

@@ -3,7 +3,7 @@
     python benchmarks/kernel.py [--quick] [--record] [--shapes 16384x2513,...] [--minutes 8]
 
 Needs only torch and triton (and numba for the CPU's part), also in a checkout that is not
-installed. The measuring itself lies in `kernels/benchmark*.py`, where `antcache bench kernel` finds
+installed. The measuring itself lies in `kernels/benchmark/`, where `antcache bench kernel` finds
 it too. A run that breaks a bound exits 1, after it has written.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Run, print, record."""
     make_importable()
     from antcache.errors import AntcacheError
-    from antcache.kernels.benchmark import BenchmarkConfig, parse_shapes, run
+    from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")

@@ -50,7 +50,7 @@ def kernel(
 
     On a GPU, as a share of copy bandwidth; on a CPU, its part of it.
     """
-    from antcache.kernels.benchmark import BenchmarkConfig, parse_shapes, run
+    from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 
     config = BenchmarkConfig(
         device=device,

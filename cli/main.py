@@ -29,11 +29,17 @@ COMMANDS = {
     "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
-    "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
-    "compare": ("antcache.cli.compare", "What one set of predictions gains over another."),
-    "report": ("antcache.cli.report", "A comparison as one page of HTML."),
-    "fuse": ("antcache.cli.fuse", "Mix the predictions of several runs."),
-    "submit": ("antcache.cli.submit", "Write a submission for an EPIC-KITCHENS challenge."),
+    "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
+    "compare": (
+        "antcache.cli.evaluation.compare",
+        "What some predictions gain over others.",
+    ),
+    "report": ("antcache.cli.evaluation.report", "A comparison as one page of HTML."),
+    "fuse": ("antcache.cli.evaluation.fuse", "Mix the predictions of several runs."),
+    "submit": (
+        "antcache.cli.evaluation.submit",
+        "Write a submission for EPIC-KITCHENS.",
+    ),
     "bench": ("antcache.cli.bench", "Run the kernel benchmarks."),
     "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
 }

@@ -21,8 +21,8 @@ from antcache.store.verify import verify
 Together = Callable[..., list[Any]]
 CLASSES, DIM = 4, 6
 SETTINGS = ("--epochs", 3, "--head", "mean", "--device", "cpu", "--batch-size", 8)
-TRAINING = ("antcache.cli.student_train", "antcache.cli.student_sweep", "torch")
-TEACHING = ("antcache.cli.teacher_train", "torch")
+TRAINING = ("antcache.cli.student.train", "antcache.cli.student.sweep", "torch")
+TEACHING = ("antcache.cli.teacher.train", "torch")
 
 
 @pytest.fixture

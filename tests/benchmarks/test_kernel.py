@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
-from antcache.kernels import benchmark_rows as bench
-from antcache.kernels.benchmark import parse_shapes
-from antcache.kernels.benchmark_rows import BOTH, EAGER, LIGER, OURS, PLAIN, Row
+from antcache.kernels.benchmark import rows as bench
+from antcache.kernels.benchmark.rows import BOTH, EAGER, LIGER, OURS, PLAIN, Row
+from antcache.kernels.benchmark.run import parse_shapes
 
 NUMBA = importlib.util.find_spec("numba") is not None
 # Finders of editable installs, and whatever the kernel must not need, are out of the way.
@@ -234,7 +234,7 @@ def test_a_failure_of_ours_breaks_the_run(monkeypatch: pytest.MonkeyPatch, tmp_p
     def fails(*_arguments: object, **_named: object) -> None:
         raise ZeroDivisionError("ours is wrong")
 
-    monkeypatch.setattr("antcache.kernels.benchmark_contenders.distillation_loss", fails)
+    monkeypatch.setattr("antcache.kernels.benchmark.contenders.distillation_loss", fails)
     options = ["--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
     result = CliRunner().invoke(cli, ["bench", "kernel", *options])
     assert result.exit_code == 1, result.output
@@ -249,7 +249,7 @@ def test_contenders_agree(form: str) -> None:
     """A benchmark of losses that differ would compare nothing."""
     import torch
 
-    from antcache.kernels.benchmark_contenders import fused, make_inputs, plain
+    from antcache.kernels.benchmark.contenders import fused, make_inputs, plain
 
     case = bench.Case(dtype="float32", form=form, batch=7, classes=125)
     item = make_inputs(case, "cpu", torch.Generator().manual_seed(1))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.cli.compare import compare as command
+from antcache.cli.evaluation.compare import compare as command
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions
 from antcache.evaluation.buckets import CHANGES, TEACHER

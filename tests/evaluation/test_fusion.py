@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antcache.annotations import Segments
-from antcache.cli.fuse import fuse as command
+from antcache.cli.evaluation.fuse import fuse as command
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions

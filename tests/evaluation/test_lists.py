@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.cli.evaluate import evaluate as command
+from antcache.cli.evaluation.evaluate import evaluate as command
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
 from antcache.evaluation.compare import CompareConfig, compare

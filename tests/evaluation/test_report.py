@@ -28,7 +28,9 @@ from antcache.evaluation.sheet import Sampling
 from antcache.store import SoftTargets, Store
 
 QUICK = CompareConfig(over="all", sampling=Sampling(resamples=40), examples=2)
-ROOT = Root(name="antcache", table={"report": ("antcache.cli.report", "Write a report.")})
+ROOT = Root(
+    name="antcache", table={"report": ("antcache.cli.evaluation.report", "Write a report.")}
+)
 TRUTH = (0, 0, 2, 3, 0, 1, 1, 4)
 A = (0, 1, 2, 0, 1, 1, 0, 0)  # right: 0, 2, 5
 B = (0, 0, 1, 0, 0, 1, 1, 0)  # right: 0, 1, 4, 5, 6; fixed 1, 4, 6; broken 2

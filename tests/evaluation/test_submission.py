@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.cli.submit import submit as command
+from antcache.cli.evaluation.submit import submit as command
 from antcache.errors import (
     AlreadyExists,
     BadConfig,

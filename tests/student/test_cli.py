@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from antcache.cli.main import cli
-from antcache.cli.student_train import SETTINGS
+from antcache.cli.student.train import SETTINGS
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer

@@ -520,7 +520,7 @@ def test_command(make: MakeStore, tmp_path: Path) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, antcache.student.doctor, antcache.cli.store_doctor; print(*sys.modules)"
+    code = "import sys, antcache.student.doctor, antcache.cli.store.doctor; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner, Result
 from torch.nn import functional as F
 
-from antcache.cli.student_weight import weight
+from antcache.cli.student.weight import weight
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 from antcache.student.weights import PUBLISHED, Weight, describe, parse_weight

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.import_lmdb import lmdb
-from antcache.cli.import_predictions import predictions
+from antcache.cli.importing.lmdb import lmdb
+from antcache.cli.importing.predictions import predictions
 
 
 @click.group("import")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antcache.kernels.benchmark_rows import COMPILED, EAGER, LIGER, OURS, OVER, PLAIN, Case
+from antcache.kernels.benchmark.rows import COMPILED, EAGER, LIGER, OURS, OVER, PLAIN, Case
 from antcache.kernels.loss import Impl, distillation_loss
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from antcache.cli.common import json_option, print_json, print_table, say
-from antcache.cli.comparing import comparison_options
+from antcache.cli.evaluation.comparing import comparison_options
+from antcache.cli.evaluation.sheets import print_metrics
 from antcache.cli.numbers import AMOUNT
-from antcache.cli.sheets import print_metrics
 from antcache.evaluation.buckets import CHANGES, Buckets, Cell
 from antcache.evaluation.compare import CompareConfig, Comparison
 from antcache.evaluation.compare import compare as compare_systems

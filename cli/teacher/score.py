@@ -16,8 +16,8 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.evaluation.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED, SHARE, Several
-from antcache.cli.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.evaluation.calibration import Calibration
 from antcache.evaluation.sheet import Sampling
 from antcache.store import Store

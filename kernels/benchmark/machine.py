@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 import antcache
-from antcache.kernels.benchmark_contenders import contender, make_inputs
-from antcache.kernels.benchmark_rows import OURS, Case
+from antcache.kernels.benchmark.contenders import contender, make_inputs
+from antcache.kernels.benchmark.rows import OURS, Case
 from antcache.kernels.loss import Impl
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -32,7 +32,7 @@ import sys
 sys.path[:] = {path!r}
 import antcache
 antcache.__path__ = {package!r}
-from antcache.kernels.benchmark_machine import report
+from antcache.kernels.benchmark.machine import report
 report({batch}, {classes}, {impl!r})
 """
 

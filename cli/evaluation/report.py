@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from antcache.cli.common import PATH, json_option, print_json, say
-from antcache.cli.comparing import comparison_options
+from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
 from antcache.evaluation.compare import CompareConfig
 from antcache.evaluation.report import Layout, write_report

@@ -20,7 +20,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import COUNT, FPS
-from antcache.cli.student_train import WINDOWS
+from antcache.cli.student.train import WINDOWS
 from antcache.errors import BadConfig
 from antcache.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.export_lmdb import lmdb
+from antcache.cli.exporting.lmdb import lmdb
 
 
 @click.group()

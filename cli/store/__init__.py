@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
-from antcache.cli.store_check import repair, verify
-from antcache.cli.store_convert import convert
-from antcache.cli.store_doctor import doctor
+from antcache.cli.store.check import repair, verify
+from antcache.cli.store.convert import convert
+from antcache.cli.store.doctor import doctor
 from antcache.store import Store
 from antcache.store.location import Location
 

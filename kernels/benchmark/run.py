@@ -1,7 +1,7 @@
 """The benchmark of the kernel: `run` measures it against its contenders and against its bounds.
 
 Promise: one process, most important cases first, and what the time did not allow is said. On a GPU
-every case of `benchmark_rows.py`; without one the CPU's. Needs torch, and triton or numba for ours.
+every case of `rows.py`; without one the CPU's. Needs torch, and triton or numba for ours.
 It lies in the package so that `antcache bench kernel` has it wherever antcache is installed;
 `benchmarks/kernel.py` is the same in a bare checkout.
 Letters: B batch rows, C classes.
@@ -21,17 +21,17 @@ from typing import Any
 import torch
 
 from antcache.errors import AntcacheError, BadConfig
-from antcache.kernels import benchmark_rows as rows_
-from antcache.kernels.benchmark_clock import Clock, percentile
-from antcache.kernels.benchmark_contenders import (
+from antcache.kernels.benchmark import rows as rows_
+from antcache.kernels.benchmark.clock import Clock, percentile
+from antcache.kernels.benchmark.contenders import (
     Inputs,
     Loss,
     Skip,
     contender,
     make_inputs,
 )
-from antcache.kernels.benchmark_machine import device_name, driver, extra_memory, versions
-from antcache.kernels.benchmark_rows import (
+from antcache.kernels.benchmark.machine import device_name, driver, extra_memory, versions
+from antcache.kernels.benchmark.rows import (
     BOTH,
     COMPILED,
     EAGER,
@@ -47,7 +47,7 @@ from antcache.kernels.benchmark_rows import (
 )
 from antcache.kernels.loss import Impl
 
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 LARGEST = 1 << 32
 """B x C: 16 GiB a tensor."""
 Say = Callable[[str], None]

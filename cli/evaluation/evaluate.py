@@ -16,8 +16,8 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.evaluation.sheets import in_all, print_metrics, print_sheet, say_few_classes
 from antcache.cli.numbers import AMOUNT, SEED
-from antcache.cli.sheets import in_all, print_metrics, print_sheet, say_few_classes
 from antcache.evaluation.lists import ListFiles
 from antcache.evaluation.scoring import Detail, Result, score_predictions, score_targets
 from antcache.evaluation.sheet import UNSEEN, Sampling
