@@ -359,3 +359,34 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
     for name in ("rename", "replace", "link"):
         monkeypatch.setattr(os, name, moved(getattr(os, name)))
     return found
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Browser:
+    """A headless Chromium with a profile of its own."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._command = [program, "--headless", "--no-sandbox", "--disable-gpu"]
+        self._command += ["--disable-background-networking", "--disable-component-update"]
+        self._command += ["--no-first-run", "--disable-extensions", f"--user-data-dir={folder}"]
+
+    def run(self, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Open a file; what it prints, and what it says to its log."""
+        return subprocess.run(
+            [*self._command, *options, file.as_uri()],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser in which pages are looked at, where there is one."""
+    program = next((p for p in map(shutil.which, BROWSERS) if p), None)
+    if program is None:
+        pytest.skip(f"no browser: {', '.join(BROWSERS)}")
+    return Browser(program, tmp_path_factory.mktemp("profile"))
