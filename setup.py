@@ -24,6 +24,7 @@ EXTRAS = {
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "pandas-stubs"],
 }
+EXTRAS["dev"] += EXTRAS["docs"]  # a test builds the site
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
