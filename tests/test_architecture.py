@@ -31,10 +31,11 @@ ALLOWED = {
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},
+    "interop": BASE | {"store", "interop"},
     "kernels": BASE | {"kernels"},
     "evaluation": BASE | {"store", "kernels", "evaluation"},
     "extract": BASE | {"store", "kernels", "evaluation", "extract"},
-    "teacher": BASE | {"store", "kernels", "evaluation", "teacher"},
+    "teacher": BASE | {"store", "interop", "kernels", "evaluation", "teacher"},
     "student": BASE | {"store", "kernels", "evaluation", "student"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }

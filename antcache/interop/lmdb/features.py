@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from antcache.annotations.video_names import bare_name
 from antcache.errors import BadConfig, NotFound
-from antcache.progress import Progress, silent
-from antcache.store.format import video_name
-from antcache.store.importers.lmdb_pages import DATA_FILE, LmdbPages, open_lmdb
-from antcache.store.importers.lmdb_values import (
+from antcache.interop.lmdb.pages import DATA_FILE, LmdbPages, open_lmdb
+from antcache.interop.lmdb.values import (
     SAMPLE_BYTES,
     SAMPLE_ROWS,
     VIDEO_ROWS,
     require_float32,
 )
+from antcache.progress import Progress, silent
+from antcache.store.format import video_name
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""

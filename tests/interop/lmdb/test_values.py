@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
+from antcache.interop.lmdb.features import scan
 from antcache.store import Store
-from antcache.store.importers.lmdb_features import scan
 
 lmdb = pytest.importorskip("lmdb")
 

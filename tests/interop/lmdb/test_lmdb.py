@@ -24,12 +24,13 @@ from antcache.errors import (
     MissingKey,
     NotFound,
 )
+from antcache.interop.lmdb import exporting as lmdb_export
+from antcache.interop.lmdb import importing as lmdb_import
+from antcache.interop.lmdb.exporting import export_lmdb
+from antcache.interop.lmdb.features import LmdbKeys, Spacings, scan
+from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
 from antcache.locks import hold
 from antcache.store import Store
-from antcache.store.importers import lmdb_export, lmdb_import
-from antcache.store.importers.lmdb_export import export_lmdb
-from antcache.store.importers.lmdb_features import LmdbKeys, Spacings, scan
-from antcache.store.importers.lmdb_import import LmdbImportConfig, import_lmdb, plan_lmdb
 
 lmdb = pytest.importorskip("lmdb")
 

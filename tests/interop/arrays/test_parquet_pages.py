@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from antcache.errors import BadPredictions
-from antcache.store.importers import parquet_pages
-from antcache.store.importers.parquet_pages import BATCH_ROWS, check_parquet
-from antcache.store.importers.prediction_files import open_predictions
+from antcache.interop.arrays import parquet_pages
+from antcache.interop.arrays.parquet_pages import BATCH_ROWS, check_parquet
+from antcache.interop.predictions.files import open_predictions
 
 
 def check(path: Path, columns: tuple[str, ...] = ("uid", "logits")) -> int:

@@ -22,9 +22,8 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from antcache.errors import NotFound, RefusedPickle
-from antcache.progress import Progress, silent
-from antcache.store.importers.pickled_arrays import CALLS, MARKS, is_size
-from antcache.store.importers.restricted_pickle import (
+from antcache.interop.arrays.pickled_arrays import CALLS, MARKS, is_size
+from antcache.interop.arrays.restricted_pickle import (
     NONSENSE,
     Budget,
     Machine,
@@ -33,6 +32,7 @@ from antcache.store.importers.restricted_pickle import (
     plain,
     short,
 )
+from antcache.progress import Progress, silent
 
 STORAGES = {
     "Double": "<f8",

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from antcache.errors import AlreadyExists, BadConfig, MissingExtra, MissingKey
 from antcache.files import atomic_folder
+from antcache.interop.lmdb.features import key_of
+from antcache.interop.lmdb.importing import row_seconds
 from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
-from antcache.store.importers.lmdb_features import key_of
-from antcache.store.importers.lmdb_import import row_seconds
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, exact_floor
 

@@ -11,7 +11,7 @@ import lmdb
 import pytest
 
 from antcache.errors import BadConfig
-from antcache.store.importers.lmdb_pages import DATA_FILE, HEAD, NODE, open_lmdb
+from antcache.interop.lmdb.pages import DATA_FILE, HEAD, NODE, open_lmdb
 
 PAGE = 4096
 

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AntcacheError, BadPredictions, MissingExtra, NotFound
+from antcache.interop.arrays.npz import is_npz, read_npz
+from antcache.interop.arrays.parquet_pages import check_parquet
+from antcache.interop.arrays.pickled_tensors import read_pickle
+from antcache.interop.arrays.restricted_pickle import short
 from antcache.progress import Progress, silent
-from antcache.store.importers.npz import is_npz, read_npz
-from antcache.store.importers.parquet_pages import check_parquet
-from antcache.store.importers.pickled_tensors import read_pickle
-from antcache.store.importers.restricted_pickle import short
 from antcache.untrusted import check_fetched
 
 LOGITS = ("logits", "logit_action")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadPredictions
-from antcache.store.importers.prediction_files import Prediction
+from antcache.interop.predictions.files import Prediction
 from antcache.store.soft_targets import SoftTargets
 
 SHOWN = 5

@@ -24,12 +24,12 @@ from antcache.errors import (
     NotFound,
     RefusedPickle,
 )
-from antcache.store import SoftTargets, Store
-from antcache.store.importers.predictions_import import (
+from antcache.interop.predictions.importing import (
     PredictionsConfig,
     PredictionsReport,
     import_predictions,
 )
+from antcache.store import SoftTargets, Store
 
 CLASSES, WIDTH = 6, 4
 Entry = dict[str, Any]

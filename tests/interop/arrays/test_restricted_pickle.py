@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from antcache.errors import AntcacheError, RefusedPickle
-from antcache.store.importers.pickled_tensors import read_pickle
+from antcache.interop.arrays.pickled_tensors import read_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -294,7 +294,7 @@ def reader() -> Any:
         "import sys\n"
         "from pathlib import Path\n"
         "from antcache.errors import AntcacheError\n"
-        "from antcache.store.importers.pickled_tensors import read_pickle\n"
+        "from antcache.interop.arrays.pickled_tensors import read_pickle\n"
         "for line in sys.stdin:\n"
         "    try: said = 'read ' + type(read_pickle(Path(line.strip()))).__name__\n"
         "    except AntcacheError as error: said = 'refused ' + str(error)\n"
@@ -469,7 +469,7 @@ def test_damaged_files_are_refused_whatever_the_damage(tmp_path: Path) -> None:
 
 def test_no_opcode_is_forgotten() -> None:
     """Each opcode of Python's own list is carried out or refused by name."""
-    from antcache.store.importers import restricted_pickle
+    from antcache.interop.arrays import restricted_pickle
 
     known = {*restricted_pickle._PUSHED, *restricted_pickle._STEPS, *restricted_pickle.REFUSED}
     assert known == {opcode.name for opcode in pickletools.opcodes}

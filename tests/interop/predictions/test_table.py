@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from antcache.errors import BadPredictions
-from antcache.store.importers.prediction_files import Prediction
-from antcache.store.importers.prediction_table import PredictionTable
+from antcache.interop.predictions.files import Prediction
+from antcache.interop.predictions.table import PredictionTable
 
 
 @pytest.mark.parametrize("uids", [[], ["1", "2"]])

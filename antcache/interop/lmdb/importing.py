@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
+from antcache.interop.lmdb.features import KEY, LmdbKeys, read_rows, scan
+from antcache.interop.lmdb.pages import LmdbPages, open_lmdb
 from antcache.progress import Progress, silent
 from antcache.store.features import Features, Stream
 from antcache.store.format import check_name, difference
-from antcache.store.importers.lmdb_features import KEY, LmdbKeys, read_rows, scan
-from antcache.store.importers.lmdb_pages import LmdbPages, open_lmdb
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 

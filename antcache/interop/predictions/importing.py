@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadConfig, MissingKey
+from antcache.interop.predictions.files import file_hash, open_predictions
+from antcache.interop.predictions.table import PredictionTable
 from antcache.progress import Progress, silent
 from antcache.store.format import check_name
-from antcache.store.importers.prediction_files import file_hash, open_predictions
-from antcache.store.importers.prediction_table import PredictionTable
 from antcache.store.soft_targets import SoftTargets
 from antcache.store.store import Store
 

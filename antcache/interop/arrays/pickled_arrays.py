@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.store.importers.restricted_pickle import (
+from antcache.interop.arrays.restricted_pickle import (
     Call,
     Machine,
     Name,

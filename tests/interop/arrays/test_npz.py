@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antcache.store.importers.npz import is_npz, read_npz
+from antcache.interop.arrays.npz import is_npz, read_npz
 
 
 def npy(array: np.ndarray, header: str | None = None, version: tuple[int, int] = (1, 0)) -> bytes:
