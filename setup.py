@@ -39,7 +39,8 @@ EXTRAS["all"] = [
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
-SUBPACKAGES += ["store.remote", "interop", "interop.arrays", "interop.lmdb", "interop.predictions"]
+SUBPACKAGES += [f"store.{room}" for room in ("integrity", "local", "reading", "remote")]
+SUBPACKAGES += ["interop", "interop.arrays", "interop.lmdb", "interop.predictions"]
 SUBPACKAGES += ["teacher.corpus", "teacher.language"]
 SUBPACKAGES += ["evaluation.report"]
 

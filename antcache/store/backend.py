@@ -28,6 +28,9 @@ METADATA = "metadata"
 PLACE = "place"
 """What it says of a unit that belongs elsewhere."""
 
+MARK_BYTES = 1024
+"""A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
+
 Attributes = dict[str, Any]
 
 CARRIED = "group"

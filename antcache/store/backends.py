@@ -12,10 +12,10 @@ from typing import Any
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
 from antcache.store.backend import Backend
 from antcache.store.format import FORMAT, MARK, STAGING
-from antcache.store.hdf5_backend import Hdf5Backend
+from antcache.store.local.hdf5_backend import Hdf5Backend
+from antcache.store.local.zarr_backend import ZarrBackend
 from antcache.store.location import Location
 from antcache.store.remote.backend import RemoteZarrBackend
-from antcache.store.zarr_backend import ZarrBackend
 
 BACKENDS: dict[str, type[Backend]] = {"zarr": ZarrBackend, "hdf5": Hdf5Backend}
 

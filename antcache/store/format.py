@@ -40,6 +40,10 @@ CHECKSUMS = "checksums"
 CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""
 
+TEXT_BYTES = 16 << 20
+"""Longest file that is read whole before anything is known about it: `zarr.json` and the like. The
+classes of a large dataset take a fortieth."""
+
 GROUPS = ("labels", "features", "targets")
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -284,9 +284,3 @@ class Store(LabelStore):
                 )
         for key in dict.fromkeys(keys):
             self.backend.remove(key)
-
-    def info(self) -> dict[str, Any]:
-        """What the store holds, JSON-ready; see `antcache.store.info`."""
-        from antcache.store.info import describe
-
-        return describe(self)

@@ -29,7 +29,8 @@ from antcache.errors import (
 )
 from antcache.store import SoftTargets, Store
 from antcache.store.format import STAGING
-from antcache.store.verify import verify
+from antcache.store.integrity.info import describe
+from antcache.store.integrity.verify import verify
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -237,7 +238,7 @@ class StoreContract:
         assert again.videos("rgb") == ["v1"]
         again.write_features("rgb", "v2", np.ones((5, 8), np.float16))
         assert again.videos("rgb") == ["v1", "v2"]
-        assert again.info()["features"]["rgb"]["videos"] == 2
+        assert describe(again)["features"]["rgb"]["videos"] == 2
 
     def test_settings_of_a_stream_can_not_be_mixed(self, store: Store) -> None:
         add_stream(store)  # the same again is fine

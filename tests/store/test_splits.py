@@ -13,12 +13,13 @@ import pytest
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, WriteFailed
-from antcache.store import Store, folder_groups
+from antcache.store import Store
 from antcache.store.backends import is_empty
-from antcache.store.folder import FolderBackend
 from antcache.store.format import STAGING, digest
+from antcache.store.integrity.verify import verify
+from antcache.store.local import folder_groups
+from antcache.store.local.folder import FolderBackend
 from antcache.store.soft_targets import SoftTargets
-from antcache.store.verify import verify
 
 KINDS = ("zarr", "hdf5")
 Killed = Callable[[Callable[[], Any], int], bool]

@@ -22,20 +22,35 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import zarr_unit
-from antcache.store.backend import KEY, Attributes, Backend, Count, LazyArray, Unit, differing
+from antcache.store.backend import (
+    KEY,
+    MARK_BYTES,
+    Attributes,
+    Backend,
+    Count,
+    LazyArray,
+    Unit,
+    differing,
+)
 from antcache.store.faults import damaged
-from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest, is_key, may_lie_in
-from antcache.store.inside import TEXT_BYTES
+from antcache.store.format import (
+    GROUPS,
+    MARK,
+    STAGING,
+    TEXT_BYTES,
+    Arrays,
+    digest,
+    is_key,
+    may_lie_in,
+)
 from antcache.store.location import Location
-from antcache.store.pieces import PiecedArray
+from antcache.store.reading.pieces import PiecedArray
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches, inside
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
 from antcache.store.seal import attributes_of, intact, mended, sealed
-from antcache.store.tree import MARK_BYTES
-from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
-from antcache.store.zarr_unit import GROUP, encode
+from antcache.store.zarr_unit import GROUP, ZARR_JSON, encode, layouts, unit_of
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from antcache.store.faults import damaged
 from antcache.store.format import digest
-from antcache.store.pieces import Piece
+from antcache.store.reading.pieces import Piece
 from antcache.store.remote.files import RemoteFiles, batches
 
 

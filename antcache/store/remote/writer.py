@@ -14,7 +14,7 @@ from antcache.errors import AlreadyExists, AntcacheError, DamagedStore
 from antcache.store import zarr_unit
 from antcache.store.remote.claim import Claim, in_staging
 from antcache.store.remote.files import RemoteFiles, batches, inside
-from antcache.store.zarr_layout import ZARR_JSON
+from antcache.store.zarr_unit import ZARR_JSON
 
 NEW = ".new"
 """Ending of a folder in staging: what will replace a unit."""

@@ -25,9 +25,9 @@ from antcache.store import Store
 from antcache.store.backend import Backend
 from antcache.store.backends import find_backend
 from antcache.store.format import FORMAT, digest
-from antcache.store.repair import Action, repair
+from antcache.store.integrity.repair import Action, repair
+from antcache.store.integrity.verify import verify
 from antcache.store.seal import attributes_of, intact, mended, sealed
-from antcache.store.verify import verify
 
 KINDS = ["zarr", "hdf5"]
 GROUPS = ["", "labels", "targets", "features", "features/rgb"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.store.features import Features
-from antcache.store.mapped import Bytes, MappedArray, as_bytes, copy_runs
+from antcache.store.reading.mapped import Bytes, MappedArray, as_bytes, copy_runs
 
 MAX_WORKERS = 8
 """Most threads that compare videos with their hashes."""

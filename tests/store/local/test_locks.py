@@ -15,8 +15,8 @@ import pytest
 from antcache import locks
 from antcache.errors import AlreadyExists
 from antcache.store import Store
-from antcache.store import folder as folder_module
 from antcache.store.format import STAGING
+from antcache.store.local import folder as folder_module
 
 KINDS = {"zarr": "s.zarr", "hdf5": "s.h5"}
 

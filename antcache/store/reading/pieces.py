@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import AntcacheError
-from antcache.store.codecs import decode
 from antcache.store.faults import UNREADABLE, damaged, lost, refused
 from antcache.store.format import CHUNK_BYTES
-from antcache.store.inside import Inside
-from antcache.store.proof import Proof, Proofs, read_range
+from antcache.store.reading.codecs import decode
+from antcache.store.reading.inside import Inside
+from antcache.store.reading.proof import Proof, Proofs, read_range
 
 LONGEST_CHUNK_BYTES = 64 << 20
 """A compressed chunk holds no more; those that are written hold 4 MiB."""

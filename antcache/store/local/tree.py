@@ -12,17 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from antcache.names import is_name
-from antcache.store.backend import Backend, Count, LazyArray, Unit
+from antcache.store.backend import MARK_BYTES, Backend, Count, LazyArray, Unit
 from antcache.store.faults import UNREADABLE, lost, refused
 from antcache.store.format import GROUPS, MARK, STAGING, is_key, may_lie_in
-from antcache.store.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.location import Location
-from antcache.store.mapped import MappedArray
-from antcache.store.pieces import Layout, LocalSource, PiecedArray
+from antcache.store.reading.inside import FOLDER, LINK, OTHER, Inside
+from antcache.store.reading.mapped import MappedArray
+from antcache.store.reading.pieces import Layout, LocalSource, PiecedArray
 from antcache.store.seal import attributes_of, intact, mended
-
-MARK_BYTES = 1024
-"""A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
 
 
 class FolderTree(Backend):

@@ -6,15 +6,13 @@ Promise: JSON-ready, and read from metadata and labels alone; no feature row is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from antcache.annotations import Segments
 from antcache.store.format import FORMAT
-
-if TYPE_CHECKING:
-    from antcache.store.store import Store
+from antcache.store.store import Store
 
 
 def describe(store: Store) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from antcache.errors import (
 )
 from antcache.store import Store
 from antcache.store.format import digest
+from antcache.store.integrity.info import describe
 from antcache.store.location import beside, parse_location
 from antcache.store.remote.backend import RemoteZarrBackend
 from antcache.store.remote.claim import Claim
@@ -266,8 +267,8 @@ def test_the_same_bytes_lie_on_a_disk_and_in_a_bucket(
     for place in (there, tmp_path / "back.zarr"):
         copy = Store.open(place)
         np.testing.assert_array_equal(copy.features("rgb", "v1").read(), ROWS)
-        assert {k: v for k, v in copy.info().items() if k != "path"} == {
-            k: v for k, v in local.info().items() if k != "path"
+        assert {k: v for k, v in describe(copy).items() if k != "path"} == {
+            k: v for k, v in describe(local).items() if k != "path"
         }
         assert [copy.backend.damage(key) for key in units(copy)] == [[]] * 4
 

@@ -24,8 +24,9 @@ from antcache.errors import (
     MissingKey,
 )
 from antcache.store import SoftTargets, Store
-from antcache.store.convert import ConvertConfig, convert, plan_conversion
 from antcache.store.format import CHECKSUMS
+from antcache.store.integrity.convert import ConvertConfig, convert, plan_conversion
+from antcache.store.integrity.info import describe
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -98,7 +99,7 @@ def keys(store: Store) -> list[str]:
 
 def assert_same(one: Store, other: Store) -> None:
     """Everything but the form is equal, to the bit."""
-    ours, theirs = one.info(), other.info()
+    ours, theirs = describe(one), describe(other)
     for info in (ours, theirs):
         info.pop("path")
         info.pop("backend")

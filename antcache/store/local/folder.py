@@ -28,9 +28,9 @@ from antcache.errors import (
 from antcache.locks import hold
 from antcache.store.backend import Attributes, differing
 from antcache.store.faults import UNREADABLE
-from antcache.store.folder_groups import FolderGroups
 from antcache.store.format import STAGING, Arrays, digest, is_group, is_key
-from antcache.store.inside import FOLDER
+from antcache.store.local.folder_groups import FolderGroups
+from antcache.store.reading.inside import FOLDER
 
 LOCK = ".lock"
 REPLACED = "replaced,"

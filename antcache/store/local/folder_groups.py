@@ -21,7 +21,7 @@ from antcache.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.errors import AlreadyExists
 from antcache.store.backend import Attributes
 from antcache.store.format import STAGING, Arrays, digest
-from antcache.store.tree import FolderTree
+from antcache.store.local.tree import FolderTree
 
 
 class FolderGroups(FolderTree):

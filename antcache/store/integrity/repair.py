@@ -20,9 +20,9 @@ from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
 from antcache.store.format import FORMAT, MARK, STAGING
+from antcache.store.integrity.verify import MEANING, Finding, VerifyReport, check_unit, verify
 from antcache.store.seal import mended
 from antcache.store.store import Store
-from antcache.store.verify import MEANING, Finding, VerifyReport, check_unit, verify
 
 logger = logging.getLogger(__name__)
 

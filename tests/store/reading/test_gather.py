@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from antcache.store import Features, Store
 from antcache.store import features as features_module
 from antcache.store import format as format_module
-from antcache.store.gather import Gatherer, gather
-from antcache.store.mapped import MappedArray
+from antcache.store.reading.gather import Gatherer, gather
+from antcache.store.reading.mapped import MappedArray
 
 DIM = 5
 KINDS = list(itertools.product(["zarr", "hdf5"], [False, True]))

@@ -24,7 +24,7 @@ from typing import Any
 import h5py
 
 from antcache.store.backend import METADATA, Count
-from antcache.store.proof import Proof, digest_of, read_range
+from antcache.store.reading.proof import Proof, digest_of, read_range
 from antcache.store.seal import attributes_of, intact, sealed
 
 SMALLEST_BLOCK = 512

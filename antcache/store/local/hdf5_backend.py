@@ -21,11 +21,18 @@ from antcache.disk import rename_new
 from antcache.errors import AlreadyExists, DamagedStore
 from antcache.store.backend import KEY, Attributes, Count, Unit, strings
 from antcache.store.faults import UNREADABLE, damaged, says_nothing
-from antcache.store.folder import FolderBackend
 from antcache.store.format import Arrays, chunk_rows
-from antcache.store.hdf5_layout import contents, needs_json
-from antcache.store.hdf5_seal import SMALLEST_BLOCK, Block, Ranges, block_for, damage, ranges_of
-from antcache.store.inside import FILE, LINK, OTHER
+from antcache.store.local.folder import FolderBackend
+from antcache.store.local.hdf5_layout import contents, needs_json
+from antcache.store.local.hdf5_seal import (
+    SMALLEST_BLOCK,
+    Block,
+    Ranges,
+    block_for,
+    damage,
+    ranges_of,
+)
+from antcache.store.reading.inside import FILE, LINK, OTHER
 from antcache.store.seal import require_short, sealed
 
 ATTRIBUTES = "attributes.json"

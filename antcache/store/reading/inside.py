@@ -19,11 +19,8 @@ from pathlib import Path
 
 from antcache.errors import DamagedStore
 from antcache.store.faults import require_fetched
+from antcache.store.format import TEXT_BYTES
 from antcache.untrusted import POINTER, POINTER_BYTES
-
-TEXT_BYTES = 16 << 20
-"""Longest file that is read whole before anything is known about it: `zarr.json` and the like. The
-classes of a large dataset take a fortieth."""
 
 FILE, FOLDER, LINK, OTHER = "a file", "a folder", "a symbolic link", "a pipe, device or socket"
 """What stands under a name."""

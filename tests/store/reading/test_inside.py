@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from antcache.errors import DamagedStore
-from antcache.store import inside as module
-from antcache.store.inside import FILE, FOLDER, LINK, OTHER, Inside
+from antcache.store.reading import inside as module
+from antcache.store.reading.inside import FILE, FOLDER, LINK, OTHER, Inside
 
 
 @pytest.fixture(params=["openat2", "step by step"], autouse=True)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
 from antcache.store.format import digest
-from antcache.store.inside import Inside
-from antcache.store.mapped import MappedArray, as_bytes
-from antcache.store.pieces import Layout, Piece
-from antcache.store.proof import Proof
+from antcache.store.reading.inside import Inside
+from antcache.store.reading.mapped import MappedArray, as_bytes
+from antcache.store.reading.pieces import Layout, Piece
+from antcache.store.reading.proof import Proof
 
 
 def written(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from antcache.errors import DamagedStore
-from antcache.store import Store, proof
+from antcache.store import Store
 from antcache.store.format import digest
-from antcache.store.gather import Gatherer, proven
-from antcache.store.proof import Proof, Proofs
+from antcache.store.reading import proof
+from antcache.store.reading.gather import Gatherer, proven
+from antcache.store.reading.proof import Proof, Proofs
 
 OLD_NS = 10**18
 """A time long ago, for files whose changes are told by their times."""
@@ -250,7 +251,7 @@ def test_a_gatherer_that_was_pickled_or_released_refuses_what_has_changed(store:
 
 
 def test_marks_are_kept_where_caches_are(tmp_path: Path) -> None:
-    code = "from antcache.store import proof; print(proof._path())"
+    code = "from antcache.store.reading import proof; print(proof._path())"
 
     def path(**environment: str) -> str:
         own = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "HOME")}

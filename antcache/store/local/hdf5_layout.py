@@ -19,9 +19,9 @@ import numpy as np
 from h5py import h5a, h5d, h5l, h5o, h5s, h5t, h5z
 
 from antcache.store.backend import Attributes
-from antcache.store.hdf5_seal import Block, stored_ranges
-from antcache.store.inside import TEXT_BYTES
-from antcache.store.pieces import Layout, Piece
+from antcache.store.format import TEXT_BYTES
+from antcache.store.local.hdf5_seal import Block, stored_ranges
+from antcache.store.reading.pieces import Layout, Piece
 
 MOST_ARRAYS, MOST_ATTRIBUTES = 64, 4096
 METADATA_BYTES = 2 * TEXT_BYTES

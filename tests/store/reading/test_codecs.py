@@ -20,8 +20,8 @@ from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from antcache.store import codecs
-from antcache.store.codecs import decode
+from antcache.store.reading import codecs
+from antcache.store.reading.codecs import decode
 
 TYPES = ("<f2", "<f4", "<f8", "|b1", "<i4", "<i8", "|u1")
 FORMS = ("plain", "blosc", "gzip", "fixed", "varying")

@@ -9,13 +9,12 @@ import os
 from pathlib import Path
 
 from antcache.store.backend import KEY, Attributes, Count, Unit
-from antcache.store.folder import FolderBackend
 from antcache.store.format import Arrays
-from antcache.store.inside import FOLDER, LINK
-from antcache.store.proof import digest_of
+from antcache.store.local.folder import FolderBackend
+from antcache.store.reading.inside import FOLDER, LINK
+from antcache.store.reading.proof import digest_of
 from antcache.store.seal import sealed
-from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
-from antcache.store.zarr_unit import GROUP, damage, encode
+from antcache.store.zarr_unit import GROUP, ZARR_JSON, damage, encode, layouts, unit_of
 
 
 class ZarrBackend(FolderBackend):

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
 from antcache.store.faults import damaged
-from antcache.store.inside import Inside
-from antcache.store.pieces import Layout, opened
-from antcache.store.proof import Proofs
+from antcache.store.reading.inside import Inside
+from antcache.store.reading.pieces import Layout, opened
+from antcache.store.reading.proof import Proofs
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p

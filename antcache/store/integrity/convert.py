@@ -22,9 +22,9 @@ from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.progress import Progress, silent
 from antcache.store.backend import Attributes
 from antcache.store.backends import BACKENDS, Options, is_empty, kind_of, new_backend
-from antcache.store.convert_unit import Rounding, Unit, apart
 from antcache.store.features import Stream
 from antcache.store.format import CHECKSUMS, MARK, difference
+from antcache.store.integrity.convert_unit import Rounding, Unit, apart
 from antcache.store.location import Location, parse_location
 from antcache.store.store import Store
 
