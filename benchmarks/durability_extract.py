@@ -91,7 +91,7 @@ class Extraction(Case):
                 if store.backend.group_damaged(key):
                     raise Violation(f"group {key!r} is damaged")
             for name in listed:
-                if damage := store.backend.damage(f"features/rgb/{name}"):
+                if damage := store.backend.damaged_parts(f"features/rgb/{name}"):
                     raise Violation(f"{name}: {damage} damaged")
                 rows = store.features("rgb", name).read()
                 if hashlib.sha256(rows).hexdigest() != reference[f"rows of {name}"]:

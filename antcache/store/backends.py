@@ -55,8 +55,9 @@ def find_backend(place: Location, *, memory_map: bool = True, options: Options =
     if not place.exists():
         raise NotFound("no store here", where=place, hint="check the path, or create the store")
     for kind in BACKENDS.values():
-        if kind.recognises(place):
-            return kind(place, memory_map=memory_map)
+        backend = kind(place, memory_map=memory_map)
+        if backend.is_store():
+            return backend
     raise _not_a_store(place, "a file" if place.is_file() else "another folder")
 
 

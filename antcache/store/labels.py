@@ -110,7 +110,7 @@ class LabelStore(OpenStore):
         for split, segments in splits.items():
             check_name(split, "split")
             segments.check(taxonomy, f"{split}, segment {{}}".format)
-        with self.backend.alone("labels"):
+        with self.backend.exclusively("labels"):
             if overwrite:
                 self._give_up(taxonomy.dataset)
             self._claim(taxonomy.dataset)
@@ -134,7 +134,7 @@ class LabelStore(OpenStore):
                     {name: (segments.arrays(), about) for name, segments in new.items()},
                 )
             if len(new) < len(splits):  # by a call that was killed, and may have left something
-                self.backend.sweep()
+                self.backend.remove_leftovers()
         return list(new)
 
     def _give_up(self, dataset: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
-from antcache.store.backend import differing
+from antcache.store.backend import differing_arrays
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
 from antcache.store.format import check_name, difference, is_key
@@ -206,7 +206,7 @@ class Store(LabelStore):
         check_name(name, "set of soft targets")
         key = f"targets/{name}"
         # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
-        with self.backend.alone("labels") if self.backend.waits else nullcontext():
+        with self.backend.exclusively("labels") if self.backend.can_wait else nullcontext():
             self._check_taxonomy_of(key, targets)
             try:  # what could not be read is not written
                 check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
@@ -214,7 +214,7 @@ class Store(LabelStore):
                 raise BadConfig(error.said) from error
             self.backend.set_group_attributes("targets", {})
             self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
-        if not self.backend.waits:  # who only writes other soft targets is not refused
+        if not self.backend.can_wait:  # who only writes other soft targets is not refused
             try:
                 self._check_taxonomy_of(key, targets)
             except FingerprintMismatch:
@@ -263,7 +263,7 @@ class Store(LabelStore):
             arrays, attributes = self.backend.open(key)
             where = self.backend.where(key)
             check_targets(arrays, attributes, self._taxonomy(), where)
-            if wrong := differing(arrays, attributes):
+            if wrong := differing_arrays(arrays, attributes):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
     def remove(self, *keys: str) -> None:

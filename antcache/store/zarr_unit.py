@@ -19,9 +19,9 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from antcache.store.backend import METADATA, Attributes, strings
+from antcache.store.backend import METADATA, Attributes
 from antcache.store.faults import damaged, lost
-from antcache.store.format import Arrays, chunk_rows, digest
+from antcache.store.format import Arrays, chunk_rows, digest, is_text, join
 from antcache.store.reading.codecs import BLOSC_SPARE
 from antcache.store.reading.pieces import Layout, Piece
 from antcache.store.reading.proof import Proof
@@ -48,7 +48,7 @@ def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[
     kept: dict[str, Any] = {}
     unit = zarr.create_group(MemoryStore(kept), zarr_format=3)
     for name, array in arrays.items():
-        text = strings(array)
+        text = is_text(array)
         rows = chunk_rows(len(array), array[:1].size * (64 if text else array.itemsize))
         unit.create_array(
             name,
@@ -64,7 +64,7 @@ def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[
     return files
 
 
-def damage(
+def damaged_parts(
     read: Callable[[str], bytes], digest_of: Callable[[str], str] | None = None
 ) -> list[str]:
     """What of a unit is not as it was written.
@@ -180,9 +180,6 @@ def _layout(
     dtype = np.dtype(np.str_) if kind == "string" else np.dtype(kind).newbyteorder("<")
     zeros = "/0" * (len(shape) - 1)
 
-    def place(file: str) -> str:
-        return f"{key}/{file}" if key else file
-
     names = [f"{name}/c/{number}{zeros}" for number in range(len(files))]
     if files.keys() != set(names):
         raise ValueError("other chunks than its shape asks for")
@@ -193,7 +190,7 @@ def _layout(
         form=form,
         rows=chunk[0],
         pieces=tuple(
-            Piece(0, sizes[f], Proof(place(f), ((0, sizes[f]),), files[f])) for f in names
+            Piece(0, sizes[f], Proof(join(key, f), ((0, sizes[f]),), files[f])) for f in names
         ),
     ).check()
     longest = layout.rows * layout.row_bytes + BLOSC_SPARE

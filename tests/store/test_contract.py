@@ -28,6 +28,7 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import SoftTargets, Store
+from antcache.store.backend import Backend
 from antcache.store.format import STAGING
 from antcache.store.integrity.info import describe
 from antcache.store.integrity.verify import verify
@@ -67,9 +68,9 @@ def soft_targets(**attributes: Any) -> SoftTargets:
     )
 
 
-def add_stream(store: Store, **changed: Any) -> None:
+def add_stream(store: Store, *, name: str = "rgb", **changed: Any) -> None:
     settings = {"dim": 8, "dtype": "float16", "fps": 4.0, "source": "test", "config": {"a": None}}
-    store.create_stream("rgb", **{**settings, **changed})
+    store.create_stream(name, **{**settings, **changed})
 
 
 VIDEO_NAMES = (
@@ -335,6 +336,59 @@ class StoreContract:
         assert store.videos("rgb") == ["v2"]
         store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         np.testing.assert_array_equal(store.features("rgb", "v1").read(), 0)
+
+    def test_attributes_that_two_set_at_once_are_all_kept(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = type(store.backend)
+        text = kind.group_text
+
+        def late(backend: Backend, key: str) -> bytes | None:
+            found = text(backend, key)
+            monkeypatch.setattr(kind, "group_text", text)
+            store.backend.set_group_attributes("", {"theirs": 1})
+            return found
+
+        monkeypatch.setattr(kind, "group_text", late)
+        store.backend.set_group_attributes("", {"ours": 2})
+        found = store.backend.group_attributes("")
+        assert (found["theirs"], found["ours"], found["antcache"]["format"]) == (1, 2, 1)
+
+    def test_a_group_is_created_by_one_and_the_others_learn_what_it_says(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = type(store.backend)
+        swap = kind._swap_group_text
+
+        def late(backend: Backend, key: str, text: bytes, *, was: bytes | None) -> bool:
+            monkeypatch.setattr(kind, "_swap_group_text", swap)
+            assert store.backend.add_group_attributes("targets", {"theirs": 1}) == {"theirs": 1}
+            return swap(backend, key, text, was=was)
+
+        monkeypatch.setattr(kind, "_swap_group_text", late)
+        found = store.backend.add_group_attributes("targets", {"theirs": 2, "ours": 2})
+        assert found == store.backend.group_attributes("targets") == {"theirs": 1, "ours": 2}
+
+    def test_a_group_that_is_made_and_filled_meanwhile_is_not_lost(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process does both after this one has looked for its attributes."""
+        kind, add = type(store.backend), partial(add_stream, store, name="flow")
+        text = kind.group_text
+
+        def before(backend: Backend, key: str) -> bytes | None:
+            if key != "features/flow":
+                return text(backend, key)
+            monkeypatch.setattr(kind, "group_text", text)
+            add()
+            store.write_features("flow", "v1", np.zeros((3, 8), np.float16))
+            return None
+
+        monkeypatch.setattr(kind, "group_text", before)
+        add()
+        store.remove("features/flow/v1")
+        monkeypatch.setattr(kind, "group_text", before)
+        assert not store.backend.group_damaged("features/flow")
 
     def test_a_later_format_is_refused(self, store: Store, path: Path) -> None:
         store.backend.set_group_attributes("", {"antcache": {"format": 2}})

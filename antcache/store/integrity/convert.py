@@ -353,7 +353,7 @@ class _Conversion:
         compressed = unit.new is not None and unit.new.compressed
         labels = unit.key.startswith("labels/")  # which an import may be replacing
         try:
-            with target.backend.alone("labels") if labels else nullcontext():
+            with target.backend.exclusively("labels") if labels else nullcontext():
                 target.backend.publish(unit.key, arrays, attributes, compressed=compressed)
         except AlreadyExists:
             if not unit.is_in(target):

@@ -115,7 +115,7 @@ def repair(
         actions.append(action)
         logger.info("%s: %s%s (%s)", action.key or "(root)", would, action.done, action.what)
     if not dry_run:
-        backend.sweep()
+        backend.remove_leftovers()
     return RepairReport(verified=verified, actions=tuple(actions), dry_run=dry_run)
 
 
@@ -154,7 +154,7 @@ class _Repair:
             hint = "put the folder itself in its place, or remove it"
             return Action(key=key, done="left", what=what, next=hint)
         if not self.dry_run:
-            self.backend.discard(key)
+            self.backend.remove_foreign(key)
         return Action(key=key, done="dropped", what=what)
 
     def _next(self, finding: Finding) -> str:
@@ -210,12 +210,14 @@ class _Repair:
         intact = self._intact_units(key)
         attributes, why = self._attributes(key, intact)
         if attributes is not None:
-            yield self._restore(key, self.backend.document(key, attributes), why)
+            yield self._restore(key, self.backend.sealed_group(key, attributes), why)
         elif key == "labels" and not senseless:
             # Labels without their classes mean nothing, and are imported again in a second.
             for split in intact:
                 yield self._drop(split, "its classes are lost")
-            yield self._restore(key, self.backend.document(key, {}), "emptied: no split knows it")
+            yield self._restore(
+                key, self.backend.sealed_group(key, {}), "emptied: no split knows it"
+            )
         elif key.startswith("features/") and not intact and not senseless:
             # Writing the stream again creates it, once the folder is empty.
             for video in [unit for unit in self.units if unit.startswith(f"{key}/")]:
@@ -247,7 +249,7 @@ class _Repair:
             if attributes is not None and attributes != self.backend.group_attributes(group):
                 for key in keys:
                     del self.left[key]
-                yield self._restore(group, self.backend.document(group, attributes), why)
+                yield self._restore(group, self.backend.sealed_group(group, attributes), why)
 
     def _restore(self, key: str, text: bytes, how: str) -> Action:
         if not self.dry_run:
@@ -269,7 +271,7 @@ class _Repair:
             return {}, "it has no attributes"
         if key == "":
             return self._root(intact)
-        told = [self.backend.carried(unit) or {} for unit in intact]
+        told = [self.backend.group_at_publishing(unit) or {} for unit in intact]
         if not told:
             return None, "no intact unit knows it"
         group = told[0]

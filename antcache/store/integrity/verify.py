@@ -124,7 +124,7 @@ def verify(
     bad_groups = [Finding(key=key, what=METADATA) for key in groups if backend.group_damaged(key)]
     if all(finding.key for finding in bad_groups):
         check_format(backend)
-    strange = backend.strange()
+    strange = backend.foreign_entries()
     bad_groups += [Finding(key=name, what=kind) for name, kind in strange.items()]
     unknown = {finding.key for finding in bad_groups}
     senseless = [f for key in groups if not {"", key} & unknown for f in _senseless(backend, key)]
@@ -186,7 +186,7 @@ def check_unit(
 
 def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str]) -> list[Finding]:
     """What is wrong with a unit, looked at once."""
-    wrong = backend.damage(key, count)
+    wrong = backend.damaged_parts(key, count)
     if wrong:
         return [Finding(key=key, what=what) for what in wrong]
     group = key.rpartition("/")[0]

@@ -19,9 +19,9 @@ import numpy as np
 
 from antcache.disk import rename_new
 from antcache.errors import AlreadyExists, DamagedStore
-from antcache.store.backend import KEY, Attributes, Count, Unit, strings
+from antcache.store.backend import Attributes, Count, Unit
 from antcache.store.faults import UNREADABLE, damaged, says_nothing
-from antcache.store.format import Arrays, chunk_rows
+from antcache.store.format import Arrays, chunk_rows, is_text
 from antcache.store.local.folder import FolderBackend
 from antcache.store.local.hdf5_layout import contents, needs_json
 from antcache.store.local.hdf5_seal import (
@@ -29,11 +29,11 @@ from antcache.store.local.hdf5_seal import (
     Block,
     Ranges,
     block_for,
-    damage,
+    damaged_parts,
     ranges_of,
 )
 from antcache.store.reading.inside import FILE, LINK, OTHER
-from antcache.store.seal import require_short, sealed
+from antcache.store.seal import require_short
 
 ATTRIBUTES = "attributes.json"
 
@@ -44,10 +44,6 @@ class Hdf5Backend(FolderBackend):
     suffix = ".h5"
     unit_kinds = (FILE, LINK, OTHER)
     group_file = ATTRIBUTES
-
-    def document(self, key: str, attributes: Attributes) -> bytes:
-        """See `Backend`."""
-        return sealed({**attributes, KEY: key})
 
     def _rename(self, staged: Path, target: Path) -> None:
         # A plain rename would silently replace another process's.
@@ -77,7 +73,7 @@ class Hdf5Backend(FolderBackend):
         image = io.BytesIO()
         with h5py.File(image, "w", libver="latest", userblock_size=block_bytes) as file:
             for name, array in arrays.items():
-                if strings(array):
+                if is_text(array):
                     # Of a fixed length, so that the values lie in one piece like all others.
                     text = np.char.encode(array.astype(np.str_), "utf-8")
                     kind = h5py.string_dtype("utf-8", max(1, text.itemsize))
@@ -112,9 +108,9 @@ class Hdf5Backend(FolderBackend):
             os.close(handle)
         return self._arrays(found), attributes
 
-    def _damage_at(self, path: Path, count: Count) -> list[str]:
+    def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
         handle = self.inside.open(self._name(path))
         try:
-            return damage(handle, count)
+            return damaged_parts(handle, count)
         finally:
             os.close(handle)

@@ -30,6 +30,9 @@ METADATA_BYTES = 2 * TEXT_BYTES
 WHERE = "/dev/fd/{}"
 """Opens a file that is open already: what was checked, whatever its name leads to now."""
 
+PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING)
+"""Kinds of values that a store has."""
+
 FILTERS = {
     (): "plain",
     (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE): "gzip",
@@ -111,8 +114,7 @@ def _layout(dataset: h5d.DatasetID, name: str, block: Block) -> Layout:
 
 def _type(kind: h5t.TypeID, name: str) -> np.dtype[Any]:
     """Type of the values, which is a plain one of numpy's."""
-    plain = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING)
-    if kind.get_class() not in plain or kind.get_size() > TEXT_BYTES:
+    if kind.get_class() not in PLAIN or kind.get_size() > TEXT_BYTES:
         raise ValueError(f"{name} is of a type that no store has")
     if kind.get_class() == h5t.STRING:
         if kind.is_variable_str():
@@ -150,9 +152,8 @@ def _attributes(file: h5py.File) -> Iterator[tuple[str, Any]]:
     for number in range(count):
         one = h5a.open(file.id, index=number)
         name, kind = one.name.decode(), one.get_type()
-        plain = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING)
         left -= max(one.get_storage_size(), kind.get_size())
-        if one.shape != () or kind.get_class() not in plain or left < 0:
+        if one.shape != () or kind.get_class() not in PLAIN or left < 0:
             raise ValueError(f"the attribute {name!r} is none that a store has")
         yield name, _value(file.attrs[name])
 

@@ -14,7 +14,6 @@ The user block, which HDF5 leaves to others, is a sealed JSON text filled up wit
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 import h5py
 
 from antcache.store.backend import METADATA, Count
+from antcache.store.format import digest
 from antcache.store.reading.proof import Proof, digest_of, read_range
 from antcache.store.seal import attributes_of, intact, sealed
 
@@ -72,13 +72,13 @@ def block_for(content: memoryview, ranges: dict[str, Ranges]) -> bytes:
     """The sealed text of the user block for `content`, which is all that follows it."""
     arrays = {
         name: {
-            "blake2b": _digest(content[start : start + length] for start, length in pieces),
+            "blake2b": digest(*(content[start : start + length] for start, length in pieces)),
             "ranges": pieces,
         }
         for name, pieces in ranges.items()
     }
     gaps = _gaps(itertools.chain(*ranges.values()), len(content))
-    metadata = _digest(content[start:stop] for start, stop in gaps)
+    metadata = digest(*(content[start:stop] for start, stop in gaps))
     return sealed({"arrays": arrays, "metadata": metadata})
 
 
@@ -139,8 +139,8 @@ class Block:
         )
 
 
-def damage(handle: int, count: Count) -> list[str]:
-    """See `Backend.damage`; of an open file.
+def damaged_parts(handle: int, count: Count) -> list[str]:
+    """See `Backend.damaged_parts`; of an open file.
 
     Raises:
         OSError: it can't be read.
@@ -175,11 +175,3 @@ def _gaps(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]
     if size > stop:
         found.append((stop, size))
     return found
-
-
-def _digest(pieces: Iterable[memoryview]) -> str:
-    """BLAKE2b (16 bytes, as hex) over pieces, one after another."""
-    total = hashlib.blake2b(digest_size=16)
-    for piece in pieces:
-        total.update(piece)
-    return total.hexdigest()

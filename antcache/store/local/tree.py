@@ -8,18 +8,15 @@ opened; other files are not looked at.
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import suppress
 from pathlib import Path
 
 from antcache.names import is_name
-from antcache.store.backend import MARK_BYTES, Backend, Count, LazyArray, Unit
-from antcache.store.faults import UNREADABLE, lost, refused
-from antcache.store.format import GROUPS, MARK, STAGING, is_key, may_lie_in
-from antcache.store.location import Location
+from antcache.store.backend import Backend, Count, LazyArray, Unit
+from antcache.store.faults import lost, refused
+from antcache.store.format import GROUPS, STAGING, is_key, join, may_lie_in
 from antcache.store.reading.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.reading.pieces import Layout, LocalSource, PiecedArray
-from antcache.store.seal import attributes_of, intact, mended
 
 
 class FolderTree(Backend):
@@ -39,8 +36,8 @@ class FolderTree(Backend):
         """Open the unit at `path`."""
 
     @abstractmethod
-    def _damage_at(self, path: Path, count: Count) -> list[str]:
-        """See `Backend.damage`."""
+    def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
+        """See `Backend.damaged_parts`."""
 
     def _is_unit(self, key: str, kind: str) -> bool:
         """Whether what stands at `key`, one of `unit_kinds`, is a unit or what is left of one."""
@@ -85,46 +82,25 @@ class FolderTree(Backend):
             if name.endswith(self.suffix)
             and may_lie_in(key, unit)
             and kind in self.unit_kinds
-            and self._is_unit(f"{key}/{unit}".lstrip("/"), kind)
+            and self._is_unit(join(key, unit), kind)
         )
 
-    @classmethod
-    def recognises(cls, root: Location) -> bool:
-        """See `Backend`."""
-        path = Path(root)
-        if not path.is_dir():
-            return False
-        text = _text(Inside(path), cls.group_file) or b""
-        if MARK in attributes_of(text):
-            return True
-        if intact(text):  # the file of something inside a store
-            return False
-        # A damaged mark is known by what it was, or by what lies beside it.
-        beside = (_text(Inside(path), f"{key}/{cls.group_file}") or b"" for key in GROUPS)
-        return any(b'"seal"' in each for each in beside) or (
-            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
-        )
+    def _folders(self, key: str) -> list[str]:
+        return sorted(name for name, kind in self.inside.entries(key).items() if kind == FOLDER)
 
-    def groups(self, key: str) -> list[str]:
-        """See `Backend`."""
-        # A folder without attributes is damaged if it holds units, else none of ours.
-        return [
-            name
-            for name, kind in sorted(self.inside.entries(key).items())
-            if kind == FOLDER
-            and may_lie_in(key, name)
-            and self._is_group(f"{key}/{name}".lstrip("/"))
-        ]
-
-    def _is_group(self, key: str) -> bool:
-        file = self.inside.kind(f"{key}/{self.group_file}")
-        return file is not None or bool(self.units(key))
+    def _has_group_file(self, key: str) -> bool:
+        return self.inside.kind(join(key, self.group_file)) is not None
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
-        return _text(self.inside, f"{key}/{self.group_file}".lstrip("/"))
+        try:
+            return self.inside.read(join(key, self.group_file))
+        except OSError as error:
+            if lost(error):
+                return None
+            raise refused(self.root / key / self.group_file, error) from error
 
-    def strange(self) -> dict[str, str]:
+    def foreign_entries(self) -> dict[str, str]:
         """See `Backend`."""
         streams = self.inside.entries("features")
         names = (
@@ -135,24 +111,8 @@ class FolderTree(Backend):
         kinds = {name: self.inside.kind(name) for name in names}
         return {name: kind for name, kind in kinds.items() if kind in (LINK, OTHER)}
 
-    def _damage(self, key: str, count: Count) -> list[str]:
-        return self._damage_at(self.location(key), count)
+    def _damaged_parts(self, key: str, count: Count) -> list[str]:
+        return self._damaged_parts_at(self.location(key), count)
 
     def _open(self, key: str) -> Unit:
         return self._open_at(self.location(key))
-
-    def _require_fetched(self, key: str) -> None:
-        """Raise `ReadFailed` if a Git LFS pointer stands in the unit `key`, which is about to be
-        replaced; what is damaged may be."""
-        with suppress(*UNREADABLE):
-            self._open(key)
-
-
-def _text(inside: Inside, name: str) -> bytes | None:
-    """What is in a small file, None if it is not there, or no file of a store."""
-    try:
-        return inside.read(name)
-    except OSError as error:
-        if lost(error):
-            return None
-        raise refused(inside.root / name, error) from error

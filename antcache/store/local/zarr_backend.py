@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from antcache.store.backend import KEY, Attributes, Count, Unit
+from antcache.store.backend import Attributes, Count, Unit
 from antcache.store.format import Arrays
 from antcache.store.local.folder import FolderBackend
 from antcache.store.reading.inside import FOLDER, LINK
 from antcache.store.reading.proof import digest_of
-from antcache.store.seal import sealed
-from antcache.store.zarr_unit import GROUP, ZARR_JSON, damage, encode, layouts, unit_of
+from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
 
 
 class ZarrBackend(FolderBackend):
@@ -23,16 +22,13 @@ class ZarrBackend(FolderBackend):
     suffix = ""
     unit_kinds = (FOLDER, LINK)
     group_file = ZARR_JSON
+    group_frame = GROUP
 
     def _is_unit(self, key: str, kind: str) -> bool:
         # A link is none, but stands where one would: it is refused when it is opened.
         return (
             kind == LINK or self.inside.kind(f"{key}/{ZARR_JSON}") is not None or self._remains(key)
         )
-
-    def document(self, key: str, attributes: Attributes) -> bytes:
-        """See `Backend`."""
-        return sealed({**attributes, KEY: key}, GROUP)
 
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
         for name, value in encode(arrays, attributes, compressed=compressed).items():
@@ -47,7 +43,7 @@ class ZarrBackend(FolderBackend):
             found = layouts(files, unit.read, unit.size, key, str(path))
         return self._arrays(found), attributes
 
-    def _damage_at(self, path: Path, count: Count) -> list[str]:
+    def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
         def read(name: str) -> bytes:
             text = self.inside.read(f"{self._name(path)}/{name}")
             count(len(text))
@@ -60,7 +56,7 @@ class ZarrBackend(FolderBackend):
             finally:
                 os.close(handle)
 
-        return damage(read, hashed)
+        return damaged_parts(read, hashed)
 
     def _remains(self, key: str) -> bool:
         """Whether a folder without a `zarr.json` is the rest of a unit, not somebody's notes."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from antcache.disk import libc
 from antcache.errors import DamagedStore
 from antcache.store.faults import require_fetched
 from antcache.store.format import TEXT_BYTES
@@ -237,16 +238,13 @@ class _How(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("flags", "mode", "resolve"))
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
 def _open_beneath(folder: int, name: str, flags: int) -> int:
     """Open `name` below `folder` over no link."""
     if sys.platform == "linux":
         how = _How(flags, 0, _BENEATH_WITHOUT_LINKS)
         path = os.fsencode(name)
         size = ctypes.c_size_t(ctypes.sizeof(how))
-        handle = int(_LIBC.syscall(_OPENAT2, folder, path, ctypes.byref(how), size))
+        handle = int(libc().syscall(_OPENAT2, folder, path, ctypes.byref(how), size))
         if handle >= 0:
             return handle
         code = ctypes.get_errno()

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.disk import libc
 from antcache.errors import BadConfig
 from antcache.store.faults import damaged
 from antcache.store.reading.inside import Inside
 from antcache.store.reading.pieces import Layout, opened
 from antcache.store.reading.proof import Proofs
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC = libc()
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = (
     *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),

@@ -251,11 +251,6 @@ class RemoteFiles:
         )
 
 
-def inside(*parts: str) -> str:
-    """Name of an object in a folder; the root is `""`."""
-    return "/".join(part for part in parts if part)
-
-
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     """The names of `sizes` in groups that may be in memory, and under way, at once."""
     batch: list[str] = []

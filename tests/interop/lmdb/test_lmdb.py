@@ -338,7 +338,7 @@ def test_a_faulty_row_leaves_earlier_videos(
     with pytest.raises(BadConfig, match=message):
         bring(store, rgb=path)
     assert store.videos("rgb") == ["b"]
-    assert store.backend.damage("features/rgb/b") == []
+    assert store.backend.damaged_parts("features/rgb/b") == []
 
 
 @pytest.mark.parametrize("frames", [DENSE[:-1], DENSE[DENSE != 150], [*DENSE[:-1], 400], [1]])

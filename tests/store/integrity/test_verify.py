@@ -260,7 +260,7 @@ def test_what_another_process_replaces_is_not_damaged(
         looks[key] = looks.get(key, 0) + 1
         return ["rows"] if looks[key] == 1 else []
 
-    monkeypatch.setattr(type(store.backend), "damage", damage)
+    monkeypatch.setattr(type(store.backend), "damaged_parts", damage)
     assert verify(store).intact
     assert set(looks.values()) == {2}
 
@@ -269,7 +269,7 @@ def test_a_unit_that_has_just_gone_is_not_damaged(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process replaces or removes it between the two looks."""
-    damage = type(store.backend).damage
+    damage = type(store.backend).damaged_parts
 
     def gone(self: Backend, key: str, *rest: Any) -> list[str]:
         if key != "features/rgb/v2":
@@ -278,7 +278,7 @@ def test_a_unit_that_has_just_gone_is_not_damaged(
             store.remove(key)
         return ["rows"]
 
-    monkeypatch.setattr(type(store.backend), "damage", gone)
+    monkeypatch.setattr(type(store.backend), "damaged_parts", gone)
     report = verify(store)
     assert report.intact
     assert store.videos("rgb") == ["v1", "v3", "v4"]
@@ -289,12 +289,12 @@ def test_a_unit_that_is_replaced_between_the_looks_is_looked_at_anew(
 ) -> None:
     """What is there now is what counts: here it is damaged otherwise."""
     looks = iter((["rows"], ["times"]))
-    damage = type(store.backend).damage
+    damage = type(store.backend).damaged_parts
 
     def changing(self: Backend, key: str, *rest: Any) -> list[str]:
         return next(looks) if key == "features/rgb/v2" else damage(self, key, *rest)
 
-    monkeypatch.setattr(type(store.backend), "damage", changing)
+    monkeypatch.setattr(type(store.backend), "damaged_parts", changing)
     assert found(store) == {("features/rgb/v2", "times")}
 
 
@@ -306,7 +306,7 @@ def test_what_can_not_be_read_now_is_not_damaged(
         raise OSError(code, "refused")
 
     before = state(Path(store.path))
-    name = "digest_of" if store.kind == "zarr" else "damage"
+    name = "digest_of" if store.kind == "zarr" else "damaged_parts"
     monkeypatch.setattr(sys.modules[type(store.backend).__module__], name, refuse)
     if code == errno.EIO:  # this is what a disk says of a sector that is lost
         assert len({key for key, _ in found(store)}) == 12
@@ -329,7 +329,7 @@ def test_an_interrupt_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         if done:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(store.backend), "damage", damage)
+    monkeypatch.setattr(type(store.backend), "damaged_parts", damage)
     with pytest.raises(KeyboardInterrupt):
         verify(store, workers=1, progress=interrupt)
     assert len(calls) < 12
@@ -403,7 +403,7 @@ def test_a_unit_with_damaged_metadata_is_never_opened(store: Store, key: str) ->
         path.write_bytes(whole)
         byte = rng.randrange(len(whole))
         flip(path, byte)
-        if "metadata" not in backend.damage(key):
+        if "metadata" not in backend.damaged_parts(key):
             continue
         hit += 1
         with pytest.raises(DamagedStore, match="antcache store repair"):

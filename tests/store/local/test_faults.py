@@ -58,7 +58,7 @@ def check(store: Store, *videos: str) -> None:
     again = Store.open(store.path)
     assert again.videos("rgb") == sorted(["before", *videos])
     for name in again.videos("rgb"):
-        assert again.backend.damage(f"features/rgb/{name}") == []
+        assert again.backend.damaged_parts(f"features/rgb/{name}") == []
     np.testing.assert_array_equal(again.features("rgb", "before").read(), rows(1))
     assert not (store.path / STAGING).exists()
 

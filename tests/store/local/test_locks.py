@@ -110,7 +110,7 @@ def test_what_killed_writers_left_is_swept_whatever_its_age(
         store.write_features("rgb", "a", rows())
         assert sorted(p.name for p in staging.iterdir()) == ["held", "held.lock"]
         assert (staging / "held" / "unit").exists()
-    store.backend.sweep()
+    store.backend.remove_leftovers()
     assert not staging.exists()
 
 
@@ -168,7 +168,7 @@ def test_overwriting_without_exchange(tmp_path: Path, monkeypatch: pytest.Monkey
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert not store.backend.has(key)
-    store.backend.sweep()
+    store.backend.remove_leftovers()
     assert store.backend.open(key)[0]["rows"][0, 0] == 2
-    assert store.backend.damage(key) == []
+    assert store.backend.damaged_parts(key) == []
     assert not (store.path / STAGING).exists()

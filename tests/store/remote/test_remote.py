@@ -270,7 +270,7 @@ def test_the_same_bytes_lie_on_a_disk_and_in_a_bucket(
         assert {k: v for k, v in describe(copy).items() if k != "path"} == {
             k: v for k, v in describe(local).items() if k != "path"
         }
-        assert [copy.backend.damage(key) for key in units(copy)] == [[]] * 4
+        assert [copy.backend.damaged_parts(key) for key in units(copy)] == [[]] * 4
 
 
 def test_compressed_streams_read_the_same(store: Store, url: str) -> None:
@@ -315,7 +315,7 @@ def test_a_killed_writer_is_seen_by_nobody_and_run_again(
     assert store.videos("rgb") == []
     with pytest.raises(MissingKey, match="features/rgb/v1"):
         store.features("rgb", "v1")
-    assert store.backend.damage("features/rgb/v1") == ["metadata"]
+    assert store.backend.damaged_parts("features/rgb/v1") == ["metadata"]
     write(ROWS)  # its process is gone, so nobody waits for it
     np.testing.assert_array_equal(Store.open(url).features("rgb", "v1").read(), ROWS)
     assert not [name for name in s3.objects(url) if name.startswith(".staging")]
@@ -325,7 +325,7 @@ def test_leftovers_of_another_shape_do_not_stay(s3: S3, store: Store, url: str) 
     s3.fs.pipe_file(f"{url}/features/rgb/v1/times/zarr.json", b"{}")
     store.write_features("rgb", "v1", ROWS)
     assert "features/rgb/v1/times/zarr.json" not in s3.objects(url)
-    assert store.backend.damage("features/rgb/v1") == []
+    assert store.backend.damaged_parts("features/rgb/v1") == []
 
 
 def test_sweep_removes_what_killed_writers_left_and_nothing_else(
@@ -337,7 +337,7 @@ def test_sweep_removes_what_killed_writers_left_and_nothing_else(
     alive = Claim(RemoteFiles(url), "features/rgb/v8")  # of a process that runs
     alive.take()
     s3.fs.pipe_file(f"{url}/features/rgb/v8/rows/c/0/0", b"on its way")
-    store.backend.sweep()
+    store.backend.remove_leftovers()
     left = s3.objects(url)
     assert {n for n in left.keys() - before.keys() if "v8" not in n} == set()
     assert len(left.keys() - before.keys()) == 2
@@ -355,12 +355,12 @@ def test_overwriting_never_shows_a_mix(s3: S3, url: str, moment: str) -> None:
     write = partial(store.write_targets, "t", new, overwrite=True)
     killed_at(RemoteFiles, "write_many" if moment == "upload" else "copy_many", write)
     if moment == "upload":  # the old ones are as they were
-        assert store.backend.damage("targets/t") == []
+        assert store.backend.damaged_parts("targets/t") == []
         now = {n: v for n, v in s3.objects(url).items() if not n.startswith(".staging")}
         assert now == old
     else:
         assert store.target_names() == []
-        assert store.backend.damage("targets/t") == ["metadata"]
+        assert store.backend.damaged_parts("targets/t") == ["metadata"]
     write()
     assert store.targets("t").attributes["again"]
     np.testing.assert_array_equal(store.targets("t").logits, new.logits)
@@ -412,7 +412,7 @@ def test_soft_targets_of_classes_that_are_replaced_meanwhile_are_taken_back(
             again.write_labels("train", SEGMENTS, other, source="a test", overwrite=True)
         publish(backend, key, *args, **options)
 
-    with store.backend.alone("labels"):
+    with store.backend.exclusively("labels"):
         store.write_targets("s", soft_targets())
     store.remove("targets/s")
     monkeypatch.setattr(RemoteZarrBackend, "publish", late)
@@ -473,7 +473,7 @@ def test_a_network_that_fails_while_overwriting_leaves_the_old_ones(
     with pytest.raises(WriteFailed, match=r"targets/t: can't be written \(the cable is out\)"):
         store.write_targets("t", soft_targets(again=True), overwrite=True)
     monkeypatch.undo()
-    assert store.backend.damage("targets/t") == []
+    assert store.backend.damaged_parts("targets/t") == []
     assert "again" not in store.targets("t").attributes
 
 
@@ -494,7 +494,7 @@ def test_of_two_processes_one_wins_each_video(store: Store) -> None:
         lost = list(pool.map(in_child, [partial(write, 1), partial(write, 2)]))
     assert 8 <= sum(lost) <= 16, lost
     for video in store.videos("rgb"):
-        assert store.backend.damage(f"features/rgb/{video}") == []
+        assert store.backend.damaged_parts(f"features/rgb/{video}") == []
         assert len(np.unique(store.features("rgb", video).read())) == 1
     assert len(store.videos("rgb")) == 16 - sum(lost)
 
@@ -540,7 +540,7 @@ def test_who_was_taken_for_dead_publishes_nothing(
     with pytest.raises(AlreadyExists, match="another process is writing it"):
         write(ROWS)
     np.testing.assert_array_equal(store.features("rgb", "v1").read(), 7)
-    assert store.backend.damage("features/rgb/v1") == []
+    assert store.backend.damaged_parts("features/rgb/v1") == []
 
 
 def test_a_claim_changes_hands_once(url: str) -> None:
@@ -604,23 +604,6 @@ def test_where_nothing_is_created_on_condition_the_one_that_lost_is_told(
     assert store.stream("rgb").fps == 2.0
 
 
-def test_attributes_that_two_set_at_once_are_all_kept(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = RemoteZarrBackend.group_text
-
-    def late(backend: RemoteZarrBackend, key: str) -> bytes | None:
-        found = text(backend, key)
-        monkeypatch.setattr(RemoteZarrBackend, "group_text", text)
-        store.backend.set_group_attributes("", {"theirs": 1})
-        return found
-
-    monkeypatch.setattr(RemoteZarrBackend, "group_text", late)
-    store.backend.set_group_attributes("", {"ours": 2})
-    found = store.backend.group_attributes("")
-    assert (found["theirs"], found["ours"], found["antcache"]["format"]) == (1, 2, 1)
-
-
 # Damage
 
 
@@ -641,11 +624,11 @@ def test_every_flipped_bit_and_lost_object_is_named(memory: str) -> None:
             place = int(rng.integers(len(right)))
             wrong = right[:place] + bytes((right[place] ^ 1 << rng.integers(8),))
             fs.pipe_file(path, wrong + right[place + 1 :])
-            assert store.backend.damage(key) == expected
+            assert store.backend.damaged_parts(key) == expected
             fs.rm_file(path)
-            assert store.backend.damage(key) == expected
+            assert store.backend.damaged_parts(key) == expected
             fs.pipe_file(path, right)
-            assert store.backend.damage(key) == []
+            assert store.backend.damaged_parts(key) == []
             tried += 1
     assert tried == 30
     path = f"{memory}/features/rgb/zarr.json"
@@ -664,7 +647,7 @@ def test_a_lost_chunk_is_damage_and_never_zeros(s3: S3, store: Store, url: str) 
         features.read()  # was there when it was opened
     with pytest.raises(DamagedStore, match=r"v1: can't be read .a file of rows is gone"):
         Store.open(url).features("rgb", "v1")
-    assert store.backend.damage("features/rgb/v1") == ["rows"]
+    assert store.backend.damaged_parts("features/rgb/v1") == ["rows"]
     s3.fs.rm_file(f"{url}/features/rgb/v1/rows/zarr.json")
     with pytest.raises(DamagedStore, match="v1/rows"):
         other.read()
@@ -696,7 +679,7 @@ def test_every_flipped_bit_is_refused_when_it_is_read(memory: str) -> None:
             fs.pipe_file(path, right)
         reading()
     assert tried >= 60
-    assert store.backend.damage("features/rgb/v1") == []
+    assert store.backend.damaged_parts("features/rgb/v1") == []
 
 
 def test_what_an_object_claims_is_believed_only_where_its_bytes_are(memory: str) -> None:
@@ -730,7 +713,7 @@ def test_what_an_object_claims_is_believed_only_where_its_bytes_are(memory: str)
         sealed_with(changes, files)
         with pytest.raises(DamagedStore, match="features/rgb/v1"):
             store.features("rgb", "v1")
-        assert store.backend.damage("features/rgb/v1")
+        assert store.backend.damaged_parts("features/rgb/v1")
         for path, value in right.items():
             fs.pipe_file(path, value)
     assert store.features("rgb", "v1").num_rows == len(ROWS)
@@ -755,7 +738,7 @@ def test_a_unit_in_the_place_of_another_is_refused(memory: str) -> None:
     fs.copy(f"{memory}/features/rgb/v1/zarr.json", f"{memory}/features/rgb/v2/zarr.json")
     with pytest.raises(DamagedStore, match=r"v2: another unit stands here.*features/rgb/v1"):
         store.features("rgb", "v2")
-    assert store.backend.damage("features/rgb/v2") == ["place"]
+    assert store.backend.damaged_parts("features/rgb/v2") == ["place"]
 
 
 def test_long_objects_are_compared_a_part_at_a_time(
@@ -769,14 +752,14 @@ def test_long_objects_are_compared_a_part_at_a_time(
     add_stream(store)
     store.write_features("rgb", "v1", np.resize(ROWS, (900, 8)))
     counted: list[int] = []
-    assert store.backend.damage("features/rgb/v1", counted.append) == []
+    assert store.backend.damaged_parts("features/rgb/v1", counted.append) == []
     assert sum(counted) > 900 * 16
     assert max(counted) < 2000
     path = f"{memory}/features/rgb/v1/rows/c/0/0"
     fs = fsspec.filesystem("memory")
     right = fs.cat_file(path)
     fs.pipe_file(path, right[:-1] + b"x")
-    assert store.backend.damage("features/rgb/v1") == ["rows"]
+    assert store.backend.damaged_parts("features/rgb/v1") == ["rows"]
 
 
 def test_a_network_that_is_away_is_no_damage(
@@ -794,7 +777,7 @@ def test_a_network_that_is_away_is_no_damage(
         monkeypatch.setattr(files, "_options", options)
         monkeypatch.setattr(files, "_connected", None)
     asked: list[Callable[[], Any]] = [
-        partial(store.backend.damage, "features/rgb/v1"),
+        partial(store.backend.damaged_parts, "features/rgb/v1"),
         partial(store.backend.group_damaged, "features"),
         partial(store.backend.has, "features/rgb/v1"),
         partial(store.videos, "rgb"),
@@ -931,7 +914,7 @@ def test_filesystems_with_folders_and_batches_of_any_size(
     fill(remote)
     remote.write_targets("t", soft_targets(again=True), overwrite=True)
     local = Store.open(tmp_path / "deep/toy.zarr")
-    assert [local.backend.damage(key) for key in units(local)] == [[]] * 4
+    assert [local.backend.damaged_parts(key) for key in units(local)] == [[]] * 4
     np.testing.assert_array_equal(local.features("rgb", "v1").read(), ROWS)
     remote.remove("features/rgb/v1")
     assert remote.videos("rgb") == ["v2"]
