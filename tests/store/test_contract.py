@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,7 @@ class StoreContract:
 
     backend: str
     suffix: str
+    hashed = 3  # on writing: the values, what is stored, and what is read back of that
     dies_before_publishing = "store.backend._rename = lambda *a: os.kill(os.getpid(), 9)"
 
     def read_plain(self, path: Path, key: str, name: str) -> np.ndarray[Any, Any]:
@@ -223,6 +225,33 @@ class StoreContract:
         with pytest.raises(DamagedStore, match="not what was written"):
             store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         assert store.videos("rgb") == []
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_values_are_hashed_once_for_each_purpose(
+        self, path: Path, compressed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, seen = Store.create(path, backend=self.backend), []
+        store.create_stream(
+            "rgb", dim=8, dtype="float32", fps=1, source="", config={}, compressed=compressed
+        )
+        blake2b = hashlib.blake2b
+
+        class Counted:
+            def __init__(self, data: Any = b"", *, digest_size: int) -> None:
+                self.total = blake2b(digest_size=digest_size)
+                self.update(data)
+
+            def update(self, data: Any) -> None:
+                seen.append(memoryview(data).nbytes)
+                self.total.update(data)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.total, name)
+
+        monkeypatch.setattr(hashlib, "blake2b", Counted)
+        rows = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+        store.write_features("rgb", "v1", rows)
+        assert sum(seen) < (self.hashed + 0.2) * rows.nbytes
 
     def test_a_killed_writer_leaves_nothing_visible(self, store: Store, path: Path) -> None:
         code = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +24,7 @@ from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, Backend
 from antcache.store.backends import check_format
 from antcache.store.faults import refused
+from antcache.store.features import Stream
 from antcache.store.format import GROUPS
 from antcache.store.store import Store
 
@@ -127,9 +128,14 @@ def verify(
     strange = backend.foreign_entries()
     bad_groups += [Finding(key=name, what=kind) for name, kind in strange.items()]
     unknown = {finding.key for finding in bad_groups}
-    senseless = [f for key in groups if not {"", key} & unknown for f in _senseless(backend, key)]
-    bad_groups += senseless
-    unknown |= {finding.key for finding in senseless}
+    streams: dict[str, Stream] = {}
+    for key in groups:
+        if not {"", key} & unknown:
+            try:
+                streams |= _read_group(backend, key)
+            except DamagedStore as error:  # as it was written, and makes no sense
+                bad_groups.append(Finding(key=key, what=MEANING, why=str(error)))
+    unknown = {finding.key for finding in bad_groups}
     keys = [f"{group}/{name}" for group in groups for name in _units(backend, group)]
     count = _Counter()
     count(sum(len(backend.group_text(key) or b"") for key in groups))
@@ -137,7 +143,7 @@ def verify(
     progress("verify", 0, len(keys))
     with _pool(workers) as pool:
         waiting: dict[Future[list[Finding]], str] = {
-            pool.submit(check_unit, backend, key, count, unknown): key for key in keys
+            pool.submit(check_unit, backend, key, count, unknown, streams): key for key in keys
         }
         try:
             for done, future in enumerate(as_completed(waiting), 1):
@@ -162,6 +168,7 @@ def check_unit(
     key: str,
     count: _Counter | None = None,
     unknown: Collection[str] = (),
+    streams: Mapping[str, Stream] | None = None,
 ) -> list[Finding]:
     """What is wrong with a unit, looked at twice if anything is; nothing if it is gone meanwhile.
 
@@ -170,12 +177,13 @@ def check_unit(
         key: of the unit.
         count: is told what is read.
         unknown: groups that can't be read, against which no unit can be held.
+        streams: settings by group, which need not be read for the first look then.
 
     Raises:
         AntcacheError: it can't be read now, and may be intact.
     """
     try:
-        if not _look(backend, key, count or _Counter(), unknown):
+        if not _look(backend, key, count or _Counter(), unknown, streams):
             return []
         return _look(backend, key, _Counter(), unknown) if backend.has(key) else []
     except AntcacheError:
@@ -184,7 +192,13 @@ def check_unit(
         raise refused(backend.where(key), error) from error
 
 
-def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str]) -> list[Finding]:
+def _look(
+    backend: Backend,
+    key: str,
+    count: _Counter,
+    unknown: Collection[str],
+    streams: Mapping[str, Stream] | None = None,
+) -> list[Finding]:
     """What is wrong with a unit, looked at once."""
     wrong = backend.damaged_parts(key, count)
     if wrong:
@@ -194,7 +208,7 @@ def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str])
     if needed.intersection(unknown):
         return []
     try:
-        Store(backend).check(key)
+        Store(backend).check(key, settings=(streams or {}).get(group))
     except MissingKey:  # gone meanwhile
         return []
     except DamagedStore as error:
@@ -202,16 +216,18 @@ def _look(backend: Backend, key: str, count: _Counter, unknown: Collection[str])
     return []
 
 
-def _senseless(backend: Backend, key: str) -> Iterator[Finding]:
-    """A group whose attributes are as they were written, and make no sense."""
-    try:
-        if key == "labels":
-            with suppress(MissingKey):
-                _ = Store(backend).taxonomy
-        elif key.startswith("features/"):
-            Store(backend).stream(key.partition("/")[2])
-    except DamagedStore as error:
-        yield Finding(key=key, what=MEANING, why=str(error))
+def _read_group(backend: Backend, key: str) -> dict[str, Stream]:
+    """What a group says: the settings of a stream, by the group's key.
+
+    Raises:
+        DamagedStore: it makes no sense.
+    """
+    if key == "labels":
+        with suppress(MissingKey):
+            _ = Store(backend).taxonomy
+    elif key.startswith("features/"):
+        return {key: Store(backend).stream(key.partition("/")[2])}
+    return {}
 
 
 class _Counter:

@@ -265,6 +265,28 @@ def test_what_another_process_replaces_is_not_damaged(
     assert set(looks.values()) == {2}
 
 
+def test_settings_of_a_stream_are_read_once_for_all_its_videos(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    text = type(store.backend).group_text
+
+    def counted(self: Backend, key: str) -> bytes | None:
+        read.append(key)
+        return text(self, key)
+
+    def reads() -> int:
+        read.clear()
+        assert verify(store).intact
+        return read.count("features/rgb")
+
+    monkeypatch.setattr(type(store.backend), "group_text", counted)
+    few = reads()
+    for number in range(5):
+        store.write_features("rgb", f"more{number}", np.zeros((3, 32), np.float16))
+    assert reads() == few
+
+
 def test_a_unit_that_has_just_gone_is_not_damaged(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
