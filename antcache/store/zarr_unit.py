@@ -23,7 +23,7 @@ from antcache.store.backend import METADATA, Attributes
 from antcache.store.faults import damaged, lost
 from antcache.store.format import Arrays, chunk_rows, digest, is_text, join
 from antcache.store.reading.codecs import BLOSC_SPARE
-from antcache.store.reading.pieces import Layout, Piece
+from antcache.store.reading.pieces import ArrayLayout, Piece
 from antcache.store.reading.proof import Proof
 from antcache.store.seal import attributes_of, intact, sealed
 
@@ -120,7 +120,7 @@ def layouts(
     size: Callable[[str], int],
     key: str,
     where: str,
-) -> dict[str, Layout]:
+) -> dict[str, ArrayLayout]:
     """Layout of each array of a unit.
 
     Args:
@@ -156,7 +156,7 @@ def _layout(
     files: Mapping[str, str],
     sizes: Mapping[str, int],
     key: str,
-) -> Layout:
+) -> ArrayLayout:
     """Layout of the array `name`, whose `zarr.json` says `fields`; raises ValueError and others."""
     shape, chunk = (
         _ints(fields["shape"]),
@@ -183,7 +183,7 @@ def _layout(
     names = [f"{name}/c/{number}{zeros}" for number in range(len(files))]
     if files.keys() != set(names):
         raise ValueError("other chunks than its shape asks for")
-    layout = Layout(
+    layout = ArrayLayout(
         shape=shape,
         dtype=dtype,
         stored=dtype,

@@ -54,7 +54,7 @@ class Refusal(Exception):
         self.found = found
 
 
-class Stream(Protocol):
+class PickleFile(Protocol):
     """What opcodes are read from: a `BytesIO` or a memory map, which never allocate ahead."""
 
     def read(self, size: int = ..., /) -> bytes:
@@ -145,7 +145,7 @@ class Machine:
         self._persistent = persistent
         self._report = report
 
-    def run(self, stream: Stream) -> object:
+    def run(self, stream: PickleFile) -> object:
         """The value of the pickle that begins here; the stream is left behind its end.
 
         Raises:

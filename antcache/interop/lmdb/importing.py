@@ -131,7 +131,7 @@ class StreamPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamReport:
+class StreamImport:
     """What an import did for one stream.
 
     Attributes:
@@ -211,7 +211,7 @@ def plan_lmdb(
 
 def import_lmdb(
     plans: list[StreamPlan], store: Store, progress: Progress = silent
-) -> list[StreamReport]:
+) -> list[StreamImport]:
     """Write what `plan_lmdb` planned; `progress` is called with "<stream>: videos" and ": rows".
 
     Raises:
@@ -226,7 +226,7 @@ def import_lmdb(
     return [_import_one(plan, store, progress) for plan in plans]
 
 
-def _import_one(plan: StreamPlan, store: Store, progress: Progress) -> StreamReport:
+def _import_one(plan: StreamPlan, store: Store, progress: Progress) -> StreamImport:
     began = time.monotonic()
     name, keys = plan.stream.name, plan.keys
     to_do = [v for v in plan.videos if v.video not in plan.done]
@@ -247,7 +247,7 @@ def _import_one(plan: StreamPlan, store: Store, progress: Progress) -> StreamRep
             rows += each.rows
             progress(f"{name}: rows", rows, total)
     progress(f"{name}: videos", len(to_do), len(to_do))
-    report = StreamReport(
+    report = StreamImport(
         plan=plan,
         written=tuple(written),
         elsewhere=tuple(elsewhere),

@@ -24,7 +24,7 @@ from antcache.store.backend import Attributes
 from antcache.store.backends import BACKENDS, Options, is_empty, kind_of, new_backend
 from antcache.store.features import Stream
 from antcache.store.format import CHECKSUMS, MARK, difference
-from antcache.store.integrity.convert_unit import Rounding, Unit, apart
+from antcache.store.integrity.convert_unit import Rounding, UnitCopy, apart
 from antcache.store.location import Location, parse_location
 from antcache.store.store import Store
 
@@ -252,14 +252,14 @@ class _Conversion:
                     hint="convert into a new store",
                 )
 
-    def units(self) -> Iterator[Unit]:
+    def units(self) -> Iterator[UnitCopy]:
         """Every unit that is copied; what is small comes first."""
         for group in ("labels", "targets", *(f"features/{name}" for name in self.new)):
             name = group.removeprefix("features/")
             for unit in self.source.backend.units(group):
                 key = f"{group}/{unit}"
                 arrays, attributes = self.source.backend.open(key)
-                yield Unit(
+                yield UnitCopy(
                     key=key,
                     attributes=attributes,
                     num_bytes=sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays.values()),
@@ -269,7 +269,7 @@ class _Conversion:
 
     def plan(self) -> ConvertPlan:
         """Which units are to be copied; they are kept in `to_do`."""
-        self.to_do: list[Unit] = []
+        self.to_do: list[UnitCopy] = []
         done = []
         for unit in self.units():
             self._refuse_foreign(unit)
@@ -289,7 +289,7 @@ class _Conversion:
             num_bytes=sum(unit.num_bytes for unit in self.to_do),
         )
 
-    def _refuse_foreign(self, unit: Unit) -> None:
+    def _refuse_foreign(self, unit: UnitCopy) -> None:
         """A video made with other settings than its stream can't get the fingerprint of ours."""
         if unit.old is None or unit.to_dtype is None:
             return
@@ -345,7 +345,7 @@ class _Conversion:
             seconds=0.0,
         )
 
-    def _copy(self, unit: Unit, target: Store) -> bool:
+    def _copy(self, unit: UnitCopy, target: Store) -> bool:
         """Check a unit and publish its copy; false if another process did so meanwhile."""
         self.source.check(unit.key)  # what reading would refuse is not handed on
         arrays = unit.read(self.source)

@@ -49,7 +49,7 @@ class Rounding:
 
 
 @dataclass(kw_only=True)
-class Unit:
+class UnitCopy:
     """A unit of the source, and what its copy says of itself.
 
     Attributes:

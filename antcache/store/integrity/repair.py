@@ -20,7 +20,7 @@ from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
 from antcache.store.format import FORMAT, MARK, STAGING
-from antcache.store.integrity.verify import MEANING, Finding, VerifyReport, check_unit, verify
+from antcache.store.integrity.verify import MEANING, DamagedPart, VerifyReport, check_unit, verify
 from antcache.store.seal import mended
 from antcache.store.store import Store
 
@@ -35,7 +35,7 @@ ONE_BIT = "one flipped bit was flipped back; the seal matches again"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Action:
+class RepairAction:
     """What was done, or would be, about one key.
 
     Attributes:
@@ -62,7 +62,7 @@ class RepairReport:
     """
 
     verified: VerifyReport
-    actions: tuple[Action, ...]
+    actions: tuple[RepairAction, ...]
     dry_run: bool
 
     @property
@@ -126,60 +126,62 @@ class _Repair:
         self.backend = backend
         self.dry_run = dry_run
         own = (METADATA, MEANING)
-        self.strange = {f.key: f.what for f in verified.groups_damaged if f.what not in own}
+        self.foreign = {f.key: f.what for f in verified.groups_damaged if f.what not in own}
         self.groups = {f.key: f.what for f in verified.groups_damaged if f.what in own}
         self.units: dict[str, list[str]] = {}
-        self.left: dict[str, Finding] = {}
+        self.left: dict[str, DamagedPart] = {}
         for finding in verified.units_damaged:
             if finding.what in (PLACE, MEANING):  # intact: nothing that was stored is thrown away
                 self.left[finding.key] = finding
             else:
                 self.units.setdefault(finding.key, []).append(finding.what)
 
-    def actions(self) -> Iterator[Action]:
+    def actions(self) -> Iterator[RepairAction]:
         """Groups first: they say which command writes their units."""
-        for key, what in self.strange.items():
-            yield self._strange(key, what)
+        for key, what in self.foreign.items():
+            yield self._foreign(key, what)
         for key in self.groups:
             yield from self._group(key)
         yield from self._exchanged()
         for key in self.units:
             yield self._drop(key)
         for key, finding in self.left.items():
-            yield Action(key=key, done="left", what=finding.what, next=self._next(finding))
+            yield RepairAction(key=key, done="left", what=finding.what, next=self._next(finding))
 
-    def _strange(self, key: str, what: str) -> Action:
+    def _foreign(self, key: str, what: str) -> RepairAction:
         """Take away what leads out of the store; nothing that it leads to is touched."""
         if key != STAGING:  # somebody may have put a large stream elsewhere
             hint = "put the folder itself in its place, or remove it"
-            return Action(key=key, done="left", what=what, next=hint)
+            return RepairAction(key=key, done="left", what=what, next=hint)
         if not self.dry_run:
             self.backend.remove_foreign(key)
-        return Action(key=key, done="dropped", what=what)
+        return RepairAction(key=key, done="dropped", what=what)
 
-    def _next(self, finding: Finding) -> str:
+    def _next(self, finding: DamagedPart) -> str:
         if finding.what == PLACE:
             return "it says that it belongs elsewhere; move it there, or remove it"
         return f"remove it, or write it again ({self._command(finding.key)})"
 
     # Units
 
-    def _drop(self, key: str, why: str = "") -> Action:
+    def _drop(self, key: str, why: str = "") -> RepairAction:
         """Take a unit out of the store: a damaged one, if nobody has seen to it meanwhile, or
         another for the reason `why`."""
         command = self._command(key)
         what = why or ", ".join(self.units[key])
         if self.dry_run:
-            return Action(key=key, done="dropped", what=what, next=command)
+            return RepairAction(key=key, done="dropped", what=what, next=command)
         with self.backend.claim(key) as ours:
             if not ours:
-                return Action(
+                return RepairAction(
                     key=key, done="left", what=what, next="another process works on it; run again"
                 )
             if not why and not check_unit(self.backend, key):
-                return Action(key=key, done="restored", what="another process did it meanwhile")
+                return RepairAction(
+                    key=key, done="restored", what="another process did it meanwhile"
+                )
             self.backend.remove(key)
-        return Action(key=key, done="dropped", what=what, next=command)
+        return RepairAction(key=key, done="dropped", what=what, next=command)
 
     def _command(self, key: str) -> str:
         """The command that writes the unit `key`."""
@@ -200,7 +202,7 @@ class _Repair:
 
     # Groups
 
-    def _group(self, key: str) -> Iterator[Action]:
+    def _group(self, key: str) -> Iterator[RepairAction]:
         """Restore the attributes of a group where they are certain."""
         senseless = self.groups[key] == MEANING  # as it was written, so that nothing is thrown away
         text = None if senseless else self.backend.group_text(key)
@@ -225,16 +227,16 @@ class _Repair:
                 del self.units[video]
             if not self.dry_run:
                 self.backend.set_group_text(key, None)
-            yield Action(
+            yield RepairAction(
                 key=key,
                 done="dropped",
                 what="metadata; no intact video knows it",
                 next="antcache extract or import creates the stream again",
             )
         else:
-            yield Action(key=key, done="left", what=why, next="put it back from a backup")
+            yield RepairAction(key=key, done="left", what=why, next="put it back from a backup")
 
-    def _exchanged(self) -> Iterator[Action]:
+    def _exchanged(self) -> Iterator[RepairAction]:
         """Restore groups whose file is an intact one of somebody else: their units all say so, and
         carry what was there."""
         groups = {
@@ -251,10 +253,10 @@ class _Repair:
                     del self.left[key]
                 yield self._restore(group, self.backend.sealed_group(group, attributes), why)
 
-    def _restore(self, key: str, text: bytes, how: str) -> Action:
+    def _restore(self, key: str, text: bytes, how: str) -> RepairAction:
         if not self.dry_run:
             self.backend.set_group_text(key, text)
-        return Action(key=key, done="restored", what=how)
+        return RepairAction(key=key, done="restored", what=how)
 
     def _intact_units(self, key: str) -> dict[str, Attributes]:
         """Attributes of the intact units that know a group, by key; for the root, all labels."""

@@ -35,7 +35,7 @@ MAX_WORKERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DamagedPart:
     """One thing that is not as it was written.
 
     Attributes:
@@ -70,11 +70,11 @@ class VerifyReport:
     groups: int
     num_bytes: int
     seconds: float
-    groups_damaged: tuple[Finding, ...]
-    units_damaged: tuple[Finding, ...]
+    groups_damaged: tuple[DamagedPart, ...]
+    units_damaged: tuple[DamagedPart, ...]
 
     @property
-    def damaged(self) -> tuple[Finding, ...]:
+    def damaged(self) -> tuple[DamagedPart, ...]:
         """Everything that is damaged."""
         return self.groups_damaged + self.units_damaged
 
@@ -122,11 +122,13 @@ def verify(
     backend = store.backend if isinstance(store, Store) else store
     started = time.perf_counter()
     groups = list(_groups(backend))
-    bad_groups = [Finding(key=key, what=METADATA) for key in groups if backend.group_damaged(key)]
+    bad_groups = [
+        DamagedPart(key=key, what=METADATA) for key in groups if backend.group_damaged(key)
+    ]
     if all(finding.key for finding in bad_groups):
         check_format(backend)
-    strange = backend.foreign_entries()
-    bad_groups += [Finding(key=name, what=kind) for name, kind in strange.items()]
+    foreign = backend.foreign_entries()
+    bad_groups += [DamagedPart(key=name, what=kind) for name, kind in foreign.items()]
     unknown = {finding.key for finding in bad_groups}
     streams: dict[str, Stream] = {}
     for key in groups:
@@ -134,15 +136,15 @@ def verify(
             try:
                 streams |= _read_group(backend, key)
             except DamagedStore as error:  # as it was written, and makes no sense
-                bad_groups.append(Finding(key=key, what=MEANING, why=str(error)))
+                bad_groups.append(DamagedPart(key=key, what=MEANING, why=str(error)))
     unknown = {finding.key for finding in bad_groups}
     keys = [f"{group}/{name}" for group in groups for name in _units(backend, group)]
     count = _Counter()
     count(sum(len(backend.group_text(key) or b"") for key in groups))
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[DamagedPart]] = {}
     progress("verify", 0, len(keys))
     with _pool(workers) as pool:
-        waiting: dict[Future[list[Finding]], str] = {
+        waiting: dict[Future[list[DamagedPart]], str] = {
             pool.submit(check_unit, backend, key, count, unknown, streams): key for key in keys
         }
         try:
@@ -169,7 +171,7 @@ def check_unit(
     count: _Counter | None = None,
     unknown: Collection[str] = (),
     streams: Mapping[str, Stream] | None = None,
-) -> list[Finding]:
+) -> list[DamagedPart]:
     """What is wrong with a unit, looked at twice if anything is; nothing if it is gone meanwhile.
 
     Args:
@@ -198,11 +200,11 @@ def _look(
     count: _Counter,
     unknown: Collection[str],
     streams: Mapping[str, Stream] | None = None,
-) -> list[Finding]:
+) -> list[DamagedPart]:
     """What is wrong with a unit, looked at once."""
     wrong = backend.damaged_parts(key, count)
     if wrong:
-        return [Finding(key=key, what=what) for what in wrong]
+        return [DamagedPart(key=key, what=what) for what in wrong]
     group = key.rpartition("/")[0]
     needed = {"", "labels"} if group in ("labels", "targets") else {group}
     if needed.intersection(unknown):
@@ -212,7 +214,7 @@ def _look(
     except MissingKey:  # gone meanwhile
         return []
     except DamagedStore as error:
-        return [Finding(key=key, what=MEANING, why=str(error))]
+        return [DamagedPart(key=key, what=MEANING, why=str(error))]
     return []
 
 

@@ -22,7 +22,7 @@ from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, ReadFail
 from antcache.store.backend import Attributes
 from antcache.store.faults import UNREADABLE, require_written
 from antcache.store.format import STAGING, Arrays, digest, is_group
-from antcache.store.local.staging import Staging, name_aside
+from antcache.store.local.staging import StagingFolder, name_aside
 from antcache.store.local.tree import FolderTree
 
 
@@ -36,9 +36,9 @@ class FolderBackend(FolderTree):
         """Write a unit at `path`, which nobody else knows."""
 
     @property
-    def staging(self) -> Staging:
+    def staging(self) -> StagingFolder:
         """Where it is written."""
-        return Staging(self.root, self.location)
+        return StagingFolder(self.root, self.location)
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:

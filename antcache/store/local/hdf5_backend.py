@@ -26,8 +26,8 @@ from antcache.store.local.folder import FolderBackend
 from antcache.store.local.hdf5_layout import contents, needs_json
 from antcache.store.local.hdf5_seal import (
     SMALLEST_BLOCK,
-    Block,
     Ranges,
+    UserBlock,
     block_for,
     damaged_parts,
     ranges_of,
@@ -95,7 +95,7 @@ class Hdf5Backend(FolderBackend):
         name, where = self._name(path), path.with_suffix("")
         handle = self.inside.open(name)
         try:
-            block = Block.read(handle, name)
+            block = UserBlock.read(handle, name)
             # The library might never come back from a damaged file.
             if block is None or not block.metadata_intact(handle):
                 raise damaged(where, "not as it was written")

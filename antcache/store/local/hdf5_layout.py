@@ -20,8 +20,8 @@ from h5py import h5a, h5d, h5l, h5o, h5s, h5t, h5z
 
 from antcache.store.backend import Attributes
 from antcache.store.format import TEXT_BYTES
-from antcache.store.local.hdf5_seal import Block, stored_ranges
-from antcache.store.reading.pieces import Layout, Piece
+from antcache.store.local.hdf5_seal import UserBlock, stored_ranges
+from antcache.store.reading.pieces import ArrayLayout, Piece
 
 MOST_ARRAYS, MOST_ATTRIBUTES = 64, 4096
 METADATA_BYTES = 2 * TEXT_BYTES
@@ -39,7 +39,9 @@ FILTERS = {
 }
 
 
-def contents(handle: int, block: Block, path: Path) -> tuple[dict[str, Layout], Attributes]:
+def contents(
+    handle: int, block: UserBlock, path: Path
+) -> tuple[dict[str, ArrayLayout], Attributes]:
     """Layout of each array of an open file whose metadata are intact, and its attributes.
 
     Args:
@@ -76,7 +78,7 @@ def _names(file: h5py.h5f.FileID) -> Iterator[str]:
         yield name.decode()
 
 
-def _layout(dataset: h5d.DatasetID, name: str, block: Block) -> Layout:
+def _layout(dataset: h5d.DatasetID, name: str, block: UserBlock) -> ArrayLayout:
     settings, space, kind = dataset.get_create_plist(), dataset.get_space(), dataset.get_type()
     if settings.get_external_count() or settings.get_layout() not in (h5d.CONTIGUOUS, h5d.CHUNKED):
         raise ValueError(f"the values of {name} do not lie in the file")
@@ -101,7 +103,7 @@ def _layout(dataset: h5d.DatasetID, name: str, block: Block) -> Layout:
         rows, places, padded = *_chunks(dataset, settings.get_chunk(), shape, name), True
     if proof.ranges != stored_ranges(places):
         raise ValueError(f"{name} does not lie where its user block says")
-    return Layout(
+    return ArrayLayout(
         shape=shape,
         dtype=np.dtype(np.str_) if stored.kind == "S" else stored,
         stored=stored,

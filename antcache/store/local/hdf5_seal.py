@@ -83,7 +83,7 @@ def block_for(content: memoryview, ranges: dict[str, Ranges]) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class UserBlock:
     """An intact user block of an open file.
 
     Attributes:
@@ -97,7 +97,9 @@ class Block:
     metadata: Proof
 
     @classmethod
-    def read(cls, handle: int, name: str, count: Count = lambda num_bytes: None) -> Block | None:
+    def read(
+        cls, handle: int, name: str, count: Count = lambda num_bytes: None
+    ) -> UserBlock | None:
         """The block of the open file `name`; None if it is not as it was written."""
         num_bytes = SMALLEST_BLOCK
         while os.pread(handle, len(SIGNATURE), num_bytes) != SIGNATURE:
@@ -145,7 +147,7 @@ def damaged_parts(handle: int, count: Count) -> list[str]:
     Raises:
         OSError: it can't be read.
     """
-    block = Block.read(handle, "", count)
+    block = UserBlock.read(handle, "", count)
     if block is None:
         return [METADATA]
     wrong = block.damaged_arrays(handle, count)

@@ -24,7 +24,7 @@ REPLACED = "replaced,"
 """How the name of a unit in staging begins that steps aside for a new one; its key follows."""
 
 
-class Staging:
+class StagingFolder:
     """The staging folder of a store.
 
     Args:

@@ -16,7 +16,7 @@ from antcache.store.faults import lost, refused
 from antcache.store.format import GROUPS, STAGING, is_key, join, may_lie_in
 from antcache.store.reading.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.reading.mapped import MappedArray
-from antcache.store.reading.pieces import Layout, LocalSource, PiecedArray
+from antcache.store.reading.pieces import ArrayLayout, LocalSource, PiecedArray
 
 
 class FolderTree(Backend):
@@ -43,7 +43,7 @@ class FolderTree(Backend):
         """Whether what stands at `key`, one of `unit_kinds`, is a unit or what is left of one."""
         return True
 
-    def _arrays(self, found: dict[str, Layout]) -> dict[str, LazyArray]:
+    def _arrays(self, found: dict[str, ArrayLayout]) -> dict[str, LazyArray]:
         """Arrays that are read where they lie."""
         arrays: dict[str, LazyArray] = {}
         for name, layout in found.items():

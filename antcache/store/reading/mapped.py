@@ -25,7 +25,7 @@ from antcache.disk import libc
 from antcache.errors import BadConfig
 from antcache.store.faults import damaged
 from antcache.store.reading.inside import Inside
-from antcache.store.reading.pieces import Layout, opened
+from antcache.store.reading.pieces import ArrayLayout, opened
 from antcache.store.reading.proof import Proofs
 
 _LIBC = libc()
@@ -80,7 +80,7 @@ class MappedArray:
     A `LazyArray` whose slices of one file are views of the map, and which gathers rows.
     """
 
-    def __init__(self, layout: Layout, inside: Inside) -> None:
+    def __init__(self, layout: ArrayLayout, inside: Inside) -> None:
         self.shape = layout.shape
         self.dtype = layout.dtype
         self.rows_per_file = layout.rows

@@ -48,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ArrayLayout:
     """What an array is like, and where it lies.
 
     Attributes:
@@ -84,7 +84,7 @@ class Layout:
         """Whether its files hold values and nothing else."""
         return self.form == "plain" and bool(self.pieces)
 
-    def check(self) -> Layout:
+    def check(self) -> ArrayLayout:
         """Itself, if its bytes can be all there.
 
         Raises:
@@ -118,7 +118,7 @@ class Layout:
         last = self.shape[0] - number * self.rows
         return self.rows if self.padded else min(self.rows, last)
 
-    def in_chunks(self) -> Layout:
+    def in_chunks(self) -> ArrayLayout:
         """The same with pieces that may be held in memory, where they can be read in part."""
         size = max(1, CHUNK_BYTES // max(1, self.row_bytes))
         if self.form not in ("plain", "fixed") or len(self.pieces) != 1 or self.rows <= size:
@@ -206,7 +206,7 @@ class PiecedArray:
         chunk_rows: rows that are read at once.
     """
 
-    def __init__(self, layout: Layout, source: Source) -> None:
+    def __init__(self, layout: ArrayLayout, source: Source) -> None:
         self._layout = layout.in_chunks()
         self._source = source
         self.shape = layout.shape

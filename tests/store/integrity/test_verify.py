@@ -25,7 +25,7 @@ from antcache.store import Store
 from antcache.store.backend import Backend
 from antcache.store.backends import find_backend
 from antcache.store.format import FORMAT, digest
-from antcache.store.integrity.repair import Action, repair
+from antcache.store.integrity.repair import RepairAction, repair
 from antcache.store.integrity.verify import verify
 from antcache.store.seal import attributes_of, intact, mended, sealed
 
@@ -72,7 +72,7 @@ def found(store: Store | Backend) -> set[tuple[str, str]]:
     return {(finding.key, finding.what) for finding in verify(store).damaged}
 
 
-def of(actions: tuple[Action, ...], done: str) -> set[str]:
+def of(actions: tuple[RepairAction, ...], done: str) -> set[str]:
     return {action.key for action in actions if action.done == done}
 
 

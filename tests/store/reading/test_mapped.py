@@ -16,7 +16,7 @@ from antcache.store import Store
 from antcache.store.format import digest
 from antcache.store.reading.inside import Inside
 from antcache.store.reading.mapped import MappedArray, as_bytes
-from antcache.store.reading.pieces import Layout, Piece
+from antcache.store.reading.pieces import ArrayLayout, Piece
 from antcache.store.reading.proof import Proof
 
 
@@ -32,7 +32,7 @@ def written(
         (folder / str(number)).write_bytes(b"x" * offset + raw)
         place = (offset, len(raw))
         pieces.append(Piece(*place, Proof(str(number), (place,), digest(raw))))
-    layout = Layout(
+    layout = ArrayLayout(
         shape=values.shape,
         dtype=values.dtype,
         stored=values.dtype,
