@@ -383,6 +383,14 @@ class StoreContract:
         found = store.backend.group_attributes("")
         assert (found["theirs"], found["ours"], found["antcache"]["format"]) == (1, 2, 1)
 
+    def test_attributes_that_others_keep_changing_are_given_up(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody is waited for without end."""
+        monkeypatch.setattr(type(store.backend), "_swap_group_text", lambda *_, **__: False)
+        with pytest.raises(WriteFailed, match=r"features/rgb: .*other processes keep changing it"):
+            store.set_gap_rule("rgb", step_s=1.0, max_age_s=None)
+
     def test_a_group_is_created_by_one_and_the_others_learn_what_it_says(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -26,13 +26,13 @@ from antcache.store.local.folder import FolderBackend
 from antcache.store.local.hdf5_layout import contents, needs_json
 from antcache.store.local.hdf5_seal import (
     SMALLEST_BLOCK,
-    Ranges,
     UserBlock,
     block_for,
     damaged_parts,
     ranges_of,
 )
 from antcache.store.reading.inside import FILE, LINK, OTHER
+from antcache.store.reading.proof import Ranges
 from antcache.store.seal import require_short
 
 ATTRIBUTES = "attributes.json"

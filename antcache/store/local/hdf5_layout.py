@@ -20,7 +20,7 @@ from h5py import h5a, h5d, h5l, h5o, h5s, h5t, h5z
 
 from antcache.store.backend import Attributes
 from antcache.store.format import TEXT_BYTES
-from antcache.store.local.hdf5_seal import UserBlock, stored_ranges
+from antcache.store.local.hdf5_seal import UserBlock, merged
 from antcache.store.reading.pieces import ArrayLayout, Piece
 
 MOST_ARRAYS, MOST_ATTRIBUTES = 64, 4096
@@ -101,7 +101,7 @@ def _layout(dataset: h5d.DatasetID, name: str, block: UserBlock) -> ArrayLayout:
         rows, padded = max(1, shape[0]), False
     else:
         rows, places, padded = *_chunks(dataset, settings.get_chunk(), shape, name), True
-    if proof.ranges != stored_ranges(places):
+    if proof.ranges != merged(places):
         raise ValueError(f"{name} does not lie where its user block says")
     return ArrayLayout(
         shape=shape,

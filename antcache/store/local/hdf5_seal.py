@@ -24,7 +24,7 @@ import h5py
 
 from antcache.store.backend import METADATA, Count
 from antcache.store.format import digest
-from antcache.store.reading.proof import Proof, digest_of, read_range
+from antcache.store.reading.proof import Proof, Ranges, digest_of, read_range
 from antcache.store.seal import attributes_of, intact, sealed
 
 SMALLEST_BLOCK = 512
@@ -32,13 +32,10 @@ LARGEST_BLOCK = 1 << 24
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """What follows the user block."""
 
-Ranges = list[tuple[int, int]]
-"""Start and length of pieces of a file, ascending."""
-
 
 def ranges_of(file: h5py.File) -> dict[str, Ranges]:
     """Where the values of each array of an open file lie, counted from the end of its block."""
-    return {name: _merged(_stored(dataset, file.userblock_size)) for name, dataset in file.items()}
+    return {name: merged(_stored(dataset, file.userblock_size)) for name, dataset in file.items()}
 
 
 def _stored(dataset: h5py.Dataset, block_bytes: int) -> Iterator[tuple[int, int]]:
@@ -52,33 +49,25 @@ def _stored(dataset: h5py.Dataset, block_bytes: int) -> Iterator[tuple[int, int]
         yield chunk.byte_offset - block_bytes, chunk.size
 
 
-def stored_ranges(places: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """As the ranges of a `Proof`: in order, neighbours joined."""
-    return tuple(_merged(places))
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
+def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     """Ranges in order, neighbours joined."""
-    found: Ranges = []
+    found: list[tuple[int, int]] = []
     for start, length in sorted(ranges):
         if found and sum(found[-1]) == start:
             found[-1] = (found[-1][0], found[-1][1] + length)
         else:
             found.append((start, length))
-    return found
+    return tuple(found)
 
 
 def block_for(content: memoryview, ranges: dict[str, Ranges]) -> bytes:
     """The sealed text of the user block for `content`, which is all that follows it."""
-    arrays = {
-        name: {
-            "blake2b": digest(*(content[start : start + length] for start, length in pieces)),
-            "ranges": pieces,
-        }
-        for name, pieces in ranges.items()
-    }
-    gaps = _gaps(itertools.chain(*ranges.values()), len(content))
-    metadata = digest(*(content[start:stop] for start, stop in gaps))
+
+    def digest_at(ranges: Ranges) -> str:
+        return digest(*(content[start : start + length] for start, length in ranges))
+
+    arrays = {n: {"blake2b": digest_at(own), "ranges": own} for n, own in ranges.items()}
+    metadata = digest_at(_gaps(itertools.chain(*ranges.values()), len(content)))
     return sealed({"arrays": arrays, "metadata": metadata})
 
 
@@ -125,7 +114,7 @@ class UserBlock:
         return cls(
             num_bytes=num_bytes,
             proofs={n: proof(pieces, hashes[n]) for n, pieces in ranges.items()},
-            metadata=proof([(start, stop - start) for start, stop in gaps], metadata),
+            metadata=proof(gaps, metadata),
         )
 
     def metadata_intact(self, handle: int, count: Count = lambda num_bytes: None) -> bool:
@@ -159,7 +148,7 @@ def _ranges(pieces: Any, size: int) -> Ranges:
 
     An array without values has a range without bytes, which may start anywhere.
     """
-    found = [(start, length) for start, length in pieces if length != 0]
+    found = tuple((start, length) for start, length in pieces if length != 0)
     if not all(type(n) is int and n >= 0 for pair in found for n in pair) or any(
         start + length > size for start, length in found
     ):
@@ -167,13 +156,11 @@ def _ranges(pieces: Any, size: int) -> Ranges:
     return found
 
 
-def _gaps(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """Start and stop of what lies between ranges, up to `size`."""
+def _gaps(ranges: Iterable[tuple[int, int]], size: int) -> Ranges:
+    """What lies between ranges, up to `size`."""
     found, stop = [], 0
-    for start, length in sorted(ranges):
+    for start, length in (*sorted(ranges), (size, 0)):
         if start > stop:
-            found.append((stop, start))
+            found.append((stop, start - stop))
         stop = max(stop, start + length)
-    if size > stop:
-        found.append((stop, size))
-    return found
+    return tuple(found)
