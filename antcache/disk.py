@@ -93,7 +93,7 @@ def exchange(new: Path, old: Path) -> bool:
 
 def _renameat2(old: Path, new: Path, flag: int) -> bool:
     """Linux's rename with a flag; false where it is not known."""
-    rename = getattr(_libc(), "renameat2", None)
+    rename = getattr(libc(), "renameat2", None)
     if rename is None:
         return False
     here = -100  # AT_FDCWD
@@ -106,5 +106,6 @@ def _renameat2(old: Path, new: Path, flag: int) -> bool:
 
 
 @functools.cache
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The system's C library, for what Python does not offer."""
     return ctypes.CDLL(None, use_errno=True)

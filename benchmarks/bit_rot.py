@@ -43,9 +43,9 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AntcacheError
 from antcache.store import SoftTargets, Store
 from antcache.store.format import checksums
-from antcache.store.gather import gather
-from antcache.store.repair import repair
-from antcache.store.verify import verify
+from antcache.store.integrity.repair import repair
+from antcache.store.integrity.verify import verify
+from antcache.store.reading.gather import gather
 
 ACTIONS = 12
 STREAMS = {"rgb": False, "flow": True}

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from record import Figure, finish
 
-from antcache.store import proof
+from antcache.store.reading import proof
 from antcache.student.pack import WindowPack
 
 WAYS = ("nothing", "first", "later")

@@ -34,7 +34,7 @@ from antcache.files import is_leftover
 from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 from antcache.student.checkpoint import STATE, latest_checkpoint
 from antcache.student.runs import CONFIG, RESULT
 from antcache.teacher.keeping import MADE

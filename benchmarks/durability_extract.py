@@ -26,10 +26,10 @@ from antcache.extract import Ledger
 from antcache.extract import run as extract_run
 from antcache.store import Store
 from antcache.store.backends import is_empty
-from antcache.store.folder import FolderBackend
 from antcache.store.format import STAGING
-from antcache.store.hdf5_backend import Hdf5Backend
-from antcache.store.zarr_backend import ZarrBackend
+from antcache.store.local.folder import FolderBackend
+from antcache.store.local.hdf5_backend import Hdf5Backend
+from antcache.store.local.zarr_backend import ZarrBackend
 
 VIDEOS = {"v1": 30, "v2": 60, "v3": 20, "v4": 45, "v5": 25}
 """Frames of each video."""
@@ -91,7 +91,7 @@ class Extraction(Case):
                 if store.backend.group_damaged(key):
                     raise Violation(f"group {key!r} is damaged")
             for name in listed:
-                if damage := store.backend.damage(f"features/rgb/{name}"):
+                if damage := store.backend.damaged_parts(f"features/rgb/{name}"):
                     raise Violation(f"{name}: {damage} damaged")
                 rows = store.features("rgb", name).read()
                 if hashlib.sha256(rows).hexdigest() != reference[f"rows of {name}"]:

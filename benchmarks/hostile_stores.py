@@ -570,7 +570,7 @@ def _covered(store: Store) -> None:
 
 def _garbage(store: Store) -> None:
     """Metadata of HDF5 that make no sense, under a right seal."""
-    from antcache.store.hdf5_seal import SIGNATURE, block_for
+    from antcache.store.local.hdf5_seal import SIGNATURE, block_for
 
     rng = np.random.default_rng(0)
     content = SIGNATURE + rng.integers(0, 256, 5000, dtype=np.uint8).tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -31,10 +32,11 @@ ALLOWED = {
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},
+    "interop": BASE | {"store", "interop"},
     "kernels": BASE | {"kernels"},
     "evaluation": BASE | {"store", "kernels", "evaluation"},
     "extract": BASE | {"store", "kernels", "evaluation", "extract"},
-    "teacher": BASE | {"store", "kernels", "evaluation", "teacher"},
+    "teacher": BASE | {"store", "interop", "kernels", "evaluation", "teacher"},
     "student": BASE | {"store", "kernels", "evaluation", "student"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
@@ -94,11 +96,72 @@ def test_parts_import_only_what_they_may(repo: Path) -> None:
     assert {"store", "extract", "teacher", "student", "kernels", "cli"} <= seen
 
 
+# Rooms of the store -> rooms that they may name; "" is what lies in none.
+ROOMS = {
+    "reading": {"reading"},
+    "local": {"reading", "local"},
+    "remote": {"reading", "remote"},
+    "": {"", "reading", "local", "remote"},
+    "integrity": {"", "reading", "local", "remote", "integrity"},
+}
+CONTRACT = {"backend", "faults", "features", "format", "location", "seal", "zarr_unit"}
+"""What rooms below `Store` may name of the rest of it."""
+
+
+def test_rooms_of_the_store_import_only_what_they_may(repo: Path) -> None:
+    names = {name for name, _ in modules(repo)}
+
+    def room(name: str) -> tuple[str, str]:
+        """The room of the module of the store that is named, and the module's name in it."""
+        while name not in names:
+            name = name.rpartition(".")[0]
+        above, _, module = name.removeprefix("antcache.store").lstrip(".").rpartition(".")
+        return (module, "") if module in ROOMS else (above, module)
+
+    wrong = []
+    for name, file in modules(repo):
+        if not name.startswith("antcache.store"):
+            continue
+        mine, _ = room(name)
+        for imported in imports(file):
+            if not imported.startswith("antcache.store"):
+                continue
+            theirs, module = room(imported)
+            below = mine in ("", "integrity") or module in CONTRACT
+            if theirs not in ROOMS[mine] | ({""} if below else set()):
+                wrong.append(f"{name} imports {imported}")
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_way_of_others(repo: Path) -> None:
+    files = dict(modules(repo))
+    graph = {
+        name: {
+            own
+            for imported in imports(file)
+            if (own := imported if imported in files else imported.rpartition(".")[0]) in files
+        }
+        - {name}
+        for name, file in files.items()
+        if not name.startswith(UNTANGLED_LATER)
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises, and names the circle
+
+
+UNTANGLED_LATER = "antcache.teacher.corpus."
+
+
+@pytest.mark.parametrize("wing", ["antcache/store", "antcache/interop"])
+def test_folders_have_few_files(repo: Path, wing: str) -> None:
+    folders = [repo / wing, *(path for path in (repo / wing).rglob("*") if path.is_dir())]
+    assert not [str(path) for path in folders if len(list(path.glob("*.py"))) > 16]
+
+
 WRITERS = {
     "antcache.disk",
     "antcache.files",
-    "antcache.store.folder",
-    "antcache.store.folder_groups",
+    "antcache.store.local.folder",
+    "antcache.store.local.staging",
 }
 """Who gives names to what is written; a store stages inside itself."""
 
@@ -122,7 +185,7 @@ def test_one_module_writes_files_and_folders_as_a_whole(repo: Path) -> None:
             if not isinstance(node, ast.Call):
                 continue
             own = name in WRITERS
-            connections = name.startswith("antcache.store.remote.") or name.endswith(".zarr_unit")
+            connections = name.startswith("antcache.store.remote.")
             if (names_something(node) and not own) or (
                 ast.unparse(node.func) == "os.getpid" and not connections
             ):
@@ -184,7 +247,7 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
 
 
 # Dataclasses that count or gather while something goes on.
-CHANGING = {"Tally", "Unit", "_Patient", "Result"}
+CHANGING = {"Tally", "UnitCopy", "_Patient", "Result"}
 
 
 def test_dataclasses_are_frozen_and_settings_take_keywords(repo: Path) -> None:
@@ -256,7 +319,7 @@ def test_files_stay_small(repo: Path) -> None:
     long = {
         str(f.relative_to(repo)): n
         for _, f in modules(repo)
-        if (n := len(f.read_text("utf-8").splitlines())) > 400 and f.name != "loops_rows.py"
+        if (n := len(f.read_text("utf-8").splitlines())) > 500 and f.name != "loops_rows.py"
     }
     assert not long
 

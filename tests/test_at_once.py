@@ -16,7 +16,7 @@ import pytest
 from antcache.annotations import Segments, Taxonomy
 from antcache.evaluation import Predictions
 from antcache.store import Store
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 
 Together = Callable[..., list[Any]]
 CLASSES, DIM = 4, 6

@@ -26,7 +26,7 @@ from antcache.extract.ledger import Ledger
 from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.locks import alone
 from antcache.store import SoftTargets, Store
-from antcache.store import folder as folder_module
+from antcache.store.local import folder as folder_module
 from antcache.student.checkpoint import save_checkpoint
 from antcache.teacher.keeping import MADE, Place
 

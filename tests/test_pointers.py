@@ -13,8 +13,8 @@ from antcache.errors import AntcacheError
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.segment_lists import read_uids, read_unlabelled
 from antcache.hub import check_folder
-from antcache.store.importers.lmdb_pages import open_lmdb
-from antcache.store.importers.prediction_files import open_predictions
+from antcache.interop.lmdb.pages import open_lmdb
+from antcache.interop.predictions.files import open_predictions
 from antcache.student.checkpoint import _read_state, _read_tensors
 from antcache.student.sweep_plan import read_plan
 from antcache.teacher.base import load_teacher

@@ -33,6 +33,7 @@ from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.store import Store
+from antcache.store.integrity.info import describe
 from antcache.student.config import StudentConfig
 from antcache.student.train import RunResult, train
 from antcache.teacher.scripts import read_scripts
@@ -216,7 +217,7 @@ def _extract(
         settings = ExtractConfig(fps=config.extract_fps)
         videos = find_videos(output / "videos")
         extract(videos, store, load_backbone(str(backbone)), settings, progress)
-        info = store.info()["features"]["rgb"]
+        info = describe(store)["features"]["rgb"]
         result.append(f"{info['rows']} rows of {info['dim']} at {info['fps']:g} per second")
 
 

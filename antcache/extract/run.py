@@ -236,7 +236,8 @@ def extract(
             tally.expected[name] = tally.rows - before
             tally.videos += 1
             tally.show()
-    store.backend.sweep()  # also after those whose videos were all done when they were killed
+    # Also after those whose videos were all done when they were killed.
+    store.backend.remove_leftovers()
     report = ExtractReport(
         stream=config.stream,
         written=tuple(written),

@@ -12,10 +12,10 @@ from typing import Any
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
 from antcache.store.backend import Backend
 from antcache.store.format import FORMAT, MARK, STAGING
-from antcache.store.hdf5_backend import Hdf5Backend
+from antcache.store.local.hdf5_backend import Hdf5Backend
+from antcache.store.local.zarr_backend import ZarrBackend
 from antcache.store.location import Location
 from antcache.store.remote.backend import RemoteZarrBackend
-from antcache.store.zarr_backend import ZarrBackend
 
 BACKENDS: dict[str, type[Backend]] = {"zarr": ZarrBackend, "hdf5": Hdf5Backend}
 
@@ -55,8 +55,9 @@ def find_backend(place: Location, *, memory_map: bool = True, options: Options =
     if not place.exists():
         raise NotFound("no store here", where=place, hint="check the path, or create the store")
     for kind in BACKENDS.values():
-        if kind.recognises(place):
-            return kind(place, memory_map=memory_map)
+        backend = kind(place, memory_map=memory_map)
+        if backend.is_store():
+            return backend
     raise _not_a_store(place, "a file" if place.is_file() else "another folder")
 
 

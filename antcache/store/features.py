@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from antcache.errors import BadConfig
 from antcache.store.backend import LazyArray
 from antcache.store.format import check_name, fingerprint
-from antcache.store.mapped import Bytes, MappedArray, as_bytes, copy_runs
+from antcache.store.reading.mapped import Bytes, MappedArray, as_bytes, copy_runs
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY, rows_at, rows_at_times
 
 BLOCK_BYTES = 8 << 20

@@ -21,7 +21,7 @@ from torch import Tensor
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import Features
-from antcache.store.gather import gather, proven
+from antcache.store.reading.gather import gather, proven
 from antcache.student.frame_labels import by_video
 from antcache.student.staging import Staging
 from antcache.student.teachers import Teachers

@@ -23,7 +23,7 @@ from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
-from antcache.store.mapped import MappedArray
+from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import ATTENTION, StudentConfig
 from antcache.student.head import Sizes

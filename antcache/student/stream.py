@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache.store import Features
-from antcache.store.gather import Gatherer
+from antcache.store.reading.gather import Gatherer
 from antcache.student.pack import DTYPES, StreamWindows, Windows, label_tensors
 from antcache.student.staging import Staging
 from antcache.student.teachers import Teachers

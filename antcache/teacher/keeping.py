@@ -146,7 +146,7 @@ def place_for(
             log.warning("%s: this training is done already; nothing is trained", folder)
             for left in (folder.parent, folder):
                 clear_leftovers(left)
-            store.backend.sweep()
+            store.backend.remove_leftovers()
             yield replace(place, done=store.targets(name))
             return
         kind.check(folder, overwrite=place.replaces_folder)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 @json_option
 def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bool) -> None:
     """Write a stream of STORE as an LMDB with keys VIDEO_frame_0000000001.jpg."""
+    from antcache.interop.lmdb.exporting import export_lmdb
     from antcache.store import Store
-    from antcache.store.importers.lmdb_export import export_lmdb
     from antcache.store.location import beside
 
     source = Store.open(store)

@@ -60,9 +60,9 @@ def lmdb(
     Keys are VIDEO_frame_0000000001.jpg, values float32. STORE is created if it is not there. An
     interrupted import is resumed by the same command.
     """
+    from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
     from antcache.store import Store
     from antcache.store.backends import is_empty
-    from antcache.store.importers.lmdb_import import LmdbImportConfig, import_lmdb, plan_lmdb
     from antcache.store.location import beside
 
     config = LmdbImportConfig(**settings)

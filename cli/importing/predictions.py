@@ -19,13 +19,13 @@ from antcache.cli.common import (
 )
 from antcache.cli.numbers import COUNT
 from antcache.evaluation.scoring import score_targets
-from antcache.store import Store
-from antcache.store.importers.predictions_import import (
+from antcache.interop.predictions.importing import (
     HISTORIES,
     PredictionsConfig,
     PredictionsReport,
     import_predictions,
 )
+from antcache.store import Store
 from antcache.store.location import Location, beside
 
 METRICS = {"top-1": "action/top1", "top-5": "action/top5"}

@@ -11,6 +11,7 @@ from antcache.cli.store.check import repair, verify
 from antcache.cli.store.convert import convert
 from antcache.cli.store.doctor import doctor
 from antcache.store import Store
+from antcache.store.integrity.info import describe
 from antcache.store.location import Location
 
 
@@ -30,7 +31,7 @@ store.add_command(doctor)
 @json_option
 def info(path: Location, as_json: bool) -> None:
     """Print what STORE holds: labels, feature streams and soft targets."""
-    found = Store.open(path).info()
+    found = describe(Store.open(path))
     if as_json:
         print_json(found)
         return

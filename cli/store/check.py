@@ -18,9 +18,9 @@ from antcache.cli.common import (
 from antcache.cli.numbers import Number
 
 if TYPE_CHECKING:
+    from antcache.store.integrity.repair import RepairReport
+    from antcache.store.integrity.verify import VerifyReport
     from antcache.store.location import Location
-    from antcache.store.repair import RepairReport
-    from antcache.store.verify import VerifyReport
 
 workers_option = click.option(
     "--workers",
@@ -39,7 +39,7 @@ def verify(store: Location, workers: int | None, as_json: bool) -> None:
     Exit code 0: intact; 1: something is damaged; 2: STORE is no store, or can't be read.
     """
     from antcache.store.backends import find_backend
-    from antcache.store.verify import verify as check
+    from antcache.store.integrity.verify import verify as check
 
     with progress_bars() as progress:
         report = check(find_backend(store), workers=workers, progress=progress)
@@ -67,8 +67,8 @@ def repair(store: Location, dry_run: bool, workers: int | None, as_json: bool) -
     from contextlib import nullcontext
 
     from antcache.store.backends import find_backend
+    from antcache.store.integrity.repair import repair as mend
     from antcache.store.location import beside
-    from antcache.store.repair import repair as mend
 
     backend = find_backend(store)
     log = nullcontext() if dry_run else log_to(beside(store, ".log"))

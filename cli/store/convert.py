@@ -19,7 +19,7 @@ from antcache.cli.common import (
 from antcache.store import Store
 
 if TYPE_CHECKING:
-    from antcache.store.convert import ConvertPlan, ConvertReport
+    from antcache.store.integrity.convert import ConvertPlan, ConvertReport
 
 
 @click.command()
@@ -55,7 +55,7 @@ def convert(
     Every unit is checked before it is copied, and keeps its attributes and, where its values stay
     the same, its checksums. An interrupted conversion is finished by the same command.
     """
-    from antcache.store import convert as library
+    from antcache.store.integrity import convert as library
     from antcache.store.location import beside
 
     config = library.ConvertConfig(streams=streams or None, **settings)

@@ -15,7 +15,7 @@ import pytest
 
 from antcache.errors import AntcacheError
 from antcache.store import Store
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 
 SHORT = (
     *("zarr: staging is a link", "hdf5: replaced,..,victim,placed in staging"),

@@ -24,7 +24,7 @@ import torch
 from antcache.annotations import Segments, Taxonomy
 from antcache.evaluation import score
 from antcache.store import SoftTargets, Store
-from antcache.store.convert import ConvertConfig, convert
+from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
 from antcache.student.heads import HEADS
 from antcache.student.train import train

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.store import Store
 from antcache.store.format import checksums
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 from antcache.student.predicting import TrainedStudent
 from antcache.teacher.base import load_teacher
 from antcache.teacher.teach import timeline_of

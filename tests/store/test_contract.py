@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,10 @@ from antcache.errors import (
     WriteFailed,
 )
 from antcache.store import SoftTargets, Store
+from antcache.store.backend import Backend
 from antcache.store.format import STAGING
-from antcache.store.verify import verify
+from antcache.store.integrity.info import describe
+from antcache.store.integrity.verify import verify
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -66,9 +69,9 @@ def soft_targets(**attributes: Any) -> SoftTargets:
     )
 
 
-def add_stream(store: Store, **changed: Any) -> None:
+def add_stream(store: Store, *, name: str = "rgb", **changed: Any) -> None:
     settings = {"dim": 8, "dtype": "float16", "fps": 4.0, "source": "test", "config": {"a": None}}
-    store.create_stream("rgb", **{**settings, **changed})
+    store.create_stream(name, **{**settings, **changed})
 
 
 VIDEO_NAMES = (
@@ -88,6 +91,7 @@ class StoreContract:
 
     backend: str
     suffix: str
+    hashed = 3  # on writing: the values, what is stored, and what is read back of that
     dies_before_publishing = "store.backend._rename = lambda *a: os.kill(os.getpid(), 9)"
 
     def read_plain(self, path: Path, key: str, name: str) -> np.ndarray[Any, Any]:
@@ -222,6 +226,33 @@ class StoreContract:
             store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         assert store.videos("rgb") == []
 
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_values_are_hashed_once_for_each_purpose(
+        self, path: Path, compressed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, seen = Store.create(path, backend=self.backend), []
+        store.create_stream(
+            "rgb", dim=8, dtype="float32", fps=1, source="", config={}, compressed=compressed
+        )
+        blake2b = hashlib.blake2b
+
+        class Counted:
+            def __init__(self, data: Any = b"", *, digest_size: int) -> None:
+                self.total = blake2b(digest_size=digest_size)
+                self.update(data)
+
+            def update(self, data: Any) -> None:
+                seen.append(memoryview(data).nbytes)
+                self.total.update(data)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.total, name)
+
+        monkeypatch.setattr(hashlib, "blake2b", Counted)
+        rows = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+        store.write_features("rgb", "v1", rows)
+        assert sum(seen) < (self.hashed + 0.2) * rows.nbytes
+
     def test_a_killed_writer_leaves_nothing_visible(self, store: Store, path: Path) -> None:
         code = (
             "import os, sys, numpy as np\n"
@@ -237,7 +268,7 @@ class StoreContract:
         assert again.videos("rgb") == ["v1"]
         again.write_features("rgb", "v2", np.ones((5, 8), np.float16))
         assert again.videos("rgb") == ["v1", "v2"]
-        assert again.info()["features"]["rgb"]["videos"] == 2
+        assert describe(again)["features"]["rgb"]["videos"] == 2
 
     def test_settings_of_a_stream_can_not_be_mixed(self, store: Store) -> None:
         add_stream(store)  # the same again is fine
@@ -334,6 +365,67 @@ class StoreContract:
         assert store.videos("rgb") == ["v2"]
         store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         np.testing.assert_array_equal(store.features("rgb", "v1").read(), 0)
+
+    def test_attributes_that_two_set_at_once_are_all_kept(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = type(store.backend)
+        text = kind.group_text
+
+        def late(backend: Backend, key: str) -> bytes | None:
+            found = text(backend, key)
+            monkeypatch.setattr(kind, "group_text", text)
+            store.backend.set_group_attributes("", {"theirs": 1})
+            return found
+
+        monkeypatch.setattr(kind, "group_text", late)
+        store.backend.set_group_attributes("", {"ours": 2})
+        found = store.backend.group_attributes("")
+        assert (found["theirs"], found["ours"], found["antcache"]["format"]) == (1, 2, 1)
+
+    def test_attributes_that_others_keep_changing_are_given_up(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody is waited for without end."""
+        monkeypatch.setattr(type(store.backend), "_swap_group_text", lambda *_, **__: False)
+        with pytest.raises(WriteFailed, match=r"features/rgb: .*other processes keep changing it"):
+            store.set_gap_rule("rgb", step_s=1.0, max_age_s=None)
+
+    def test_a_group_is_created_by_one_and_the_others_learn_what_it_says(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = type(store.backend)
+        swap = kind._swap_group_text
+
+        def late(backend: Backend, key: str, text: bytes, *, was: bytes | None) -> bool:
+            monkeypatch.setattr(kind, "_swap_group_text", swap)
+            assert store.backend.add_group_attributes("targets", {"theirs": 1}) == {"theirs": 1}
+            return swap(backend, key, text, was=was)
+
+        monkeypatch.setattr(kind, "_swap_group_text", late)
+        found = store.backend.add_group_attributes("targets", {"theirs": 2, "ours": 2})
+        assert found == store.backend.group_attributes("targets") == {"theirs": 1, "ours": 2}
+
+    def test_a_group_that_is_made_and_filled_meanwhile_is_not_lost(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process does both after this one has looked for its attributes."""
+        kind, add = type(store.backend), partial(add_stream, store, name="flow")
+        text = kind.group_text
+
+        def before(backend: Backend, key: str) -> bytes | None:
+            if key != "features/flow":
+                return text(backend, key)
+            monkeypatch.setattr(kind, "group_text", text)
+            add()
+            store.write_features("flow", "v1", np.zeros((3, 8), np.float16))
+            return None
+
+        monkeypatch.setattr(kind, "group_text", before)
+        add()
+        store.remove("features/flow/v1")
+        monkeypatch.setattr(kind, "group_text", before)
+        assert not store.backend.group_damaged("features/flow")
 
     def test_a_later_format_is_refused(self, store: Store, path: Path) -> None:
         store.backend.set_group_attributes("", {"antcache": {"format": 2}})

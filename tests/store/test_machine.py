@@ -27,9 +27,9 @@ from hypothesis.stateful import (
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, DamagedStore, MissingKey
 from antcache.store import SoftTargets, Store
-from antcache.store.convert import ConvertConfig, convert
-from antcache.store.repair import repair
-from antcache.store.verify import verify
+from antcache.store.integrity.convert import ConvertConfig, convert
+from antcache.store.integrity.repair import repair
+from antcache.store.integrity.verify import verify
 
 TAXONOMY = Taxonomy(
     dataset="toy",

@@ -11,8 +11,8 @@ import pytest
 
 from antcache.annotations import Protocol, Segments
 from antcache.errors import MissingFeature
+from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
 from antcache.store import Store
-from antcache.store.importers.lmdb_import import LmdbImportConfig, import_lmdb, plan_lmdb
 from antcache.student.windows import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,

@@ -15,7 +15,7 @@ from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
 from antcache.store.faults import damaged, require_fetched
-from antcache.store.inside import TEXT_BYTES
+from antcache.store.format import TEXT_BYTES
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
@@ -249,11 +249,6 @@ class RemoteFiles:
         return any(
             each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
         )
-
-
-def inside(*parts: str) -> str:
-    """Name of an object in a folder; the root is `""`."""
-    return "/".join(part for part in parts if part)
 
 
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra, NotFound
-from antcache.store.importers.parquet_pages import check_parquet
+from antcache.interop.arrays.parquet_pages import check_parquet
 from antcache.teacher.corpus.build import FACTS_FILE, FORMAT, RECIPES_FILE
 from antcache.untrusted import NotFetched, check_fetched, read_json
 

@@ -1,0 +1,140 @@
+"""Parquet: what unpacks to much more than a file has is refused by its pages, before it unpacks."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from antcache.errors import BadPredictions
+from antcache.interop.arrays import parquet_pages
+from antcache.interop.arrays.parquet_pages import BATCH_ROWS, check_parquet
+from antcache.interop.predictions.files import open_predictions
+
+
+def check(path: Path, columns: tuple[str, ...] = ("uid", "logits")) -> int:
+    return check_parquet(path, pa.parquet.ParquetFile(path).metadata, columns)
+
+
+def written(path: Path, rows: int = 3000, **options: Any) -> Path:
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "uid": [f"uid {i}" for i in range(rows)],
+            "logits": list(rng.normal(size=(rows, 20))),
+            "valid": [True] * rows,
+        }
+    )
+    pa.parquet.write_table(table, path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "pages", "compression"),
+    list(product(("1.0", "2.6"), ("1.0", "2.0"), ("none", "snappy", "zstd", "gzip"))),
+)
+def test_what_pyarrow_writes_is_read(
+    tmp_path: Path, version: str, pages: str, compression: str
+) -> None:
+    path = written(
+        tmp_path / "p",
+        version=version,
+        data_page_version=pages,
+        compression=compression,
+        row_group_size=700,
+        write_page_index=True,
+        data_page_size=5000,
+        store_decimal_as_integer=True,
+    )
+    assert 500 < check(path) <= BATCH_ROWS
+    assert check(path, ("valid",)) == BATCH_ROWS
+    assert len(list(open_predictions(path).predictions)) == 3000
+
+
+def test_every_page_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many values as the summary says of honest files, whatever pages they lie on."""
+    seen: list[int] = []
+    monkeypatch.setattr(parquet_pages, "check_unpacked", lambda size, total: seen.append(total))
+    path = written(tmp_path / "p", data_page_size=2000, row_group_size=1000, use_dictionary=False)
+    metadata = pa.parquet.ParquetFile(path).metadata
+    stated = unpacked = 0
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(number)
+            stated += chunk.num_values
+            unpacked += chunk.total_uncompressed_size
+    check(path, ("uid", "logits", "valid"))
+    assert len(seen) > 20  # pages
+    assert unpacked * 0.9 < seen[-1] < unpacked * 1.5 + 4 * stated
+
+
+def constant(path: Path, count: int) -> Path:
+    """One row of `count` values that are all 0, in 1 kB."""
+    flat = pa.array(np.zeros(count, np.float32))
+    rows = pa.LargeListArray.from_arrays(pa.array([0, count], pa.int64()), flat)
+    table = pa.table({"uid": ["a"], "logits": rows})
+    pa.parquet.write_table(table, path, compression="zstd", data_page_size=1 << 40)
+    return path
+
+
+def varint(value: int, length: int = 1) -> bytes:
+    out = b""
+    while value > 127 or len(out) < length - 1:
+        out += bytes((value & 127 | 128,))
+        value >>= 7
+    return out + bytes((value,))
+
+
+def test_constant_values_and_a_lying_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow makes room for what the page says, whatever the summary says."""
+    monkeypatch.setattr("antcache.untrusted.UNPACKED_ALWAYS", 1 << 20)
+    count = 1 << 21
+    path = constant(tmp_path / "p", count)
+    assert path.stat().st_size < 2000
+    with pytest.raises(ValueError, match="bytes that unpack to 83886"):
+        check(path)
+    data = path.read_bytes()
+    begin = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    honest, lying = varint(2 * count), varint(2000, len(varint(2 * count)))
+    path.write_bytes(data[:begin] + data[begin:].replace(honest, lying))
+    file = pa.parquet.ParquetFile(path)
+    assert file.metadata.row_group(0).column(1).num_values == 1000
+    assert len(next(file.iter_batches()).column("logits").flatten()) == count  # a case is a case
+    with pytest.raises(ValueError, match="bytes that unpack to 83886"):
+        check(path)
+    with pytest.raises(BadPredictions, match=r"can't be read as parquet.*unpack to 83886"):
+        list(open_predictions(path).predictions)
+
+
+def test_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_pages, "ROWS_ALWAYS", 1000)
+    uid = pa.array(["a"] * 50_000)
+    pa.parquet.write_table(pa.table({"uid": uid, "logits": [[0.0]] * 50_000}), tmp_path / "p")
+    with pytest.raises(ValueError, match=r"50000 rows in \d+ bytes, more than"):
+        check(tmp_path / "p")
+
+
+def test_long_texts_are_read_some_at_a_time(tmp_path: Path) -> None:
+    """Rows of one text of 8 MB: as many as 64 MB hold, and not 1,024."""
+    text = pa.array(["x" * (8 << 20)] * 100)
+    pa.parquet.write_table(pa.table({"uid": text}), tmp_path / "p", compression="zstd")
+    assert 1 <= check(tmp_path / "p", ("uid",)) <= 8
+
+
+def test_headers_that_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path / "p", rows=50, use_dictionary=False)
+    begin = pa.parquet.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    data = path.read_bytes()
+    for junk in (b"\xff" * 40, b"\x15" + b"\x80" * 39, b"\x1c" * 40, b"\x19\xfc" + b"\xff" * 38):
+        path.write_bytes(data[:begin] + junk + data[begin + len(junk) :])
+        with pytest.raises(ValueError, match="a page without a header"):
+            check(path)
+        with pytest.raises(BadPredictions, match="can't be read as parquet"):
+            list(open_predictions(path).predictions)
