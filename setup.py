@@ -38,7 +38,8 @@ EXTRAS["all"] = [
 ]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
-SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
+SUBPACKAGES = ["annotations", "store", "extract", "windows", "teacher", "student", "evaluation"]
+SUBPACKAGES += ["doctor", "demo"]
 SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
 SUBPACKAGES += ["evaluation.report"]
 

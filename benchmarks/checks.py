@@ -28,7 +28,7 @@ import torch
 from record import Figure, finish
 
 from antcache.store import proof
-from antcache.student.pack import WindowPack
+from antcache.windows.pack import WindowPack
 
 WAYS = ("nothing", "first", "later")
 

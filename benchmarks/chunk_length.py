@@ -37,9 +37,9 @@ from record import Figure, finish
 
 from antcache.store import Features, Store
 from antcache.store import format as store_format
-from antcache.student.pack import WindowPack
-from antcache.student.stream import WindowStream
-from antcache.student.windows import WindowIndex
+from antcache.windows.index import WindowIndex
+from antcache.windows.lazy import WindowStream
+from antcache.windows.pack import WindowPack
 
 MIB = (0.25, 1, 4, 16, 64)
 DIM, TIME, BATCH = 1_024, 10, 256

@@ -42,9 +42,9 @@ from numpy.typing import NDArray
 from record import Figure, finish
 
 from antcache.store import Store
-from antcache.student.pack import WindowPack
-from antcache.student.stream import WindowStream
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.lazy import WindowStream
+from antcache.windows.pack import WindowPack
 
 DIM, TIME, SPACING, BATCH = 1_024, 10, 15, 256
 SMALL_CHUNK = 64

@@ -57,11 +57,11 @@ from antcache.student.config import StudentConfig
 from antcache.student.head import HeadOutput, Sizes
 from antcache.student.loop import Trainer
 from antcache.student.objective import Batch, losses
-from antcache.student.pack import WindowPack
 from antcache.student.presets import find_preset
 from antcache.student.stack import Stack
-from antcache.student.teachers import Teachers
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.pack import WindowPack
+from antcache.windows.teacher_targets import Teachers
 
 DEFAULT = "2 layers, 256 wide (default)"
 SIZES = {"1 layer, 128 wide": (1, 128), DEFAULT: (2, 256), "4 layers, 512 wide": (4, 512)}

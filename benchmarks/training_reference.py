@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from antcache.kernels import DenseTargets
-from antcache.student.pack import WindowPack
+from antcache.windows.pack import WindowPack
 
 CLASSES, TIME, SPACING, BATCH = 2_513, 10, 15, 128
 

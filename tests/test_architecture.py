@@ -35,7 +35,9 @@ ALLOWED = {
     "evaluation": BASE | {"store", "kernels", "evaluation"},
     "extract": BASE | {"store", "kernels", "evaluation", "extract"},
     "teacher": BASE | {"store", "kernels", "evaluation", "teacher"},
-    "student": BASE | {"store", "kernels", "evaluation", "student"},
+    "windows": BASE | {"store", "kernels", "windows"},
+    "student": BASE | {"store", "kernels", "windows", "evaluation", "student"},
+    "doctor": BASE | {"store", "windows", "doctor"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}
@@ -272,6 +274,9 @@ HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensor
         ("antcache.devices", HEAVY),
         ("antcache.annotations", HEAVY),
         ("antcache.evaluation", HEAVY),
+        ("antcache.windows", HEAVY),
+        ("antcache.windows.index", HEAVY),
+        ("antcache.doctor.examine", HEAVY),
         ("antcache.cli.main", HEAVY),
         ("antcache.student", ("transformers", "av", "numba", "matplotlib")),
         ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas")),

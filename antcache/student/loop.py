@@ -27,7 +27,7 @@ from antcache.student.distributed import ALONE, Processes
 from antcache.student.head import HeadOutput, Sizes
 from antcache.student.model import build_student
 from antcache.student.objective import Batch, Losses, losses
-from antcache.student.pack import Windows
+from antcache.windows.pack import Windows
 
 SCORING_BATCH = 512
 """Windows that are scored at a time."""

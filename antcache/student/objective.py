@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from antcache.kernels import distillation_loss
 from antcache.student.config import StudentConfig
 from antcache.student.head import HeadOutput
-from antcache.student.pack import Windows
-from antcache.student.teachers import Teachers
+from antcache.windows.pack import Windows
+from antcache.windows.teacher_targets import Teachers
 
 
 class Batch(NamedTuple):

@@ -24,11 +24,11 @@ from antcache.student.config import StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.loop import SCORING_BATCH
 from antcache.student.model import Predictor, build_student
-from antcache.student.pack import StreamWindows
 from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
-from antcache.student.stream import JoinedStream
-from antcache.student.windows import WindowIndex, join, stream_features
 from antcache.untrusted import read_json
+from antcache.windows.index import WindowIndex, join, stream_features
+from antcache.windows.lazy import JoinedStream
+from antcache.windows.pack import StreamWindows
 
 
 class TrainedStudent:

@@ -27,12 +27,12 @@ from antcache.store.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import ATTENTION, StudentConfig
 from antcache.student.head import Sizes
-from antcache.student.memory import PACK_SHARE, free_bytes
-from antcache.student.pack import StreamWindows, WindowPack, Windows
-from antcache.student.stream import JoinedStream
-from antcache.student.teachers import Teachers, select, stored_shares
 from antcache.student.weights import Weight, describe
-from antcache.student.windows import WindowIndex, join, stream_features
+from antcache.windows.index import WindowIndex, join, stream_features
+from antcache.windows.lazy import JoinedStream
+from antcache.windows.memory import PACK_SHARE, free_bytes
+from antcache.windows.pack import StreamWindows, WindowPack, Windows
+from antcache.windows.teacher_targets import Teachers, select, stored_shares
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,6 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.distributed import started
 from antcache.student.loop import Trainer
-from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
 from antcache.student.problem import Problem, load_problem, say_weight
 from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config, tidy
@@ -39,6 +38,7 @@ from antcache.student.sweep_plan import DATA, Sweep
 from antcache.student.sweep_table import Table, tabulate
 from antcache.student.train import NOT_IDENTITY, Run
 from antcache.untrusted import read_json
+from antcache.windows.memory import free_bytes
 
 log = logging.getLogger(__name__)
 

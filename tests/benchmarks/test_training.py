@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from antcache.kernels import DenseTargets
-from antcache.student.pack import WindowPack
 from antcache.student.presets import find_preset
-from antcache.student.teachers import Teachers
+from antcache.windows.pack import WindowPack
+from antcache.windows.teacher_targets import Teachers
 
 
 @pytest.fixture(scope="module")

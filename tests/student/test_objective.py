@@ -12,7 +12,7 @@ from antcache.student.head import HeadOutput, Sizes
 from antcache.student.heads import HEADS
 from antcache.student.model import build_student
 from antcache.student.objective import Batch, losses
-from antcache.student.teachers import Teachers
+from antcache.windows.teacher_targets import Teachers
 
 B, T, D, C = 2, 3, 2, 4
 

@@ -18,8 +18,8 @@ from antcache.student.config import StudentConfig
 from antcache.student.heads import HEADS
 from antcache.student.loop import Trainer
 from antcache.student.problem import Problem, load_problem
-from antcache.student.teachers import Teachers
 from antcache.student.train import train
+from antcache.windows.teacher_targets import Teachers
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")

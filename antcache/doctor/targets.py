@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, sample_windows
+from antcache.doctor.report import Finding, TargetReport, listed
 from antcache.errors import DamagedStore, MissingKey
 from antcache.store import Store
 from antcache.store.backend import Unit
 from antcache.store.meaning import check_targets
 from antcache.store.soft_targets import training_unknown
-from antcache.student.doctor_report import Finding, TargetReport, listed
 
 
 def examine_targets(

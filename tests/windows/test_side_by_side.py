@@ -13,10 +13,10 @@ import torch
 from antcache.errors import BadConfig, MissingFeature, MissingKey
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.pack import WindowPack
 from antcache.student.problem import Problem, load_problem
-from antcache.student.stream import JoinedStream, WindowStream
 from antcache.student.train import train
+from antcache.windows.lazy import JoinedStream, WindowStream
+from antcache.windows.pack import WindowPack
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")

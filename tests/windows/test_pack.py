@@ -10,8 +10,8 @@ import torch
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig
 from antcache.store import Store
-from antcache.student.pack import WindowPack, fill, make_staging, require_memory
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.pack import WindowPack, fill, make_staging, require_memory
 
 CPU = torch.device("cpu")
 

@@ -16,17 +16,17 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
-from antcache.student import memory as memory_module
 from antcache.student import problem as problem_module
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer
-from antcache.student.memory import free_bytes
-from antcache.student.pack import WindowPack, Windows
 from antcache.student.problem import load_problem
-from antcache.student.staging import Staging
-from antcache.student.stream import BUFFERS, WindowStream
 from antcache.student.train import RunResult, train
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows import memory as memory_module
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.lazy import BUFFERS, WindowStream
+from antcache.windows.memory import free_bytes
+from antcache.windows.pack import WindowPack, Windows
+from antcache.windows.staging import Staging
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")

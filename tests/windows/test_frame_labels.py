@@ -10,8 +10,8 @@ import torch
 
 from antcache.annotations import Protocol, Segments
 from antcache.store import Features
-from antcache.student.frame_labels import UNLABELLED, avt_frame_labels, frame_labels
-from antcache.student.windows import WindowIndex, join
+from antcache.windows.frame_labels import UNLABELLED, avt_frame_labels, frame_labels
+from antcache.windows.index import WindowIndex, join
 
 
 def segments_of(*spans: tuple[float, float], video: str = "v") -> Segments:

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, read_annotations
 from antcache.cli.main import cli
+from antcache.doctor.examine import DoctorConfig, examine
+from antcache.doctor.report import DoctorReport, Finding
+from antcache.doctor.rows import scan_rows
 from antcache.errors import DamagedStore, FingerprintMismatch, MissingFeature, MissingKey
 from antcache.store import Features, SoftTargets, Store
-from antcache.student.doctor import DoctorConfig, examine
-from antcache.student.doctor_report import DoctorReport, Finding
-from antcache.student.doctor_rows import scan_rows
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import WindowIndex, stream_features
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -270,7 +270,7 @@ def test_scan_against_plain_numpy(
     dtype: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the blocks: the same as all rows at once."""
-    monkeypatch.setattr("antcache.student.doctor_rows.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("antcache.doctor.rows.BLOCK_BYTES", block_bytes)
     rng = np.random.default_rng(1)
     for dim in (1, 3, 9):
         rows = rng.integers(0, 2, (200, dim)).astype(dtype) * rng.integers(0, 3, (200, 1))
@@ -520,11 +520,11 @@ def test_command(make: MakeStore, tmp_path: Path) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, antcache.student.doctor, antcache.cli.store_doctor; print(*sys.modules)"
+    code = "import sys, antcache.doctor.examine, antcache.cli.store_doctor; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "antcache.student.doctor" in loaded
+    assert "antcache.doctor.examine" in loaded
     assert "torch" not in loaded
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from antcache.annotations import PROTOCOLS, Protocol, Segments, read_annotations
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
-from antcache.student.windows import (
+from antcache.windows.index import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     NO_FEATURES,

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from antcache.store import Features
 from antcache.store.gather import Gatherer
-from antcache.student.pack import DTYPES, StreamWindows, Windows, label_tensors
-from antcache.student.staging import Staging
-from antcache.student.teachers import Teachers
-from antcache.student.windows import WindowIndex
+from antcache.windows.index import WindowIndex
+from antcache.windows.pack import DTYPES, StreamWindows, Windows, label_tensors
+from antcache.windows.staging import Staging
+from antcache.windows.teacher_targets import Teachers
 
 BUFFERS = 3
 """Batches in host memory: one that is trained on, and those that are read meanwhile."""

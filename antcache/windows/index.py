@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
-from antcache.student.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
 from antcache.timebase import frames_to_seconds
+from antcache.windows.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
 
 TOO_EARLY = "too_early"
 """The segment starts so early that there is no frame to see: dropped by the protocol itself."""

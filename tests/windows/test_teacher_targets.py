@@ -10,7 +10,7 @@ import torch
 from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets
-from antcache.student.teachers import select, stored_shares
+from antcache.windows.teacher_targets import select, stored_shares
 
 
 def soft(**changes: Any) -> SoftTargets:

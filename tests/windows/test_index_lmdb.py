@@ -13,7 +13,7 @@ from antcache.annotations import Protocol, Segments
 from antcache.errors import MissingFeature
 from antcache.store import Store
 from antcache.store.importers.lmdb_import import LmdbImportConfig, import_lmdb, plan_lmdb
-from antcache.student.windows import (
+from antcache.windows.index import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     SHORT_FEATURES,

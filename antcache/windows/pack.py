@@ -22,10 +22,10 @@ from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import Features
 from antcache.store.gather import gather, proven
-from antcache.student.frame_labels import by_video
-from antcache.student.staging import Staging
-from antcache.student.teachers import Teachers
-from antcache.student.windows import WindowIndex
+from antcache.windows.frame_labels import by_video
+from antcache.windows.index import WindowIndex
+from antcache.windows.staging import Staging
+from antcache.windows.teacher_targets import Teachers
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 

@@ -20,10 +20,7 @@ from antcache.annotations import (
     protocol_for,
     sample_windows,
 )
-from antcache.errors import DamagedStore, FingerprintMismatch, MissingKey
-from antcache.progress import Progress, silent
-from antcache.store import Features, Store, Stream
-from antcache.student.doctor_report import (
+from antcache.doctor.report import (
     DoctorReport,
     Finding,
     SplitReport,
@@ -32,7 +29,7 @@ from antcache.student.doctor_report import (
     VideoNeed,
     listed,
 )
-from antcache.student.doctor_rows import (
+from antcache.doctor.rows import (
     RowScan,
     check_rate,
     check_times,
@@ -40,16 +37,19 @@ from antcache.student.doctor_rows import (
     last_s,
     scan_rows,
 )
-from antcache.student.doctor_targets import examine_targets
-from antcache.student.frame_labels import by_video
-from antcache.student.windows import (
+from antcache.doctor.targets import examine_targets
+from antcache.errors import DamagedStore, FingerprintMismatch, MissingKey
+from antcache.progress import Progress, silent
+from antcache.store import Features, Store, Stream
+from antcache.timebase import frames_to_seconds, rows_at
+from antcache.windows.frame_labels import by_video
+from antcache.windows.index import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     MISSING,
     WindowIndex,
     stream_features,
 )
-from antcache.timebase import frames_to_seconds, rows_at
 
 
 @dataclass(frozen=True, kw_only=True)
