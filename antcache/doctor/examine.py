@@ -318,7 +318,7 @@ def _windows(
         windows=len(index),
         padded=index.num_padded,
         dropped={why: len(uids) for why, uids in index.dropped.items()},
-        rows_needed=sum(len(np.unique(index.rows[own])) for _, own in by_video(index.video)),
+        rows_needed=sum(len(np.unique(index.rows[own])) for _, own in by_video(index.labels.video)),
         videos=tuple(sorted(needs, key=lambda need: (-sum(need.lacking.values()), need.video))),
     )
 
@@ -377,7 +377,7 @@ def _lack(need: VideoNeed, why: str, damaged: Mapping[str, str]) -> str:
 def _check_used(patient: _Patient, split: str, index: WindowIndex) -> Iterator[Finding]:
     """Windows that look at rows with values that are not finite."""
     windows: dict[str, int] = {}
-    for video, members in by_video(index.video):
+    for video, members in by_video(index.labels.video):
         if patient.scans is not None and len(patient.scans[video].non_finite):
             bad = np.isin(index.rows[members], patient.scans[video].non_finite).any(axis=1)
             if bad.any():

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from antcache.errors import BadConfig
 from antcache.student.head import HeadOutput
 from antcache.student.masks import Dropout, Site, bernoulli
-from antcache.windows.pack import Windows
+from antcache.windows.dataset import Windows
 
 
 @dataclass(frozen=True)
