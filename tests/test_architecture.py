@@ -186,7 +186,7 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
 
 
 # Dataclasses that count or gather while something goes on.
-CHANGING = {"Tally", "Unit", "_Patient", "Result"}
+CHANGING = {"Tally", "Unit", "ExaminedStream", "Result"}
 
 
 def test_dataclasses_are_frozen_and_settings_take_keywords(repo: Path) -> None:

@@ -105,7 +105,7 @@ class Processes:
 
         return draw
 
-    def whole(self, output: HeadOutput, num_windows: int, *, frames: bool) -> HeadOutput:
+    def output_of_all(self, output: HeadOutput, num_windows: int, *, frames: bool) -> HeadOutput:
         """The output of the whole batch (B, ...) from this part's (b, ...).
 
         The gradient flows into this process's rows alone. `inputs` are large, and come only where

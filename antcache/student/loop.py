@@ -113,7 +113,7 @@ class Trainer:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.autocast(), self.group.dropout(len(rows)):
             output = self._forward(batch.features, **config.asks)
-            output = self.group.whole(output, len(rows), frames=config.feature_weight > 0)
+            output = self.group.output_of_all(output, len(rows), frames=config.feature_weight > 0)
             terms = losses(output, batch, self.windows.targets, config)
         self.optimiser.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
@@ -175,7 +175,7 @@ class Trainer:
         self.best = {name: value.detach().clone() for name, value in self.weights.items()}
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def take_reported_weights(self) -> None:
         """Give the model the weights that are reported: the best epoch's, or what is scored."""
         chosen = self.weights if self.best is None else self.best
         for name, parameter in self.model.named_parameters():

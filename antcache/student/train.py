@@ -245,7 +245,7 @@ class Run:
     def finish(self) -> RunResult:
         """Score the weights that are reported and keep what there is to keep."""
         trainer, data = self.trainer, self.data
-        trainer.settle()
+        trainer.take_reported_weights()
         scores = trainer.predict(data.validation)
         held = None
         if self.held is not None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
+from antcache.text import listed
 from antcache.timebase import frames_to_seconds
 from antcache.windows.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
 from antcache.windows.labels import WindowLabels
@@ -216,14 +217,12 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
     if not missing.any():
         return
     videos, counts = np.unique(segments.video[missing], return_counts=True)
-    first = ", ".join(
-        f"{video} ({count})" for video, count in zip(videos[:5], counts[:5], strict=True)
-    )
+    each = [f"{video} ({count})" for video, count in zip(videos, counts, strict=True)]
     kinds = ", ".join(f"{why} {n}" for why in MISSING if (n := int((reason == why).sum())))
     raise MissingFeature(
         f"{missing.sum()} of {len(segments)} segments have no features for their window ({kinds})",
         where=where,
-        found=f"{len(videos)} videos: {first}{', ...' if len(videos) > 5 else ''}",
+        found=f"{len(videos)} videos: {listed(each)}",
         hint="extract these videos, or leave the segments out with --allow-missing"
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )
