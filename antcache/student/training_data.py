@@ -84,14 +84,14 @@ def load_training_data(
     streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
     protocol = config.protocol or protocol_for(taxonomy.dataset)
     soft = {name: store.targets(name) for name in config.teachers}
+    labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
     splits: dict[str, SplitWindows] = {}
     counts: dict[str, Any] = {}
     fingerprints = {
         "taxonomy": taxonomy.fingerprint,
         "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
     }
-    for split in (config.train_split, config.validation_split):
-        segments = store.labels(split)
+    for split, segments in labels.items():
         if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
             log.warning("%s: %s", split, warning)
         found = split_windows(
@@ -101,13 +101,8 @@ def load_training_data(
         splits[split] = found
     teachers: TeacherTargets | None = None
     if soft:
-        for name, targets in soft.items():
-            if unknown := training_unknown(targets.attributes, store.splits()):
-                log.warning("targets/%s: %s", name, unknown)
         uid = splits[config.train_split].labels.uid
-        where = TargetRows.of([(t.uid, t.valid) for t in soft.values()], uid)
-        counts["targets"] = _check_coverage(store, where, uid, config)
-        teachers = _teachers(store, soft, where, config)
+        teachers, counts["targets"] = _teachers(store, soft, uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
         arrays = [checksums(targets.arrays()) for targets in soft.values()]
         fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
@@ -145,9 +140,17 @@ def load_training_data(
 
 
 def _teachers(
-    store: Store, soft: Mapping[str, SoftTargets], where: TargetRows, config: StudentConfig
-) -> TeacherTargets:
-    """What the teachers say about the training windows, weighed as configured."""
+    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
+) -> tuple[TeacherTargets, dict[str, int]]:
+    """What the teachers say about the training windows `uid` (N,), weighed as configured.
+
+    Also how many of the windows have soft targets; see `_check_coverage`.
+    """
+    for each, targets in soft.items():
+        if unknown := training_unknown(targets.attributes, store.splits()):
+            log.warning("targets/%s: %s", each, unknown)
+    where = TargetRows.of([(targets.uid, targets.valid) for targets in soft.values()], uid)
+    counts = _check_coverage(store, where, uid, config)
     share: Sequence[float] | None = config.teacher_weights
     temperatures: Sequence[float] | None = None
     name = config.target_weights
@@ -175,7 +178,7 @@ def _teachers(
             int((~teachers.has_feature).sum()),
             len(teachers.has_feature),
         )
-    return teachers
+    return teachers, counts
 
 
 def say_weight(config: StudentConfig, teachers: TeacherTargets, num_classes: int) -> None:
