@@ -1,4 +1,4 @@
-"""Text from data, as it may be shown: what can't be seen is written out.
+"""Text from data, as it may be shown: what can't be seen is written out, what is many is cut.
 
 Promise: names, paths and what files hold come from anybody. What `plain` returns is one line that
 neither moves the cursor nor colours, renames, reorders or hides anything, on a terminal, in a log
@@ -9,6 +9,16 @@ was.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+
+LISTED = 5
+"""How many things a message names, unless there is a reason for another number."""
+
+
+def listed(items: Sequence[str], shown: int = LISTED) -> str:
+    """The first few items, and how many more there are."""
+    more = len(items) - shown
+    return ", ".join(items[:shown]) + (f", and {more} more" if more > 0 else "")
 
 
 def plain(text: object) -> str:

@@ -93,6 +93,11 @@ def cases() -> list[Case]:
             json_with("run/config.json", lambda c: c["protocol"].update(gap_s=1e308)),
             *PREDICT,
         ),
+        case(
+            "run: a teacher's feature a billion wide",
+            json_with("run/config.json", lambda c: c["shape"].update(teacher_dims=[10**9])),
+            *PREDICT,
+        ),
         case("run: a named pipe", pipe("run/config.json"), *PREDICT),
         case("run: metrics that can't be drawn", text("run/metrics.jsonl", metrics), report),
         case("run: metrics nested without end", text("run/metrics.jsonl", "[" * DEEP), report),

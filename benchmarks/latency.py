@@ -18,12 +18,12 @@ from record import Figure, finish
 from antcache.devices import pick_device
 from antcache.evaluation.streaming import measure_latency
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
+from antcache.student.head import ModelShape
 from antcache.student.heads import HEADS
 from antcache.student.model import Predictor, build_student
 from antcache.student.presets import find_preset
 
-SIZES = Sizes(dims=(1024,), num_classes=2513, num_frames=10)
+SIZES = ModelShape(dims=(1024,), num_classes=2513, num_frames=10)
 
 
 def students() -> dict[str, StudentConfig]:

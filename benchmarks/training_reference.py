@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from antcache.kernels import DenseTargets
-from antcache.student.pack import WindowPack
+from antcache.windows.dataset import Windows
 
 CLASSES, TIME, SPACING, BATCH = 2_513, 10, 15, 128
 
@@ -26,12 +26,12 @@ CLASSES, TIME, SPACING, BATCH = 2_513, 10, 15, 128
 class LmdbWindows(Dataset[tuple[Tensor, int, Tensor]]):
     """Windows of frames in an LMDB, one value per frame at 30 fps."""
 
-    def __init__(self, path: Path, pack: WindowPack, count: int, every_frame: bool) -> None:
+    def __init__(self, path: Path, windows: Windows, count: int, every_frame: bool) -> None:
         self.path, self.every_frame, self.count = path, every_frame, count
-        self.action = pack.action[:count].cpu().numpy()
-        assert pack.targets is not None
-        assert isinstance(pack.targets.targets, DenseTargets)
-        self.teacher = pack.targets.targets.logits[:count].cpu()
+        self.action = windows.labels.action[:count]
+        assert windows.targets is not None
+        assert isinstance(windows.targets.targets, DenseTargets)
+        self.teacher = windows.targets.targets.logits[0, :count].cpu()
 
     def __len__(self) -> int:
         return self.count
@@ -69,9 +69,9 @@ def frame_key(window: int, number: int) -> bytes:
     return f"V{window:06d}_frame_{number:010d}.jpg".encode()
 
 
-def write_lmdb(path: Path, pack: WindowPack, count: int) -> None:
+def write_lmdb(path: Path, windows: Windows, count: int) -> None:
     """All 150 frames of the first `count` windows; the frames between those used are like them."""
-    features = pack.features[:count].float().cpu().numpy()
+    features = windows.features.take(range(count)).float().cpu().numpy()
     with lmdb.open(str(path), map_size=1 << 36, sync=False) as env:
         for window, rows in enumerate(features):
             with env.begin(write=True) as transaction:

@@ -37,7 +37,9 @@ ALLOWED = {
     "evaluation": BASE | {"store", "kernels", "evaluation"},
     "extract": BASE | {"store", "kernels", "evaluation", "extract"},
     "teacher": BASE | {"store", "interop", "kernels", "evaluation", "teacher"},
-    "student": BASE | {"store", "kernels", "evaluation", "student"},
+    "windows": BASE | {"store", "kernels", "windows"},
+    "student": BASE | {"store", "kernels", "windows", "evaluation", "student"},
+    "doctor": BASE | {"store", "windows", "doctor"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}
@@ -247,7 +249,7 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
 
 
 # Dataclasses that count or gather while something goes on.
-CHANGING = {"Tally", "UnitCopy", "_Patient", "Result"}
+CHANGING = {"Tally", "UnitCopy", "_Patient", "Result", "ExaminedStream"}
 
 
 def test_dataclasses_are_frozen_and_settings_take_keywords(repo: Path) -> None:
@@ -335,6 +337,10 @@ HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensor
         ("antcache.devices", HEAVY),
         ("antcache.annotations", HEAVY),
         ("antcache.evaluation", HEAVY),
+        ("antcache.windows", HEAVY),
+        ("antcache.windows.split", HEAVY),
+        ("antcache.windows.target_rows", HEAVY),
+        ("antcache.doctor.examine", HEAVY),
         ("antcache.cli.main", HEAVY),
         ("antcache.student", ("transformers", "av", "numba", "matplotlib")),
         ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas")),

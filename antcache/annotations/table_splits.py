@@ -19,6 +19,7 @@ from antcache.annotations.files import SHOWN
 from antcache.annotations.video_names import bare_name
 from antcache.errors import BadAnnotations, BadConfig
 from antcache.names import NAMES, is_name
+from antcache.text import listed
 
 KNOWN = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -94,10 +95,9 @@ def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
     count = min(max(1, round(fraction * len(videos))), len(videos) - 1)
     aside = sorted(videos[:count])
     held: NDArray[np.bool_] = np.isin(names, aside)
-    more = f" and {count - 12} more" if count > 12 else ""
     said = (
         f"split by video: {len(videos) - count} videos ({int((~held).sum())} segments) are train, "
-        f"{count} ({int(held.sum())}) validation: {', '.join(aside[:12])}{more}"
+        f"{count} ({int(held.sum())}) validation: {listed(aside, 12)}"
     )
     return {
         "train": whole.at(np.flatnonzero(~held)),

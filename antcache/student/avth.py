@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from antcache.student.blocks import CausalTransformer
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes, classifier, shifted
+from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted
 
 BLOCK_DROPOUT = 0.1
 """Dropout inside the blocks, GPT-2's own."""
@@ -52,16 +52,16 @@ class AvtHead(Head):
             nn.init.normal_(layer.weight, std=0.01)
 
     @classmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
         """See `Head`; 12 layers, 8 heads, 2,048 wide and dropout 0.8 unless configured."""
         return cls(
-            sizes.dim,
-            sizes.num_classes,
+            shape.dim,
+            shape.num_classes,
             num_layers=config.layers or 12,
             num_heads=config.heads or 8,
             width=config.width or 2048,
             dropout=0.8 if config.dropout is None else config.dropout,
-            num_positions=max(1024, sizes.num_frames),
+            num_positions=max(1024, shape.num_frames),
         )
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

@@ -22,7 +22,7 @@ from antcache.errors import BadCheckpoint
 from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
+from antcache.student.head import ModelShape
 from antcache.student.model import build_student
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, read_json
@@ -124,7 +124,7 @@ def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def check_sizes(path: Path, config: StudentConfig, sizes: Sizes) -> None:
+def check_shape(path: Path, config: StudentConfig, shape: ModelShape) -> None:
     """Check that the checkpoint in `path` is of a student of a config, before room is made for one.
 
     Raises:
@@ -132,7 +132,7 @@ def check_sizes(path: Path, config: StudentConfig, sizes: Sizes) -> None:
     """
     try:
         with torch.device("meta"):
-            student = build_student(config, sizes)
+            student = build_student(config, shape)
     except (NotImplementedError, RuntimeError):
         return  # a head of somebody's own may look at its weights; they are compared later, too
     _check_shapes(path / WEIGHTS, student.state_dict(), _read_tensors(path / WEIGHTS))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from antcache.errors import BadConfig
 from antcache.student.head import HeadOutput
 from antcache.student.masks import Dropout, Site, bernoulli
-from antcache.student.pack import Windows
+from antcache.windows.dataset import Windows
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Processes:
 
         return draw
 
-    def whole(self, output: HeadOutput, num_windows: int, *, frames: bool) -> HeadOutput:
+    def output_of_all(self, output: HeadOutput, num_windows: int, *, frames: bool) -> HeadOutput:
         """The output of the whole batch (B, ...) from this part's (b, ...).
 
         The gradient flows into this process's rows alone. `inputs` are large, and come only where

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes
+from antcache.student.head import Head, HeadOutput, ModelShape
 
 
 class FusedHead(Head):
@@ -42,10 +42,10 @@ class FusedHead(Head):
             self.attention = nn.Sequential(nn.LayerNorm(self.state_dim), scores)
 
     @classmethod
-    def around(cls, head: type[Head], config: StudentConfig, sizes: Sizes) -> Head:
-        """A `head` for each stream of `sizes`."""
-        branches = [head.build(config, replace(sizes, dims=(dim,))) for dim in sizes.dims]
-        return cls(branches, sizes.dims, attention=config.fusion == "attention")
+    def around(cls, head: type[Head], config: StudentConfig, shape: ModelShape) -> Head:
+        """A `head` for each stream of `shape`."""
+        branches = [head.build(config, replace(shape, dims=(dim,))) for dim in shape.dims]
+        return cls(branches, shape.dims, attention=config.fusion == "attention")
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is that of all branches side by side."""

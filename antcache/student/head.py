@@ -10,20 +10,27 @@ feature.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antcache.annotations import Protocol, Taxonomy
 from antcache.errors import BadConfig
+from antcache.store import Stream
 from antcache.student.config import StudentConfig
+from antcache.timebase import exact_ceil
+
+MANY = 10**6
+"""More classes, frames or columns than any model has."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What a problem asks of a student.
+class ModelShape:
+    """What a student has to fit: its data, and its teachers.
 
     Attributes:
         dims: width of each feature stream; the features are these side by side.
@@ -44,6 +51,47 @@ class Sizes:
     num_nouns: int = 0
     num_teachers: int = 0
     teacher_dims: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        taxonomy: Taxonomy,
+        streams: Sequence[Stream],
+        protocol: Protocol,
+        *,
+        num_teachers: int = 0,
+        teacher_dims: tuple[int, ...] = (),
+    ) -> ModelShape:
+        """The shape of a student for windows of `streams` under `protocol`."""
+        return cls(
+            dims=tuple(stream.dim for stream in streams),
+            num_classes=len(taxonomy.actions),
+            num_frames=protocol.num_frames,
+            steps_ahead=int(exact_ceil(protocol.gap_s * protocol.rate)),
+            num_verbs=len(taxonomy.verbs),
+            num_nouns=len(taxonomy.nouns),
+            num_teachers=num_teachers,
+            teacher_dims=teacher_dims,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelShape:
+        """A shape as `asdict` and JSON have it.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if set(values) != {field.name for field in fields(cls)}:
+            raise ValueError(f"not the fields of a shape: {', '.join(map(str, values))}")
+        for name, value in values.items():
+            several = name.endswith("dims")
+            numbers = value if isinstance(value, list) else [value]
+            if several != isinstance(value, list) or not all(
+                type(number) is int and 0 <= number <= MANY for number in numbers
+            ):
+                raise ValueError(f"{name} of a shape: {value!r:.60}")
+        tuples = {name: tuple(values[name]) for name in ("dims", "teacher_dims")}
+        return cls(**{**values, **tuples})
 
     @property
     def dim(self) -> int:
@@ -79,7 +127,7 @@ class HeadOutput(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base of all heads: built from a config and the sizes of a problem.
+    """Base of all heads: built from a config and the shape that it has to fit.
 
     Attributes:
         settings: which of `layers`, `heads`, `width` and `dropout` mean something to this head.
@@ -91,8 +139,8 @@ class Head(nn.Module):
 
     @classmethod
     @abstractmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
-        """A head of the configured size for a problem of these sizes."""
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
+        """A head of the configured size that fits `shape`."""
 
     @abstractmethod
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

@@ -10,7 +10,7 @@ from antcache.errors import BadConfig
 from antcache.student.avth import AvtHead
 from antcache.student.config import StudentConfig
 from antcache.student.fused import FusedHead
-from antcache.student.head import Head, Sizes, check_settings
+from antcache.student.head import Head, ModelShape, check_settings
 from antcache.student.light import LightHead
 from antcache.student.mean import MeanHead
 from antcache.student.recurrent import GruHead, RulstmHead
@@ -25,7 +25,7 @@ HEADS: dict[str, type[Head]] = {
 """Heads by the name that `--head` takes."""
 
 
-def build_head(config: StudentConfig, sizes: Sizes) -> Head:
+def build_head(config: StudentConfig, shape: ModelShape) -> Head:
     """The head that `config` names, one branch per stream if they are fused late.
 
     Raises:
@@ -35,6 +35,6 @@ def build_head(config: StudentConfig, sizes: Sizes) -> Head:
         raise BadConfig("unknown head", expected=" or ".join(HEADS), found=config.head)
     head = HEADS[config.head]
     check_settings(head, config)
-    if config.fusion != "concat" and len(sizes.dims) > 1:
-        return FusedHead.around(head, config, sizes)
-    return head.build(config, sizes)
+    if config.fusion != "concat" and len(shape.dims) > 1:
+        return FusedHead.around(head, config, shape)
+    return head.build(config, shape)

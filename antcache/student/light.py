@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from antcache.student.avth import BLOCK_DROPOUT
 from antcache.student.blocks import CausalTransformer
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes, classifier, shifted, standardise
+from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 
 class LightHead(Head):
@@ -49,16 +49,16 @@ class LightHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
         """See `Head`; 2 layers, 8 heads, 256 wide and dropout 0.3 unless configured."""
         return cls(
-            sizes.dims,
-            sizes.num_classes,
+            shape.dims,
+            shape.num_classes,
             num_layers=config.layers or 2,
             num_heads=config.heads or 8,
             width=config.width or 256,
             dropout=0.3 if config.dropout is None else config.dropout,
-            num_positions=sizes.num_frames,
+            num_positions=shape.num_frames,
         )
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

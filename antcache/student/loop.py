@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
@@ -24,35 +23,14 @@ from antcache.progress import Progress, silent
 from antcache.student.averaging import Average
 from antcache.student.config import StudentConfig
 from antcache.student.distributed import ALONE, Processes
-from antcache.student.head import HeadOutput, Sizes
+from antcache.student.head import HeadOutput, ModelShape
 from antcache.student.model import build_student
-from antcache.student.objective import Batch, Losses, losses
-from antcache.student.pack import Windows
-
-SCORING_BATCH = 512
-"""Windows that are scored at a time."""
+from antcache.student.objective import Losses, losses
+from antcache.student.scoring import Scores, predict
+from antcache.windows.dataset import Windows
 
 FIGURES = (*Losses._fields, "gradient_norm")
 """What is recorded of every step."""
-
-
-class Scores(NamedTuple):
-    """Logits of N windows.
-
-    Attributes:
-        action: (N, C) float32.
-        verb: (N, V) float32 of the student's own verb classifier, or None without one.
-        noun: (N, O) float32 likewise.
-    """
-
-    action: NDArray[np.float32]
-    verb: NDArray[np.float32] | None
-    noun: NDArray[np.float32] | None
-
-    @property
-    def own(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Own verb and noun scores, or None."""
-        return None if self.verb is None or self.noun is None else (self.verb, self.noun)
 
 
 class Trainer:
@@ -60,8 +38,8 @@ class Trainer:
 
     Args:
         config: the run's settings.
-        windows: what is trained on, packed or streamed.
-        sizes: what the problem asks of a student.
+        windows: what is trained on, packed or read lazily.
+        shape: what a student of these windows has to fit.
         rows: (n,) positions of the windows that are trained on, on the host; None is all.
         group: the processes that train together.
 
@@ -74,7 +52,7 @@ class Trainer:
         self,
         config: StudentConfig,
         windows: Windows,
-        sizes: Sizes,
+        shape: ModelShape,
         *,
         rows: Tensor | None = None,
         group: Processes = ALONE,
@@ -85,9 +63,9 @@ class Trainer:
         self.group = group
         self.device = windows.device
         with self._seeded(0):
-            student = build_student(config, sizes)
+            student = build_student(config, shape)
         self.model = student.to(self.device)
-        self.model.adjust_to(windows.action[self.rows.to(self.device)])
+        self.model.adjust_to(windows.tensors.action[self.rows.to(self.device)])
         self.optimiser = build_optimiser(config, self.model)
         self.average = Average(self.model, config.ema) if config.ema else None
         self.best: dict[str, Tensor] | None = None
@@ -129,13 +107,13 @@ class Trainer:
         Features are (B, T, D), or those of this process's part of the batch. Returns the losses
         and the gradient's norm.
         """
-        batch = Batch.of(self.windows, rows, features)
+        batch = self.windows.batch(rows, features)
         config = self.config
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.autocast(), self.group.dropout(len(rows)):
             output = self._forward(batch.features, **config.asks)
-            output = self.group.whole(output, len(rows), frames=config.feature_weight > 0)
+            output = self.group.output_of_all(output, len(rows), frames=config.feature_weight > 0)
             terms = losses(output, batch, self.windows.targets, config)
         self.optimiser.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +155,7 @@ class Trainer:
             return
         step = int(bad.int().argmax())
         rows = torch.split(order, self.config.batch_size)[step].numpy()
-        uids = ", ".join(self.windows.uid[rows].tolist())
+        uids = ", ".join(self.windows.labels.uid[rows].tolist())
         raise NotFinite(
             "the loss or its gradient is not finite",
             where=f"epoch {epoch}, step {step + 1} of {len(values)}",
@@ -197,28 +175,26 @@ class Trainer:
         self.best = {name: value.detach().clone() for name, value in self.weights.items()}
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def take_reported_weights(self) -> None:
         """Give the model the weights that are reported: the best epoch's, or what is scored."""
         chosen = self.weights if self.best is None else self.best
         for name, parameter in self.model.named_parameters():
             parameter.copy_(chosen[name])
         self.average = None
 
-    @torch.no_grad()
     def predict(self, windows: Windows, rows: Tensor | None = None) -> Scores:
         """Scores of all windows, or of those at `rows` (n,), by the weights that are scored."""
         self.model.eval()
         weights = dict(self.weights)
-        order = torch.arange(len(windows)) if rows is None else rows
-        found: list[list[Tensor]] = []
-        for _, features in windows.batches(self.group.part_of(order), SCORING_BATCH):
+
+        def scored(features: Tensor) -> HeadOutput:
             with self.autocast():
-                output = torch.func.functional_call(self.model, weights, (features.float(),))
-            kept = (output.logits, output.verb_logits, output.noun_logits)
-            found.append([scores.float() for scores in kept if scores is not None])
-        columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
-        arrays = [self.group.gathered(column, len(order)).cpu().numpy() for column in columns]
-        return Scores(*arrays) if len(arrays) > 1 else Scores(arrays[0], None, None)
+                output: HeadOutput = torch.func.functional_call(
+                    self.model, weights, (features.float(),)
+                )
+            return output
+
+        return predict(scored, windows, rows, group=self.group)
 
     def autocast(self) -> torch.autocast:
         """bfloat16 for what gains by it, if the run is to use it."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes, classifier, shifted, standardise
+from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 
 class MeanHead(Head):
@@ -32,10 +32,10 @@ class MeanHead(Head):
         self.classifier = classifier(self.state_dim, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
         """See `Head`."""
         dropout = 0.5 if config.dropout is None else config.dropout
-        return cls(sizes.dims, sizes.num_classes, dropout=dropout)
+        return cls(shape.dims, shape.num_classes, dropout=dropout)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is the mean, S = D."""

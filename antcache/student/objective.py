@@ -28,37 +28,8 @@ from torch.nn import functional as F
 from antcache.kernels import distillation_loss
 from antcache.student.config import StudentConfig
 from antcache.student.head import HeadOutput
-from antcache.student.pack import Windows
-from antcache.student.teachers import Teachers
-
-
-class Batch(NamedTuple):
-    """B windows.
-
-    Attributes:
-        features: (B, T, D) float32.
-        padded: (B, T) bool, frames that losses pass over.
-        action: (B,) int64.
-        verb: (B,) int64.
-        noun: (B,) int64.
-        frame_action: (B, T) int64, -100 where there is none.
-        target: (B,) int64 row of the soft targets, -1 without one.
-    """
-
-    features: Tensor
-    padded: Tensor
-    action: Tensor
-    verb: Tensor
-    noun: Tensor
-    frame_action: Tensor
-    target: Tensor
-
-    @classmethod
-    def of(cls, windows: Windows, rows: Tensor, features: Tensor) -> Batch:
-        """The windows at `rows` (B,), whose features (B, T, D) are given in any float type."""
-        names = cls._fields[1:]
-        labels = {name: getattr(windows, name).index_select(0, rows) for name in names}
-        return cls(features=features.float(), **labels)
+from antcache.windows.dataset import Batch
+from antcache.windows.teacher_targets import TeacherTargets
 
 
 class Losses(NamedTuple):
@@ -74,7 +45,7 @@ class Losses(NamedTuple):
 
 
 def losses(
-    output: HeadOutput, batch: Batch, teachers: Teachers | None, config: StudentConfig
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets | None, config: StudentConfig
 ) -> Losses:
     """All terms of the objective for one batch."""
     zero = output.logits.new_zeros((), dtype=torch.float32)
@@ -84,7 +55,7 @@ def losses(
         output.logits,
         None if mixed is None else mixed.targets,
         batch.action,
-        rows=None if mixed is None else batch.target,
+        rows=None if mixed is None else batch.target_rows,
         temperature=config.temperature,
         weight=config.weight,
         label_smoothing=config.label_smoothing,
@@ -122,27 +93,28 @@ def _cross_entropy(logits: Tensor, label: Tensor, config: StudentConfig) -> Tens
 
 
 def _attended(
-    output: HeadOutput, batch: Batch, teachers: Teachers, config: StudentConfig
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets, config: StudentConfig
 ) -> Tensor:
     """Mean () over windows with targets of the teachers' KL, weighed by the student's attention."""
     assert output.teacher_scores is not None
+    assert batch.target_rows is not None
     share = output.teacher_scores.float().softmax(dim=1)
     terms = [
         distillation_loss(
             output.logits,
             targets,
-            rows=batch.target,
+            rows=batch.target_rows,
             temperature=config.temperature,
             weight=config.weight,
             reduction="none",
         )
-        for targets in teachers.alone()
+        for targets in teachers.each_teacher()
     ]
     total = (share * torch.stack(terms, dim=1)).sum()
-    return total / (batch.target >= 0).sum().clamp(min=1)
+    return total / (batch.target_rows >= 0).sum().clamp(min=1)
 
 
-def _misalignment(aligned: Tensor, batch: Batch, teachers: Teachers, how: str) -> Tensor:
+def _misalignment(aligned: Tensor, batch: Batch, teachers: TeacherTargets, how: str) -> Tensor:
     """Mean () over windows and teachers of `1 - cosine`, or of the mean squared error over E.
 
     The paper compares the student's feature itself, which has its teacher's width, and its squared
@@ -150,10 +122,11 @@ def _misalignment(aligned: Tensor, batch: Batch, teachers: Teachers, how: str) -
     """
     assert teachers.feature is not None
     assert teachers.has_feature is not None
-    rows = batch.target.clamp(min=0)
+    assert batch.target_rows is not None
+    rows = batch.target_rows.clamp(min=0)
     widths = list(teachers.dims)
     theirs = torch.split(teachers.feature.index_select(0, rows), widths, dim=1)
-    has = (batch.target >= 0) & teachers.has_feature.index_select(0, rows)
+    has = (batch.target_rows >= 0) & teachers.has_feature.index_select(0, rows)
     per_window = aligned.new_zeros(len(aligned), dtype=torch.float32)
     mine = torch.split(aligned.float(), widths, dim=1)
     for own, feature in zip(mine, theirs, strict=True):

@@ -7,7 +7,8 @@ Letters: N segments, T frames, D feature.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ from torch import Tensor
 
 from antcache.annotations import Protocol, Segments
 from antcache.devices import pick_device
-from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFinite, NotFound
+from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFinite, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
-from antcache.student.checkpoint import check_sizes, latest_checkpoint, load_reported
+from antcache.student.checkpoint import check_shape, latest_checkpoint, load_reported
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
-from antcache.student.loop import SCORING_BATCH
+from antcache.student.head import HeadOutput, ModelShape
 from antcache.student.model import Predictor, build_student
-from antcache.student.pack import StreamWindows
 from antcache.student.runs import CHECKPOINTS, CONFIG, read_config
-from antcache.student.stream import JoinedStream
-from antcache.student.windows import WindowIndex, join, stream_features
+from antcache.student.scoring import predict
 from antcache.untrusted import read_json
+from antcache.windows.dataset import Windows
+from antcache.windows.labels import WindowLabels
+from antcache.windows.lazy import LazyFeatures
+from antcache.windows.split import split_windows
 
 
 class TrainedStudent:
@@ -77,26 +79,39 @@ class TrainedStudent:
         checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
         if checkpoint is None:
             raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
-        dims: tuple[int, ...] = ()
-        if self.config.align != "none":
-            kept = [store.targets(name).feature for name in self.config.teachers]
-            dims = tuple(f.shape[1] for f in kept if f is not None)
-        sizes = Sizes(
-            dims=tuple(stream.dim for stream in self.streams),
-            num_classes=len(taxonomy.actions),
-            num_frames=self.protocol.num_frames,
-            steps_ahead=math.ceil(round(self.protocol.gap_s * self.protocol.rate, 6)),
-            num_verbs=len(taxonomy.verbs),
-            num_nouns=len(taxonomy.nouns),
-            num_teachers=len(self.config.teachers),
-            teacher_dims=dims,
-        )
-        check_sizes(checkpoint, self.config, sizes)
+        self.shape: ModelShape = self._shape(run_dir, account)
+        check_shape(checkpoint, self.config, self.shape)
         with torch.random.fork_rng(devices=[]):
-            student = build_student(self.config, sizes)
+            student = build_student(self.config, self.shape)
         load_reported(checkpoint, student)
         self.predictor = Predictor(student, self.config.precision, self.device)
-        self.sizes: Sizes = sizes
+
+    def _shape(self, run_dir: Path, account: Mapping[str, Any]) -> ModelShape:
+        """The shape that was kept with the run; it has to be that of a student for the store."""
+        fitting = ModelShape.of(
+            self.store.taxonomy,
+            self.streams,
+            self.protocol,
+            num_teachers=len(self.config.teachers),
+        )
+        kept: ModelShape | None = account["shape"]
+        if kept is None:  # a run from before shapes were kept
+            return replace(fitting, teacher_dims=self._teacher_dims())
+        if replace(kept, teacher_dims=()) != fitting:
+            raise BadCheckpoint(
+                "the model is not of the shape of what it was trained on",
+                where=run_dir / CONFIG,
+                expected=fitting,
+                found=kept,
+            )
+        return kept
+
+    def _teacher_dims(self) -> tuple[int, ...]:
+        """Widths of the features that the student is aligned with, from the soft targets."""
+        if self.config.align == "none":
+            return ()
+        kept = [self.store.targets(name).feature for name in self.config.teachers]
+        return tuple(f.shape[1] for f in kept if f is not None)
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:
         """Scores of the segments that have a window, in their order; others are left out.
@@ -110,65 +125,42 @@ class TrainedStudent:
             BadConfig: no segment has a window.
             NotFinite: features are NaN or infinite, or the student's scores are; names the segment.
         """
-        parts = self._windows(segments, split)
-        windows = JoinedStream.of_streams(parts, device=self.device)
-        found: list[list[Tensor]] = []
-        for rows, features in windows.batches(torch.arange(len(windows)), SCORING_BATCH):
-            self._check_finite("features", features, rows, parts)
-            output = self.predictor(features)
-            kept = (output.logits, output.verb_logits, output.noun_logits)
-            self._check_finite("scores of the student", output.logits, rows, parts)
-            found.append([scores.float().cpu() for scores in kept if scores is not None])
-        arrays = [torch.cat(columns).numpy() for columns in zip(*found, strict=True)]
-        own: dict[str, Any] = {}
-        if len(arrays) == 3:
-            own = {"verb_scores": arrays[1], "noun_scores": arrays[2]}
+        found = split_windows(
+            self.store,
+            self.streams,
+            split,
+            segments,
+            self.protocol,
+            allow_missing=self.allow_missing,
+        )
+        windows = Windows(found.labels, LazyFeatures.of(found.streams, self.device))
+
+        def check(rows: Tensor, features: Tensor, output: HeadOutput) -> None:
+            self._check_finite("features", features, rows, found.labels)
+            self._check_finite("scores of the student", output.logits, rows, found.labels)
+
+        scores = predict(self.predictor, windows, look=check)
         return Predictions(
-            uid=windows.uid,
-            scores=arrays[0],
+            uid=found.labels.uid,
+            scores=scores.action,
+            verb_scores=scores.verb,
+            noun_scores=scores.noun,
             split=split,
             taxonomy=self.store.taxonomy.fingerprint,
             config=self.config.to_dict(),
-            **own,
         )
 
-    def _check_finite(
-        self, what: str, values: Tensor, rows: Tensor, parts: list[StreamWindows]
-    ) -> None:
+    def _check_finite(self, what: str, values: Tensor, rows: Tensor, labels: WindowLabels) -> None:
         """Refuse values (B, ...) of the windows at `rows` (B,) that hold NaN or infinity."""
         bad = ~torch.isfinite(values).flatten(1).all(dim=1)
         if bad.any():
-            index = parts[0].index
             row = int(rows[int(bad.to(torch.int8).argmax())])
             streams = ",".join(stream.name for stream in self.streams)
             raise NotFinite(
                 f"{what} that are not finite (NaN or infinite)",
-                where=f"{self.store.path}: stream {streams}, video {index.video[row]}",
-                found=f"segment {index.uid[row]}",
+                where=f"{self.store.path}: stream {streams}, video {labels.video[row]}",
+                found=f"segment {labels.uid[row]}",
             )
-
-    def _windows(self, segments: Segments, split: str) -> list[StreamWindows]:
-        features = {s.name: stream_features(self.store, s.name, segments) for s in self.streams}
-        indices = join(
-            {
-                name: WindowIndex.build(
-                    videos,
-                    segments,
-                    self.protocol,
-                    allow_missing=self.allow_missing,
-                    where=f"{self.store.path}: features/{name}, split {split}",
-                )
-                for name, videos in features.items()
-            }
-        )
-        if not len(next(iter(indices.values()))):
-            raise BadConfig("no segment has a window", where=f"{self.store.path}, split {split}")
-        return [
-            StreamWindows(
-                features=features[s.name], index=indices[s.name], dim=s.dim, dtype=s.dtype
-            )
-            for s in self.streams
-        ]
 
 
 def _account(run_dir: Path) -> dict[str, Any]:
@@ -179,6 +171,7 @@ def _account(run_dir: Path) -> dict[str, Any]:
         missing = [name for name, kind in kinds.items() if not isinstance(account.get(name), kind)]
         if missing:
             raise ValueError(f"no {', '.join(missing)}")
-        return {**account, "protocol": Protocol(**account["protocol"])}
+        shape = None if "shape" not in account else ModelShape.from_dict(account["shape"])
+        return {**account, "protocol": Protocol(**account["protocol"]), "shape": shape}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the run's account can't be read", where=file, found=error) from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes, classifier, shifted, standardise
+from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 SETTINGS = ("layers", "width", "dropout")
 
@@ -42,11 +42,11 @@ class GruHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
         """See `Head`."""
         return cls(
-            sizes.dims,
-            sizes.num_classes,
+            shape.dims,
+            shape.num_classes,
             num_layers=config.layers or 1,
             width=config.width or 512,
             dropout=0.5 if config.dropout is None else config.dropout,
@@ -104,15 +104,15 @@ class RulstmHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
+    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
         """See `Head`."""
         return cls(
-            sizes.dims,
-            sizes.num_classes,
+            shape.dims,
+            shape.num_classes,
             num_layers=config.layers or 1,
             width=config.width or 1024,
             dropout=0.8 if config.dropout is None else config.dropout,
-            steps_ahead=sizes.steps_ahead,
+            steps_ahead=shape.steps_ahead,
         )
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

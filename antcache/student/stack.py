@@ -26,7 +26,7 @@ from antcache.progress import Progress, silent
 from antcache.student.head import HeadOutput
 from antcache.student.loop import FIGURES, Trainer, epoch_seed
 from antcache.student.masks import Dropout, Site, bernoulli, sites_of
-from antcache.student.objective import Batch, Losses, losses
+from antcache.student.objective import Losses, losses
 
 
 def can_stack(model: nn.Module) -> bool:
@@ -200,7 +200,7 @@ class Stack:
             if key[0] == "alone":
                 (i,) = members
                 trainer = self.trainers[i]
-                batch = Batch.of(trainer.windows, rows[i], features[i])
+                batch = trainer.windows.batch(rows[i], features[i])
                 there = {k: output[k][i] if k in output else None for k in HeadOutput._fields}
                 own = HeadOutput(**there)  # type: ignore[arg-type]
                 found = losses(own, batch, trainer.windows.targets, trainer.config)
@@ -225,8 +225,8 @@ class Stack:
         parts = distillation_loss(
             logits.flatten(0, 1).float(),
             None if teachers is None else teachers.targets,
-            windows.action.index_select(0, flat),
-            rows=None if teachers is None else windows.target.index_select(0, flat),
+            windows.tensors.action.index_select(0, flat),
+            rows=None if teachers is None else teachers.row.index_select(0, flat),
             temperature=config.temperature,
             weight=config.weight,
             label_smoothing=config.label_smoothing,
@@ -252,6 +252,6 @@ def _shared(trainer: Trainer) -> tuple[Any, ...] | None:
     smoothing = config.label_smoothing
     if windows.targets is None:
         return (None, smoothing)
-    if bool((windows.target[trainer.rows.to(windows.device)] < 0).any()):
+    if bool((windows.targets.row[trainer.rows.to(windows.device)] < 0).any()):
         return None
     return (id(windows.targets), smoothing, config.temperature, config.weight)

@@ -30,15 +30,16 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.distributed import started
 from antcache.student.loop import Trainer
-from antcache.student.memory import free_bytes
 from antcache.student.model import build_student
-from antcache.student.problem import Problem, load_problem, say_weight
 from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config, tidy
 from antcache.student.stack import Stack, can_stack
 from antcache.student.sweep_plan import DATA, Sweep
 from antcache.student.sweep_table import Table, tabulate
 from antcache.student.train import NOT_IDENTITY, Run
+from antcache.student.training_data import TrainingData, load_training_data, say_weight
 from antcache.untrusted import read_json
+from antcache.windows.dataset import Windows
+from antcache.windows.memory import free_bytes
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ def _sweep(
     if unfinished:
         # Of one setting all seeds learn from the same.
         settings = {name.split("/")[0]: config for name, config in unfinished}
-        problems = _problems(store, settings, progress)
-        at_once = _at_once(plan, problems, unfinished[0][1])
+        loaded = _training_data(store, settings, progress)
+        at_once = _at_once(plan, loaded, unfinished[0][1])
         for start in range(0, len(unfinished), at_once):
             with ExitStack() as stack:
                 runs = {
@@ -94,7 +95,7 @@ def _sweep(
                         store,
                         stack.enter_context(_open(folder / name)),
                         config,
-                        problems[_data(config)],
+                        loaded[_data(config)],
                     )
                     for name, config in unfinished[start : start + at_once]
                 }
@@ -163,30 +164,30 @@ def _alone(trainer: Trainer, epoch: int, progress: Progress) -> list[dict[str, f
         return [error]
 
 
-def _problems(
+def _training_data(
     store: Store, settings: Mapping[str, StudentConfig], progress: Progress
-) -> dict[tuple[Any, ...], Problem]:
+) -> dict[tuple[Any, ...], TrainingData]:
     """What members learn from, by their soft targets; the windows' features are read once.
 
-    Of each setting it is logged what its weight comes to, as `load_problem` does of a run.
+    Of each setting it is logged what its weight comes to, as `load_training_data` does of a run.
     """
-    found: dict[tuple[Any, ...], Problem] = {}
+    found: dict[tuple[Any, ...], TrainingData] = {}
     for name, config in settings.items():
         log.info("setting %s", name)
         key = _data(config)
         if key in found:
             teachers = found[key].train.targets
             if teachers is not None:
-                say_weight(config, teachers, found[key].sizes.num_classes)
+                say_weight(config, teachers, found[key].shape.num_classes)
             continue
         device = pick_device(config.device)
         if not found:
-            found[key] = load_problem(store, config, device, progress)
+            found[key] = load_training_data(store, config, device, progress)
             continue
         first = next(iter(found.values()))
-        # Streamed windows read nothing: of these only the soft targets are taken.
-        other = load_problem(store, replace(config, windows="stream"), device)
-        train = replace(first.train, targets=other.train.targets, target=other.train.target)
+        # Windows that are read lazily read nothing: of these only the soft targets are taken.
+        other = load_training_data(store, replace(config, windows="stream"), device)
+        train = Windows(first.train.labels, first.train.features, other.train.targets)
         found[key] = replace(other, train=train, validation=first.validation)
     return found
 
@@ -196,12 +197,12 @@ def _data(config: StudentConfig) -> tuple[Any, ...]:
 
 
 def _at_once(
-    plan: Sweep, problems: Mapping[tuple[Any, ...], Problem], config: StudentConfig
+    plan: Sweep, loaded: Mapping[tuple[Any, ...], TrainingData], config: StudentConfig
 ) -> int:
     """How many members are trained at once: as asked for, or what pays on the device."""
-    problem = problems[_data(config)]
+    data = loaded[_data(config)]
     with torch.device("meta"):  # only its structure is looked at
-        student = build_student(config, problem.sizes)
+        student = build_student(config, data.shape)
     possible = can_stack(student)
     if plan.at_once is not None:
         if plan.at_once > 1 and not possible:
@@ -211,7 +212,7 @@ def _at_once(
                 hint="at_once: 1",
             )
         return plan.at_once
-    device = problem.train.device
+    device = data.train.device
     at_once = fitting(student, device) if possible and device.type == "cuda" else 1
     log.info("members trained at once: %d", at_once)
     return at_once

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.distributed import ALONE, Processes, own_device, processes
 from antcache.student.held_out import best_epoch, hold_out
-from antcache.student.loop import Scores, Trainer
+from antcache.student.loop import Trainer
 from antcache.student.model import Student
-from antcache.student.problem import Problem, load_problem
 from antcache.student.runs import RunFolder
+from antcache.student.scoring import Scores
+from antcache.student.training_data import TrainingData, load_training_data
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def train(
         NotFinite: the loss is not finite.
         WriteFailed: the disk refused; what was kept can be resumed.
         MissingKey, MissingFeature, MissingTarget, FingerprintMismatch, BadConfig: see
-            `problem.load_problem` and `held_out.hold_out`.
+            `training_data.load_training_data` and `held_out.hold_out`.
     """
     group = processes(config.device)
     with ExitStack() as stack:
@@ -127,8 +128,8 @@ def train(
             )
         group.wait()  # nobody writes before all have looked
         device = pick_device(own_device(config.device, group))
-        problem = load_problem(store, config, device, progress)
-        run = Run(store, folder, config, problem, group)
+        data = load_training_data(store, config, device, progress)
+        run = Run(store, folder, config, data, group)
         while not run.over:
             started = time.perf_counter()
             means = run.trainer.train_epoch(run.epoch + 1, progress)
@@ -144,7 +145,7 @@ class Run:
         store: where the labels are read from.
         folder: where the run is kept, begun or resumed here; None keeps nothing.
         config: the run's settings.
-        problem: what it learns from.
+        data: what it learns from.
         group: the processes that train together.
 
     Attributes:
@@ -161,22 +162,22 @@ class Run:
         store: Store,
         folder: RunFolder | None,
         config: StudentConfig,
-        problem: Problem,
+        data: TrainingData,
         group: Processes = ALONE,
     ) -> None:
         self.config = config
-        self.problem = problem
+        self.data = data
         self.folder = folder
         labels = store.labels(config.train_split)
-        rows, self.held = hold_out(problem.train.uid, labels, problem.taxonomy, config)
+        rows, self.held = hold_out(data.train.labels.uid, labels, data.taxonomy, config)
         if self.held is not None:
             log.info(
                 "held out of training: %d of %d windows, videos %s",
                 len(self.held.rows),
-                len(problem.train),
+                len(data.train),
                 ", ".join(self.held.videos),
             )
-        self.trainer = Trainer(config, problem.train, problem.sizes, rows=rows, group=group)
+        self.trainer = Trainer(config, data.train, data.shape, rows=rows, group=group)
         self.num_parameters = sum(p.numel() for p in self.trainer.model.parameters())
         log.info(
             "%s head: %d parameters on %s", config.head, self.num_parameters, self.trainer.device
@@ -184,12 +185,12 @@ class Run:
         self.resumed_epoch = 0
         self.history: list[dict[str, Any]] = []
         if folder is not None:
-            identity = {**config.to_dict(), **problem.fingerprints}
+            identity = {**config.to_dict(), **data.fingerprints}
             identity = {k: v for k, v in identity.items() if k not in NOT_IDENTITY}
             # What `auto` came to: another device that computes in another precision can't go on.
             bfloat16 = uses_bfloat16(config.precision, self.trainer.device)
             identity["computed in"] = "bfloat16" if bfloat16 else "float32"
-            account = _account(store, config, problem)
+            account = _account(store, config, data)
             account["computed in"] = identity["computed in"]
             if self.held is not None:
                 account["held out"] = list(self.held.videos)
@@ -221,13 +222,13 @@ class Run:
         record: dict[str, Any] = {"epoch": epoch, "lr": lr, **means, "seconds": seconds}
         self.history.append(record)
         if self.held is not None:
-            scores = trainer.predict(self.problem.train, self.held.rows)
+            scores = trainer.predict(self.data.train, self.held.rows)
             record["held_out"] = self._score(scores, self.held.segments)
             if self._best() == epoch:
                 trainer.keep_best()
         if epoch % config.evaluate_every == 0 or self.over:
-            scores = trainer.predict(self.problem.validation)
-            record["validation"] = self._score(scores, self.problem.segments)
+            scores = trainer.predict(self.data.validation)
+            record["validation"] = self._score(scores, self.data.segments)
         top5 = record.get("validation", {}).get("action/top5")
         log.info(
             "epoch %d of %d: loss %.4f%s%s (%.1f s)",
@@ -243,13 +244,13 @@ class Run:
 
     def finish(self) -> RunResult:
         """Score the weights that are reported and keep what there is to keep."""
-        trainer, problem = self.trainer, self.problem
-        trainer.settle()
-        scores = trainer.predict(problem.validation)
+        trainer, data = self.trainer, self.data
+        trainer.take_reported_weights()
+        scores = trainer.predict(data.validation)
         held = None
         if self.held is not None:
             held = self._predictions(
-                trainer.predict(problem.train, self.held.rows),
+                trainer.predict(data.train, self.held.rows),
                 self.held.segments.uid,
                 self.config.train_split,
             )
@@ -257,14 +258,14 @@ class Run:
             config=self.config,
             epoch=self._best(),
             history=self.history,
-            metrics=self._score(scores, problem.segments),
+            metrics=self._score(scores, data.segments),
             predictions=self._predictions(
-                scores, problem.validation.uid, self.config.validation_split
+                scores, data.validation.labels.uid, self.config.validation_split
             ),
             held_out=held,
             model=trainer.model,
-            dropped=problem.dropped,
-            counts=problem.counts,
+            dropped=data.dropped,
+            counts=data.counts,
             num_parameters=self.num_parameters,
             run_dir=None if self.folder is None else self.folder.path,
             resumed_epoch=self.resumed_epoch,
@@ -274,7 +275,7 @@ class Run:
         return result
 
     def _score(self, scores: Scores, segments: Segments) -> dict[str, float]:
-        return score(scores.action, segments, self.problem.taxonomy, own=scores.own)
+        return score(scores.action, segments, self.data.taxonomy, own=scores.own)
 
     def _predictions(self, scores: Scores, uid: Any, split: str) -> Predictions:
         return Predictions(
@@ -283,19 +284,20 @@ class Run:
             verb_scores=scores.verb,
             noun_scores=scores.noun,
             split=split,
-            taxonomy=self.problem.taxonomy.fingerprint,
+            taxonomy=self.data.taxonomy.fingerprint,
             config=self.config.to_dict(),
         )
 
 
-def _account(store: Store, config: StudentConfig, problem: Problem) -> dict[str, Any]:
+def _account(store: Store, config: StudentConfig, data: TrainingData) -> dict[str, Any]:
     """What `config.json` says about a run."""
     return {
         "version": __version__,
         "store": str(store.path),
         "student": config.to_dict(),
-        "stream": ",".join(stream.name for stream in problem.streams),
-        "protocol": vars(problem.protocol),
-        "counts": problem.counts,
-        **problem.fingerprints,
+        "stream": ",".join(stream.name for stream in data.streams),
+        "protocol": vars(data.protocol),
+        "shape": asdict(data.shape),
+        "counts": data.counts,
+        **data.fingerprints,
     }

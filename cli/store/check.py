@@ -16,6 +16,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import Number
+from antcache.text import listed
 
 if TYPE_CHECKING:
     from antcache.store.integrity.repair import RepairReport
@@ -102,6 +103,6 @@ def _print_repaired(report: RepairReport) -> None:
         say(f"{action.key or '(root)'}: {done} ({action.what})")
     for text in dict.fromkeys(action.next for action in report.actions if action.next):
         keys = [action.key for action in report.actions if action.next == text]
-        say(f"next, for {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}: {text}")
+        say(f"next, for {listed(keys, 3)}: {text}")
     if not report.actions:
         say(f"{report.verified.path}: nothing is damaged")

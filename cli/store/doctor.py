@@ -25,7 +25,7 @@ from antcache.errors import BadConfig
 from antcache.store import Store
 
 if TYPE_CHECKING:
-    from antcache.student.doctor_report import DoctorReport
+    from antcache.doctor.report import DoctorReport
 
 
 def _window_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,7 +80,7 @@ def doctor(
     Exit code 1 if anything that a window needs is missing, 0 if there is nothing or only notes.
     Whether the store is as it was written is for antcache store verify to say.
     """
-    from antcache.student.doctor import DoctorConfig, examine
+    from antcache.doctor.examine import DoctorConfig, examine
 
     opened = Store.open(store)
     options: dict[str, Any] = {"split_number": split_number, "fps": fps, "name": name}

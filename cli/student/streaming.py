@@ -73,7 +73,7 @@ def stream(
     results = []
     for run in runs:
         student = TrainedStudent(store, run, device=device, allow_missing=allow_missing)
-        window = student.predictor.one_window(student.sizes)
+        window = student.predictor.one_window(student.shape)
         timed = None if latency is not None else measure_latency(window, calls=calls)
         runtime = timed.median_s if timed is not None else latency or 0.0
         clocks = [

@@ -86,9 +86,9 @@ def test_parts_cover_the_batch_in_order() -> None:
 def test_a_batch_that_does_not_split_is_refused(
     make_store: MakeStore, small: StudentConfig
 ) -> None:
-    from antcache.student.problem import load_problem
+    from antcache.student.training_data import load_training_data
 
-    windows = load_problem(make_store(), small, torch.device("cpu")).train
+    windows = load_training_data(make_store(), small, torch.device("cpu")).train
     with pytest.raises(BadConfig, match="multiple of 3"):
         next(iter(Processes(0, 3).batches(windows, torch.arange(8), 8)))
 

@@ -105,7 +105,7 @@ def test_held_out_windows_are_never_trained_on(
     step = Trainer._step
 
     def watch(self: Trainer, rows: torch.Tensor, *rest: object) -> torch.Tensor:
-        seen.update(self.windows.uid[rows.numpy()].tolist())
+        seen.update(self.windows.labels.uid[rows.numpy()].tolist())
         return step(self, rows, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_step", watch)

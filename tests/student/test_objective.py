@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from torch.nn import functional as F
 
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput, Sizes
+from antcache.student.head import HeadOutput, ModelShape
 from antcache.student.heads import HEADS
 from antcache.student.model import build_student
-from antcache.student.objective import Batch, losses
-from antcache.student.teachers import Teachers
+from antcache.student.objective import losses
+from antcache.windows.dataset import Batch
+from antcache.windows.teacher_targets import TeacherTargets
 
 B, T, D, C = 2, 3, 2, 4
 
@@ -25,7 +27,7 @@ def batch(target: list[int] | None = None, padded: list[list[bool]] | None = Non
         verb=torch.tensor([0, 1]),
         noun=torch.tensor([2, 0]),
         frame_action=torch.full((B, T), -100),
-        target=torch.tensor([-1, -1] if target is None else target),
+        target_rows=None if target is None else torch.tensor(target),
     )
 
 
@@ -84,8 +86,8 @@ def test_unlabelled_frames_give_no_gradient() -> None:
 def test_masked_targets_give_no_gradient() -> None:
     """Two rows, one with a target: the other's gradient is that of its label alone."""
     logits = torch.randn(B, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    targets = DenseTargets(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]]))
-    teacher = Teachers(targets=targets)
+    targets = DenseTargets(logits=torch.tensor([[[5.0, 0.0, 0.0, 0.0]]]))
+    teacher = TeacherTargets(targets=targets, row=torch.tensor([0, -1]))
     config = StudentConfig(targets="t", weight=2.0, temperature=3.0)
     plain = torch.autograd.grad(losses(output(logits), batch(), None, config).loss, logits)[0]
     terms = losses(output(logits), batch([0, -1]), teacher, config)
@@ -93,7 +95,7 @@ def test_masked_targets_give_no_gradient() -> None:
     torch.testing.assert_close(distilled[1], plain[1])
     assert not torch.allclose(distilled[0], plain[0])
     # weight * T^2 * KL, its mean over the one row that has a target
-    log_q = (targets.logits[0] / 3).log_softmax(0)
+    log_q = (targets.logits[0, 0] / 3).log_softmax(0)
     kl = (log_q.exp() * (log_q - (logits.detach()[0] / 3).log_softmax(0))).sum()
     assert terms.distillation_loss.item() == pytest.approx(2 * 9 * kl.item(), rel=1e-5)
     assert terms.loss.item() == pytest.approx(
@@ -106,7 +108,7 @@ def test_masked_targets_give_no_gradient() -> None:
 # Gradients against plain PyTorch: one student of each head, every term at once.
 
 N, SHAPE = 6, (6, 5, 12)
-SIZES = Sizes(
+SIZES = ModelShape(
     dims=(12,),
     num_classes=7,
     num_frames=5,
@@ -138,11 +140,11 @@ def a_batch() -> Batch:
         verb=labels(3, N),
         noun=labels(4, N),
         frame_action=frames,
-        target=torch.tensor([0, 2, -1, 1, -1, 3]),
+        target_rows=torch.tensor([0, 2, -1, 1, -1, 3]),
     )
 
 
-def three_teachers(form: str = "dense", share: list[float] | None = None) -> Teachers:
+def three_teachers(form: str = "dense", share: list[float] | None = None) -> TeacherTargets:
     logits = 3 * drawn(3, 4, 7, seed=5)
     has = torch.tensor([True, True, False, True])
     feature = drawn(4, 13, seed=6).where(has[:, None], 0)
@@ -150,8 +152,9 @@ def three_teachers(form: str = "dense", share: list[float] | None = None) -> Tea
     if form == "top-k":
         best = logits.topk(4, dim=-1)
         targets = TopKTargets(index=best.indices, logit=best.values)
-    return Teachers(
+    return TeacherTargets(
         targets=targets,
+        row=torch.tensor([0, 2, -1, 1, -1, 3]),
         share=None if share is None else torch.tensor(share),
         feature=feature,
         has_feature=has,
@@ -166,7 +169,7 @@ def kl_rows(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> 
 
 
 def plain_total(
-    output: HeadOutput, batch: Batch, teachers: Teachers, config: StudentConfig
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets, config: StudentConfig
 ) -> torch.Tensor:
     """The objective again, in the plainest PyTorch there is, in float64 and row by row."""
     logits = output.logits.double()
@@ -185,8 +188,8 @@ def plain_total(
     assert output.past_logits is not None
     past = F.cross_entropy(output.past_logits.double().flatten(0, 1), batch.frame_action.flatten())
     total = total + config.past_weight * past
-    here = [n for n in range(N) if batch.target[n] >= 0]
-    rows = batch.target[here]
+    here = [n for n in range(N) if batch.target_rows[n] >= 0]
+    rows = batch.target_rows[here]
     assert isinstance(teachers.targets, DenseTargets)
     t = config.temperature
     each = (teachers.targets.logits[:, rows].double() / t).softmax(-1)  # (M, n, C)
@@ -202,7 +205,7 @@ def plain_total(
     assert teachers.feature is not None
     aligned = []
     for n in here:
-        row = int(batch.target[n])
+        row = int(batch.target_rows[n])
         if row == 2:
             continue  # it has no feature
         mine, theirs = output.aligned[n].double(), teachers.feature[row].double()
@@ -297,7 +300,7 @@ def test_attention_over_top_k_teachers() -> None:
     expected = 0.0
     for n in range(N):
         for m in range(3):
-            row = int(batch.target[n])
+            row = int(batch.target_rows[n])
             if row >= 0:
                 index = teachers.targets.index[m, row]
                 q = (teachers.targets.logit[m, row] / 4).softmax(0)
@@ -315,7 +318,7 @@ def test_windows_without_a_target_or_feature_give_no_gradient() -> None:
     of_aligned, of_scores = torch.autograd.grad(terms.loss, (aligned, scores))
     assert (of_aligned.abs().sum(1) > 0).tolist() == [True, False, False, True, False, True]
     assert (of_scores.abs().sum(1) > 0).tolist() == [True, True, False, True, False, True]
-    nobody = a_batch()._replace(target=torch.full((N,), -1))
+    nobody = replace(a_batch(), target_rows=torch.full((N,), -1))
     none = losses(given, nobody, three_teachers(), config)
     assert none.align_loss == none.distillation_loss == 0
     assert none.loss.isfinite()

@@ -13,7 +13,7 @@ import torch
 
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
+from antcache.student.head import ModelShape
 from antcache.student.heads import HEADS, build_head
 from antcache.student.train import train
 
@@ -52,7 +52,7 @@ def test_trains_by_its_name(
 def test_looks_at_the_last_frame_alone(last: type) -> None:
     with torch.random.fork_rng():
         head = build_head(
-            StudentConfig(head="last"), Sizes(dims=(4, 2), num_classes=3, num_frames=5)
+            StudentConfig(head="last"), ModelShape(dims=(4, 2), num_classes=3, num_frames=5)
         ).eval()
     assert isinstance(head, last)
     x = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
-from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, MissingKey, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.streaming import Clock, evaluate_streaming
 from antcache.student.predicting import TrainedStudent
@@ -45,10 +45,46 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     store.write_targets("featured", replace(oracle, feature=feature))
     config = replace(small, targets="featured", align="cosine")
     expected = train(store, tmp_path / "run", config).predictions
-    found = TrainedStudent(store, tmp_path / "run").predict(
-        store.labels("validation"), split="validation"
-    )
+    segments, run = store.labels("validation"), tmp_path / "run"
+    found = TrainedStudent(store, run).predict(segments, split="validation")
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    account = json.loads((run / "config.json").read_text())
+    assert account["shape"]["teacher_dims"] == [5]
+    shutil.copytree(run, tmp_path / "older")
+    del account["shape"]
+    (tmp_path / "older/config.json").write_text(json.dumps(account))
+    older = TrainedStudent(store, tmp_path / "older").predict(segments, split="validation")
+    np.testing.assert_array_equal(older.scores, found.scores)
+    store.remove("targets/featured")  # the model does not need it any more
+    again = TrainedStudent(store, run).predict(segments, split="validation")
+    np.testing.assert_array_equal(again.scores, found.scores)
+    with pytest.raises(MissingKey, match="featured"):
+        TrainedStudent(store, tmp_path / "older")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_classes": 7}, "not of the shape of what it was trained on"),
+        ({"dims": [12, 12]}, "not of the shape of what it was trained on"),
+        ({"num_teachers": 1}, "not of the shape of what it was trained on"),
+        ({"teacher_dims": [10**9]}, "teacher_dims of a shape: .1000000000.$"),
+        ({"teacher_dims": 5}, "teacher_dims of a shape: 5"),
+        ({"dims": ["12"]}, "dims of a shape: .'12'."),
+        ({"num_verbs": True}, "num_verbs of a shape: True"),
+        ({"num_nouns": -1}, "num_nouns of a shape: -1"),
+        ({"depth": 3}, "not the fields of a shape: .*depth"),
+        ({"dims": None}, "dims of a shape: None"),
+    ],
+)
+def test_a_shape_that_can_not_be_is_refused(trained, changes, words):
+    """A run may come from anybody: its account is believed where it fits its weights."""
+    store, run, _ = trained
+    file = run / "config.json"
+    account = json.loads(file.read_text())
+    file.write_text(json.dumps({**account, "shape": {**account["shape"], **changes}}))
+    with pytest.raises(BadCheckpoint, match=words):
+        TrainedStudent(store, run)
 
 
 def test_segments_of_which_none_can_be_seen(trained):

@@ -17,9 +17,9 @@ from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads import HEADS
 from antcache.student.loop import Trainer
-from antcache.student.problem import Problem, load_problem
-from antcache.student.teachers import Teachers
 from antcache.student.train import train
+from antcache.student.training_data import TrainingData, load_training_data
+from antcache.windows.teacher_targets import TeacherTargets
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")
@@ -44,19 +44,19 @@ def store(make_store: MakeStore) -> Store:
     return made
 
 
-def load(store: Store, **settings: Any) -> Problem:
-    return load_problem(store, StudentConfig(**settings), CPU)
+def load(store: Store, **settings: Any) -> TrainingData:
+    return load_training_data(store, StudentConfig(**settings), CPU)
 
 
-def taught(problem: Problem) -> Teachers:
-    assert problem.train.targets is not None
-    return problem.train.targets
+def taught(data: TrainingData) -> TeacherTargets:
+    assert data.train.targets is not None
+    return data.train.targets
 
 
 def final_losses(store: Store, config: StudentConfig) -> tuple[Trainer, dict[str, float]]:
     """Train without a run folder, and give the mean losses of the last epoch."""
-    problem = load_problem(store, config, CPU)
-    trainer = Trainer(config, problem.train, problem.sizes)
+    data = load_training_data(store, config, CPU)
+    trainer = Trainer(config, data.train, data.shape)
     means: dict[str, float] = {}
     for epoch in range(1, config.epochs + 1):
         means = trainer.train_epoch(epoch)
@@ -64,20 +64,20 @@ def final_losses(store: Store, config: StudentConfig) -> tuple[Trainer, dict[str
 
 
 def test_several_teachers_are_read_and_weighed(store: Store) -> None:
-    problem = load(store, targets="oracle,wrong", target_weights="1,3")
-    assert problem.sizes.num_teachers == 2
-    teachers = taught(problem)
+    data = load(store, targets="oracle,wrong", target_weights="1,3")
+    assert data.shape.num_teachers == 2
+    teachers = taught(data)
     assert isinstance(teachers.targets, DenseTargets)
     assert teachers.targets.logits.shape == (2, 42, 6)
     assert teachers.share is not None
     assert teachers.share.tolist() == [1, 3]
-    first, second = teachers.targets.logits[:, problem.train.target].argmax(-1)
-    assert torch.equal(first, problem.train.action)
+    first, second = teachers.targets.logits[:, teachers.row].argmax(-1)
+    assert torch.equal(first, data.train.tensors.action)
     assert torch.equal(second, (first + 1) % 6)
     both = load(store, targets="oracle,wrong", top_k=2)
     assert isinstance(taught(both).targets, TopKTargets)
-    assert problem.fingerprints["soft targets"] != both.fingerprints["taxonomy"]
-    assert problem.fingerprints["soft targets"].count(",") == 1
+    assert data.fingerprints["soft targets"] != both.fingerprints["taxonomy"]
+    assert data.fingerprints["soft targets"].count(",") == 1
 
 
 def test_a_window_that_one_teacher_lacks_is_masked_and_counted(
@@ -86,9 +86,9 @@ def test_a_window_that_one_teacher_lacks_is_masked_and_counted(
     wrong = store.targets("wrong")
     valid = wrong.uid != "t1_3"
     store.write_targets("masked", replace(wrong, valid=valid))
-    problem = load(store, targets="oracle,masked")
-    assert problem.counts["targets"] == {"found": 41, "absent": 0, "not_valid": 1}
-    assert problem.train.uid[(problem.train.target < 0).numpy()].tolist() == ["t1_3"]
+    data = load(store, targets="oracle,masked")
+    assert data.counts["targets"] == {"found": 41, "absent": 0, "not_valid": 1}
+    assert data.train.labels.uid[(taught(data).row < 0).numpy()].tolist() == ["t1_3"]
     arrays = {name: a[valid] for name, a in wrong.arrays().items()}
     store.write_targets("fewer", SoftTargets(**arrays, attributes=wrong.attributes))
     with pytest.raises(MissingTarget, match=r"oracle,fewer: 1 of 42 .*none for t1_3"):
@@ -100,7 +100,7 @@ def test_a_window_that_one_teacher_lacks_is_masked_and_counted(
 def test_the_weights_of_a_stored_mixture(store: Store, small: StudentConfig) -> None:
     """It trusts the oracle alone: training equals training on the oracle at half its logits."""
     config = replace(small, targets="oracle,wrong", target_weights="joint")
-    teachers = taught(load_problem(store, config, CPU))
+    teachers = taught(load_training_data(store, config, CPU))
     assert teachers.share is not None
     assert teachers.share.tolist() == [1, 0]
     oracle = store.targets("oracle")
@@ -120,8 +120,8 @@ def test_attention_turns_to_the_teacher_that_agrees(store: Store, small: Student
     )
     trainer, means = final_losses(store, config)
     trainer.model.eval()
-    problem = load_problem(store, config, CPU)
-    _, features = next(problem.train.batches(torch.arange(42), 42))
+    data = load_training_data(store, config, CPU)
+    _, features = next(data.train.batches(torch.arange(42), 42))
     scores = trainer.model(features.float()).teacher_scores
     assert scores is not None
     share = scores.softmax(1).mean(0)
@@ -143,13 +143,13 @@ def test_alignment_needs_features_and_says_which_are_missing(
     with pytest.raises(MissingTarget, match=r"targets/oracle: .*no feature of their teacher"):
         load(store, targets="oracle", align="cosine")
     with caplog.at_level(logging.WARNING):
-        problem = load(store, targets="featured", align="cosine")
+        data = load(store, targets="featured", align="cosine")
     assert "1 of 42 windows with soft targets have no feature of the teacher" in caplog.text
-    teachers = taught(problem)
+    teachers = taught(data)
     assert teachers.has_feature is not None
-    without = problem.train.uid[(~teachers.has_feature[problem.train.target]).numpy()]
+    without = data.train.labels.uid[(~teachers.has_feature[teachers.row]).numpy()]
     assert without.tolist() == ["t1_3"]
-    assert problem.sizes.teacher_dims == (4,)
+    assert data.shape.teacher_dims == (4,)
     assert taught(load(store, targets="featured")).feature is None
 
 
@@ -158,16 +158,16 @@ def test_own_verb_and_noun_classifiers(store: Store, small: StudentConfig) -> No
     trainer, means = final_losses(store, config)
     _, first = final_losses(store, replace(config, epochs=1))
     assert 0 < means["verb_noun_loss"] < 0.7 * first["verb_noun_loss"]
-    problem = load_problem(store, config, CPU)
-    assert torch.equal(problem.train.verb, problem.train.action // 3)
-    assert torch.equal(problem.train.noun, problem.train.action % 3)
+    data = load_training_data(store, config, CPU)
+    assert torch.equal(data.train.tensors.verb, data.train.tensors.action // 3)
+    assert torch.equal(data.train.tensors.noun, data.train.tensors.action % 3)
     trainer.model.eval()
-    _, features = next(problem.train.batches(torch.arange(42), 42))
+    _, features = next(data.train.batches(torch.arange(42), 42))
     output = trainer.model(features.float())
     assert output.verb_logits is not None
     assert output.noun_logits is not None
     assert output.verb_logits.shape == (42, 2)
-    assert (output.noun_logits.argmax(1) == problem.train.noun).float().mean() > 0.6
+    assert (output.noun_logits.argmax(1) == data.train.tensors.noun).float().mean() > 0.6
 
 
 def test_own_scores_come_to_the_predictions(store: Store, small: StudentConfig) -> None:
@@ -180,8 +180,8 @@ def test_own_scores_come_to_the_predictions(store: Store, small: StudentConfig) 
 
 
 def test_what_is_not_asked_for_is_not_there(store: Store, small: StudentConfig) -> None:
-    problem = load_problem(store, replace(small, targets="oracle"), CPU)
-    model = Trainer(small, problem.train, problem.sizes).model
+    data = load_training_data(store, replace(small, targets="oracle"), CPU)
+    model = Trainer(small, data.train, data.shape).model
     assert all(name.startswith("head.") for name in model.state_dict())
     output = model(torch.zeros(1, 10, 12))
     assert not any(value is not None for value in output[5:])

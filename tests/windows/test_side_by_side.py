@@ -1,4 +1,4 @@
-"""Several feature streams: windows that all of them have, side by side, packed or streamed."""
+"""Several feature streams: windows that all of them have, side by side, packed or lazy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from antcache.annotations import locate
 from antcache.errors import BadConfig, MissingFeature, MissingKey
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.pack import WindowPack
-from antcache.student.problem import Problem, load_problem
-from antcache.student.stream import JoinedStream, WindowStream
 from antcache.student.train import train
+from antcache.student.training_data import TrainingData, load_training_data
+from antcache.windows.dataset import Windows
+from antcache.windows.lazy import LazyFeatures
+from antcache.windows.pack import PackedFeatures
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")
@@ -36,43 +38,45 @@ def store(make_store: MakeStore) -> Store:
     return made
 
 
-def load(store: Store, **settings: Any) -> Problem:
-    return load_problem(store, StudentConfig(**settings), CPU)
+def load(store: Store, **settings: Any) -> TrainingData:
+    return load_training_data(store, StudentConfig(**settings), CPU)
+
+
+def values(windows: Windows) -> torch.Tensor:
+    """The features of a pack."""
+    assert isinstance(windows.features, PackedFeatures)
+    return windows.features.values
 
 
 def test_each_stream_is_what_it_is_alone(store: Store) -> None:
     """Side by side, in the order that was asked for, each row from its own stream's rate."""
     joined = load(store, stream="rgb,obj,flow")
-    assert joined.sizes.dims == (12, 3, 5)
+    assert joined.shape.dims == (12, 3, 5)
     assert [stream.name for stream in joined.streams] == ["rgb", "obj", "flow"]
     pack = joined.train
-    assert isinstance(pack, WindowPack)
-    assert pack.shape == (42, 10, 20)
-    assert pack.features.dtype == torch.float32  # the widest
-    for name, part in zip(("rgb", "obj", "flow"), pack.features.split((12, 3, 5), 2), strict=True):
+    assert pack.features.shape == (42, 10, 20)
+    assert values(pack).dtype == torch.float32  # the widest
+    for name, part in zip(("rgb", "obj", "flow"), values(pack).split((12, 3, 5), 2), strict=True):
         alone = load(store, stream=name).train
-        assert isinstance(alone, WindowPack)
-        assert torch.equal(part, alone.features.float()), name
-        assert torch.equal(pack.action, alone.action)
-        assert np.array_equal(pack.uid, alone.uid)
+        assert torch.equal(part, values(alone).float()), name
+        assert torch.equal(pack.tensors.action, alone.tensors.action)
+        assert np.array_equal(pack.labels.uid, alone.labels.uid)
 
 
-def test_a_stream_of_windows_equals_the_pack(store: Store) -> None:
+def test_lazy_windows_equal_the_pack(store: Store) -> None:
     pack = load(store, stream="rgb,flow").train
     windows = load(store, stream="rgb,flow", windows="stream").train
-    assert isinstance(windows, JoinedStream)
-    assert isinstance(pack, WindowPack)
-    assert windows.shape == pack.shape
+    assert isinstance(windows.features, LazyFeatures)
+    assert windows.features.shape == pack.features.shape
     order = torch.randperm(42, generator=torch.Generator().manual_seed(0))
     batches = list(windows.batches(order, 8))
     assert len(batches) == 6
     for rows, features in batches:
-        assert torch.equal(features, pack.features[rows])
-    assert torch.equal(windows[3]["features"], pack.features[3])
-    assert isinstance(load(store, stream="rgb", windows="stream").train, WindowStream)
+        assert torch.equal(features, values(pack)[rows])
+    assert torch.equal(windows[3]["features"], values(pack)[3])
 
 
-def test_leaving_a_joined_stream_ends_its_threads(store: Store) -> None:
+def test_leaving_batches_of_several_streams_ends_their_threads(store: Store) -> None:
     import threading
 
     windows = load(store, stream="rgb,flow", windows="stream").train
@@ -88,17 +92,15 @@ def test_a_video_missing_in_one_stream_is_named_with_the_stream(store: Store) ->
     store.remove("features/flow/t2")
     with pytest.raises(MissingFeature, match=r"features/flow, split train: 7 of 48 .*t2 \(7\)"):
         load(store, stream="rgb,flow")
-    problem = load(store, stream="rgb,flow,obj", allow_missing=True)
-    dropped = problem.dropped["train"]
+    data = load(store, stream="rgb,flow,obj", allow_missing=True)
+    dropped = data.dropped["train"]
     assert list(dropped) == ["too_early", "no_features in flow"]
     assert all(uid.startswith("t2_") for uid in dropped["no_features in flow"])
-    assert len(problem.train) == 42 - 7
-    assert not any(uid.startswith("t2_") for uid in problem.train.uid)
+    assert len(data.train) == 42 - 7
+    assert not any(uid.startswith("t2_") for uid in data.train.labels.uid)
     whole = load(store, stream="rgb").train
-    keep = [i for i, uid in enumerate(whole.uid) if not uid.startswith("t2_")]
-    assert isinstance(problem.train, WindowPack)
-    assert isinstance(whole, WindowPack)
-    assert torch.equal(problem.train.features[..., :12], whole.features[keep].float())
+    keep = [i for i, uid in enumerate(whole.labels.uid) if not uid.startswith("t2_")]
+    assert torch.equal(values(data.train)[..., :12], values(whole)[keep].float())
 
 
 def test_a_segment_missing_in_two_streams_is_named_once(store: Store) -> None:
@@ -124,15 +126,13 @@ def test_padding_in_one_stream_is_padding(store: Store) -> None:
     late = store.features("flow", "t1").read()[30:]
     store.remove("features/flow/t1")
     store.write_features("flow", "t1", late, start_s=3.0)
-    rgb, flow = load(store, stream="rgb").train, load(store, stream="flow").train
-    joined = load(store, stream="rgb,flow").train
-    rows = torch.tensor([int(np.flatnonzero(rgb.uid == uid)[0]) for uid in joined.uid])
-    flow_rows = torch.tensor([int(np.flatnonzero(flow.uid == uid)[0]) for uid in joined.uid])
+    rgb, flow, joined = (load(store, stream=s).train.labels for s in ("rgb", "flow", "rgb,flow"))
+    rows, flow_rows = locate(rgb.uid, joined.uid), locate(flow.uid, joined.uid)
     assert flow.padded.sum() > rgb.padded[rows].sum()
-    assert torch.equal(joined.padded, rgb.padded[rows] | flow.padded[flow_rows])
+    np.testing.assert_array_equal(joined.padded, rgb.padded[rows] | flow.padded[flow_rows])
     assert (joined.frame_action[joined.padded] == -100).all()
     seen = ~joined.padded
-    assert torch.equal(joined.frame_action[seen], rgb.frame_action[rows][seen])
+    np.testing.assert_array_equal(joined.frame_action[seen], rgb.frame_action[rows][seen])
 
 
 def test_unknown_streams_are_named(store: Store) -> None:
@@ -155,8 +155,8 @@ def test_trains_on_several_streams(
 ) -> None:
     heads = small.heads if head == "light" else None
     config = replace(small, head=head, heads=heads, stream="rgb,flow,obj", fusion=fusion)
-    packed, streamed = (
+    packed, lazy = (
         train(store, None, replace(config, windows=windows)) for windows in ("pack", "stream")
     )
     assert packed.history[-1]["loss"] < packed.history[0]["loss"]
-    np.testing.assert_array_equal(packed.predictions.scores, streamed.predictions.scores)
+    np.testing.assert_array_equal(packed.predictions.scores, lazy.predictions.scores)

@@ -6,12 +6,8 @@ the protocol needs is not there or can't be used. Everything else is a note.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-LISTED = 5
-"""How many videos the text of a finding names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +163,3 @@ class DoctorReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {"ok": self.ok, **asdict(self)}
-
-
-def listed(items: Sequence[str]) -> str:
-    """The first few items, and how many more there are."""
-    more = len(items) - LISTED
-    return ", ".join(items[:LISTED]) + (f", and {more} more" if more > 0 else "")

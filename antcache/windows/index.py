@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
-from antcache.student.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
+from antcache.text import listed
 from antcache.timebase import frames_to_seconds
+from antcache.windows.frame_labels import UNLABELLED, avt_frame_labels, by_video, frame_labels
+from antcache.windows.labels import WindowLabels
 
 TOO_EARLY = "too_early"
 """The segment starts so early that there is no frame to see: dropped by the protocol itself."""
@@ -41,35 +43,24 @@ class WindowIndex:
     """The windows of one split, in the order of its segments.
 
     Attributes:
+        labels: what is known of the N windows.
+        segment: (N,) int64, position of the window's segment in the split.
         rows: (N, T) int64, row of the video's features for each frame.
         padded: (N, T) bool, true where the row stands in for a frame before everything seen.
-        segment: (N,) int64, position of the window's segment in the split.
-        uid: (N,) str.
-        video: (N,) str.
-        action: (N,) int64 label.
-        verb: (N,) int64 label.
-        noun: (N,) int64 label.
-        frame_action: (N, T) int64, action under way at each frame (of several, the one that began
-            last), `UNLABELLED` where none is or the frame is padding.
         dropped: reason -> uids of the segments that have no window, in order.
         masks_padding: whether losses pass padded frames over; under the parity `avt` they count,
-            and `frame_action` is what AVT takes for it.
+            and their label is what AVT takes for it.
     """
 
+    labels: WindowLabels
+    segment: NDArray[np.int64]
     rows: NDArray[np.int64]
     padded: NDArray[np.bool_]
-    segment: NDArray[np.int64]
-    uid: NDArray[np.str_]
-    video: NDArray[np.str_]
-    action: NDArray[np.int64]
-    verb: NDArray[np.int64]
-    noun: NDArray[np.int64]
-    frame_action: NDArray[np.int64]
     dropped: Mapping[str, tuple[str, ...]]
     masks_padding: bool = True
 
     def __len__(self) -> int:
-        return len(self.uid)
+        return len(self.labels)
 
     @property
     def num_padded(self) -> int:
@@ -121,16 +112,20 @@ class WindowIndex:
             under_way = avt_frame_labels(chosen.start_s, chosen.video, known, protocol)
         else:
             under_way = frame_labels(sampled.frames[segment], chosen.video, segments)
+        masked = padded & (not as_avt)
         return cls(
+            labels=WindowLabels(
+                uid=chosen.uid,
+                video=chosen.video,
+                action=chosen.action,
+                verb=chosen.verb,
+                noun=chosen.noun,
+                padded=masked,
+                frame_action=np.where(masked, UNLABELLED, under_way),
+            ),
+            segment=segment,
             rows=rows[segment],
             padded=padded,
-            segment=segment,
-            uid=chosen.uid,
-            video=chosen.video,
-            action=chosen.action,
-            verb=chosen.verb,
-            noun=chosen.noun,
-            frame_action=under_way if as_avt else np.where(padded, UNLABELLED, under_way),
             masks_padding=not as_avt,
             dropped={
                 why: tuple(segments.uid[reason == why].tolist())
@@ -164,20 +159,23 @@ def join(indices: Mapping[str, WindowIndex]) -> dict[str, WindowIndex]:
             if new:
                 dropped[why if why == TOO_EARLY else f"{why} in {name}"] = new
             seen.update(new)
-    joined = {}
-    for name, index in indices.items():
-        place = places[name]
-        arrays = ("rows", "segment", "uid", "video", "action", "verb", "noun")
-        joined[name] = replace(
+    first = next(iter(indices))
+    labels = indices[first].labels[places[first]]
+    masked = padded & indices[first].masks_padding
+    labels = replace(
+        labels, padded=masked, frame_action=np.where(masked, UNLABELLED, labels.frame_action)
+    )
+    return {
+        name: replace(
             index,
-            **{array: getattr(index, array)[place] for array in arrays},
+            labels=labels,
+            segment=common,
+            rows=index.rows[places[name]],
             padded=padded,
-            frame_action=np.where(
-                padded & index.masks_padding, UNLABELLED, index.frame_action[place]
-            ),
             dropped=dropped,
         )
-    return joined
+        for name, index in indices.items()
+    }
 
 
 def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, Features]:
@@ -219,14 +217,12 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
     if not missing.any():
         return
     videos, counts = np.unique(segments.video[missing], return_counts=True)
-    first = ", ".join(
-        f"{video} ({count})" for video, count in zip(videos[:5], counts[:5], strict=True)
-    )
+    each = [f"{video} ({count})" for video, count in zip(videos, counts, strict=True)]
     kinds = ", ".join(f"{why} {n}" for why in MISSING if (n := int((reason == why).sum())))
     raise MissingFeature(
         f"{missing.sum()} of {len(segments)} segments have no features for their window ({kinds})",
         where=where,
-        found=f"{len(videos)} videos: {first}{', ...' if len(videos) > 5 else ''}",
+        found=f"{len(videos)} videos: {listed(each)}",
         hint="extract these videos, or leave the segments out with --allow-missing"
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )

@@ -10,8 +10,10 @@ import torch
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig
 from antcache.store import Store
-from antcache.student.pack import WindowPack, fill, make_staging, require_memory
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.dataset import Windows
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.pack import PackedFeatures, fill, make_staging, require_memory
+from antcache.windows.split import StreamRows
 
 CPU = torch.device("cpu")
 
@@ -23,22 +25,18 @@ def test_holds_what_the_store_holds(make_store: Callable[..., Store], backend: s
     features = stream_features(store, "rgb", segments)
     index = WindowIndex.build(features, segments, protocol_for("tiny"))
     seen: list[tuple[str, float, float]] = []
-    pack = WindowPack.gather(
-        features,
-        index,
-        dim=store.stream("rgb").dim,
-        dtype="float16",
-        device=CPU,
-        progress=lambda *report: seen.append(report),
+    pack = PackedFeatures.gather(
+        [StreamRows.of(features, index)], CPU, progress=lambda *report: seen.append(report)
     )
-    assert pack.features.shape == (len(index), 10, 12)
-    assert pack.features.dtype == torch.float16
-    for n, (video, rows) in enumerate(zip(index.video, index.rows, strict=True)):
+    assert pack.shape == (len(index), 10, 12)
+    assert pack.values.dtype == torch.float16
+    for n, (video, rows) in enumerate(zip(index.labels.video, index.rows, strict=True)):
         whole = store.features("rgb", str(video)).read()
-        np.testing.assert_array_equal(pack.features[n].numpy(), whole[rows])
-    assert pack.action.tolist() == index.action.tolist()
-    assert pack.target.tolist() == [-1] * len(index)
-    assert pack.num_bytes > pack.features.nbytes
+        np.testing.assert_array_equal(pack.values[n].numpy(), whole[rows])
+    windows = Windows(index.labels, pack)
+    assert windows.tensors.action.tolist() == index.labels.action.tolist()
+    assert windows.targets is None
+    assert windows.num_bytes > pack.num_bytes == pack.values.nbytes
     assert seen[-1] == ("windows", 6, 6)
 
 
@@ -48,12 +46,10 @@ def test_nothing_of_the_store_stays_mapped(make_store: Callable[..., Store]) -> 
     features = stream_features(store, "rgb", segments)
     index = WindowIndex.build(features, segments, protocol_for("tiny"))
     mapped: list[int] = []
-    kind = {"dim": 12, "dtype": "float16", "device": CPU}
     maps = Path("/proc/self/maps")
-    WindowPack.gather(
-        features,
-        index,
-        **kind,
+    PackedFeatures.gather(
+        [StreamRows.of(features, index)],
+        CPU,
         progress=lambda *_: mapped.append(maps.read_text().count(f"{store.path}/")),
     )
     assert mapped == [0] * 6

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, sample_windows
+from antcache.doctor.report import Finding, TargetReport
 from antcache.errors import DamagedStore, MissingKey
 from antcache.store import Store
-from antcache.store.backend import Unit
-from antcache.store.meaning import check_targets
+from antcache.store.backend import Attributes, LazyArray
+from antcache.store.meaning import Senseless, check_targets
 from antcache.store.soft_targets import training_unknown
-from antcache.student.doctor_report import Finding, TargetReport, listed
+from antcache.text import listed
+from antcache.windows.target_rows import TargetRows
 
 
 def examine_targets(
@@ -42,51 +44,39 @@ def examine_targets(
             found=", ".join(store.target_names()) or "none",
         )
     try:
-        unit = store.backend.open(where)
-        check_targets(*unit, taxonomy=None, where=store.backend.where(where))
-        wrong = _wrong_classes(unit, taxonomy)
-        uid, valid = (np.asarray(unit[0][array][...]) for array in ("uid", "valid"))
+        arrays, attributes = store.backend.open(where)
+        check_targets(arrays, attributes, taxonomy=None, where=store.backend.where(where))
+        uid, valid = (np.asarray(arrays[array][...]) for array in ("uid", "valid"))
+        wrong = _wrong_classes(arrays, attributes, taxonomy)
     except DamagedStore as error:
         return [], [Finding(kind="damaged", missing=True, where=where, text=str(error))]
     findings = []
     if wrong:
         finding = Finding(kind="targets_of_other_classes", missing=True, where=where, text=wrong)
         findings.append(finding)
-    if unknown := training_unknown(unit[1], {*store.splits(), *splits}):
+    if unknown := training_unknown(attributes, {*store.splits(), *splits}):
         findings.append(
             Finding(kind="unknown_training_split", missing=False, where=where, text=unknown)
         )
     reports = []
     for split, segments in splits.items():
         wanted = segments.uid[sample_windows(segments.start_s, protocol).kept]
-        absent, found = ~np.isin(wanted, uid), np.isin(wanted, uid[valid])
-        report = TargetReport(
-            name=name,
-            split=split,
-            segments=len(wanted),
-            found=int(found.sum()),
-            absent=int(absent.sum()),
-            not_valid=int((~found & ~absent).sum()),
-        )
+        rows = TargetRows.of([(uid, valid)], wanted)
+        report = TargetReport(name=name, split=split, segments=len(wanted), **rows.counts())
         reports.append(report)
-        findings += _check(report, wanted[absent], split == train_split)
+        findings += _check(report, wanted[rows.absent], split == train_split)
     return reports, findings
 
 
-def _wrong_classes(unit: Unit, taxonomy: Taxonomy) -> str:
-    """In what the classes of soft targets differ from the taxonomy's; empty if in nothing."""
-    arrays, attributes = unit
-    classes, theirs = len(taxonomy.actions), attributes.get("taxonomy")
-    if theirs != taxonomy.fingerprint:
-        return f"made for other classes ({theirs}) than the annotations ({taxonomy.fingerprint})"
-    if "logits" in arrays:
-        found = arrays["logits"].shape[1]
-        return "" if found == classes else f"{found} classes, the annotations have {classes}"
-    index = np.asarray(arrays["index"][...])
-    lowest, highest = int(index.min(initial=0)), int(index.max(initial=-1))
-    if lowest >= 0 and highest < classes:
-        return ""
-    return f"class {highest if lowest >= 0 else lowest}, the annotations have {classes}"
+def _wrong_classes(
+    arrays: Mapping[str, LazyArray], attributes: Attributes, taxonomy: Taxonomy
+) -> str:
+    """In what the classes of sound soft targets differ from the taxonomy's; empty if in nothing."""
+    try:
+        check_targets(arrays, attributes, taxonomy, where="")
+    except Senseless as error:
+        return error.said
+    return ""
 
 
 def _check(report: TargetReport, absent: NDArray[np.str_], trained: bool) -> Iterator[Finding]:

@@ -16,30 +16,55 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
-from antcache.student import memory as memory_module
-from antcache.student import problem as problem_module
+from antcache.student import training_data
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer
-from antcache.student.memory import free_bytes
-from antcache.student.pack import WindowPack, Windows
-from antcache.student.problem import load_problem
-from antcache.student.staging import Staging
-from antcache.student.stream import BUFFERS, WindowStream
 from antcache.student.train import RunResult, train
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.student.training_data import load_training_data
+from antcache.windows import memory as memory_module
+from antcache.windows.dataset import COLUMNS, WindowFeatures, Windows
+from antcache.windows.lazy import BUFFERS, LazyFeatures
+from antcache.windows.memory import free_bytes
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import SplitWindows, split_windows
+from antcache.windows.staging import Staging
+from antcache.windows.target_rows import TargetRows
+from antcache.windows.teacher_targets import TeacherTargets
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")
-NAMES = ("features", "padded", "action", "frame_action", "target")
+NAMES = ("features", *COLUMNS)
 
 
-def stream_of(store: Store, split: str = "train", kind: type[Any] = WindowStream) -> Any:
-    """The windows of a split as a stream, or as a pack."""
-    segments = store.labels(split)
-    features = stream_features(store, "rgb", segments)
-    index = WindowIndex.build(features, segments, protocol_for("tiny"))
-    make = WindowPack.gather if kind is WindowPack else WindowStream.of
-    return make(features, index, dim=12, dtype="float16", device=CPU)
+def windows_of(store: Store) -> SplitWindows:
+    """The training windows."""
+    streams, segments = [store.stream("rgb")], store.labels("train")
+    return split_windows(store, streams, "train", segments, protocol_for("tiny"))
+
+
+def lazy_of(store: Store, targets: TeacherTargets | None = None) -> Windows:
+    """The training windows, whose features are read when they are needed."""
+    found = windows_of(store)
+    return Windows(found.labels, LazyFeatures.of(found.streams, CPU), targets)
+
+
+def packed_of(store: Store, targets: TeacherTargets | None = None) -> Windows:
+    """The training windows with their features."""
+    found = windows_of(store)
+    return Windows(found.labels, PackedFeatures.gather(found.streams, CPU), targets)
+
+
+def values(windows: Windows) -> torch.Tensor:
+    """The features of a pack."""
+    assert isinstance(windows.features, PackedFeatures)
+    return windows.features.values
+
+
+def column(windows: Windows, name: str) -> torch.Tensor:
+    """What a sample's `name` is taken from."""
+    if name == "features":
+        return values(windows)
+    return windows.tensors.columns()[name]
 
 
 def assert_same_run(one: RunResult, two: RunResult) -> None:
@@ -51,19 +76,19 @@ def assert_same_run(one: RunResult, two: RunResult) -> None:
 
 
 @pytest.mark.parametrize("backend", ["zarr", "hdf5"])
-def test_training_from_a_stream_gives_the_same_bits(
+def test_training_on_lazy_windows_gives_the_same_bits(
     make_store: MakeStore, small: StudentConfig, backend: str
 ) -> None:
     store = make_store(backend=backend)
     config = replace(small, targets="oracle", feature_weight=0.1, past_weight=0.1)
-    streamed = train(store, None, replace(config, windows="stream"))
+    lazy = train(store, None, replace(config, windows="stream"))
     packed = train(store, None, replace(config, windows="pack"))
-    assert_same_run(streamed, packed)
+    assert_same_run(lazy, packed)
     unmapped = Store.open(store.path, memory_map=False)
     assert_same_run(train(unmapped, None, replace(config, windows="stream")), packed)
 
 
-def test_a_streamed_run_resumes_to_the_same_bits(
+def test_a_run_on_lazy_windows_resumes_to_the_same_bits(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of epoch 2, by what a step raises."""
@@ -84,15 +109,17 @@ def test_a_streamed_run_resumes_to_the_same_bits(
     assert_same_run(resumed, train(store, None, replace(config, windows="pack")))
 
 
-@pytest.mark.parametrize("kind", [WindowStream, WindowPack])
-def test_batches_come_in_the_order_asked_for(make_store: MakeStore, kind: type[Windows]) -> None:
+@pytest.mark.parametrize("made", [lazy_of, packed_of])
+def test_batches_come_in_the_order_asked_for(
+    make_store: MakeStore, made: Callable[[Store], Windows]
+) -> None:
     store = make_store()
-    windows, pack = stream_of(store, kind=kind), stream_of(store, kind=WindowPack)
-    assert windows.shape == pack.features.shape == (len(windows), 10, 12)
+    windows, pack = made(store), packed_of(store)
+    assert windows.features.shape == values(pack).shape == (len(windows), 10, 12)
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))
     seen = []
     for positions, features in windows.batches(order, 4):  # more batches than buffers
-        assert torch.equal(features, pack.features[positions])
+        assert torch.equal(features, values(pack)[positions])
         assert features.dtype == torch.float16
         seen.append(positions)
     assert [len(positions) for positions in seen] == [4] * (len(order) // 4) + [len(order) % 4]
@@ -105,23 +132,23 @@ def readers() -> int:
 
 
 def test_the_thread_ends_with_its_iterator(make_store: MakeStore) -> None:
-    stream = stream_of(make_store())
+    windows = lazy_of(make_store())
     for _ in range(2):
-        batches = stream.batches(torch.arange(len(stream)), 2)
+        batches = windows.batches(torch.arange(len(windows)), 2)
         next(batches)
         assert readers() == 1
         batches.close()
         assert readers() == 0
-    list(stream.batches(torch.arange(len(stream)), 2))
+    list(windows.batches(torch.arange(len(windows)), 2))
     assert readers() == 0
 
 
 def test_what_the_thread_can_not_read_is_raised(make_store: MakeStore) -> None:
     store = make_store()
-    stream = stream_of(store)
+    windows = lazy_of(store)
     store.remove("features/rgb/t3")
     with pytest.raises(DamagedStore, match=r"features/rgb/t3.*the file is gone"):
-        list(stream.batches(torch.arange(len(stream)), 2))
+        list(windows.batches(torch.arange(len(windows)), 2))
     assert readers() == 0
 
 
@@ -135,28 +162,29 @@ def loaded(dataset: Any, context: str | None) -> dict[str, Any]:
 
 
 @pytest.fixture
-def all_paths(make_store: MakeStore) -> list[WindowStream]:
+def all_paths(make_store: MakeStore) -> list[Windows]:
     """The same windows from memory maps and through the API, of both backends."""
     stores = [make_store(backend, backend=backend, num_videos=2) for backend in ("zarr", "hdf5")]
     stores += [Store.open(store.path, memory_map=False) for store in stores]
-    streams = [stream_of(store) for store in stores]
-    assert [s.gatherer.mapped for s in streams] == [True, True, False, False]
-    for stream in streams:  # what is open, and runs, in this process goes into the workers
-        next(stream.batches(torch.arange(2), 2))
-    return streams
+    found = [lazy_of(store) for store in stores]
+    mapped = [s.gatherer.mapped for w in found for s in w.features.streams]
+    assert mapped == [True, True, False, False]
+    for windows in found:  # what is open, and runs, in this process goes into the workers
+        next(windows.batches(torch.arange(2), 2))
+    return found
 
 
-def test_forked_loaders_see_the_same(all_paths: list[WindowStream], make_store: MakeStore) -> None:
-    pack = stream_of(Store.open(make_store("again", num_videos=2).path), kind=WindowPack)
+def test_forked_loaders_see_the_same(all_paths: list[Windows], make_store: MakeStore) -> None:
+    pack = packed_of(Store.open(make_store("again", num_videos=2).path))
     for dataset in (*all_paths, pack):
         found = loaded(dataset, "fork")
-        assert found["uid"] == pack.uid.tolist()
+        assert found["uid"] == pack.labels.uid.tolist()
         for name in NAMES:
-            assert torch.equal(found[name], getattr(pack, name)), name
+            assert torch.equal(found[name], column(pack, name)), name
 
 
 @pytest.mark.slow
-def test_spawned_loaders_see_the_same(all_paths: list[WindowStream]) -> None:
+def test_spawned_loaders_see_the_same(all_paths: list[Windows]) -> None:
     together: ConcatDataset[Any] = ConcatDataset(all_paths)
     here, there = loaded(together, None), loaded(together, "spawn")
     assert there["uid"] == here["uid"]
@@ -166,14 +194,40 @@ def test_spawned_loaders_see_the_same(all_paths: list[WindowStream]) -> None:
 
 def test_a_sample_is_one_window(make_store: MakeStore) -> None:
     store = make_store()
-    stream, pack = stream_of(store), stream_of(store, kind=WindowPack)
-    assert len(stream) == len(pack)
-    batch = default_collate(stream.__getitems__([7, 0, 7]))
+    lazy, pack = lazy_of(store), packed_of(store)
+    assert len(lazy) == len(pack)
+    batch = default_collate(lazy.__getitems__([7, 0, 7]))
+    assert set(batch) == {*NAMES, "uid"}
     for name in NAMES:
-        assert torch.equal(batch[name], getattr(pack, name)[[7, 0, 7]]), name
-    assert stream[7]["uid"] == pack[7]["uid"] == pack.uid[7]
+        assert torch.equal(batch[name], column(pack, name)[[7, 0, 7]]), name
+    assert lazy[7]["uid"] == pack[7]["uid"] == pack.labels.uid[7]
     with pytest.raises(IndexError):
-        stream[len(stream)]
+        lazy[len(lazy)]
+
+
+@pytest.mark.parametrize("made", [lazy_of, packed_of])
+def test_batches_and_samples_know_their_soft_targets(
+    make_store: MakeStore, made: Callable[[Store, TeacherTargets], Windows]
+) -> None:
+    """The rows of those that have one, and -1 for the window that has none."""
+    store = make_store()
+    oracle = store.targets("oracle")
+    uid = windows_of(store).labels.uid
+    where = TargetRows.of([(oracle.uid, oracle.valid & (oracle.uid != uid[5]))], uid)
+    windows = made(store, TeacherTargets.of({"oracle": oracle}, where))
+    positions, features = next(windows.batches(torch.tensor([7, 5, 2]), 3))
+    batch = windows.batch(positions, features)
+    assert batch.target_rows is not None
+    assert batch.target_rows.tolist() == [6, -1, 2]
+    assert [sample["target_rows"].item() for sample in windows.__getitems__([7, 5, 2])] == [
+        6,
+        -1,
+        2,
+    ]
+    assert windows.targets is not None
+    logits = windows.targets.targets.logits[0, batch.target_rows[[0, 2]]]
+    assert torch.equal(logits.argmax(dim=1), batch.action[[0, 2]])
+    assert torch.equal(batch.features, features.float())
 
 
 def test_auto_packs_what_fits(
@@ -182,21 +236,21 @@ def test_auto_packs_what_fits(
     store = make_store()
     needed = (6 + 3) * 7 * 10 * 12 * 2
 
-    def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[Windows]:
-        monkeypatch.setattr(problem_module, "free_bytes", lambda device: free)
-        problem = load_problem(of, StudentConfig(windows=windows), CPU)
-        assert type(problem.train) is type(problem.validation)
-        return type(problem.train)
+    def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[WindowFeatures]:
+        monkeypatch.setattr(training_data, "free_bytes", lambda device: free)
+        data = load_training_data(of, StudentConfig(windows=windows), CPU)
+        assert type(data.train.features) is type(data.validation.features)
+        return type(data.train.features)
 
     with caplog.at_level(logging.INFO):
-        assert kind(int(needed / 0.7) + 1) is WindowPack
+        assert kind(int(needed / 0.7) + 1) is PackedFeatures
         assert "packed on the device (windows = auto)" in caplog.text
-        assert kind(int(needed / 0.7) - 1) is WindowStream
-        assert "streamed from the store, batch by batch (windows = auto)" in caplog.text
-    assert kind(None) is WindowPack
-    assert kind(0, "pack") is WindowPack
+        assert kind(int(needed / 0.7) - 1) is LazyFeatures
+        assert "read from the store, batch by batch (windows = auto)" in caplog.text
+    assert kind(None) is PackedFeatures
+    assert kind(0, "pack") is PackedFeatures
     assert "decodes the chunks" not in caplog.text
-    assert kind(1 << 40, "stream", Store.open(store.path, memory_map=False)) is WindowStream
+    assert kind(1 << 40, "stream", Store.open(store.path, memory_map=False)) is LazyFeatures
     assert "decodes the chunks" in caplog.text
     with pytest.raises(BadConfig, match="unknown windows: expected auto or pack or stream"):
         StudentConfig(windows="some")
@@ -241,15 +295,8 @@ def test_staging_hands_each_buffer_out_in_turn() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gets_the_same_windows(make_store: MakeStore) -> None:
     store = make_store()
-    pack, cuda = stream_of(store, kind=WindowPack), torch.device("cuda")
-    segments = store.labels("train")
-    features = stream_features(store, "rgb", segments)
-    index = WindowIndex.build(features, segments, protocol_for("tiny"))
-    kind: dict[str, Any] = {"dim": 12, "dtype": "float16", "device": cuda}
+    pack, cuda, streams = packed_of(store), torch.device("cuda"), windows_of(store).streams
     order = torch.arange(len(pack)).flip(0)
-    for windows in (
-        WindowPack.gather(features, index, **kind),
-        WindowStream.of(features, index, **kind),
-    ):
-        found = [features.clone() for _, features in windows.batches(order, 4)]
-        assert torch.equal(torch.cat(found).cpu(), pack.features[order])
+    for features in (PackedFeatures.gather(streams, cuda), LazyFeatures.of(streams, cuda)):
+        found = [part.clone() for _, part in features.batches(order, 4)]
+        assert torch.equal(torch.cat(found).cpu(), values(pack)[order])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from antcache.annotations import PROTOCOLS, Protocol, Segments, read_annotations
 from antcache.errors import MissingFeature
 from antcache.store import Features, Store
-from antcache.student.windows import (
+from antcache.windows.index import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     NO_FEATURES,
@@ -90,9 +90,9 @@ def test_every_reason_names_its_segments() -> None:
     features = {"v": made(16, start_s=2.5)}  # rows at 2.5 to 10 s
     index = WindowIndex.build(features, segments, FOUR)
     assert index.dropped == {TOO_EARLY: ("u0",), BEFORE_FEATURES: ("u1",)}
-    assert index.uid.tolist() == ["u2", "u3", "u4"]
+    assert index.labels.uid.tolist() == ["u2", "u3", "u4"]
     assert index.segment.tolist() == [2, 3, 4]
-    assert index.action.tolist() == [2, 3, 4]
+    assert index.labels.action.tolist() == [2, 3, 4]
     index = WindowIndex.build({"v": made(15, start_s=2.5)}, segments, FOUR, allow_missing=True)
     assert index.dropped[SHORT_FEATURES] == ("u4",)
     index = WindowIndex.build({}, segments, FOUR, allow_missing=True)
@@ -141,7 +141,7 @@ def test_gaps_and_what_fills_them(rule: dict[str, float], reasons: dict[str, str
     features = {"v": made(len(times), times=times, **rule)}
     index = WindowIndex.build(features, segments, one, allow_missing=True)
     assert index.dropped == {why: tuple(uids.split()) for why, uids in reasons.items()}
-    seen = {u: times[row] for u, (row,) in zip(index.uid.tolist(), index.rows, strict=True)}
+    seen = {u: times[row] for u, (row,) in zip(index.labels.uid.tolist(), index.rows, strict=True)}
     expected = {"u0": 5.0, "u1": 5.0, "u2": 5.0, "u3": 10.0, "u4": 10.0, "u5": 10.0}
     lost = " ".join(reasons.values()).split()
     assert seen == {u: t for u, t in expected.items() if u not in lost}
@@ -162,10 +162,10 @@ def test_labels_of_frames() -> None:
     """Frames at 2.5, 3, 3.5, 4 s; of two actions under way the one that began last counts."""
     segments = starting(0.0, 2.8, 3.0, 5.0, stop_s=(2.5, 4.0, 3.5, 6.0))
     index = WindowIndex.build({"v": made(100)}, segments, FOUR)
-    row = index.uid.tolist().index("u3")
-    assert index.frame_action[row].tolist() == [UNLABELLED, 2, 1, UNLABELLED]
+    row = index.labels.uid.tolist().index("u3")
+    assert index.labels.frame_action[row].tolist() == [UNLABELLED, 2, 1, UNLABELLED]
     padded = WindowIndex.build({"v": made(100)}, starting(0.0, 2.0, stop_s=(2.0, 3.0)), FOUR)
-    assert padded.frame_action.tolist() == [[UNLABELLED, UNLABELLED, 0, 0]]
+    assert padded.labels.frame_action.tolist() == [[UNLABELLED, UNLABELLED, 0, 0]]
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

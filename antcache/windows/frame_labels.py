@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments
-from antcache.timebase import ANNOTATION_FPS, exact_floor
+from antcache.timebase import ANNOTATION_FPS, exact_ceil
 
 UNLABELLED = -100
 """Label of a frame at which no segment is under way (what PyTorch's losses ignore)."""
@@ -37,8 +37,8 @@ def frame_labels(
 
     A segment holds the frames n with `start_s <= n / 30 < stop_s`.
     """
-    first = -exact_floor(-segments.start_s * ANNOTATION_FPS)
-    end = -exact_floor(-segments.stop_s * ANNOTATION_FPS)
+    first = exact_ceil(segments.start_s * ANNOTATION_FPS)
+    end = exact_ceil(segments.stop_s * ANNOTATION_FPS)
     in_video = dict(by_video(segments.video))
     labels = np.full(frames.shape, UNLABELLED, dtype=np.int64)
     for video, members in by_video(videos):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol
+from antcache.doctor.report import Finding
 from antcache.store import Features, Stream
 from antcache.store.features import BLOCK_BYTES
-from antcache.student.doctor_report import Finding, listed
+from antcache.text import listed
 
 LATE_S = 1.0
 """How far an annotation may reach past the last row, and the first row lie from the start."""

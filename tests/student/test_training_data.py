@@ -20,13 +20,13 @@ from antcache.errors import (
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
-from antcache.student.problem import Problem, load_problem
+from antcache.student.training_data import TrainingData, load_training_data
 
 MakeStore = Callable[..., Store]
 
 
-def load(store: Store, **settings: Any) -> Problem:
-    return load_problem(store, StudentConfig(**settings), torch.device("cpu"))
+def load(store: Store, **settings: Any) -> TrainingData:
+    return load_training_data(store, StudentConfig(**settings), torch.device("cpu"))
 
 
 def without(targets: SoftTargets, uids: list[str]) -> SoftTargets:
@@ -39,27 +39,27 @@ def without(targets: SoftTargets, uids: list[str]) -> SoftTargets:
 
 
 def test_both_splits_are_read_and_counted(make_store: MakeStore) -> None:
-    problem = load(make_store())
-    assert len(problem.train) == 6 * 7
-    assert len(problem.validation) == 3 * 7
-    assert problem.validation.uid.tolist() == problem.segments.uid.tolist()
-    assert {s: {w: len(u) for w, u in d.items()} for s, d in problem.dropped.items()} == {
+    data = load(make_store())
+    assert len(data.train) == 6 * 7
+    assert len(data.validation) == 3 * 7
+    assert data.validation.labels.uid.tolist() == data.segments.uid.tolist()
+    assert {s: {w: len(u) for w, u in d.items()} for s, d in data.dropped.items()} == {
         "train": {"too_early": 6},
         "validation": {"too_early": 3},
     }
-    assert problem.counts["train"] == {"windows": 42, "padded": 6}
-    assert problem.train.targets is None
+    assert data.counts["train"] == {"windows": 42, "padded": 6}
+    assert data.train.targets is None
 
 
 def test_targets_belong_to_their_windows(make_store: MakeStore) -> None:
-    problem = load(make_store(), targets="oracle")
-    targets = problem.train.targets
+    data = load(make_store(), targets="oracle")
+    targets = data.train.targets
     assert targets is not None
-    assert problem.validation.targets is None
-    assert problem.counts["targets"] == {"found": 42, "absent": 0, "not_valid": 0}
+    assert data.validation.targets is None
+    assert data.counts["targets"] == {"found": 42, "absent": 0, "not_valid": 0}
     assert isinstance(targets.targets, DenseTargets)
-    best = targets.targets.logits[problem.train.target].argmax(dim=1)
-    assert torch.equal(best, problem.train.action)
+    best = targets.targets.logits[0, targets.row].argmax(dim=1)
+    assert torch.equal(best, data.train.tensors.action)
 
 
 def test_absent_targets_are_an_error_unless_masked(
@@ -70,9 +70,10 @@ def test_absent_targets_are_an_error_unless_masked(
     with pytest.raises(MissingTarget, match=r"2 of 42 training segments.*none for t0_1, t3_4 "):
         load(store, targets="fewer")
     with caplog.at_level(logging.WARNING):
-        problem = load(store, targets="fewer", allow_missing_targets=True)
+        data = load(store, targets="fewer", allow_missing_targets=True)
     assert "2 of 42 training windows have no soft target and are masked" in caplog.text
-    masked = problem.train.uid[(problem.train.target < 0).numpy()]
+    assert data.train.targets is not None
+    masked = data.train.labels.uid[(data.train.targets.row < 0).numpy()]
     assert sorted(masked.tolist()) == ["t0_1", "t3_4"]
 
 
@@ -189,8 +190,8 @@ def test_missing_features_are_refused_unless_allowed(make_store: MakeStore) -> N
     store.remove("features/rgb/t2")
     with pytest.raises(MissingFeature, match=r"7 of 48 segments .*t2 \(7\).*--allow-missing"):
         load(store)
-    problem = load(store, allow_missing=True)
-    assert len(problem.dropped["train"]["no_features"]) == 7
+    data = load(store, allow_missing=True)
+    assert len(data.dropped["train"]["no_features"]) == 7
     for video in store.videos("rgb"):
         store.remove(f"features/rgb/{video}")
     with pytest.raises(BadConfig, match=r"no segment has a window.*no_features 42"):

@@ -13,7 +13,7 @@ from antcache.annotations import Protocol, Segments
 from antcache.errors import MissingFeature
 from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
 from antcache.store import Store
-from antcache.student.windows import (
+from antcache.windows.index import (
     BEFORE_FEATURES,
     GAP_IN_FEATURES,
     SHORT_FEATURES,
@@ -75,7 +75,7 @@ def seen(store: Store, index: WindowIndex) -> list[list[int]]:
     """Frame numbers that each window of `index` reads."""
     return [
         store.features("rgb", str(video)).read(rows)[:, 0].astype(int).tolist()
-        for video, rows in zip(index.video, index.rows, strict=True)
+        for video, rows in zip(index.labels.video, index.rows, strict=True)
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_dense_lmdb_gives_the_key_of_each_frame(tmp_path: Path) -> None:
     for uid in index.dropped[SHORT_FEATURES]:
         assert frames_of(start_s[uid])[-1] > LENGTH
     assert len(index) > 250
-    assert seen(store, index) == [frames_of(start_s[u]) for u in index.uid.tolist()]
+    assert seen(store, index) == [frames_of(start_s[u]) for u in index.labels.uid.tolist()]
 
 
 @pytest.mark.parametrize("pattern", ["25 of 30", "10 of 30", "4 fps"])
@@ -127,8 +127,8 @@ def test_fill_reads_what_avt_reads_and_refuses_what_it_makes_up(tmp_path: Path, 
     segments = random_segments("abc", seed)
     features = stream_features(store, "rgb", segments)
     index = WindowIndex.build(features, segments, EK55, allow_missing=True)
-    ours = dict(zip(index.uid.tolist(), seen(store, index), strict=True))
-    padded = dict(zip(index.uid.tolist(), index.padded.tolist(), strict=True))
+    ours = dict(zip(index.labels.uid.tolist(), seen(store, index), strict=True))
+    padded = dict(zip(index.labels.uid.tolist(), index.padded.tolist(), strict=True))
     refused = {u for why in (GAP_IN_FEATURES, SHORT_FEATURES) for u in index.dropped.get(why, ())}
     unseen = {*index.dropped.get(BEFORE_FEATURES, ()), *index.dropped[TOO_EARLY]}
     made_up = 0

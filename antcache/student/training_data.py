@@ -7,8 +7,7 @@ trained or written, and what is passed over is counted, named and logged.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,26 +25,29 @@ from antcache.store.format import checksums, fingerprint
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import ATTENTION, StudentConfig
-from antcache.student.head import Sizes
-from antcache.student.memory import PACK_SHARE, free_bytes
-from antcache.student.pack import StreamWindows, WindowPack, Windows
-from antcache.student.stream import JoinedStream
-from antcache.student.teachers import Teachers, select, stored_shares
+from antcache.student.head import ModelShape
 from antcache.student.weights import Weight, describe
-from antcache.student.windows import WindowIndex, join, stream_features
+from antcache.text import listed
+from antcache.windows.dataset import WindowFeatures, Windows
+from antcache.windows.lazy import LazyFeatures
+from antcache.windows.memory import PACK_SHARE, free_bytes
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import SplitWindows, split_windows
+from antcache.windows.target_rows import TargetRows
+from antcache.windows.teacher_targets import TeacherTargets, stored_shares
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class TrainingData:
     """The windows that are trained on and scored, and where they come from.
 
     Attributes:
         taxonomy: the classes.
         streams: the features, side by side in this order.
         protocol: the windows.
-        sizes: what a student for it has to fit.
+        shape: what a student for it has to fit.
         train: windows that are trained on.
         validation: windows that are scored.
         segments: the segments of the validation windows, in their order.
@@ -57,7 +59,7 @@ class Problem:
     taxonomy: Taxonomy
     streams: tuple[Stream, ...]
     protocol: Protocol
-    sizes: Sizes
+    shape: ModelShape
     train: Windows
     validation: Windows
     segments: Segments
@@ -66,9 +68,9 @@ class Problem:
     fingerprints: dict[str, str] = field(default_factory=dict)
 
 
-def load_problem(
+def load_training_data(
     store: Store, config: StudentConfig, device: torch.device, progress: Progress = silent
-) -> Problem:
+) -> TrainingData:
     """Read the windows of both splits, and the soft targets of the training windows.
 
     Raises:
@@ -82,130 +84,82 @@ def load_problem(
     streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
     protocol = config.protocol or protocol_for(taxonomy.dataset)
     soft = {name: store.targets(name) for name in config.teachers}
-    parts: dict[str, list[StreamWindows]] = {}
+    labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
+    splits: dict[str, SplitWindows] = {}
     counts: dict[str, Any] = {}
     fingerprints = {
         "taxonomy": taxonomy.fingerprint,
         "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
     }
-    labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
     for split, segments in labels.items():
         if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
             log.warning("%s: %s", split, warning)
-        parts[split] = _windows(store, streams, split, segments, protocol, config)
-        index = parts[split][0].index
-        counts[split] = {"windows": len(index), "padded": index.num_padded}
-    teachers: Teachers | None = None
-    place: NDArray[np.int64] | None = None
+        found = split_windows(
+            store, streams, split, segments, protocol, allow_missing=config.allow_missing
+        )
+        counts[split] = {"windows": len(found), "padded": found.num_padded}
+        splits[split] = found
+    teachers: TeacherTargets | None = None
     if soft:
-        for name, targets in soft.items():
-            if unknown := training_unknown(targets.attributes, store.splits()):
-                log.warning("targets/%s: %s", name, unknown)
-        uid = parts[config.train_split][0].index.uid
-        counts["targets"] = _check_coverage(store, soft, uid, config)
-        teachers, place = _teachers(store, soft, uid, config)
+        uid = splits[config.train_split].labels.uid
+        teachers, counts["targets"] = _teachers(store, soft, uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
         arrays = [checksums(targets.arrays()) for targets in soft.values()]
         fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
-    packed = _packed(config, parts, device)
+    packed = _packed(config, splits.values(), device)
     windows: dict[str, Windows] = {}
-    for split, own in parts.items():
-        training = split == config.train_split
-        taught: dict[str, Any] = {"targets": teachers, "target": place} if training else {}
+    for split, found in splits.items():
+        features: WindowFeatures
         if packed:
-            windows[split] = WindowPack.gather_streams(
-                own, device=device, **taught, label=f"{split} windows", progress=progress
-            )
+            label = f"{split} windows"
+            features = PackedFeatures.gather(found.streams, device, label=label, progress=progress)
         else:
-            windows[split] = JoinedStream.of_streams(own, device=device, **taught)
+            features = LazyFeatures.of(found.streams, device)
+        taught = teachers if split == config.train_split else None
+        windows[split] = Windows(found.labels, features, taught)
         log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
-        fingerprints[f"{split} windows"] = _fingerprint(own)
-    index = parts[config.validation_split][0].index
-    return Problem(
+        fingerprints[f"{split} windows"] = found.fingerprint
+    return TrainingData(
         taxonomy=taxonomy,
         streams=tuple(streams),
         protocol=protocol,
-        sizes=Sizes(
-            dims=tuple(stream.dim for stream in streams),
-            num_classes=len(taxonomy.actions),
-            num_frames=protocol.num_frames,
-            steps_ahead=math.ceil(round(protocol.gap_s * protocol.rate, 6)),
-            num_verbs=len(taxonomy.verbs),
-            num_nouns=len(taxonomy.nouns),
+        shape=ModelShape.of(
+            taxonomy,
+            streams,
+            protocol,
             num_teachers=len(soft),
             teacher_dims=() if teachers is None else teachers.dims,
         ),
         train=windows[config.train_split],
         validation=windows[config.validation_split],
-        segments=labels[config.validation_split][index.segment],
-        dropped={split: own[0].index.dropped for split, own in parts.items()},
+        segments=splits[config.validation_split].segments,
+        dropped={split: found.dropped for split, found in splits.items()},
         counts=counts,
         fingerprints=fingerprints,
     )
 
 
-def _windows(
-    store: Store,
-    streams: Sequence[Stream],
-    split: str,
-    segments: Segments,
-    protocol: Protocol,
-    config: StudentConfig,
-) -> list[StreamWindows]:
-    """The windows of a split that every stream has, in each stream."""
-    features = {stream.name: stream_features(store, stream.name, segments) for stream in streams}
-    indices = join(
-        {
-            name: WindowIndex.build(
-                videos,
-                segments,
-                protocol,
-                allow_missing=config.allow_missing,
-                where=f"{store.path}: features/{name}, split {split}",
-            )
-            for name, videos in features.items()
-        }
-    )
-    index = next(iter(indices.values()))
-    where = f"{store.path}: features/{','.join(indices)}, split {split}"
-    if not len(index):
-        raise BadConfig("no segment has a window", where=where, found=_counted(index.dropped))
-    log.info("%s: %d windows (%d padded)", split, len(index), index.num_padded)
-    if index.dropped:
-        counted = _counted(index.dropped)
-        log.info("%s: %d segments dropped: %s", split, len(segments) - len(index), counted)
-    return [
-        StreamWindows(
-            features=features[stream.name],
-            index=indices[stream.name],
-            dim=stream.dim,
-            dtype=stream.dtype,
-        )
-        for stream in streams
-    ]
-
-
-def _fingerprint(parts: Sequence[StreamWindows]) -> str:
-    """Hash of which windows these are; the second stream's rows and further ones count too."""
-    index = parts[0].index
-    arrays = {"rows": index.rows, "uid": index.uid, "action": index.action}
-    arrays |= {f"rows {i}": part.index.rows for i, part in enumerate(parts) if i}
-    return fingerprint(checksums(arrays))
-
-
 def _teachers(
     store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
-) -> tuple[Teachers, NDArray[np.int64]]:
-    """What the teachers say about the training windows `uid` (N,), weighed as configured."""
+) -> tuple[TeacherTargets, dict[str, int]]:
+    """What the teachers say about the training windows `uid` (N,), weighed as configured.
+
+    Also how many of the windows have soft targets; see `_check_coverage`.
+    """
+    for each, targets in soft.items():
+        if unknown := training_unknown(targets.attributes, store.splits()):
+            log.warning("targets/%s: %s", each, unknown)
+    where = TargetRows.of([(targets.uid, targets.valid) for targets in soft.values()], uid)
+    counts = _check_coverage(store, where, uid, config)
     share: Sequence[float] | None = config.teacher_weights
     temperatures: Sequence[float] | None = None
     name = config.target_weights
     if name is not None and share is None and name != ATTENTION:
         share, temperatures = stored_shares(name, store.targets(name), config.teachers)
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
-    teachers, place = select(
+    teachers = TeacherTargets.of(
         soft,
-        uid,
+        where,
         top_k=config.top_k,
         tail=config.tail,
         features=config.align != "none",
@@ -224,10 +178,10 @@ def _teachers(
             int((~teachers.has_feature).sum()),
             len(teachers.has_feature),
         )
-    return teachers, place
+    return teachers, counts
 
 
-def say_weight(config: StudentConfig, teachers: Teachers, num_classes: int) -> None:
+def say_weight(config: StudentConfig, teachers: TeacherTargets, num_classes: int) -> None:
     """Log what the weight of the distillation comes to with these teachers."""
     targets = teachers.targets
     k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
@@ -242,20 +196,17 @@ def say_weight(config: StudentConfig, teachers: Teachers, num_classes: int) -> N
 
 def _union(targets: Targets) -> tuple[int, int] | None:
     """Fewest and most classes in a row of several teachers' k best; None of one, or dense ones."""
-    if not isinstance(targets, TopKTargets) or targets.num_teachers is None:
+    if not isinstance(targets, TopKTargets) or targets.num_teachers == 1:
         return None
     named = targets.index.transpose(0, 1).flatten(1).sort(dim=1).values  # (R, M * K)
     count = 1 + (named.diff(dim=1) != 0).sum(dim=1)
     return int(count.min()), int(count.max())
 
 
-def _packed(
-    config: StudentConfig, parts: Mapping[str, Sequence[StreamWindows]], device: torch.device
-) -> bool:
-    """Whether the windows are gathered on the device, or else streamed; the reason is logged."""
-    everything = [part for split in parts.values() for part in split]
-    widest = max(np.dtype(part.dtype).itemsize for part in everything)
-    needed = sum(part.index.rows.size * part.dim for part in everything) * widest
+def _packed(config: StudentConfig, splits: Iterable[SplitWindows], device: torch.device) -> bool:
+    """Whether the windows are gathered on the device, or else read lazily; says why in the log."""
+    splits = list(splits)
+    needed = sum(split.num_bytes for split in splits)
     free = free_bytes(device)
     fit = free is None or needed <= PACK_SHARE * free
     packed = fit if config.windows == "auto" else config.windows == "pack"
@@ -264,11 +215,11 @@ def _packed(
         needed / 1e9,
         "unknown" if free is None else f"{free / 1e9:.2f} GB",
         device,
-        "packed on the device" if packed else "streamed from the store, batch by batch",
+        "packed on the device" if packed else "read from the store, batch by batch",
         config.windows,
     )
-    lazy = [f for part in everything for f in part.features.values() if f.num_rows]
-    if not packed and not all(isinstance(f.rows, MappedArray) for f in lazy):
+    read = [f for split in splits for s in split.streams for f in s.features.values() if f.num_rows]
+    if not packed and not all(isinstance(f.rows, MappedArray) for f in read):
         log.warning(
             "the rows are compressed, remote or not to be mapped: each batch decodes the chunks "
             "that it touches, which is slow; convert the store to an uncompressed local one"
@@ -289,7 +240,7 @@ def _only_stream(store: Store) -> str:
 
 
 def _check_coverage(
-    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
+    store: Store, found: TargetRows, uid: NDArray[np.str_], config: StudentConfig
 ) -> dict[str, int]:
     """How many training windows `uid` have a target of every teacher; absent ones are an error.
 
@@ -297,10 +248,8 @@ def _check_coverage(
     an error unless no segment is left.
     """
     where = f"{store.path}: {config.targets}"
-    has = np.all([targets.rows_for(uid) >= 0 for targets in soft.values()], axis=0)
-    absent = np.any([~np.isin(uid, targets.uid) for targets in soft.values()], axis=0)
-    first = ", ".join(uid[absent][:5].tolist())
-    if not has.any():
+    absent, counts = found.absent, found.counts()
+    if not found.has.any():
         raise MissingTarget(
             "no training segment has a soft target",
             where=where,
@@ -311,25 +260,16 @@ def _check_coverage(
         raise MissingTarget(
             f"{absent.sum()} of {len(uid)} training segments are not in the soft targets",
             where=where,
-            found=f"none for {first}{', ...' if absent.sum() > 5 else ''}",
+            found=f"none for {listed(uid[absent].tolist())}",
             hint="write targets for them, or mask them with --allow-missing-targets",
         )
-    counts = {
-        "found": int(has.sum()),
-        "absent": int(absent.sum()),
-        "not_valid": int((~has & ~absent).sum()),
-    }
-    if not has.all():
+    if not found.has.all():
         log.warning(
             "%d of %d training windows have no soft target and are masked "
             "(%d absent from the set, %d without a valid one)",
-            (~has).sum(),
+            (~found.has).sum(),
             len(uid),
             counts["absent"],
             counts["not_valid"],
         )
     return counts
-
-
-def _counted(dropped: Mapping[str, tuple[str, ...]]) -> str:
-    return ", ".join(f"{why} {len(uids)}" for why, uids in dropped.items())

@@ -10,8 +10,8 @@ import torch
 
 from antcache.annotations import Protocol, Segments
 from antcache.store import Features
-from antcache.student.frame_labels import UNLABELLED, avt_frame_labels, frame_labels
-from antcache.student.windows import WindowIndex, join
+from antcache.windows.frame_labels import UNLABELLED, avt_frame_labels, frame_labels
+from antcache.windows.index import WindowIndex, join
 
 
 def segments_of(*spans: tuple[float, float], video: str = "v") -> Segments:
@@ -95,13 +95,13 @@ def test_padding_counts_under_avt_alone() -> None:
     avt = Protocol(gap_s=0.5, num_frames=4, rate=1.0, parity="avt")
     ours = WindowIndex.build({"v": features()}, segments, own)
     theirs = WindowIndex.build({"v": features()}, segments, avt)
-    assert ours.uid.tolist() == theirs.uid.tolist() == ["v1", "v2", "v3"]
+    assert ours.labels.uid.tolist() == theirs.labels.uid.tolist() == ["v1", "v2", "v3"]
     assert ours.padded[1].tolist() == [True, True, False, False]
-    assert ours.frame_action[1].tolist() == [UNLABELLED, UNLABELLED, 1, 1]
-    assert theirs.frame_action[1].tolist() == [1, 1, 1, 1]
+    assert ours.labels.frame_action[1].tolist() == [UNLABELLED, UNLABELLED, 1, 1]
+    assert theirs.labels.frame_action[1].tolist() == [1, 1, 1, 1]
     assert (ours.masks_padding, theirs.masks_padding) == (True, False)
     two = join({"a": theirs, "b": theirs})
-    np.testing.assert_array_equal(two["a"].frame_action, theirs.frame_action)
+    np.testing.assert_array_equal(two["a"].labels.frame_action, theirs.labels.frame_action)
     assert not two["a"].masks_padding
 
 
@@ -111,4 +111,4 @@ def test_avt_forgets_the_segments_that_it_dropped() -> None:
     for parity, wanted in (("exact", 0), ("avt", UNLABELLED)):
         protocol = Protocol(gap_s=0.5, num_frames=2, rate=1.0, parity=parity)
         index = WindowIndex.build({"v": features()}, segments, protocol)
-        assert index.frame_action.tolist() == [[wanted, wanted]]
+        assert index.labels.frame_action.tolist() == [[wanted, wanted]]

@@ -1,8 +1,9 @@
-"""What teachers say about the windows that are trained on: soft targets on the device.
+"""What teachers say about some windows: soft targets as the loss takes them.
 
-Promise: a window has soft targets where every teacher has one, and row -1 elsewhere; whatever does
-not fit together is refused with the name of the set. Nothing is made up for a missing row.
-Letters: N windows, R rows with soft targets, C classes, K top-k, M teachers, E teacher's feature.
+Promise: a window has soft targets where every teacher has one, and row -1 elsewhere, which is the
+only mask; whatever does not fit together is refused with the name of the set. Nothing is made up
+for a missing row. Letters: N windows, R rows with soft targets, C classes, K top-k, M teachers,
+E teacher's feature.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from torch import Tensor
 from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.store import SoftTargets
+from antcache.windows.target_rows import TargetRows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teachers:
-    """Soft targets of R windows from M teachers.
+class TeacherTargets:
+    """Soft targets of N windows from M teachers, of which R rows have any.
 
     Attributes:
-        targets: in the kernel's form, with a leading M if there are several.
+        targets: as the loss takes them, always with a leading M: (M, R, C), or (M, R, K) with
+            their classes and perhaps a tail (M, R).
+        row: (N,) int64 row of each window, -1 without one.
         share: (M,) float32, how much each of several teachers counts; None is alike.
         feature: (R, sum of E) float32, the teachers' features side by side, 0 where a row has
             none; None where they are not aligned with.
@@ -35,15 +39,71 @@ class Teachers:
     """
 
     targets: Targets
+    row: Tensor
     share: Tensor | None = None
     feature: Tensor | None = None
     has_feature: Tensor | None = None
     dims: tuple[int, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        soft: Mapping[str, SoftTargets],
+        where: TargetRows,
+        *,
+        top_k: int | None = None,
+        tail: bool = False,
+        features: bool = False,
+        share: Sequence[float] | None = None,
+        temperatures: Sequence[float] | None = None,
+    ) -> TeacherTargets:
+        """What M sets say about the windows that were looked up in them.
+
+        Args:
+            soft: teacher -> its soft targets of a whole dataset.
+            where: the windows' rows in each of them, in that order.
+            top_k: keep the k best classes of each teacher.
+            tail: keep the mass of the other classes, where the form has it.
+            features: take the teachers' features too.
+            share: how much each teacher counts, of several.
+            temperatures: what each teacher's logits are divided by.
+
+        Raises:
+            BadConfig: `top_k` does not fit the targets, or their forms do not fit each other.
+            MissingTarget: features are asked for, and a set has none.
+        """
+        chosen = where.rows[:, where.has]
+        forms = []
+        for i, (name, targets) in enumerate(soft.items()):
+            own = _rows(targets, chosen[i])
+            if temperatures is not None and temperatures[i] != 1:
+                own = _tempered(name, own, temperatures[i], tail=tail and top_k is None)
+            forms.append(own if top_k is None else _cut(name, own, top_k))
+        feature, has_feature, dims = None, None, ()
+        if features:
+            parts = [
+                _feature(name, targets)[rows]
+                for (name, targets), rows in zip(soft.items(), chosen, strict=True)
+            ]
+            dims = tuple(part.shape[1] for part in parts)
+            joined = torch.from_numpy(np.concatenate(parts, axis=1))
+            has_feature = joined.isfinite().all(dim=1)
+            feature = joined.where(has_feature[:, None], 0)
+        row = np.where(where.has, np.cumsum(where.has) - 1, -1)
+        return cls(
+            targets=_stacked(tuple(soft), forms, tail=tail),
+            row=torch.from_numpy(row),
+            share=None if share is None else torch.tensor(share, dtype=torch.float32),
+            feature=feature,
+            has_feature=has_feature,
+            dims=dims,
+        )
+
     @property
     def num_teachers(self) -> int:
         """M."""
-        return self.targets.num_teachers or 1
+        assert self.targets.num_teachers is not None
+        return self.targets.num_teachers
 
     @property
     def num_bytes(self) -> int:
@@ -51,24 +111,23 @@ class Teachers:
         tensors = [*vars(self).values(), *vars(self.targets).values()]
         return sum(t.nbytes for t in tensors if isinstance(t, Tensor))
 
-    def to(self, device: torch.device) -> Teachers:
+    def to(self, device: torch.device) -> TeacherTargets:
         """The same on another device."""
 
         def moved(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device)
 
-        return Teachers(
+        return replace(
+            self,
             targets=self.targets.to(device),
+            row=self.row.to(device),
             share=moved(self.share),
             feature=moved(self.feature),
             has_feature=moved(self.has_feature),
-            dims=self.dims,
         )
 
-    def alone(self) -> list[Targets]:
+    def each_teacher(self) -> list[Targets]:
         """The targets of each teacher by itself: views, no copies."""
-        if self.targets.num_teachers is None:
-            return [self.targets]
         if isinstance(self.targets, DenseTargets):
             return [DenseTargets(logits=logits) for logits in self.targets.logits]
         tails = [None] * self.num_teachers if self.targets.tail is None else self.targets.tail
@@ -78,63 +137,6 @@ class Teachers:
                 self.targets.index, self.targets.logit, tails, strict=True
             )
         ]
-
-
-def select(
-    soft: Mapping[str, SoftTargets],
-    uid: NDArray[np.str_],
-    *,
-    top_k: int | None = None,
-    tail: bool = False,
-    features: bool = False,
-    share: Sequence[float] | None = None,
-    temperatures: Sequence[float] | None = None,
-) -> tuple[Teachers, NDArray[np.int64]]:
-    """Soft targets of some windows, and where each of them finds its own.
-
-    Args:
-        soft: teacher -> its soft targets of a whole dataset.
-        uid: (N,) segments of the windows.
-        top_k: keep the k best classes of each teacher.
-        tail: keep the mass of the other classes, where the form has it.
-        features: take the teachers' features too.
-        share: how much each teacher counts, of several.
-        temperatures: what each teacher's logits are divided by.
-
-    Returns:
-        Teachers of R <= N rows, and (N,) rows in them, -1 without one.
-
-    Raises:
-        BadConfig: `top_k` does not fit the targets, or their forms do not fit each other.
-        MissingTarget: features are asked for, and a set has none.
-    """
-    rows = {name: targets.rows_for(uid) for name, targets in soft.items()}
-    has = np.all([row >= 0 for row in rows.values()], axis=0)
-    target = np.where(has, np.cumsum(has) - 1, -1)
-    forms = []
-    for i, (name, targets) in enumerate(soft.items()):
-        chosen = _rows(targets, rows[name][has])
-        if temperatures is not None and temperatures[i] != 1:
-            chosen = _tempered(name, chosen, temperatures[i], tail=tail and top_k is None)
-        forms.append(chosen if top_k is None else _cut(name, chosen, top_k))
-    feature, has_feature, dims = None, None, ()
-    if features:
-        parts = [_feature(name, targets)[rows[name][has]] for name, targets in soft.items()]
-        dims = tuple(part.shape[1] for part in parts)
-        joined = torch.from_numpy(np.concatenate(parts, axis=1))
-        has_feature = joined.isfinite().all(dim=1)
-        feature = joined.where(has_feature[:, None], 0)
-    counts = None if share is None else torch.tensor(share, dtype=torch.float32)
-    return (
-        Teachers(
-            targets=_stacked(tuple(soft), forms, tail=tail),
-            share=counts,
-            feature=feature,
-            has_feature=has_feature,
-            dims=dims,
-        ),
-        target,
-    )
 
 
 def stored_shares(
@@ -218,7 +220,7 @@ def _cut(name: str, soft: SoftTargets, top_k: int) -> SoftTargets:
 
 
 def _stacked(names: Sequence[str], forms: Sequence[SoftTargets], *, tail: bool) -> Targets:
-    """The kernel's form of M teachers; a single one has no leading M."""
+    """The kernel's form of M teachers, with a leading M."""
     widths = [0 if f.index is None else f.index.shape[1] for f in forms]
     if len(set(widths)) > 1:
         raise BadConfig(
@@ -231,8 +233,9 @@ def _stacked(names: Sequence[str], forms: Sequence[SoftTargets], *, tail: bool) 
         )
 
     def joined(array: str) -> Tensor:
-        tensors = [torch.from_numpy(getattr(form, array)) for form in forms]
-        return tensors[0] if len(tensors) == 1 else torch.stack(tensors)
+        if len(forms) == 1:  # a view: the targets of a dataset may be large
+            return torch.from_numpy(getattr(forms[0], array)).unsqueeze(0)
+        return torch.from_numpy(np.stack([getattr(form, array) for form in forms]))
 
     if not widths[0]:
         return DenseTargets(logits=joined("logits"))
