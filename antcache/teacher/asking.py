@@ -61,10 +61,11 @@ class Asked:
 
     def scored(self, actions: NDArray[np.int64], history: HistoryConfig) -> Scored:
         """What the teacher expects if the past segments are labelled `actions` (M,)."""
-        config = self.teacher.config
-        options = {"times": True} if getattr(config, "times", False) else {}
-        examples = relabelled(self.timeline, actions, history, config.length, **options)
-        logits = self.teacher.logits(examples[self.mine])
+        teacher = self.teacher
+        examples = relabelled(
+            self.timeline, actions, history, teacher.config.length, times=teacher.needs_times
+        )
+        logits = teacher.predict(examples[self.mine]).logits
         known = np.asarray(np.isfinite(logits).all(axis=1))
         return Scored(
             known=known, scores=logits[known], logits=logits[known], depth=logits.shape[1]

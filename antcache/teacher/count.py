@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
+from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.histories import LONGEST, Examples, concatenate
 from antcache.teacher.loops import Floats, Ints
 from antcache.teacher.ngrams import SMOOTHINGS, Chain, history_contexts
@@ -76,7 +77,7 @@ class CountConfig:
             )
 
 
-class CountTeacher:
+class CountTeacher(Teacher):
     """Interpolated n-grams; see the module. `config` and `taxonomy` are those it was made with."""
 
     kind = "count"
@@ -86,6 +87,7 @@ class CountTeacher:
             raise BadConfig("the count teacher runs on the CPU", found=device)
         self.taxonomy = taxonomy
         self.config = config
+        self.needs_times = config.times
         self._verb = np.append(taxonomy.verb_of, -1)  # position -1: no action, no verb
         self._noun = np.append(taxonomy.noun_of, -1)
         sizes = {
@@ -137,7 +139,7 @@ class CountTeacher:
         self._count(everything)
         progress("counting", folds + 1, folds + 1)
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
+    def predict(self, examples: Examples) -> TeacherOutput:
         """Log-probability (N, C) of every action after each history.
 
         Raises:
@@ -149,7 +151,7 @@ class CountTeacher:
         for at in range(0, len(examples), BLOCK):
             rows, depth = self._models(examples[at : at + BLOCK])
             out[at : at + BLOCK] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
-        return out
+        return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was learned, by name."""

@@ -40,6 +40,7 @@ from antcache.teacher.mixing import (
     log_softmax,
     summarise,
 )
+from antcache.teacher.training import Descent
 
 Ints = NDArray[np.int64]
 
@@ -227,8 +228,8 @@ def attention(evidence: Evidence, base: Mixture, config: MixConfig) -> Mixture:
     }
     for tensor in learned.values():
         tensor.requires_grad_()
-    optimiser = torch.optim.AdamW(
-        list(learned.values()), lr=config.lr, weight_decay=config.weight_decay
+    descent = Descent(
+        learned.values(), betas=(0.9, 0.999), lr=config.lr, weight_decay=config.weight_decay
     )
     x, log_p = torch.from_numpy(summary), torch.from_numpy(evidence.log_p(base.temperatures))
     fit, held_out = (torch.from_numpy(np.flatnonzero(part)) for part in (~stop, stop))
@@ -245,10 +246,7 @@ def attention(evidence: Evidence, base: Mixture, config: MixConfig) -> Mixture:
             if waited > config.patience:
                 break
         drawn = torch.randint(len(fit), (min(config.batch, len(fit)),), generator=generator)
-        optimiser.zero_grad()
-        loss = _attended(x[:, fit[drawn]], log_p[:, fit[drawn]], kept | learned)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        descent.step([_attended(x[:, fit[drawn]], log_p[:, fit[drawn]], kept | learned)])
     return replace(base, kind="attention", network=best)
 
 

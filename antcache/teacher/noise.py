@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +112,8 @@ def relabelled(
     actions: Actions,
     config: HistoryConfig,
     length: int,
-    **options: Any,
+    *,
+    times: bool = False,
 ) -> Examples:
     """The examples of a timeline whose past segments bear the labels `actions`.
 
@@ -122,7 +122,7 @@ def relabelled(
         actions: (N,) label of each as a past segment; ABSENT leaves it out of every history.
         config: what counts as having come before.
         length: h, past actions at most.
-        options: further ones of `Timeline.examples`.
+        times: also when they began and how long they have lasted.
 
     Returns:
         N examples with the true actions as targets.
@@ -131,23 +131,23 @@ def relabelled(
     renamed = replace(timeline, segments=replace(segments, action=actions))
     absent = actions == ABSENT
     if not absent.any():
-        return replace(renamed.examples(config, length, **options), target=segments.action)
+        return replace(renamed.examples(config, length, times=times), target=segments.action)
     # As far back as h recognised ones can lie, then without what is absent.
     reach = length + int(np.bincount(timeline.video_ids[absent]).max())
-    examples = renamed.examples(config, reach, **options)
+    examples = renamed.examples(config, reach, times=times)
     order = np.argsort(examples.history >= 0, axis=1, kind="stable")[:, -length:]
     history = np.take_along_axis(examples.history, order, axis=1)
 
-    def times(array: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    def kept(array: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         if array is None:
             return None
-        kept = np.take_along_axis(array, order, axis=1)
-        return np.where(history >= 0, kept, np.float32(np.nan))
+        values = np.take_along_axis(array, order, axis=1)
+        return np.where(history >= 0, values, np.float32(np.nan))
 
     return replace(
         examples,
         history=history,
         target=segments.action,
-        ago_s=times(examples.ago_s),
-        lasted_s=times(examples.lasted_s),
+        ago_s=kept(examples.ago_s),
+        lasted_s=kept(examples.lasted_s),
     )

@@ -26,9 +26,11 @@ from antcache.annotations import Taxonomy
 from antcache.devices import pick_device
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
+from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.heads import ActionHeads
 from antcache.teacher.histories import LONGEST, Examples, concatenate
 from antcache.teacher.training import (
+    Descent,
     check_weights,
     one_cycle,
     random_state,
@@ -203,7 +205,7 @@ class _Network(nn.Module):
         return outputs
 
 
-class SequenceTeacher:
+class SequenceTeacher(Teacher):
     """A small transformer and a memory; see the module."""
 
     kind = "sequence"
@@ -211,6 +213,7 @@ class SequenceTeacher:
     def __init__(self, taxonomy: Taxonomy, config: SequenceConfig, device: str = "cpu") -> None:
         self.taxonomy = taxonomy
         self.config = config
+        self.needs_times = config.times
         self.device = pick_device(device)
         self._made: _Network | None = None
 
@@ -255,9 +258,10 @@ class SequenceTeacher:
     def _train(self, inputs: list[Tensor], target: Tensor, progress: Progress) -> None:
         config, network = self.config, self._network
         steps = config.epochs * math.ceil(len(target) / config.batch)
-        optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98))
-        cycle = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: one_cycle(step / steps, config.warmup)
+        descent = Descent(
+            network.groups(config),
+            lambda step: one_cycle(step / steps, config.warmup),
+            clipped=network.parameters(),
         )
         network.train()
         for epoch in range(config.epochs):
@@ -274,12 +278,7 @@ class SequenceTeacher:
                     noun_weight=config.noun_weight,
                     label_smoothing=config.label_smoothing,
                 )
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                cycle.step()
-                total += loss.detach() * len(rows)
+                total += descent.step([loss]) * len(rows)
             log.info("epoch %d of %d: loss %.4f", epoch + 1, config.epochs, total / len(target))
             progress("epochs", epoch + 1, config.epochs)
 
@@ -289,7 +288,7 @@ class SequenceTeacher:
             self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
         )
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
+    def predict(self, examples: Examples) -> TeacherOutput:
         """Scores (N, C) of every action after each history."""
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
         inputs = self._inputs(examples)
@@ -297,7 +296,7 @@ class SequenceTeacher:
             for at in range(0, len(examples), BLOCK):
                 action, _, _ = self._network(*(x[at : at + BLOCK] for x in inputs))
                 out[at : at + BLOCK] = action.float().cpu().numpy()
-        return out
+        return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, by name."""

@@ -180,7 +180,7 @@ def write_teachers(store: Store, folder: Path) -> dict[str, Any]:
         config = TargetConfig(kind=kind, settings=settings, history=history, folds=0)
         teach(store, kind, config, folder / kind)
         teacher, read = load_teacher(folder / kind, store.taxonomy)
-        logits = teacher.logits(timeline_of(store).examples(read, teacher.config.length))
+        logits = teacher.predict(timeline_of(store).examples(read, teacher.config.length)).logits
         found[kind] = {"logits": logits[:5].tolist()}
         store.remove(f"targets/{kind}")
     return found

@@ -56,7 +56,7 @@ def test_what_was_saved_is_what_is_loaded(trained, timeline, taxonomy, tmp_path)
     loaded, history = load_teacher(folder, taxonomy)
     assert (loaded.kind, loaded.config, history) == (trained.kind, trained.config, HISTORY)
     examples = timeline.examples(history, 5)
-    np.testing.assert_array_equal(loaded.logits(examples), trained.logits(examples))
+    np.testing.assert_array_equal(loaded.predict(examples).logits, trained.predict(examples).logits)
 
 
 def test_nothing_is_overwritten_unasked(trained, tmp_path):

@@ -58,7 +58,7 @@ def test_every_model_and_the_mixture_sum_to_one(taxonomy, rows, order, smoothing
     assert (models > 0).all()
     np.testing.assert_allclose(models.sum(axis=2), 1)
     assert ((depth >= 0) & (depth < order)).all()
-    logits = teacher.logits(asked)
+    logits = teacher.predict(asked).logits
     assert logits.dtype == np.float32
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
 
@@ -105,8 +105,8 @@ def test_times_must_be_there_if_asked_for(taxonomy, timeline):
         teacher.fit(plain)
     teacher.fit(timed, scripts=plain[:5])  # a text has no times: unknown
     with pytest.raises(BadConfig, match="times=True"):
-        teacher.logits(plain)
-    np.testing.assert_allclose(np.exp(teacher.logits(timed)).sum(axis=1), 1, rtol=1e-5)
+        teacher.predict(plain)
+    np.testing.assert_allclose(np.exp(teacher.predict(timed).logits).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_the_mixture_is_fitted_on_videos_held_out(taxonomy):
@@ -130,10 +130,10 @@ def test_scripts_are_counted_but_not_held_out(taxonomy, timeline):
     told = CountTeacher(taxonomy, CountConfig(length=3))
     told.fit(labelled, scripts=text)
     asked = examples([([9, 9, 9], 0)])
-    assert told.logits(asked)[0, 11] > plain.logits(asked)[0, 11]
+    assert told.predict(asked).logits[0, 11] > plain.predict(asked).logits[0, 11]
     alone = CountTeacher(taxonomy, CountConfig(length=3, folds=0))
     alone.fit(examples([]), scripts=text)
-    assert alone.logits(asked)[0].argmax() == 11
+    assert alone.predict(asked).logits[0].argmax() == 11
 
 
 def test_a_teacher_can_be_taken_up_again(taxonomy, timeline):
@@ -142,7 +142,7 @@ def test_a_teacher_can_be_taken_up_again(taxonomy, timeline):
     teacher.fit(labelled)
     other = CountTeacher(taxonomy, CountConfig())
     other.restore(teacher.arrays())
-    np.testing.assert_array_equal(other.logits(labelled), teacher.logits(labelled))
+    np.testing.assert_array_equal(other.predict(labelled).logits, teacher.predict(labelled).logits)
     arrays = teacher.arrays()
     for name in ("weights", "noun.2.keys", "recency.there.1", "recency.verb.1.counts"):
         with pytest.raises(BadCheckpoint, match=name.removeprefix("recency.").split(".", 1)[-1]):

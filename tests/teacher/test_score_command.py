@@ -129,7 +129,7 @@ def test_the_temperature_of_a_trained_teacher_is_that_of_another_split(store, sp
     examples = Timeline.of({"more": held}, taxonomy).examples(HistoryConfig(), 20)
     fitted = found["temperature"]["complete"]
     assert fitted["fitted_on"] == "more"
-    expected = fit_temperature(teacher.logits(examples), held.action)
+    expected = fit_temperature(teacher.predict(examples).logits, held.action)
     assert fitted["value"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -176,7 +176,7 @@ def test_a_teacher_is_asked_with_every_history(store, timeline, splits, taxonomy
     mine = timeline.split == "validation"
     for mode in MODES:
         examples = timeline.examples(HistoryConfig(mode=mode, gap_s=3.0), teacher.config.length)
-        expected = score(teacher.logits(examples[mine]), splits["validation"], taxonomy)
+        expected = score(teacher.predict(examples[mine]).logits, splits["validation"], taxonomy)
         assert found["sheets"][mode]["counted"]["all"]["metrics"] == pytest.approx(expected)
     top5 = {m: found["sheets"][m]["counted"]["all"]["metrics"]["action/top5"] for m in MODES}
     assert top5["observed"] < top5["complete"]  # 3 s before, the last action had not begun

@@ -180,7 +180,7 @@ def test_it_learns_and_its_output_is_what_a_teacher_reads(
     teacher = make_teacher("language", taxonomy, {**settings, "epochs": 1})
     examples = timeline.examples(HistoryConfig(), 4)
     teacher.fit(examples)
-    assert np.isfinite(teacher.logits(examples)).all()
+    assert np.isfinite(teacher.predict(examples).logits).all()
 
 
 def test_the_seed_decides_and_the_callers_random_state_stays(config, tmp_path):
