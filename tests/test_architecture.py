@@ -261,7 +261,7 @@ def test_files_stay_small(repo: Path) -> None:
     assert not long
 
 
-HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensorboard")
+HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensorboard", "scipy")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensor
         ("antcache.annotations", HEAVY),
         ("antcache.evaluation", HEAVY),
         ("antcache.cli.main", HEAVY),
-        ("antcache.student", ("transformers", "av", "numba", "matplotlib")),
+        ("antcache.student", ("transformers", "av", "numba", "matplotlib", "scipy")),
         ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas")),
         ("antcache.teacher", ("transformers", "av", "triton")),
         ("antcache.extract", ("triton", "numba")),

@@ -86,10 +86,11 @@ def coverage(
 
 def _masses(logits: NDArray[np.floating], ks: Sequence[int]) -> NDArray[np.float64]:
     """Mean probability (K,) of the k best classes, for each k, ascending."""
+    from scipy.special import softmax
+
     total, index = np.zeros(len(ks)), np.asarray(ks) - 1
     for start in range(0, len(logits), CHUNK_ROWS):
-        rows = logits[start : start + CHUNK_ROWS].astype(np.float64)
-        mass = np.exp(rows - rows.max(axis=1, keepdims=True))
+        mass = softmax(logits[start : start + CHUNK_ROWS].astype(np.float64), axis=1)
         best = -np.sort(np.partition(-mass, ks[-1] - 1, axis=1)[:, : ks[-1]], axis=1)
-        total += (best.cumsum(axis=1)[:, index] / mass.sum(axis=1, keepdims=True)).sum(axis=0)
+        total += best.cumsum(axis=1)[:, index].sum(axis=0)
     return np.asarray(total / max(len(logits), 1))

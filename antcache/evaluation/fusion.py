@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import CHUNK_ROWS
@@ -144,7 +145,7 @@ def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -
     out = np.empty(scores[0].shape)
     for start in range(0, len(out), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        logs = [(log_softmax(s[rows]), w) for s, w in used]
+        logs = [(log_softmax(s[rows].astype(np.float64), axis=1), w) for s, w in used]
         if mixture == "logits":
             out[rows] = sum(w * own for own, w in logs)
         else:
@@ -165,7 +166,7 @@ def fit_weights(
     Raises:
         BadConfig: there is no segment, or a truth that no run gives a probability.
     """
-    logs = [log_softmax(s) for s in scores]
+    logs = [log_softmax(s.astype(np.float64), axis=1) for s in scores]
     own = np.stack([log[np.arange(len(truth)), truth] for log in logs])  # (M, H)
     impossible = np.isneginf(own)
     hopeless = impossible.any(axis=0) if mixture == "logits" else impossible.all(axis=0)
@@ -176,18 +177,12 @@ def fit_weights(
             found=f"{int(hopeless.sum())} of {len(truth)} without one",
         )
     if mixture == "logits":
-        weights, loss = _exponentiated_gradient(logs, own)
+        weights, loss = _exponentiated_gradient(logs, truth, own)
     else:
         weights, loss = _expectation_maximisation(own)
     with np.errstate(invalid="ignore"):
         single = [float(-row.mean()) for row in own]
     return weights, (*single, loss)
-
-
-def log_softmax(scores: NDArray[np.floating]) -> Floats:
-    """Log-probabilities (N, C) of scores (N, C)."""
-    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _expectation_maximisation(own: Floats) -> tuple[Floats, float]:
@@ -206,8 +201,10 @@ def _expectation_maximisation(own: Floats) -> tuple[Floats, float]:
     return weights / weights.sum(), min(loss, now)
 
 
-def _exponentiated_gradient(logs: Sequence[Floats], own: Floats) -> tuple[Floats, float]:
-    """Weights of a mixture of logits; the loss is logsumexp(sum w log p) - sum w log p(truth)."""
+def _exponentiated_gradient(
+    logs: Sequence[Floats], truth: NDArray[np.int64], own: Floats
+) -> tuple[Floats, float]:
+    """Weights of a mixture of logits, from log p (H, C) of each run, and p(truth) (M, H)."""
     finite = [np.where(np.isneginf(log), -1e30, log) for log in logs]
 
     def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
@@ -216,15 +213,12 @@ def _exponentiated_gradient(logs: Sequence[Floats], own: Floats) -> tuple[Floats
             rows = slice(start, start + CHUNK_ROWS)
             z = sum(w * log[rows] for w, log in zip(weights, finite, strict=True))
             assert isinstance(z, np.ndarray)
-            peak = z.max(axis=1, keepdims=True)
-            q = np.exp(z - peak)
-            mass = q.sum(axis=1, keepdims=True)
-            total += float((np.log(mass) + peak).sum())
-            q /= mass
+            mixed = log_softmax(z, axis=1)
+            total -= float(mixed[np.arange(len(z)), truth[rows]].sum())
+            q = np.exp(mixed)
             slope += [float((q * np.maximum(log[rows], -1e6)).sum()) for log in finite]
         count = own.shape[1]
-        loss = (total - float((weights @ own).sum())) / count
-        return loss, (slope - own.sum(axis=1)) / count
+        return total / count, (slope - own.sum(axis=1)) / count
 
     weights = np.full(len(own), 1 / len(own))
     loss, slope = loss_and_slope(weights)

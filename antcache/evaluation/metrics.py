@@ -131,6 +131,8 @@ def verb_noun_scores(
         scores: (N, C) action scores, as logits or log-probabilities; `-inf` is probability 0.
         taxonomy: which verb and noun each action has.
     """
+    from scipy.special import softmax
+
     verbs = np.zeros((len(scores), len(taxonomy.verbs)))
     nouns = np.zeros((len(scores), len(taxonomy.nouns)))
     groups = [
@@ -138,9 +140,7 @@ def verb_noun_scores(
     ]
     for start in range(0, len(scores), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        chunk = scores[rows].astype(np.float64)
-        chunk = np.exp(chunk - chunk.max(axis=1, keepdims=True))
-        chunk /= chunk.sum(axis=1, keepdims=True)
+        chunk = softmax(scores[rows].astype(np.float64), axis=1)
         for out, order, firsts, ids in groups:
             out[rows, ids] = np.add.reduceat(chunk[:, order], firsts, axis=1)
     return verbs, nouns

@@ -241,6 +241,8 @@ def target_logits(
     Of top-k targets only the mass of the other classes is known; they are taken to share it evenly,
     as the distillation loss does (docs/protocol.md), and have probability 0 where it is 0.
     """
+    from scipy.special import logsumexp
+
     if targets.logits is not None:
         return targets.logits[rows]
     assert targets.index is not None
@@ -248,8 +250,7 @@ def target_logits(
     assert targets.tail is not None
     logit, tail = targets.logit[rows].astype(np.float64), targets.tail[rows].astype(np.float64)
     others = num_classes - logit.shape[1]
-    peak = logit.max(axis=1)
-    kept = np.log(np.exp(logit - peak[:, None]).sum(axis=1)) + peak
+    kept = logsumexp(logit, axis=1)
     with np.errstate(divide="ignore"):  # no tail: log 0, probability 0
         total = kept - np.log1p(-np.exp(tail))  # what the logits were normalised by
     each = np.where(np.isneginf(tail), -np.inf, total + tail - np.log(max(others, 1)))

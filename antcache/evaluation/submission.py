@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.annotations.sizes import SIZES
@@ -203,12 +202,14 @@ def _levels(form: Challenge, levels: Sequence[int] | None) -> dict[str, int]:
 def _entries(
     predictions: Predictions, taxonomy: Taxonomy, rows: list[int], name: str
 ) -> Iterator[dict[str, dict[str, float]]]:
+    from scipy.special import softmax
+
     scores = predictions.scores[rows].astype(np.float64)
     own = predictions.own
     if own is None:
         verbs, nouns = verb_noun_scores(scores, taxonomy) if rows else (scores, scores)
     else:
-        verbs, nouns = _softmax(own[0][rows]), _softmax(own[1][rows])
+        verbs, nouns = (softmax(part[rows].astype(np.float64), axis=1) for part in own)
     ranked = (np.isfinite(scores)).sum(axis=1)
     if (ranked < BEST).any():
         row = int(np.argmax(ranked < BEST))
@@ -219,7 +220,7 @@ def _entries(
             found=int(ranked[row]),
         )
     order = np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
-    best = np.take_along_axis(_softmax(scores), order, axis=1)
+    best = np.take_along_axis(softmax(scores, axis=1), order, axis=1)
     keys = _keys(taxonomy)
     for v, n, actions, p in zip(verbs, nouns, order, best, strict=True):
         yield {
@@ -240,11 +241,6 @@ def _zeros(taxonomy: Taxonomy) -> dict[str, dict[str, float]]:
         "noun": {str(i): 0.0 for i in range(len(taxonomy.nouns))},
         "action": dict.fromkeys(_keys(taxonomy)[:BEST], 0.0),
     }
-
-
-def _softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True, initial=-np.inf))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
 def _short(value: float) -> float:

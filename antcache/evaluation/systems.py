@@ -86,11 +86,11 @@ def reduce(predictions: Predictions, segments: Segments, taxonomy: Taxonomy, nam
 
 def _log_p(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Log of the true class's softmax probability (n,)."""
+    from scipy.special import log_softmax
+
     out = np.empty(len(scores))
     for start in range(0, len(scores), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        chunk = scores[rows].astype(np.float64)
-        chunk -= chunk.max(axis=1, keepdims=True)
-        own = np.take_along_axis(chunk, labels[rows, None], axis=1)[:, 0]
-        out[rows] = own - np.log(np.exp(chunk).sum(axis=1))
+        logs = log_softmax(scores[rows].astype(np.float64), axis=1)
+        out[rows] = np.take_along_axis(logs, labels[rows, None], axis=1)[:, 0]
     return out

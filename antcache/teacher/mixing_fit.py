@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import Tensor
 
 from antcache.errors import BadConfig
@@ -37,7 +38,6 @@ from antcache.teacher.mixing import (
     check_shapes,
     chunks,
     log_mix,
-    log_softmax,
     summarise,
 )
 from antcache.teacher.training import Descent
@@ -165,7 +165,7 @@ def gather(
             total = np.exp(single * np.float32(beta)).sum(axis=-1, dtype=np.float32)
             truth[:, part, j] = own[..., 0] * beta - np.log(total)
         if summary:
-            summaries.append(summarise(log_softmax(chunk)))
+            summaries.append(summarise(log_softmax(chunk, axis=-1)))
         progress("teachers compared", part.stop, len(rows))
     return Evidence(
         labels=labels[rows],

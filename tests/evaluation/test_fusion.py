@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 
 from antcache.annotations import Segments
 from antcache.cli.fuse import fuse as command
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions
-from antcache.evaluation.fusion import fit_weights, fuse, log_softmax, mix
+from antcache.evaluation.fusion import fit_weights, fuse, mix
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.store import Store
 
@@ -96,9 +97,9 @@ def test_no_weights_on_a_grid_are_better(seed, mixture):
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     for w in np.linspace(0, 1, 41):
-        mixed = log_softmax(mix(scores, np.array([w, 1 - w]), mixture))
+        mixed = log_softmax(mix(scores, np.array([w, 1 - w]), mixture), axis=1)
         assert nll[-1] <= -mixed[np.arange(25), truth].mean() + 1e-4
-    mixed = log_softmax(mix(scores, weights, mixture))
+    mixed = log_softmax(mix(scores, weights, mixture), axis=1)
     assert nll[-1] == pytest.approx(-mixed[np.arange(25), truth].mean(), abs=1e-6)
 
 
