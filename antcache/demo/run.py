@@ -294,8 +294,7 @@ def _learn(
                 trained[name].append(train(store, run, settings, progress=progress))
             result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
     validation = store.labels("validation")
-    position = {uid: i for i, uid in enumerate(validation.uid)}
-    segments = validation[np.array([position[uid] for uid in trained[PLAIN][0].predictions.uid])]
+    segments = validation[validation.locate(trained[PLAIN][0].predictions.uid)]
     targets = store.targets("text")
     assert targets.logits is not None
     teacher_scores = targets.logits[targets.rows_for(segments.uid)]

@@ -53,8 +53,7 @@ def hold_out(
     """
     if not config.held_out:
         return torch.arange(len(uid)), None
-    order = np.argsort(labels.uid)
-    segments = labels[order[np.searchsorted(labels.uid, uid, sorter=order)]]
+    segments = labels[labels.locate(uid)]
     videos = sorted(set(segments.video.tolist()), key=_place)
     count = max(1, round(config.held_out * len(videos)))
     if count >= len(videos):
