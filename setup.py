@@ -40,7 +40,8 @@ EXTRAS["all"] = [
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
 SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
 SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
-SUBPACKAGES += ["evaluation.report"]
+SUBPACKAGES += ["teacher.mixing", "teacher.counting"]
+SUBPACKAGES += ["evaluation.comparing", "evaluation.report", "evaluation.submission"]
 
 setup(
     name="antcache",

@@ -22,7 +22,7 @@ from record import DATA, Figure, finish
 from antcache.errors import MissingExtra, NotFound
 from antcache.teacher.corpus.dependency import DependencyExtractor
 from antcache.teacher.corpus.extractors import DEFAULT_SPACY_MODEL, Extractor, make_extractor
-from antcache.teacher.corpus.labelled import Labelled, agreement, read_labelled
+from antcache.teacher.corpus.labeled import Labeled, agreement, read_labeled
 from antcache.teacher.corpus.words import read_word_lists
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "teacher" / "corpus"
@@ -31,7 +31,7 @@ F1_BOUND = 75.0
 """Of verb-object pairs on the held-out instructions, percent, for the lexicon extractor."""
 
 
-def measure(extractor: Extractor, parts: dict[str, Sequence[Labelled]]) -> list[Figure]:
+def measure(extractor: Extractor, parts: dict[str, Sequence[Labeled]]) -> list[Figure]:
     """Precision, recall and F1 on each part, printed and as figures."""
     figures = []
     for part, labelled in parts.items():
@@ -72,12 +72,12 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     options = parser.parse_args()
     recipes = DATA / "recipes" / "layer1.json"
-    labelled = read_labelled(FOLDER / "labelled_instructions.json", recipes)
+    labelled = read_labeled(FOLDER / "labelled_instructions.json", recipes)
     parts = {
         "development": labelled[:DEVELOPMENT],
         "held out": labelled[DEVELOPMENT:],
         "all": labelled,
-        "afterwards": read_labelled(FOLDER / "labelled_afterwards.json", recipes),
+        "afterwards": read_labeled(FOLDER / "labelled_afterwards.json", recipes),
     }
     print(f"{'percent':34}{'precision':>11}{'recall':>11}{'F1':>11}{'labelled':>11}")
     words = read_word_lists(DATA / "epic-kitchens-55")

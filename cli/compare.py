@@ -8,9 +8,9 @@ from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
 from antcache.cli.sheets import print_metrics
-from antcache.evaluation.buckets import CHANGES, Buckets, Cell
-from antcache.evaluation.compare import CompareConfig, Comparison
-from antcache.evaluation.compare import compare as compare_systems
+from antcache.evaluation.comparing.buckets import CHANGES, BucketCell, Buckets
+from antcache.evaluation.comparing.compare import CompareConfig, Comparison
+from antcache.evaluation.comparing.compare import compare as compare_systems
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -105,7 +105,7 @@ def _print_buckets(found: Comparison, buckets: Buckets) -> None:
         _print_examples(cell, alone)
 
 
-def _print_examples(cell: Cell, alone: bool) -> None:
+def _print_examples(cell: BucketCell, alone: bool) -> None:
     for e in cell.examples:
         who = "" if alone else f"teacher {cell.teacher}, "
         teacher = "" if e.teacher is None else f"; teacher {e.teacher}"

@@ -11,9 +11,9 @@ import click
 from antcache.cli.common import store_argument
 from antcache.cli.numbers import AMOUNT, COUNT, SEED, Several
 from antcache.errors import BadConfig
-from antcache.evaluation.compare import CompareConfig
+from antcache.evaluation.comparing.compare import CompareConfig
 from antcache.evaluation.denominators import DENOMINATORS
-from antcache.evaluation.sheet import UNSEEN, Sampling
+from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
 
 OPTIONS = (
     store_argument(),
@@ -76,7 +76,7 @@ def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
             )
         if systems:
             side_a, side_b = systems[:1], systems[1:]
-        sampling = Sampling(resamples=bootstrap, cluster=cluster, seed=seed)
+        sampling = BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed)
         config = CompareConfig(over=over, sampling=sampling, ks=ks, examples=examples)
         command(side_a=side_a, side_b=side_b, config=config, **others)
 

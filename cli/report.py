@@ -9,8 +9,8 @@ import click
 from antcache.cli.common import PATH, json_option, print_json, say
 from antcache.cli.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
-from antcache.evaluation.compare import CompareConfig
-from antcache.evaluation.report import Layout, write_report
+from antcache.evaluation.comparing.compare import CompareConfig
+from antcache.evaluation.report import ReportLayout, write_report
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -21,7 +21,7 @@ from antcache.store.location import Location
     "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
 )
 @click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
-@click.option("--title", default=Layout.title, show_default=True, help="Title of the page.")
+@click.option("--title", default=ReportLayout.title, show_default=True, help="Title of the page.")
 @click.option(
     "--output",
     "-o",
@@ -60,7 +60,7 @@ def report(
         teacher=teacher,
         split=split,
         config=config,
-        layout=Layout(title=title, classes=classes, video=video),
+        layout=ReportLayout(title=title, classes=classes, video=video),
         overwrite=overwrite,
     )
     if as_json:

@@ -112,7 +112,7 @@ def fuse(
     else:
         share = _given(weights, len(names))
     fields = {"scores": mix([p.scores for p in runs], share, mixture).astype(np.float32)}
-    pairs = [p.own for p in runs]
+    pairs = [p.verb_noun_scores for p in runs]
     if all(pair is not None for pair in pairs):
         for place, kind in enumerate(("verb_scores", "noun_scores")):
             parts = [pair[place] for pair in pairs if pair is not None]
@@ -281,14 +281,14 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
     row_of = {u: row for row, u in enumerate(predictions.uid.tolist())}
     rows = [row_of[u] for u in uid.tolist()]
-    own = predictions.own
+    pair = predictions.verb_noun_scores
     return Predictions(
         uid=uid,
         scores=predictions.scores[rows],
         split=predictions.split,
         taxonomy=predictions.taxonomy,
-        verb_scores=None if own is None else own[0][rows].astype(np.float32, copy=False),
-        noun_scores=None if own is None else own[1][rows].astype(np.float32, copy=False),
+        verb_scores=None if pair is None else pair[0][rows].astype(np.float32, copy=False),
+        noun_scores=None if pair is None else pair[1][rows].astype(np.float32, copy=False),
     )
 
 

@@ -119,7 +119,7 @@ def class_mean_recall(
     return 100.0 * float(recall.mean())
 
 
-def verb_noun_scores(
+def verb_noun_marginals(
     scores: NDArray[np.floating], taxonomy: Taxonomy
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Verb (N, V) and noun (N, O) scores: the summed probabilities of the actions with each.
@@ -270,7 +270,7 @@ def rank(
     taxonomy: Taxonomy,
     *,
     missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> Ranked:
     """Ranks of the true actions, verbs and nouns; arguments and errors as those of `score`.
 
@@ -278,8 +278,10 @@ def rank(
         The segments in their order, then the missed ones, whose ranks are NEVER.
     """
     _check(scores, segments, "action", len(taxonomy.actions))
-    verbs, nouns = verb_noun_scores(scores, taxonomy) if own is None else own
-    if own is not None:
+    if verb_noun_scores is None:
+        verbs, nouns = verb_noun_marginals(scores, taxonomy)
+    else:
+        verbs, nouns = verb_noun_scores
         _check(verbs, segments, "verb", len(taxonomy.verbs))
         _check(nouns, segments, "noun", len(taxonomy.nouns))
     ranks, labels = {}, {}
@@ -301,7 +303,7 @@ def score(
     taxonomy: Taxonomy,
     *,
     missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> dict[str, float]:
     """Every metric of the protocol, in percent, flat and JSON-ready.
 
@@ -326,14 +328,16 @@ def score(
         segments: the N segments, in the order of the rows.
         taxonomy: the C actions.
         missed: further segments, without scores, that count as wrong everywhere.
-        own: verb (N, V) and noun (N, O) scores of a model that has own classifiers for them; None
-            takes `verb_noun_scores`.
+        verb_noun_scores: (N, V) and (N, O), of a model that has classifiers of its own for verbs
+            and nouns; None takes `verb_noun_marginals`.
 
     Raises:
         BadConfig: no segment, another number of segments or classes, or a segment with NaN, `+inf`
             or no finite score (named by its uid).
     """
-    return rank(scores, segments, taxonomy, missed=missed, own=own).figures(taxonomy)
+    return rank(
+        scores, segments, taxonomy, missed=missed, verb_noun_scores=verb_noun_scores
+    ).figures(taxonomy)
 
 
 def _check(scores: NDArray[np.floating], segments: Segments, kind: str, classes: int) -> None:

@@ -20,12 +20,12 @@ from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
 from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
+from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.store import SoftTargets, Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class EvaluationResult:
     """What one set of predictions reaches on a split.
 
     Attributes:
@@ -59,7 +59,7 @@ class Result:
 class Detail:
     """What a result has beside its metrics."""
 
-    sampling: Sampling = field(default_factory=lambda: Sampling(resamples=0))
+    sampling: BootstrapConfig = field(default_factory=lambda: BootstrapConfig(resamples=0))
     """Of the intervals; without resamples there are none."""
     files: ListFiles = field(default_factory=ListFiles)
     """Who is unseen, and what is rare."""
@@ -67,7 +67,7 @@ class Detail:
 
 def score_predictions(
     store: Store, path: Path, split: str | None = None, *, detail: Detail | None = None
-) -> Result:
+) -> EvaluationResult:
     """Score the predictions in a file or run folder; errors as `load_predictions`."""
     return evaluate(store, load_predictions(store, str(path), split), str(path), detail=detail)
 
@@ -131,7 +131,7 @@ def evaluate(
     *,
     detail: Detail | None = None,
     logits: NDArray[np.floating] | None = None,
-) -> Result:
+) -> EvaluationResult:
     """Score predictions that are in memory.
 
     Args:
@@ -155,12 +155,12 @@ def evaluate(
     taxonomy = with_tail(taxonomy, files)
     known = np.zeros(len(segments), dtype=bool)
     known[rows] = True
-    predicted, own = segments[rows], predictions.own
-    scored = score(predictions.scores, predicted, taxonomy, own=own)
+    predicted, pair = segments[rows], predictions.verb_noun_scores
+    scored = score(predictions.scores, predicted, taxonomy, verb_noun_scores=pair)
     everything = scored
     if not known.all():
         everything = score(
-            predictions.scores, predicted, taxonomy, missed=segments[~known], own=own
+            predictions.scores, predicted, taxonomy, missed=segments[~known], verb_noun_scores=pair
         )
     sheet = None
     if detail is not None:
@@ -172,7 +172,7 @@ def evaluate(
                 scores=scores,
                 logits=scores if logits is None else logits[order],
                 depth=scores.shape[1],
-                own=None if own is None else (own[0][order], own[1][order]),
+                verb_noun_scores=None if pair is None else (pair[0][order], pair[1][order]),
             ),
             segments,
             taxonomy,
@@ -180,10 +180,14 @@ def evaluate(
             sampling=detail.sampling,
             unseen=unseen_participants(store, taxonomy, predictions.split, files),
         )
-    return Result(name=name, split=predictions.split, scored=scored, all=everything, sheet=sheet)
+    return EvaluationResult(
+        name=name, split=predictions.split, scored=scored, all=everything, sheet=sheet
+    )
 
 
-def score_targets(store: Store, name: str, split: str, *, detail: Detail | None = None) -> Result:
+def score_targets(
+    store: Store, name: str, split: str, *, detail: Detail | None = None
+) -> EvaluationResult:
     """Score a teacher's stored soft targets on a split, as if they were predictions.
 
     Classes outside the k best of top-k targets are not ranked. Segments without a valid target

@@ -18,11 +18,11 @@ from antcache.annotations.protocols import Protocol
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Interval, Resamples, bootstrap
 from antcache.evaluation.calibration import Calibration, calibration
+from antcache.evaluation.caveats import same_metrics
 from antcache.evaluation.coverage import Coverage, coverage
 from antcache.evaluation.denominators import DENOMINATORS, counted
 from antcache.evaluation.lists import of_participants
 from antcache.evaluation.metrics import Ranked, VerbNoun, metrics_of, rank
-from antcache.evaluation.telling import same_metrics
 
 CLUSTERS = ("video", "segment")
 UNSEEN = "unseen"
@@ -30,7 +30,7 @@ UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class BootstrapConfig:
     """How intervals are made."""
 
     resamples: int = 1000
@@ -71,8 +71,8 @@ class Scored:
     scores: NDArray[np.floating]
     logits: NDArray[np.floating]
     depth: int
-    own: VerbNoun | None = None
-    """Verb (n, V) and noun (n, O) scores of a model that has own classifiers for them."""
+    verb_noun_scores: VerbNoun | None = None
+    """(n, V) and (n, O), of a model that has classifiers of its own for verbs and nouns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def fill_sheet(
     taxonomy: Taxonomy,
     protocol: Protocol,
     *,
-    sampling: Sampling | None = None,
+    sampling: BootstrapConfig | None = None,
     ks: Sequence[int] = (1, 5),
     unseen: Sequence[str] | None = None,
 ) -> Sheet:
@@ -134,9 +134,15 @@ def fill_sheet(
     Raises:
         BadConfig: see `metrics.score`, `bootstrap` and `coverage`.
     """
-    sampling = sampling or Sampling()
+    sampling = sampling or BootstrapConfig()
     known = scored.known
-    ranked = rank(scored.scores, segments[known], taxonomy, missed=segments[~known], own=scored.own)
+    ranked = rank(
+        scored.scores,
+        segments[known],
+        taxonomy,
+        missed=segments[~known],
+        verb_noun_scores=scored.verb_noun_scores,
+    )
     order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
     ordered, missed = segments[order], ~known[order]
     parts = {}
@@ -167,7 +173,7 @@ def fill_sheet(
 
 
 def _intervals(
-    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: Sampling
+    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: BootstrapConfig
 ) -> dict[str, Interval]:
     if not sampling.resamples:
         return {}

@@ -31,6 +31,8 @@ from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import read_json
 
 FORMAT = "antcache-teacher-1"
+FORMER = {"factorised": "factorized"}
+"""Settings by the names that they had when a teacher may have been written."""
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
 OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
@@ -134,7 +136,10 @@ class TeacherKind:
 
 KINDS = {
     "count": TeacherKind(
-        module="antcache.teacher.count", teacher="CountTeacher", config="CountConfig", folds=5
+        module="antcache.teacher.counting.teacher",
+        teacher="CountTeacher",
+        config="CountConfig",
+        folds=5,
     ),
     "sequence": TeacherKind(
         module="antcache.teacher.sequence", teacher="SequenceTeacher", config="SequenceConfig"
@@ -298,8 +303,9 @@ def load_teacher(
         found = settings["format"]
         if found == FORMAT:
             fingerprint = settings["taxonomy"]
-            _check_types(settings["kind"], settings["config"])
-            teacher = make_teacher(settings["kind"], taxonomy, settings["config"], device=device)
+            config = {FORMER.get(name, name): v for name, v in settings["config"].items()}
+            _check_types(settings["kind"], config)
+            teacher = make_teacher(settings["kind"], taxonomy, config, device=device)
             history = HistoryConfig(**settings["history"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # BadConfig is the first
         raise BadCheckpoint(

@@ -36,7 +36,7 @@ class ActionHeads(nn.Module):
         width: int,
         length: int,
         *,
-        factorised: bool = True,
+        factorized: bool = True,
         memory: bool = True,
     ) -> None:
         """Fresh heads.
@@ -49,7 +49,7 @@ class ActionHeads(nn.Module):
             memory: add the part that looks at the whole history.
         """
         super().__init__()
-        self.factorised, self.memory = factorised, memory
+        self.factorized, self.memory = factorized, memory
         self.sizes = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
         actions, verbs, nouns = self.sizes
         # One more of each: "nothing", for the places that a short history leaves empty.
@@ -80,7 +80,7 @@ class ActionHeads(nn.Module):
         actions, num_verbs, num_nouns = self.sizes
         verb, noun, action = self.verb_head(z), self.noun_head(z), self.action_head(z)
         verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
-        if self.factorised:
+        if self.factorized:
             action = action + verb[:, verb_of] + noun[:, noun_of]
         if self.memory:
             _, verbs, nouns = self.padded(history)

@@ -77,7 +77,7 @@ def _sibling(actions: Actions, class_of: NDArray[np.int64], choice: NDArray[np.f
     return np.where(others > 0, picked, -1)
 
 
-def recognised(timeline: Timeline, predictions: Sequence[Predictions]) -> Actions:
+def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Actions:
     """The action (N,) that predictions rank first for each segment, ABSENT where there are none.
 
     Args:
@@ -107,7 +107,7 @@ def recognised(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
     return actions
 
 
-def relabelled(
+def relabeled(
     timeline: Timeline,
     actions: Actions,
     config: HistoryConfig,

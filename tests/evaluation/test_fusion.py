@@ -127,7 +127,7 @@ def test_own_verb_scores_are_fused_where_all_have_them(store, runs, taxonomy, tm
     both = fuse(store, [str(tmp_path / "own")] * 2).predictions
     expected = P[:, :3] / P[:, :3].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(both.verb_scores), expected, rtol=1e-5)
-    assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.own is None
+    assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.verb_noun_scores is None
 
 
 def test_segments_left_out_are_told(store, runs, taxonomy, tmp_path):

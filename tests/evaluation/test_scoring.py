@@ -14,7 +14,7 @@ from antcache.annotations import Segments
 from antcache.cli.main import cli
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation import Predictions, evaluate, score, score_predictions, score_targets
-from antcache.evaluation.systems import reduce
+from antcache.evaluation.comparing.systems import as_system
 from antcache.store import SoftTargets, Store
 
 SCORES = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
@@ -68,8 +68,8 @@ def test_an_empty_file_of_predictions_is_named(store, taxonomy, tmp_path):
         score_predictions(store, tmp_path / "p")
     fine = predict(taxonomy, ["a"])
     with pytest.raises(BadPredictions, match=r"^p: no segment is predicted"):
-        reduce(nothing, store.labels("validation"), taxonomy, "p")
-    assert reduce(fine, store.labels("validation"), taxonomy, "p").known.sum() == 1
+        as_system(nothing, store.labels("validation"), taxonomy, "p")
+    assert as_system(fine, store.labels("validation"), taxonomy, "p").known.sum() == 1
 
 
 def test_predictions_for_other_segments_or_splits_are_refused(store, taxonomy, tmp_path):

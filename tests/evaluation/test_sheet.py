@@ -14,7 +14,7 @@ from antcache.evaluation.coverage import coverage
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.metrics import score, true_class_ranks
 from antcache.evaluation.scoring import target_logits
-from antcache.evaluation.sheet import Sampling, Scored, fill_sheet
+from antcache.evaluation.sheet import BootstrapConfig, Scored, fill_sheet
 from antcache.store import SoftTargets
 
 PROTOCOL = Protocol(gap_s=1.0, num_frames=10, rate=2.0)
@@ -129,7 +129,7 @@ def test_the_sheet_is_score_over_each_denominator(taxonomy):
 
 def test_without_a_bootstrap_there_are_no_intervals(taxonomy):
     known = np.ones(3, bool)
-    none = Sampling(resamples=0)
+    none = BootstrapConfig(resamples=0)
     segments = starting(0.1, 0.1, 0.1)
     sheet = fill_sheet(scored(known), segments, taxonomy, PROTOCOL, sampling=none)
     assert sheet.counted["all"].intervals == {}
@@ -140,7 +140,7 @@ def test_clusters(taxonomy):
     known, segments = np.ones(40, bool), starting(*np.arange(2.0, 42.0))
     by = {
         cluster: fill_sheet(
-            scored(known), segments, taxonomy, PROTOCOL, sampling=Sampling(cluster=cluster)
+            scored(known), segments, taxonomy, PROTOCOL, sampling=BootstrapConfig(cluster=cluster)
         ).counted["all"]
         for cluster in ("video", "segment")
     }
@@ -160,4 +160,4 @@ def test_clusters(taxonomy):
 )
 def test_bad_sampling(setting, words):
     with pytest.raises(BadConfig, match=words):
-        Sampling(**setting)
+        BootstrapConfig(**setting)

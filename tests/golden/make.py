@@ -166,7 +166,12 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
         predictions = result.predictions
         truth = store.labels("validation")
         kept = np.isin(truth.uid, predictions.uid)
-        metrics = score(predictions.scores, truth[kept], store.taxonomy, own=predictions.own)
+        metrics = score(
+            predictions.scores,
+            truth[kept],
+            store.taxonomy,
+            verb_noun_scores=predictions.verb_noun_scores,
+        )
         found[name] = {"scores": predictions.scores[:3].tolist(), "metrics": metrics}
         shutil.rmtree(folder / name / "tensorboard", ignore_errors=True)
     return found

@@ -160,7 +160,7 @@ def test_unknown_kinds_and_settings_are_refused(taxonomy):
 
 
 def test_a_missing_numba_names_the_extra(taxonomy, monkeypatch):
-    for module in ("count", "ngrams", "recency", "loops"):
+    for module in ("counting.teacher", "counting.ngrams", "counting.recency", "loops"):
         monkeypatch.delitem(sys.modules, f"antcache.teacher.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(MissingExtra, match=r"numba.*antcache\[teacher\]"):
@@ -171,10 +171,10 @@ def test_settings_are_read_as_the_kind_types_them():
     words = ["length=9", "lr=1e-3", "warmup=0"]
     assert parse_settings("sequence", words) == {"length": 9, "lr": 1e-3, "warmup": 0.0}
     pytest.importorskip("transformers")
-    words = ["memory=False", "factorised=true", "model=a=b", "revision=none", "seed=3"]
+    words = ["memory=False", "factorized=true", "model=a=b", "revision=none", "seed=3"]
     assert parse_settings("language", words) == {
         "memory": False,
-        "factorised": True,
+        "factorized": True,
         "model": "a=b",
         "revision": None,
         "seed": 3,

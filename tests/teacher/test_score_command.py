@@ -142,7 +142,7 @@ def test_histories_of_which_nothing_was_recognised(store, splits, taxonomy, tmp_
     Predictions(uid=uid, scores=scores, split="validation", taxonomy=taxonomy.fingerprint).save(
         tmp_path / "p"
     )
-    words = ["--histories", "complete", "--recognised", tmp_path / "p", "--bootstrap", 0]
+    words = ["--histories", "complete", "--recognized", tmp_path / "p", "--bootstrap", 0]
     _, found = one("kitchen", "teacher", *words)["imperfect"]
     assert (found["wrong"], found["absent"]) == (0, 100)
 
@@ -215,9 +215,9 @@ def test_recognised_histories(store, splits, taxonomy, tmp_path):
     right.save(tmp_path / "right")
     half = np.arange(len(truth)) % 2 == 0
     replace(right, uid=truth.uid[half], scores=scores[half]).save(tmp_path / "half")
-    words = ["kitchen", "teacher", "--histories", "complete", "--bootstrap", 0, "--recognised"]
+    words = ["kitchen", "teacher", "--histories", "complete", "--bootstrap", 0, "--recognized"]
     true, same = one(*words, tmp_path / "right")["imperfect"]
-    assert (same["labels"], same["wrong"], same["absent"]) == ("recognised", 0, 0)
+    assert (same["labels"], same["wrong"], same["absent"]) == ("recognized", 0, 0)
     assert same["metrics"] == true["metrics"]
     _, less = one(*words, tmp_path / "half")["imperfect"]
     assert less["wrong"] == 0
@@ -226,7 +226,7 @@ def test_recognised_histories(store, splits, taxonomy, tmp_path):
     assert "no predictions here" in refused(*words, tmp_path / "none")
     replace(right, taxonomy="0" * 32).save(tmp_path / "alien")
     assert "another taxonomy" in refused(*words, tmp_path / "alien")
-    error = refused(*words, tmp_path / "right", "--recognised", tmp_path / "half")
+    error = refused(*words, tmp_path / "right", "--recognized", tmp_path / "half")
     assert "same segment" in error
 
 
@@ -277,7 +277,7 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
         (["teacher", "--noise", "some"], "impossible --noise"),
         (["teacher", "--device", "cuda"], "runs on the CPU"),
         (["count", "--noise", "0.1"], "need the teacher itself"),
-        (["count", "--recognised", "x"], "need the teacher itself"),
+        (["count", "--recognized", "x"], "need the teacher itself"),
     ],
 )
 def test_bad_input_ends_with_one_line(store, words, message):

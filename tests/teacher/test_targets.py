@@ -10,7 +10,7 @@ import pytest
 from antcache.errors import BadConfig, MissingKey
 from antcache.teacher import targets as module
 from antcache.teacher.base import KINDS, TeacherOutput
-from antcache.teacher.count import CountConfig, CountTeacher
+from antcache.teacher.counting.teacher import CountConfig, CountTeacher
 from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, examples_for, make_targets, score_segments

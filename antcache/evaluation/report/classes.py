@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from antcache.evaluation.compare import ClassChange, Comparison
+from antcache.evaluation.comparing.compare import ClassChange, Comparison
 from antcache.evaluation.metrics import KINDS
 from antcache.evaluation.report.svg import Drawing, shorten
 from antcache.evaluation.report.words import signed

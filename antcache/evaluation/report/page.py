@@ -14,7 +14,7 @@ from typing import Any
 from antcache import __version__
 from antcache.annotations import Taxonomy
 from antcache.errors import BadConfig, MissingExtra, NotFound
-from antcache.evaluation.compare import CompareConfig, Comparison, MetricChange, compare
+from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
 from antcache.files import atomic_file, check_file
@@ -25,7 +25,7 @@ TEMPLATE = "page.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ReportLayout:
     """What a report shows of a comparison."""
 
     title: str = "Comparison of two students"
@@ -49,7 +49,7 @@ def write_report(
     teacher: str | None = None,
     split: str | None = None,
     config: CompareConfig | None = None,
-    layout: Layout | None = None,
+    layout: ReportLayout | None = None,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare the runs `b` with the runs `a` and write the page to `path`.
@@ -92,7 +92,7 @@ def render(
     found: Comparison,
     taxonomy: Taxonomy,
     config: CompareConfig | None = None,
-    layout: Layout | None = None,
+    layout: ReportLayout | None = None,
     streams: Sequence[Stream] = (),
 ) -> str:
     """The page of a comparison.
@@ -108,7 +108,7 @@ def render(
         MissingExtra: jinja2 is not installed.
         BadConfig, BadCheckpoint: see `write_report`.
     """
-    config, layout = config or CompareConfig(), layout or Layout()
+    config, layout = config or CompareConfig(), layout or ReportLayout()
     environment = _environment()
     environment.filters |= {
         "signed": words.signed,

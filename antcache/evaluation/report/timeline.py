@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import BadConfig
-from antcache.evaluation.compare import Comparison
+from antcache.evaluation.comparing.compare import Comparison
+from antcache.evaluation.comparing.systems import System
 from antcache.evaluation.report.svg import Drawing, shorten
 from antcache.evaluation.report.words import clock, signed
-from antcache.evaluation.systems import System
 
 SPANS_S = (600, 300, 120, 60, 30, 20, 10, 5, 2)
 USUAL, MOST = 12, 20  # segments that begin in nine of ten strips, and in the fullest
@@ -66,7 +66,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class VideoTimeline:
     """A video.
 
     Attributes:
@@ -93,7 +93,7 @@ class Timeline:
         return counts
 
 
-def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) -> Timeline:
+def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) -> VideoTimeline:
     """The timeline of a video.
 
     Args:
@@ -130,7 +130,7 @@ def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) ->
         )
         for number, row in enumerate(rows, start=1)
     )
-    return Timeline(
+    return VideoTimeline(
         video=video,
         chosen=chosen,
         events=events,

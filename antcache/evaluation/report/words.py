@@ -7,8 +7,8 @@ Promise: every sentence follows from the comparison's figures by a fixed rule, s
 from __future__ import annotations
 
 from antcache.evaluation.bootstrap import Difference
-from antcache.evaluation.buckets import CHANGES
-from antcache.evaluation.compare import Comparison, MetricChange
+from antcache.evaluation.comparing.buckets import CHANGES
+from antcache.evaluation.comparing.compare import Comparison, MetricChange
 
 MINUS = "\N{MINUS SIGN}"
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"

@@ -18,7 +18,7 @@ from antcache import __version__
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
-from antcache.teacher.corpus.extractors import Action, Extractor
+from antcache.teacher.corpus.extractors import Extractor, ParsedAction
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
@@ -167,7 +167,7 @@ class _Tally:
                 rows.append(row)
         return rows
 
-    def _row(self, recipe: Recipe, found: list[Action]) -> dict[str, Any]:
+    def _row(self, recipe: Recipe, found: list[ParsedAction]) -> dict[str, Any]:
         pairs = [(action.verb, action.object) for action in found if action.object is not None]
         verbs = [verb for verb, _ in pairs]
         objects = [thing for _, thing in pairs]

@@ -16,7 +16,7 @@ EXTRACTORS = ("lexicon", "dependency")
 DEFAULT_SPACY_MODEL = "en_core_web_sm"
 
 
-class Action(NamedTuple):
+class ParsedAction(NamedTuple):
     """What the cook is told to do; `object` is None where the instruction names none."""
 
     verb: str
@@ -34,7 +34,7 @@ class Extractor(Protocol):
     def settings(self) -> dict[str, str | int]:
         """What its output depends on beside the text, JSON-ready."""
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
 
 

@@ -37,7 +37,7 @@ class LanguageConfig:
     pooling: str = "auto"
     """Token whose state decides: `first`, `last` or the `mean` of all. `auto` is the first, or the
     last where attention is causal."""
-    factorised: bool = True
+    factorized: bool = True
     """Add the logits of verb and noun to the action's."""
     memory: bool = True
     """Add the recency memory, see `antcache.teacher.heads`."""

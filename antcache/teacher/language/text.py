@@ -98,7 +98,7 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     Raises:
         BadConfig: there is no such token.
     """
-    bare, full = tokenise(tokenizer, ["a"])[0], list(tokenizer("a")["input_ids"])
+    bare, full = tokenize(tokenizer, ["a"])[0], list(tokenizer("a")["input_ids"])
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             before, after = full[:start], full[start + len(bare) :]
@@ -116,7 +116,7 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return before, after
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of each text, without any around it."""
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return ids
@@ -155,14 +155,14 @@ class ActionTokens:
         before, after = frame(tokenizer)
         # What follows is tokenised behind another action: its first token may hold the blank.
         anchor = texts[0]
-        head = tokenise(tokenizer, [anchor])[0]
+        head = tokenize(tokenizer, [anchor])[0]
         follow = []
         pairs = [f"{anchor}{JOINS[form]}{text}" for text in texts]
-        for pair, both in zip(pairs, tokenise(tokenizer, pairs), strict=True):
+        for pair, both in zip(pairs, tokenize(tokenizer, pairs), strict=True):
             if both[: len(head)] != head:
                 raise BadConfig("the tokenizer does not read a text action by action", found=pair)
             follow.append(both[len(head) :])
-        pieces = [before, after, *tokenise(tokenizer, texts), *follow]
+        pieces = [before, after, *tokenize(tokenizer, texts), *follow]
         longest = len(before) + len(after) + max(map(len, pieces[2:]))
         if limit is not None and longest > limit:
             raise BadConfig(
