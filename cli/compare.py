@@ -53,7 +53,8 @@ def compare(
 def _print_metrics(found: Comparison, config: CompareConfig) -> None:
     for side, runs in (("A", found.a), ("B", found.b)):
         names = ", ".join(
-            run.name + (f" ({found.missed[run.name]} missed)" if found.missed[run.name] else "")
+            run.name
+            + (f" ({found.unpredicted[run.name]} missed)" if found.unpredicted[run.name] else "")
             for run in runs
         )
         say(f"{side}: {names}")

@@ -64,9 +64,9 @@ def print_sheet(title: str, sheet: Sheet, sampling: BootstrapConfig) -> None:
     ]
     names = dict.fromkeys(name for part in parts.values() for name in part.metrics)
     how = f"{sampling.level:.0%} intervals by {sampling.cluster}"
-    missed = max(part.missed for part in parts.values())
+    unpredicted = max(part.unpredicted for part in parts.values())
     about = "percent" + (f", {how}" if sampling.resamples else "")
-    about += f"; {missed} without a prediction count as wrong" if missed else ""
+    about += f"; {unpredicted} without a prediction count as wrong" if unpredicted else ""
     print_metrics(
         f"{title}: {about}",
         ["metric", *heads],

@@ -117,13 +117,13 @@ def fuse(
         for place, kind in enumerate(("verb_scores", "noun_scores")):
             parts = [pair[place] for pair in pairs if pair is not None]
             fields[kind] = mix(parts, share, mixture).astype(np.float32)
-    account = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
+    config = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
     return Fused(
         predictions=Predictions(
             uid=runs[0].uid,
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
-            config=account,
+            config=config,
             **fields,
         ),
         weights=tuple(share.tolist()),

@@ -269,13 +269,13 @@ def rank(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
+    unpredicted: Segments | None = None,
     verb_noun_scores: VerbNoun | None = None,
 ) -> Ranked:
     """Ranks of the true actions, verbs and nouns; arguments and errors as those of `score`.
 
     Returns:
-        The segments in their order, then the missed ones, whose ranks are NEVER.
+        The segments in their order, then those without scores, whose ranks are NEVER.
     """
     _check(scores, segments, "action", len(taxonomy.actions))
     if verb_noun_scores is None:
@@ -290,9 +290,9 @@ def rank(
         ranks[kind] = true_class_ranks(values, labels[kind])
     for kind, ids in (("verb", taxonomy.verb_of), ("noun", taxonomy.noun_of)):
         ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, labels[kind], ids)
-    if missed is not None:
-        labels = {k: np.concatenate([v, getattr(missed, k)]) for k, v in labels.items()}
-        never = np.full(len(missed), NEVER)
+    if unpredicted is not None:
+        labels = {k: np.concatenate([v, getattr(unpredicted, k)]) for k, v in labels.items()}
+        never = np.full(len(unpredicted), NEVER)
         ranks = {name: np.concatenate([own, never]) for name, own in ranks.items()}
     return Ranked(ranks=ranks, labels=labels)
 
@@ -302,7 +302,7 @@ def score(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
+    unpredicted: Segments | None = None,
     verb_noun_scores: VerbNoun | None = None,
 ) -> dict[str, float]:
     """Every metric of the protocol, in percent, flat and JSON-ready.
@@ -327,7 +327,7 @@ def score(
             class that the model does not rank.
         segments: the N segments, in the order of the rows.
         taxonomy: the C actions.
-        missed: further segments, without scores, that count as wrong everywhere.
+        unpredicted: further segments, without scores, that count as wrong everywhere.
         verb_noun_scores: (N, V) and (N, O), of a model that has classifiers of its own for verbs
             and nouns; None takes `verb_noun_marginals`.
 
@@ -336,7 +336,7 @@ def score(
             or no finite score (named by its uid).
     """
     return rank(
-        scores, segments, taxonomy, missed=missed, verb_noun_scores=verb_noun_scores
+        scores, segments, taxonomy, unpredicted=unpredicted, verb_noun_scores=verb_noun_scores
     ).figures(taxonomy)
 
 

@@ -122,13 +122,13 @@ def evaluate_online(
         )
     predictions = predict(moved(segments[ready], ends[ready], gap_s))
     rows = rows_in(predictions, segments, "streaming")
-    missed = np.ones(len(segments), dtype=bool)
-    missed[rows] = False
+    unpredicted = np.ones(len(segments), dtype=bool)
+    unpredicted[rows] = False
     ranked = rank(
         predictions.scores,
         segments[rows],
         taxonomy,
-        missed=segments[missed] if missed.any() else None,
+        unpredicted=segments[unpredicted] if unpredicted.any() else None,
         verb_noun_scores=predictions.verb_noun_scores,
     )
     return OnlineResult(
@@ -136,7 +136,7 @@ def evaluate_online(
         metrics=ranked.figures(taxonomy),
         n=len(segments),
         not_ready=int((~ready).sum()),
-        unseen=int((missed & ready).sum()),
+        unseen=int((unpredicted & ready).sum()),
         age_s=float((due[rows] - ends[rows]).mean()),
         predictions=predictions,
     )

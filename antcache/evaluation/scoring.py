@@ -44,9 +44,9 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        missed = self.all["n"] - self.scored["n"]
+        unpredicted = self.all["n"] - self.scored["n"]
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
-        plain["missed"] = missed
+        plain["unpredicted"] = unpredicted
         if self.sheet is not None:
             calibration = asdict(self.sheet.calibration)
             finite = {k: v if math.isfinite(v) else None for k, v in calibration.items()}
@@ -160,7 +160,11 @@ def evaluate(
     everything = scored
     if not known.all():
         everything = score(
-            predictions.scores, predicted, taxonomy, missed=segments[~known], verb_noun_scores=pair
+            predictions.scores,
+            predicted,
+            taxonomy,
+            unpredicted=segments[~known],
+            verb_noun_scores=pair,
         )
     sheet = None
     if detail is not None:

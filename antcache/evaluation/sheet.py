@@ -81,13 +81,13 @@ class Counted:
 
     Attributes:
         n: segments that count.
-        missed: of these, the ones without a prediction, which are wrong.
+        unpredicted: of these, the ones without a prediction, which are wrong.
         metrics: by name; see `metrics.score`.
         intervals: the same, with how far they may be off; empty without a bootstrap.
     """
 
     n: int
-    missed: int
+    unpredicted: int
     metrics: dict[str, float]
     intervals: dict[str, Interval]
 
@@ -140,11 +140,11 @@ def fill_sheet(
         scored.scores,
         segments[known],
         taxonomy,
-        missed=segments[~known],
+        unpredicted=segments[~known],
         verb_noun_scores=scored.verb_noun_scores,
     )
     order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-    ordered, missed = segments[order], ~known[order]
+    ordered, unpredicted = segments[order], ~known[order]
     parts = {}
     masks = {name: counted(ordered, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
@@ -153,7 +153,7 @@ def fill_sheet(
         if kept.any():
             parts[name] = Counted(
                 n=int(kept.sum()),
-                missed=int((kept & missed).sum()),
+                unpredicted=int((kept & unpredicted).sum()),
                 metrics=ranked[kept].figures(taxonomy),
                 intervals=_intervals(ranked[kept], ordered[kept], taxonomy, sampling),
             )

@@ -57,7 +57,7 @@ def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool
         )
 
 
-def cut(targets: SoftTargets, top_k: int | None) -> SoftTargets:
+def cut_to_top_k(targets: SoftTargets, top_k: int | None) -> SoftTargets:
     """The targets, with their k best classes alone if asked for."""
     return targets if top_k is None else targets.top_k(top_k)
 
@@ -84,7 +84,7 @@ class Place:
     replaces_targets: bool
     done: SoftTargets | None
 
-    def account(self, targets: SoftTargets, *, pending: bool = True) -> dict[str, str]:
+    def made_file(self, targets: SoftTargets, *, pending: bool = True) -> dict[str, str]:
         """The file, by name, that says in the folder what it was made by and gave."""
         made = {"command": self.command, "targets": self.name, "pending": pending}
         made |= {CHECKSUMS: checksums(targets.arrays())}
@@ -98,7 +98,7 @@ class Place:
         """
         self.store.write_targets(self.name, targets, overwrite=self.replaces_targets)
         with atomic_file(self.folder / MADE, overwrite=True) as staged:
-            staged.write_text(self.account(targets, pending=False)[MADE], "utf-8")
+            staged.write_text(self.made_file(targets, pending=False)[MADE], "utf-8")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from antcache.teacher.histories import Examples, HistoryConfig, Timeline
 Actions = NDArray[np.int64]
 ABSENT = -1
 
-KINDS = ("uniform", "confused")
+NOISE_KINDS = ("uniform", "confused")
 
 
 def corrupt(
@@ -43,8 +43,8 @@ def corrupt(
     Raises:
         BadConfig: unknown kind, rate out of range, or a taxonomy of a single action.
     """
-    if kind not in KINDS:
-        raise BadConfig("unknown kind of noise", expected=" or ".join(KINDS), found=kind)
+    if kind not in NOISE_KINDS:
+        raise BadConfig("unknown kind of noise", expected=" or ".join(NOISE_KINDS), found=kind)
     if not 0 <= rate <= 1:
         raise BadConfig("impossible noise", expected="0 to 1", found=rate)
     count = len(taxonomy.actions)

@@ -31,7 +31,7 @@ from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
-from antcache.teacher.noise import KINDS, corrupt, recognized
+from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 
 STORED = "as stored"
@@ -202,21 +202,21 @@ def _score_trained(
 ) -> TeacherScore:
     notes: list[str] = []
     split = _held_out(store, config, "train", name, notes, crossed=False)
-    asked = SplitScorer(store, config.split, teacher)
+    scorer = SplitScorer(store, config.split, teacher)
     gap_s = protocol_for(store.taxonomy.dataset).gap_s if config.gap_s is None else config.gap_s
     histories = [HistoryConfig(mode=mode, gap_s=gap_s) for mode in config.histories]
-    labels = list(_labels(asked.timeline, config))
+    labels = list(_labels(scorer.timeline, config))
     done, total = 0, len(histories) * (1 + len(labels))
     sheets, temperatures, imperfect = {}, {}, []
     for history in histories:
         progress("histories", done, total)
-        scored = asked.scored(asked.timeline.segments.action, history)
+        scored = scorer.predict(scorer.timeline.segments.action, history)
 
         def logits_of(
             split: str, history: HistoryConfig = history
         ) -> tuple[Floats, NDArray[np.int64]]:
             other = SplitScorer(store, split, teacher)
-            part = other.scored(other.timeline.segments.action, history)
+            part = other.predict(other.timeline.segments.action, history)
             return part.logits, store.labels(split).action[part.known]
 
         sheets[history.mode] = _sheet(store, scored, config)
@@ -224,7 +224,7 @@ def _score_trained(
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)
-            imperfect.append(asked.imperfect(kind, rate, actions, history))
+            imperfect.append(scorer.score_imperfect(kind, rate, actions, history))
             done += 1
     progress("histories", total, total)
     return TeacherScore(
@@ -244,7 +244,7 @@ def _labels(
     true = timeline.segments.action
     if config.noise or config.recognized:
         yield "true", 0.0, true
-    for kind in KINDS:
+    for kind in NOISE_KINDS:
         for rate in sorted(set(config.noise) - {0.0}):
             seed = config.sampling.seed
             yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)

@@ -46,32 +46,32 @@ class SplitScorer:
     Attributes:
         teacher: the teacher.
         timeline: all segments of these videos, of any split, M of them.
-        mine: (M,) bool, the N segments of the split.
+        in_split: (M,) bool, the N segments of the split.
     """
 
     def __init__(self, store: Store, split: str, teacher: Teacher) -> None:
         labels = {name: store.labels(name) for name in store.splits()}
-        whole = Timeline.of(labels, store.taxonomy)
-        near = np.isin(whole.segments.video, labels[split].video)
+        every = Timeline.of(labels, store.taxonomy)
+        near = np.isin(every.segments.video, labels[split].video)
         self.teacher = teacher
         self.timeline = Timeline(
-            taxonomy=whole.taxonomy, segments=whole.segments[near], split=whole.split[near]
+            taxonomy=every.taxonomy, segments=every.segments[near], split=every.split[near]
         )
-        self.mine = self.timeline.split == split
+        self.in_split = self.timeline.split == split
 
-    def scored(self, actions: NDArray[np.int64], history: HistoryConfig) -> Scored:
+    def predict(self, actions: NDArray[np.int64], history: HistoryConfig) -> Scored:
         """What the teacher expects if the past segments are labelled `actions` (M,)."""
         teacher = self.teacher
         examples = relabeled(
             self.timeline, actions, history, teacher.config.length, times=teacher.needs_times
         )
-        logits = teacher.predict(examples[self.mine]).logits
+        logits = teacher.predict(examples[self.in_split]).logits
         known = np.asarray(np.isfinite(logits).all(axis=1))
         return Scored(
             known=known, scores=logits[known], logits=logits[known], depth=logits.shape[1]
         )
 
-    def imperfect(
+    def score_imperfect(
         self,
         labels: str,
         rate: float | None,
@@ -79,12 +79,14 @@ class SplitScorer:
         history: HistoryConfig,
     ) -> ImperfectScore:
         """A row of the table of imperfect histories."""
-        segments, known = self.timeline.segments[self.mine], actions != ABSENT
-        past = np.unique(self.timeline.history_rows(history, self.teacher.config.length)[self.mine])
+        segments, known = self.timeline.segments[self.in_split], actions != ABSENT
+        past = np.unique(
+            self.timeline.history_rows(history, self.teacher.config.length)[self.in_split]
+        )
         past = past[past >= 0]
-        scored = self.scored(actions, history)
+        scored = self.predict(actions, history)
         wrong = (actions != self.timeline.segments.action)[past] & known[past]
-        missed = segments[~scored.known] if not scored.known.all() else None
+        unpredicted = segments[~scored.known] if not scored.known.all() else None
         return ImperfectScore(
             history=history.mode,
             labels=labels,
@@ -92,7 +94,10 @@ class SplitScorer:
             wrong=_percent(wrong[known[past]]),
             absent=_percent(~known[past]),
             metrics=score(
-                scored.scores, segments[scored.known], self.timeline.taxonomy, missed=missed
+                scored.scores,
+                segments[scored.known],
+                self.timeline.taxonomy,
+                unpredicted=unpredicted,
             ),
         )
 

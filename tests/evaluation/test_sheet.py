@@ -109,15 +109,15 @@ def test_the_sheet_is_score_over_each_denominator(taxonomy):
     known = np.array([True, True, True, False, True])
     given_scores = scored(known)
     sheet = fill_sheet(given_scores, segments, taxonomy, PROTOCOL, ks=(1, 2, 5, 50))
-    assert {n: (c.n, c.missed) for n, c in sheet.counted.items()} == {
+    assert {n: (c.n, c.unpredicted) for n, c in sheet.counted.items()} == {
         "all": (5, 1),
         "rulstm": (4, 1),
         "avt": (3, 1),
     }
-    everything = score(given_scores.scores, segments[known], taxonomy, missed=segments[~known])
+    everything = score(given_scores.scores, segments[known], taxonomy, unpredicted=segments[~known])
     assert sheet.counted["all"].metrics == everything
     late = score(
-        given_scores.scores[2:], segments[np.array([2, 4])], taxonomy, missed=segments[3:4]
+        given_scores.scores[2:], segments[np.array([2, 4])], taxonomy, unpredicted=segments[3:4]
     )
     assert sheet.counted["avt"].metrics == late
     assert set(sheet.counted["all"].intervals) == set(everything) - {"n"}

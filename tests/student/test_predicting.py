@@ -95,7 +95,7 @@ def test_streaming_with_and_without_runtime(trained):
         direct.scores,
         segments[known],
         store.taxonomy,
-        missed=segments[~known],
+        unpredicted=segments[~known],
         verb_noun_scores=direct.verb_noun_scores,
     )
     assert classic.metrics == expected

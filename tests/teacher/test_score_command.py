@@ -255,7 +255,7 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
     store.write_targets("gaps", replace(targets, valid=valid), overwrite=True)
     result = score_teacher(store, "gaps", ScoreConfig())
     everything = result.sheets["as stored"].counted["all"]
-    assert (everything.n, everything.missed) == (36, 6)
+    assert (everything.n, everything.unpredicted) == (36, 6)
     assert everything.metrics == score_targets(store, "gaps", "validation").all
     assert result.sheets["as stored"].calibration.n == 30
     store.remove("targets/gaps")

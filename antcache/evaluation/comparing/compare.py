@@ -117,7 +117,7 @@ class Comparison:
         split: which labels.
         over: which segments of it count.
         n: how many.
-        missed: name -> how many of them have no prediction, for every run and the teacher.
+        unpredicted: name -> how many of them have no prediction, for every run and the teacher.
         metrics: name -> change, in the order of `metrics.metrics_of`.
         same: metrics that equal another by construction; see `telling.same_metrics`.
         notes: what a reader has to know first, in sentences: unequal coverage, few classes.
@@ -133,7 +133,7 @@ class Comparison:
     split: str
     over: str
     n: int
-    missed: dict[str, int]
+    unpredicted: dict[str, int]
     metrics: dict[str, MetricChange]
     same: dict[str, str]
     notes: tuple[str, ...]
@@ -159,7 +159,7 @@ class Comparison:
             "a": [system.name for system in self.a],
             "b": [system.name for system in self.b],
             "teacher": None if self.teacher is None else self.teacher.name,
-            **{name: getattr(self, name) for name in ("split", "over", "n", "missed", "same")},
+            **{name: getattr(self, name) for name in ("split", "over", "n", "unpredicted", "same")},
             "notes": list(self.notes),
             "metrics": {
                 name: {"mean_a": m.mean_a, "mean_b": m.mean_b, **asdict(m)}
@@ -209,7 +209,7 @@ def compare(
         split=loader.split,
         over=config.over,
         n=len(segments),
-        missed={system.name: int((~system.known).sum()) for system in systems},
+        unpredicted={system.name: int((~system.known).sum()) for system in systems},
         metrics=_metrics(before, after, segments, taxonomy, config.sampling),
         same=same_metrics(taxonomy, segments),
         notes=tuple(note for note in (_coverage(before, after), few_classes(taxonomy)) if note),

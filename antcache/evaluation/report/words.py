@@ -141,8 +141,8 @@ def _cautions(found: Comparison) -> list[str]:
         said.append(
             "There is one run of each, so the intervals say nothing about the chance of training."
         )
-    missed = {name: count for name, count in found.missed.items() if count}
-    if missed:
-        names = ", ".join(f"{name} ({count:,})" for name, count in missed.items())
+    unpredicted = {name: count for name, count in found.unpredicted.items() if count}
+    if unpredicted:
+        names = ", ".join(f"{name} ({count:,})" for name, count in unpredicted.items())
         said.append(f"Segments without a prediction count as wrong: {names}.")
     return said

@@ -144,7 +144,7 @@ class Recency:
             own = arrays[name]
             if own.dtype != np.int64 or not ((own >= 0) & (own < 1 << 40)).all():
                 raise BadCheckpoint("the counts are damaged", found=name)
-        self._chain.restore(part(arrays, "verb."), 3)
+        self._chain.restore(with_prefix(arrays, "verb."), 3)
         self._take(
             [arrays[f"there.{n}"] for n in levels],
             [arrays[f"taken.{n}"] for n in levels],
@@ -152,7 +152,7 @@ class Recency:
         )
 
 
-def part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin with `prefix`, without it."""
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 

@@ -28,7 +28,7 @@ from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
-from antcache.teacher.counting.recency import Recency, part
+from antcache.teacher.counting.recency import Recency, with_prefix
 from antcache.teacher.histories import LONGEST, Examples, concatenate
 from antcache.teacher.loops import Floats, Ints
 
@@ -174,8 +174,8 @@ class CountTeacher(Teacher):
         if weights.dtype != np.float64 or not ((weights >= 0) & (weights <= 1)).all():
             raise BadCheckpoint("the counts are damaged", found="weights that are no shares")
         for kind, chain in self._chains.items():
-            chain.restore(part(arrays, f"{kind}."), self.config.order)
-        self._recency.restore(part(arrays, "recency."))
+            chain.restore(with_prefix(arrays, f"{kind}."), self.config.order)
+        self._recency.restore(with_prefix(arrays, "recency."))
         self._weights = weights
 
     def _equal(self) -> Floats:

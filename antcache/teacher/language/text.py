@@ -89,7 +89,7 @@ def add_marks(tokenizer: Any) -> int:
     return added
 
 
-def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+def surrounding_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Tokens that the tokenizer puts before and after a text.
 
     A tokenizer that adds none gets its first of begin, end, class, separator and padding token
@@ -152,7 +152,7 @@ class ActionTokens:
             BadConfig: the tokenizer does not work action by action, or the longest action does not
                 fit into `limit`.
         """
-        before, after = frame(tokenizer)
+        before, after = surrounding_tokens(tokenizer)
         # What follows is tokenised behind another action: its first token may hold the blank.
         anchor = texts[0]
         head = tokenize(tokenizer, [anchor])[0]

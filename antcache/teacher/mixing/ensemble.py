@@ -28,7 +28,7 @@ from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS
 from antcache.teacher.histories import Timeline
-from antcache.teacher.keeping import cut, place_for
+from antcache.teacher.keeping import cut_to_top_k, place_for
 from antcache.teacher.mixing.fit import MixConfig
 from antcache.teacher.mixing.mixture import OUTPUT, Mixture, save_mixture
 from antcache.teacher.mixing.nested import Learned, learn
@@ -89,13 +89,13 @@ def ensemble(
         if place.done is not None:
             return place.done
         mixture, targets = make_ensemble(store, config, progress=progress)
-        kept = cut(targets, top_k)
+        kept = cut_to_top_k(targets, top_k)
         save_mixture(
             mixture,
             folder,
             about=targets.attributes,
             overwrite=place.replaces_folder,
-            beside=place.account(kept),
+            beside=place.made_file(kept),
         )
         place.publish(kept)
     return kept
@@ -159,7 +159,7 @@ def make_ensemble(
         logits=joint,
         attributes={
             "kind": "ensemble",
-            **_account(learned, config, about),
+            **_attributes(learned, config, about),
             "absent": absent,
             "history": history,
             "gap_s": gap_s,
@@ -259,7 +259,7 @@ def _many_shot(timeline: Timeline) -> NDArray[np.int64] | None:
     return None if classes is None else np.asarray(classes, dtype=np.int64)
 
 
-def _account(
+def _attributes(
     learned: Learned, config: EnsembleConfig, about: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What the attributes say about the mixture and how it was learned."""

@@ -135,7 +135,7 @@ class Evidence:
         return np.stack([_at(truth, math.log(t)) for truth, t in pairs])
 
 
-def gather(
+def gather_evidence(
     logits: Logits,
     labels: Ints,
     group: Ints,

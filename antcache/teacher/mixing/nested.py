@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antcache.evaluation.metrics import class_mean_recall, top_k_accuracy, true_class_ranks
 from antcache.progress import Progress, silent
-from antcache.teacher.mixing.fit import Ints, MixConfig, attention, gather, stack
+from antcache.teacher.mixing.fit import Ints, MixConfig, attention, gather_evidence, stack
 from antcache.teacher.mixing.mixture import Logits, Mixture, check_shapes, mean_mix
 
 BALANCES = tuple(round(0.1 * i, 1) for i in range(11))
@@ -83,7 +83,7 @@ def learn(
     if not config.learns:
         return Learned(mixture=mean_mix(members), of_fold=(), held_out=plain, scores=scores)
     del plain
-    evidence = gather(
+    evidence = gather_evidence(
         logits, labels, group, rows, summary=config.mix == "attention", progress=progress
     )
     fold = evidence.folds(config.folds, config.seed)

@@ -170,11 +170,11 @@ def test_segments_without_prediction_are_wrong(kitchen: Store, tmp_path: Path):
     a = save(kitchen, tmp_path / "a", one_hot(*A))
     b = save(kitchen, tmp_path / "b", one_hot(0, 0), ["s1", "s0"])
     found = compare(kitchen, [a], [b], config=QUICK)
-    assert found.missed == {a: 0, b: 6}
+    assert found.unpredicted == {a: 0, b: 6}
     assert found.metrics["action/top1"].b == (25,)
     assert found.buckets[0].cell("absent", "broken").count == 2
     assert {e.b for e in found.buckets[0].cell("absent", "broken").examples} == {None}
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["missed"][b] == 6
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["unpredicted"][b] == 6
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)

@@ -11,7 +11,7 @@ import torch
 
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFound
 from antcache.kernels import DenseTargets, distillation_loss
-from antcache.teacher.mixing.fit import MixConfig, attention, gather, stack
+from antcache.teacher.mixing.fit import MixConfig, attention, gather_evidence, stack
 from antcache.teacher.mixing.mixture import Mixture, load_mixture, mean_mix, save_mixture
 from antcache.teacher.mixing.nested import learn, score_rows
 
@@ -71,7 +71,7 @@ def test_the_polynomials_are_the_tempered_likelihood(true_logits, labels, group)
     rows = np.arange(0, N, 7)
     for sharpness in (0.3, 1, 10):
         z = true_logits * np.float32(sharpness)
-        evidence = gather([z], labels, group, rows)
+        evidence = gather_evidence([z], labels, group, rows)
         for t in (0.2, 0.53, 1.0, 2.9, 5.0):
             exact = np.log(softmax(z[rows].astype(float) / t))[np.arange(len(rows)), labels[rows]]
             np.testing.assert_allclose(evidence.log_p([t])[0], exact, atol=1e-4)
@@ -80,7 +80,7 @@ def test_the_polynomials_are_the_tempered_likelihood(true_logits, labels, group)
 def test_a_useless_teacher_gets_no_weight_and_the_temperature_is_found(true_logits, labels, group):
     good = 2.5 * true_logits  # 2.5 times too sure of itself
     noise = np.random.default_rng(2).standard_normal((N, C)).astype(np.float32) * 3
-    mixture = stack(gather([noise, good], labels, group, np.arange(N)), ["noise", "good"])
+    mixture = stack(gather_evidence([noise, good], labels, group, np.arange(N)), ["noise", "good"])
     assert mixture.weights[0] < 0.01
     assert mixture.temperatures[1] == pytest.approx(2.5, rel=0.1)
 
@@ -89,7 +89,7 @@ def test_shares_that_labels_are_drawn_with_are_found(group):
     rng = np.random.default_rng(3)
     a, b = (3 * rng.standard_normal((2, N, C))).astype(np.float32)
     p = 0.75 * softmax(a.astype(float)) + 0.25 * softmax(b.astype(float))
-    mixture = stack(gather([a, b], drawn(p, 4), group, np.arange(N)), ["a", "b"])
+    mixture = stack(gather_evidence([a, b], drawn(p, 4), group, np.arange(N)), ["a", "b"])
     assert mixture.weights[0] == pytest.approx(0.75, abs=0.04)
     np.testing.assert_allclose(mixture.temperatures, 1, atol=0.15)
 
@@ -101,7 +101,7 @@ def test_the_stack_is_an_optimum(true_logits, labels, group):
         (true_logits * s + n * rng.standard_normal((N, C))).astype(np.float32)
         for s, n in ((1, 1), (2, 2), (0.5, 0.3))
     ]
-    mixture = stack(gather(teachers, labels, group, np.arange(N)), "abc")
+    mixture = stack(gather_evidence(teachers, labels, group, np.arange(N)), "abc")
 
     def nll(mixture):
         return score_rows(mixture.mix(teachers), labels)["nll"]
@@ -150,7 +150,7 @@ def test_a_step_of_the_attention_takes_the_gradient_of_its_batch_alone(steps_of_
     rng = np.random.default_rng(0)
     experts = [np.tile(rng.standard_normal(C).astype(np.float32), (60, 1)) for _ in range(2)]
     group = np.arange(60) // 6
-    evidence = gather(experts, np.zeros(60, int), group, np.arange(60), summary=True)
+    evidence = gather_evidence(experts, np.zeros(60, int), group, np.arange(60), summary=True)
     config = MixConfig(mix="attention", steps=20, patience=1000, lr=1e-12)
     attention(evidence, mean_mix("ab"), config)
     assert steps_of_one_batch(21) > 0
@@ -159,7 +159,7 @@ def test_a_step_of_the_attention_takes_the_gradient_of_its_batch_alone(steps_of_
 def test_attention_stays_the_stack_where_nothing_can_be_told(true_logits, labels, group):
     """Two copies of one teacher: every share gives the same, so no step gains."""
     teachers = [true_logits, true_logits]
-    evidence = gather(teachers, labels, group, np.arange(N), summary=True)
+    evidence = gather_evidence(teachers, labels, group, np.arange(N), summary=True)
     base = replace(mean_mix("ab"), kind="stack")
     mixed = attention(evidence, base, MixConfig(mix="attention", steps=20))
     np.testing.assert_allclose(mixed.mix(teachers), base.mix(teachers), atol=1e-5)
@@ -229,7 +229,7 @@ def test_a_tuned_balance_brings_rare_classes_forward(group):
 
 def test_members_with_the_learned_weights_teach_as_the_joint_targets_do(experts, labels, group):
     """What the attributes promise to a student: tempered logits and weights are the mixture."""
-    mixture = stack(gather(experts, labels, group, np.arange(N)), ["a", "b"])
+    mixture = stack(gather_evidence(experts, labels, group, np.arange(N)), ["a", "b"])
     side_by_side = torch.stack(
         [torch.from_numpy(z[:50]) / t for z, t in zip(experts, mixture.temperatures, strict=True)]
     )
@@ -311,7 +311,7 @@ def test_input_that_does_not_fit(experts, labels, group):
     with pytest.raises(BadConfig, match="do not fit the mixture"):
         learn([experts[0], experts[1][:, :-1]], labels, group, ["a", "b"], MixConfig())
     with pytest.raises(BadConfig, match="at least two teachers"):
-        gather(experts[:1], labels, group, np.arange(N), summary=True)
+        gather_evidence(experts[:1], labels, group, np.arange(N), summary=True)
     with pytest.raises(BadConfig, match="folds"):
         learn(experts, labels, np.zeros(N, int), ["a", "b"], MixConfig(mix="stack"))
     for wrong, words in (
