@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.checks import at_least
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import (
     CHUNK_ROWS,
@@ -62,8 +63,10 @@ def coverage(
     Raises:
         BadConfig: a k below 1, or there is no segment.
     """
-    if not ks or min(ks) < 1:
-        raise BadConfig("impossible k of a coverage curve", expected="1 or more", found=ks)
+    if not ks:
+        raise BadConfig("no k of a coverage curve", expected="one or more")
+    for k in ks:
+        at_least("k", k, 1)
     kept = sorted({min(k, logits.shape[1]) for k in ks})
     if many_shot is not None and not np.isin(labels, many_shot).any():
         many_shot = None

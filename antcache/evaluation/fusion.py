@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import CHUNK_ROWS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
@@ -80,10 +81,8 @@ def fuse(
         FingerprintMismatch: the runs are for different taxonomies, splits, or no common segment.
         NotFound, BadCheckpoint, MissingKey, MissingTarget: see `scoring.load_predictions`.
     """
-    if len(names) < 2:
-        raise BadConfig("nothing to fuse", expected="2 or more runs", found=len(names))
-    if mixture not in MIXTURES:
-        raise BadConfig("unknown mixture", expected=" or ".join(MIXTURES), found=mixture)
+    at_least("number of runs to fuse", len(names), 2)
+    one_of("mixture", mixture, MIXTURES)
     if held_out is not None and weights != FITTED:
         raise BadConfig("held-out predictions have no effect on weights that are given")
     loaded = [load_predictions(store, name) for name in names]

@@ -278,10 +278,9 @@ def rank(
         The segments in their order, then those without scores, whose ranks are NEVER.
     """
     _check(scores, segments, "action", len(taxonomy.actions))
-    if verb_noun_scores is None:
-        verbs, nouns = verb_noun_marginals(scores, taxonomy)
-    else:
-        verbs, nouns = verb_noun_scores
+    pair = verb_noun_scores
+    verbs, nouns = verb_noun_marginals(scores, taxonomy) if pair is None else pair
+    if pair is not None:
         _check(verbs, segments, "verb", len(taxonomy.verbs))
         _check(nouns, segments, "noun", len(taxonomy.nouns))
     ranks, labels = {}, {}

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.checks import Positive, Weight, at_least, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import rank
 from antcache.evaluation.predictions import Predictions
@@ -39,16 +40,13 @@ Predict = Callable[[Segments], Predictions]
 class OnlineClock:
     """How long a model takes, and when inputs arrive."""
 
-    latency_s: float
+    latency_s: Weight
     """Seconds from the last frame of a window to its prediction."""
-    stride_s: float | None = None
+    stride_s: Positive | None = None
     """Seconds between inputs; None: the model is done when it has to be."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.latency_s < math.inf:
-            raise BadConfig("impossible latency", expected="0 s or more", found=self.latency_s)
-        if self.stride_s is not None and not 0 < self.stride_s < math.inf:
-            raise BadConfig("impossible stride", expected="above 0 s", found=self.stride_s)
+        check_types(self)
 
     @property
     def period_s(self) -> float | None:
@@ -186,10 +184,8 @@ def measure_latency(
     Raises:
         BadConfig: no call would be timed.
     """
-    if calls < 1 or warm_up < 0:
-        raise BadConfig(
-            "impossible timing", expected="1 or more calls", found=f"{calls}, {warm_up} before"
-        )
+    at_least("number of calls", calls, 1)
+    at_least("number of calls before", warm_up, 0)
     for _ in range(warm_up):
         call()
     seconds = np.empty(calls)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import Protocol
+from antcache.checks import Amount, Seed, check_types, one_of
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Interval, Resamples, bootstrap
+from antcache.evaluation.bootstrap import Interval, Level, Resamples, bootstrap
 from antcache.evaluation.calibration import Calibration, calibration
 from antcache.evaluation.caveats import same_metrics
 from antcache.evaluation.coverage import Coverage, coverage
@@ -33,26 +34,20 @@ UNSEEN = "unseen"
 class BootstrapConfig:
     """How intervals are made."""
 
-    resamples: int = 1000
+    resamples: Amount = 1000
     """Draws of the bootstrap; 0: no intervals."""
     cluster: str = "video"
     """One of `CLUSTERS`: what is drawn."""
-    level: float = 0.95
+    level: Level = 0.95
     """Share of intervals that are meant to hold the true figure."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the draws."""
 
     def __post_init__(self) -> None:
-        if self.resamples < 0 or self.resamples == 1:
-            raise BadConfig(
-                "impossible bootstrap", expected="0, or 2 and more resamples", found=self.resamples
-            )
-        if self.seed < 0:
-            raise BadConfig("impossible seed", expected="0 or more", found=self.seed)
-        if self.cluster not in CLUSTERS:
-            raise BadConfig("unknown cluster", expected=" or ".join(CLUSTERS), found=self.cluster)
-        if not 0 < self.level < 1:
-            raise BadConfig("impossible level of an interval", expected="0 to 1", found=self.level)
+        check_types(self)
+        one_of("cluster", self.cluster, CLUSTERS)
+        if self.resamples == 1:
+            raise BadConfig("impossible resamples", expected="0, or 2 and more", found=1)
 
 
 @dataclass(frozen=True, kw_only=True)

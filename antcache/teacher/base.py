@@ -14,15 +14,17 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
+from antcache.checks import Kind, alternatives, check_type, known, one_of, parts_of
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
@@ -36,8 +38,6 @@ FORMER = {"factorised": "factorized"}
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
 OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
-MANY, LARGEST_SEED = 10**6, 2**63 - 1
-"""Largest number that a setting has: more is a slip of the keyboard."""
 
 
 class TeacherConfig(Protocol):
@@ -174,8 +174,7 @@ def make_teacher(
     """
     teacher_class, config_class = kind_of(kind).classes()
     given = dict(settings or {})
-    for name in given:
-        _check_setting(kind, config_class, name)
+    known(f"settings of the {kind} teacher", given, config_class.__dataclass_fields__)
     teacher: Teacher = teacher_class(taxonomy, config_class(**given), device)
     return teacher
 
@@ -188,63 +187,39 @@ def parse_settings(kind: str, words: Iterable[str]) -> dict[str, Any]:
         MissingExtra: the kind needs a package that is not installed.
     """
     _, config_class = kind_of(kind).classes()
-    types = get_type_hints(config_class)
+    kinds = get_type_hints(config_class, include_extras=True)
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise BadConfig("a setting without a value", expected="NAME=VALUE", found=repr(word))
-        _check_setting(kind, config_class, name)
-        settings[name] = _typed(name, value, types[name])
+        known(f"settings of the {kind} teacher", [name], config_class.__dataclass_fields__)
+        settings[name] = _typed(name, value, kinds[name])
     return settings
 
 
-def _typed(name: str, value: str, wanted: Any) -> Any:
-    """`value` as `wanted`: bool, int, float or str, or one of these or None."""
-    options = get_args(wanted) or (wanted,)
-    if type(None) in options and value.lower() == "none":
+def _typed(name: str, text: str, kind: Kind) -> Any:
+    """`text` as a setting of a kind: a plain one, or that or None."""
+    options = alternatives(kind)
+    if type(None) in options and text.lower() == "none":
         return None
-    (kind,) = (option for option in options if option is not type(None))
-    if kind is bool and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        if kind is not bool:
-            return kind(value) if kind is str else _bounded(name, kind(value))
-    except ValueError:
-        pass
-    expected = {bool: "true or false", int: "a whole number", float: "a number"}
-    raise BadConfig("a bad value", where=name, expected=expected[kind], found=repr(value))
-
-
-def _bounded(name: str, number: float) -> float:
-    most = LARGEST_SEED if name == "seed" else MANY
-    if not abs(number) <= most:  # NaN is not, either
-        raise BadConfig("a bad value", where=name, expected=f"at most {most}", found=number)
-    return number
+    (option,) = (one for one in options if one is not type(None))
+    origin, inner = parts_of(option)
+    plain = inner[0] if origin is Annotated else option
+    value: Any = text
+    if plain is bool and text.lower() in ("true", "false"):
+        value = text.lower() == "true"
+    elif plain in (int, float):
+        with suppress(ValueError):
+            value = plain(text)
+    check_type(name, value, kind)  # what is no number is still text
+    return value
 
 
 def kind_of(name: str) -> TeacherKind:
     """The kind called `name`; raises BadConfig where there is none."""
-    if name not in KINDS:
-        raise BadConfig("unknown kind of teacher", expected=" or ".join(KINDS), found=name)
+    one_of("kind of teacher", name, KINDS)
     return KINDS[name]
-
-
-def _check_setting(kind: str, config_class: Any, name: str) -> None:
-    known = tuple(config_class.__dataclass_fields__)
-    if name not in known:
-        raise BadConfig(f"the {kind} teacher has no setting {name!r}", expected=", ".join(known))
-
-
-def _check_types(kind: str, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of other types than annotated; a whole number may stand for a float."""
-    types = get_type_hints(kind_of(kind).classes()[1])
-    for name, value in settings.items():
-        wanted = get_args(types.get(name)) or (types.get(name, object),)
-        accepted = (*wanted, int) if float in wanted else wanted
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in wanted):
-            expected = " or ".join(option.__name__ for option in wanted)
-            raise BadConfig("a bad value", where=name, expected=expected, found=repr(value))
 
 
 def save_teacher(
@@ -304,7 +279,6 @@ def load_teacher(
         if found == FORMAT:
             fingerprint = settings["taxonomy"]
             config = {FORMER.get(name, name): v for name, v in settings["config"].items()}
-            _check_types(settings["kind"], config)
             teacher = make_teacher(settings["kind"], taxonomy, config, device=device)
             history = HistoryConfig(**settings["history"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # BadConfig is the first

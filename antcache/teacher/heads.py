@@ -21,6 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Range, within
+
+
+def check_task_weights(verb: float, noun: float) -> None:
+    """Refuse weights of the verb's and the noun's cross-entropy that leave the action none."""
+    within("verb_weight + noun_weight", verb + noun, Range(0, 1))
 
 
 class ActionHeads(nn.Module):

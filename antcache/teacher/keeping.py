@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
-from antcache.errors import AlreadyExists, BadConfig
+from antcache.checks import at_least
+from antcache.errors import AlreadyExists
 from antcache.files import FolderKind, atomic_file, clear_leftovers
 from antcache.locks import alone, lock_beside
 from antcache.store import SoftTargets, Store
@@ -47,8 +48,8 @@ def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool
         MissingKey: the store has no labels.
     """
     classes = len(store.taxonomy.actions)
-    if top_k is not None and not 1 <= top_k <= classes:
-        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
+    if top_k is not None:
+        at_least("top-k", top_k, 1, classes)
     if name in store.target_names() and not overwrite:
         raise AlreadyExists(
             "soft targets of this name are already there",

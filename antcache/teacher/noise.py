@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Range, one_of, within
 from antcache.errors import BadConfig, FingerprintMismatch
 from antcache.evaluation.predictions import Predictions
 from antcache.teacher.histories import Examples, HistoryConfig, Timeline
@@ -43,10 +44,8 @@ def corrupt(
     Raises:
         BadConfig: unknown kind, rate out of range, or a taxonomy of a single action.
     """
-    if kind not in NOISE_KINDS:
-        raise BadConfig("unknown kind of noise", expected=" or ".join(NOISE_KINDS), found=kind)
-    if not 0 <= rate <= 1:
-        raise BadConfig("impossible noise", expected="0 to 1", found=rate)
+    one_of("kind of noise", kind, NOISE_KINDS)
+    within("noise", rate, Range(0, 1))
     count = len(taxonomy.actions)
     if count < 2:
         raise BadConfig("a label can only be wrong among several actions", found=count)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import protocol_for
+from antcache.checks import Count, Range, Weight, check_types, known
 from antcache.errors import BadConfig, MissingKey, MissingTarget
 from antcache.evaluation.calibration import (
     Calibration,
@@ -48,31 +49,26 @@ class ScoreConfig:
     """The split that is scored."""
     histories: tuple[str, ...] = MODES
     """Kinds of history that a trained teacher is asked with."""
-    gap_s: float | None = None
+    gap_s: Weight | None = None
     """Gap of observed histories in seconds; None takes the dataset's."""
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are made; its seed decides folds and wrong labels as well."""
-    coverage: tuple[int, ...] = COVERAGE
+    coverage: tuple[Count, ...] = COVERAGE
     """Numbers of best classes of the coverage curve."""
     held_out: str | None = None
     """Split that the temperature is fitted on. The scored one: the temperature of a segment comes
     from other videos. None: the training split, if its targets are cross-fitted."""
-    noise: tuple[float, ...] = ()
+    noise: tuple[Annotated[float, Range(0, 1)], ...] = ()
     """Shares of wrong labels in the histories."""
     recognized: tuple[Path, ...] = ()
     """Predictions whose first action is the label of a past segment."""
 
     def __post_init__(self) -> None:
-        if not self.histories or set(self.histories) - set(MODES):
-            raise BadConfig(
-                "unknown history", expected=" or ".join(MODES), found=", ".join(self.histories)
-            )
-        if not self.coverage or min(self.coverage) < 1:
-            raise BadConfig(
-                "impossible k of a coverage curve", expected="1 or more", found=self.coverage
-            )
-        if not all(0 <= rate <= 1 for rate in self.noise):
-            raise BadConfig("impossible noise", expected="0 to 1", found=self.noise)
+        check_types(self)
+        known("histories", self.histories, MODES)
+        for name in ("histories", "coverage"):
+            if not getattr(self, name):
+                raise BadConfig(f"no {name}", expected="one or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,17 +20,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
+from antcache.checks import Amount, check_types
 from antcache.errors import BadConfig, MissingKey
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets
 from antcache.teacher.base import Teacher, kind_of, make_teacher
-from antcache.teacher.histories import Examples, HistoryConfig, Timeline
+from antcache.teacher.histories import Examples, HistoryConfig, Timeline, check_folds
 from antcache.teacher.scripts import Scripts
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class TargetConfig:
 
     kind: str = "count"
     """Kind of the teacher, see `antcache.teacher.base.KINDS`."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     """What differs from the kind's default settings."""
     history: HistoryConfig = field(default_factory=HistoryConfig)
     """Which earlier segments it is told about, in training and after."""
-    folds: int | None = None
+    folds: Amount | None = None
     """Folds of videos for cross-fitted targets of the training split; 0: in-sample ones. None takes
     the kind's own way, see `TeacherKind.folds`."""
     train_split: str = "train"
@@ -55,16 +55,14 @@ class TargetConfig:
     """Keep the teacher's last state beside its logits, for feature alignment."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.features and self.folds:
             raise BadConfig(
                 "the features of cross-fitted teachers can't be compared: each fold has a network "
                 "of its own",
                 hint="keep features of in-sample targets (folds 0), or none",
             )
-        if self.folds is not None and (self.folds < 0 or self.folds == 1):
-            raise BadConfig(
-                "impossible number of folds", expected="0 or 2 and more", found=self.folds
-            )
+        check_folds(self.folds)
 
 
 def make_targets(

@@ -185,7 +185,7 @@ def test_refusals(store, runs, taxonomy, tmp_path):
     for wrong in ((0, 0), (1,), (1, -1), (float("nan"), 1), "best"):
         with pytest.raises(BadConfig, match="impossible weights"):
             fuse(store, runs, weights=wrong)
-    with pytest.raises(BadConfig, match="2 or more runs"):
+    with pytest.raises(BadConfig, match="number of runs to fuse: expected from 2"):
         fuse(store, [one])
     with pytest.raises(BadConfig, match="probabilities or logits"):
         fuse(store, runs, mixture="ranks")

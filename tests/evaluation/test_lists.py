@@ -142,7 +142,7 @@ def test_command(kitchen, files, tmp_path):
     for words in ("unseen participants", "95% intervals by video", "tail_recall@5", "NLL"):
         assert words in table.output
     for wrong, words in (
-        (["--bootstrap", "1"], "impossible bootstrap"),
+        (["--bootstrap", "1"], "impossible resamples: expected 0, or 2 and more"),
         (["--bootstrap", "10", "--seed", "-1"], "impossible --seed"),
         (["--cluster", "kitchen"], "unknown cluster"),
         (["--tail-verbs", str(files.tail_verbs)], "go together"),

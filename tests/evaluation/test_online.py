@@ -122,5 +122,5 @@ def test_timing_leaves_the_warm_up_out():
     assert len(calls) == 9
     assert (found.median_s, found.calls) == (2.0, 4)
     assert found.p95_s == pytest.approx(2.85)
-    with pytest.raises(BadConfig, match="1 or more calls"):
+    with pytest.raises(BadConfig, match="number of calls: expected from 1"):
         measure_latency(lambda: None, calls=0)

@@ -270,8 +270,8 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
         (["count", "--cluster", "kitchen"], "video or segment"),
         (["count", "--coverage", "0"], "impossible --coverage"),
         (["count", "--coverage", "a"], "impossible --coverage"),
-        (["count", "--coverage", ""], "impossible k"),
-        (["teacher", "--histories", "future"], "unknown history"),
+        (["count", "--coverage", ""], "no coverage"),
+        (["teacher", "--histories", "future"], "unknown histories: expected complete,"),
         (["teacher", "--gap", -1], "impossible --gap"),
         (["teacher", "--noise", "1.5"], "impossible --noise"),
         (["teacher", "--noise", "some"], "impossible --noise"),
@@ -290,7 +290,7 @@ def test_a_split_of_one_video(tmp_path, make_segments, taxonomy, timeline):
     teacher, _ = make_targets(timeline, TargetConfig(folds=0))
     save_teacher(teacher, HistoryConfig(), tmp_path / "teacher")
     words = [tmp_path / "one", tmp_path / "teacher"]
-    assert "2 or more groups" in refused(*words)
+    assert "number of groups to draw: expected from 2" in refused(*words)
     assert json.loads(run(*words, "--bootstrap", 0, "--json").stdout)
     assert json.loads(run(*words, "--cluster", "segment", "--json").stdout)
 

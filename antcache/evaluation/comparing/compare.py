@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import protocol_for
+from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, Resamples, difference
 from antcache.evaluation.caveats import few_classes, same_metrics
@@ -41,18 +42,15 @@ class CompareConfig:
     """Which segments count, one of `denominators.DENOMINATORS` or `unseen` (participants)."""
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """Of the intervals."""
-    ks: tuple[int, ...] = (1, 5)
+    ks: tuple[Count, ...] = (1, 5)
     """A guess is right if the truth is among the k best: buckets for each k."""
-    examples: int = 5
+    examples: Amount = 5
     """Segments that are shown of each bucket."""
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1 or self.examples < 0:
-            raise BadConfig(
-                "impossible buckets",
-                expected="k of 1 and more, 0 and more examples",
-                found=f"k {self.ks}, {self.examples} examples",
-            )
+        check_types(self)
+        if not self.ks:
+            raise BadConfig("no ks", expected="one or more")
         if self.sampling.resamples == 0:
             raise BadConfig("a comparison needs resamples", expected="2 or more", found=0)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.checks import Count, check_types
+from antcache.errors import MissingExtra, NotFound
 from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
@@ -30,14 +31,13 @@ class ReportLayout:
 
     title: str = "Comparison of two students"
     """Of the page."""
-    classes: int = 15
+    classes: Count = 15
     """Action classes that are drawn, of those gained and of those lost."""
     video: str | None = None
     """Of the timeline; None: one whose gain is the closest to that of the whole split."""
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise BadConfig("no class to draw", expected="1 or more", found=self.classes)
+        check_types(self)
 
 
 def write_report(

@@ -21,6 +21,7 @@ import numpy as np
 
 from antcache.annotations import Taxonomy
 from antcache.annotations.sizes import SIZES
+from antcache.checks import one_of
 from antcache.errors import BadConfig, BadPredictions, MissingExtra
 from antcache.evaluation.metrics import verb_noun_marginals
 from antcache.evaluation.predictions import Predictions
@@ -113,7 +114,8 @@ def submission(
         FingerprintMismatch: the predictions are for another taxonomy.
         BadPredictions: a segment has no prediction, or fewer than 100 ranked actions.
     """
-    form = _challenge(challenge)
+    one_of("challenge", challenge, CHALLENGES)
+    form = CHALLENGES[challenge]
     if taxonomy.dataset != form.dataset:
         raise BadConfig(
             "a challenge of another dataset", expected=form.dataset, found=taxonomy.dataset
@@ -178,12 +180,6 @@ def check_submission(challenge: str, content: Any) -> None:
             where=entry,
             found=str(error.message).removeprefix(name).strip()[:200],
         ) from error
-
-
-def _challenge(name: str) -> Challenge:
-    if name not in CHALLENGES:
-        raise BadConfig("unknown challenge", expected=" or ".join(CHALLENGES), found=name)
-    return CHALLENGES[name]
 
 
 def _levels(form: Challenge, levels: Sequence[int] | None) -> dict[str, int]:

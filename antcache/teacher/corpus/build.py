@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
+from antcache.checks import Count, check_types
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
@@ -40,13 +41,10 @@ class CorpusConfig:
     """
 
     partitions: tuple[str, ...] = ()
-    rows_per_group: int = 8192
+    rows_per_group: Count = 8192
 
     def __post_init__(self) -> None:
-        if self.rows_per_group < 1:
-            raise BadConfig(
-                "impossible rows_per_group", expected="at least 1", found=self.rows_per_group
-            )
+        check_types(self)
         if "" in self.partitions:
             raise BadConfig("a partition without a name", expected="names such as train, val")
 

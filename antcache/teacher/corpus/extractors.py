@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.teacher.corpus.words import WordLists
 
@@ -53,8 +54,7 @@ def make_extractor(
         MissingExtra: the dependency extractor without spaCy.
         NotFound: the spaCy model is not installed.
     """
-    if name not in EXTRACTORS:
-        raise BadConfig("unknown extractor", expected=" or ".join(EXTRACTORS), found=name)
+    one_of("extractor", name, EXTRACTORS)
     if name == "lexicon":
         from antcache.teacher.corpus.lexicon import LexiconExtractor
 

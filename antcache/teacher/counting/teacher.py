@@ -18,18 +18,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Amount, Range, Seed, at_least, check_types, one_of
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
 from antcache.teacher.counting.recency import Recency, with_prefix
-from antcache.teacher.histories import LONGEST, Examples, concatenate
+from antcache.teacher.histories import Examples, Length, check_folds, concatenate
 from antcache.teacher.loops import Floats, Ints
 
 log = logging.getLogger(__name__)
@@ -44,37 +45,25 @@ LEAN = 50.0
 class CountConfig:
     """Settings of the count teacher; tuned on training videos of EPIC-KITCHENS-55 held out."""
 
-    length: int = 20
+    length: Length = 20
     """Past actions it is told about, h; the recency model looks at all of them."""
-    order: int = 4
+    order: Annotated[int, Range(1, 5)] = 4
     """Longest n-gram, n: the last n - 1 actions predict the next."""
     smoothing: str = "kneser-ney"
     """How n-grams are interpolated: one of `ngrams.SMOOTHINGS`."""
     times: bool = False
     """It is also told when the past actions happened (`Examples.ago_s`): recency looks at it."""
-    folds: int = 5
+    folds: Amount = 5
     """Folds of videos on which the weights of the mixture are fitted; with fewer videos, one each.
     With 0, or a single video, the weights are equal."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides which video falls into which fold."""
 
     def __post_init__(self) -> None:
-        if (
-            not 1 <= self.order <= 5
-            or self.length < self.order - 1
-            or not 1 <= self.length <= LONGEST
-            or self.folds < 0
-            or self.folds == 1
-        ):
-            raise BadConfig(
-                "impossible count teacher",
-                expected=f"order 1 to 5, length >= order - 1 and 1 to {LONGEST}, folds 0 or >= 2",
-                found=self,
-            )
-        if self.smoothing not in SMOOTHINGS:
-            raise BadConfig(
-                "unknown smoothing", expected=" or ".join(SMOOTHINGS), found=self.smoothing
-            )
+        check_types(self)
+        one_of("smoothing", self.smoothing, SMOOTHINGS)
+        at_least("length", self.length, self.order - 1)
+        check_folds(self.folds)
 
 
 class CountTeacher(Teacher):

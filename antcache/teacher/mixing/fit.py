@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import Tensor
 
+from antcache.checks import Count, Positive, Range, Seed, Weight, check_types, one_of
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples
@@ -57,36 +59,29 @@ class MixConfig:
 
     mix: str = "mean"
     """One of `mixing.MIXES`."""
-    balance: float | None = 0.0
+    balance: Annotated[float, Range(0, 2)] | None = 0.0
     """Exponent of the class prior that probabilities are divided by; None takes the one of 0, 0.1
     to 1 with the best class-mean recall@5 on the rows that the mixture is learned on."""
-    folds: int = 5
+    folds: Annotated[int, Range(2)] = 5
     """Folds of videos; each is mixed by what was learned on the others."""
-    seed: int = 0
+    seed: Seed = 0
     """Draws the folds, the videos that stop the attention early, and its first weights."""
-    hidden: int = 16
+    hidden: Count = 16
     """Attention: width of each teacher's hidden layer."""
-    steps: int = 1000
+    steps: Count = 1000
     """Attention: most steps of AdamW."""
-    batch: int = 4096
+    batch: Count = 4096
     """Attention: rows of a step."""
-    lr: float = 0.01
+    lr: Positive = 0.01
     """Attention: learning rate."""
-    weight_decay: float = 0.01
+    weight_decay: Weight = 0.01
     """Attention: weight decay."""
-    patience: int = 100
+    patience: Count = 100
     """Attention: steps without a gain on the videos held out (one fifth) that end it."""
 
     def __post_init__(self) -> None:
-        if self.mix not in MIXES:
-            raise BadConfig("unknown mix", expected=" or ".join(MIXES), found=self.mix)
-        if self.balance is not None and not 0 <= self.balance <= 2:
-            raise BadConfig("impossible balance", expected="0 to 2, or tuned", found=self.balance)
-        if self.folds < 2:
-            raise BadConfig("impossible number of folds", expected="2 and more", found=self.folds)
-        sizes = (self.hidden, self.steps, self.batch, self.patience)
-        if min(sizes) < 1 or self.lr <= 0 or self.weight_decay < 0:
-            raise BadConfig("impossible attention", expected="sizes and rates above 0", found=self)
+        check_types(self)
+        one_of("mix", self.mix, MIXES)
 
     @property
     def needs_held_out(self) -> bool:

@@ -38,6 +38,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from antcache import __version__
+from antcache.checks import one_of
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
 from antcache.tensors import read_tensors, write_tensors
@@ -82,8 +83,9 @@ class Mixture:
     def __post_init__(self) -> None:
         if not len(self.members) == len(self.weights) == len(self.temperatures) > 0:
             raise BadConfig("a mixture needs a weight and a temperature for each member")
-        if self.kind not in MIXES or (self.kind == "attention") != bool(self.network):
-            raise BadConfig("impossible mixture", expected=" or ".join(MIXES), found=self.kind)
+        one_of("mixture", self.kind, MIXES)
+        if (self.kind == "attention") != bool(self.network):
+            raise BadConfig("attention and a network need each other", found=self.kind)
         if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-6:
             raise BadConfig("weights must be shares of 1", found=self.weights)
         if min(self.temperatures) <= 0:
@@ -134,10 +136,10 @@ class Mixture:
         if self.kind == "attention":
             network = {k: torch.from_numpy(v) for k, v in self.network.items()}
             summary = torch.from_numpy(summarize(log_softmax(chunk, axis=-1)))
-            scores: Floats = attention_scores(summary, network).numpy()
-            return log_softmax(scores, axis=0)
-        with np.errstate(divide="ignore"):
-            shares: Floats = np.log(np.asarray(self.weights, dtype=np.float64))[:, None]
+            shares: Floats = log_softmax(attention_scores(summary, network).numpy(), axis=0)
+        else:
+            with np.errstate(divide="ignore"):
+                shares = np.log(np.asarray(self.weights, dtype=np.float64))[:, None]
         return shares
 
 

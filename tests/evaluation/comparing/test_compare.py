@@ -242,9 +242,9 @@ def test_refusals(kitchen: Store, tmp_path: Path):
     with pytest.raises(BadConfig, match=r"nobody says which participants are unseen: .*small"):
         compare(kitchen, [a], [a], config=unseen)
     for wrong, words in (
-        ({"ks": ()}, r"impossible buckets: .*found k \(\)"),
-        ({"ks": (0,)}, r"impossible buckets: .*found k \(0,\)"),
-        ({"examples": -1}, "impossible buckets: .*-1 examples"),
+        ({"ks": ()}, "no ks: expected one or more"),
+        ({"ks": (0,)}, r"impossible ks\[0\]: .*found 0"),
+        ({"examples": -1}, "impossible examples: .*found -1"),
         (
             {"sampling": BootstrapConfig(resamples=0)},
             "needs resamples: expected 2 or more, found 0",

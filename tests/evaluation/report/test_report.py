@@ -387,7 +387,7 @@ def test_command(kitchen: Kitchen):
         (("a0", "nowhere"), "no predictions here"),
         (("a0", "b0", "--teacher", "targets/nobody"), "nobody"),
         (("a0", "b0", "--video", "nowhere"), "no segment of this video counts"),
-        (("a0", "b0", "--classes", "0"), "no class to draw"),
+        (("a0", "b0", "--classes", "0"), "impossible classes: expected from 1"),
         (("a0", "b0", "--bootstrap", "0"), "needs resamples"),
         (("a0", "b0", "--bootstrap", "-2"), "impossible --bootstrap"),
         (("a0", "b0", "--seed", "-1"), "impossible --seed"),

@@ -319,7 +319,7 @@ def test_nothing_is_overwritten_unasked(config, tmp_path):
     ("name", "value"), [("mask", 0.0), ("mask", 1.0), ("steps", 0), ("lr", -1.0), ("warmup", 1.0)]
 )
 def test_impossible_settings_are_refused(name, value):
-    with pytest.raises(BadConfig, match=rf"impossible adaptation: .*found .*\b{name}={value}\b"):
+    with pytest.raises(BadConfig, match=rf"impossible {name}: expected .*, found {value}$"):
         AdaptConfig(**{name: value})
 
 

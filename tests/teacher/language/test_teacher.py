@@ -255,10 +255,9 @@ def test_progress_reaches_all_epochs(make, labelled):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("model", ""),
         ("attended", 21),
         ("attended", 0),
-        ("verb_weight", 0.9),
+        ("held_out", -0.1),
         ("layer_decay", 0.0),
         ("balance", 2.0),
         ("lr", float("nan")),
@@ -268,9 +267,16 @@ def test_progress_reaches_all_epochs(make, labelled):
     ],
 )
 def test_impossible_settings_are_refused(name, value):
-    words = rf"impossible language-model teacher: .*found .*\b{name}={value!r}[,)]"
+    words = rf"impossible {name}: expected .*, found {value}$"
     with pytest.raises(BadConfig, match=words):
         LanguageConfig(**{name: value})
+
+
+def test_the_action_keeps_a_weight_and_a_model_has_a_name():
+    with pytest.raises(BadConfig, match=r"impossible verb_weight \+ noun_weight: .*found 1\.05"):
+        LanguageConfig(verb_weight=0.9)
+    with pytest.raises(BadConfig, match="no model"):
+        LanguageConfig(model="")
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_broken_mixtures_are_refused(tmp_path, experts, labels, group):
     with pytest.raises(BadCheckpoint, match="can't be read"):
         load_mixture(folder)
     (folder / "mixture.safetensors").unlink()
-    with pytest.raises(BadCheckpoint, match="impossible mixture"):
+    with pytest.raises(BadCheckpoint, match="attention and a network need each other"):
         load_mixture(folder)
     (folder / "mixture.safetensors").write_bytes(arrays)
     for wrong in ("{}", "[]", text.replace("mixture-1", "mixture-9"), json.dumps("x")):
@@ -295,9 +295,9 @@ def test_broken_mixtures_are_refused(tmp_path, experts, labels, group):
         ({"mix": "median"}, "unknown mix"),
         ({"balance": -0.1}, "impossible balance"),
         ({"balance": float("nan")}, "impossible balance"),
-        ({"folds": 1}, "impossible number of folds"),
-        ({"hidden": 0}, "impossible attention"),
-        ({"lr": 0.0}, "impossible attention"),
+        ({"folds": 1}, "impossible folds"),
+        ({"hidden": 0}, "impossible hidden"),
+        ({"lr": 0.0}, "impossible lr"),
     ],
 )
 def test_bad_settings(settings, words):
@@ -320,7 +320,7 @@ def test_input_that_does_not_fit(experts, labels, group):
         ({"temperatures": (1.0, 0.0)}, r"temperatures must be above 0: found \(1.0, 0.0\)"),
         ({"temperatures": (1.0,)}, "a weight and a temperature for each member"),
         ({"balance": 1.0}, "a balance and a class prior need each other: found 1.0"),
-        ({"kind": "attention"}, "impossible mixture: .*found attention"),
+        ({"kind": "attention"}, "attention and a network need each other: found attention"),
     ):
         with pytest.raises(BadConfig, match=words):
             replace(mean_mix("ab"), **wrong)
