@@ -191,39 +191,17 @@ def bootstrap(
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 100.0))
 
 
-def paired_bootstrap(
-    metric: Metric,
-    ranks: Ranks,
-    other: Ranks,
-    labels: NDArray[np.integer],
-    resamples: Resamples,
-    *,
-    level: float = 0.95,
-) -> Difference:
-    """What the metric gains from one system (`other`) to another (`ranks`), on the same draws.
+def difference(value: float, gains: NDArray[np.float64], *, level: float = 0.95) -> Difference:
+    """The interval and p-value of a gain from one system to another, scored on the same draws.
 
     The p-value is two-sided, `2 (min(#(d <= 0), #(d >= 0)) + 1) / (B + 1)` and at most 1, d the
     resamples' gains moved onto the gain itself (Davison and Hinkley 1997, "Bootstrap methods and
     their application", chapter 4): it is never 0, and small where the interval excludes 0.
 
     Args:
-        metric: which one.
-        ranks: (N,) ranks of the true classes under one system.
-        other: (N,) the same under the other.
-        labels: (N,) the true classes.
-        resamples: draws of these N segments.
+        value: the gain of the segments themselves.
+        gains: (B,) of the resamples, see `Resamples.values_of_all`.
         level: of the interval, in (0, 1).
-
-    Raises:
-        BadConfig: see `bootstrap`.
-    """
-    value = metric.value(ranks, labels) - metric.value(other, labels)
-    new, old = resamples.values_of_all(metric, np.stack([ranks, other]), labels)
-    return difference(value, new - old, level=level)
-
-
-def difference(value: float, gains: NDArray[np.float64], *, level: float = 0.95) -> Difference:
-    """The interval and p-value of a gain `value`, from its resamples `gains` (B,); see above.
 
     Raises:
         BadConfig: fewer than two resamples have the gain, or the level is out of range.

@@ -69,11 +69,6 @@ def action_texts(taxonomy: Taxonomy, form: str) -> list[str]:
     return [action_text(verb, noun, form) for verb, noun in action_words(taxonomy)]
 
 
-def history_text(actions: Sequence[int], texts: Sequence[str], form: str) -> str:
-    """Text of one history of action ids; what is negative is passed over."""
-    return JOINS[form].join(texts[a] for a in actions if a >= 0)
-
-
 def add_marks(tokenizer: Any) -> int:
     """Give the tokenizer the marks of the paper's form as special tokens; the number of new ones.
 

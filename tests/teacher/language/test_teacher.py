@@ -112,11 +112,13 @@ def test_a_batch_changes_no_prediction(make, labelled):
         np.testing.assert_allclose(together[:5], alone, atol=1e-4)
 
 
-def test_the_state_is_that_of_the_whole_model(make, labelled, taxonomy, language_models):
+def test_the_state_is_that_of_the_whole_model(
+    make, labelled, taxonomy, language_models, history_text
+):
     """Cut down to the tokens that occur, and asked by rows, the model says what it said before."""
     from transformers import AutoModel, AutoTokenizer
 
-    from antcache.teacher.language.text import action_texts, history_text
+    from antcache.teacher.language.text import action_texts
 
     folder = language_models("roberta")
     whole = AutoModel.from_pretrained(folder).eval()
