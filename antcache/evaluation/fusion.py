@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from antcache.annotations import locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import CHUNK_ROWS
@@ -269,17 +270,15 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
                 raise FingerprintMismatch(
                     f"predictions for another {what}", where=name, expected=expected, found=found
                 )
-    shared = set(first.uid.tolist()).intersection(*(p.uid.tolist() for p in loaded[1:]))
-    if not shared:
+    shared = np.logical_and.reduce([np.isin(first.uid, p.uid) for p in loaded])
+    if not shared.any():
         raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))
-    uid = first.uid[[u in shared for u in first.uid.tolist()]]
-    every = set().union(*(p.uid.tolist() for p in loaded))
-    return [_take(p, uid) for p in loaded], len(every) - len(shared)
+    every = np.unique(np.concatenate([p.uid for p in loaded]))
+    return [_take(p, first.uid[shared]) for p in loaded], len(every) - int(shared.sum())
 
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
-    row_of = {u: row for row, u in enumerate(predictions.uid.tolist())}
-    rows = [row_of[u] for u in uid.tolist()]
+    rows = locate(predictions.uid, uid)
     pair = predictions.verb_noun_scores
     return Predictions(
         uid=uid,

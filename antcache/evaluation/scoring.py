@@ -112,16 +112,16 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
         raise BadPredictions(
             "no segment is predicted", where=name, expected=f"some of {len(segments)}"
         )
-    row_of = {uid: row for row, uid in enumerate(segments.uid.tolist())}
-    rows = [row_of.get(uid, -1) for uid in predictions.uid.tolist()]
-    if -1 in rows:
+    rows = segments.locate(predictions.uid)
+    unknown = predictions.uid[rows < 0]
+    if len(unknown):
         raise FingerprintMismatch(
             f"predictions for segments that the split {predictions.split!r} does not have",
             where=name,
-            found=f"{rows.count(-1)}, the first one {predictions.uid[rows.index(-1)]}",
+            found=f"{len(unknown)}, the first one {unknown[0]}",
             hint="score them with the store they were made from",
         )
-    return np.asarray(rows, dtype=np.int64)
+    return rows
 
 
 def evaluate(

@@ -87,11 +87,10 @@ def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
         FingerprintMismatch: they are for another taxonomy, or for no segment of the timeline.
         BadConfig: two of them are for the same segment.
     """
-    row_of = {uid: row for row, uid in enumerate(timeline.segments.uid.tolist())}
     actions = np.full(len(timeline.segments), ABSENT, dtype=np.int64)
     for part in predictions:
         part.check_taxonomy(timeline.taxonomy, where=f"predictions of {part.split!r}")
-        rows = np.asarray([row_of.get(uid, -1) for uid in part.uid.tolist()], dtype=np.int64)
+        rows = timeline.segments.locate(part.uid)
         known = rows >= 0
         if not known.any():
             raise FingerprintMismatch(

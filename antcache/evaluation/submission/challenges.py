@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from antcache.annotations import Taxonomy
+from antcache.annotations import Taxonomy, locate
 from antcache.annotations.sizes import SIZES
 from antcache.checks import one_of
 from antcache.errors import BadConfig, BadPredictions, MissingExtra
@@ -130,8 +131,9 @@ def submission(
             "train and predict again",
         )
     predictions.check_taxonomy(taxonomy, where=name)
-    row_of = {uid: row for row, uid in enumerate(predictions.uid.tolist())}
-    missing = [uid for uid in uids if uid not in row_of]
+    asked = np.asarray(uids, dtype=np.str_)
+    rows = locate(predictions.uid, asked)
+    known, missing = asked[rows >= 0].tolist(), asked[rows < 0].tolist()
     if missing and not zeros:
         raise BadPredictions(
             f"{len(missing)} of {len(uids)} segments have no prediction",
@@ -141,17 +143,15 @@ def submission(
         )
     content: dict[str, Any] = {"version": form.version, "challenge": "action_anticipation"}
     content |= _levels(form, levels)
-    known = [uid for uid in uids if uid in row_of]
-    written = dict(
-        zip(known, _entries(predictions, taxonomy, [row_of[u] for u in known], name), strict=True)
-    )
+    entries = _entries(predictions, taxonomy, rows[rows >= 0], name)
+    written = dict(zip(known, entries, strict=True))
     nothing = _zeros(taxonomy)
     content["results"] = {uid: written.get(uid) or nothing for uid in uids}
     return Submission(
         challenge=challenge,
         content=content,
         zeros=len(missing),
-        unused=len(row_of) - len(known),
+        unused=len(predictions) - len(known),
     )
 
 
@@ -198,14 +198,14 @@ def _levels(form: Challenge, levels: Sequence[int] | None) -> dict[str, int]:
 
 
 def _entries(
-    predictions: Predictions, taxonomy: Taxonomy, rows: list[int], name: str
+    predictions: Predictions, taxonomy: Taxonomy, rows: NDArray[np.int64], name: str
 ) -> Iterator[dict[str, dict[str, float]]]:
     from scipy.special import softmax
 
     scores = predictions.scores[rows].astype(np.float64)
     pair = predictions.verb_noun_scores
     if pair is None:
-        verbs, nouns = verb_noun_marginals(scores, taxonomy) if rows else (scores, scores)
+        verbs, nouns = verb_noun_marginals(scores, taxonomy) if len(rows) else (scores, scores)
     else:
         verbs, nouns = (softmax(part[rows].astype(np.float64), axis=1) for part in pair)
     ranked = (np.isfinite(scores)).sum(axis=1)
