@@ -21,6 +21,12 @@ OPTIONS = (
     click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed."),
     click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed."),
     click.option(
+        "--name",
+        "names",
+        multiple=True,
+        help="What A is called, and given again, B  [default: after their runs].",
+    ),
+    click.option(
         "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
     ),
     click.option("--split", help="Split of the labels [default: the one that A names]."),
@@ -51,8 +57,8 @@ OPTIONS = (
 def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options, and call it with what they mean.
 
-    It gets `store`, `side_a` and `side_b` (names, one per seed), `teacher`, `split` and `config` (a
-    `CompareConfig`) beside its own options.
+    It gets `store`, `side_a` and `side_b` (one run per seed), `names`, `teacher`, `split` and
+    `config` (a `CompareConfig`) beside its own options.
     """
 
     @functools.wraps(command)

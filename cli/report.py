@@ -21,7 +21,7 @@ from antcache.store.location import Location
     "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
 )
 @click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
-@click.option("--title", default=ReportLayout.title, show_default=True, help="Title of the page.")
+@click.option("--title", help="Title of the page  [default: that B is compared with A].")
 @click.option(
     "--output",
     "-o",
@@ -36,12 +36,13 @@ def report(
     store: Location,
     side_a: tuple[str, ...],
     side_b: tuple[str, ...],
+    names: tuple[str, ...],
     teacher: str | None,
     split: str | None,
     config: CompareConfig,
     classes: int,
     video: str | None,
-    title: str,
+    title: str | None,
     output: Path,
     overwrite: bool,
     as_json: bool,
@@ -57,6 +58,7 @@ def report(
         side_a,
         side_b,
         output,
+        names=names,
         teacher=teacher,
         split=split,
         config=config,

@@ -23,6 +23,7 @@ from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, Resamples, difference
 from antcache.evaluation.caveats import few_classes, same_metrics
 from antcache.evaluation.comparing.buckets import Buckets, sort_into_buckets
+from antcache.evaluation.comparing.naming import side_names
 from antcache.evaluation.comparing.systems import System, as_system
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
@@ -112,6 +113,7 @@ class Comparison:
     """Everything that `antcache compare` says, and what a report draws from.
 
     Attributes:
+        names: what A and B are called.
         split: which labels.
         over: which segments of it count.
         n: how many.
@@ -128,6 +130,7 @@ class Comparison:
         teacher: the teacher, or None.
     """
 
+    names: tuple[str, str]
     split: str
     over: str
     n: int
@@ -156,6 +159,7 @@ class Comparison:
         return {
             "a": [system.name for system in self.a],
             "b": [system.name for system in self.b],
+            "names": list(self.names),
             "teacher": None if self.teacher is None else self.teacher.name,
             **{name: getattr(self, name) for name in ("split", "over", "n", "unpredicted", "same")},
             "notes": list(self.notes),
@@ -173,6 +177,7 @@ def compare(
     a: Sequence[str],
     b: Sequence[str],
     *,
+    names: Sequence[str] | None = None,
     teacher: str | None = None,
     split: str | None = None,
     config: CompareConfig | None = None,
@@ -183,6 +188,7 @@ def compare(
         store: where the labels are.
         a: S files of predictions, folders of runs or `targets/NAME`, one per seed.
         b: S of the same.
+        names: what A and B are called; None: after their runs, see `naming`.
         teacher: predictions, or `targets/NAME`, by which fixed and broken segments are sorted.
         split: of the labels; None takes the one that the first of `a` names.
         config: how.
@@ -197,20 +203,23 @@ def compare(
         raise BadConfig(
             "A and B are paired by order", expected="as many runs in each", found=(len(a), len(b))
         )
+    called = side_names([str(name) for name in a], [str(name) for name in b], names)
     taxonomy = store.taxonomy
     loader = _Loader(store, split, config.over)
-    before, after = (tuple(loader.load(str(name)) for name in names) for names in (a, b))
+    before, after = (tuple(loader.load(str(name)) for name in side) for side in (a, b))
     known = None if teacher is None else loader.load(teacher)
     segments = loader.segments
     systems = [*before, *after, *([] if known is None else [known])]
+    notes = (_coverage(before, after, called), few_classes(taxonomy))
     return Comparison(
+        names=called,
         split=loader.split,
         over=config.over,
         n=len(segments),
         unpredicted={system.name: int((~system.known).sum()) for system in systems},
         metrics=_metrics(before, after, segments, taxonomy, config.sampling),
         same=same_metrics(taxonomy, segments),
-        notes=tuple(note for note in (_coverage(before, after), few_classes(taxonomy)) if note),
+        notes=tuple(note for note in notes if note),
         classes=_classes(before, after, taxonomy),
         buckets=tuple(
             sort_into_buckets(
@@ -225,7 +234,7 @@ def compare(
     )
 
 
-def _coverage(a: Sequence[System], b: Sequence[System]) -> str | None:
+def _coverage(a: Sequence[System], b: Sequence[System], names: tuple[str, str]) -> str | None:
     """One sentence if the runs of a pair do not predict the same segments."""
     pairs = list(zip(a, b, strict=True))
     alone = [
@@ -235,8 +244,9 @@ def _coverage(a: Sequence[System], b: Sequence[System]) -> str | None:
     if not any(alone):
         return None
     return (
-        f"A and B do not predict the same segments: of {len(a[0].known)}, {alone[0]:.10g} are "
-        f"predicted by A alone and {alone[1]:.10g} by B alone, and count as wrong for the other."
+        f"{names[0]} and {names[1]} do not predict the same segments: of {len(a[0].known)}, "
+        f"{alone[0]:.10g} are predicted by {names[0]} alone and {alone[1]:.10g} by {names[1]} "
+        "alone, and count as wrong for the other."
     )
 
 

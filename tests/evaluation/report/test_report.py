@@ -212,12 +212,13 @@ def test_figures_by_hand(kitchen: Kitchen):
     assert rows_of(page, "data-kind")["action"] == ["1", "0", "4"]
     for text in (
         "<title>Mine &amp; yours</title>",
-        "By the best guess, B fixes 3 of 8 segments and breaks 1; the teacher is right about 2 of "
+        "By the best guess, b0 fixes 3 of 8 segments and breaks 1; the teacher is right about 2 of "
         "the fixed and 0 of the broken.",
         "There is one run of each",
-        "62.50 % against 37.50 % of A, +25.00 points (95 % interval",
+        "The action top-1 of b0 is not clearly different: 62.50 % against 37.50 % of a0, +25.00 "
+        "points (95 % interval",
         "Gained: 1 action classes",
-        "A ends at 1 (epoch 3); B ends at 0.5 (epoch 3).",
+        "a0 ends at 1 (epoch 3); b0 ends at 0.5 (epoch 3).",
         "targets/count (1)",
         "v&lt;1&gt;",
     ):
@@ -229,10 +230,10 @@ def test_the_timeline_says_who_was_right(kitchen: Kitchen):
     page = render(found, kitchen.store.taxonomy, QUICK, ReportLayout(video="y"))
     for text in (
         "1: take knife; teacher wrong, but the truth is among the 5 best, "
-        "A wrong, but the truth is among the 5 best, B right.",
-        "2: take pan; teacher no prediction, A wrong, B wrong, but the truth is among the 5 best.",
+        "a wrong, but the truth is among the 5 best, b right.",
+        "2: take pan; teacher no prediction, a wrong, b wrong, but the truth is among the 5 best.",
         "The teacher is right about 0 of 2 segments, 1 with the 5 best guesses.",
-        "B is right about 1 of 2 segments, 2 with the 5 best guesses.",
+        "b is right about 1 of 2 segments, 2 with the 5 best guesses.",
     ):
         assert text in page, text
     with pytest.raises(BadConfig, match=r"v<1>, w, x, y, found nowhere"):
@@ -269,7 +270,7 @@ def test_files_of_predictions_alone(kitchen: Kitchen):
     page = render(found, kitchen.store.taxonomy, QUICK, ReportLayout(video="y"))
     Reader(page)
     assert f"no metrics.jsonl beside the predictions: {a}, {b}." in page
-    assert "A no prediction, B no prediction" in page
+    assert "a no prediction, b no prediction" in page
     assert "No teacher was given" in page
     assert "teacher right" not in page
     assert list(rows_of(page, "data-bucket")) == ["1/absent", "5/absent"]
@@ -291,7 +292,7 @@ def test_runs_of_one_epoch_are_drawn_as_strokes(kitchen: Kitchen):
     write_report(kitchen.store, [a], [b], path, config=QUICK)
     page = path.read_text("utf-8")
     Reader(page)
-    assert "A ends at 3 (epoch 1); B ends at 2 (epoch 1)." in page
+    assert "short-a ends at 3 (epoch 1); short-b ends at 2 (epoch 1)." in page
     for side in "ab":
         lines = re.findall(rf'<polyline points="([^"]+)" class="thick {side}"/>', page)
         assert len(lines) == 2  # the loss and the validation metric
@@ -333,7 +334,7 @@ def test_curves_are_of_what_was_recorded():
     more = [{**plain[0], "loss": 5.0}]
 
     def titles(*a: list[dict[str, Any]]) -> list[str]:
-        return [panel.title for panel in panels_of(a, [])]
+        return [panel.title for panel in panels_of(a, [], ("a", "b"))]
 
     assert [t for t in titles(plain) if "recall" in t] == [
         "action class-mean recall@5, validation, %"
@@ -342,7 +343,7 @@ def test_curves_are_of_what_was_recorded():
         "action many-shot class-mean recall@5, validation, %"
     ]
     assert len(titles(more)) == len(titles(plain)) + 1
-    assert panels_of([], []) == []
+    assert panels_of([], [], ("a", "b")) == []
     assert mean_curve([]) == {}
     assert mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 5.0}]) == {2: 3.0}
 
@@ -375,6 +376,13 @@ def test_command(kitchen: Kitchen):
     assert page.read_text("utf-8") == first
     assert invoke(kitchen, *wanted, "--overwrite").exit_code == 0
     assert page.read_text("utf-8") != first
+    assert "<title>b compared with a</title>" in first
+    named = ("--overwrite", "--name", "hard & fast", "--name", "soft")
+    assert invoke(kitchen, *wanted, *named).exit_code == 0
+    text = page.read_text("utf-8")
+    assert "<title>soft compared with hard &amp; fast</title>" in text
+    assert 'data-label="hard &amp; fast"' in text
+    assert not re.search(r">\s*[ABab]\s*<", text)  # no letter stands for a side
     assert not list(kitchen.folder.glob(".report*"))
 
 
@@ -385,6 +393,7 @@ def test_command(kitchen: Kitchen):
         (("a0", "b0", "--a", "a0"), "which systems?"),
         (("--a", "a0", "--a", "a1", "--b", "b0"), "paired by order"),
         (("a0", "nowhere"), "no predictions here"),
+        (("a0", "b0", "--name", "one"), "impossible names: expected two different ones"),
         (("a0", "b0", "--teacher", "targets/nobody"), "nobody"),
         (("a0", "b0", "--video", "nowhere"), "no segment of this video counts"),
         (("a0", "b0", "--classes", "0"), "impossible classes: expected from 1"),

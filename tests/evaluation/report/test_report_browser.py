@@ -22,7 +22,7 @@ from antcache.store import Store
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOGGED = ("--enable-logging=stderr", "--v=0")
-PHONE = 390  # CSS pixels
+PHONE = 400  # CSS pixels
 LONG = "put-down " + "very-long-name-of-a-thing:" * 4
 
 pytestmark = pytest.mark.slow
@@ -97,6 +97,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runs[:2],
         runs[2:4],
         folder / "report.html",
+        names=("plain", "soft-targets-of-a-language-model-with-a-long-name"),
         teacher=runs[4],
         config=CompareConfig(sampling=BootstrapConfig(resamples=20)),
     )
@@ -115,7 +116,13 @@ onload = () => {{
     const root = frame.contentDocument.documentElement, counts = {{}};
     for (const e of root.querySelectorAll("*"))
       counts[e.localName] = (counts[e.localName] ?? 0) + 1;
+    const view = frame.contentWindow, off = [...root.querySelectorAll("body *")].filter(e => {{
+      const box = e.getBoundingClientRect(), style = view.getComputedStyle(e);
+      const cut = style.overflowX != "visible" && e.scrollWidth > e.clientWidth;
+      return cut || box.left < 0 || box.right > root.clientWidth + 0.5;
+    }});
     seen[frame.id] = {{text: frame.contentDocument.body.innerText, counts,
+                      off: off.map(e => e.outerHTML.slice(0, 90)),
                       wide: root.scrollWidth, width: root.clientWidth}};
   }}
   document.body.innerHTML = "<pre></pre>";
@@ -158,6 +165,7 @@ def test_without_scripts_the_text_is_the_same(seen: dict[str, Any], page: Path):
 
 def test_it_fits_a_phone(seen: dict[str, Any]):
     assert seen["plain"]["wide"] <= seen["plain"]["width"] <= PHONE
+    assert seen["plain"]["off"] == []  # nor is anything cut off, or to be scrolled to
 
 
 def test_nothing_complains(browser: Browser, seen: dict[str, Any], tmp_path: Path):
