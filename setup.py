@@ -65,6 +65,7 @@ setup(
         "pandas>=2.2",
         "rich>=13",
         "safetensors>=0.4.5",
+        "scipy>=1.14",
         "torch>=2.6",
         "zarr>=3.1,<4",
     ],

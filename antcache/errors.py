@@ -192,7 +192,3 @@ class MissingExtra(AntcacheError, ImportError):
             f"the package {package!r} is not installed",
             hint=f"pip install 'antcache[{extra}]'",
         )
-
-
-class AntcacheWarning(UserWarning):
-    """Something was passed over, and counted; the message says what and how often."""

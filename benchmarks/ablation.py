@@ -53,7 +53,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "weights: adapted": {},
     **{f"actions read: {n}": {"attended": n} for n in (1, 2, 5, 10, 15, 20)},
     "losses: action alone": {"verb_weight": 0.0, "noun_weight": 0.0},
-    "logits: not factorised": {"factorised": False},
+    "logits: not factorised": {"factorized": False},
     "text: the paper's": {"form": "paper"},
 }
 TARGETS = ("targets: in-sample", "targets: cross-fitted")

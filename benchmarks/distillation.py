@@ -64,12 +64,12 @@ from distillation_runs import (
     require_targets,
 )
 from record import RESULTS, Figure, finish
+from scipy import stats
 from simulated import FINAL, TUNING, make_store, splits_of, store_path
 from teacher_runs import EGTEA, EK55, METRICS, WORK, figures
 
 from antcache.evaluation.bootstrap import Resamples, difference
 from antcache.evaluation.metrics import mean_and_error, metrics_of
-from antcache.student.sweep_table import t_quantile
 
 MAIN = {EK55: "action/many_shot_recall@5", EGTEA: "action/class_mean_top1"}
 REQUIRED = {EK55: 20.0, EGTEA: 5.0}
@@ -262,7 +262,7 @@ def gains(
     new, old = (np.array([o.metrics[MAIN[dataset]] for o in group]) for group in (ours, base))
     pairs = new - old
     mean, deviation, error = mean_and_error(pairs)
-    reach = t_quantile(len(pairs) - 1) * error
+    reach = float(stats.t.ppf(0.975, len(pairs) - 1)) * error
     resamples = Resamples.of(ours[0].video, 1000)
     ranks = np.stack([o.ranks for o in (*ours, *base)])
     draws = resamples.values_of_all(metric, ranks, ours[0].action)

@@ -33,7 +33,7 @@ from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.model import log_frequency
 from antcache.student.train import RunResult, train
-from antcache.teacher.ensemble import EnsembleConfig, ensemble
+from antcache.teacher.mixing.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach
 

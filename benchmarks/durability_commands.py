@@ -26,7 +26,7 @@ import antcache.cli.student.train
 import antcache.cli.teacher.train
 import antcache.student.sweep
 import antcache.student.train
-import antcache.teacher.count
+import antcache.teacher.counting.teacher
 import antcache.teacher.sequence  # noqa: F401
 from antcache import disk
 from antcache.annotations import read_annotations

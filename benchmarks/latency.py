@@ -16,7 +16,7 @@ import torch
 from record import Figure, finish
 
 from antcache.devices import pick_device
-from antcache.evaluation.streaming import measure_latency
+from antcache.evaluation.online import measure_latency
 from antcache.student.config import StudentConfig
 from antcache.student.head import ModelShape
 from antcache.student.heads import HEADS

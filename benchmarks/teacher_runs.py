@@ -144,14 +144,18 @@ def _trained(run: Run, work: Path) -> dict[str, Any]:
         fold = examples[train].folds(2, FOLD_SEED)
         for k in range(2):
             teacher.fit(examples[train[fold != k]])
-            scored["training"][fold == k] = teacher.logits(examples[train[fold == k]])
+            scored["training"][fold == k] = teacher.predict(examples[train[fold == k]]).logits
     else:
         teacher.fit(examples[train])
         if run.training:
-            scored["training"] = teacher.logits(examples[train])
+            scored["training"] = teacher.predict(examples[train]).logits
     seconds = time.perf_counter() - started
-    scored["held_out"] = teacher.logits(examples[held_out]) if len(held_out) else empty
-    return {**scored, "validation": teacher.logits(examples[validation]), "seconds": seconds}
+    scored["held_out"] = teacher.predict(examples[held_out]).logits if len(held_out) else empty
+    return {
+        **scored,
+        "validation": teacher.predict(examples[validation]).logits,
+        "seconds": seconds,
+    }
 
 
 def metrics(dataset: str, logits: NDArray[np.float32]) -> list[float]:

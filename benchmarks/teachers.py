@@ -42,7 +42,7 @@ PUBLISHED = {
     "model": "minilm",
     "form": "paper",
     "attended": 15,
-    "factorised": False,
+    "factorized": False,
     "memory": False,
     "label_smoothing": 0.0,
     "balance": 1.0,

@@ -19,7 +19,8 @@ import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
 from importlib.resources import files
 from pathlib import Path
 shipped = ("py.typed", "demo/report.html", "evaluation/report/page.html")
-for name in (*shipped, "evaluation/schemas/ek55.json", "evaluation/schemas/ek100.json"):
+schemas = [f"evaluation/submission/schemas/{name}.json" for name in ("ek55", "ek100")]
+for name in (*shipped, *schemas):
     assert files("antcache").joinpath(name).is_file(), name
 print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
 """

@@ -11,7 +11,7 @@ import torch
 from antcache.annotations import Taxonomy, read_annotations
 from antcache.errors import AntcacheError
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.segment_lists import read_uids, read_unlabelled
+from antcache.evaluation.submission.segment_lists import read_uids, read_unlabeled
 from antcache.hub import check_folder
 from antcache.interop.lmdb.pages import open_lmdb
 from antcache.interop.predictions.files import open_predictions
@@ -62,7 +62,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "actions.csv",
         lambda path: read_annotations("epic-kitchens-55", path.parent),
     ),
-    "a list of segments": ("test.csv", read_unlabelled),
+    "a list of segments": ("test.csv", read_unlabeled),
     "a list of uids": ("test.csv", read_uids),
     "an LMDB": ("data.mdb", lambda path: opened_lmdb(path.parent)),
     "an LMDB in a file": ("rgb.mdb", opened_lmdb),

@@ -157,7 +157,7 @@ class KitchenConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class KitchenVideo:
     """What happens in one video: `actions` (n,) ids, from `start_s` to `stop_s` (n,) seconds."""
 
     video: str
@@ -176,7 +176,7 @@ class Kitchen:
     """Taxonomy, timelines of both splits, and scripts: arrays of action ids."""
 
     taxonomy: Taxonomy
-    splits: dict[str, list[Timeline]]
+    splits: dict[str, list[KitchenVideo]]
     scripts: list[NDArray[np.int64]]
 
     def segments(self, split: str) -> Segments:
@@ -257,13 +257,13 @@ def _ids(actions: list[str], ids: dict[str, int]) -> NDArray[np.int64]:
 
 def _timeline(
     video: str, ids: dict[str, int], config: KitchenConfig, rng: np.random.Generator
-) -> Timeline:
+) -> KitchenVideo:
     actions = [a for _ in range(config.recipes_per_video) for a in _script(config, rng)]
     durations = rng.uniform(*config.action_s, size=len(actions))
     pauses = rng.uniform(*config.pause_s, size=len(actions))
     # Hundredths of a second, as people annotate.
     start_s = np.round(np.cumsum(pauses) + np.cumsum(durations) - durations + 1.0, 2)
-    return Timeline(
+    return KitchenVideo(
         video=video,
         actions=_ids(actions, ids),
         start_s=start_s,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.demo.kitchen import Timeline
+from antcache.demo.kitchen import KitchenVideo
 from antcache.errors import MissingExtra
 
 Image = NDArray[np.float32]
@@ -153,7 +153,7 @@ class Scene:
 
 
 def render(
-    timeline: Timeline, taxonomy: Taxonomy, config: RenderConfig, path: Path, *, seed: int
+    timeline: KitchenVideo, taxonomy: Taxonomy, config: RenderConfig, path: Path, *, seed: int
 ) -> None:
     """Write a timeline as an MP4 file.
 

@@ -243,8 +243,9 @@ def _curves(outcome: Outcome) -> str:
 
 def _expectation(scores: NDArray[np.float32], truth: int, names: Sequence[str]) -> list[Any]:
     """The three best classes: (name, probability in percent, whether it is the true one)."""
-    probability = np.exp(scores.astype(np.float64) - scores.max())
-    probability /= probability.sum()
+    from scipy.special import softmax
+
+    probability = softmax(scores.astype(np.float64))
     best = np.argsort(-probability, kind="stable")[:3]
     return [(names[i], 100 * float(probability[i]), int(i) == truth) for i in best]
 

@@ -59,6 +59,8 @@ def calibration(
     Raises:
         BadConfig: there is no segment, or a temperature is not positive.
     """
+    from scipy.special import log_softmax
+
     warmth = np.broadcast_to(np.asarray(temperature, dtype=np.float64), labels.shape)
     if not len(labels) or not (warmth > 0).all():
         raise BadConfig(
@@ -68,7 +70,7 @@ def calibration(
     nll, brier = np.empty(len(labels)), np.empty(len(labels))
     confidence, correct = np.empty(len(labels)), np.empty(len(labels), dtype=bool)
     for rows in _chunks(len(labels)):
-        logs = _log_softmax(logits[rows] / warmth[rows, None])
+        logs = log_softmax(logits[rows] / warmth[rows, None], axis=1)
         probability = np.exp(logs)
         row, truth = np.arange(len(logs)), labels[rows]
         best = logs.argmax(axis=1)
@@ -171,23 +173,19 @@ def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_ROWS) for start in range(0, count, CHUNK_ROWS))
 
 
-def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
 def _slope(
     logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float
 ) -> tuple[float, float]:
     """First and second derivative of the mean -log p(truth) by the inverse temperature."""
+    from scipy.special import softmax
+
     slope, curvature = 0.0, 0.0
     for rows in _chunks(len(labels)):
         # Relative to the best class; what has probability 0 counts for nothing, not as 0 * -inf.
         z = logits[rows].astype(np.float64)
         z -= z.max(axis=1, keepdims=True)
         own = z[np.arange(len(z)), labels[rows]]
-        weight = np.exp(inverse * z)
-        weight /= weight.sum(axis=1, keepdims=True)
+        weight = softmax(inverse * z, axis=1)
         z[np.isneginf(z)] = 0.0
         mean = np.einsum("nc,nc->n", weight, z)
         slope += float((mean - own).sum())

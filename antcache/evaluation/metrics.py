@@ -119,7 +119,7 @@ def class_mean_recall(
     return 100.0 * float(recall.mean())
 
 
-def verb_noun_scores(
+def verb_noun_marginals(
     scores: NDArray[np.floating], taxonomy: Taxonomy
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Verb (N, V) and noun (N, O) scores: the summed probabilities of the actions with each.
@@ -131,6 +131,8 @@ def verb_noun_scores(
         scores: (N, C) action scores, as logits or log-probabilities; `-inf` is probability 0.
         taxonomy: which verb and noun each action has.
     """
+    from scipy.special import softmax
+
     verbs = np.zeros((len(scores), len(taxonomy.verbs)))
     nouns = np.zeros((len(scores), len(taxonomy.nouns)))
     groups = [
@@ -138,9 +140,7 @@ def verb_noun_scores(
     ]
     for start in range(0, len(scores), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        chunk = scores[rows].astype(np.float64)
-        chunk = np.exp(chunk - chunk.max(axis=1, keepdims=True))
-        chunk /= chunk.sum(axis=1, keepdims=True)
+        chunk = softmax(scores[rows].astype(np.float64), axis=1)
         for out, order, firsts, ids in groups:
             out[rows, ids] = np.add.reduceat(chunk[:, order], firsts, axis=1)
     return verbs, nouns
@@ -269,17 +269,18 @@ def rank(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    unpredicted: Segments | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> Ranked:
     """Ranks of the true actions, verbs and nouns; arguments and errors as those of `score`.
 
     Returns:
-        The segments in their order, then the missed ones, whose ranks are NEVER.
+        The segments in their order, then those without scores, whose ranks are NEVER.
     """
     _check(scores, segments, "action", len(taxonomy.actions))
-    verbs, nouns = verb_noun_scores(scores, taxonomy) if own is None else own
-    if own is not None:
+    pair = verb_noun_scores
+    verbs, nouns = verb_noun_marginals(scores, taxonomy) if pair is None else pair
+    if pair is not None:
         _check(verbs, segments, "verb", len(taxonomy.verbs))
         _check(nouns, segments, "noun", len(taxonomy.nouns))
     ranks, labels = {}, {}
@@ -288,9 +289,9 @@ def rank(
         ranks[kind] = true_class_ranks(values, labels[kind])
     for kind, ids in (("verb", taxonomy.verb_of), ("noun", taxonomy.noun_of)):
         ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, labels[kind], ids)
-    if missed is not None:
-        labels = {k: np.concatenate([v, getattr(missed, k)]) for k, v in labels.items()}
-        never = np.full(len(missed), NEVER)
+    if unpredicted is not None:
+        labels = {k: np.concatenate([v, getattr(unpredicted, k)]) for k, v in labels.items()}
+        never = np.full(len(unpredicted), NEVER)
         ranks = {name: np.concatenate([own, never]) for name, own in ranks.items()}
     return Ranked(ranks=ranks, labels=labels)
 
@@ -300,8 +301,8 @@ def score(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    unpredicted: Segments | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> dict[str, float]:
     """Every metric of the protocol, in percent, flat and JSON-ready.
 
@@ -325,15 +326,17 @@ def score(
             class that the model does not rank.
         segments: the N segments, in the order of the rows.
         taxonomy: the C actions.
-        missed: further segments, without scores, that count as wrong everywhere.
-        own: verb (N, V) and noun (N, O) scores of a model that has own classifiers for them; None
-            takes `verb_noun_scores`.
+        unpredicted: further segments, without scores, that count as wrong everywhere.
+        verb_noun_scores: (N, V) and (N, O), of a model that has classifiers of its own for verbs
+            and nouns; None takes `verb_noun_marginals`.
 
     Raises:
         BadConfig: no segment, another number of segments or classes, or a segment with NaN, `+inf`
             or no finite score (named by its uid).
     """
-    return rank(scores, segments, taxonomy, missed=missed, own=own).figures(taxonomy)
+    return rank(
+        scores, segments, taxonomy, unpredicted=unpredicted, verb_noun_scores=verb_noun_scores
+    ).figures(taxonomy)
 
 
 def _check(scores: NDArray[np.floating], segments: Segments, kind: str, classes: int) -> None:

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import Protocol
+from antcache.checks import Amount, Seed, check_types, one_of
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Interval, Resamples, bootstrap
+from antcache.evaluation.bootstrap import Interval, Level, Resamples, bootstrap
 from antcache.evaluation.calibration import Calibration, calibration
+from antcache.evaluation.caveats import same_metrics
 from antcache.evaluation.coverage import Coverage, coverage
 from antcache.evaluation.denominators import DENOMINATORS, counted
 from antcache.evaluation.lists import of_participants
 from antcache.evaluation.metrics import Ranked, VerbNoun, metrics_of, rank
-from antcache.evaluation.telling import same_metrics
 
 CLUSTERS = ("video", "segment")
 UNSEEN = "unseen"
@@ -30,29 +31,23 @@ UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class BootstrapConfig:
     """How intervals are made."""
 
-    resamples: int = 1000
+    resamples: Amount = 1000
     """Draws of the bootstrap; 0: no intervals."""
     cluster: str = "video"
     """One of `CLUSTERS`: what is drawn."""
-    level: float = 0.95
+    level: Level = 0.95
     """Share of intervals that are meant to hold the true figure."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the draws."""
 
     def __post_init__(self) -> None:
-        if self.resamples < 0 or self.resamples == 1:
-            raise BadConfig(
-                "impossible bootstrap", expected="0, or 2 and more resamples", found=self.resamples
-            )
-        if self.seed < 0:
-            raise BadConfig("impossible seed", expected="0 or more", found=self.seed)
-        if self.cluster not in CLUSTERS:
-            raise BadConfig("unknown cluster", expected=" or ".join(CLUSTERS), found=self.cluster)
-        if not 0 < self.level < 1:
-            raise BadConfig("impossible level of an interval", expected="0 to 1", found=self.level)
+        check_types(self)
+        one_of("cluster", self.cluster, CLUSTERS)
+        if self.resamples == 1:
+            raise BadConfig("impossible resamples", expected="0, or 2 and more", found=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +66,8 @@ class Scored:
     scores: NDArray[np.floating]
     logits: NDArray[np.floating]
     depth: int
-    own: VerbNoun | None = None
-    """Verb (n, V) and noun (n, O) scores of a model that has own classifiers for them."""
+    verb_noun_scores: VerbNoun | None = None
+    """(n, V) and (n, O), of a model that has classifiers of its own for verbs and nouns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +76,13 @@ class Counted:
 
     Attributes:
         n: segments that count.
-        missed: of these, the ones without a prediction, which are wrong.
+        unpredicted: of these, the ones without a prediction, which are wrong.
         metrics: by name; see `metrics.score`.
         intervals: the same, with how far they may be off; empty without a bootstrap.
     """
 
     n: int
-    missed: int
+    unpredicted: int
     metrics: dict[str, float]
     intervals: dict[str, Interval]
 
@@ -116,7 +111,7 @@ def fill_sheet(
     taxonomy: Taxonomy,
     protocol: Protocol,
     *,
-    sampling: Sampling | None = None,
+    sampling: BootstrapConfig | None = None,
     ks: Sequence[int] = (1, 5),
     unseen: Sequence[str] | None = None,
 ) -> Sheet:
@@ -134,11 +129,17 @@ def fill_sheet(
     Raises:
         BadConfig: see `metrics.score`, `bootstrap` and `coverage`.
     """
-    sampling = sampling or Sampling()
+    sampling = sampling or BootstrapConfig()
     known = scored.known
-    ranked = rank(scored.scores, segments[known], taxonomy, missed=segments[~known], own=scored.own)
+    ranked = rank(
+        scored.scores,
+        segments[known],
+        taxonomy,
+        unpredicted=segments[~known],
+        verb_noun_scores=scored.verb_noun_scores,
+    )
     order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-    ordered, missed = segments[order], ~known[order]
+    ordered, unpredicted = segments[order], ~known[order]
     parts = {}
     masks = {name: counted(ordered, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
@@ -147,7 +148,7 @@ def fill_sheet(
         if kept.any():
             parts[name] = Counted(
                 n=int(kept.sum()),
-                missed=int((kept & missed).sum()),
+                unpredicted=int((kept & unpredicted).sum()),
                 metrics=ranked[kept].figures(taxonomy),
                 intervals=_intervals(ranked[kept], ordered[kept], taxonomy, sampling),
             )
@@ -167,7 +168,7 @@ def fill_sheet(
 
 
 def _intervals(
-    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: Sampling
+    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: BootstrapConfig
 ) -> dict[str, Interval]:
     if not sampling.resamples:
         return {}

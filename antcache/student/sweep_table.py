@@ -7,7 +7,6 @@ other data. Letters: n seeds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -101,30 +100,10 @@ def _compared(cell: Cell, differences: Sequence[float]) -> Cell:
     if count:
         given["difference"] = float(np.mean(differences))
     if count > 1:
+        from scipy import stats
+
         mean, _, error = mean_and_error(differences)
-        reach = t_quantile(count - 1) * error
-        p = t_test(mean / error, count - 1) if error else float(mean == 0)
+        reach = float(stats.t.ppf(0.975, count - 1)) * error
+        p = 2 * float(stats.t.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
         given |= {"low": mean - reach, "high": mean + reach, "p": p}
     return Cell(**given)
-
-
-def t_test(t: float, degrees: int) -> float:
-    """Two-sided p of Student's t with `degrees` of freedom.
-
-    With t = sqrt(degrees) tan(a) the density becomes cos(a) ** (degrees - 1), over a finite range.
-    """
-    end = math.atan(abs(t) / math.sqrt(degrees))
-    angles = np.linspace(end, math.pi / 2, 4001)
-    log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
-    scale = math.exp(log_scale) / math.sqrt(math.pi)
-    density = np.cos(angles).clip(min=0) ** (degrees - 1)
-    return float(min(1.0, 2 * scale * np.trapezoid(density, angles)))
-
-
-def t_quantile(degrees: int, p: float = 0.05) -> float:
-    """The t whose two-sided p is `p`."""
-    low, high = 0.0, 1000.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_test(middle, degrees) > p else (low, middle)
-    return (low + high) / 2

@@ -275,7 +275,7 @@ class Run:
         return result
 
     def _score(self, scores: Scores, segments: Segments) -> dict[str, float]:
-        return score(scores.action, segments, self.data.taxonomy, own=scores.own)
+        return score(scores.action, segments, self.data.taxonomy, verb_noun_scores=scores.own)
 
     def _predictions(self, scores: Scores, uid: Any, split: str) -> Predictions:
         return Predictions(

@@ -21,6 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Range, within
+
+
+def check_task_weights(verb: float, noun: float) -> None:
+    """Refuse weights of the verb's and the noun's cross-entropy that leave the action none."""
+    within("verb_weight + noun_weight", verb + noun, Range(0, 1))
 
 
 class ActionHeads(nn.Module):
@@ -36,7 +42,7 @@ class ActionHeads(nn.Module):
         width: int,
         length: int,
         *,
-        factorised: bool = True,
+        factorized: bool = True,
         memory: bool = True,
     ) -> None:
         """Fresh heads.
@@ -49,7 +55,7 @@ class ActionHeads(nn.Module):
             memory: add the part that looks at the whole history.
         """
         super().__init__()
-        self.factorised, self.memory = factorised, memory
+        self.factorized, self.memory = factorized, memory
         self.sizes = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
         actions, verbs, nouns = self.sizes
         # One more of each: "nothing", for the places that a short history leaves empty.
@@ -80,7 +86,7 @@ class ActionHeads(nn.Module):
         actions, num_verbs, num_nouns = self.sizes
         verb, noun, action = self.verb_head(z), self.noun_head(z), self.action_head(z)
         verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
-        if self.factorised:
+        if self.factorized:
             action = action + verb[:, verb_of] + noun[:, noun_of]
         if self.memory:
             _, verbs, nouns = self.padded(history)

@@ -24,21 +24,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.segments import COLUMNS
+from antcache.checks import Range, Weight, at_least, check_types, one_of
 from antcache.errors import BadAnnotations, BadConfig
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
-LONGEST = 1000
-"""Past actions that a teacher may be told about: there are as many of them for every segment."""
+Length = Annotated[int, Range(1, 1000)]
+"""Past actions that a teacher is told about: there are as many of them for every segment."""
 
 MODES = ("complete", "observed", "gappy")
 GROUPS = ("video", "participant")
 TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
+
+
+def check_folds(count: int | None) -> None:
+    """Refuse a single fold, which leaves nothing to learn from; 0 and None are none."""
+    if count == 1:
+        raise BadConfig("impossible folds", expected="0, or 2 and more", found=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +55,12 @@ class HistoryConfig:
 
     mode: str = "complete"
     """One of `MODES`."""
-    gap_s: float = 1.0
+    gap_s: Weight = 1.0
     """Anticipation gap tau_a in seconds; `observed` histories and times depend on it."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise BadConfig("unknown history", expected=" or ".join(MODES), found=self.mode)
-        if not 0 <= self.gap_s < float("inf"):
-            raise BadConfig("impossible gap", expected="seconds, 0 or more", found=self.gap_s)
+        check_types(self)
+        one_of("history", self.mode, MODES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +117,7 @@ class Examples:
             BadConfig: there are fewer groups than folds, or fewer than 2 folds.
         """
         groups, member, sizes = np.unique(self.group, return_inverse=True, return_counts=True)
-        if not 2 <= count <= len(groups):
-            raise BadConfig(
-                "impossible number of folds", expected=f"2 to {len(groups)} (groups)", found=count
-            )
+        at_least("number of folds", count, 2, len(groups), where=f"{len(groups)} groups")
         fold = np.empty(len(groups), dtype=np.int64)
         filled = np.zeros(count, dtype=np.int64)
         for group in np.random.default_rng(seed).permutation(len(groups)):
@@ -234,8 +237,7 @@ class Timeline:
             BadConfig: unknown group.
             MissingExtra: numba is not installed.
         """
-        if group not in GROUPS:
-            raise BadConfig("unknown group", expected=" or ".join(GROUPS), found=group)
+        one_of("group", group, GROUPS)
         rows = self.history_rows(config, length)
         action = self.segments.action
         ago_s, lasted_s = self._times(rows, config.gap_s) if times else (None, None)

@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import protocol_for
+from antcache.checks import Count, Range, Weight, check_types, known
 from antcache.errors import BadConfig, MissingKey, MissingTarget
 from antcache.evaluation.calibration import (
     Calibration,
@@ -26,13 +27,13 @@ from antcache.evaluation.calibration import (
 )
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.scoring import target_logits, target_scores
-from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
+from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
-from antcache.teacher.asking import Asked, Imperfect
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
-from antcache.teacher.noise import KINDS, corrupt, recognised
+from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
+from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 
 STORED = "as stored"
 COVERAGE = (1, 2, 5, 10, 20, 50, 100)
@@ -48,31 +49,26 @@ class ScoreConfig:
     """The split that is scored."""
     histories: tuple[str, ...] = MODES
     """Kinds of history that a trained teacher is asked with."""
-    gap_s: float | None = None
+    gap_s: Weight | None = None
     """Gap of observed histories in seconds; None takes the dataset's."""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are made; its seed decides folds and wrong labels as well."""
-    coverage: tuple[int, ...] = COVERAGE
+    coverage: tuple[Count, ...] = COVERAGE
     """Numbers of best classes of the coverage curve."""
     held_out: str | None = None
     """Split that the temperature is fitted on. The scored one: the temperature of a segment comes
     from other videos. None: the training split, if its targets are cross-fitted."""
-    noise: tuple[float, ...] = ()
+    noise: tuple[Annotated[float, Range(0, 1)], ...] = ()
     """Shares of wrong labels in the histories."""
-    recognised: tuple[Path, ...] = ()
+    recognized: tuple[Path, ...] = ()
     """Predictions whose first action is the label of a past segment."""
 
     def __post_init__(self) -> None:
-        if not self.histories or set(self.histories) - set(MODES):
-            raise BadConfig(
-                "unknown history", expected=" or ".join(MODES), found=", ".join(self.histories)
-            )
-        if not self.coverage or min(self.coverage) < 1:
-            raise BadConfig(
-                "impossible k of a coverage curve", expected="1 or more", found=self.coverage
-            )
-        if not all(0 <= rate <= 1 for rate in self.noise):
-            raise BadConfig("impossible noise", expected="0 to 1", found=self.noise)
+        check_types(self)
+        known("histories", self.histories, MODES)
+        for name in ("histories", "coverage"):
+            if not getattr(self, name):
+                raise BadConfig(f"no {name}", expected="one or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +103,7 @@ class TeacherScore:
     split: str
     sheets: dict[str, Sheet]
     temperature: dict[str, Temperature | None]
-    imperfect: list[Imperfect] = field(default_factory=list)
+    imperfect: list[ImperfectScore] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +134,7 @@ def score_teacher(
         MissingTarget: no segment of the split has a target.
         BadConfig: a setting that these targets do not allow, or a split with too few videos.
         NotFound, BadCheckpoint: see `base.load_teacher` and `Predictions.load`.
-        FingerprintMismatch: predictions for other classes or segments; see `noise.recognised`.
+        FingerprintMismatch: predictions for other classes or segments; see `noise.recognized`.
     """
     store.labels(config.split)  # refused here, before anything is read
     if name in store.target_names():
@@ -156,7 +152,7 @@ def score_teacher(
 
 def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
     where, notes = f"targets/{name}", []
-    if config.noise or config.recognised:
+    if config.noise or config.recognized:
         raise BadConfig(
             "imperfect histories need the teacher itself, not its stored targets",
             where=where,
@@ -202,21 +198,21 @@ def _score_trained(
 ) -> TeacherScore:
     notes: list[str] = []
     split = _held_out(store, config, "train", name, notes, crossed=False)
-    asked = Asked(store, config.split, teacher)
+    scorer = SplitScorer(store, config.split, teacher)
     gap_s = protocol_for(store.taxonomy.dataset).gap_s if config.gap_s is None else config.gap_s
     histories = [HistoryConfig(mode=mode, gap_s=gap_s) for mode in config.histories]
-    labels = list(_labels(asked.timeline, config))
+    labels = list(_labels(scorer.timeline, config))
     done, total = 0, len(histories) * (1 + len(labels))
     sheets, temperatures, imperfect = {}, {}, []
     for history in histories:
         progress("histories", done, total)
-        scored = asked.scored(asked.timeline.segments.action, history)
+        scored = scorer.predict(scorer.timeline.segments.action, history)
 
         def logits_of(
             split: str, history: HistoryConfig = history
         ) -> tuple[Floats, NDArray[np.int64]]:
-            other = Asked(store, split, teacher)
-            part = other.scored(other.timeline.segments.action, history)
+            other = SplitScorer(store, split, teacher)
+            part = other.predict(other.timeline.segments.action, history)
             return part.logits, store.labels(split).action[part.known]
 
         sheets[history.mode] = _sheet(store, scored, config)
@@ -224,7 +220,7 @@ def _score_trained(
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)
-            imperfect.append(asked.imperfect(kind, rate, actions, history))
+            imperfect.append(scorer.score_imperfect(kind, rate, actions, history))
             done += 1
     progress("histories", total, total)
     return TeacherScore(
@@ -242,15 +238,15 @@ def _labels(
 ) -> Iterator[tuple[str, float | None, NDArray[np.int64]]]:
     """Kind, rate and labels (N,) of the past segments, for each row of imperfect histories."""
     true = timeline.segments.action
-    if config.noise or config.recognised:
+    if config.noise or config.recognized:
         yield "true", 0.0, true
-    for kind in KINDS:
+    for kind in NOISE_KINDS:
         for rate in sorted(set(config.noise) - {0.0}):
             seed = config.sampling.seed
             yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)
-    if config.recognised:
-        predictions = [Predictions.load(path) for path in config.recognised]
-        yield "recognised", None, recognised(timeline, predictions)
+    if config.recognized:
+        predictions = [Predictions.load(path) for path in config.recognized]
+        yield "recognized", None, recognized(timeline, predictions)
 
 
 def _sheet(store: Store, scored: Scored, config: ScoreConfig) -> Sheet:

@@ -8,9 +8,9 @@ from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.evaluation.sheets import print_metrics
 from antcache.cli.numbers import AMOUNT
-from antcache.evaluation.buckets import CHANGES, Buckets, Cell
-from antcache.evaluation.compare import CompareConfig, Comparison
-from antcache.evaluation.compare import compare as compare_systems
+from antcache.evaluation.comparing.buckets import CHANGES, BucketCell, Buckets
+from antcache.evaluation.comparing.compare import CompareConfig, Comparison
+from antcache.evaluation.comparing.compare import compare as compare_systems
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -25,6 +25,7 @@ def compare(
     store: Location,
     side_a: tuple[str, ...],
     side_b: tuple[str, ...],
+    names: tuple[str, ...],
     teacher: str | None,
     split: str | None,
     config: CompareConfig,
@@ -34,10 +35,10 @@ def compare(
     """Compare B with A: each a folder of a run, a file of predictions, or targets/NAME.
 
     Of several seeds give --a and --b once for each run (`--a r/plain-0 --b r/distilled-0 ...`);
-    they are paired by order. Differences are B minus A, on the same draws of whole videos.
+    they are paired by order. The difference is B minus A, on the same draws of whole videos.
     """
     found = compare_systems(
-        Store.open(store), side_a, side_b, teacher=teacher, split=split, config=config
+        Store.open(store), side_a, side_b, names=names, teacher=teacher, split=split, config=config
     )
     if as_json:
         print_json(found.to_dict())
@@ -51,12 +52,10 @@ def compare(
 
 
 def _print_metrics(found: Comparison, config: CompareConfig) -> None:
-    for side, runs in (("A", found.a), ("B", found.b)):
-        names = ", ".join(
-            run.name + (f" ({found.missed[run.name]} missed)" if found.missed[run.name] else "")
-            for run in runs
-        )
-        say(f"{side}: {names}")
+    for name, runs in zip(found.names, (found.a, found.b), strict=True):
+        counts = [found.unpredicted[run.name] for run in runs]
+        said = [f" ({count} without a prediction)" if count else "" for count in counts]
+        say(f"{name}: {', '.join(run.name + more for run, more in zip(runs, said, strict=True))}")
     seeds = len(found.a)
     about = f"{config.sampling.level:.0%} intervals by {config.sampling.cluster}"
     about += f" and seed, {seeds} pairs" if seeds > 1 else ""
@@ -68,7 +67,7 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
         rows.append(row)
     print_metrics(
         f"{found.n} segments of {found.split!r} ({found.over}): percent, {about}",
-        ["metric", "A", "B", "B - A", "p", *(["deviation"] if seeds > 1 else [])],
+        ["metric", *found.names, "difference", "p", *(["deviation"] if seeds > 1 else [])],
         rows,
         found.same,
     )
@@ -83,7 +82,7 @@ def _print_classes(found: Comparison, count: int) -> None:
     ]
     title = f"Recall@5 by action: {len(gained)} of {total} gained, {len(lost)} lost"
     if rows:
-        print_table(title, ["action", "segments", "A", "B", "B - A", "many-shot"], rows)
+        print_table(title, ["action", "segments", *found.names, "difference", "many-shot"], rows)
     else:
         say(title)
 
@@ -92,7 +91,7 @@ def _print_buckets(found: Comparison, buckets: Buckets) -> None:
     groups = list(dict.fromkeys(cell.teacher for cell in buckets.cells))
     alone = found.teacher is None
     print_table(
-        f"Truth among the {buckets.k} best: segments that B fixed or broke"
+        f"Truth among the {buckets.k} best: segments that {found.names[1]} fixed or broke"
         + ("" if found.teacher is None else f", by {found.teacher.name}"),
         ["" if alone else "teacher", "fixed", "broken", "both right", "both wrong"],
         [
@@ -102,14 +101,14 @@ def _print_buckets(found: Comparison, buckets: Buckets) -> None:
         ],
     )
     for cell in buckets.cells:
-        _print_examples(cell, alone)
+        _print_examples(cell, found.names, alone)
 
 
-def _print_examples(cell: Cell, alone: bool) -> None:
+def _print_examples(cell: BucketCell, names: tuple[str, str], alone: bool) -> None:
     for e in cell.examples:
         who = "" if alone else f"teacher {cell.teacher}, "
         teacher = "" if e.teacher is None else f"; teacher {e.teacher}"
         say(
             f"  {who}{cell.change}: {e.uid} ({e.video}, {e.start_s:.1f} s) {e.truth}: "
-            f"A {e.a or '-'}; B {e.b or '-'}{teacher}"
+            f"{names[0]} {e.a or '-'}; {names[1]} {e.b or '-'}{teacher}"
         )

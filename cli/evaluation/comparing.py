@@ -11,15 +11,21 @@ import click
 from antcache.cli.common import store_argument
 from antcache.cli.numbers import AMOUNT, COUNT, SEED, Several
 from antcache.errors import BadConfig
-from antcache.evaluation.compare import CompareConfig
+from antcache.evaluation.comparing.compare import CompareConfig
 from antcache.evaluation.denominators import DENOMINATORS
-from antcache.evaluation.sheet import UNSEEN, Sampling
+from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
 
 OPTIONS = (
     store_argument(),
     click.argument("systems", metavar="[A B]", nargs=-1),
     click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed."),
     click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed."),
+    click.option(
+        "--name",
+        "names",
+        multiple=True,
+        help="What A is called, and given again, B  [default: after their runs].",
+    ),
     click.option(
         "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
     ),
@@ -51,8 +57,8 @@ OPTIONS = (
 def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options, and call it with what they mean.
 
-    It gets `store`, `side_a` and `side_b` (names, one per seed), `teacher`, `split` and `config` (a
-    `CompareConfig`) beside its own options.
+    It gets `store`, `side_a` and `side_b` (one run per seed), `names`, `teacher`, `split` and
+    `config` (a `CompareConfig`) beside its own options.
     """
 
     @functools.wraps(command)
@@ -76,7 +82,7 @@ def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
             )
         if systems:
             side_a, side_b = systems[:1], systems[1:]
-        sampling = Sampling(resamples=bootstrap, cluster=cluster, seed=seed)
+        sampling = BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed)
         config = CompareConfig(over=over, sampling=sampling, ks=ks, examples=examples)
         command(side_a=side_a, side_b=side_b, config=config, **others)
 

@@ -19,8 +19,8 @@ from antcache.cli.common import (
 from antcache.cli.evaluation.sheets import in_all, print_metrics, print_sheet, say_few_classes
 from antcache.cli.numbers import AMOUNT, SEED
 from antcache.evaluation.lists import ListFiles
-from antcache.evaluation.scoring import Detail, Result, score_predictions, score_targets
-from antcache.evaluation.sheet import UNSEEN, Sampling
+from antcache.evaluation.scoring import Detail, EvaluationResult, score_predictions, score_targets
+from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -74,7 +74,7 @@ def evaluate(
     if not predictions and not targets:
         raise click.UsageError("nothing to score: give PREDICTIONS or --targets NAME")
     detail = Detail(
-        sampling=Sampling(resamples=bootstrap, cluster=cluster, seed=seed),
+        sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         files=ListFiles(unseen=unseen, tail_verbs=tail_verbs, tail_nouns=tail_nouns),
     )
     source = Store.open(store)
@@ -98,7 +98,7 @@ def evaluate(
         )
 
 
-def _print(results: list[Result]) -> None:
+def _print(results: list[EvaluationResult]) -> None:
     """Print a numbered line for each result, and one table with one or two columns for each."""
     columns = []
     found = [result.sheet.same for result in results if result.sheet is not None]

@@ -9,8 +9,8 @@ import click
 from antcache.cli.common import PATH, json_option, print_json, say
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
-from antcache.evaluation.compare import CompareConfig
-from antcache.evaluation.report import Layout, write_report
+from antcache.evaluation.comparing.compare import CompareConfig
+from antcache.evaluation.report import ReportLayout, write_report
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -21,7 +21,7 @@ from antcache.store.location import Location
     "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
 )
 @click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
-@click.option("--title", default=Layout.title, show_default=True, help="Title of the page.")
+@click.option("--title", help="Title of the page  [default: that B is compared with A].")
 @click.option(
     "--output",
     "-o",
@@ -36,12 +36,13 @@ def report(
     store: Location,
     side_a: tuple[str, ...],
     side_b: tuple[str, ...],
+    names: tuple[str, ...],
     teacher: str | None,
     split: str | None,
     config: CompareConfig,
     classes: int,
     video: str | None,
-    title: str,
+    title: str | None,
     output: Path,
     overwrite: bool,
     as_json: bool,
@@ -57,10 +58,11 @@ def report(
         side_a,
         side_b,
         output,
+        names=names,
         teacher=teacher,
         split=split,
         config=config,
-        layout=Layout(title=title, classes=classes, video=video),
+        layout=ReportLayout(title=title, classes=classes, video=video),
         overwrite=overwrite,
     )
     if as_json:

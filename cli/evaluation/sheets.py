@@ -8,8 +8,8 @@ from typing import Any
 
 from antcache.annotations import Taxonomy
 from antcache.cli.common import print_table, say
-from antcache.evaluation.sheet import UNSEEN, Counted, Sampling, Sheet
-from antcache.evaluation.telling import few_classes
+from antcache.evaluation.caveats import few_classes
+from antcache.evaluation.sheet import UNSEEN, BootstrapConfig, Counted, Sheet
 
 HEADS = {"all": "all", "rulstm": "RULSTM", "avt": "AVT", UNSEEN: "unseen participants"}
 
@@ -51,7 +51,7 @@ def say_few_classes(taxonomy: Taxonomy) -> None:
         say(note)
 
 
-def print_sheet(title: str, sheet: Sheet, sampling: Sampling) -> None:
+def print_sheet(title: str, sheet: Sheet, sampling: BootstrapConfig) -> None:
     """Print every metric by denominator, with intervals where there are any."""
     # Each denominator holds the next stricter one, so that equally large ones are the same.
     groups: dict[Any, list[str]] = {}
@@ -64,9 +64,9 @@ def print_sheet(title: str, sheet: Sheet, sampling: Sampling) -> None:
     ]
     names = dict.fromkeys(name for part in parts.values() for name in part.metrics)
     how = f"{sampling.level:.0%} intervals by {sampling.cluster}"
-    missed = max(part.missed for part in parts.values())
+    unpredicted = max(part.unpredicted for part in parts.values())
     about = "percent" + (f", {how}" if sampling.resamples else "")
-    about += f"; {missed} without a prediction count as wrong" if missed else ""
+    about += f"; {unpredicted} without a prediction count as wrong" if unpredicted else ""
     print_metrics(
         f"{title}: {about}",
         ["metric", *heads],

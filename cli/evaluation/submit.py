@@ -10,8 +10,8 @@ from antcache.cli.common import PATH, json_option, path_argument, print_json, sa
 from antcache.cli.numbers import AMOUNT, Several
 from antcache.errors import AlreadyExists
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.segment_lists import read_uids
-from antcache.evaluation.submission import CHALLENGES, submission
+from antcache.evaluation.submission.challenges import CHALLENGES, submission
+from antcache.evaluation.submission.segment_lists import read_uids
 from antcache.store import Store
 from antcache.store.location import Location
 

@@ -18,7 +18,7 @@ from antcache.cli.common import (
 )
 from antcache.cli.numbers import FPS
 from antcache.errors import AlreadyExists, BadConfig
-from antcache.evaluation.segment_lists import read_unlabelled
+from antcache.evaluation.submission.segment_lists import read_unlabeled
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -64,7 +64,7 @@ def predict(
             raise BadConfig("--fps is for --segments")
         asked = store.labels(split or "")
     else:
-        listed = read_unlabelled(segments, fps=fps)
+        listed = read_unlabeled(segments, fps=fps)
         asked, notes = match_segments(listed, store.all_videos(), source=str(segments))
         for note in notes:
             say(f"note: {note}", err=True)

@@ -19,7 +19,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import COUNT, POSITIVE, SECONDS
-from antcache.evaluation.streaming import Clock, Streamed, evaluate_streaming, measure_latency
+from antcache.evaluation.online import OnlineClock, OnlineResult, evaluate_online, measure_latency
 from antcache.store import Store
 from antcache.store.location import Location
 
@@ -77,11 +77,11 @@ def stream(
         timed = None if latency is not None else measure_latency(window, calls=calls)
         runtime = timed.median_s if timed is not None else latency or 0.0
         clocks = [
-            Clock(latency_s=0.0),
-            Clock(latency_s=runtime + backbone_latency, stride_s=stride),
+            OnlineClock(latency_s=0.0),
+            OnlineClock(latency_s=runtime + backbone_latency, stride_s=stride),
         ]
         classic, streamed = (
-            evaluate_streaming(
+            evaluate_online(
                 segments,
                 store.taxonomy,
                 student.protocol.gap_s,
@@ -104,7 +104,7 @@ def stream(
         print_json(results)
 
 
-def _plain(found: Streamed) -> dict[str, Any]:
+def _plain(found: OnlineResult) -> dict[str, Any]:
     return {
         "latency_s": found.clock.latency_s,
         "stride_s": found.clock.stride_s,
@@ -117,7 +117,7 @@ def _plain(found: Streamed) -> dict[str, Any]:
     }
 
 
-def _print(account: dict[str, Any], classic: Streamed, streamed: Streamed) -> None:
+def _print(account: dict[str, Any], classic: OnlineResult, streamed: OnlineResult) -> None:
     clock, timed = streamed.clock, account["measured"]
     how = "given" if timed is None else f"median of {timed['calls']} on {account['device']}"
     say(f"{account['run']}: {1000 * clock.latency_s:.2f} ms a prediction ({how})")

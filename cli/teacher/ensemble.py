@@ -23,9 +23,9 @@ from antcache.errors import BadConfig
 from antcache.evaluation.scoring import score_targets
 from antcache.store import Store
 from antcache.store.location import Location, beside
-from antcache.teacher.ensemble import EnsembleConfig
-from antcache.teacher.ensemble import ensemble as mix_targets
 from antcache.teacher.keeping import teacher_folder
+from antcache.teacher.mixing.ensemble import EnsembleConfig
+from antcache.teacher.mixing.ensemble import ensemble as mix_targets
 
 SHOWN = {
     "top-1": "action/top1",

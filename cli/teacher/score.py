@@ -19,7 +19,7 @@ from antcache.cli.common import (
 from antcache.cli.evaluation.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED, SHARE, Several
 from antcache.evaluation.calibration import Calibration
-from antcache.evaluation.sheet import Sampling
+from antcache.evaluation.sheet import BootstrapConfig
 from antcache.store import Store
 from antcache.store.location import Location
 from antcache.teacher.histories import MODES
@@ -73,7 +73,7 @@ SHOWN = {
     "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
 )
 @click.option(
-    "--recognised",
+    "--recognized",
     type=PATH,
     multiple=True,
     metavar="PREDICTIONS",
@@ -93,7 +93,7 @@ def score(
     coverage: tuple[int, ...],
     held_out: str | None,
     noise: tuple[float, ...],
-    recognised: tuple[Path, ...],
+    recognized: tuple[Path, ...],
     seed: int,
     device: str,
     as_json: bool,
@@ -102,18 +102,18 @@ def score(
 
     Every metric over every denominator with bootstrap intervals, calibration, and how often the
     truth is among the k best; docs/protocol.md says what each means. A TEACHER is asked with every
-    kind of history, and with imperfect ones (--noise, --recognised).
+    kind of history, and with imperfect ones (--noise, --recognized).
     """
     store = Store.open(store_path)
     config = ScoreConfig(
         split=split,
         histories=histories,
         gap_s=gap,
-        sampling=Sampling(resamples=bootstrap, cluster=cluster, seed=seed),
+        sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         coverage=coverage,
         held_out=held_out,
         noise=noise,
-        recognised=recognised,
+        recognized=recognized,
     )
     results = []
     for name in names:

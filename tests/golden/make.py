@@ -166,7 +166,12 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
         predictions = result.predictions
         truth = store.labels("validation")
         kept = np.isin(truth.uid, predictions.uid)
-        metrics = score(predictions.scores, truth[kept], store.taxonomy, own=predictions.own)
+        metrics = score(
+            predictions.scores,
+            truth[kept],
+            store.taxonomy,
+            verb_noun_scores=predictions.verb_noun_scores,
+        )
         found[name] = {"scores": predictions.scores[:3].tolist(), "metrics": metrics}
         shutil.rmtree(folder / name / "tensorboard", ignore_errors=True)
     return found
@@ -180,7 +185,7 @@ def write_teachers(store: Store, folder: Path) -> dict[str, Any]:
         config = TargetConfig(kind=kind, settings=settings, history=history, folds=0)
         teach(store, kind, config, folder / kind)
         teacher, read = load_teacher(folder / kind, store.taxonomy)
-        logits = teacher.logits(timeline_of(store).examples(read, teacher.config.length))
+        logits = teacher.predict(timeline_of(store).examples(read, teacher.config.length)).logits
         found[kind] = {"logits": logits[:5].tolist()}
         store.remove(f"targets/{kind}")
     return found

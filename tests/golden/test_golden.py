@@ -81,5 +81,5 @@ def test_a_teacher_says_what_it_said(path: Path, kind: str) -> None:
     store = Store.open(path)
     teacher, history = load_teacher(GOLDEN / "teachers" / kind, store.taxonomy)
     examples = timeline_of(store).examples(history, teacher.config.length)
-    found = teacher.logits(examples)[:5]
+    found = teacher.predict(examples).logits[:5]
     np.testing.assert_allclose(found, EXPECTED["teachers"][kind]["logits"], atol=1e-5)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, MissingKey, NotFound
 from antcache.evaluation import Predictions, score
-from antcache.evaluation.streaming import Clock, evaluate_streaming
+from antcache.evaluation.online import OnlineClock, evaluate_online
 from antcache.student.predicting import TrainedStudent
 from antcache.student.train import train
 
@@ -115,11 +115,11 @@ def test_streaming_with_and_without_runtime(trained):
     student, segments = TrainedStudent(store, run), store.labels("validation")
 
     def at(**clock):
-        return evaluate_streaming(
+        return evaluate_online(
             segments,
             store.taxonomy,
             student.protocol.gap_s,
-            Clock(**clock),
+            OnlineClock(**clock),
             lambda asked: student.predict(asked, split="validation"),
         )
 
@@ -128,7 +128,11 @@ def test_streaming_with_and_without_runtime(trained):
     np.testing.assert_array_equal(classic.predictions.scores, direct.scores)
     known = np.isin(segments.uid, direct.uid)
     expected = score(
-        direct.scores, segments[known], store.taxonomy, missed=segments[~known], own=direct.own
+        direct.scores,
+        segments[known],
+        store.taxonomy,
+        unpredicted=segments[~known],
+        verb_noun_scores=direct.verb_noun_scores,
     )
     assert classic.metrics == expected
     # Actions last 3 s: with a whole action of runtime the window shows the one before.

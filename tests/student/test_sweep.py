@@ -25,7 +25,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.stack import Stack
 from antcache.student.sweep import sweep
 from antcache.student.sweep_plan import Sweep, read_plan
-from antcache.student.sweep_table import t_quantile, t_test, tabulate
+from antcache.student.sweep_table import tabulate
 from antcache.student.train import train
 
 MakeStore = Callable[..., Store]
@@ -322,15 +322,6 @@ def test_table_by_hand() -> None:
     assert b.low == pytest.approx(2 - 4.30265 / np.sqrt(3), abs=1e-3)
     c = table.cells["c"]["action/top1"]
     assert (c.deviation, c.difference, c.p) == (None, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("degrees", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (100, 1.98397)]
-)
-def test_student_t_by_the_book(degrees: int, t: float) -> None:
-    assert t_test(t, degrees) == pytest.approx(0.05, abs=1e-5)
-    assert t_quantile(degrees) == pytest.approx(t, rel=1e-4)
-    assert t_test(0, degrees) == pytest.approx(1)
 
 
 def test_no_more_at_once_than_the_device_has_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:

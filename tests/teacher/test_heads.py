@@ -34,10 +34,10 @@ def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
 
 
 @pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("factorised", [True, False])
-def test_each_part_adds_what_it_says(taxonomy, factorised, memory):
+@pytest.mark.parametrize("factorized", [True, False])
+def test_each_part_adds_what_it_says(taxonomy, factorized, memory):
     torch.manual_seed(0)
-    heads = ActionHeads(taxonomy, 5, 3, factorised=factorised, memory=memory)
+    heads = ActionHeads(taxonomy, 5, 3, factorized=factorized, memory=memory)
     for table in heads.tables():
         torch.nn.init.normal_(table)
     z, history = torch.randn(1, 5), torch.tensor([[-1, 4, 9]])
@@ -46,7 +46,7 @@ def test_each_part_adds_what_it_says(taxonomy, factorised, memory):
     verb_of, noun_of = list(taxonomy.action_verbs), list(taxonomy.action_nouns)
     for c in range(len(taxonomy.actions)):
         value = expected[c]
-        if factorised:
+        if factorized:
             value = value + verb[0, verb_of[c]] + noun[0, noun_of[c]]
         if memory:
             place = {noun_of[4]: 1, noun_of[9]: 0}.get(noun_of[c], 3)

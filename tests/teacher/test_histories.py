@@ -105,8 +105,8 @@ def test_a_uid_in_two_splits_is_refused(make_segments, taxonomy):
     ("bad", "words"),
     [
         ({"mode": "future"}, "unknown history: expected complete or .*, found future"),
-        ({"gap_s": -1.0}, "impossible gap: .*found -1.0"),
-        ({"gap_s": float("nan")}, "impossible gap: .*found nan"),
+        ({"gap_s": -1.0}, "impossible gap_s: .*found -1.0"),
+        ({"gap_s": float("nan")}, "impossible gap_s: .*found nan"),
     ],
 )
 def test_impossible_histories_are_refused(bad, words):

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
+from antcache.checks import Count, check_types
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
-from antcache.teacher.corpus.extractors import Action, Extractor
+from antcache.teacher.corpus.extractors import Extractor, ParsedAction
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
@@ -40,13 +41,10 @@ class CorpusConfig:
     """
 
     partitions: tuple[str, ...] = ()
-    rows_per_group: int = 8192
+    rows_per_group: Count = 8192
 
     def __post_init__(self) -> None:
-        if self.rows_per_group < 1:
-            raise BadConfig(
-                "impossible rows_per_group", expected="at least 1", found=self.rows_per_group
-            )
+        check_types(self)
         if "" in self.partitions:
             raise BadConfig("a partition without a name", expected="names such as train, val")
 
@@ -167,7 +165,7 @@ class _Tally:
                 rows.append(row)
         return rows
 
-    def _row(self, recipe: Recipe, found: list[Action]) -> dict[str, Any]:
+    def _row(self, recipe: Recipe, found: list[ParsedAction]) -> dict[str, Any]:
         pairs = [(action.verb, action.object) for action in found if action.object is not None]
         verbs = [verb for verb, _ in pairs]
         objects = [thing for _, thing in pairs]

@@ -13,7 +13,7 @@ from typing import Any
 
 from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import Action
+from antcache.teacher.corpus.extractors import ParsedAction
 from antcache.teacher.corpus.phrases import TOKEN, split_sentences
 
 OBJECTS = ("dobj", "obj")
@@ -77,7 +77,7 @@ class DependencyExtractor:
             ) from error
         return cls(nlp, model)
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
         return [actions_of(doc) for doc in self._nlp.pipe(map(as_statements, instructions))]
 
@@ -96,9 +96,9 @@ def _as_statement(sentence: str) -> str:
     return f"You can {sentence[0].lower()}{sentence[1:]}"
 
 
-def actions_of(doc: Any) -> list[Action]:
+def actions_of(doc: Any) -> list[ParsedAction]:
     """The actions of a parsed instruction (a `spacy.tokens.Doc`)."""
-    found: list[Action] = []
+    found: list[ParsedAction] = []
     seen: list[tuple[str, bool]] = []  # things named so far, and whether they are many
     for sentence in doc.sents:
         waiting: list[int] = []
@@ -108,13 +108,13 @@ def actions_of(doc: Any) -> list[Action]:
             if not things:
                 if not rest and not objects and verb.lemma_.lower() not in voc.ALONE:
                     waiting.append(len(found))
-                found.append(Action(name, None))
+                found.append(ParsedAction(name, None))
                 continue
             for place in reversed(waiting):  # "peel and cut the onion"
-                shared = [Action(found[place].verb, thing) for thing in things]
+                shared = [ParsedAction(found[place].verb, thing) for thing in things]
                 found[place : place + 1] = shared
             waiting = []
-            found += [Action(name, thing) for thing in things]
+            found += [ParsedAction(name, thing) for thing in things]
     return found
 
 

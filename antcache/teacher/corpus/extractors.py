@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.teacher.corpus.words import WordLists
 
@@ -16,7 +17,7 @@ EXTRACTORS = ("lexicon", "dependency")
 DEFAULT_SPACY_MODEL = "en_core_web_sm"
 
 
-class Action(NamedTuple):
+class ParsedAction(NamedTuple):
     """What the cook is told to do; `object` is None where the instruction names none."""
 
     verb: str
@@ -34,7 +35,7 @@ class Extractor(Protocol):
     def settings(self) -> dict[str, str | int]:
         """What its output depends on beside the text, JSON-ready."""
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
 
 
@@ -53,8 +54,7 @@ def make_extractor(
         MissingExtra: the dependency extractor without spaCy.
         NotFound: the spaCy model is not installed.
     """
-    if name not in EXTRACTORS:
-        raise BadConfig("unknown extractor", expected=" or ".join(EXTRACTORS), found=name)
+    one_of("extractor", name, EXTRACTORS)
     if name == "lexicon":
         from antcache.teacher.corpus.lexicon import LexiconExtractor
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import Action
+from antcache.teacher.corpus.extractors import ParsedAction
 from antcache.teacher.corpus.phrases import (
     Chunk,
     chunks,
@@ -47,12 +47,12 @@ class LexiconExtractor:
             "nouns": len(words.nouns),
         }
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
         return [self._instruction(text) for text in instructions]
 
-    def _instruction(self, text: str) -> list[Action]:
-        found: list[Action] = []
+    def _instruction(self, text: str) -> list[ParsedAction]:
+        found: list[ParsedAction] = []
         seen: list[tuple[str, bool]] = []  # things named so far, and whether they are many
         for tokens in sentences(text):
             _Sentence(self, found, seen).read(chunks(tokens))
@@ -129,7 +129,7 @@ class _Sentence:
     """Reads the chunks of one sentence in order."""
 
     def __init__(
-        self, lexicon: LexiconExtractor, found: list[Action], seen: list[tuple[str, bool]]
+        self, lexicon: LexiconExtractor, found: list[ParsedAction], seen: list[tuple[str, bool]]
     ) -> None:
         self._lexicon = lexicon
         self._found = found
@@ -221,7 +221,7 @@ class _Sentence:
         if thing is not None:
             for place in waiting:
                 self._found[place] = self._found[place]._replace(object=thing)
-        self._found.append(Action(verb, thing))
+        self._found.append(ParsedAction(verb, thing))
         self._mention_later(words, end)
         if thing is not None and end >= len(words):
             self._verb = verb
@@ -236,7 +236,7 @@ class _Sentence:
             known = words[j] in self._lexicon.verbs
             if pronoun or (known and (j == i or words[j - 1] not in voc.DETERMINERS)):
                 thing = self._thing(words[:j], i)[0] if j > i else None
-                self._found.append(Action(self._late_particle(words[j], words, j + 1), thing))
+                self._found.append(ParsedAction(self._late_particle(words[j], words, j + 1), thing))
                 return
             if words[j] in voc.PREPOSITIONS and words[j] != "to":
                 return
@@ -284,7 +284,7 @@ class _Sentence:
         if thing is None or (end < len(words) and words[end] in voc.BE):
             self._close()
             return
-        self._found.append(Action(verb, thing))
+        self._found.append(ParsedAction(verb, thing))
         if end < len(words):
             self._close()
 

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from antcache.annotations import Taxonomy
 from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.hub import quiet
 from antcache.progress import Progress, silent
-from antcache.teacher.base import ARRAYS_FILE
+from antcache.teacher.base import ARRAYS_FILE, Teacher, TeacherOutput
 from antcache.teacher.histories import Examples, concatenate
 from antcache.teacher.language.checkpoint import (
     fetch,
@@ -39,7 +39,7 @@ from antcache.teacher.language.checkpoint import (
 from antcache.teacher.language.config import LanguageConfig
 from antcache.teacher.language.network import LanguageNetwork, resize, token_limit
 from antcache.teacher.language.text import ActionTokens, action_texts, add_marks
-from antcache.teacher.training import one_cycle, random_state, take_weights, weights
+from antcache.teacher.training import Descent, one_cycle, random_state, take_weights, weights
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ BLOCK = 256  # examples scored at a time
 BUCKET = 32  # batches that are sorted by length together
 
 
-class LanguageTeacher:
+class LanguageTeacher(Teacher):
     """A language model with heads; see the module."""
 
     kind = "language"
+    has_features = True
 
     def __init__(self, taxonomy: Taxonomy, config: LanguageConfig, device: str = "cpu") -> None:
         import_transformers()
@@ -95,18 +96,8 @@ class LanguageTeacher:
             self._build(model)
             self._train(train, held, progress)
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
-        """Scores (N, C) of every action after each history."""
-        return self.logits_and_features(examples)[0]
-
-    def features(self, examples: Examples) -> NDArray[np.float32]:
-        """Pooled state (N, E) of the language model after reading each history."""
-        return self.logits_and_features(examples)[1]
-
-    def logits_and_features(
-        self, examples: Examples
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both in one pass.
+    def predict(self, examples: Examples) -> TeacherOutput:
+        """Scores (N, C) of every action, and the model's pooled state (N, E), after each history.
 
         Raises:
             BadConfig: the teacher was neither trained nor loaded.
@@ -123,7 +114,7 @@ class LanguageTeacher:
                 (action, _, _), state = network(*texts[rows], autocast=self._autocast)
                 at = rows.cpu().numpy()
                 logits[at], states[at] = action.cpu().numpy(), state.cpu().numpy()
-        return logits, states
+        return TeacherOutput(logits=logits, features=states)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights by name; `tokens` (K,) are the vocabulary's ids whose embeddings are kept."""
@@ -197,9 +188,10 @@ class LanguageTeacher:
         target = torch.from_numpy(train.target).to(self.device)
         weight = self._class_weight(train.target)
         steps = config.epochs * math.ceil(len(target) / config.batch)
-        optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98), fused=True)
-        cycle = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: one_cycle(step / steps, config.warmup)
+        descent = Descent(
+            network.groups(config),
+            lambda step: one_cycle(step / steps, config.warmup),
+            clipped=network.parameters(),
         )
         best, kept, waited = -math.inf, None, 0
         for epoch in range(config.epochs):
@@ -216,18 +208,13 @@ class LanguageTeacher:
                     label_smoothing=config.label_smoothing,
                     class_weight=weight,
                 )
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                cycle.step()
-                total += loss.detach() * len(rows)
+                total += descent.step([loss]) * len(rows)
                 progress("epochs", epoch + (i + 1) / len(batches), config.epochs)
             words = f"epoch {epoch + 1} of {config.epochs}: loss {total / len(target):.4f}"
             if held is None:
                 log.info(words)
                 continue
-            figures = _held_out_figures(self.logits(held), held.target)
+            figures = _held_out_figures(self.predict(held).logits, held.target)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
             log.info("%s; %d held out: %s", words, len(held), shown)
             value = -figures["nll"] if config.metric == "nll" else figures[config.metric]

@@ -180,7 +180,7 @@ def test_it_learns_and_its_output_is_what_a_teacher_reads(
     teacher = make_teacher("language", taxonomy, {**settings, "epochs": 1})
     examples = timeline.examples(HistoryConfig(), 4)
     teacher.fit(examples)
-    assert np.isfinite(teacher.logits(examples)).all()
+    assert np.isfinite(teacher.predict(examples).logits).all()
 
 
 def test_the_seed_decides_and_the_callers_random_state_stays(config, tmp_path):
@@ -319,7 +319,7 @@ def test_nothing_is_overwritten_unasked(config, tmp_path):
     ("name", "value"), [("mask", 0.0), ("mask", 1.0), ("steps", 0), ("lr", -1.0), ("warmup", 1.0)]
 )
 def test_impossible_settings_are_refused(name, value):
-    with pytest.raises(BadConfig, match=rf"impossible adaptation: .*found .*\b{name}={value}\b"):
+    with pytest.raises(BadConfig, match=rf"impossible {name}: expected .*, found {value}$"):
         AdaptConfig(**{name: value})
 
 
