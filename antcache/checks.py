@@ -46,7 +46,7 @@ class Range:
 
     def __contains__(self, value: object) -> bool:
         # NumPy's numbers are Real, tensors are not. NaN is neither above nor below anything.
-        if not isinstance(value, Real) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Real):
             return False
         number: Any = value
         enough = number > self.low if self.above else number >= self.low
@@ -156,7 +156,7 @@ def check_type(name: str, value: object, kind: Kind) -> None:
     choices = [choice for option in options for choice in choices_of(option)]
     if choices and isinstance(value, str):
         one_of(name, value, choices)
-    raise BadConfig("wrong type", where=name, expected=words_for(kind), found=repr(value))
+    raise _wrong_type(name, value, kind)
 
 
 def alternatives(kind: Kind) -> tuple[Kind, ...]:
@@ -220,7 +220,7 @@ def _look_into(name: str, value: Any, kind: Kind) -> None:
                 within(name, value, mark)
     elif origin is tuple and inner[-1] is not ...:
         if len(value) != len(inner):
-            raise BadConfig("wrong type", where=name, expected=words_for(kind), found=repr(value))
+            raise _wrong_type(name, value, kind)
         for i, (one, wanted) in enumerate(zip(value, inner, strict=True)):
             check_type(f"{name}[{i}]", one, wanted)
     elif isinstance(origin, type) and issubclass(origin, Mapping):
@@ -232,6 +232,11 @@ def _look_into(name: str, value: Any, kind: Kind) -> None:
             check_type(f"{name}[{i}]", one, inner[0])
     elif is_dataclass(value) and not isinstance(value, type):
         check_types(value, inside=f"{name}.")
+
+
+def _wrong_type(name: str, value: object, kind: Kind) -> BadConfig:
+    found = repr(value) if isinstance(value, str) else value  # '2' is not 2
+    return BadConfig("wrong type", where=name, expected=words_for(kind), found=found)
 
 
 @functools.cache

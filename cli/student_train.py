@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
 from antcache.annotations import protocol_for
+from antcache.annotations.protocols import FrameCount, FrameRate
+from antcache.checks import Range
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -43,9 +45,9 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("align", str, "Bring the student's state to the teacher's feature: none, cosine or mse."),
     ("align-weight", WEIGHT, "Weight of that alignment."),
     ("head", str, "light, avth, rulstm, gru or mean."),
-    ("layers", Number(int, 1, 100), "Blocks of the head."),
-    ("heads", Number(int, 1, 1024), "Attention heads of a block."),
-    ("width", Number(int, 1, 1 << 16), "Width of the blocks."),
+    ("layers", Number(Annotated[int, Range(1, 100)]), "Blocks of the head."),
+    ("heads", Number(Annotated[int, Range(1, 1024)]), "Attention heads of a block."),
+    ("width", Number(Annotated[int, Range(1, 1 << 16)]), "Width of the blocks."),
     ("dropout", PART, "Dropout before the classifier."),
     ("stream", str, "Feature stream NAME[,NAME...], if the store has several."),
     ("fusion", str, "Several streams: concat, late or attention."),
@@ -83,8 +85,8 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
 )
 WINDOWS: tuple[tuple[str, Any, str], ...] = (
     ("gap-s", GAP, "Seconds between window and action [default: the dataset's, as below]."),
-    ("num-frames", Number(int, 1, 10_000), "Frames in a window."),
-    ("rate", Number(float, 0.001, 30), "Frames per second in a window."),
+    ("num-frames", Number(FrameCount), "Frames in a window."),
+    ("rate", Number(FrameRate), "Frames per second in a window."),
     ("parity", str, "exact, or avt (official times) or rulstm (its CSVs): that code's own."),
 )
 DISTILLATION = (

@@ -6,7 +6,7 @@ weights of PyTorch's current random state, whatever the number of streams.
 
 from __future__ import annotations
 
-from antcache.errors import BadConfig
+from antcache.checks import one_of
 from antcache.student.avth import AvtHead
 from antcache.student.config import StudentConfig
 from antcache.student.fused import FusedHead
@@ -31,8 +31,7 @@ def build_head(config: StudentConfig, sizes: Sizes) -> Head:
     Raises:
         BadConfig: there is no such head, its sizes are impossible, or one has no effect.
     """
-    if config.head not in HEADS:
-        raise BadConfig("unknown head", expected=" or ".join(HEADS), found=config.head)
+    one_of("head", config.head, HEADS)
     head = HEADS[config.head]
     check_settings(head, config)
     if config.fusion != "concat" and len(sizes.dims) > 1:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from antcache.annotations import Protocol
-from antcache.errors import BadConfig
+from antcache.checks import one_of
 from antcache.student.config import StudentConfig
 
 _EK55 = StudentConfig(
@@ -110,6 +110,5 @@ def find_preset(name: str) -> StudentConfig:
     Raises:
         BadConfig: there are none of this name.
     """
-    if name not in PRESETS:
-        raise BadConfig("unknown preset", expected=" or ".join(PRESETS), found=name)
+    one_of("preset", name, PRESETS)
     return PRESETS[name]

@@ -84,7 +84,7 @@ def test_impossible_shares_and_metrics_are_refused(make_store: MakeStore) -> Non
     labels, taxonomy = store.labels("train"), store.taxonomy
     with pytest.raises(BadConfig, match="no training video is left"):
         hold_out(labels.uid, labels, taxonomy, StudentConfig(held_out=0.99))
-    with pytest.raises(BadConfig, match="no such metric"):
+    with pytest.raises(BadConfig, match="unknown metric of the videos held out"):
         hold_out(labels.uid, labels, taxonomy, StudentConfig(held_out=0.2, metric="action/top2"))
     with pytest.raises(BadConfig, match="patience has no effect"):
         StudentConfig(patience=2)
