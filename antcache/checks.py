@@ -101,6 +101,12 @@ def known(
         )
 
 
+def distinct(name: str, names: Collection[str]) -> None:
+    """Refuse names that are empty or given twice."""
+    if len(set(names)) < len(names) or "" in names:
+        raise BadConfig(f"impossible {name}", expected="different names", found=",".join(names))
+
+
 def at_least(
     name: str, value: object, low: float, high: float = MANY, *, where: object = ""
 ) -> None:
@@ -136,7 +142,7 @@ def check_types(record: DataclassInstance, *, inside: str = "") -> None:
     Raises:
         BadConfig: names the first such field.
     """
-    kinds = _kinds(type(record))
+    kinds = kinds_of(type(record))
     for field in fields(record):
         check_type(inside + field.name, getattr(record, field.name), kinds[field.name])
 
@@ -159,9 +165,14 @@ def check_type(name: str, value: object, kind: Kind) -> None:
     raise _wrong_type(name, value, kind)
 
 
+def parts_of(kind: Kind) -> tuple[Any, tuple[Any, ...]]:
+    """What a kind is made with (`tuple`, `Literal`, ...), None for a plain class, and of what."""
+    return get_origin(kind), get_args(kind)
+
+
 def alternatives(kind: Kind) -> tuple[Kind, ...]:
     """The members of a union, or the one kind that it is."""
-    origin, members = _parts(kind)
+    origin, members = parts_of(kind)
     if origin in (Union, types.UnionType):
         return tuple(one for member in members for one in alternatives(member))
     return (kind,)
@@ -169,7 +180,7 @@ def alternatives(kind: Kind) -> tuple[Kind, ...]:
 
 def choices_of(kind: Kind) -> tuple[object, ...]:
     """The values of a `Literal`, none of any other kind."""
-    origin, values = _parts(kind)
+    origin, values = parts_of(kind)
     return values if origin is Literal else ()
 
 
@@ -178,7 +189,7 @@ def words_for(kind: Kind) -> str:
     options = alternatives(kind)
     if len(options) > 1:
         return " or ".join(map(words_for, options))
-    origin, inner = _parts(kind)
+    origin, inner = parts_of(kind)
     if origin is Annotated:
         return words_for(inner[0])
     if origin is Literal:
@@ -190,14 +201,9 @@ def words_for(kind: Kind) -> str:
     return "None" if kind is type(None) else str(getattr(origin or kind, "__name__", kind))
 
 
-def _parts(kind: Kind) -> tuple[Any, tuple[Any, ...]]:
-    """What a kind is made with, None for a plain class, and of what."""
-    return get_origin(kind), get_args(kind)
-
-
 def _is(value: object, kind: Kind) -> bool:
     """Whether the value itself, not what it holds, is of a kind that is no union."""
-    origin, inner = _parts(kind)
+    origin, inner = parts_of(kind)
     if origin is Annotated:
         return _is(value, inner[0])
     if origin is Literal:
@@ -212,7 +218,7 @@ def _is(value: object, kind: Kind) -> bool:
 
 def _look_into(name: str, value: Any, kind: Kind) -> None:
     """Check what a value of the right class holds."""
-    origin, inner = _parts(kind)
+    origin, inner = parts_of(kind)
     if origin is Annotated:
         _look_into(name, value, inner[0])
         for mark in inner[1:]:
@@ -240,7 +246,8 @@ def _wrong_type(name: str, value: object, kind: Kind) -> BadConfig:
 
 
 @functools.cache
-def _kinds(record: type) -> Mapping[str, Kind]:
+def kinds_of(record: type) -> Mapping[str, Kind]:
+    """The annotations of a record by field."""
     return get_type_hints(record, include_extras=True)
 
 

@@ -6,8 +6,8 @@ Sources: AVT (facebookresearch/AVT) for the windows; Damen et al. 2018 for the 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +55,28 @@ DEFAULT = Protocol(gap_s=1.0, num_frames=10, rate=2.0)
 def protocol_for(dataset: str) -> Protocol:
     """The dataset's own protocol, or that of EPIC-KITCHENS-55 for anybody's own videos."""
     return PROTOCOLS.get(dataset, DEFAULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """What is to differ from a dataset's own protocol."""
+
+    gap_s: Gap | None = None
+    """Seconds between window and action; the dataset's own unless given, as the next two."""
+    num_frames: FrameCount | None = None
+    """Frames in a window."""
+    rate: FrameRate | None = None
+    """Frames per second in a window."""
+    parity: Parity = "exact"
+    """exact arithmetic, or avt (official times) or rulstm (its CSVs) for that code's own."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def protocol(self, dataset: str) -> Protocol:
+        """The windows of a dataset."""
+        given: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
+        return replace(protocol_for(dataset), **given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class DemoConfig:
     teacher_epochs: int = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
-        default_factory=lambda: StudentConfig(
+        default_factory=lambda: StudentConfig.of(
             layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=40, evaluate_every=2
         )
     )
@@ -282,7 +282,7 @@ def _learn(
     """Train both students on every seed and score them, and the teacher, on the same segments."""
     students = {
         PLAIN: config.student,
-        DISTILLED: replace(config.student, targets="text"),
+        DISTILLED: config.student.replace(targets=("text",)),
     }
     trained: dict[str, list[RunResult]] = {}
     for name, student in students.items():
@@ -290,9 +290,9 @@ def _learn(
             trained[name] = []
             for seed in config.seeds:
                 run = output / "runs" / f"{name}-{seed}"
-                settings = replace(student, seed=seed)
+                settings = student.replace(seed=seed)
                 trained[name].append(train(store, run, settings, progress=progress))
-            result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
+            result.append(f"{len(config.seeds)} seeds, {student.optimization.epochs} epochs each")
     validation = store.labels("validation")
     position = {uid: i for i, uid in enumerate(validation.uid)}
     segments = validation[np.array([position[uid] for uid in trained[PLAIN][0].predictions.uid])]

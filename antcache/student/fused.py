@@ -6,12 +6,12 @@ Letters: B batch, T time, D feature, S state, C classes, R streams.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, Sizes
 
 
@@ -42,10 +42,12 @@ class FusedHead(Head):
             self.attention = nn.Sequential(nn.LayerNorm(self.state_dim), scores)
 
     @classmethod
-    def around(cls, head: type[Head], config: StudentConfig, sizes: Sizes) -> Head:
-        """A `head` for each stream of `sizes`."""
-        branches = [head.build(config, replace(sizes, dims=(dim,))) for dim in sizes.dims]
-        return cls(branches, sizes.dims, attention=config.fusion == "attention")
+    def around(
+        cls, build: Callable[[Sizes], Head], sizes: Sizes, *, attention: bool = False
+    ) -> Head:
+        """A branch that `build` makes for each stream of `sizes`."""
+        branches = [build(replace(sizes, dims=(dim,))) for dim in sizes.dims]
+        return cls(branches, sizes.dims, attention=attention)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is that of all branches side by side."""

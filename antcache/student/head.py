@@ -10,15 +10,13 @@ feature.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from antcache.errors import BadConfig
-from antcache.student.config import StudentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +77,17 @@ class HeadOutput(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base of all heads: built from a config and the sizes of a problem.
+    """Base of all heads.
 
     Attributes:
-        settings: which of `layers`, `heads`, `width` and `dropout` mean something to this head.
+        build: class method that makes a head for a problem of some `Sizes`. Its keywords are those
+            of `layers`, `heads`, `width` and `dropout` that mean something to the head, with its
+            own values: `build(cls, sizes, *, width=256, dropout=0.3)`.
         state_dim: S, set by each head.
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("layers", "heads", "width", "dropout")
+    build: ClassVar[Callable[..., Head]]
     state_dim: int
-
-    @classmethod
-    @abstractmethod
-    def build(cls, config: StudentConfig, sizes: Sizes) -> Head:
-        """A head of the configured size for a problem of these sizes."""
 
     @abstractmethod
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
@@ -126,19 +121,3 @@ def classifier(state_dim: int, num_classes: int) -> nn.Linear:
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def check_settings(head: type[Head], config: StudentConfig) -> None:
-    """Refuse sizes that have no effect on a head.
-
-    Raises:
-        BadConfig: one is given.
-    """
-    for name in ("layers", "heads", "width", "dropout"):
-        if name not in head.settings and getattr(config, name) is not None:
-            raise BadConfig(
-                f"{name} has no effect on the head {config.head!r}",
-                expected=", ".join(head.settings),
-                found=f"{name} = {getattr(config, name)}",
-                hint="leave it out",
-            )

@@ -20,7 +20,7 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import metrics_of
-from antcache.student.config import StudentConfig
+from antcache.student.optimization_config import SelectionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class HeldOut:
 
 
 def hold_out(
-    uid: NDArray[np.str_], labels: Segments, taxonomy: Taxonomy, config: StudentConfig
+    uid: NDArray[np.str_], labels: Segments, taxonomy: Taxonomy, config: SelectionConfig
 ) -> tuple[Tensor, HeldOut | None]:
     """Positions (n,) of the windows to train on, and what is held out, if anything.
 

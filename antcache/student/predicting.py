@@ -57,7 +57,7 @@ class TrainedStudent:
     ) -> None:
         self.store = store
         self.config: StudentConfig = read_config(run_dir)
-        self.allow_missing: bool = allow_missing or self.config.allow_missing
+        self.allow_missing: bool = allow_missing or self.config.data.allow_missing
         account = _account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
@@ -73,13 +73,13 @@ class TrainedStudent:
                     expected=account[what],
                     found=found,
                 )
-        self.device = pick_device(device or self.config.device)
+        self.device = pick_device(device or self.config.runtime.device)
         checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
         if checkpoint is None:
             raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
         dims: tuple[int, ...] = ()
-        if self.config.align != "none":
-            kept = [store.targets(name).feature for name in self.config.teachers]
+        if self.config.distillation.align != "none":
+            kept = [store.targets(name).feature for name in self.config.distillation.targets]
             dims = tuple(f.shape[1] for f in kept if f is not None)
         sizes = Sizes(
             dims=tuple(stream.dim for stream in self.streams),
@@ -88,14 +88,14 @@ class TrainedStudent:
             steps_ahead=math.ceil(round(self.protocol.gap_s * self.protocol.rate, 6)),
             num_verbs=len(taxonomy.verbs),
             num_nouns=len(taxonomy.nouns),
-            num_teachers=len(self.config.teachers),
+            num_teachers=len(self.config.distillation.targets),
             teacher_dims=dims,
         )
         check_sizes(checkpoint, self.config, sizes)
         with torch.random.fork_rng(devices=[]):
             student = build_student(self.config, sizes)
         load_reported(checkpoint, student)
-        self.predictor = Predictor(student, self.config.precision, self.device)
+        self.predictor = Predictor(student, self.config.runtime.precision, self.device)
         self.sizes: Sizes = sizes
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:

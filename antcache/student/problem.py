@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
+from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.parity import of_another_form
 from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
@@ -25,9 +25,10 @@ from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
 from antcache.store.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
-from antcache.student.config import ATTENTION, StudentConfig
+from antcache.student.config import StudentConfig
 from antcache.student.head import Sizes
 from antcache.student.memory import PACK_SHARE, free_bytes
+from antcache.student.objective_config import ATTENTION
 from antcache.student.pack import StreamWindows, WindowPack, Windows
 from antcache.student.stream import JoinedStream
 from antcache.student.teachers import Teachers, select, stored_shares
@@ -79,16 +80,17 @@ def load_problem(
             asked of dense soft targets.
     """
     taxonomy = store.taxonomy
-    streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
-    protocol = config.protocol or protocol_for(taxonomy.dataset)
-    soft = {name: store.targets(name) for name in config.teachers}
+    streams = [store.stream(name) for name in config.data.stream or (_only_stream(store),)]
+    protocol = config.window.protocol(taxonomy.dataset)
+    soft = {name: store.targets(name) for name in config.distillation.targets}
     parts: dict[str, list[StreamWindows]] = {}
     counts: dict[str, Any] = {}
     fingerprints = {
         "taxonomy": taxonomy.fingerprint,
         "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
     }
-    labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
+    splits = (config.data.train_split, config.data.validation_split)
+    labels = {split: store.labels(split) for split in splits}
     for split, segments in labels.items():
         if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
             log.warning("%s: %s", split, warning)
@@ -101,7 +103,7 @@ def load_problem(
         for name, targets in soft.items():
             if unknown := training_unknown(targets.attributes, store.splits()):
                 log.warning("targets/%s: %s", name, unknown)
-        uid = parts[config.train_split][0].index.uid
+        uid = parts[config.data.train_split][0].index.uid
         counts["targets"] = _check_coverage(store, soft, uid, config)
         teachers, place = _teachers(store, soft, uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
@@ -110,7 +112,7 @@ def load_problem(
     packed = _packed(config, parts, device)
     windows: dict[str, Windows] = {}
     for split, own in parts.items():
-        training = split == config.train_split
+        training = split == config.data.train_split
         taught: dict[str, Any] = {"targets": teachers, "target": place} if training else {}
         if packed:
             windows[split] = WindowPack.gather_streams(
@@ -120,7 +122,7 @@ def load_problem(
             windows[split] = JoinedStream.of_streams(own, device=device, **taught)
         log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
         fingerprints[f"{split} windows"] = _fingerprint(own)
-    index = parts[config.validation_split][0].index
+    index = parts[config.data.validation_split][0].index
     return Problem(
         taxonomy=taxonomy,
         streams=tuple(streams),
@@ -135,9 +137,9 @@ def load_problem(
             num_teachers=len(soft),
             teacher_dims=() if teachers is None else teachers.dims,
         ),
-        train=windows[config.train_split],
-        validation=windows[config.validation_split],
-        segments=labels[config.validation_split][index.segment],
+        train=windows[config.data.train_split],
+        validation=windows[config.data.validation_split],
+        segments=labels[config.data.validation_split][index.segment],
         dropped={split: own[0].index.dropped for split, own in parts.items()},
         counts=counts,
         fingerprints=fingerprints,
@@ -160,7 +162,7 @@ def _windows(
                 videos,
                 segments,
                 protocol,
-                allow_missing=config.allow_missing,
+                allow_missing=config.data.allow_missing,
                 where=f"{store.path}: features/{name}, split {split}",
             )
             for name, videos in features.items()
@@ -197,26 +199,26 @@ def _teachers(
     store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
 ) -> tuple[Teachers, NDArray[np.int64]]:
     """What the teachers say about the training windows `uid` (N,), weighed as configured."""
-    share: Sequence[float] | None = config.teacher_weights
+    name = config.distillation.target_weights
+    share: Sequence[float] | None = name if isinstance(name, tuple) else None
     temperatures: Sequence[float] | None = None
-    name = config.target_weights
-    if name is not None and share is None and name != ATTENTION:
-        share, temperatures = stored_shares(name, store.targets(name), config.teachers)
+    if isinstance(name, str) and name != ATTENTION:
+        share, temperatures = stored_shares(name, store.targets(name), config.distillation.targets)
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
     teachers, place = select(
         soft,
         uid,
-        top_k=config.top_k,
-        tail=config.tail,
-        features=config.align != "none",
+        top_k=config.distillation.top_k,
+        tail=config.distillation.tail,
+        features=config.distillation.align != "none",
         share=share,
         temperatures=temperatures,
     )
-    if config.tail and isinstance(teachers.targets, DenseTargets):
+    if config.distillation.tail and isinstance(teachers.targets, DenseTargets):
         raise BadConfig(
             "tail has no effect on dense soft targets",
-            where=f"targets/{config.targets}",
-            hint="cut them to their k best: --top-k",
+            where=f"targets/{','.join(config.distillation.targets)}",
+            hint="cut them to their k best: `top_k`",
         )
     if teachers.has_feature is not None and not bool(teachers.has_feature.all()):
         log.warning(
@@ -231,9 +233,10 @@ def say_weight(config: StudentConfig, teachers: Teachers, num_classes: int) -> N
     """Log what the weight of the distillation comes to with these teachers."""
     targets = teachers.targets
     k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
-    own = Weight(ours=config.weight, temperature=config.temperature, classes=num_classes, k=k)
+    said = config.distillation
+    own = Weight(ours=said.weight, temperature=said.temperature, classes=num_classes, k=k)
     # With attention each teacher has a KL of its own, over its own classes.
-    union = None if config.target_weights == ATTENTION else _union(targets)
+    union = None if config.distillation.target_weights == ATTENTION else _union(targets)
     weight, *changed = describe(own, union)
     log.info("distillation: %s", weight)
     for sentence in changed:
@@ -258,14 +261,14 @@ def _packed(
     needed = sum(part.index.rows.size * part.dim for part in everything) * widest
     free = free_bytes(device)
     fit = free is None or needed <= PACK_SHARE * free
-    packed = fit if config.windows == "auto" else config.windows == "pack"
+    packed = fit if config.runtime.windows == "auto" else config.runtime.windows == "pack"
     log.info(
         "windows: %.2f GB; %s free on %s; %s (windows = %s)",
         needed / 1e9,
         "unknown" if free is None else f"{free / 1e9:.2f} GB",
         device,
         "packed on the device" if packed else "streamed from the store, batch by batch",
-        config.windows,
+        config.runtime.windows,
     )
     lazy = [f for part in everything for f in part.features.values() if f.num_rows]
     if not packed and not all(isinstance(f.rows, MappedArray) for f in lazy):
@@ -283,7 +286,7 @@ def _only_stream(store: Store) -> str:
             "which stream?" if streams else "the store has no features",
             where=store.path,
             found=", ".join(streams) or "none",
-            hint="name one with --stream" if streams else "antcache extract writes them",
+            hint="name one: `stream`" if streams else "antcache extract writes them",
         )
     return streams[0]
 
@@ -296,7 +299,7 @@ def _check_coverage(
     A segment that a set contains but calls not valid is the teacher's own mask: counted, and never
     an error unless no segment is left.
     """
-    where = f"{store.path}: {config.targets}"
+    where = f"{store.path}: {','.join(config.distillation.targets)}"
     has = np.all([targets.rows_for(uid) >= 0 for targets in soft.values()], axis=0)
     absent = np.any([~np.isin(uid, targets.uid) for targets in soft.values()], axis=0)
     first = ", ".join(uid[absent][:5].tolist())
@@ -304,15 +307,15 @@ def _check_coverage(
         raise MissingTarget(
             "no training segment has a soft target",
             where=where,
-            expected=f"targets for segments of {config.train_split!r}",
+            expected=f"targets for segments of {config.data.train_split!r}",
             hint="antcache teacher writes them",
         )
-    if absent.any() and not config.allow_missing_targets:
+    if absent.any() and not config.distillation.allow_missing_targets:
         raise MissingTarget(
             f"{absent.sum()} of {len(uid)} training segments are not in the soft targets",
             where=where,
             found=f"none for {first}{', ...' if absent.sum() > 5 else ''}",
-            hint="write targets for them, or mask them with --allow-missing-targets",
+            hint="write targets for them, or mask them: `allow_missing_targets`",
         )
     counts = {
         "found": int(has.sum()),

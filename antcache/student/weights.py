@@ -132,12 +132,12 @@ def describe(own: Weight, union: tuple[int, int] | None = None) -> list[str]:
             said.append(
                 f"this is the paper's {published.paper:g} of {name}, but as a mean over {fewest} "
                 f"classes in place of {n}, {own.ours / published.ours:.4g} times as strong: "
-                f"--weight {published.ours:.4g} is the same"
+                f"weight {published.ours:.4g} is the same"
             )
         elif own.ours == published.paper:
             said.append(
                 f"weight {own.ours:g} is what the paper writes for {name} in its convention; here "
-                f"it is {n} times as strong: --weight {published.ours:.4g} is the same"
+                f"it is {n} times as strong: weight {published.ours:.4g} is the same"
             )
     return said
 

@@ -49,7 +49,7 @@ def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -
 
 
 def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: WindowPack) -> None:
-    small = replace(find_preset("ek55-tsn"), layers=1, heads=2, width=16)
+    small = find_preset("ek55-tsn").replace(layers=1, heads=2, width=16)
     found = {figure.figure: figure for figure in training.on_gpu(pack, small, side=64)}
     bounds = {name: (figure.at_least, figure.at_most) for name, figure in found.items()}
     assert bounds == {
@@ -69,7 +69,7 @@ def test_operations_of_a_step_by_hand(training: ModuleType, pack: WindowPack) ->
     sizes = training.Sizes(
         dims=(training.ek55.DIM,), num_classes=training.CLASSES, num_frames=training.TIME
     )
-    trainer = training.Trainer(replace(config, device="cpu"), replace(pack, targets=None), sizes)
+    trainer = training.Trainer(config.replace(device="cpu"), replace(pack, targets=None), sizes)
     batch, time, dim = training.BATCH, training.TIME, training.ek55.DIM
     positions = batch * time
     blocks = layers * 12 * width * width

@@ -23,7 +23,7 @@ from antcache.student.config import StudentConfig
 TINY = DemoConfig(
     kitchen=KitchenConfig(train_videos=6, validation_videos=3, scripts=20),
     teacher_epochs=1,
-    student=StudentConfig(layers=1, heads=2, width=16, epochs=2),
+    student=StudentConfig.of(layers=1, heads=2, width=16, epochs=2),
     seeds=(1, 2),
 )
 

@@ -4,7 +4,6 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +54,19 @@ def test_training_from_a_stream_gives_the_same_bits(
     make_store: MakeStore, small: StudentConfig, backend: str
 ) -> None:
     store = make_store(backend=backend)
-    config = replace(small, targets="oracle", feature_weight=0.1, past_weight=0.1)
-    streamed = train(store, None, replace(config, windows="stream"))
-    packed = train(store, None, replace(config, windows="pack"))
+    config = small.replace(targets=("oracle",), feature_weight=0.1, past_weight=0.1)
+    streamed = train(store, None, config.replace(windows="stream"))
+    packed = train(store, None, config.replace(windows="pack"))
     assert_same_run(streamed, packed)
     unmapped = Store.open(store.path, memory_map=False)
-    assert_same_run(train(unmapped, None, replace(config, windows="stream")), packed)
+    assert_same_run(train(unmapped, None, config.replace(windows="stream")), packed)
 
 
 def test_a_streamed_run_resumes_to_the_same_bits(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of epoch 2, by what a step raises."""
-    store, config = make_store(), replace(small, windows="stream")
+    store, config = make_store(), small.replace(windows="stream")
     step, count = Trainer._step, itertools.count()
 
     def stop(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
@@ -81,7 +80,7 @@ def test_a_streamed_run_resumes_to_the_same_bits(
             train(store, tmp_path / "run", config)
     resumed = train(store, tmp_path / "run", config, resume=True)
     assert resumed.resumed_epoch == 1
-    assert_same_run(resumed, train(store, None, replace(config, windows="pack")))
+    assert_same_run(resumed, train(store, None, config.replace(windows="pack")))
 
 
 @pytest.mark.parametrize("kind", [WindowStream, WindowPack])
@@ -184,7 +183,7 @@ def test_auto_packs_what_fits(
 
     def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[Windows]:
         monkeypatch.setattr(problem_module, "free_bytes", lambda device: free)
-        problem = load_problem(of, StudentConfig(windows=windows), CPU)
+        problem = load_problem(of, StudentConfig.of(windows=windows), CPU)
         assert type(problem.train) is type(problem.validation)
         return type(problem.train)
 
@@ -199,7 +198,7 @@ def test_auto_packs_what_fits(
     assert kind(1 << 40, "stream", Store.open(store.path, memory_map=False)) is WindowStream
     assert "decodes the chunks" in caplog.text
     with pytest.raises(BadConfig, match="unknown windows: expected auto or pack or stream"):
-        StudentConfig(windows="some")
+        StudentConfig.of(windows="some")
 
 
 def test_free_memory_is_that_of_the_control_group(
