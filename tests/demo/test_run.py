@@ -19,6 +19,7 @@ from antcache.errors import AlreadyExists, BadConfig, MissingExtra
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.runs import read_config
 
 TINY = DemoConfig(
     kitchen=KitchenConfig(train_videos=6, validation_videos=3, scripts=20),
@@ -51,10 +52,7 @@ def test_every_step_leaves_what_it_should(output: Path) -> None:
 
 
 def test_students_differ_only_in_their_targets(output: Path) -> None:
-    configs = [
-        json.loads((output / f"runs/{name}-1/config.json").read_text())["student"]
-        for name in ("plain", "distilled")
-    ]
+    configs = [read_config(output / f"runs/{name}-1").values for name in ("plain", "distilled")]
     assert {k for k in configs[0] if configs[0][k] != configs[1][k]} == {"targets"}
 
 
