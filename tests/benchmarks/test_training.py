@@ -63,8 +63,8 @@ def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: Window
 def test_operations_of_a_step_by_hand(training: ModuleType, pack: WindowPack) -> None:
     """Two for each weight and position, forward, and twice that backward; AVT classifies at D."""
     width, layers = 32, 2
-    config = replace(
-        find_preset("ek55-tsn"), layers=layers, heads=2, width=width, precision="float32"
+    config = find_preset("ek55-tsn").replace(
+        layers=layers, heads=2, width=width, precision="float32"
     )
     sizes = training.Sizes(
         dims=(training.ek55.DIM,), num_classes=training.CLASSES, num_frames=training.TIME
