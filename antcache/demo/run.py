@@ -24,6 +24,7 @@ import numpy as np
 
 from antcache import __version__
 from antcache.annotations import protocol_for, read_annotations
+from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
@@ -57,11 +58,11 @@ class DemoConfig:
 
     kitchen: KitchenConfig = field(default_factory=KitchenConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
-    extract_fps: float = 4.0
+    extract_fps: Positive = 4.0
     """Rows per second in the store."""
     teacher: str = "sequence"
     """Kind of the teacher."""
-    teacher_epochs: int = 4
+    teacher_epochs: Count = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
         default_factory=lambda: StudentConfig.of(
@@ -69,8 +70,11 @@ class DemoConfig:
         )
     )
     """What both students share."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[Seed, ...] = (1, 2, 3)
     """Seeds of the students, fixed before looking."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

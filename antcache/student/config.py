@@ -68,7 +68,7 @@ class StudentConfig:
             )
 
     @classmethod
-    def of(cls, **settings: Any) -> StudentConfig:
+    def of(cls, /, **settings: Any) -> StudentConfig:
         """A config from settings by name, whichever their groups: `StudentConfig.of(epochs=2)`.
 
         Raises:
@@ -76,7 +76,7 @@ class StudentConfig:
         """
         return cls().replace(**settings)
 
-    def replace(self, **settings: Any) -> StudentConfig:
+    def replace(self, /, **settings: Any) -> StudentConfig:
         """This config with some settings changed, by name."""
         return changed(self, settings, what="settings of a student")
 

@@ -371,6 +371,7 @@ FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
         ("settings: {a: {width: 65537}}", "impossible width: expected from 1 to 65536"),
         ("settings: {a: {optimizr: sgd}}", r"found optimizr \(did you mean optimizer\?\)"),
         ("base: {epochs: 2, warmup_epochs: 3}\nsettings: {a: {}}", "shorten it .*`warmup_epochs`"),
+        ("settings: {a: {self: 1, cls: 2}}", "unknown settings of a student: .*found cls, self"),
         ("settings: {a: {num_frames: 0}}", "impossible num_frames: expected from 1 to 10000"),
         ("settings: {a: {}, b: {num_frames: 5}}", "must share .*expected None, as in a, found 5"),
         (f"seeds: [{'9' * 5000}]\nsettings: {{a: {{}}}}", "the sweep can't be read: .*digits"),
