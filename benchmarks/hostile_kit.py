@@ -135,9 +135,9 @@ def _write_kit(folder: Path, store: Store) -> None:
 
     folder.mkdir()
     write_store(folder / "good", "zarr")
-    config = StudentConfig(
+    config = StudentConfig.of(
         **{"head": "light", "layers": 1, "heads": 2, "width": 8, "epochs": 1, "batch_size": 8},
-        **{"device": "cpu", "precision": "float32", "stream": "rgb"},
+        **{"device": "cpu", "precision": "float32", "stream": ("rgb",)},
     )
     train(store, folder / "run", config)
     shutil.rmtree(folder / "run/tensorboard", ignore_errors=True)

@@ -333,7 +333,7 @@ def training() -> str:
     memory = found["memory: peak over the sum of the others"]["value"]
     note = (
         "In brackets: how many times as fast antcache is. Peak memory over pack, parameters, "
-        f"gradients, optimiser and one step's activations: {memory:.2f}. "
+        f"gradients, optimizer and one step's activations: {memory:.2f}. "
     )
     return "\n".join([*lines, "", note + source(found, "training")]) + "\n"
 

@@ -15,7 +15,7 @@ median over the steps, and a ratio one of medians.
 
 The parts of antcache's step are timed where they lie: data (the batch's features and labels, made
 float32) and loss (objective, forward and backward down to the logits, by itself).
-Memory: peak while training over pack + parameters + gradients + optimiser + what one step saves for
+Memory: peak while training over pack + parameters + gradients + optimizer + what one step saves for
 its backward pass; on a CPU the peak is that of resident memory.
 """
 
@@ -154,7 +154,7 @@ def race(
 
 def make_trainer(pack: Windows, **settings: Any) -> Trainer:
     """A trainer of the pack's windows."""
-    config = StudentConfig(targets="random", batch_size=BATCH, **settings)
+    config = StudentConfig.of(targets=("random",), batch_size=BATCH, **settings)
     shape = ModelShape(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME, num_teachers=1)
     return Trainer(config, pack, shape)
 
@@ -265,12 +265,12 @@ def memory(pack: Windows, steps: int) -> list[Figure]:
         next(side)
     peak = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
     parameters = sum(p.nbytes for p in trainer.model.parameters())
-    state = [v for values in trainer.optimiser.state.values() for v in values.values()]
+    state = [v for values in trainer.optimizer.state.values() for v in values.values()]
     sizes = {
         "pack": pack.num_bytes,
         "parameters": parameters,
         "gradients": sum(p.grad.nbytes for p in trainer.model.parameters() if p.grad is not None),
-        "optimiser": sum(v.nbytes for v in state if isinstance(v, Tensor)),
+        "optimizer": sum(v.nbytes for v in state if isinstance(v, Tensor)),
         "activations of a step": saved_bytes(trainer, *next(pack.batches(trainer.order(), BATCH))),
     }
     sizes["peak"] = pack.num_bytes + peak - before
@@ -321,7 +321,8 @@ def step_flops(trainer: Trainer) -> int:
     batch = trainer.windows.batch(rows, features)
     trainer.model.train()
     with FlopCounterMode(display=False) as counter, trainer.autocast():
-        output = trainer.model(batch.features, **trainer.config.asks)  # never the compiled one
+        asks = trainer.config.losses.asks
+        output = trainer.model(batch.features, **asks)  # never the compiled one
         losses(output, batch, trainer.windows.targets, trainer.config).loss.backward()
     return int(counter.get_total_flops())
 
@@ -350,7 +351,7 @@ def on_gpu(pack: Windows, published: StudentConfig, side: int = 8192) -> list[Fi
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     product = min(timed(device, torch.matmul, a, a) for _ in range(10))
     rate = 2 * side**3 / product
-    config = replace(published, device=str(device), batch_size=BATCH)
+    config = published.replace(device=str(device), batch_size=BATCH)
     shape = ModelShape(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME)
     avth = Trainer(config, Windows(pack.labels, pack.features), shape)
     avth.train_epoch(1)

@@ -117,7 +117,7 @@ def reference_steps(
     """Trains a batch with each `next`."""
     torch.manual_seed(0)
     model = model.to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, drop_last=True)
     temperature, weight = 2.0, 3.0
     while True:
@@ -129,8 +129,8 @@ def reference_steps(
             target = F.log_softmax(teacher / temperature, dim=1)
             kl = F.kl_div(student, target, reduction="batchmean", log_target=True)
             loss = F.cross_entropy(logits, action) + weight * temperature**2 * kl
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -38,7 +39,7 @@ def bench() -> None:
 @click.pass_context
 def kernel(
     ctx: click.Context,
-    device: str,
+    device: Literal["auto", "cuda", "cpu"],
     quick: bool,
     shapes: str,
     minutes: float,

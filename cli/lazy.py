@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+CALLED = "antcache.called"
+"""Where a context's `meta` has the command that is called."""
+
 
 class LazyGroup(click.Group):
     """A group from a table: the name of each command to its module and its line of help.
@@ -34,6 +37,14 @@ class LazyGroup(click.Group):
         command = getattr(module, found)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; the command that is called is remembered, for what is said of its options."""
+        found = super().resolve_command(ctx, args)
+        ctx.meta[CALLED] = found[1]
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none."""

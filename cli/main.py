@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 
 import click
 
 from antcache import __version__
-from antcache.cli.lazy import LazyGroup
+from antcache.cli.lazy import CALLED, LazyGroup
 from antcache.errors import AntcacheError
 from antcache.text import plain
 
@@ -70,13 +71,26 @@ class Root(LazyGroup):
             hint = f"{error.ctx.command_path} --help"
             raise InputError(f"{error.format_message().rstrip('.')} ({hint})") from error
         except AntcacheError as error:
-            raise InputError(error) from error
+            raise InputError(in_options(str(error), ctx.meta.get(CALLED))) from error
         except MemoryError as error:
             raise InputError(f"not enough memory ({error or 'none left'})") from error
         except BrokenPipeError:
             raise  # nobody reads what we print any more
         except OSError as error:
             raise InputError(reason(error)) from error
+
+
+def in_options(text: str, command: click.Command | None) -> str:
+    """What the library says, with each setting that it names (`top_k`) as the command's option.
+
+    A setting that the command has no option for is a key of a file, and stays as it is.
+    """
+    options = {
+        option.removeprefix("--").replace("-", "_"): option
+        for parameter in ([] if command is None else command.params)
+        for option in parameter.opts
+    }
+    return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), text)
 
 
 def reason(error: OSError) -> str:

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from antcache.checks import above, at_least, one_of
 from antcache.errors import BadConfig
 from antcache.kernels.targets import INTEGERS, DenseTargets, Targets
 
@@ -25,15 +26,11 @@ def check_settings(
     Raises:
         BadConfig: one of them is out of range, or a tensor.
     """
-    if not (_is_number(temperature) and 0 < temperature < math.inf):
-        raise BadConfig("impossible temperature", expected="a number above 0", found=temperature)
-    for name, value in (("weight", weight), ("label_weight", label_weight)):
-        if not (_is_number(value) and 0 <= value < math.inf):
-            raise BadConfig(f"impossible {name}", expected="a number from 0", found=value)
-    if not (_is_number(label_smoothing) and 0 <= label_smoothing <= 1):
-        raise BadConfig("impossible label_smoothing", expected="0 to 1", found=label_smoothing)
-    if reduction not in ("mean", "sum", "none"):
-        raise BadConfig("unknown reduction", expected="mean, sum or none", found=reduction)
+    above("temperature", temperature, 0, math.inf)
+    at_least("weight", weight, 0, math.inf)
+    at_least("label_weight", label_weight, 0, math.inf)
+    at_least("label_smoothing", label_smoothing, 0, 1)
+    one_of("reduction", reduction, ("mean", "sum", "none"))
 
 
 def check_tensors(
@@ -107,11 +104,6 @@ def _check_targets(logits: Tensor, targets: Targets) -> None:
             found=teacher.device,
             hint="targets.to(device) moves them, once",
         )
-
-
-def _is_number(value: object) -> bool:
-    """A plain number; a tensor would have to be fetched from its device."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from antcache.checks import one_of
 from antcache.errors import BadConfig, MissingExtra
 from antcache.kernels.call import Call, teacher_tensors
 from antcache.kernels.checks import check_settings, check_tensors
@@ -192,8 +193,7 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
-    if impl not in IMPLS:
-        raise BadConfig("unknown impl", expected=" or ".join(IMPLS), found=impl)
+    one_of("impl", impl, IMPLS)
     if impl == "torch":
         return Choice("torch", "asked for")
     wanted = impl

@@ -55,13 +55,13 @@ def _one_seed() -> None:
 
 @pytest.fixture
 def gradients() -> Iterator[list[list[Any]]]:
-    """The gradients that each step of an optimiser is given, as they are then."""
+    """The gradients that each step of an optimizer is given, as they are then."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     seen: list[list[Any]] = []
 
-    def look(optimiser: Any, *_: Any) -> None:
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    def look(optimizer: Any, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         seen.append([p.grad.clone() for p in parameters if p.grad is not None])
 
     handle = register_optimizer_step_pre_hook(look)

@@ -14,12 +14,13 @@ import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
 BASE = {"errors", "disk", "locks", "files", "timebase", "progress", "devices", "tensors", "hub"}
-BASE |= {"annotations", "checks", "names", "text", "untrusted"}
+BASE |= {"annotations", "checks", "names", "settings", "text", "untrusted"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": {"text"},
     "checks": {"errors"},
+    "settings": {"checks"},
     "progress": set(),
     "text": set(),
     "names": set(),

@@ -119,11 +119,11 @@ def test_an_old_one_that_comes_back(
 def test_a_checkpoint(tmp_path: Path, trace: Any) -> None:
     """The old one is removed only after the new one is renamed and synced."""
     model = torch.nn.Linear(2, 3)
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     run = tmp_path / "checkpoint"
     for epoch in (1, 2):
         trace.events.clear()
-        save_checkpoint(run, epoch, model, optimiser, {}, [], {"average.safetensors": None})
+        save_checkpoint(run, epoch, model, optimizer, {}, [], {"average.safetensors": None})
         trace.check(run / f"epoch-000{epoch}")
     place, synced = trace.published(run / "epoch-0002"), trace.at("sync", str(run))
     assert place < synced < trace.at("remove", str(run / "epoch-0001"))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import BadConfig
+from antcache.checks import Amount, Count, Seed, Share, check_types
 
 DATASET = "demo-kitchen"
 
@@ -134,22 +134,21 @@ INTERRUPTIONS = ("turn-on_tap wash_hand turn-off_tap", "wash_table", "open_bin c
 class KitchenConfig:
     """How much is generated, and how irregular it is."""
 
-    train_videos: int = 40
-    validation_videos: int = 30
-    scripts: int = 800
+    train_videos: Count = 40
+    validation_videos: Count = 30
+    scripts: Amount = 800
     """Recipes in the text-only corpus."""
-    recipes_per_video: int = 2
-    interruption: float = 0.04
+    recipes_per_video: Count = 2
+    interruption: Share = 0.04
     """Probability of an interruption before each action."""
     action_s: tuple[float, float] = (1.2, 2.8)
     """Shortest and longest duration of an action in seconds."""
     pause_s: tuple[float, float] = (0.1, 0.7)
     """Shortest and longest pause between actions in seconds."""
-    seed: int = 2210
+    seed: Seed = 2210
 
     def __post_init__(self) -> None:
-        if min(self.train_videos, self.validation_videos, self.recipes_per_video) < 1:
-            raise BadConfig("a kitchen needs videos and recipes", found=self)
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Amount, Count, Weight, check_types
 from antcache.demo.kitchen import KitchenVideo
 from antcache.errors import MissingExtra
 
@@ -27,13 +28,16 @@ Mask = NDArray[np.bool_]
 class RenderConfig:
     """Size and difficulty of the pictures."""
 
-    size: int = 64
+    size: Count = 64
     """Height and width in pixels."""
-    fps: int = 10
-    clutter: int = 6
+    fps: Count = 10
+    clutter: Amount = 6
     """Unrelated objects lying about in each video."""
-    noise: float = 10.0
+    noise: Weight = 10.0
     """Standard deviation of the camera noise, of 255."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from antcache import __version__
 from antcache.annotations import protocol_for, read_annotations
+from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
@@ -58,20 +59,23 @@ class DemoConfig:
 
     kitchen: KitchenConfig = field(default_factory=KitchenConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
-    extract_fps: float = 4.0
+    extract_fps: Positive = 4.0
     """Rows per second in the store."""
     teacher: str = "sequence"
     """Kind of the teacher."""
-    teacher_epochs: int = 4
+    teacher_epochs: Count = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
-        default_factory=lambda: StudentConfig(
+        default_factory=lambda: StudentConfig.of(
             layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=40, evaluate_every=2
         )
     )
     """What both students share."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[Seed, ...] = (1, 2, 3)
     """Seeds of the students, fixed before looking."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -283,7 +287,7 @@ def _learn(
     """Train both students on every seed and score them, and the teacher, on the same segments."""
     students = {
         PLAIN: config.student,
-        DISTILLED: replace(config.student, targets="text"),
+        DISTILLED: config.student.replace(targets=("text",)),
     }
     trained: dict[str, list[RunResult]] = {}
     for name, student in students.items():
@@ -291,9 +295,9 @@ def _learn(
             trained[name] = []
             for seed in config.seeds:
                 run = output / "runs" / f"{name}-{seed}"
-                settings = replace(student, seed=seed)
+                settings = student.replace(seed=seed)
                 trained[name].append(train(store, run, settings, progress=progress))
-            result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
+            result.append(f"{len(config.seeds)} seeds, {student.optimization.epochs} epochs each")
     validation = store.labels("validation")
     segments = validation[validation.locate(trained[PLAIN][0].predictions.uid)]
     targets = store.targets("text")

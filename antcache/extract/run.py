@@ -17,13 +17,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antcache.checks import Count, Positive, Range, check_types
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
 from antcache.extract.decode import CONVENTION, VideoSampler
@@ -47,6 +48,9 @@ READ_AHEAD = 16
 FRAMES_PER_BATCH = 32
 """Frames that go through the backbone at once, unless a batch size is given."""
 
+Rate = Annotated[float, Range(0.01, 1000)]
+"""Per second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
@@ -63,33 +67,17 @@ class ExtractConfig:
         allow_partial: accept videos that end before the end that they state.
     """
 
-    fps: float = 4.0
+    fps: Rate = 4.0
     stream: str = "rgb"
-    dtype: str = "float16"
-    batch_size: int | None = None
-    clip_fps: float | None = None
-    max_gap_s: float = 2.0
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Count | None = None
+    clip_fps: Rate | None = None
+    max_gap_s: Positive = 2.0
     allow_partial: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.stream, "stream")
-        for name in ("fps", "clip_fps"):
-            rate = getattr(self, name)
-            if rate is not None and not 0.01 <= rate <= 1000:
-                raise BadConfig("a rate per second", where=name, expected="0.01..1000", found=rate)
-        if self.dtype not in ("float16", "float32"):
-            raise BadConfig(
-                "how rows are stored",
-                where="dtype",
-                expected="float16 or float32",
-                found=self.dtype,
-            )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadConfig(
-                "rows per batch", where="batch_size", expected=">= 1", found=self.batch_size
-            )
-        if not self.max_gap_s > 0:
-            raise BadConfig("seconds", where="max_gap_s", expected="> 0", found=self.max_gap_s)
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from antcache.student.blocks import CausalTransformer
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted
 
 BLOCK_DROPOUT = 0.1
@@ -52,15 +51,23 @@ class AvtHead(Head):
             nn.init.normal_(layer.weight, std=0.01)
 
     @classmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
-        """See `Head`; 12 layers, 8 heads, 2,048 wide and dropout 0.8 unless configured."""
+    def build(
+        cls,
+        shape: ModelShape,
+        *,
+        layers: int = 12,
+        heads: int = 8,
+        width: int = 2048,
+        dropout: float = 0.8,
+    ) -> Head:
+        """See `Head`."""
         return cls(
             shape.dim,
             shape.num_classes,
-            num_layers=config.layers or 12,
-            num_heads=config.heads or 8,
-            width=config.width or 2048,
-            dropout=0.8 if config.dropout is None else config.dropout,
+            num_layers=layers,
+            num_heads=heads,
+            width=width,
+            dropout=dropout,
             num_positions=max(1024, shape.num_frames),
         )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antcache.checks import at_least
 from antcache.errors import BadConfig
 
 INITIAL_STD = 0.02
@@ -114,11 +115,12 @@ class CausalTransformer(nn.Module):
         attention_dropout: float,
     ) -> None:
         super().__init__()
-        if min(width, num_layers, num_heads, num_positions) < 1 or width % num_heads:
+        at_least("layers", num_layers, 1)
+        at_least("heads", num_heads, 1)
+        at_least("positions", num_positions, 1)
+        if width < 1 or width % num_heads:
             raise BadConfig(
-                "impossible size of a transformer",
-                expected="at least one layer, and a width that is a multiple of the heads",
-                found=f"{num_layers} layers, {num_heads} heads, width {width}",
+                "impossible width", expected=f"a multiple of the {num_heads} heads", found=width
             )
         self.dropout = dropout
         self.positions = nn.Embedding(num_positions, width)

@@ -1,6 +1,6 @@
-"""Checkpoints: weights, optimiser and history after an epoch, complete or not there.
+"""Checkpoints: weights, optimizer and history after an epoch, complete or not there.
 
-Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, `optimiser`, and
+Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, `optimizer`, and
 where the run keeps them the `average` of the weights and the weights of the `best` epoch) and
 `state.json`, which appears as a whole; the one before it is removed only when the new one is on the
 disk, so that a kill or a power cut at any time leaves a whole one. Loading refuses a checkpoint of
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from antcache.errors import BadCheckpoint
 from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
-from antcache.student.config import StudentConfig
+from antcache.student.config import StudentConfig, lifted, read_settings
 from antcache.student.head import ModelShape
 from antcache.student.model import build_student
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, read_json
 
-WEIGHTS, OPTIMISER, STATE = "weights.safetensors", "optimiser.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+OLDER = "optimiser.safetensors"
+"""The optimizer's file as earlier versions called it."""
 AVERAGE, BEST = "average.safetensors", "best.safetensors"
 
 
@@ -35,7 +37,7 @@ def save_checkpoint(
     folder: Path,
     epoch: int,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     identity: Mapping[str, Any],
     history: list[dict[str, Any]],
     others: Mapping[str, Mapping[str, Tensor] | None] | None = None,
@@ -46,7 +48,7 @@ def save_checkpoint(
         folder: the run's folder of checkpoints.
         epoch: number of finished epochs.
         model: whose weights are kept.
-        optimiser: whose tensors are kept.
+        optimizer: whose tensors are kept.
         identity: JSON-ready settings that a run which resumes must share.
         history: JSON-ready records of the epochs.
         others: further weights by file name, `AVERAGE` and `BEST`; None is not written.
@@ -59,7 +61,7 @@ def save_checkpoint(
     with atomic_folder(target) as staged:
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
         write_tensors(staged / WEIGHTS, weights)
-        write_tensors(staged / OPTIMISER, _optimiser_tensors(optimiser))
+        write_tensors(staged / OPTIMIZER, _optimizer_tensors(optimizer))
         for name, tensors in (others or {}).items():
             if tensors is not None:
                 write_tensors(staged / name, {k: v.contiguous() for k, v in tensors.items()})
@@ -83,10 +85,10 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def load_checkpoint(
     path: Path,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     identity: Mapping[str, Any],
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Bring `model` and `optimiser` to the state in `path`.
+    """Bring `model` and `optimizer` to the state in `path`.
 
     Returns:
         Number of finished epochs, and their records.
@@ -96,10 +98,11 @@ def load_checkpoint(
     """
     state = _read_state(path)
     # A setting that is newer than the run did not exist then: it had what is its default now.
-    standard = StudentConfig().to_dict()
+    standard = StudentConfig().values
     kept = {name: standard.get(name, value) for name, value in identity.items()}
-    kept |= state["identity"]
-    if kept != dict(identity):
+    kept |= read_settings(lifted(state["identity"]))
+    identity = read_settings(identity)
+    if kept != identity:
         raise BadCheckpoint(
             "the checkpoint is of another configuration",
             where=path,
@@ -108,7 +111,8 @@ def load_checkpoint(
         )
     weights = _read_tensors(path / WEIGHTS)
     _check_shapes(path / WEIGHTS, model.state_dict(), weights)
-    _load_optimiser(path / OPTIMISER, optimiser)
+    older = (path / OLDER).exists()
+    _load_optimizer(path / (OLDER if older else OPTIMIZER), optimizer)
     model.load_state_dict(weights)
     return state["epoch"], state["history"]
 
@@ -154,30 +158,30 @@ def load_reported(path: Path, model: nn.Module) -> None:
     model.load_state_dict({**newest, **chosen})  # buffers stand with the newest weights alone
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """State of the i-th parameter as `i.name`."""
     return {
         f"{i}.{name}": value
-        for i, values in optimiser.state_dict()["state"].items()
+        for i, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
 
 
-def _load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+def _load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _read_tensors(path).items():
         i, _, name = key.partition(".")
         number = int(i) if i.isdecimal() else len(parameters)
         if number >= len(parameters) or (value.ndim and value.shape != parameters[number].shape):
             raise BadCheckpoint(
-                "the optimiser's state is of another shape",
+                "the optimizer's state is of another shape",
                 where=path,
                 found=f"{key} {tuple(value.shape)}",
             )
         state.setdefault(number, {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _check_shapes(path: Path, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -6,12 +6,12 @@ Letters: B batch, T time, D feature, S state, C classes, R streams.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape
 
 
@@ -42,10 +42,12 @@ class FusedHead(Head):
             self.attention = nn.Sequential(nn.LayerNorm(self.state_dim), scores)
 
     @classmethod
-    def around(cls, head: type[Head], config: StudentConfig, shape: ModelShape) -> Head:
-        """A `head` for each stream of `shape`."""
-        branches = [head.build(config, replace(shape, dims=(dim,))) for dim in shape.dims]
-        return cls(branches, shape.dims, attention=config.fusion == "attention")
+    def around(
+        cls, build: Callable[[ModelShape], Head], shape: ModelShape, *, attention: bool = False
+    ) -> Head:
+        """A branch that `build` makes for each stream of `shape`."""
+        branches = [build(replace(shape, dims=(dim,))) for dim in shape.dims]
+        return cls(branches, shape.dims, attention=attention)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
         """See `Head`; the state is that of all branches side by side."""

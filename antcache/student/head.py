@@ -10,7 +10,7 @@ feature.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,13 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antcache.annotations import Protocol, Taxonomy
-from antcache.errors import BadConfig
+from antcache.checks import MANY
 from antcache.store import Stream
-from antcache.student.config import StudentConfig
 from antcache.timebase import exact_ceil
-
-MANY = 10**6
-"""More classes, frames or columns than any model has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,20 +123,17 @@ class HeadOutput(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base of all heads: built from a config and the shape that it has to fit.
+    """Base of all heads.
 
     Attributes:
-        settings: which of `layers`, `heads`, `width` and `dropout` mean something to this head.
+        build: class method that makes a head of some `ModelShape`. Its keywords are those of
+            `layers`, `heads`, `width` and `dropout` that mean something to the head, with its own
+            values: `build(cls, shape, *, width=256, dropout=0.3)`.
         state_dim: S, set by each head.
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("layers", "heads", "width", "dropout")
+    build: ClassVar[Callable[..., Head]]
     state_dim: int
-
-    @classmethod
-    @abstractmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
-        """A head of the configured size that fits `shape`."""
 
     @abstractmethod
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
@@ -174,19 +167,3 @@ def classifier(state_dim: int, num_classes: int) -> nn.Linear:
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def check_settings(head: type[Head], config: StudentConfig) -> None:
-    """Refuse sizes that have no effect on a head.
-
-    Raises:
-        BadConfig: one is given.
-    """
-    for name in ("layers", "heads", "width", "dropout"):
-        if name not in head.settings and getattr(config, name) is not None:
-            raise BadConfig(
-                f"{name} has no effect on the head {config.head!r}",
-                expected=", ".join(head.settings),
-                found=f"{name} = {getattr(config, name)}",
-                hint="leave it out",
-            )

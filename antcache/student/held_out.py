@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import metrics_of
-from antcache.student.config import StudentConfig
+from antcache.student.optimization_config import SelectionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class HeldOut:
 
 
 def hold_out(
-    uid: NDArray[np.str_], labels: Segments, taxonomy: Taxonomy, config: StudentConfig
+    uid: NDArray[np.str_], labels: Segments, taxonomy: Taxonomy, config: SelectionConfig
 ) -> tuple[Tensor, HeldOut | None]:
     """Positions (n,) of the windows to train on, and what is held out, if anything.
 
@@ -65,13 +66,7 @@ def hold_out(
     held = np.isin(segments.video, videos[:count])
     chosen = segments[np.flatnonzero(held)]
     defined = [n for n, m in metrics_of(taxonomy).items() if m.defined(getattr(chosen, m.kind))]
-    if config.metric not in defined:
-        raise BadConfig(
-            "the videos held out have no such metric",
-            where="metric",
-            expected=" or ".join(defined),
-            found=config.metric,
-        )
+    one_of("metric of the videos held out", config.metric, defined)
     rows = torch.from_numpy(held)
     return (~rows).nonzero()[:, 0], HeldOut(
         rows=rows.nonzero()[:, 0], segments=chosen, videos=tuple(sorted(videos[:count]))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from antcache.student.avth import BLOCK_DROPOUT
 from antcache.student.blocks import CausalTransformer
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 
@@ -49,15 +48,23 @@ class LightHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
-        """See `Head`; 2 layers, 8 heads, 256 wide and dropout 0.3 unless configured."""
+    def build(
+        cls,
+        shape: ModelShape,
+        *,
+        layers: int = 2,
+        heads: int = 8,
+        width: int = 256,
+        dropout: float = 0.3,
+    ) -> Head:
+        """See `Head`."""
         return cls(
             shape.dims,
             shape.num_classes,
-            num_layers=config.layers or 2,
-            num_heads=config.heads or 8,
-            width=config.width or 256,
-            dropout=0.3 if config.dropout is None else config.dropout,
+            num_layers=layers,
+            num_heads=heads,
+            width=width,
+            dropout=dropout,
             num_positions=shape.num_frames,
         )
 

@@ -1,7 +1,7 @@
 """The training loop on the device: epochs over windows, with neither loader nor, packed, host sync.
 
 Promise: what an epoch does is determined by the seed, the number of the epoch and the state before
-it alone, so that nothing but weights, their average and the optimiser has to be kept to resume
+it alone, so that nothing but weights, their average and the optimizer has to be kept to resume
 exactly. PyTorch's global random state is left as it was found. A loss that is not finite stops the
 run. With several processes the result is that of one (`distributed`).
 """
@@ -26,6 +26,7 @@ from antcache.student.distributed import ALONE, Processes
 from antcache.student.head import HeadOutput, ModelShape
 from antcache.student.model import build_student
 from antcache.student.objective import Losses, losses
+from antcache.student.optimization_config import OptimizationConfig
 from antcache.student.scoring import Scores, predict
 from antcache.windows.dataset import Windows
 
@@ -34,7 +35,7 @@ FIGURES = (*Losses._fields, "gradient_norm")
 
 
 class Trainer:
-    """A student, its optimiser, and the windows it learns from.
+    """A student, its optimizer, and the windows it learns from.
 
     Args:
         config: the run's settings.
@@ -66,14 +67,16 @@ class Trainer:
             student = build_student(config, shape)
         self.model = student.to(self.device)
         self.model.adjust_to(windows.tensors.action[self.rows.to(self.device)])
-        self.optimiser = build_optimiser(config, self.model)
-        self.average = Average(self.model, config.ema) if config.ema else None
+        self.optimizer = build_optimizer(config.optimization, self.model)
+        decay = config.optimization.ema
+        self.average = Average(self.model, decay) if decay else None
         self.best: dict[str, Tensor] | None = None
-        self.steps_per_epoch = math.ceil(len(self.rows) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(self.rows) / config.optimization.batch_size)
         cuda = self.device.type == "cuda"
-        self._bfloat16 = uses_bfloat16(config.precision, self.device)
+        self._bfloat16 = uses_bfloat16(config.runtime.precision, self.device)
         self._forward: Callable[..., HeadOutput] = self.model
-        if group.count == 1 and (config.compile == "on" or (config.compile == "auto" and cuda)):
+        compiled = config.runtime.compile == "on" or (config.runtime.compile == "auto" and cuda)
+        if group.count == 1 and compiled:
             # The objective stays outside: a CUDA graph would copy all soft targets in every step.
             mode = "reduce-overhead" if cuda else "default"
             self._forward = torch.compile(self.model, mode=mode, dynamic=False)
@@ -85,12 +88,12 @@ class Trainer:
             NotFinite: names the first step and the segments of its batch.
         """
         done = (epoch - 1) * self.steps_per_epoch
-        total = self.config.epochs * self.steps_per_epoch
+        total = self.config.optimization.epochs * self.steps_per_epoch
         self.model.train()
         with self._seeded(epoch):
             order = self.order()
             record = torch.zeros(self.steps_per_epoch, len(FIGURES), device=self.device)
-            batches = self.group.batches(self.windows, order, self.config.batch_size)
+            batches = self.group.batches(self.windows, order, self.config.optimization.batch_size)
             for step, batch in enumerate(batches):
                 self.set_rate(done + step)
                 record[step] = self._step(*batch, done + step)
@@ -112,27 +115,28 @@ class Trainer:
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.autocast(), self.group.dropout(len(rows)):
-            output = self._forward(batch.features, **config.asks)
-            output = self.group.output_of_all(output, len(rows), frames=config.feature_weight > 0)
+            output = self._forward(batch.features, **config.losses.asks)
+            decoded = config.losses.feature_weight > 0
+            output = self.group.output_of_all(output, len(rows), frames=decoded)
             terms = losses(output, batch, self.windows.targets, config)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         terms.loss.backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.model)
         norm = self.update(step)
         return torch.stack([*(term.detach() for term in terms), norm])
 
     def set_rate(self, step: int) -> None:
-        """Give the optimiser the rate of `step`, from 0 over the whole run."""
-        total = self.config.epochs * self.steps_per_epoch
-        rate = learning_rate(self.config, step, total, self.steps_per_epoch)
-        for group in self.optimiser.param_groups:
+        """Give the optimizer the rate of `step`, from 0 over the whole run."""
+        total = self.config.optimization.epochs * self.steps_per_epoch
+        rate = learning_rate(self.config.optimization, step, total, self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def update(self, step: int) -> Tensor:
-        """Clip the gradients, step optimiser and average; returns the gradient's norm ()."""
-        clip = self.config.grad_clip or math.inf
+        """Clip the gradients, step optimizer and average; returns the gradient's norm ()."""
+        clip = self.config.optimization.grad_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimiser.step()
+        self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model, step + 1)
         return norm
@@ -144,7 +148,7 @@ class Trainer:
             NotFinite: one of them is not finite.
         """
         self._check_finite(epoch, values, order)
-        batches = torch.split(order, self.config.batch_size)
+        batches = torch.split(order, self.config.optimization.batch_size)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         means = (values.double() * sizes[:, None]).sum(0) / sizes.sum()
         return dict(zip(FIGURES, means.tolist(), strict=True))
@@ -154,14 +158,14 @@ class Trainer:
         if not bad.any():
             return
         step = int(bad.int().argmax())
-        rows = torch.split(order, self.config.batch_size)[step].numpy()
+        rows = torch.split(order, self.config.optimization.batch_size)[step].numpy()
         uids = ", ".join(self.windows.labels.uid[rows].tolist())
         raise NotFinite(
             "the loss or its gradient is not finite",
             where=f"epoch {epoch}, step {step + 1} of {len(values)}",
             found=", ".join(f"{n} {v:.4g}" for n, v in zip(FIGURES, values[step], strict=True))
             + f" on segments {uids}",
-            hint="look at their features and soft targets, or lower --lr",
+            hint="look at their features and soft targets, or lower `lr`",
         )
 
     @property
@@ -219,7 +223,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def learning_rate(config: StudentConfig, step: int, total: int, steps_per_epoch: int) -> float:
+def learning_rate(config: OptimizationConfig, step: int, total: int, steps_per_epoch: int) -> float:
     """Rate of `step` (from 0) of `total`: linear from 0 in the warm-up, then a cosine to 0."""
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
@@ -227,16 +231,16 @@ def learning_rate(config: StudentConfig, step: int, total: int, steps_per_epoch:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def build_optimiser(config: StudentConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimiser over all parameters of `model`, in their order."""
+def build_optimizer(config: OptimizationConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimizer over all parameters of `model`, in their order."""
     parameters = list(model.parameters())
-    if config.optimiser == "adamw":
+    if config.optimizer == "adamw":
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.ndim > 1]},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    if config.optimiser == "adam":
+    if config.optimizer == "adam":
         return torch.optim.Adam(
             parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )

@@ -9,19 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 
 class MeanHead(Head):
     """Mean of the standardised features so far, dropout, and a linear classifier.
 
-    The next feature is expected to be a linear function of that mean. No layers and no width;
-    dropout 0.5 unless configured: a linear classifier over D features and thousands of classes has
-    many more weights than an EPIC-KITCHENS split has segments.
+    The next feature is expected to be a linear function of that mean. Much dropout unless another
+    is given: a linear classifier over D features and thousands of classes has many more weights
+    than an EPIC-KITCHENS split has segments.
     """
-
-    settings = ("dropout",)
 
     def __init__(self, dims: tuple[int, ...], num_classes: int, *, dropout: float) -> None:
         super().__init__()
@@ -32,9 +29,8 @@ class MeanHead(Head):
         self.classifier = classifier(self.state_dim, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
+    def build(cls, shape: ModelShape, *, dropout: float = 0.5) -> Head:
         """See `Head`."""
-        dropout = 0.5 if config.dropout is None else config.dropout
         return cls(shape.dims, shape.num_classes, dropout=dropout)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

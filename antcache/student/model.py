@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
-from antcache.student.config import ATTENTION, StudentConfig
+from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape, classifier
 from antcache.student.heads import build_head
+from antcache.student.objective_config import ATTENTION
 
 
 class Student(nn.Module):
@@ -42,19 +43,19 @@ class Student(nn.Module):
         self.attention: nn.Sequential | None = None
         self.align: nn.Linear | None = None
         width = head.state_dim
-        if config.verb_noun_weight:
+        if config.losses.verb_noun_weight:
             own = [m.p for m in head.modules() if isinstance(m, nn.Dropout)]
             self.dropout = nn.Dropout(own[-1] if own else 0.0)  # the head's
             self.verb = classifier(width, shape.num_verbs)
             self.noun = classifier(width, shape.num_nouns)
-        if config.target_weights == ATTENTION:
+        if config.distillation.target_weights == ATTENTION:
             scores = nn.Linear(width, shape.num_teachers)
             nn.init.zeros_(scores.weight)  # it begins with equal weights
             nn.init.zeros_(scores.bias)
             self.attention = nn.Sequential(nn.LayerNorm(width), scores)
-        if config.align != "none":
+        if config.distillation.align != "none":
             self.align = nn.Linear(width, sum(shape.teacher_dims))
-        self.strength = config.logit_adjustment
+        self.strength = config.losses.logit_adjustment
         adjusted = torch.zeros(shape.num_classes) if self.strength else None
         self.register_buffer("adjustment", adjusted)
 
@@ -95,7 +96,7 @@ def build_student(config: StudentConfig, shape: ModelShape) -> Student:
     Raises:
         BadConfig: there is no such head, its sizes are impossible, or one has no effect.
     """
-    return Student(build_head(config, shape), config, shape)
+    return Student(build_head(config.model, shape), config, shape)
 
 
 class Predictor:
@@ -106,7 +107,7 @@ class Predictor:
 
     Args:
         student: changed in place.
-        precision: as `StudentConfig.precision`.
+        precision: as `RuntimeConfig.precision`.
         device: where it is moved to.
     """
 

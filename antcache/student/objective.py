@@ -56,40 +56,42 @@ def losses(
         None if mixed is None else mixed.targets,
         batch.action,
         rows=None if mixed is None else batch.target_rows,
-        temperature=config.temperature,
-        weight=config.weight,
-        label_smoothing=config.label_smoothing,
+        temperature=config.distillation.temperature,
+        weight=config.distillation.weight,
+        label_smoothing=config.losses.label_smoothing,
         teacher_weight=None if mixed is None else mixed.share,
         return_parts=True,
     )
     loss, distillation = parts.loss, zero
     if mixed is not None:
         mean_kl = parts.kl.sum() / parts.has_target.sum().clamp(min=1)
-        distillation = config.weight * config.temperature**2 * mean_kl
+        distillation = config.distillation.weight * config.distillation.temperature**2 * mean_kl
     elif teachers is not None:
         distillation = _attended(output, batch, teachers, config)
         loss = loss + distillation
     if output.verb_logits is not None and output.noun_logits is not None:
-        verb_noun = config.verb_noun_weight * (
+        verb_noun = config.losses.verb_noun_weight * (
             _cross_entropy(output.verb_logits, batch.verb, config)
             + _cross_entropy(output.noun_logits, batch.noun, config)
         )
-    if config.feature_weight:
-        feature = config.feature_weight * _feature_error(output, batch.padded)
-    if config.past_weight:
+    if config.losses.feature_weight:
+        feature = config.losses.feature_weight * _feature_error(output, batch.padded)
+    if config.losses.past_weight:
         assert output.past_logits is not None
-        past = config.past_weight * distillation_loss(
+        past = config.losses.past_weight * distillation_loss(
             output.past_logits.flatten(0, 1), labels=batch.frame_action.flatten()
         )
     if output.aligned is not None and teachers is not None:
-        align = config.align_weight * _misalignment(output.aligned, batch, teachers, config.align)
+        how = config.distillation.align
+        misaligned = _misalignment(output.aligned, batch, teachers, how)
+        align = config.distillation.align_weight * misaligned
     total = loss + feature + past + verb_noun + align
     return Losses(total, parts.ce.mean(), feature, past, distillation, verb_noun, align)
 
 
 def _cross_entropy(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
     """Mean cross-entropy () of logits (B, V) of any float type, smoothed as the action's."""
-    return F.cross_entropy(logits.float(), label, label_smoothing=config.label_smoothing)
+    return F.cross_entropy(logits.float(), label, label_smoothing=config.losses.label_smoothing)
 
 
 def _attended(
@@ -104,8 +106,8 @@ def _attended(
             output.logits,
             targets,
             rows=batch.target_rows,
-            temperature=config.temperature,
-            weight=config.weight,
+            temperature=config.distillation.temperature,
+            weight=config.distillation.weight,
             reduction="none",
         )
         for targets in teachers.each_teacher()

@@ -59,7 +59,7 @@ class TrainedStudent:
     ) -> None:
         self.store = store
         self.config: StudentConfig = read_config(run_dir)
-        self.allow_missing: bool = allow_missing or self.config.allow_missing
+        self.allow_missing: bool = allow_missing or self.config.data.allow_missing
         account = _account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
@@ -75,7 +75,7 @@ class TrainedStudent:
                     expected=account[what],
                     found=found,
                 )
-        self.device = pick_device(device or self.config.device)
+        self.device = pick_device(device or self.config.runtime.device)
         checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
         if checkpoint is None:
             raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
@@ -84,7 +84,7 @@ class TrainedStudent:
         with torch.random.fork_rng(devices=[]):
             student = build_student(self.config, self.shape)
         load_reported(checkpoint, student)
-        self.predictor = Predictor(student, self.config.precision, self.device)
+        self.predictor = Predictor(student, self.config.runtime.precision, self.device)
 
     def _shape(self, run_dir: Path, account: Mapping[str, Any]) -> ModelShape:
         """The shape that was kept with the run; it has to be that of a student for the store."""
@@ -92,7 +92,7 @@ class TrainedStudent:
             self.store.taxonomy,
             self.streams,
             self.protocol,
-            num_teachers=len(self.config.teachers),
+            num_teachers=len(self.config.distillation.targets),
         )
         kept: ModelShape | None = account["shape"]
         if kept is None:  # a run from before shapes were kept
@@ -108,9 +108,10 @@ class TrainedStudent:
 
     def _teacher_dims(self) -> tuple[int, ...]:
         """Widths of the features that the student is aligned with, from the soft targets."""
-        if self.config.align == "none":
+        taught = self.config.distillation
+        if taught.align == "none":
             return ()
-        kept = [self.store.targets(name).feature for name in self.config.teachers]
+        kept = [self.store.targets(name).feature for name in taught.targets]
         return tuple(f.shape[1] for f in kept if f is not None)
 
     def predict(self, segments: Segments, *, split: str) -> Predictions:

@@ -9,19 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from antcache.student.config import StudentConfig
 from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
-
-SETTINGS = ("layers", "width", "dropout")
 
 
 class GruHead(Head):
-    """A GRU over embedded features (Cho et al. 2014); its last state is classified.
-
-    1 layer, 512 wide and dropout 0.5 unless configured.
-    """
-
-    settings = SETTINGS
+    """A GRU over embedded features (Cho et al. 2014); its last state is classified."""
 
     def __init__(
         self,
@@ -42,14 +34,16 @@ class GruHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
+    def build(
+        cls, shape: ModelShape, *, layers: int = 1, width: int = 512, dropout: float = 0.5
+    ) -> Head:
         """See `Head`."""
         return cls(
             shape.dims,
             shape.num_classes,
-            num_layers=config.layers or 1,
-            width=config.width or 512,
-            dropout=0.5 if config.dropout is None else config.dropout,
+            num_layers=layers,
+            width=width,
+            dropout=dropout,
         )
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
@@ -71,16 +65,14 @@ class RulstmHead(Head):
 
     The rolling LSTM encodes the frames. From its state the unrolling LSTM runs on, fed the last
     frame again for each step up to the action's start and once more; its last state is classified.
-    1 layer, 1,024 wide and dropout 0.8 (also on the features) unless configured, as published.
+    Dropout is on the features, too. The size is the published one unless another is given.
 
     What is simpler than published: no sequence-completion pre-training; the loss is taken from the
     last frame alone, not from every anticipation time; features are standardised; several streams
-    are fused as `StudentConfig.fusion` says, by branches trained together. The action at a past
+    are fused as `ModelConfig.fusion` says, by branches trained together. The action at a past
     frame is scored by one unrolling step from the frame before it, and the next feature is decoded
     from the rolling state: RULSTM has neither.
     """
-
-    settings = SETTINGS
 
     def __init__(
         self,
@@ -104,14 +96,16 @@ class RulstmHead(Head):
         self.classifier = classifier(width, num_classes)
 
     @classmethod
-    def build(cls, config: StudentConfig, shape: ModelShape) -> Head:
+    def build(
+        cls, shape: ModelShape, *, layers: int = 1, width: int = 1024, dropout: float = 0.8
+    ) -> Head:
         """See `Head`."""
         return cls(
             shape.dims,
             shape.num_classes,
-            num_layers=config.layers or 1,
-            width=config.width or 1024,
-            dropout=0.8 if config.dropout is None else config.dropout,
+            num_layers=layers,
+            width=width,
+            dropout=dropout,
             steps_ahead=shape.steps_ahead,
         )
 

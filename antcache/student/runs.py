@@ -127,13 +127,14 @@ class RunFolder:
         newest = latest_checkpoint(self.path / CHECKPOINTS)
         if newest is not None:
             done, history = load_checkpoint(
-                newest, trainer.model, trainer.optimiser, self._identity
+                newest, trainer.model, trainer.optimizer, self._identity
             )
             if trainer.average is not None:
                 trainer.average.load(load_weights(newest, AVERAGE, trainer.model))
-            if trainer.config.held_out and best_epoch(history, trainer.config.metric):
+            chosen = trainer.config.selection
+            if chosen.held_out and best_epoch(history, chosen.metric):
                 trainer.best = load_weights(newest, BEST, trainer.model)
-            log.info("resumed after epoch %d of %d", done, trainer.config.epochs)
+            log.info("resumed after epoch %d of %d", done, trainer.config.optimization.epochs)
         if not self.writes:
             return done, history
         with writing(self.path):
@@ -143,7 +144,7 @@ class RunFolder:
         else:
             _write(self.path / CONFIG, json.dumps(account, indent=1))
         _write(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in history))
-        if done < trainer.config.epochs:
+        if done < trainer.config.optimization.epochs:
             self._events = _new_events(self.path / EVENTS, done + 1)
         return done, history
 
@@ -164,13 +165,13 @@ class RunFolder:
             with writing(events):
                 self._events.add(epoch, _flat(history[-1]))
         config = trainer.config
-        if epoch % config.checkpoint_every == 0 or last:
+        if epoch % config.runtime.checkpoint_every == 0 or last:
             average = None if trainer.average is None else trainer.average.weights
             save_checkpoint(
                 self.path / CHECKPOINTS,
                 epoch,
                 trainer.model,
-                trainer.optimiser,
+                trainer.optimizer,
                 self._identity,
                 history,
                 {AVERAGE: average, BEST: trainer.best},

@@ -6,7 +6,7 @@ becomes of one does not touch the others. Letters: S students, B windows of a ba
 D feature, C classes, F figures of a step.
 
 The parameters of each student's model become views of the stacked ones (S, ...), and so do their
-gradients: each keeps its own optimiser, clipping, average and checkpoints as if it were alone.
+gradients: each keeps its own optimizer, clipping, average and checkpoints as if it were alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from antcache.student.head import HeadOutput
 from antcache.student.loop import FIGURES, Trainer, epoch_seed
 from antcache.student.masks import Dropout, Site, bernoulli, sites_of
 from antcache.student.objective import Losses, losses
+from antcache.student.objective_config import ATTENTION
 
 
 def can_stack(model: nn.Module) -> bool:
@@ -35,7 +36,7 @@ def can_stack(model: nn.Module) -> bool:
 
 
 class Stack:
-    """Students that are trained at once; the trainers go on to own their models and optimisers.
+    """Students that are trained at once; the trainers go on to own their models and optimizers.
 
     Args:
         trainers: S of them, with windows of the same features and the same rows, batch size, and
@@ -67,7 +68,7 @@ class Stack:
             For each student what `Trainer.train_epoch` returns, or the error that it raises.
         """
         base, count = self._base, len(self.trainers)
-        size, steps = base.config.batch_size, base.steps_per_epoch
+        size, steps = base.config.optimization.batch_size, base.steps_per_epoch
         seeds = [epoch_seed(t.config.seed, e) for t, e in zip(self.trainers, epochs, strict=True)]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         orders = [t.order(g) for t, g in zip(self.trainers, generators, strict=True)]
@@ -121,7 +122,7 @@ class Stack:
         """Make each student's gradients views of the stacked ones, once they are there.
 
         From now on backward adds to them in place. A parameter without a gradient has none alone
-        either, and its optimiser leaves it as it is.
+        either, and its optimizer leaves it as it is.
         """
         for name, stacked in self._parameters.items():
             if stacked.grad is None:
@@ -132,7 +133,7 @@ class Stack:
 
     def _forward(self, features: Tensor, masks: list[Tensor]) -> dict[str, Tensor]:
         """The fields of `HeadOutput` that there are, (S, B, ...) each."""
-        asks = self._base.config.asks
+        asks = self._base.config.losses.asks
 
         def one(parameters: Mapping[str, Tensor], own: Tensor, drop: list[Tensor]) -> Any:
             mask = iter(drop)
@@ -180,7 +181,7 @@ class Stack:
     def _sites_of(self, trainer: Trainer, features: Tensor) -> list[Site]:
         """The calls of dropout that one student makes for windows (B, T, D)."""
         with trainer.autocast():
-            return sites_of(lambda: trainer.model(features.float(), **trainer.config.asks))
+            return sites_of(lambda: trainer.model(features.float(), **trainer.config.losses.asks))
 
     def _losses(
         self, output: Mapping[str, Tensor], rows: Tensor, features: Tensor
@@ -227,15 +228,16 @@ class Stack:
             None if teachers is None else teachers.targets,
             windows.tensors.action.index_select(0, flat),
             rows=None if teachers is None else teachers.row.index_select(0, flat),
-            temperature=config.temperature,
-            weight=config.weight,
-            label_smoothing=config.label_smoothing,
+            temperature=config.distillation.temperature,
+            weight=config.distillation.weight,
+            label_smoothing=config.losses.label_smoothing,
             teacher_weight=None if teachers is None else teachers.share,
             return_parts=True,
         )
         action = parts.ce.view(count, -1).mean(dim=1)
         kl = parts.kl.view(count, -1).mean(dim=1)
-        distillation = kl * (0.0 if teachers is None else config.weight * config.temperature**2)
+        taught = config.distillation
+        distillation = kl * (0.0 if teachers is None else taught.weight * taught.temperature**2)
         zero = torch.zeros_like(action)
         given = {"loss": action + distillation, "action_loss": action}
         given["distillation_loss"] = distillation
@@ -245,13 +247,13 @@ class Stack:
 
 def _shared(trainer: Trainer) -> tuple[Any, ...] | None:
     """What students must agree on to share a call of the kernel; None where they can't at all."""
-    config, windows = trainer.config, trainer.windows
-    further = config.verb_noun_weight or config.feature_weight or config.past_weight
-    if further or config.align != "none" or config.target_weights == "attention":
+    taught, own, windows = trainer.config.distillation, trainer.config.losses, trainer.windows
+    further = own.verb_noun_weight or own.feature_weight or own.past_weight
+    if further or taught.align != "none" or taught.target_weights == ATTENTION:
         return None
-    smoothing = config.label_smoothing
+    smoothing = own.label_smoothing
     if windows.targets is None:
         return (None, smoothing)
     if bool((windows.targets.row[trainer.rows.to(windows.device)] < 0).any()):
         return None
-    return (id(windows.targets), smoothing, config.temperature, config.weight)
+    return (id(windows.targets), smoothing, taught.temperature, taught.weight)

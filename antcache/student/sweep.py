@@ -26,6 +26,7 @@ from antcache.errors import BadCheckpoint, BadConfig, NotFinite
 from antcache.files import LOCK, atomic_file
 from antcache.locks import alone
 from antcache.progress import Progress, silent
+from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.distributed import started
@@ -33,9 +34,9 @@ from antcache.student.loop import Trainer
 from antcache.student.model import build_student
 from antcache.student.runs import CONFIG, RESULT, RunFolder, read_config, tidy
 from antcache.student.stack import Stack, can_stack
-from antcache.student.sweep_plan import DATA, Sweep
+from antcache.student.sweep_plan import Sweep
 from antcache.student.sweep_table import Table, tabulate
-from antcache.student.train import NOT_IDENTITY, Run
+from antcache.student.train import Run
 from antcache.student.training_data import TrainingData, load_training_data, say_weight
 from antcache.untrusted import read_json
 from antcache.windows.dataset import Windows
@@ -150,7 +151,7 @@ def _train(runs: dict[str, Run], failed: dict[str, str], progress: Progress) -> 
         progress(
             "epochs",
             sum(run.epoch for run in runs.values()),
-            sum(run.config.epochs for run in runs.values()),
+            sum(run.config.optimization.epochs for run in runs.values()),
         )
     for name, run in runs.items():
         if name not in failed:
@@ -180,20 +181,22 @@ def _training_data(
             if teachers is not None:
                 say_weight(config, teachers, found[key].shape.num_classes)
             continue
-        device = pick_device(config.device)
+        device = pick_device(config.runtime.device)
         if not found:
             found[key] = load_training_data(store, config, device, progress)
             continue
         first = next(iter(found.values()))
         # Windows that are read lazily read nothing: of these only the soft targets are taken.
-        other = load_training_data(store, replace(config, windows="stream"), device)
+        other = load_training_data(store, config.replace(windows="stream"), device)
         train = Windows(first.train.labels, first.train.features, other.train.targets)
         found[key] = replace(other, train=train, validation=first.validation)
     return found
 
 
 def _data(config: StudentConfig) -> tuple[Any, ...]:
-    return tuple(getattr(config, name) for name in DATA)
+    """What chooses the soft targets that a config learns from."""
+    table = settings_of(StudentConfig)
+    return tuple(value for name, value in config.values.items() if table[name].sweep == "targets")
 
 
 def _at_once(
@@ -207,7 +210,7 @@ def _at_once(
     if plan.at_once is not None:
         if plan.at_once > 1 and not possible:
             raise BadConfig(
-                f"students with the head {config.head!r} can't be trained at once",
+                f"students with the head {config.model.head!r} can't be trained at once",
                 found="an LSTM or GRU of PyTorch, of which it runs one at a time",
                 hint="at_once: 1",
             )
@@ -221,7 +224,7 @@ def _at_once(
 def fitting(student: nn.Module, device: torch.device) -> int:
     """How many such students a device has memory for, from 1 to `AT_ONCE`.
 
-    Each has weights, gradients, two moments of the optimiser and perhaps an average, which may take
+    Each has weights, gradients, two moments of the optimizer and perhaps an average, which may take
     half of what is free; the rest is for what a step keeps.
     """
     free = free_bytes(device)
@@ -233,10 +236,7 @@ def _finished(path: Path, config: StudentConfig) -> bool:
     """Whether the run is done; one of other settings is refused."""
     if not (path / CONFIG).exists():
         return False
-    there, wanted = (
-        {k: v for k, v in c.to_dict().items() if k not in NOT_IDENTITY}
-        for c in (read_config(path), config)
-    )
+    there, wanted = read_config(path).identity, config.identity
     differ = [key for key, value in wanted.items() if there[key] != value]
     if differ:
         raise BadConfig(

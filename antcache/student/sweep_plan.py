@@ -10,30 +10,18 @@ import itertools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antcache.errors import BadConfig, MissingExtra, NotFound, quoted
-from antcache.student.config import StudentConfig
+from antcache.checks import Count, check_type, known
+from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.settings import settings_of
+from antcache.student.config import StudentConfig, read_settings
 from antcache.untrusted import YAML_BYTES, parse_yaml, read_text
-
-DATA = ("targets", "top_k", "tail", "allow_missing_targets")
-"""Settings that choose soft targets."""
-
-GATES = ("feature_weight", "past_weight", "verb_noun_weight", "dropout")
-"""Settings that may not be 0 in one member and not in another."""
 
 MOST = 10_000
 """Runs of a sweep: each has a folder and is checked against the first."""
-
-FREE = (
-    *("seed", "weight", "temperature", "label_smoothing", *DATA, *GATES),
-    *("optimiser", "lr", "weight_decay", "warmup_epochs", "grad_clip", "ema", "patience"),
-    "logit_adjustment",
-)
-"""Settings in which members may differ; in all others they are one architecture, one set of
-windows, and one rhythm of batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +49,7 @@ class Sweep:
                 found=f"{len(self.settings)} settings, seeds {list(self.seeds)}",
             )
         _check_count(len(self.settings) * len(self.seeds), "settings and seeds")
-        if self.at_once is not None and self.at_once < 1:
-            raise BadConfig("impossible at_once", expected="at least 1", found=self.at_once)
+        check_type("at_once", self.at_once, Count | None)
         for name in self.settings:
             if not re.fullmatch(r"\w[\w.,=+-]*", name):
                 raise BadConfig(
@@ -75,7 +62,7 @@ class Sweep:
     def members(self) -> list[tuple[str, StudentConfig]]:
         """Folder, relative to the sweep's, and config of every member."""
         return [
-            (f"{name}/seed-{seed}", replace(config, seed=seed))
+            (f"{name}/seed-{seed}", config.replace(seed=seed))
             for name, config in self.settings.items()
             for seed in self.seeds
         ]
@@ -87,21 +74,12 @@ class Sweep:
         Raises:
             BadConfig: a key or a setting is unknown or impossible.
         """
-        known = {"base", "seeds", "settings", "grid", "at_once"}
-        unknown = sorted(map(str, set(values) - known))
-        if unknown:
-            raise BadConfig(
-                "unknown keys of a sweep",
-                expected=", ".join(sorted(known)),
-                found=", ".join(unknown),
-            )
+        known("keys of a sweep", values, ("base", "seeds", "settings", "grid", "at_once"))
         if ("settings" in values) == ("grid" in values):
             raise BadConfig("a sweep needs either settings or a grid")
         seeds, at_once = values.get("seeds", [0, 1, 2, 3, 4]), values.get("at_once")
         if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds):
             raise BadConfig("seeds must be a list of whole numbers", found=seeds)
-        if at_once is not None and type(at_once) is not int:
-            raise BadConfig("wrong type", where="at_once", expected="a whole number", found=at_once)
         if "grid" in values:
             grid = _mapping("grid", values["grid"])
             columns = [v if isinstance(v, list) else [v] for v in grid.values()]
@@ -114,9 +92,9 @@ class Sweep:
             }
         else:
             changes = _mapping("settings", values["settings"])
-        base = _mapping("base", values.get("base") or {})
+        base = read_settings(_mapping("base", values.get("base") or {}))
         settings = {
-            str(name): _config({**base, **_mapping(f"settings.{name}", change or {})})
+            str(name): _config(base | read_settings(_mapping(f"settings.{name}", change or {})))
             for name, change in changes.items()
         }
         return cls(settings=settings, seeds=tuple(seeds), at_once=at_once)
@@ -129,23 +107,23 @@ def check_members(settings: Mapping[str, StudentConfig]) -> None:
         BadConfig: names the setting in which they differ.
     """
     (first, base), *others = settings.items()
-    wanted = base.to_dict()
+    wanted = base.values
     for name, config in others:
-        found = config.to_dict()
-        differ = [
-            key
-            for key, value in wanted.items()
-            if found[key] != value
-            and (key not in FREE or (key in GATES and (getattr(config, key) == 0) != (value == 0)))
-        ]
-        if differ:
-            raise BadConfig(
-                "the settings of a sweep must share architecture, windows and batches",
-                where=f"{differ[0]} of {name}",
-                expected=f"{getattr(base, differ[0])}, as in {first}",
-                found=getattr(config, differ[0]),
-                hint="make a sweep of its own for it",
-            )
+        for key, found in config.values.items():
+            if found != wanted[key] and not _may_differ(key, found, wanted[key]):
+                raise BadConfig(
+                    "the settings of a sweep must share architecture, windows and batches",
+                    where=f"{key} of {name}",
+                    expected=f"{wanted[key]}, as in {first}",
+                    found=found,
+                    hint="make a sweep of its own for it",
+                )
+
+
+def _may_differ(key: str, one: object, other: object) -> bool:
+    """Whether two members may have these values of a setting."""
+    sweep = settings_of(StudentConfig)[key].sweep
+    return sweep != "shared" and (sweep != "switch" or (one == 0) == (other == 0))
 
 
 def _check_count(count: int, what: str) -> None:
@@ -160,26 +138,13 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
 
 
 def _config(values: Mapping[str, Any]) -> StudentConfig:
-    """A config from written values, of a preset if one is named."""
+    """A config from settings by name, over those of a preset if one is named."""
     from antcache.student.presets import find_preset
 
     given = dict(values)
     preset = given.pop("preset", None)
     base = StudentConfig() if preset is None else find_preset(str(preset))
-    kinds = {field.name: str(field.type) for field in fields(StudentConfig)}
-    for name, value in given.items():
-        # YAML takes 1e-3 for text: it wants 1.0e-3.
-        if isinstance(value, str) and kinds.get(name, "").startswith("float"):
-            try:
-                given[name] = float(value)
-            except ValueError as error:
-                raise BadConfig(f"{name} must be a number", found=value) from error
-    try:
-        return StudentConfig.from_dict({**base.to_dict(), **given})
-    except TypeError as error:
-        raise BadConfig(
-            "a setting has the wrong type", found=f"{quoted(given)}: {error}"
-        ) from error
+    return base.replace(**given)
 
 
 def read_plan(path: Path) -> Sweep:

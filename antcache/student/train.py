@@ -33,9 +33,6 @@ from antcache.student.training_data import TrainingData, load_training_data
 
 log = logging.getLogger(__name__)
 
-NOT_IDENTITY = ("device", "windows", "compile", "evaluate_every", "checkpoint_every")
-"""Settings that a resumed run may change: they do not change what is learned."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -119,7 +116,7 @@ def train(
         MissingKey, MissingFeature, MissingTarget, FingerprintMismatch, BadConfig: see
             `training_data.load_training_data` and `held_out.hold_out`.
     """
-    group = processes(config.device)
+    group = processes(config.runtime.device)
     with ExitStack() as stack:
         folder = None
         if run_dir is not None:
@@ -127,14 +124,14 @@ def train(
                 RunFolder.open(Path(run_dir), resume=resume, writes=group.first)
             )
         group.wait()  # nobody writes before all have looked
-        device = pick_device(own_device(config.device, group))
+        device = pick_device(own_device(config.runtime.device, group))
         data = load_training_data(store, config, device, progress)
         run = Run(store, folder, config, data, group)
         while not run.over:
             started = time.perf_counter()
             means = run.trainer.train_epoch(run.epoch + 1, progress)
             run.record(means, time.perf_counter() - started)
-            progress("epochs", run.epoch, config.epochs)
+            progress("epochs", run.epoch, config.optimization.epochs)
         return run.finish()
 
 
@@ -149,7 +146,7 @@ class Run:
         group: the processes that train together.
 
     Attributes:
-        trainer: the student and its optimiser.
+        trainer: the student and its optimizer.
         history: the records of the epochs so far.
 
     Raises:
@@ -168,8 +165,9 @@ class Run:
         self.config = config
         self.data = data
         self.folder = folder
-        labels = store.labels(config.train_split)
-        rows, self.held = hold_out(data.train.labels.uid, labels, data.taxonomy, config)
+        labels = store.labels(config.data.train_split)
+        uid = data.train.labels.uid
+        rows, self.held = hold_out(uid, labels, data.taxonomy, config.selection)
         if self.held is not None:
             log.info(
                 "held out of training: %d of %d windows, videos %s",
@@ -180,15 +178,17 @@ class Run:
         self.trainer = Trainer(config, data.train, data.shape, rows=rows, group=group)
         self.num_parameters = sum(p.numel() for p in self.trainer.model.parameters())
         log.info(
-            "%s head: %d parameters on %s", config.head, self.num_parameters, self.trainer.device
+            "%s head: %d parameters on %s",
+            config.model.head,
+            self.num_parameters,
+            self.trainer.device,
         )
         self.resumed_epoch = 0
         self.history: list[dict[str, Any]] = []
         if folder is not None:
-            identity = {**config.to_dict(), **data.fingerprints}
-            identity = {k: v for k, v in identity.items() if k not in NOT_IDENTITY}
+            identity = {**config.identity, **data.fingerprints}
             # What `auto` came to: another device that computes in another precision can't go on.
-            bfloat16 = uses_bfloat16(config.precision, self.trainer.device)
+            bfloat16 = uses_bfloat16(config.runtime.precision, self.trainer.device)
             identity["computed in"] = "bfloat16" if bfloat16 else "float32"
             account = _account(store, config, data)
             account["computed in"] = identity["computed in"]
@@ -204,21 +204,21 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether all epochs are trained, or none was better for too long."""
-        patience = self.config.patience
+        patience = self.config.selection.patience
         if patience is not None and self.epoch - self._best() >= patience:
             return True
-        return self.epoch >= self.config.epochs
+        return self.epoch >= self.config.optimization.epochs
 
     def _best(self) -> int:
         """The epoch whose weights are reported."""
         if self.held is None:
             return self.epoch
-        return best_epoch(self.history, self.config.metric)
+        return best_epoch(self.history, self.config.selection.metric)
 
     def record(self, means: Mapping[str, float], seconds: float) -> None:
         """Score the epoch that was trained in `seconds` if it is due, and keep it."""
         trainer, config, epoch = self.trainer, self.config, self.epoch + 1
-        lr = trainer.optimiser.param_groups[0]["lr"]
+        lr = trainer.optimizer.param_groups[0]["lr"]
         record: dict[str, Any] = {"epoch": epoch, "lr": lr, **means, "seconds": seconds}
         self.history.append(record)
         if self.held is not None:
@@ -226,16 +226,17 @@ class Run:
             record["held_out"] = self._score(scores, self.held.segments)
             if self._best() == epoch:
                 trainer.keep_best()
-        if epoch % config.evaluate_every == 0 or self.over:
+        if epoch % config.runtime.evaluate_every == 0 or self.over:
             scores = trainer.predict(self.data.validation)
             record["validation"] = self._score(scores, self.data.segments)
+        metric = config.selection.metric
         top5 = record.get("validation", {}).get("action/top5")
         log.info(
             "epoch %d of %d: loss %.4f%s%s (%.1f s)",
             epoch,
-            config.epochs,
+            config.optimization.epochs,
             record["loss"],
-            "" if self.held is None else f", held out {record['held_out'][config.metric]:.2f} %",
+            "" if self.held is None else f", held out {record['held_out'][metric]:.2f} %",
             "" if top5 is None else f", validation top-5 {top5:.2f} %",
             seconds,
         )
@@ -252,7 +253,7 @@ class Run:
             held = self._predictions(
                 trainer.predict(data.train, self.held.rows),
                 self.held.segments.uid,
-                self.config.train_split,
+                self.config.data.train_split,
             )
         result = RunResult(
             config=self.config,
@@ -260,7 +261,7 @@ class Run:
             history=self.history,
             metrics=self._score(scores, data.segments),
             predictions=self._predictions(
-                scores, data.validation.labels.uid, self.config.validation_split
+                scores, data.validation.labels.uid, self.config.data.validation_split
             ),
             held_out=held,
             model=trainer.model,

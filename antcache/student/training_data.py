@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
+from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.parity import of_another_form
 from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
@@ -24,8 +24,9 @@ from antcache.store import SoftTargets, Store, Stream
 from antcache.store.format import checksums, fingerprint
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
-from antcache.student.config import ATTENTION, StudentConfig
+from antcache.student.config import StudentConfig
 from antcache.student.head import ModelShape
+from antcache.student.objective_config import ATTENTION
 from antcache.student.weights import Weight, describe
 from antcache.text import listed
 from antcache.windows.dataset import WindowFeatures, Windows
@@ -81,10 +82,11 @@ def load_training_data(
             asked of dense soft targets.
     """
     taxonomy = store.taxonomy
-    streams = [store.stream(name) for name in config.streams or (_only_stream(store),)]
-    protocol = config.protocol or protocol_for(taxonomy.dataset)
-    soft = {name: store.targets(name) for name in config.teachers}
-    labels = {split: store.labels(split) for split in (config.train_split, config.validation_split)}
+    streams = [store.stream(name) for name in config.data.stream or (_only_stream(store),)]
+    protocol = config.window.protocol(taxonomy.dataset)
+    soft = {name: store.targets(name) for name in config.distillation.targets}
+    chosen = (config.data.train_split, config.data.validation_split)
+    labels = {split: store.labels(split) for split in chosen}
     splits: dict[str, SplitWindows] = {}
     counts: dict[str, Any] = {}
     fingerprints = {
@@ -95,13 +97,13 @@ def load_training_data(
         if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
             log.warning("%s: %s", split, warning)
         found = split_windows(
-            store, streams, split, segments, protocol, allow_missing=config.allow_missing
+            store, streams, split, segments, protocol, allow_missing=config.data.allow_missing
         )
         counts[split] = {"windows": len(found), "padded": found.num_padded}
         splits[split] = found
     teachers: TeacherTargets | None = None
     if soft:
-        uid = splits[config.train_split].labels.uid
+        uid = splits[config.data.train_split].labels.uid
         teachers, counts["targets"] = _teachers(store, soft, uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
         arrays = [checksums(targets.arrays()) for targets in soft.values()]
@@ -115,7 +117,7 @@ def load_training_data(
             features = PackedFeatures.gather(found.streams, device, label=label, progress=progress)
         else:
             features = LazyFeatures.of(found.streams, device)
-        taught = teachers if split == config.train_split else None
+        taught = teachers if split == config.data.train_split else None
         windows[split] = Windows(found.labels, features, taught)
         log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
         fingerprints[f"{split} windows"] = found.fingerprint
@@ -130,9 +132,9 @@ def load_training_data(
             num_teachers=len(soft),
             teacher_dims=() if teachers is None else teachers.dims,
         ),
-        train=windows[config.train_split],
-        validation=windows[config.validation_split],
-        segments=splits[config.validation_split].segments,
+        train=windows[config.data.train_split],
+        validation=windows[config.data.validation_split],
+        segments=splits[config.data.validation_split].segments,
         dropped={split: found.dropped for split, found in splits.items()},
         counts=counts,
         fingerprints=fingerprints,
@@ -151,26 +153,26 @@ def _teachers(
             log.warning("targets/%s: %s", each, unknown)
     where = TargetRows.of([(targets.uid, targets.valid) for targets in soft.values()], uid)
     counts = _check_coverage(store, where, uid, config)
-    share: Sequence[float] | None = config.teacher_weights
+    name = config.distillation.target_weights
+    share: Sequence[float] | None = name if isinstance(name, tuple) else None
     temperatures: Sequence[float] | None = None
-    name = config.target_weights
-    if name is not None and share is None and name != ATTENTION:
-        share, temperatures = stored_shares(name, store.targets(name), config.teachers)
+    if isinstance(name, str) and name != ATTENTION:
+        share, temperatures = stored_shares(name, store.targets(name), config.distillation.targets)
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
     teachers = TeacherTargets.of(
         soft,
         where,
-        top_k=config.top_k,
-        tail=config.tail,
-        features=config.align != "none",
+        top_k=config.distillation.top_k,
+        tail=config.distillation.tail,
+        features=config.distillation.align != "none",
         share=share,
         temperatures=temperatures,
     )
-    if config.tail and isinstance(teachers.targets, DenseTargets):
+    if config.distillation.tail and isinstance(teachers.targets, DenseTargets):
         raise BadConfig(
             "tail has no effect on dense soft targets",
-            where=f"targets/{config.targets}",
-            hint="cut them to their k best: --top-k",
+            where=f"targets/{','.join(config.distillation.targets)}",
+            hint="cut them to their k best: `top_k`",
         )
     if teachers.has_feature is not None and not bool(teachers.has_feature.all()):
         log.warning(
@@ -185,9 +187,10 @@ def say_weight(config: StudentConfig, teachers: TeacherTargets, num_classes: int
     """Log what the weight of the distillation comes to with these teachers."""
     targets = teachers.targets
     k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
-    own = Weight(ours=config.weight, temperature=config.temperature, classes=num_classes, k=k)
+    said = config.distillation
+    own = Weight(ours=said.weight, temperature=said.temperature, classes=num_classes, k=k)
     # With attention each teacher has a KL of its own, over its own classes.
-    union = None if config.target_weights == ATTENTION else _union(targets)
+    union = None if config.distillation.target_weights == ATTENTION else _union(targets)
     weight, *changed = describe(own, union)
     log.info("distillation: %s", weight)
     for sentence in changed:
@@ -209,14 +212,14 @@ def _packed(config: StudentConfig, splits: Iterable[SplitWindows], device: torch
     needed = sum(split.num_bytes for split in splits)
     free = free_bytes(device)
     fit = free is None or needed <= PACK_SHARE * free
-    packed = fit if config.windows == "auto" else config.windows == "pack"
+    packed = fit if config.runtime.windows == "auto" else config.runtime.windows == "pack"
     log.info(
         "windows: %.2f GB; %s free on %s; %s (windows = %s)",
         needed / 1e9,
         "unknown" if free is None else f"{free / 1e9:.2f} GB",
         device,
         "packed on the device" if packed else "read from the store, batch by batch",
-        config.windows,
+        config.runtime.windows,
     )
     read = [f for split in splits for s in split.streams for f in s.features.values() if f.num_rows]
     if not packed and not all(isinstance(f.rows, MappedArray) for f in read):
@@ -234,7 +237,7 @@ def _only_stream(store: Store) -> str:
             "which stream?" if streams else "the store has no features",
             where=store.path,
             found=", ".join(streams) or "none",
-            hint="name one with --stream" if streams else "antcache extract writes them",
+            hint="name one: `stream`" if streams else "antcache extract writes them",
         )
     return streams[0]
 
@@ -247,21 +250,21 @@ def _check_coverage(
     A segment that a set contains but calls not valid is the teacher's own mask: counted, and never
     an error unless no segment is left.
     """
-    where = f"{store.path}: {config.targets}"
+    where = f"{store.path}: {','.join(config.distillation.targets)}"
     absent, counts = found.absent, found.counts()
     if not found.has.any():
         raise MissingTarget(
             "no training segment has a soft target",
             where=where,
-            expected=f"targets for segments of {config.train_split!r}",
+            expected=f"targets for segments of {config.data.train_split!r}",
             hint="antcache teacher writes them",
         )
-    if absent.any() and not config.allow_missing_targets:
+    if absent.any() and not config.distillation.allow_missing_targets:
         raise MissingTarget(
             f"{absent.sum()} of {len(uid)} training segments are not in the soft targets",
             where=where,
             found=f"none for {listed(uid[absent].tolist())}",
-            hint="write targets for them, or mask them with --allow-missing-targets",
+            hint="write targets for them, or mask them: `allow_missing_targets`",
         )
     if not found.has.all():
         log.warning(

@@ -12,8 +12,9 @@ import math
 import re
 from dataclasses import dataclass
 
+from antcache.checks import Count, Positive, at_least, check_types
+from antcache.checks import Weight as Factor
 from antcache.errors import BadConfig
-from antcache.student.config import MANY
 
 _FORM = re.compile(r"(?P<weight>[^@/]+)@T(?P<temperature>[^@/]+)/C(?P<classes>\d{1,12})", re.ASCII)
 
@@ -22,29 +23,18 @@ _FORM = re.compile(r"(?P<weight>[^@/]+)@T(?P<temperature>[^@/]+)/C(?P<classes>\d
 class Weight:
     """One weight of the KL term, in either convention."""
 
-    ours: float
+    ours: Factor
     """Multiplies `T^2 * mean over rows (KL)`."""
-    temperature: float
+    temperature: Positive
     """T."""
-    classes: int
+    classes: Count
     """C of the dataset."""
-    k: int | None = None
+    k: Count | None = None
     """Of top-k targets; None where KL runs over all classes."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ours <= MANY:
-            raise BadConfig("impossible weight", expected=f"0 to {MANY}", found=self.ours)
-        if not 0 < self.temperature <= MANY:
-            raise BadConfig(
-                "impossible temperature", expected=f"above 0, to {MANY}", found=self.temperature
-            )
-        terms = self.classes if self.k is None else self.k
-        if not 1 <= terms <= self.classes <= MANY:
-            raise BadConfig(
-                "impossible number of classes",
-                expected=f"1 to {MANY} classes, and k from 1 to their number",
-                found=f"C {self.classes}, k {self.k}",
-            )
+        check_types(self)
+        at_least("k", self.num_terms, 1, self.classes)
 
     @property
     def num_terms(self) -> int:
@@ -142,12 +132,12 @@ def describe(own: Weight, union: tuple[int, int] | None = None) -> list[str]:
             said.append(
                 f"this is the paper's {published.paper:g} of {name}, but as a mean over {fewest} "
                 f"classes in place of {n}, {own.ours / published.ours:.4g} times as strong: "
-                f"--weight {published.ours:.4g} is the same"
+                f"weight {published.ours:.4g} is the same"
             )
         elif own.ours == published.paper:
             said.append(
                 f"weight {own.ours:g} is what the paper writes for {name} in its convention; here "
-                f"it is {n} times as strong: --weight {published.ours:.4g} is the same"
+                f"it is {n} times as strong: weight {published.ours:.4g} is the same"
             )
     return said
 

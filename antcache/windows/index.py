@@ -223,6 +223,6 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
         f"{missing.sum()} of {len(segments)} segments have no features for their window ({kinds})",
         where=where,
         found=f"{len(videos)} videos: {listed(each)}",
-        hint="extract these videos, or leave the segments out with --allow-missing"
+        hint="extract these videos, or leave the segments out: `allow_missing`"
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )

@@ -165,5 +165,5 @@ def require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.dev
             f"the windows {shape} do not fit the memory of {device}",
             expected=f"at most {free} bytes free",
             found=f"{needed} bytes needed",
-            hint="read them lazily (windows='stream'), use --device cpu, or a narrower stream",
+            hint="read them in batches: `windows` stream; or take `device` cpu, or fewer streams",
         )

@@ -166,7 +166,7 @@ def stored_shares(
             "this ensemble has no fixed weights",
             where=where,
             found="weights that differ by segment (mix: attention)",
-            hint=f"distil from the joint targets themselves: --targets {name}",
+            hint=f"distil from the joint targets themselves: `targets` {name}",
         )
     temperatures = about.get("temperatures", [1.0] * len(theirs))
     place = [theirs.index(member) for member in members]
@@ -184,7 +184,7 @@ def _feature(name: str, soft: SoftTargets) -> NDArray[np.float32]:
             "the soft targets keep no feature of their teacher to align with",
             where=f"targets/{name}",
             expected="an array `feature` (N, E)",
-            hint="write them with a teacher that keeps it, or leave --align out",
+            hint="write them with a teacher that keeps it, or leave `align` out",
         )
     return soft.feature
 
@@ -197,7 +197,7 @@ def _tempered(name: str, soft: SoftTargets, temperature: float, *, tail: bool) -
         raise BadConfig(
             "an ensemble's temperature can't be applied to a stored tail",
             where=f"targets/{name}",
-            hint="write dense soft targets, or leave --tail out",
+            hint="write dense soft targets, or leave `tail` out",
         )
     assert soft.logit is not None
     return replace(soft, logit=soft.logit / np.float32(temperature))
@@ -214,7 +214,7 @@ def _cut(name: str, soft: SoftTargets, top_k: int) -> SoftTargets:
             where=f"targets/{name}",
             expected=f"{top_k}",
             found=f"{stored}",
-            hint="write dense soft targets, or leave --top-k out",
+            hint="write dense soft targets, or leave `top_k` out",
         )
     return soft
 
@@ -229,7 +229,7 @@ def _stacked(names: Sequence[str], forms: Sequence[SoftTargets], *, tail: bool) 
                 f"{name}: {f'top {k}' if k else 'dense'}"
                 for name, k in zip(names, widths, strict=True)
             ),
-            hint="write all of them dense, or cut dense ones to the stored k: --top-k",
+            hint="write all of them dense, or cut dense ones to the stored k: `top_k`",
         )
 
     def joined(array: str) -> Tensor:

@@ -93,17 +93,19 @@ def _refuse_trained_on(store: Store, name: str) -> None:
     Which ones it held out follows from their names and its share. Predictions that name no student
     (imported, fused, soft targets) pass: of those nobody can tell.
     """
-    from antcache.student.config import StudentConfig
+    from antcache.student.config import lifted, read_settings
     from antcache.student.held_out import hold_out
+    from antcache.student.optimization_config import SelectionConfig
     from antcache.student.runs import CONFIG
 
     predictions, path = load_predictions(store, name), Path(name)
-    if predictions.split != predictions.config.get("train_split"):
+    settings = read_settings(lifted(predictions.config))
+    if predictions.split != settings.get("train_split"):
         return
     if path.name == HELD_OUT and path.with_name(CONFIG).is_file():
         return  # by the run itself, which knew of videos without a window: those are not counted
     labels = store.labels(predictions.split)
-    config = StudentConfig(held_out=predictions.config.get("held_out", 0.0))
+    config = SelectionConfig(held_out=settings.get("held_out", 0.0))
     _, held = hold_out(labels.uid, labels, store.taxonomy, config)
     videos = labels.video[rows_in(predictions, labels, name)]
     trained = ~np.isin(videos, () if held is None else held.videos)

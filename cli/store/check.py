@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from antcache.checks import Range
 from antcache.cli.common import (
     json_option,
     log_to,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 workers_option = click.option(
     "--workers",
-    type=Number(int, 1, 1024),
+    type=Number(Annotated[int, Range(1, 1024)]),
     help="Files that are read at once.  [default: one per core, 8 at most]",
 )
 

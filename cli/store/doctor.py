@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.annotations import Protocol, protocol_for, read_annotations
+from antcache.annotations import Protocol, read_annotations
+from antcache.annotations.protocols import WindowConfig
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -20,19 +19,12 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import COUNT, FPS
-from antcache.cli.student.train import WINDOWS
+from antcache.cli.settings import setting_options
 from antcache.errors import BadConfig
 from antcache.store import Store
 
 if TYPE_CHECKING:
     from antcache.doctor.report import DoctorReport
-
-
-def _window_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The windows, as `antcache student train` takes them."""
-    for name, kind, text in reversed(WINDOWS):
-        command = click.option(f"--{name}", type=kind, default=None, help=text)(command)
-    return command
 
 
 @click.command()
@@ -58,7 +50,7 @@ def _window_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Split whose segments must have soft targets.",
 )
-@_window_options
+@setting_options(WindowConfig)
 @click.option("--quick", is_flag=True, help="Do not read the rows.")
 @json_option
 def doctor(
@@ -111,7 +103,7 @@ def doctor(
 def _protocol(dataset: str | None, window: dict[str, Any]) -> Protocol | None:
     """The dataset's protocol with what was given in its place; None if nothing was."""
     given = {option: value for option, value in window.items() if value is not None}
-    return replace(protocol_for(dataset or ""), **given) if given else None
+    return WindowConfig(**given).protocol(dataset or "") if given else None
 
 
 def _print(report: DoctorReport) -> None:

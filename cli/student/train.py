@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.annotations import protocol_for
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -21,9 +18,10 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.numbers import COUNT, GAP, PART, POSITIVE, SEED, WEIGHT, Number
+from antcache.cli.settings import setting_options
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
+from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.store.location import Location
 from antcache.student.config import StudentConfig
@@ -32,90 +30,13 @@ from antcache.student.presets import PRESETS, find_preset
 if TYPE_CHECKING:
     from antcache.student.train import RunResult
 
-# Settings of `StudentConfig` as options, in the order of the help text.
-SETTINGS: tuple[tuple[str, Any, str], ...] = (
-    ("targets", str, "Soft targets NAME[,NAME...]; without them the student learns from labels."),
-    ("target-weights", str, "Several targets: numbers, attention, or an ensemble's joint targets."),
-    ("weight", WEIGHT, "Weight of the distillation term."),
-    ("temperature", POSITIVE, "Temperature of the distillation term."),
-    ("top-k", COUNT, "Distil within the teacher's K best classes."),
-    ("tail", bool, "Count the classes outside the K best as one more outcome."),
-    ("align", str, "Bring the student's state to the teacher's feature: none, cosine or mse."),
-    ("align-weight", WEIGHT, "Weight of that alignment."),
-    ("head", str, "light, avth, rulstm, gru or mean."),
-    ("layers", Number(int, 1, 100), "Blocks of the head."),
-    ("heads", Number(int, 1, 1024), "Attention heads of a block."),
-    ("width", Number(int, 1, 1 << 16), "Width of the blocks."),
-    ("dropout", PART, "Dropout before the classifier."),
-    ("stream", str, "Feature stream NAME[,NAME...], if the store has several."),
-    ("fusion", str, "Several streams: concat, late or attention."),
-    ("verb-noun-weight", WEIGHT, "Weight of own verb and noun classifiers."),
-    ("feature-weight", WEIGHT, "Weight of the feature regression."),
-    ("past-weight", WEIGHT, "Weight of the classification of past frames."),
-    ("label-smoothing", PART, "Share of the label spread over all classes."),
-    (
-        "logit-adjustment",
-        WEIGHT,
-        "Favour rare actions in predictions: 0 for top-1, up to 1 for class-mean metrics.",
-    ),
-    ("optimiser", str, "adamw, adam or sgd."),
-    ("lr", POSITIVE, "Highest learning rate."),
-    ("weight-decay", WEIGHT, "Weight decay."),
-    ("warmup-epochs", WEIGHT, "Epochs of linear warm-up; a cosine follows."),
-    ("epochs", COUNT, "Passes over the training windows."),
-    ("batch-size", COUNT, "Windows per step."),
-    ("grad-clip", POSITIVE, "Largest norm of the gradient."),
-    ("ema", PART, "Decay per step of a moving average of the weights; 0 keeps none."),
-    ("held-out", PART, "Share of the training videos held out, to select the best epoch by."),
-    ("patience", COUNT, "Stop after this many epochs without a better one on them."),
-    ("metric", str, "Metric by which epochs are compared."),
-    ("seed", SEED, "Determines initial weights, order and dropout."),
-    ("device", str, "auto, cpu, cuda or cuda:N."),
-    ("precision", str, "auto, float32 or bfloat16."),
-    ("compile", str, "torch.compile with CUDA graphs: auto (on CUDA), off or on."),
-    ("windows", str, "pack (on the device), stream (read per batch), or auto (pack if they fit)."),
-    ("evaluate-every", COUNT, "Epochs between scorings of the validation split."),
-    ("checkpoint-every", COUNT, "Epochs between checkpoints."),
-    ("train-split", str, "Split that is trained on."),
-    ("validation-split", str, "Split that is scored."),
-    ("allow-missing", bool, "Leave segments out whose features are missing."),
-    ("allow-missing-targets", bool, "Mask training segments that the soft targets lack."),
-)
-WINDOWS: tuple[tuple[str, Any, str], ...] = (
-    ("gap-s", GAP, "Seconds between window and action [default: the dataset's, as below]."),
-    ("num-frames", Number(int, 1, 10_000), "Frames in a window."),
-    ("rate", Number(float, 0.001, 30), "Frames per second in a window."),
-    ("parity", str, "exact, or avt (official times) or rulstm (its CSVs): that code's own."),
-)
-DISTILLATION = (
-    "target_weights",
-    "weight",
-    "temperature",
-    "top_k",
-    "tail",
-    "align",
-    "align_weight",
-    "allow_missing_targets",
-)
-
-
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each setting; what is not given is None."""
-    for name, kind, text in reversed(SETTINGS + WINDOWS):
-        how = {"is_flag": True, "flag_value": True} if kind is bool else {"type": kind}
-        standard = getattr(StudentConfig, name.replace("-", "_"), None)
-        if standard is not None and kind is not bool:
-            text = f"{text[:-1]} [default: {standard}]."
-        command = click.option(f"--{name}", default=None, help=text, **how)(command)
-    return command
-
 
 @click.command()
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--preset", help=f"Published settings: {', '.join(PRESETS)}.")
 @click.option("--resume", is_flag=True, help="Go on with the run, with its own settings.")
-@_settings
+@setting_options(StudentConfig)
 @json_option
 def train(
     store_path: Location,
@@ -140,8 +61,8 @@ def train(
     store = Store.open(store_path)
     RunFolder.locate(run_dir, resume=resume)
     given = {name: value for name, value in settings.items() if value is not None}
-    config = _config(store, run_dir, preset, resume, given)
-    group = processes(config.device)
+    config = _config(run_dir, preset, resume, given)
+    group = processes(config.runtime.device)
     group.wait()  # nobody writes before all have looked
     with ExitStack() as shown:
         progress: Progress = silent
@@ -158,7 +79,7 @@ def train(
 
 
 def _config(
-    store: Store, run_dir: Path, preset: str | None, resume: bool, given: dict[str, Any]
+    run_dir: Path, preset: str | None, resume: bool, given: dict[str, Any]
 ) -> StudentConfig:
     """The given settings over those of the run, of the preset, or the defaults."""
     from antcache.student.runs import read_config
@@ -169,20 +90,12 @@ def _config(
         base = read_config(run_dir)
     else:
         base = StudentConfig() if preset is None else find_preset(preset)
-    window = {
-        option: given.pop(option)
-        for name, _, _ in WINDOWS
-        if (option := name.replace("-", "_")) in given
-    }
-    if window:
-        own = base.protocol or protocol_for(store.dataset or "")
-        given["protocol"] = replace(own, **window)
-    config = replace(base, **given)
-    idle = [name for name in DISTILLATION if name in given and config.targets is None]
-    if idle:
+    config = base.replace(**given)
+    table = settings_of(StudentConfig)
+    idle = [name for name in given if name != "targets" and table[name].group == "distillation"]
+    if idle and not config.distillation.targets:
         raise BadConfig(
-            f"--{idle[0].replace('_', '-')} has no effect without soft targets",
-            hint="name them: --targets NAME",
+            f"`{idle[0]}` has no effect without soft targets", hint="name them: `targets` NAME"
         )
     return config
 
@@ -194,22 +107,22 @@ def _print(result: RunResult) -> None:
         say(f"{result.run_dir}: already finished; nothing was trained")
     elif result.resumed_epoch:
         say(f"{result.run_dir}: resumed after epoch {result.resumed_epoch}")
-    for split in dict.fromkeys((config.train_split, config.validation_split)):
+    for split in dict.fromkeys((config.data.train_split, config.data.validation_split)):
         counts, reasons = result.counts[split], result.dropped[split]
         dropped = ", ".join(f"{len(uids)} {why.replace('_', ' ')}" for why, uids in reasons.items())
         say(
             f"{split}: {counts['windows']} windows ({counts['padded']} padded); "
             f"dropped: {dropped or 'none'}"
         )
-    if config.targets is not None:
+    if taught := ",".join(config.distillation.targets):
         counts = result.counts["targets"]
         say(
-            f"soft targets {config.targets}: {counts['found']} windows; masked: "
+            f"soft targets {taught}: {counts['found']} windows; masked: "
             f"{counts['absent']} absent, {counts['not_valid']} not valid"
         )
     print_table(
-        f"{config.head}, {result.num_parameters:,} parameters, epoch {result.epoch}: "
-        f"{config.validation_split}, percent",
+        f"{config.model.head}, {result.num_parameters:,} parameters, epoch {result.epoch}: "
+        f"{config.data.validation_split}, percent",
         ["metric", "value"],
         [[name, value] for name, value in result.metrics.items()],
     )

@@ -53,7 +53,7 @@ def setting(
 @setting("init", "pretrained, or random (architecture and tokenizer alone).")
 @setting("form", "Text of a recipe: paper or natural.")
 @setting("actions", "Most actions of one text.", COUNT)
-@setting("steps", "Steps of the optimiser.", COUNT)
+@setting("steps", "Steps of the optimizer.", COUNT)
 @setting("batch", "Texts computed at once.", COUNT)
 @setting("accumulate", "How often, before each step.", COUNT)
 @setting("lr", "Highest learning rate.", POSITIVE)

@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from antcache.checks import Positive, check_types
 from antcache.errors import AntcacheError, BadConfig
 from antcache.kernels.benchmark import rows as rows_
 from antcache.kernels.benchmark.clock import Clock, percentile
@@ -69,24 +70,21 @@ class BenchmarkConfig:
         BadConfig: a setting is out of range, or there is no such device.
     """
 
-    device: str = "auto"
+    device: Literal["auto", "cuda", "cpu"] = "auto"
     shapes: tuple[tuple[int, int], ...] = ()
     quick: bool = False
-    minutes: float = 8.0
+    minutes: Positive = 8.0
     record: bool = False
     out: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.device not in ("auto", "cuda", "cpu"):
-            raise BadConfig("unknown device", expected="auto, cuda or cpu", found=self.device)
+        check_types(self)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise BadConfig("no GPU is here", hint="device cpu measures the CPU's part")
         if any(batch < 1 or classes < 2 for batch, classes in self.shapes):
             raise BadConfig("impossible shapes", expected="B >= 1, C >= 2", found=self.shapes)
         if any(batch * classes > LARGEST for batch, classes in self.shapes):
             raise BadConfig("shapes too large", expected=f"B x C to {LARGEST}", found=self.shapes)
-        if not self.minutes > 0:
-            raise BadConfig("impossible minutes", expected="more than 0", found=self.minutes)
         if self.record and self.out is None and not RESULTS.is_dir():
             raise BadConfig("no checkout to record in", hint="name a folder with --out")
         if self.out is not None and not self.record:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -52,7 +51,7 @@ def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -
 
 
 def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: Windows) -> None:
-    small = replace(find_preset("ek55-tsn"), layers=1, heads=2, width=16)
+    small = find_preset("ek55-tsn").replace(layers=1, heads=2, width=16)
     found = {figure.figure: figure for figure in training.on_gpu(pack, small, side=64)}
     bounds = {name: (figure.at_least, figure.at_most) for name, figure in found.items()}
     assert bounds == {
@@ -66,14 +65,14 @@ def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: Window
 def test_operations_of_a_step_by_hand(training: ModuleType, pack: Windows) -> None:
     """Two for each weight and position, forward, and twice that backward; AVT classifies at D."""
     width, layers = 32, 2
-    config = replace(
-        find_preset("ek55-tsn"), layers=layers, heads=2, width=width, precision="float32"
+    config = find_preset("ek55-tsn").replace(
+        layers=layers, heads=2, width=width, precision="float32"
     )
     shape = training.ModelShape(
         dims=(training.ek55.DIM,), num_classes=training.CLASSES, num_frames=training.TIME
     )
     trainer = training.Trainer(
-        replace(config, device="cpu"), Windows(pack.labels, pack.features), shape
+        config.replace(device="cpu"), Windows(pack.labels, pack.features), shape
     )
     batch, time, dim = training.BATCH, training.TIME, training.ek55.DIM
     positions = batch * time

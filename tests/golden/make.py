@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from antcache.teacher.teach import teach, timeline_of
 VERBS, NOUNS = ("take", "put", "wash"), ("pan", "cup", "jalapeño")
 PAIRS = [(v, n) for v in range(3) for n in range(3)]
 ACTIONS, DIM, FPS, SECONDS = len(PAIRS), 8, 4.0, 3.0
-SMALL = StudentConfig(
+SMALL = StudentConfig.of(
     layers=1,
     heads=2,
     width=8,
@@ -160,8 +159,8 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
     found = {}
     for name, head in HEADS.items():
         own = {k: getattr(SMALL, k) for k in ("layers", "heads", "width") if k in head.settings}
-        config = replace(SMALL, layers=None, heads=None, width=None)
-        config = replace(config, **own, head=name, stream="rgb", targets="dense")
+        config = SMALL.replace(layers=None, heads=None, width=None)
+        config = config.replace(**own, head=name, stream=("rgb",), targets=("dense",))
         result = train(store, folder / name, config)
         predictions = result.predictions
         truth = store.labels("validation")

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from antcache.cli.main import cli
-from antcache.cli.student.train import SETTINGS
+from antcache.cli.student.train import train as train_command
+from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.loop import Trainer
@@ -25,10 +27,18 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["student", "train", *map(str, arguments)])
 
 
-def test_every_setting_is_one_of_the_config() -> None:
-    """And the other way round, but for the windows, which have options of their own."""
-    names = {name.replace("-", "_") for name, _, _ in SETTINGS}
-    assert names == set(StudentConfig.__dataclass_fields__) - {"protocol"}
+def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
+    options = {option.name: option for option in train_command.params}
+    for name, setting in settings_of(StudentConfig).items():
+        option = options[name]
+        assert isinstance(option, click.Option)
+        assert option.opts == [f"--{name.replace('_', '-')}"]
+        assert option.help is not None
+        assert option.help.startswith(setting.text)
+        assert setting.text.endswith(".")
+        silent = setting.kind is bool or setting.default is None or setting.default == ()
+        said = "" if silent else f"  [default: {setting.default}]"
+        assert option.help.removeprefix(setting.text) == said
 
 
 def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> None:
@@ -46,8 +56,7 @@ def test_json_equals_the_library(make_store: MakeStore, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     config = StudentConfig.from_dict(said["config"])
-    assert config.protocol is not None
-    assert (config.protocol.gap_s, config.protocol.num_frames) == (0.5, 10)
+    assert (config.window.gap_s, config.window.num_frames) == (0.5, None)
     assert train(store, None, config).metrics == said["metrics"]
 
 

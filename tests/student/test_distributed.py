@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +44,10 @@ def test_two_processes_equal_one(
     whole = store.targets("oracle")
     arrays = {name: array[::2] for name, array in whole.arrays().items()}
     store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
-    base = replace(small, targets="some", allow_missing_targets=True, epochs=2)
+    base = small.replace(targets=("some",), allow_missing_targets=True, epochs=2)
     configs = {
-        "light": replace(base, feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
-        "avth": replace(base, head="avth", verb_noun_weight=0.5, optimiser="sgd"),
+        "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
+        "avth": base.replace(head="avth", verb_noun_weight=0.5, optimizer="sgd"),
     }
     written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
     (tmp_path / "configs.json").write_text(json.dumps(written))

@@ -11,7 +11,8 @@ from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
 from antcache.student.fused import FusedHead
 from antcache.student.head import Head, HeadOutput, ModelShape, standardise
-from antcache.student.heads import HEADS, build_head
+from antcache.student.heads import HEADS, build_head, sizes_of
+from antcache.student.model_config import ModelConfig
 from antcache.student.presets import PRESETS
 from antcache.student.recurrent import RulstmHead
 
@@ -32,15 +33,15 @@ def kind(request: pytest.FixtureRequest) -> tuple[StudentConfig, ModelShape]:
 
 def small(name: str, fusion: str = "concat") -> StudentConfig:
     own = {"layers": 2, "heads": 2, "width": 16}
-    streams = "a,b,c" if fusion != "concat" else None
-    config = StudentConfig(head=name, fusion=fusion, stream=streams)
-    return replace(config, **{k: v for k, v in own.items() if k in HEADS[name].settings})
+    streams = ("a", "b", "c") if fusion != "concat" else ()
+    config = StudentConfig.of(head=name, fusion=fusion, stream=streams)
+    return config.replace(**{k: v for k, v in own.items() if k in sizes_of(HEADS[name])})
 
 
 def seeded(config: StudentConfig, sizes: ModelShape = ONE, seed: int = 0) -> Head:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
-        return build_head(config, sizes).eval()
+        return build_head(config.model, sizes).eval()
 
 
 def windows(batch: int = B, time: int = T, seed: int = 1) -> torch.Tensor:
@@ -56,7 +57,7 @@ def test_published_numbers_of_parameters(
 ) -> None:
     sizes = ModelShape(dims=(dim,), num_classes=classes, num_frames=10)
     with torch.device("meta"):
-        head = build_head(PRESETS[preset], sizes)
+        head = build_head(PRESETS[preset].model, sizes)
     count = sum(p.numel() for p in head.parameters())
     assert count == pytest.approx(millions * 1e6, rel=0.005)
 
@@ -219,7 +220,7 @@ def test_mean_forgets_the_order() -> None:
 
 def test_rulstm_by_hand() -> None:
     """Rolled over the frames, then unrolled on the last one for 3 + 1 steps, cell by cell."""
-    config = replace(small("rulstm"), layers=1)
+    config = small("rulstm").replace(layers=1)
     head = seeded(config, replace(ONE, steps_ahead=3))
     assert isinstance(head, RulstmHead)
     x = F.layer_norm(windows(), (D,))
@@ -275,7 +276,7 @@ def test_fusion_by_attention_begins_even_and_can_choose() -> None:
 def test_defaults_are_the_documented_sizes() -> None:
     with torch.device("meta"):
         light, avth, rulstm, gru, mean = (
-            build_head(StudentConfig(head=name), ONE)
+            build_head(ModelConfig(head=name), ONE)
             for name in ("light", "avth", "rulstm", "gru", "mean")
         )
     assert (len(light.transformer.blocks), light.encoder.out_features) == (2, 256)
@@ -288,7 +289,7 @@ def test_defaults_are_the_documented_sizes() -> None:
 
 def test_unknown_head_names_the_known_ones() -> None:
     with pytest.raises(BadConfig, match="avth or light or rulstm or gru or mean"):
-        build_head(StudentConfig(head="heavy"), ONE)
+        build_head(ModelConfig(head="heavy"), ONE)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ def test_unknown_head_names_the_known_ones() -> None:
 )
 def test_a_size_without_effect_is_refused(head: str, setting: str) -> None:
     with pytest.raises(BadConfig, match=f"{setting} has no effect on the head {head!r}"):
-        build_head(StudentConfig(head=head, **{setting: 4}), ONE)
+        build_head(ModelConfig(head=head, **{setting: 4}), ONE)
 
 
 def test_a_first_loss_is_that_of_guessing(kind: tuple[StudentConfig, ModelShape]) -> None:

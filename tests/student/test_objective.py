@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.student.config import StudentConfig
 from antcache.student.head import HeadOutput, ModelShape
-from antcache.student.heads import HEADS
+from antcache.student.heads import HEADS, sizes_of
 from antcache.student.model import build_student
 from antcache.student.objective import losses
 from antcache.windows.dataset import Batch
@@ -51,7 +51,7 @@ def test_cross_entropy_alone_by_hand() -> None:
 
 def test_feature_regression_by_hand() -> None:
     """Inputs 0..11 against zeros: frames 1 and 2 are (2, 3), (4, 5) and (8, 9), (10, 11)."""
-    config = StudentConfig(feature_weight=2.0)
+    config = StudentConfig.of(feature_weight=2.0)
     terms = losses(output(), batch(), None, config)
     squares = [2, 3, 4, 5, 8, 9, 10, 11]
     assert terms.feature_loss.item() == pytest.approx(2 * sum(s * s for s in squares) / 8)
@@ -59,7 +59,7 @@ def test_feature_regression_by_hand() -> None:
 
 
 def test_feature_regression_passes_padding_over() -> None:
-    config = StudentConfig(feature_weight=1.0)
+    config = StudentConfig.of(feature_weight=1.0)
     padded = [[True, True, False], [True, False, False]]
     terms = losses(output(), batch(padded=padded), None, config)
     assert terms.feature_loss.item() == pytest.approx((10**2 + 11**2) / 2)
@@ -71,7 +71,7 @@ def test_unlabelled_frames_give_no_gradient() -> None:
     past = torch.randn(B, T, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mine = batch()
     mine.frame_action[1, 2] = 3
-    config = StudentConfig(past_weight=0.5)
+    config = StudentConfig.of(past_weight=0.5)
     terms = losses(output(past=past), mine, None, config)
     expected = -past.detach()[1, 2].log_softmax(0)[3]
     assert terms.past_loss.item() == pytest.approx(0.5 * expected.item())
@@ -88,7 +88,7 @@ def test_masked_targets_give_no_gradient() -> None:
     logits = torch.randn(B, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
     targets = DenseTargets(logits=torch.tensor([[[5.0, 0.0, 0.0, 0.0]]]))
     teacher = TeacherTargets(targets=targets, row=torch.tensor([0, -1]))
-    config = StudentConfig(targets="t", weight=2.0, temperature=3.0)
+    config = StudentConfig.of(targets=("t",), weight=2.0, temperature=3.0)
     plain = torch.autograd.grad(losses(output(logits), batch(), None, config).loss, logits)[0]
     terms = losses(output(logits), batch([0, -1]), teacher, config)
     distilled = torch.autograd.grad(terms.loss, logits)[0]
@@ -178,20 +178,20 @@ def plain_total(
     assert output.noun_logits is not None
     verb = F.cross_entropy(output.verb_logits.double(), batch.verb)
     noun = F.cross_entropy(output.noun_logits.double(), batch.noun)
-    total = total + config.verb_noun_weight * (verb + noun)
+    total = total + config.losses.verb_noun_weight * (verb + noun)
     frames = [(n, t) for n in range(N) for t in range(4) if not batch.padded[n, t]]
     squares = [
         (output.decoded[n, t] - output.inputs[n, t + 1].detach()).double().square().mean()
         for n, t in frames
     ]
-    total = total + config.feature_weight * torch.stack(squares).mean()
+    total = total + config.losses.feature_weight * torch.stack(squares).mean()
     assert output.past_logits is not None
     past = F.cross_entropy(output.past_logits.double().flatten(0, 1), batch.frame_action.flatten())
-    total = total + config.past_weight * past
+    total = total + config.losses.past_weight * past
     here = [n for n in range(N) if batch.target_rows[n] >= 0]
     rows = batch.target_rows[here]
     assert isinstance(teachers.targets, DenseTargets)
-    t = config.temperature
+    t = config.distillation.temperature
     each = (teachers.targets.logits[:, rows].double() / t).softmax(-1)  # (M, n, C)
     if output.teacher_scores is not None:
         share = output.teacher_scores[here].double().softmax(1)
@@ -200,7 +200,7 @@ def plain_total(
         weights = torch.ones(3) if teachers.share is None else teachers.share
         mixed = (each * (weights / weights.sum()).double()[:, None, None]).sum(0)
         kl = kl_rows(logits[here], mixed, t)
-    total = total + config.weight * t**2 * kl.mean()
+    total = total + config.distillation.weight * t**2 * kl.mean()
     assert output.aligned is not None
     assert teachers.feature is not None
     aligned = []
@@ -212,8 +212,10 @@ def plain_total(
         for low, high in ((0, 4), (4, 9), (9, 13)):
             a, b = mine[low:high], theirs[low:high]
             cosine = 1 - (a @ b) / (a.norm() * b.norm())
-            aligned.append(cosine if config.align == "cosine" else (a - b).square().mean())
-    return total + config.align_weight * torch.stack(aligned).mean()
+            aligned.append(
+                cosine if config.distillation.align == "cosine" else (a - b).square().mean()
+            )
+    return total + config.distillation.align_weight * torch.stack(aligned).mean()
 
 
 @pytest.mark.parametrize("align", ["cosine", "mse"])
@@ -225,9 +227,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
     head: str, weights: str | None, share: list[float] | None, align: str
 ) -> None:
     """2e-4 of the largest gradient of a tensor: float32 against float64 sums."""
-    config = StudentConfig(
+    config = StudentConfig.of(
         head=head,
-        targets="a,b,c",
+        targets=("a", "b", "c"),
         target_weights=weights,
         weight=1.5,
         temperature=3.0,
@@ -237,8 +239,8 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         feature_weight=0.6,
         past_weight=0.3,
         dropout=0.0,
-        **{k: v for k, v in (("width", 16), ("heads", 2)) if k in HEADS[head].settings},
-        **({"layers": 1} if "layers" in HEADS[head].settings else {}),
+        **{k: v for k, v in (("width", 16), ("heads", 2)) if k in sizes_of(HEADS[head])},
+        **({"layers": 1} if "layers" in sizes_of(HEADS[head]) else {}),
     )
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
@@ -263,7 +265,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
 
 
 def test_attention_reads_the_state_without_shaping_it() -> None:
-    config = StudentConfig(targets="a,b,c", target_weights="attention", layers=1, heads=2, width=16)
+    config = StudentConfig.of(
+        targets=("a", "b", "c"), target_weights="attention", layers=1, heads=2, width=16
+    )
     with torch.random.fork_rng():
         student = build_student(config, SIZES).eval()
     output = student(a_batch().features)
@@ -278,7 +282,7 @@ def test_attention_reads_the_state_without_shaping_it() -> None:
 def test_even_attention_gives_the_student_the_gradient_of_the_mixture() -> None:
     logits = drawn(N, 7).requires_grad_()
     batch, teachers = a_batch(), three_teachers()
-    config = StudentConfig(targets="a,b,c", weight=2.0, temperature=4.0)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
     given = HeadOutput(logits, drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     mixed = losses(given, batch, teachers, config)
     attended = losses(given._replace(teacher_scores=torch.zeros(N, 3)), batch, teachers, config)
@@ -292,7 +296,7 @@ def test_attention_over_top_k_teachers() -> None:
     logits = drawn(N, 7).requires_grad_()
     batch, teachers = a_batch(), three_teachers("top-k")
     assert isinstance(teachers.targets, TopKTargets)
-    config = StudentConfig(targets="a,b,c", weight=2.0, temperature=4.0)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
     scores = drawn(N, 3, seed=9)
     given = HeadOutput(logits, drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     given = given._replace(teacher_scores=scores)
@@ -310,7 +314,7 @@ def test_attention_over_top_k_teachers() -> None:
 
 
 def test_windows_without_a_target_or_feature_give_no_gradient() -> None:
-    config = StudentConfig(targets="a,b,c", align="mse")
+    config = StudentConfig.of(targets=("a", "b", "c"), align="mse")
     aligned, scores = drawn(N, 13).requires_grad_(), drawn(N, 3).requires_grad_()
     given = HeadOutput(drawn(N, 7), drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     given = given._replace(aligned=aligned, teacher_scores=scores)

@@ -23,7 +23,7 @@ from antcache.student.train import train
 @pytest.fixture
 def trained(make_store, small, tmp_path):
     store = make_store()
-    config = replace(small, verb_noun_weight=0.5, ema=0.5)
+    config = small.replace(verb_noun_weight=0.5, ema=0.5)
     return store, tmp_path / "run", train(store, tmp_path / "run", config)
 
 
@@ -43,7 +43,7 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     oracle = store.targets("oracle")
     feature = np.random.default_rng(0).standard_normal((len(oracle.uid), 5)).astype(np.float32)
     store.write_targets("featured", replace(oracle, feature=feature))
-    config = replace(small, targets="featured", align="cosine")
+    config = small.replace(targets=("featured",), align="cosine")
     expected = train(store, tmp_path / "run", config).predictions
     segments, run = store.labels("validation"), tmp_path / "run"
     found = TrainedStudent(store, run).predict(segments, split="validation")
@@ -99,9 +99,9 @@ def test_segments_of_which_none_can_be_seen(trained):
 def test_it_predicts_the_same_bits_in_bfloat16(make_store, small, tmp_path, head):
     """Linear layers are cast once and not in every call."""
     store = make_store()
-    config = replace(small, head=head, precision="bfloat16", verb_noun_weight=0.5)
+    config = small.replace(head=head, precision="bfloat16", verb_noun_weight=0.5)
     if head == "gru":
-        config = replace(config, heads=None)
+        config = config.replace(heads=None)
     expected = train(store, tmp_path / "run", config).predictions
     student = TrainedStudent(store, tmp_path / "run")
     assert student.predictor.student.head.classifier.weight.dtype == torch.bfloat16
@@ -220,7 +220,7 @@ def test_one_missing_video_hinders_no_other(trained, tmp_path, listed):
     refused = run_command(*arguments)
     assert refused.exit_code == 2
     assert "no_features" in refused.stderr
-    assert "leave the segments out with --allow-missing" in refused.stderr
+    assert "leave the segments out: --allow-missing" in refused.stderr
     assert not (tmp_path / "p").exists()
     done = run_command(*arguments, "--allow-missing")
     assert done.exit_code == 0, done.output

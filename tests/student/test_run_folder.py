@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ Failing = Callable[[int, int], AbstractContextManager[list[str]]]
 
 @pytest.fixture
 def config(small: StudentConfig) -> StudentConfig:
-    return replace(small, epochs=2, head="mean", layers=None, heads=None, width=None)
+    return small.replace(epochs=2, head="mean", layers=None, heads=None, width=None)
 
 
 def kept(run: Path) -> dict[str, bytes]:
@@ -173,7 +172,7 @@ def test_killed_at_any_point(
 def test_a_sweep_killed_at_any_point(
     store: Store, config: StudentConfig, tmp_path: Path, killed: Killed
 ) -> None:
-    plan = Sweep(settings={"a": config, "b": replace(config, lr=1e-3)}, seeds=(0,))
+    plan = Sweep(settings={"a": config, "b": config.replace(lr=1e-3)}, seeds=(0,))
     sweep(store, tmp_path / "whole-sweep", plan)
     names = ("a/seed-0", "b/seed-0")
     wanted = {name: kept(tmp_path / "whole-sweep" / name) for name in names}
@@ -194,11 +193,11 @@ def test_files_have_the_permissions_of_the_umask(
 ) -> None:
     before = os.umask(0o022)
     try:
-        train(store, tmp_path / "run", replace(config, held_out=0.5, ema=0.9))
+        train(store, tmp_path / "run", config.replace(held_out=0.5, ema=0.9))
     finally:
         os.umask(before)
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "run").rglob("*")}
-    assert {"weights.safetensors", "optimiser.safetensors", "predictions.safetensors"} < set(modes)
+    assert {"weights.safetensors", "optimizer.safetensors", "predictions.safetensors"} < set(modes)
     assert {"average.safetensors", "best.safetensors", "held_out.safetensors"} < set(modes)
     assert {n for n, m in modes.items() if m not in (0o644, 0o755)} == set()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from antcache.annotations import Protocol, Segments
+from antcache.annotations import Segments
 from antcache.errors import (
     BadConfig,
     DamagedStore,
@@ -26,7 +26,7 @@ MakeStore = Callable[..., Store]
 
 
 def load(store: Store, **settings: Any) -> TrainingData:
-    return load_training_data(store, StudentConfig(**settings), torch.device("cpu"))
+    return load_training_data(store, StudentConfig.of(**settings), torch.device("cpu"))
 
 
 def without(targets: SoftTargets, uids: list[str]) -> SoftTargets:
@@ -52,7 +52,7 @@ def test_both_splits_are_read_and_counted(make_store: MakeStore) -> None:
 
 
 def test_targets_belong_to_their_windows(make_store: MakeStore) -> None:
-    data = load(make_store(), targets="oracle")
+    data = load(make_store(), targets=("oracle",))
     targets = data.train.targets
     assert targets is not None
     assert data.validation.targets is None
@@ -68,9 +68,9 @@ def test_absent_targets_are_an_error_unless_masked(
     store = make_store()
     store.write_targets("fewer", without(store.targets("oracle"), ["t0_1", "t3_4"]))
     with pytest.raises(MissingTarget, match=r"2 of 42 training segments.*none for t0_1, t3_4 "):
-        load(store, targets="fewer")
+        load(store, targets=("fewer",))
     with caplog.at_level(logging.WARNING):
-        data = load(store, targets="fewer", allow_missing_targets=True)
+        data = load(store, targets=("fewer",), allow_missing_targets=True)
     assert "2 of 42 training windows have no soft target and are masked" in caplog.text
     assert data.train.targets is not None
     masked = data.train.labels.uid[(data.train.targets.row < 0).numpy()]
@@ -87,10 +87,10 @@ def test_a_training_split_that_is_gone_is_said(
         own = {**targets.attributes, "train_split": split}
         store.write_targets(split, replace(targets, attributes=own))
     with caplog.at_level(logging.WARNING, logger="antcache"):
-        load(store, targets="oracle")
-        load(store, targets="train")
+        load(store, targets=("oracle",))
+        load(store, targets=("train",))
         assert words not in caplog.text
-        load(store, targets="train,all")
+        load(store, targets=("train", "all"))
     (said,) = (each.getMessage() for each in caplog.records if words in each.getMessage())
     assert said.startswith("targets/all: made by a teacher trained on the split 'all', which the")
 
@@ -99,7 +99,7 @@ def test_the_teachers_own_mask_is_no_error(make_store: MakeStore) -> None:
     store = make_store()
     oracle = store.targets("oracle")
     store.write_targets("masked", replace(oracle, valid=oracle.uid != "t0_1"))
-    assert load(store, targets="masked").counts["targets"] == {
+    assert load(store, targets=("masked",)).counts["targets"] == {
         "found": 41,
         "absent": 0,
         "not_valid": 1,
@@ -111,7 +111,7 @@ def test_targets_of_no_training_segment_are_refused(make_store: MakeStore) -> No
     oracle = store.targets("oracle")
     store.write_targets("none", replace(oracle, valid=np.zeros(len(oracle), dtype=bool)))
     with pytest.raises(MissingTarget, match="no training segment has a soft target"):
-        load(store, targets="none", allow_missing_targets=True)
+        load(store, targets=("none",), allow_missing_targets=True)
 
 
 def test_targets_for_another_taxonomy_are_refused(make_store: MakeStore) -> None:
@@ -121,7 +121,7 @@ def test_targets_for_another_taxonomy_are_refused(make_store: MakeStore) -> None
     store.backend.publish("targets/other", oracle.arrays(), about)
     words = rf"targets/other: soft targets for other classes than the store's: .*found '{'0' * 32}"
     with pytest.raises(DamagedStore, match=words):
-        load(store, targets="other")
+        load(store, targets=("other",))
 
 
 def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:
@@ -139,17 +139,17 @@ def test_targets_over_other_classes_are_refused(make_store: MakeStore) -> None:
             store.write_targets(name, other)
         store.backend.publish(f"targets/{name}", other.arrays(), other.attributes)
         with pytest.raises(DamagedStore, match=rf"targets/{name}: .*expected (6|0 to 5)"):
-            load(store, targets=name)
+            load(store, targets=(name,))
     with pytest.raises(MissingKey, match="nobody"):
-        load(store, targets="nobody")
+        load(store, targets=("nobody",))
 
 
 def test_a_tail_of_dense_targets_is_refused(make_store: MakeStore) -> None:
     store = make_store()
-    with pytest.raises(BadConfig, match=r"targets/oracle: tail has no effect on dense .*--top-k"):
-        load(store, targets="oracle", tail=True)
+    with pytest.raises(BadConfig, match=r"targets/oracle: tail has no effect on dense .*: `top_k`"):
+        load(store, targets=("oracle",), tail=True)
     store.write_targets("cut", store.targets("oracle").top_k(2))
-    for settings in ({"targets": "oracle", "top_k": 2}, {"targets": "cut"}):
+    for settings in ({"targets": ("oracle",), "top_k": 2}, {"targets": ("cut",)}):
         taught = load(store, **settings, tail=True).train.targets
         assert taught is not None
         assert isinstance(taught.targets, TopKTargets)
@@ -177,18 +177,18 @@ def test_classes_of_several_teachers_are_counted_together(
     for targets, said in expected.items():
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            load(store, targets=targets, top_k=2)
+            load(store, targets=tuple(targets.split(",")), top_k=2)
         assert said in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):  # one KL for each teacher, over its own classes
-        load(store, targets="first,apart", top_k=2, target_weights="attention")
+        load(store, targets=("first", "apart"), top_k=2, target_weights="attention")
     assert "= 6 in the paper's convention (mean over the teacher's 2 best classes)" in caplog.text
 
 
 def test_missing_features_are_refused_unless_allowed(make_store: MakeStore) -> None:
     store = make_store()
     store.remove("features/rgb/t2")
-    with pytest.raises(MissingFeature, match=r"7 of 48 segments .*t2 \(7\).*--allow-missing"):
+    with pytest.raises(MissingFeature, match=r"7 of 48 segments .*t2 \(7\).*`allow_missing`"):
         load(store)
     data = load(store, allow_missing=True)
     assert len(data.dropped["train"]["no_features"]) == 7
@@ -203,9 +203,9 @@ def test_the_stream_must_be_clear(make_store: MakeStore) -> None:
     store.create_stream("flow", dim=3, dtype="float16", fps=4, source="x", config={})
     with pytest.raises(BadConfig, match=r"which stream.*flow, rgb"):
         load(store)
-    assert load(store, stream="rgb").streams[0].name == "rgb"
+    assert load(store, stream=("rgb",)).streams[0].name == "rgb"
     with pytest.raises(MissingKey, match="obj"):
-        load(store, stream="obj")
+        load(store, stream=("obj",))
 
 
 def test_a_split_that_is_not_there(make_store: MakeStore) -> None:
@@ -216,15 +216,15 @@ def test_a_split_that_is_not_there(make_store: MakeStore) -> None:
 def test_a_parity_on_another_form_is_said(
     make_store: MakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    window = Protocol(gap_s=0.25, num_frames=3, rate=4.0, parity="rulstm")
+    window = {"gap_s": 0.25, "num_frames": 3, "rate": 4.0, "parity": "rulstm"}
     with caplog.at_level(logging.WARNING, logger="antcache"):
-        load(make_store("whole"), protocol=window)
+        load(make_store("whole"), **window)
     assert "parity" not in caplog.text
 
     def later(segments: Segments) -> Segments:
         return replace(segments, start_s=segments.start_s + 0.01)
 
     with caplog.at_level(logging.WARNING, logger="antcache"):
-        load(make_store("stamps", relabel=later), protocol=window)
+        load(make_store("stamps", relabel=later), **window)
     assert caplog.text.count("parity rulstm is meant for RULSTM's CSVs") == 1
     assert "train: parity" in caplog.text

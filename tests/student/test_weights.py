@@ -147,5 +147,5 @@ def test_the_command_warns_as_a_run_does(arguments: tuple[object, ...], warning:
 
 
 def test_weights_are_checked_however_made() -> None:
-    with pytest.raises(BadConfig, match="k from 1"):
+    with pytest.raises(BadConfig, match="impossible k: expected from 1"):
         Weight(ours=1, temperature=1, classes=5, k=0)

@@ -113,7 +113,7 @@ def make_store(tmp_path: Path) -> MakeStore:
 @pytest.fixture
 def small() -> StudentConfig:
     """A student that trains in well under a second, in one precision on all machines."""
-    return StudentConfig(
+    return StudentConfig.of(
         layers=1,
         heads=2,
         width=16,

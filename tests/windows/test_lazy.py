@@ -4,7 +4,6 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +79,19 @@ def test_training_on_lazy_windows_gives_the_same_bits(
     make_store: MakeStore, small: StudentConfig, backend: str
 ) -> None:
     store = make_store(backend=backend)
-    config = replace(small, targets="oracle", feature_weight=0.1, past_weight=0.1)
-    lazy = train(store, None, replace(config, windows="stream"))
-    packed = train(store, None, replace(config, windows="pack"))
+    config = small.replace(targets=("oracle",), feature_weight=0.1, past_weight=0.1)
+    lazy = train(store, None, config.replace(windows="stream"))
+    packed = train(store, None, config.replace(windows="pack"))
     assert_same_run(lazy, packed)
     unmapped = Store.open(store.path, memory_map=False)
-    assert_same_run(train(unmapped, None, replace(config, windows="stream")), packed)
+    assert_same_run(train(unmapped, None, config.replace(windows="stream")), packed)
 
 
 def test_a_run_on_lazy_windows_resumes_to_the_same_bits(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of epoch 2, by what a step raises."""
-    store, config = make_store(), replace(small, windows="stream")
+    store, config = make_store(), small.replace(windows="stream")
     step, count = Trainer._step, itertools.count()
 
     def stop(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
@@ -106,7 +105,7 @@ def test_a_run_on_lazy_windows_resumes_to_the_same_bits(
             train(store, tmp_path / "run", config)
     resumed = train(store, tmp_path / "run", config, resume=True)
     assert resumed.resumed_epoch == 1
-    assert_same_run(resumed, train(store, None, replace(config, windows="pack")))
+    assert_same_run(resumed, train(store, None, config.replace(windows="pack")))
 
 
 @pytest.mark.parametrize("made", [lazy_of, packed_of])
@@ -238,7 +237,7 @@ def test_auto_packs_what_fits(
 
     def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[WindowFeatures]:
         monkeypatch.setattr(training_data, "free_bytes", lambda device: free)
-        data = load_training_data(of, StudentConfig(windows=windows), CPU)
+        data = load_training_data(of, StudentConfig.of(windows=windows), CPU)
         assert type(data.train.features) is type(data.validation.features)
         return type(data.train.features)
 
@@ -253,7 +252,7 @@ def test_auto_packs_what_fits(
     assert kind(1 << 40, "stream", Store.open(store.path, memory_map=False)) is LazyFeatures
     assert "decodes the chunks" in caplog.text
     with pytest.raises(BadConfig, match="unknown windows: expected auto or pack or stream"):
-        StudentConfig(windows="some")
+        StudentConfig.of(windows="some")
 
 
 def test_free_memory_is_that_of_the_control_group(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def store(make_store: MakeStore) -> Store:
 
 
 def load(store: Store, **settings: Any) -> TrainingData:
-    return load_training_data(store, StudentConfig(**settings), CPU)
+    return load_training_data(store, StudentConfig.of(**settings), CPU)
 
 
 def values(windows: Windows) -> torch.Tensor:
@@ -50,22 +49,22 @@ def values(windows: Windows) -> torch.Tensor:
 
 def test_each_stream_is_what_it_is_alone(store: Store) -> None:
     """Side by side, in the order that was asked for, each row from its own stream's rate."""
-    joined = load(store, stream="rgb,obj,flow")
+    joined = load(store, stream=("rgb", "obj", "flow"))
     assert joined.shape.dims == (12, 3, 5)
     assert [stream.name for stream in joined.streams] == ["rgb", "obj", "flow"]
     pack = joined.train
     assert pack.features.shape == (42, 10, 20)
     assert values(pack).dtype == torch.float32  # the widest
     for name, part in zip(("rgb", "obj", "flow"), values(pack).split((12, 3, 5), 2), strict=True):
-        alone = load(store, stream=name).train
+        alone = load(store, stream=(name,)).train
         assert torch.equal(part, values(alone).float()), name
         assert torch.equal(pack.tensors.action, alone.tensors.action)
         assert np.array_equal(pack.labels.uid, alone.labels.uid)
 
 
 def test_lazy_windows_equal_the_pack(store: Store) -> None:
-    pack = load(store, stream="rgb,flow").train
-    windows = load(store, stream="rgb,flow", windows="stream").train
+    pack = load(store, stream=("rgb", "flow")).train
+    windows = load(store, stream=("rgb", "flow"), windows="stream").train
     assert isinstance(windows.features, LazyFeatures)
     assert windows.features.shape == pack.features.shape
     order = torch.randperm(42, generator=torch.Generator().manual_seed(0))
@@ -79,7 +78,7 @@ def test_lazy_windows_equal_the_pack(store: Store) -> None:
 def test_leaving_batches_of_several_streams_ends_their_threads(store: Store) -> None:
     import threading
 
-    windows = load(store, stream="rgb,flow", windows="stream").train
+    windows = load(store, stream=("rgb", "flow"), windows="stream").train
     before = threading.active_count()
     batches = windows.batches(torch.arange(42), 4)
     next(batches)
@@ -91,14 +90,14 @@ def test_leaving_batches_of_several_streams_ends_their_threads(store: Store) -> 
 def test_a_video_missing_in_one_stream_is_named_with_the_stream(store: Store) -> None:
     store.remove("features/flow/t2")
     with pytest.raises(MissingFeature, match=r"features/flow, split train: 7 of 48 .*t2 \(7\)"):
-        load(store, stream="rgb,flow")
-    data = load(store, stream="rgb,flow,obj", allow_missing=True)
+        load(store, stream=("rgb", "flow"))
+    data = load(store, stream=("rgb", "flow", "obj"), allow_missing=True)
     dropped = data.dropped["train"]
     assert list(dropped) == ["too_early", "no_features in flow"]
     assert all(uid.startswith("t2_") for uid in dropped["no_features in flow"])
     assert len(data.train) == 42 - 7
     assert not any(uid.startswith("t2_") for uid in data.train.labels.uid)
-    whole = load(store, stream="rgb").train
+    whole = load(store, stream=("rgb",)).train
     keep = [i for i, uid in enumerate(whole.labels.uid) if not uid.startswith("t2_")]
     assert torch.equal(values(data.train)[..., :12], values(whole)[keep].float())
 
@@ -107,7 +106,7 @@ def test_a_segment_missing_in_two_streams_is_named_once(store: Store) -> None:
     store.remove("features/flow/t2")
     store.remove("features/obj/t2")
     store.remove("features/obj/t3")
-    dropped = load(store, stream="rgb,flow,obj", allow_missing=True).dropped["train"]
+    dropped = load(store, stream=("rgb", "flow", "obj"), allow_missing=True).dropped["train"]
     assert len(dropped["no_features in flow"]) == len(dropped["no_features in obj"]) == 7
     assert all(uid.startswith("t3_") for uid in dropped["no_features in obj"])
 
@@ -118,7 +117,7 @@ def test_no_window_in_common(store: Store) -> None:
     for video in ("t3", "t4", "t5"):
         store.remove(f"features/obj/{video}")
     with pytest.raises(BadConfig, match=r"features/flow,obj, split train: no segment has a window"):
-        load(store, stream="flow,obj", allow_missing=True)
+        load(store, stream=("flow", "obj"), allow_missing=True)
 
 
 def test_padding_in_one_stream_is_padding(store: Store) -> None:
@@ -126,7 +125,8 @@ def test_padding_in_one_stream_is_padding(store: Store) -> None:
     late = store.features("flow", "t1").read()[30:]
     store.remove("features/flow/t1")
     store.write_features("flow", "t1", late, start_s=3.0)
-    rgb, flow, joined = (load(store, stream=s).train.labels for s in ("rgb", "flow", "rgb,flow"))
+    streams = (("rgb",), ("flow",), ("rgb", "flow"))
+    rgb, flow, joined = (load(store, stream=names).train.labels for names in streams)
     rows, flow_rows = locate(rgb.uid, joined.uid), locate(flow.uid, joined.uid)
     assert flow.padded.sum() > rgb.padded[rows].sum()
     np.testing.assert_array_equal(joined.padded, rgb.padded[rows] | flow.padded[flow_rows])
@@ -137,13 +137,13 @@ def test_padding_in_one_stream_is_padding(store: Store) -> None:
 
 def test_unknown_streams_are_named(store: Store) -> None:
     with pytest.raises(MissingKey, match="depth"):
-        load(store, stream="rgb,depth")
+        load(store, stream=("rgb", "depth"))
 
 
 def test_the_order_of_streams_is_part_of_what_a_run_is(store: Store) -> None:
-    one, two = load(store, stream="rgb,flow"), load(store, stream="flow,rgb")
+    one, two = load(store, stream=("rgb", "flow")), load(store, stream=("flow", "rgb"))
     assert one.fingerprints != two.fingerprints
-    alone = load(store, stream="rgb")
+    alone = load(store, stream=("rgb",))
     assert alone.fingerprints["stream fingerprint"] == alone.streams[0].fingerprint
 
 
@@ -153,10 +153,10 @@ def test_the_order_of_streams_is_part_of_what_a_run_is(store: Store) -> None:
 def test_trains_on_several_streams(
     store: Store, small: StudentConfig, head: str, fusion: str
 ) -> None:
-    heads = small.heads if head == "light" else None
-    config = replace(small, head=head, heads=heads, stream="rgb,flow,obj", fusion=fusion)
+    heads = small.model.heads if head == "light" else None
+    config = small.replace(head=head, heads=heads, stream=("rgb", "flow", "obj"), fusion=fusion)
     packed, lazy = (
-        train(store, None, replace(config, windows=windows)) for windows in ("pack", "stream")
+        train(store, None, config.replace(windows=windows)) for windows in ("pack", "stream")
     )
     assert packed.history[-1]["loss"] < packed.history[0]["loss"]
     np.testing.assert_array_equal(packed.predictions.scores, lazy.predictions.scores)
