@@ -94,7 +94,7 @@ def changed(record: R, changes: Mapping[str, Any], *, what: str = "settings") ->
 
 def ungrouped(record: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
     """Written settings by name alone: what is written in groups is taken out of them."""
-    groups = {one.group for one in settings_of(record).values()}
+    groups = {one.group for one in settings_of(record).values()} - {""}
     flat: dict[str, Any] = {}
     for name, value in values.items():
         grouped = name in groups and isinstance(value, Mapping)

@@ -74,6 +74,7 @@ def test_settings_are_changed_all_at_once() -> None:
 def test_groups_are_taken_apart() -> None:
     assert ungrouped(Recipe, {"oven": {"heat": 1.0}, "name": "x"}) == {"heat": 1.0, "name": "x"}
     assert ungrouped(Recipe, {"oven": 5, "colour": {"a": 1}}) == {"oven": 5, "colour": {"a": 1}}
+    assert ungrouped(Recipe, {"": {"heat": 1.0}}) == {"": {"heat": 1.0}}
 
 
 @pytest.mark.parametrize(

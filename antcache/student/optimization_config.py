@@ -31,7 +31,7 @@ class OptimizationConfig:
     batch_size: Count = 128
     """Windows per step."""
     grad_clip: Positive | None = field(default=1.0, metadata=FREE)
-    """Largest norm of the gradient; None does not clip."""
+    """Largest norm of the gradient; None, null in a plan, does not clip."""
     ema: Share = field(default=0.0, metadata=FREE)
     """Decay per step of a moving average of the weights, which is then what is scored and kept; 0
     keeps no average."""

@@ -64,7 +64,8 @@ def test_settings_that_are_named_are_there(repo: Path) -> None:
     """In backticks, as a command that has an option of that name shows it."""
     named = [
         name
-        for file in sorted((repo / "antcache" / "student").rglob("*.py"))
+        for part in ("student", "windows")
+        for file in sorted((repo / "antcache" / part).rglob("*.py"))
         for text in words(file)
         for name in SETTING.findall(text)
     ]
