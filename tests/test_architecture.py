@@ -328,14 +328,14 @@ def test_files_stay_small(repo: Path) -> None:
     assert not long
 
 
-ROOMS = ("antcache/teacher", "antcache/evaluation")
+WINGS = ("antcache/teacher", "antcache/evaluation")
 MOST_FILES = 16
 
 
 def test_folders_have_rooms(repo: Path) -> None:
     """Few files of its own in each folder, and the tests lie in the same ones."""
-    for room in ROOMS:
-        for folder in [repo / room, *(p for p in (repo / room).rglob("*") if p.is_dir())]:
+    for wing in WINGS:
+        for folder in [repo / wing, *(p for p in (repo / wing).rglob("*") if p.is_dir())]:
             own = list(folder.glob("*.py"))
             assert len(own) <= MOST_FILES, f"{folder.relative_to(repo)}: {len(own)} files"
             place = Path("tests", *folder.relative_to(repo).parts[1:])
@@ -349,7 +349,7 @@ def test_a_class_name_has_one_meaning(repo: Path) -> None:
         for node in ast.parse(file.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(name)
-    rooms = tuple(room.replace("/", ".") for room in ROOMS)
+    rooms = tuple(wing.replace("/", ".") for wing in WINGS)
     assert not [
         (name, at)
         for name, at in places.items()
