@@ -150,8 +150,8 @@ class Backend(ABC):
         return attributes
 
     def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`."""
-        return bool(self.units(key) or self.groups(key))
+        """Whether anything lies in the group `key`, or where its attributes would."""
+        return bool(self.units(key) or self.groups(key)) or self._has_group_file(key)
 
     def group_damaged(self, key: str) -> bool:
         """Whether the attributes of the group `key` are not as they were written, or gone although

@@ -287,6 +287,24 @@ def test_settings_of_a_stream_are_read_once_for_all_its_videos(
     assert reads() == few
 
 
+@pytest.mark.parametrize("key", ["features/empty", "targets"])
+def test_what_is_no_file_in_the_place_of_attributes_is_damage(tmp_path: Path, key: str) -> None:
+    """Of a group that nothing is in; nobody waits for it to become a file."""
+    for kind in ("zarr", "hdf5"):
+        store = Store.create(tmp_path / f"{kind}.store", backend=kind)
+        store.create_stream("empty", dim=2, dtype="float16", fps=1, source="b", config={})
+        store.backend.set_group_attributes("targets", {})
+        file = Path(store.path) / key / store.backend.group_file
+        file.unlink()
+        file.symlink_to("elsewhere")
+        with pytest.raises(DamagedStore, match=f"{key}/{file.name}: gone"):
+            store.backend.add_group_attributes(key, {"ours": 1})
+        assert file.is_symlink()
+        assert found(store) == {(key, "metadata")}
+        repair(store)
+        assert verify(store).intact
+
+
 def test_a_unit_that_has_just_gone_is_not_damaged(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
