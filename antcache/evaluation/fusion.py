@@ -179,13 +179,13 @@ def fit_weights(
     if mixture == "logits":
         weights, loss = _exponentiated_gradient(logs, truth, own)
     else:
-        weights, loss = _expectation_maximisation(own)
+        weights, loss = _expectation_maximization(own)
     with np.errstate(invalid="ignore"):
         single = [float(-row.mean()) for row in own]
     return weights, (*single, loss)
 
 
-def _expectation_maximisation(own: Floats) -> tuple[Floats, float]:
+def _expectation_maximization(own: Floats) -> tuple[Floats, float]:
     """Weights of a mixture of probabilities, from log p(truth) (M, H) of each run."""
     peak = own.max(axis=0)
     p = np.exp(own - peak)

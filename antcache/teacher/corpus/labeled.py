@@ -34,7 +34,7 @@ class Agreement:
 
     both: int
     found: int
-    labelled: int
+    labeled: int
 
     @property
     def precision(self) -> float:
@@ -44,12 +44,12 @@ class Agreement:
     @property
     def recall(self) -> float:
         """Share of the labelled ones that are found."""
-        return self.both / self.labelled if self.labelled else 0.0
+        return self.both / self.labeled if self.labeled else 0.0
 
     @property
     def f1(self) -> float:
         """Harmonic mean of both."""
-        return 2 * self.both / (self.found + self.labelled) if self.both else 0.0
+        return 2 * self.both / (self.found + self.labeled) if self.both else 0.0
 
 
 def text_hash(text: str) -> str:
@@ -101,7 +101,7 @@ def read_labeled(path: Path, recipes: Path) -> list[Labeled]:
 
 def agreement(
     found: Sequence[Iterable[ParsedAction]],
-    labelled: Sequence[Labeled],
+    labeled: Sequence[Labeled],
     *,
     verbs_only: bool = False,
 ) -> Agreement:
@@ -109,7 +109,7 @@ def agreement(
 
     Args:
         found: per instruction.
-        labelled: per instruction.
+        labeled: per instruction.
         verbs_only: compare all verbs, with or without object; else the pairs that have one.
     """
 
@@ -119,10 +119,10 @@ def agreement(
         return Counter((a.verb, a.object) for a in actions if a.object is not None)
 
     pairs = [
-        (counted(mine), counted(label.actions)) for mine, label in zip(found, labelled, strict=True)
+        (counted(mine), counted(label.actions)) for mine, label in zip(found, labeled, strict=True)
     ]
     return Agreement(
         both=sum((mine & theirs).total() for mine, theirs in pairs),
         found=sum(mine.total() for mine, _ in pairs),
-        labelled=sum(theirs.total() for _, theirs in pairs),
+        labeled=sum(theirs.total() for _, theirs in pairs),
     )

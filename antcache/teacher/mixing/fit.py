@@ -7,7 +7,7 @@ A mixture's likelihood needs each teacher's probability of the true class only, 
 temperature. That function is kept as a Chebyshev polynomial in log T per row (32 nodes, T from 0.2
 to 5; within 3e-5 nats on rows of noise, far less on their mean), so that the M x N x C logits are
 passed over once, and every fit after that takes seconds. Weights: expectation maximisation, which
-climbs to the optimum on the simplex. Temperatures: golden section, one at a time.
+climbs to the optimum on the simplex. Temperatures: a bounded search (Brent), one at a time.
 
 Letters: M teachers, N segments, n rows, C classes, J Chebyshev nodes, F numbers of a summary.
 """
@@ -15,7 +15,7 @@ Letters: M teachers, N segments, n rows, C classes, J Chebyshev nodes, F numbers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
 
@@ -50,7 +51,6 @@ NODES = 32
 RANGE = (math.log(0.2), math.log(5.0))  # of log T
 NEGLIGIBLE = 1e-6  # share of a teacher whose temperature can't be told
 CHECK_STEPS = 10  # of the attention, between two looks at the videos held out
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,8 @@ def stack(evidence: Evidence, members: Sequence[str]) -> Mixture:
             with np.errstate(divide="ignore"):
                 parts = log_p + np.log(weights)[:, None]
             others = np.logaddexp.reduce(np.delete(parts, m, axis=0), axis=0)  # -inf: no others
-            log_t[m] = _golden(partial(_nats, evidence.truth[m], others, math.log(weights[m])))
+            nats = partial(_nats, evidence.truth[m], others, math.log(weights[m]))
+            log_t[m] = minimize_scalar(nats, bounds=RANGE, method="bounded").x
             log_p[m] = _at(evidence.truth[m], log_t[m])
         with np.errstate(divide="ignore"):
             now = float(log_mix(log_p, np.log(weights)[:, None]).mean())
@@ -274,20 +275,3 @@ def _simplex(log_p: Floats, weights: Floats) -> Floats:
         if done:
             break
     return weights
-
-
-def _golden(loss: Callable[[float], float], tolerance: float = 1e-5) -> float:
-    """Where `loss` is least within `RANGE`, by golden section."""
-    low, high = RANGE
-    a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_a, at_b = loss(a), loss(b)
-    while high - low > tolerance:
-        if at_a <= at_b:
-            high, b, at_b = b, a, at_a
-            a = high - GOLDEN * (high - low)
-            at_a = loss(a)
-        else:
-            low, a, at_a = a, b, at_b
-            b = low + GOLDEN * (high - low)
-            at_b = loss(b)
-    return (low + high) / 2

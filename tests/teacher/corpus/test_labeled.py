@@ -41,7 +41,7 @@ def test_labels_of_another_text(tmp_path, layer1):
 
 
 def test_each_found_action_counts_once():
-    labelled = [
+    labeled = [
         Labeled(text="", actions=(ParsedAction("add", "salt"), ParsedAction("cook", None))),
         Labeled(text="", actions=(ParsedAction("cut", "onion"),)),
     ]
@@ -49,10 +49,10 @@ def test_each_found_action_counts_once():
         [ParsedAction("add", "salt"), ParsedAction("add", "salt")],
         [ParsedAction("cut", "leek")],
     ]
-    pairs = agreement(found, labelled)
-    assert (pairs.both, pairs.found, pairs.labelled) == (1, 3, 2)
+    pairs = agreement(found, labeled)
+    assert (pairs.both, pairs.found, pairs.labeled) == (1, 3, 2)
     assert (pairs.precision, pairs.recall, pairs.f1) == (1 / 3, 1 / 2, 2 / 5)
-    verbs = agreement(found, labelled, verbs_only=True)
-    assert (verbs.both, verbs.found, verbs.labelled) == (2, 3, 3)
-    nothing = agreement([[], []], labelled)
+    verbs = agreement(found, labeled, verbs_only=True)
+    assert (verbs.both, verbs.found, verbs.labeled) == (2, 3, 3)
+    nothing = agreement([[], []], labeled)
     assert (nothing.precision, nothing.recall, nothing.f1) == (0.0, 0.0, 0.0)

@@ -118,10 +118,10 @@ def test_base_form_settles_the_spelling_by_the_list():
 def test_agreement_with_the_labels(data_dir):
     """Precision and recall of pairs on instructions that no rule was made for: at least 75 %."""
     recipes = data_dir / "recipes" / "layer1.json"
-    labelled = read_labeled(HERE / "labelled_instructions.json", recipes)
-    assert len(labelled) == 100
+    labeled = read_labeled(HERE / "labelled_instructions.json", recipes)
+    assert len(labeled) == 100
     extractor = LexiconExtractor(read_word_lists(data_dir / "epic-kitchens-55"))
-    for part in (labelled[50:], read_labeled(HERE / "labelled_afterwards.json", recipes)):
+    for part in (labeled[50:], read_labeled(HERE / "labelled_afterwards.json", recipes)):
         score = agreement(extractor.actions([label.text for label in part]), part)
         assert score.precision >= 0.75
         assert score.recall >= 0.75
