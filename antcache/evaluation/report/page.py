@@ -192,8 +192,8 @@ def _groups(found: Comparison, number: int) -> dict[str, Any]:
 def _curves(found: Comparison) -> dict[str, Any]:
     sides = [[(s.name, curves.read_history(s.name)) for s in side] for side in (found.a, found.b)]
     without = [name for side in sides for name, history in side if history is None]
-    own = [[history for _, history in side if history is not None] for side in sides]
-    panels = curves.panels_of(*own, found.names)
+    a, b = ([history for _, history in side if history is not None] for side in sides)
+    panels = curves.panels_of(a, b, found.names)
     drawn = [(panel, curves.draw(panel, f"curve-{i}")) for i, panel in enumerate(panels)]
     return {"curves": drawn, "without_curves": without}
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from antcache.checks import Count, Positive, Range, Seed, Weight, check_types, one_of
 from antcache.errors import BadConfig
+from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples
 from antcache.teacher.mixing.mixture import (
@@ -177,7 +178,7 @@ def stack(evidence: Evidence, members: Sequence[str]) -> Mixture:
     log_p = evidence.log_p((1.0,) * count)
     last = -np.inf
     for _ in range(200):
-        weights = _simplex(log_p, weights)
+        weights = mixture_weights(np.exp(log_p - log_p.max(axis=0)), start=weights)
         for m in np.flatnonzero(weights > NEGLIGIBLE):
             with np.errstate(divide="ignore"):
                 parts = log_p + np.log(weights)[:, None]
@@ -262,16 +263,3 @@ def _at(truth: Floats, log_t: float) -> Floats:
 def _nats(truth: Floats, others: Floats, log_weight: float, log_t: float) -> float:
     """Negative log-likelihood with one teacher at a temperature, and `others` (n,) as they are."""
     return -float(np.logaddexp(others, log_weight + _at(truth, log_t)).mean())
-
-
-def _simplex(log_p: Floats, weights: Floats) -> Floats:
-    """Shares (M,) with the most likelihood of rows with `log_p` (M, n), by EM from `weights`."""
-    p = np.exp(log_p - log_p.max(axis=0))
-    for _ in range(500):
-        share = weights[:, None] * p
-        new: Floats = (share / share.sum(axis=0)).mean(axis=1)
-        done = np.abs(new - weights).max() < 1e-9
-        weights = new
-        if done:
-            break
-    return weights
