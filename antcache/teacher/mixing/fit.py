@@ -59,7 +59,7 @@ class MixConfig:
     """How teachers are mixed, and how that is learned."""
 
     mix: str = "mean"
-    """One of `mixing.MIXES`."""
+    """One of `mixture.MIXES`."""
     balance: Annotated[float, Range(0, 2)] | None = 0.0
     """Exponent of the class prior that probabilities are divided by; None takes the one of 0, 0.1
     to 1 with the best class-mean recall@5 on the rows that the mixture is learned on."""
@@ -103,7 +103,7 @@ class Evidence:
         labels: (n,) true classes.
         group: (n,) int64, equal for the rows of one video.
         truth: (M, n, J) coefficients of log p(true class) over log T scaled to [-1, 1].
-        summary: (M, n, F), see `mixing.summarize`; F is 0 where there is no attention.
+        summary: (M, n, F), see `mixture.summarize`; F is 0 where there is no attention.
     """
 
     labels: Ints
