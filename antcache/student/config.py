@@ -6,13 +6,13 @@ the store determines the run (on one device and library version).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from antcache.annotations import Protocol
-from antcache.checks import check_types
 from antcache.errors import BadConfig
 
 OPTIMISERS = ("adamw", "adam", "sgd")
@@ -134,7 +134,9 @@ class StudentConfig:
     """Epochs between checkpoints; the last epoch always has one."""
 
     def __post_init__(self) -> None:
-        check_types(self)
+        _check_types(self)
+        if self.protocol is not None:
+            _check_types(self.protocol)
         for name in ("epochs", "batch_size", "evaluate_every", "checkpoint_every"):
             self._check(name, 1)
         for name, high in (("layers", 100), ("heads", 1024), ("width", 1 << 16), ("top_k", MANY)):
@@ -279,6 +281,31 @@ class StudentConfig:
         protocol = values.get("protocol")
         window = None if protocol is None else Protocol(**protocol)
         return cls(**{**values, "protocol": window})
+
+
+@functools.cache
+def _hints(record: type[StudentConfig | Protocol]) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _check_types(record: StudentConfig | Protocol) -> None:
+    """Refuse values of another type than annotated; a whole number may stand for a float.
+
+    Raises:
+        BadConfig: names the field.
+    """
+    kinds = _hints(type(record))  # type: ignore[arg-type]  # a union of types is hashable, too
+    for field in fields(record):
+        value, kind = getattr(record, field.name), kinds[field.name]
+        accepted = kind | int if isinstance(0.0, kind) else kind
+        # To Python a bool is an int.
+        if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+            raise BadConfig(
+                "wrong type",
+                where=field.name,
+                expected=str(field.type).replace(" | ", " or "),
+                found=repr(value),
+            )
 
 
 def _names(joined: str | None) -> tuple[str, ...]:
