@@ -6,9 +6,8 @@ H held-out segments, C classes.
 
 Two mixtures: of *probabilities*, `log sum_m w_m softmax(s_m)`, and of *logits*, `sum_m w_m
 log softmax(s_m)`, the geometric mean. Weights minimise the mean -log p(truth) of the held-out
-segments: a convex problem in both cases, solved for the first by expectation maximisation (each
-step is the mean responsibility of a run; it never gets worse), for the second by exponentiated
-gradient steps (Kivinen and Warmuth 1997) that are halved until they help.
+segments: a convex problem in both cases, solved for the first by `mixture_weights`, for the second
+by exponentiated gradient steps (Kivinen and Warmuth 1997) that are halved until they help.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from antcache.annotations import locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
@@ -179,26 +179,12 @@ def fit_weights(
     if mixture == "logits":
         weights, loss = _exponentiated_gradient(logs, truth, own)
     else:
-        weights, loss = _expectation_maximization(own)
+        peak = own.max(axis=0)
+        weights = mixture_weights(np.exp(own - peak), rounds=20 * STEPS)  # a step is cheap: M x H
+        loss = -float((np.log(weights @ np.exp(own - peak)) + peak).mean())
     with np.errstate(invalid="ignore"):
         single = [float(-row.mean()) for row in own]
     return weights, (*single, loss)
-
-
-def _expectation_maximization(own: Floats) -> tuple[Floats, float]:
-    """Weights of a mixture of probabilities, from log p(truth) (M, H) of each run."""
-    peak = own.max(axis=0)
-    p = np.exp(own - peak)
-    weights = np.full(len(own), 1 / len(own))
-    loss = np.inf
-    for _ in range(20 * STEPS):  # a step is cheap: M x H
-        mixed = weights @ p
-        now = float(-(np.log(mixed) + peak).mean())
-        if loss - now < CONVERGED / 100:
-            break
-        loss = now
-        weights = weights * (p / mixed).mean(axis=1)
-    return weights / weights.sum(), min(loss, now)
 
 
 def _exponentiated_gradient(

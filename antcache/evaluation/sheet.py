@@ -96,7 +96,7 @@ class Sheet:
             without any segment is left out.
         calibration: at temperature 1.
         coverage: the coverage curve.
-        same: metrics that equal another by construction; see `telling.same_metrics`.
+        same: metrics that equal another by construction; see `caveats.same_metrics`.
     """
 
     counted: dict[str, Counted]

@@ -23,7 +23,7 @@ def print_metrics(
         title: of the table.
         columns: its heads.
         rows: each begins with the name of its metric.
-        same: see `telling.same_metrics`; and `in_all`.
+        same: see `caveats.same_metrics`; and `in_all`.
     """
     print_table(title, columns, [row for row in rows if row[0] not in same])
     if same:

@@ -119,7 +119,7 @@ class Comparison:
         n: how many.
         unpredicted: name -> how many of them have no prediction, for every run and the teacher.
         metrics: name -> change, in the order of `metrics.metrics_of`.
-        same: metrics that equal another by construction; see `telling.same_metrics`.
+        same: metrics that equal another by construction; see `caveats.same_metrics`.
         notes: what a reader has to know first, in sentences: unequal coverage, few classes.
         classes: every class that is present, actions first, then verbs and nouns; within a kind
             the largest gain first, then the most segments.

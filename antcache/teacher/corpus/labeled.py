@@ -109,7 +109,7 @@ def agreement(
 
     Args:
         found: per instruction.
-        labelled: per instruction.
+        labeled: per instruction.
         verbs_only: compare all verbs, with or without object; else the pairs that have one.
     """
 

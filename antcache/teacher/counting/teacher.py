@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.checks import Amount, Range, Seed, at_least, check_types, one_of
 from antcache.errors import BadCheckpoint, BadConfig
+from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress, silent
 from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 MODELS = ("action", "factored", "recency")
 BLOCK = 1024  # rows scored at a time: bounds memory at BLOCK * C * 8 bytes per model
+ROUNDS = 100  # of expectation maximization
 LEAN = 50.0
 """How many events the weights of all count for in those of a few."""
 
@@ -119,10 +121,12 @@ class CountTeacher(Teacher):
                 for block in np.array_split(held, len(held) // BLOCK + 1):
                     rows, depth[block] = self._models(examples[block])
                     likelihood[:, block] = rows[:, np.arange(len(block)), examples.target[block]]
-            overall = maximize(likelihood)
+            overall = mixture_weights(likelihood, rounds=ROUNDS)
             self._weights[:] = overall
             for n in np.unique(depth):
-                self._weights[n] = maximize(likelihood[:, depth == n], prior=overall)
+                self._weights[n] = mixture_weights(
+                    likelihood[:, depth == n], prior=LEAN * overall, rounds=ROUNDS
+                )
             shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(MODELS, overall, strict=True))
             log.info("mixture, fitted on %d folds: %s", folds, shares)
         self._count(everything)
@@ -197,18 +201,3 @@ class CountTeacher(Teacher):
         rows = np.stack([action, noun[:, noun_of] * verb[:, verb_of], recency])
         rows /= rows.sum(axis=2, keepdims=True)
         return rows, self._chains["action"].depth(contexts["action"])
-
-
-def maximize(likelihood: Floats, *, prior: Floats | None = None, rounds: int = 100) -> Floats:
-    """Weights (M,) of a mixture that maximise the likelihood (M, N) of N events under M models.
-
-    Expectation maximisation from equal weights. With a `prior` (M,), as if it had been found on
-    `LEAN` more events.
-    """
-    weights = np.full(len(likelihood), 1 / len(likelihood))
-    for _ in range(rounds):
-        share = weights[:, None] * likelihood
-        share /= share.sum(axis=0)
-        total = share.sum(axis=1) if prior is None else share.sum(axis=1) + LEAN * prior
-        weights = total / total.sum()
-    return weights

@@ -7,7 +7,7 @@ A mixture's likelihood needs each teacher's probability of the true class only, 
 temperature. That function is kept as a Chebyshev polynomial in log T per row (32 nodes, T from 0.2
 to 5; within 3e-5 nats on rows of noise, far less on their mean), so that the M x N x C logits are
 passed over once, and every fit after that takes seconds. Weights: expectation maximisation, which
-climbs to the optimum on the simplex. Temperatures: golden section, one at a time.
+climbs to the optimum on the simplex. Temperatures: a bounded search (Brent), one at a time.
 
 Letters: M teachers, N segments, n rows, C classes, J Chebyshev nodes, F numbers of a summary.
 """
@@ -15,7 +15,7 @@ Letters: M teachers, N segments, n rows, C classes, J Chebyshev nodes, F numbers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
@@ -24,11 +24,13 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
 
 from antcache.checks import Count, Positive, Range, Seed, Weight, check_types, one_of
 from antcache.errors import BadConfig
+from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import Examples
 from antcache.teacher.mixing.mixture import (
@@ -50,7 +52,6 @@ NODES = 32
 RANGE = (math.log(0.2), math.log(5.0))  # of log T
 NEGLIGIBLE = 1e-6  # share of a teacher whose temperature can't be told
 CHECK_STEPS = 10  # of the attention, between two looks at the videos held out
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class MixConfig:
     """How teachers are mixed, and how that is learned."""
 
     mix: str = "mean"
-    """One of `mixing.MIXES`."""
+    """One of `mixture.MIXES`."""
     balance: Annotated[float, Range(0, 2)] | None = 0.0
     """Exponent of the class prior that probabilities are divided by; None takes the one of 0, 0.1
     to 1 with the best class-mean recall@5 on the rows that the mixture is learned on."""
@@ -102,7 +103,7 @@ class Evidence:
         labels: (n,) true classes.
         group: (n,) int64, equal for the rows of one video.
         truth: (M, n, J) coefficients of log p(true class) over log T scaled to [-1, 1].
-        summary: (M, n, F), see `mixing.summarize`; F is 0 where there is no attention.
+        summary: (M, n, F), see `mixture.summarize`; F is 0 where there is no attention.
     """
 
     labels: Ints
@@ -177,12 +178,13 @@ def stack(evidence: Evidence, members: Sequence[str]) -> Mixture:
     log_p = evidence.log_p((1.0,) * count)
     last = -np.inf
     for _ in range(200):
-        weights = _simplex(log_p, weights)
+        weights = mixture_weights(np.exp(log_p - log_p.max(axis=0)), start=weights)
         for m in np.flatnonzero(weights > NEGLIGIBLE):
             with np.errstate(divide="ignore"):
                 parts = log_p + np.log(weights)[:, None]
             others = np.logaddexp.reduce(np.delete(parts, m, axis=0), axis=0)  # -inf: no others
-            log_t[m] = _golden(partial(_nats, evidence.truth[m], others, math.log(weights[m])))
+            nats = partial(_nats, evidence.truth[m], others, math.log(weights[m]))
+            log_t[m] = minimize_scalar(nats, bounds=RANGE, method="bounded").x
             log_p[m] = _at(evidence.truth[m], log_t[m])
         with np.errstate(divide="ignore"):
             now = float(log_mix(log_p, np.log(weights)[:, None]).mean())
@@ -261,33 +263,3 @@ def _at(truth: Floats, log_t: float) -> Floats:
 def _nats(truth: Floats, others: Floats, log_weight: float, log_t: float) -> float:
     """Negative log-likelihood with one teacher at a temperature, and `others` (n,) as they are."""
     return -float(np.logaddexp(others, log_weight + _at(truth, log_t)).mean())
-
-
-def _simplex(log_p: Floats, weights: Floats) -> Floats:
-    """Shares (M,) with the most likelihood of rows with `log_p` (M, n), by EM from `weights`."""
-    p = np.exp(log_p - log_p.max(axis=0))
-    for _ in range(500):
-        share = weights[:, None] * p
-        new: Floats = (share / share.sum(axis=0)).mean(axis=1)
-        done = np.abs(new - weights).max() < 1e-9
-        weights = new
-        if done:
-            break
-    return weights
-
-
-def _golden(loss: Callable[[float], float], tolerance: float = 1e-5) -> float:
-    """Where `loss` is least within `RANGE`, by golden section."""
-    low, high = RANGE
-    a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_a, at_b = loss(a), loss(b)
-    while high - low > tolerance:
-        if at_a <= at_b:
-            high, b, at_b = b, a, at_a
-            a = high - GOLDEN * (high - low)
-            at_a = loss(a)
-        else:
-            low, a, at_a = a, b, at_b
-            b = low + GOLDEN * (high - low)
-            at_b = loss(b)
-    return (low + high) / 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from antcache.errors import BadCheckpoint, BadConfig
 from antcache.teacher.counting.ngrams import SMOOTHINGS
-from antcache.teacher.counting.teacher import CountConfig, CountTeacher, maximize
+from antcache.teacher.counting.teacher import CountConfig, CountTeacher
 from antcache.teacher.histories import Examples, HistoryConfig
 
 
@@ -61,24 +61,6 @@ def test_every_model_and_the_mixture_sum_to_one(taxonomy, rows, order, smoothing
     logits = teacher.predict(asked).logits
     assert logits.dtype == np.float32
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
-
-
-def test_em_finds_the_weights_of_a_known_mixture():
-    rng = np.random.default_rng(0)
-    first = rng.random(20000) < 0.7
-    # Two models over two outcomes that disagree.
-    outcome = np.where(first, rng.random(20000) < 0.9, rng.random(20000) < 0.2)
-    likelihood = np.stack([np.where(outcome, 0.9, 0.1), np.where(outcome, 0.2, 0.8)])
-    np.testing.assert_allclose(maximize(likelihood), [0.7, 0.3], atol=0.02)
-
-
-def test_a_prior_keeps_the_weights_of_a_few_events_near_those_of_all():
-    likelihood = np.tile([[0.9], [0.1]], 5)
-    alone = maximize(likelihood)
-    leaning = maximize(likelihood, prior=np.array([0.3, 0.7]))
-    assert alone[0] > 0.99
-    assert 0.3 < leaning[0] < 0.4
-    np.testing.assert_allclose(leaning.sum(), 1)
 
 
 def test_weights_depend_on_how_much_of_the_history_is_known(taxonomy):
