@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.annotations import protocol_for
+from antcache.cli.command import command
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -99,18 +100,25 @@ DISTILLATION = (
 )
 
 
-def _settings(command: Callable[..., None]) -> Callable[..., None]:
+def _settings(function: Callable[..., None]) -> Callable[..., None]:
     """An option for each setting; what is not given is None."""
     for name, kind, text in reversed(SETTINGS + WINDOWS):
         how = {"is_flag": True, "flag_value": True} if kind is bool else {"type": kind}
         standard = getattr(StudentConfig, name.replace("-", "_"), None)
         if standard is not None and kind is not bool:
             text = f"{text[:-1]} [default: {standard}]."
-        command = click.option(f"--{name}", default=None, help=text, **how)(command)
-    return command
+        flag = f"--{name.removesuffix('-s')}"  # as `--gap` is called everywhere
+        option = click.option(flag, name.replace("-", "_"), default=None, help=text, **how)
+        function = option(function)
+    return function
 
 
-@click.command()
+@command(
+    example="antcache student train kitchen.zarr --run runs/distilled --targets sequence",
+    then="`antcache evaluate` scores the run, `antcache compare` tells what it gains over another, "
+    "`antcache student predict` predicts other segments.",
+    goes_on="`antcache student train STORE --run RUN --resume` goes on after the last epoch kept.",
+)
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--preset", help=f"Published settings: {', '.join(PRESETS)}.")
