@@ -42,15 +42,14 @@ def repeatable(*names: str, text: str, shown: str | None = None) -> Decorator:
 
 def output_option(text: str, *, default: Path | None = None, shown: str | None = None) -> Decorator:
     """Where the command writes; required, unless there is a default, or words for one."""
-    return click.option(
-        "-o",
-        "--output",
-        type=PATH,
-        default=default,
-        required=default is None and shown is None,
-        show_default=shown or default is not None,
-        help=text,
-    )
+    about: dict[str, Any] = {"type": PATH, "help": text}
+    if default is not None:
+        about |= {"default": default, "show_default": True}
+    elif shown is not None:
+        about |= {"show_default": shown}
+    else:
+        about |= {"required": True}  # and no default: None would be one
+    return click.option("-o", "--output", **about)
 
 
 def split_option(default: str | None = None, *, shown: str | None = None) -> Decorator:

@@ -88,9 +88,9 @@ class BenchmarkConfig:
         if not self.minutes > 0:
             raise BadConfig("impossible minutes", expected="more than 0", found=self.minutes)
         if self.record and self.out is None and not RESULTS.is_dir():
-            raise BadConfig("no checkout to record in", hint="name a folder with --out")
+            raise BadConfig("no checkout to record in", hint="name a folder with --output")
         if self.out is not None and not self.record:
-            raise BadConfig("--out has no effect without --record")
+            raise BadConfig("--output has no effect without --record")
 
     @property
     def on(self) -> str:
