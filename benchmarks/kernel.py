@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="", metavar="BxC,...", help="these shapes alone")
     parser.add_argument("--minutes", type=float, default=8.0, help="begin no case after that")
     parser.add_argument("--record", action="store_true", help="update kernel.csv and kernel.json")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="record there instead")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="record there instead")
     given = parser.parse_args()
     try:
         config = BenchmarkConfig(
@@ -57,7 +57,7 @@ def main() -> None:
             shapes=parse_shapes(given.shapes) if given.shapes else (),
             minutes=given.minutes,
             record=given.record,
-            out=given.out,
+            out=given.output,
         )
         command = " ".join(["python", "benchmarks/kernel.py", *sys.argv[1:]])
         result = run(config, lambda line: print(line, flush=True), command)

@@ -30,20 +30,20 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from antcache.cli.command import quiet, verbose
 from antcache.cli.watching import Echo, ProgressLines
 from antcache.errors import BadConfig
 from antcache.progress import Progress as Callback
+from antcache.progress import silent
 from antcache.text import plain
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from antcache.store.location import Location
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of text, errors too."
-)
-
-allow_missing_option = click.option(
-    "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
 )
 
 PATH = click.Path(path_type=Path, readable=False)
@@ -58,6 +58,21 @@ PADDING = 2
 def say(text: str, *, err: bool = False) -> None:
     """Print one line on stdout, or on stderr."""
     click.echo(plain(text), err=err)
+
+
+def note(text: str) -> None:
+    """Print on stderr what is worth knowing beside the result; nothing under `--quiet`."""
+    _remark("note", text)
+
+
+def warn(text: str) -> None:
+    """Print on stderr what may be wrong with the result; nothing under `--quiet`."""
+    _remark("Warning", text)
+
+
+def _remark(kind: str, text: str) -> None:
+    if not quiet():
+        say(f"{kind}: {text}", err=True)
 
 
 def print_json(data: Any) -> None:
@@ -116,8 +131,11 @@ class _Rate(TextColumn):
 def progress_bars() -> Iterator[Callback]:
     """Bars with rate and time left on stderr, one per label, gone when the work is done.
 
-    Where stderr is no terminal, plain lines; see `watching`.
+    Where stderr is no terminal, plain lines; see `watching`. Under `--quiet` nothing.
     """
+    if quiet():
+        yield silent
+        return
     console = Console(stderr=True)
     if not console.is_interactive:
         yield ProgressLines(partial(say, err=True))
@@ -157,8 +175,7 @@ class _LogFile(logging.Handler):
                 file.write(f"{self.format(record)}\n".encode())
         except OSError as error:
             if not self._failed:
-                text = f"{self._path}: {error.strerror}; the log is incomplete"
-                say(f"Warning: {text}", err=True)
+                warn(f"{self._path}: {error.strerror}; the log is incomplete")
             self._failed = True
         except Exception:  # a mistake in a message is no reason to stop either
             self.handleError(record)
@@ -176,7 +193,8 @@ class _OneLine(logging.Formatter):
 def log_to(path: Path) -> Iterator[None]:
     """Append what the library logs to `path` while the command runs, and say its warnings.
 
-    A log that can't be written is no reason to stop: one line on stderr says so.
+    Under `--verbose` they are said already, with all else; under `--quiet` not at all. A log that
+    can't be written is no reason to stop: one line on stderr says so.
     """
     handler = _LogFile(path)
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
@@ -184,7 +202,8 @@ def log_to(path: Path) -> Iterator[None]:
     root = logging.getLogger("antcache")
     level = root.level
     echo = Echo(partial(say, err=True))
-    root.addHandler(echo)
+    if not quiet() and not verbose():
+        root.addHandler(echo)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
@@ -213,6 +232,12 @@ class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from 
         from antcache.store.location import parse_location
 
         return parse_location(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files and folders, as the shell has them."""
+        return PATH.shell_complete(ctx, param, incomplete)
 
 
 def store_argument(

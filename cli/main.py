@@ -1,9 +1,10 @@
 """Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
 
 Promise: bad input, and whatever the system refuses (no room, no permission, no memory), ends with
-one line on stderr and exit code 2, an interrupt with 130 (under --json the error is also an object
-on stdout, `{"error": {"type", "message", "exit_code"}}`), and `antcache --help` loads no heavy
-package. Warnings of any library are one line, too, and no line holds control characters.
+one line on stderr and exit code 2, an interrupt with 130 and how to go on (under --json the error
+is also an object on stdout, `{"error": {"type", "message", "exit_code"}}`), and `antcache --help`
+loads no heavy package. Warnings of any library are one line, too, and no line holds control
+characters.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import warnings
 import click
 
 from antcache import __version__
+from antcache.cli.command import quiet
 from antcache.cli.lazy import CALLED, LazyGroup
 from antcache.errors import AntcacheError
 from antcache.text import plain
@@ -117,7 +119,8 @@ class _Warnings(logging.Handler):
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line; as `warnings.showwarning`, without the place in the code."""
-    click.echo(f"Warning: {plain(message)}", err=True)
+    if not quiet():
+        click.echo(f"Warning: {plain(message)}", err=True)
 
 
 def _tame_output() -> None:

@@ -54,12 +54,16 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """Values of one type separated by commas, as a tuple."""
-
-    name = "list"
+    """Values of one type separated by commas, as a tuple; help shows it as `TYPE,...`."""
 
     def __init__(self, kind: click.ParamType) -> None:  # type: ignore[type-arg]
         self.kind = kind
+        self.name = f"{kind.name},..."
+
+    def get_metavar(self, *args: Any, **kwargs: Any) -> str | None:
+        """How help shows it; the values of a fixed set, not its name."""
+        one: str | None = self.kind.get_metavar(*args, **kwargs)  # click before 8.2 gives less
+        return None if one is None else f"{one},..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

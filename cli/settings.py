@@ -32,13 +32,15 @@ class Written(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
 
 def setting_options(record: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option for each setting of a record."""
+    """An option for each setting of a record, those of a group in a section of the help."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         for one in reversed(list(settings_of(record).values())):
-            command = click.option(f"--{one.name.replace('_', '-')}", default=None, **_how(one))(
-                command
-            )
+            # The unit stands in the help: `--gap` is called so wherever it is.
+            flag = f"--{one.name.removesuffix('_s').replace('_', '-')}"
+            command = click.option(flag, one.name, default=None, **_how(one))(command)
+            if one.group:
+                command.__click_params__[-1].section = one.group.capitalize()  # type: ignore[attr-defined]
         return command
 
     return add

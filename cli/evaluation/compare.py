@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.evaluation.sheets import print_metrics
@@ -15,7 +16,11 @@ from antcache.store import Store
 from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache compare kitchen.zarr runs/plain runs/distilled --teacher targets/sequence",
+    then="`antcache report` writes the same as one page, with curves and a timeline.",
+    goes_on=UNCHANGED,
+)
 @comparison_options
 @click.option(
     "--classes", type=AMOUNT, default=10, show_default=True, help="Classes that are shown."

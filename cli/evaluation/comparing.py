@@ -8,46 +8,57 @@ from typing import Any
 
 import click
 
+from antcache.cli.choices import DENOMINATORS
+from antcache.cli.command import section
 from antcache.cli.common import store_argument
-from antcache.cli.numbers import AMOUNT, COUNT, SEED, Several
+from antcache.cli.numbers import AMOUNT, COUNT, Several
+from antcache.cli.options import bootstrap_option, cluster_option, seed_option, split_option
 from antcache.errors import BadConfig
 from antcache.evaluation.comparing.compare import CompareConfig
-from antcache.evaluation.denominators import DENOMINATORS
-from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
+from antcache.evaluation.sheet import BootstrapConfig
 
 OPTIONS = (
     store_argument(),
     click.argument("systems", metavar="[A B]", nargs=-1),
-    click.option("--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed."),
-    click.option("--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed."),
-    click.option(
-        "--name",
-        "names",
-        multiple=True,
-        help="What A is called, and given again, B  [default: after their runs].",
+    section(
+        "Systems",
+        click.option(
+            "--a", "side_a", multiple=True, metavar="A", help="A run of A; once per seed."
+        ),
+        click.option(
+            "--b", "side_b", multiple=True, metavar="B", help="A run of B; once per seed."
+        ),
+        click.option(
+            "--name",
+            "names",
+            multiple=True,
+            help="What A is called, and given again, B  [default: after their runs].",
+        ),
+        click.option(
+            "--teacher",
+            metavar="TEACHER",
+            help="Sort fixed and broken segments by what this one knew.",
+        ),
     ),
-    click.option(
-        "--teacher", metavar="TEACHER", help="Sort fixed and broken segments by what this one knew."
+    section(
+        "What counts",
+        split_option(shown="the one that A names"),
+        click.option(
+            "--over",
+            type=DENOMINATORS,
+            default="avt",
+            show_default=True,
+            help="Which segments count; unseen: those of unseen participants.",
+        ),
+        click.option(
+            "--ks",
+            type=Several(COUNT),
+            default=(1, 5),
+            show_default="1,5",
+            help="Best guesses that count.",
+        ),
     ),
-    click.option("--split", help="Split of the labels [default: the one that A names]."),
-    click.option(
-        "--over",
-        default="avt",
-        show_default=True,
-        help=f"Which segments count: {', '.join(DENOMINATORS)}, or {UNSEEN} participants.",
-    ),
-    click.option("--bootstrap", type=AMOUNT, default=1000, show_default=True, metavar="N"),
-    click.option(
-        "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
-    ),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Decides the resamples."),
-    click.option(
-        "--ks",
-        type=Several(COUNT),
-        default=(1, 5),
-        show_default="1,5",
-        help="Best guesses that count.",
-    ),
+    section("Intervals", bootstrap_option(1000), cluster_option, seed_option()),
     click.option(
         "--examples", type=AMOUNT, default=3, show_default=True, help="Segments per bucket."
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -16,41 +17,42 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.evaluation.sheets import in_all, print_metrics, print_sheet, say_few_classes
-from antcache.cli.numbers import AMOUNT, SEED
-from antcache.evaluation.lists import ListFiles
-from antcache.evaluation.scoring import Detail, EvaluationResult, score_predictions, score_targets
-from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
-from antcache.store import Store
-from antcache.store.location import Location
+from antcache.cli.options import (
+    bootstrap_option,
+    cluster_option,
+    seed_option,
+    split_option,
+    targets_option,
+)
+
+if TYPE_CHECKING:
+    from antcache.evaluation.scoring import EvaluationResult
+    from antcache.store.location import Location
 
 
-def _file(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=PATH, metavar="FILE", help=text)
+def _file(name: str, text: str, shown: str) -> Callable[[Any], Any]:
+    return click.option(name, type=PATH, metavar="FILE", show_default=shown, help=text)
 
 
-@click.command()
+@command(
+    example="antcache evaluate kitchen.zarr runs/distilled --targets sequence",
+    then="`antcache compare` tells what one gains over another, `antcache report` as a page.",
+    goes_on=UNCHANGED,
+)
 @store_argument()
 @path_argument("predictions", metavar="[PREDICTIONS]...", nargs=-1)
-@click.option("--targets", multiple=True, metavar="NAME", help="Score these soft targets as well.")
-@click.option(
-    "--split",
-    help="Split to score [default: the one that PREDICTIONS name; validation for --targets].",
+@section(
+    "What is scored",
+    targets_option(),
+    split_option(shown="the one that PREDICTIONS name; validation for --targets"),
 )
-@click.option(
-    "--bootstrap",
-    type=AMOUNT,
-    default=0,
-    metavar="N",
-    help="Resamples for 95 % intervals of every metric over every denominator [default: none].",
+@section("Intervals", bootstrap_option(0), cluster_option, seed_option())
+@section(
+    "Lists",
+    _file("--unseen", "Unseen participants.", "on EPIC-KITCHENS-100 those not in train"),
+    _file("--tail-verbs", "Tail verbs, as EPIC-KITCHENS-100 publishes them.", "the store's"),
+    _file("--tail-nouns", "Tail nouns, as EPIC-KITCHENS-100 publishes them.", "the store's"),
 )
-@click.option(
-    "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
-)
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Decides the resamples.")
-@_file("--unseen", "Unseen participants [default on EPIC-KITCHENS-100: those not in train].")
-@_file("--tail-verbs", "Tail verbs, as EPIC-KITCHENS-100 publishes them [default: the store's].")
-@_file("--tail-nouns", "Tail nouns [default: the store's].")
 @json_option
 def evaluate(
     store: Location,
@@ -73,11 +75,18 @@ def evaluate(
     """
     if not predictions and not targets:
         raise click.UsageError("nothing to score: give PREDICTIONS or --targets NAME")
+    from antcache.store import Store
+
+    source = Store.open(store)
+    from antcache.cli.evaluation.sheets import print_sheet, say_few_classes
+    from antcache.evaluation.lists import ListFiles
+    from antcache.evaluation.scoring import Detail, score_predictions, score_targets
+    from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
+
     detail = Detail(
         sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         files=ListFiles(unseen=unseen, tail_verbs=tail_verbs, tail_nouns=tail_nouns),
     )
-    source = Store.open(store)
     results = [score_predictions(source, path, split, detail=detail) for path in predictions]
     results += [
         score_targets(source, name, split or "validation", detail=detail) for name in targets
@@ -100,6 +109,8 @@ def evaluate(
 
 def _print(results: list[EvaluationResult]) -> None:
     """Print a numbered line for each result, and one table with one or two columns for each."""
+    from antcache.cli.evaluation.sheets import in_all, print_metrics
+
     columns = []
     found = [result.sheet.same for result in results if result.sheet is not None]
     same = {k: v for k, v in found[0].items() if all(other.get(k) == v for other in found)}

@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from antcache.cli.common import PATH, json_option, print_json, print_table, say, store_argument
+from antcache.cli.choices import MIXTURES
+from antcache.cli.command import START_AGAIN, command
+from antcache.cli.common import json_option, print_json, print_table, say, store_argument
+from antcache.cli.options import output_option, overwrite_option
 from antcache.errors import AlreadyExists, BadConfig
-from antcache.evaluation.fusion import EQUAL, FITTED, MIXTURES
+from antcache.evaluation.fusion import EQUAL, FITTED
 from antcache.evaluation.fusion import fuse as fuse_runs
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.evaluation.scoring import load_predictions, rows_in
@@ -17,10 +20,14 @@ from antcache.store import Store
 from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache fuse kitchen.zarr runs/rgb runs/flow --output fused.safetensors",
+    then="`antcache evaluate` scores the file, `antcache compare` tells what it gains.",
+    goes_on=START_AGAIN,
+)
 @store_argument()
 @click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
+@output_option("File to write.")
 @click.option(
     "--weights",
     default=EQUAL,
@@ -32,10 +39,17 @@ from antcache.store.location import Location
     "held_out",
     multiple=True,
     metavar="FILE",
-    help="Predictions of held-out videos, once per run [default: those in the runs' folders].",
+    show_default="those in the runs' folders",
+    help="Predictions of held-out videos, once per run.",
 )
-@click.option("--mixture", default=MIXTURES[0], show_default=True, help=" or ".join(MIXTURES) + ".")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option(
+    "--mixture",
+    type=MIXTURES,
+    default="probabilities",
+    show_default=True,
+    help="What is mixed.",
+)
+@overwrite_option
 @json_option
 def fuse(
     store: Location,

@@ -6,31 +6,32 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import PATH, json_option, print_json, say
+from antcache.cli.command import START_AGAIN, command
+from antcache.cli.common import json_option, print_json, say
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
+from antcache.cli.options import output_option, overwrite_option
 from antcache.evaluation.comparing.compare import CompareConfig
 from antcache.evaluation.report import ReportLayout, write_report
 from antcache.store import Store
 from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache report kitchen.zarr runs/plain runs/distilled --output report.html",
+    then="open the page; `antcache compare` has the same figures as text and, by --json, as data.",
+    goes_on=START_AGAIN,
+)
 @comparison_options
 @click.option(
-    "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are drawn."
+    "--classes", type=AMOUNT, default=15, show_default=True, help="Classes that are shown."
 )
-@click.option("--video", help="Video of the timeline [default: one that is like the whole split].")
-@click.option("--title", help="Title of the page  [default: that B is compared with A].")
 @click.option(
-    "--output",
-    "-o",
-    type=PATH,
-    default=Path("report.html"),
-    show_default=True,
-    help="The HTML file.",
+    "--video", show_default="one that is like the whole split", help="Video of the timeline."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("--title", show_default="that B is compared with A", help="Title of the page.")
+@output_option("The HTML file.", default=Path("report.html"))
+@overwrite_option
 @json_option
 def report(
     store: Location,

@@ -6,27 +6,29 @@ from pathlib import Path
 
 import click
 
-from antcache.cli.common import PATH, json_option, path_argument, print_json, say, store_argument
+from antcache.cli.choices import CHALLENGES
+from antcache.cli.command import START_AGAIN, command
+from antcache.cli.common import json_option, path_argument, print_json, say, store_argument
 from antcache.cli.numbers import AMOUNT, Several
+from antcache.cli.options import output_option, overwrite_option, segments_option
 from antcache.errors import AlreadyExists
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.submission.challenges import CHALLENGES, submission
+from antcache.evaluation.submission.challenges import submission
 from antcache.evaluation.submission.segment_lists import read_uids
 from antcache.store import Store
 from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache submit kitchen.zarr seen.safetensors --challenge ek55 --output seen.json",
+    then="the file is what the leaderboard takes; `antcache evaluate` scores splits with labels.",
+    goes_on=START_AGAIN,
+)
 @store_argument("store_path")
 @path_argument("predictions")
-@click.option("--challenge", required=True, help=" or ".join(CHALLENGES) + ".")
-@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
-@click.option(
-    "--segments",
-    type=PATH,
-    metavar="FILE",
-    help="List of test segments [default: the split that PREDICTIONS name].",
-)
+@click.option("--challenge", type=CHALLENGES, required=True, help="Whose form it has.")
+@output_option("File to write.")
+@segments_option(shown="the split that PREDICTIONS name")
 @click.option(
     "--levels",
     type=Several(AMOUNT),
@@ -34,7 +36,7 @@ from antcache.store.location import Location
     help="Levels of supervision for ek100: pretraining, training labels, training data.",
 )
 @click.option("--zeros", is_flag=True, help="Write 0 for segments without a prediction.")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@overwrite_option
 @json_option
 def submit(
     store_path: Location,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.exporting.lmdb import lmdb
+from antcache.cli.lazy import LazyGroup
+
+COMMANDS = {"lmdb": ("antcache.cli.exporting.lmdb", "A stream as RULSTM's and AVT's features.")}
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def export() -> None:
     """Write features in the forms that others read."""
-
-
-export.add_command(lmdb)

@@ -7,41 +7,40 @@ from typing import TYPE_CHECKING
 
 import click
 
+from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import (
-    PATH,
     json_option,
     log_to,
+    note,
     print_json,
     progress_bars,
     say,
     store_argument,
 )
-from antcache.cli.numbers import FPS
+from antcache.cli.options import key_fps_option, output_option
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
 
 
-@click.command()
-@store_argument()
-@click.option("--stream", required=True, help="Which stream.")
-@click.option("--output", required=True, type=PATH, help="The new LMDB, a folder.")
-@click.option(
-    "--fps-of-keys",
-    "key_fps",
-    type=FPS,
-    default=30.0,
-    show_default=True,
-    help="Frames per second of keys.",
+@command(
+    example="antcache export lmdb kitchen.zarr --stream rgb --output rgb-lmdb",
+    then="`antcache import lmdb` reads it back, into another store say.",
+    goes_on=START_AGAIN,
 )
+@store_argument()
+@click.option("--stream", required=True, help="The feature stream.")
+@output_option("The new LMDB, a folder.")
+@key_fps_option
 @json_option
 def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bool) -> None:
     """Write a stream of STORE as an LMDB with keys VIDEO_frame_0000000001.jpg."""
     from antcache.interop.lmdb.exporting import export_lmdb
     from antcache.store import Store
-    from antcache.store.location import beside
 
     source = Store.open(store)
+    from antcache.store.location import beside
+
     with log_to(beside(store, ".log")), progress_bars() as progress:
         report = export_lmdb(source, stream, output, key_fps=key_fps, progress=progress)
     if as_json:
@@ -49,7 +48,4 @@ def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bo
         return
     say(f"{output}: {report.videos} videos of {stream}, {report.rows} rows, {report.seconds:.1f} s")
     if report.moved:
-        say(
-            f"note: {report.moved} rows were not seen at a frame; the next frame shows them",
-            err=True,
-        )
+        note(f"{report.moved} rows were not seen at a frame; the next frame shows them")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from antcache.cli.importing.lmdb import lmdb
-from antcache.cli.importing.predictions import predictions
+from antcache.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "lmdb": ("antcache.cli.importing.lmdb", "Features as RULSTM and AVT publish them."),
+    "predictions": ("antcache.cli.importing.predictions", "A teacher's predictions."),
+}
 
 
-@click.group("import")
+@click.group("import", cls=LazyGroup, table=COMMANDS)
 def import_() -> None:
     """Bring features and predictions that others have made into a store."""
-
-
-import_.add_command(lmdb)
-import_.add_command(predictions)

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import (
-    StoreLocation,
     json_option,
     log_to,
+    note,
     print_json,
     print_table,
     progress_bars,
     say,
+    store_argument,
+    warn,
 )
-from antcache.cli.numbers import FPS
+from antcache.cli.options import dry_run_option, dtype_option, format_option, key_fps_option
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -26,26 +29,25 @@ SHOWN = 20
 """Videos whose gaps are printed; the log and `--json` have them all."""
 
 
-@click.command()
-@click.argument("store", type=StoreLocation(), metavar="STORE")
-@click.argument("sources", metavar="STREAM=LMDB...", nargs=-1, required=True)
-@click.option(
-    "--fps-of-keys",
-    "key_fps",
-    type=FPS,
-    default=30.0,
-    show_default=True,
-    help="Frames per second of keys.",
+@command(
+    example="antcache import lmdb kitchen.zarr rgb=rulstm/rgb flow=rulstm/flow --dry-run",
+    then="`antcache store doctor` tells what gaps mean for your windows, `antcache student train` "
+    "trains on them.",
+    goes_on=SAME_COMMAND,
 )
-@click.option("--dtype", default="float32", show_default=True, help="float16 or float32.")
+@store_argument()
+@click.argument("sources", metavar="STREAM=LMDB...", nargs=-1, required=True)
+@key_fps_option
+@dtype_option("float32")
 @click.option(
     "--fill",
     metavar="RULE",
+    show_default="as the stream has it, at first none",
     help="previous:0.3s: in a gap, the row before stands in until it is 0.3 s old. none: it never "
-    "does.  [default: as the stream has it, at first none]",
+    "does.",
 )
-@click.option("--format", "backend", type=click.Choice(["zarr", "hdf5"]), help="Of a new store.")
-@click.option("--dry-run", is_flag=True, help="Read the keys and show the plan; write nothing.")
+@format_option
+@dry_run_option
 @json_option
 def lmdb(
     store: Location,
@@ -57,8 +59,8 @@ def lmdb(
 ) -> None:
     """Bring LMDBs of features into STORE, each as a stream: rgb=FOLDER flow=FOLDER ...
 
-    Keys are VIDEO_frame_0000000001.jpg, values float32. STORE is created if it is not there. An
-    interrupted import is resumed by the same command.
+    Keys are VIDEO_frame_0000000001.jpg, values float32. STORE is created if it is not there. With
+    --dry-run the keys are read and the plan is shown.
     """
     from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
     from antcache.store import Store
@@ -140,12 +142,11 @@ def _show_gaps(stream: dict[str, Any]) -> None:
     )
     say(f"{name}: a gap is more than {step:.4g} s between two rows; {rule}")
     if stream["note"]:
-        say(f"note: {name}: {stream['note']}", err=True)
+        note(f"{name}: {stream['note']}")
     wild = stream.get("nonfinite_rows")
     if wild:
         first = next(iter(wild.items()))
-        say(
-            f"Warning: {name}: {sum(wild.values())} rows of {len(wild)} videos hold values that "
-            f"are not finite, stored as they are; the first video is {first[0]} ({first[1]} rows)",
-            err=True,
+        warn(
+            f"{name}: {sum(wild.values())} rows of {len(wild)} videos hold values that are not "
+            f"finite, stored as they are; the first video is {first[0]} ({first[1]} rows)"
         )

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from antcache.cli.choices import HISTORIES_OF_OTHERS
+from antcache.cli.command import START_AGAIN, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
     log_to,
+    note,
     print_json,
     print_table,
     progress_bars,
     say,
     store_argument,
 )
-from antcache.cli.numbers import COUNT
-from antcache.evaluation.scoring import score_targets
-from antcache.interop.predictions.importing import (
-    HISTORIES,
-    PredictionsConfig,
-    PredictionsReport,
-    import_predictions,
-)
-from antcache.store import Store
-from antcache.store.location import Location, beside
+from antcache.cli.options import dry_run_option, name_option, overwrite_option, top_k_option
+
+if TYPE_CHECKING:
+    from antcache.interop.predictions.importing import PredictionsReport
+    from antcache.store.location import Location
 
 METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 
 
-@click.command("predictions")
+@command(
+    example="antcache import predictions kitchen.zarr train.pkl validation.pkl --name bert",
+    then="`antcache teacher score` tells what they are worth, `antcache student train` distils "
+    "from them.",
+    goes_on=START_AGAIN,
+)
 @store_argument("store_path", metavar="STORE")
 @click.argument(
     "files",
@@ -40,23 +44,32 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
     nargs=-1,
     required=True,
 )
-@click.option("--name", required=True, help="Name of the soft targets in the store.")
-@click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
-@click.option(
-    "--history",
-    default=HISTORIES[0],
-    show_default=True,
-    help=f"What the teacher was told: {', '.join(HISTORIES[1:])}.",
+@section(
+    "Soft targets",
+    name_option,
+    click.option(
+        "--history",
+        type=HISTORIES_OF_OTHERS,
+        default="unknown",
+        show_default=True,
+        help="What the teacher is told of the past.",
+    ),
+    top_k_option,
+    overwrite_option,
 )
-@click.option(
-    "--allow-unknown", is_flag=True, help="Pass over predictions for segments not in the store."
+@section(
+    "Files",
+    click.option(
+        "--allow-unknown",
+        is_flag=True,
+        help="Pass over predictions for segments not in the store.",
+    ),
+    click.option(
+        "--allow-nan", is_flag=True, help="Logits that are NaN throughout mean: no prediction."
+    ),
+    click.option("--no-features", is_flag=True, help="Leave out the teacher's features (LM_feat)."),
+    dry_run_option,
 )
-@click.option(
-    "--allow-nan", is_flag=True, help="Logits that are NaN throughout mean: no prediction."
-)
-@click.option("--no-features", is_flag=True, help="Leave out the teacher's features (LM_feat).")
-@click.option("--overwrite", is_flag=True, help="Replace soft targets of this name.")
-@click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
 @json_option
 def predictions(
     store_path: Location,
@@ -75,9 +88,15 @@ def predictions(
 
     Pickles are read without running anything of them: arrays of numpy and torch and plain values,
     and nothing else. Several predictions for one segment are averaged; a segment without one has
-    no soft target.
+    no soft target. With --dry-run everything is read and checked.
     """
+    from antcache.store import Store
+
     store = Store.open(store_path)
+    from antcache.evaluation.scoring import score_targets
+    from antcache.interop.predictions.importing import PredictionsConfig, import_predictions
+    from antcache.store.location import beside
+
     config = PredictionsConfig(
         name=name,
         top_k=top_k,
@@ -120,10 +139,10 @@ def _print(report: PredictionsReport, scores: dict[str, dict[str, float]]) -> No
         (report.without, "entries say that there is no prediction"),
     ):
         if count:
-            say(f"note: {count} {text}", err=True)
+            note(f"{count} {text}")
     for split, uids in report.missing.items():
         if uids:
             count = report.splits[split]["missing"]
-            say(f"note: {split}: {count} without a prediction, {uids[0]} first", err=True)
+            note(f"{split}: {count} without a prediction, {uids[0]} first")
     if not report.written:
         say("dry run: nothing was written")

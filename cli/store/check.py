@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from antcache.checks import Range
+from antcache.cli.command import SAME_COMMAND, UNCHANGED, command
 from antcache.cli.common import (
     json_option,
     log_to,
+    note,
     print_json,
     print_table,
     progress_bars,
@@ -17,6 +19,7 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import Number
+from antcache.cli.options import dry_run_option
 from antcache.text import listed
 
 if TYPE_CHECKING:
@@ -27,11 +30,16 @@ if TYPE_CHECKING:
 workers_option = click.option(
     "--workers",
     type=Number(Annotated[int, Range(1, 1024)]),
-    help="Files that are read at once.  [default: one per core, 8 at most]",
+    show_default="one per core, 8 at most",
+    help="Files that are read at once.",
 )
 
 
-@click.command()
+@command(
+    example="antcache store verify kitchen.zarr",
+    then="`antcache store repair` drops or restores what is damaged.",
+    goes_on=UNCHANGED,
+)
 @store_argument()
 @workers_option
 @json_option
@@ -50,14 +58,18 @@ def verify(store: Location, workers: int | None, as_json: bool) -> None:
     else:
         _print_verified(report)
         if not report.intact:
-            say("antcache store repair drops or restores what is damaged", err=True)
+            note("antcache store repair drops or restores what is damaged")
     if not report.intact:
         click.get_current_context().exit(1)
 
 
-@click.command()
+@command(
+    example="antcache store repair kitchen.zarr --dry-run",
+    then="the command that wrote what was dropped, such as `antcache extract`, writes it again.",
+    goes_on=SAME_COMMAND,
+)
 @store_argument()
-@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@dry_run_option
 @workers_option
 @json_option
 def repair(store: Location, dry_run: bool, workers: int | None, as_json: bool) -> None:

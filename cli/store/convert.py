@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import (
     json_option,
     log_to,
@@ -16,31 +17,29 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.store import Store
+from antcache.cli.options import dry_run_option, dtype_option, format_option, streams_option
 
 if TYPE_CHECKING:
     from antcache.store.integrity.convert import ConvertPlan, ConvertReport
 
 
-@click.command()
+@command(
+    example="antcache store convert kitchen.zarr kitchen.h5",
+    then="`antcache store verify` reads the copy, every byte of it.",
+    goes_on=SAME_COMMAND,
+)
 @store_argument("source", metavar="SOURCE")
 @store_argument("target", metavar="TARGET")
-@click.option(
-    "--format",
-    "backend",
-    type=click.Choice(["zarr", "hdf5"]),
-    help="Of a new store.  [default: hdf5 if its name ends in .h5, else zarr]",
-)
-@click.option(
-    "--dtype", help="float16 or float32, for all streams.  [default: as in SOURCE]", metavar="TYPE"
-)
+@format_option
+@dtype_option(shown="as in SOURCE")
 @click.option(
     "--compressed/--uncompressed",
     default=None,
-    help="Whether features are compressed, without loss.  [default: as in SOURCE]",
+    show_default="as in SOURCE",
+    help="Whether features are compressed, without loss.",
 )
-@click.option("--stream", "streams", multiple=True, help="Copy this stream only; repeatable.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@streams_option
+@dry_run_option
 @json_option
 def convert(
     source: Path | str,
@@ -53,13 +52,14 @@ def convert(
     """Copy SOURCE into TARGET, in another form.
 
     Every unit is checked before it is copied, and keeps its attributes and, where its values stay
-    the same, its checksums. An interrupted conversion is finished by the same command.
+    the same, its checksums.
     """
+    from antcache.store import Store
     from antcache.store.integrity import convert as library
     from antcache.store.location import beside
 
-    config = library.ConvertConfig(streams=streams or None, **settings)
     store = Store.open(source)
+    config = library.ConvertConfig(streams=streams or None, **settings)
     if dry_run:
         _show_plan(library.plan_conversion(store, target, config), as_json)
         return

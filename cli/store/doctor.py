@@ -9,6 +9,8 @@ import click
 
 from antcache.annotations import Protocol, read_annotations
 from antcache.annotations.protocols import WindowConfig
+from antcache.cli.annotations import dataset_name_option, split_number_option
+from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -18,40 +20,50 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.numbers import COUNT, FPS
+from antcache.cli.options import (
+    repeatable,
+    streams_option,
+    table_fps_option,
+    targets_option,
+    train_split_option,
+)
 from antcache.cli.settings import setting_options
 from antcache.errors import BadConfig
-from antcache.store import Store
 
 if TYPE_CHECKING:
     from antcache.doctor.report import DoctorReport
 
 
-@click.command()
+@command(
+    example="antcache store doctor kitchen.zarr --gap 1 --num-frames 10 --rate 2",
+    then="`antcache student train` trains on these windows; what is missing, `antcache extract` or "
+    "`antcache teacher train` adds.",
+    goes_on=UNCHANGED,
+)
 @store_argument()
-@click.option(
-    "--annotations",
-    nargs=2,
-    type=(str, PATH),
-    metavar="SET DIR",
-    help="Take these annotations, as of antcache annotations import.  [default: STORE's labels]",
+@section(
+    "Annotations in place of STORE's labels",
+    click.option(
+        "--annotations",
+        nargs=2,
+        type=(str, PATH),
+        metavar="SET DIR",
+        show_default="STORE's labels",
+        help="Annotations, as of antcache annotations import.",
+    ),
+    split_number_option,
+    table_fps_option,
+    dataset_name_option,
 )
-@click.option("--split-number", type=COUNT, help="egtea: split 1, 2 or 3.")
-@click.option("--fps", type=FPS, help="table: times are frames at this rate.")
-@click.option("--name", help="table: name of the dataset.")
-@click.option(
-    "--stream", "streams", multiple=True, help="Feature stream; repeatable.  [default: all]"
+@section(
+    "What is examined",
+    streams_option,
+    repeatable("--split", "splits", text="Splits of the labels", shown="all"),
+    targets_option("all"),
+    train_split_option,
+    click.option("--quick", is_flag=True, help="Do not read the rows."),
 )
-@click.option("--split", "splits", multiple=True, help="Split; repeatable.  [default: all]")
-@click.option("--targets", multiple=True, help="Soft targets; repeatable.  [default: all]")
-@click.option(
-    "--train-split",
-    default="train",
-    show_default=True,
-    help="Split whose segments must have soft targets.",
-)
-@setting_options(WindowConfig)
-@click.option("--quick", is_flag=True, help="Do not read the rows.")
+@section("Windows", setting_options(WindowConfig))
 @json_option
 def doctor(
     store: Path | str,
@@ -69,12 +81,15 @@ def doctor(
 ) -> None:
     """Tell whether STORE can serve the windows of a protocol.
 
-    Exit code 1 if anything that a window needs is missing, 0 if there is nothing or only notes.
-    Whether the store is as it was written is for antcache store verify to say.
+    The segments of the split that is trained on must have soft targets. Exit code 1 if anything
+    that a window needs is missing, 0 if there is nothing or only notes. Whether the store is as it
+    was written is for antcache store verify to say.
     """
-    from antcache.doctor.examine import DoctorConfig, examine
+    from antcache.store import Store
 
     opened = Store.open(store)
+    from antcache.doctor.examine import DoctorConfig, examine
+
     options: dict[str, Any] = {"split_number": split_number, "fps": fps, "name": name}
     dataset = None
     if annotations is not None:

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import click
+from typing import TYPE_CHECKING
 
 from antcache.annotations import match_segments
-from antcache.cli.common import (
-    PATH,
+from antcache.cli.command import START_AGAIN, command
+from antcache.cli.common import json_option, note, path_argument, print_json, say, store_argument
+from antcache.cli.options import (
     allow_missing_option,
-    json_option,
-    path_argument,
-    print_json,
-    say,
-    store_argument,
+    device_option,
+    output_option,
+    overwrite_option,
+    segments_option,
+    split_option,
+    table_fps_option,
 )
-from antcache.cli.numbers import FPS
 from antcache.errors import AlreadyExists, BadConfig
-from antcache.evaluation.submission.segment_lists import read_unlabeled
-from antcache.store import Store
-from antcache.store.location import Location
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache student predict kitchen.zarr runs/plain --split train -o train.safetensors",
+    then="`antcache evaluate` scores the file, `antcache submit` writes it for a leaderboard.",
+    goes_on=START_AGAIN,
+)
 @store_argument("store_path")
 @path_argument("run")
-@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
-@click.option("--split", help="Split of STORE to predict.")
-@click.option(
-    "--segments",
-    type=PATH,
-    metavar="FILE",
-    help="List of segments: test_seen.csv, or an own table (uid,video,start,stop) in seconds.",
-)
-@click.option("--fps", type=FPS, help="Own table: times are frames at this rate.")
+@output_option("File to write.")
+@split_option()
+@segments_option()
+@table_fps_option
 @allow_missing_option
-@click.option("--device", help="Torch device [default: the run's].")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@device_option
+@overwrite_option
 @json_option
 def predict(
     store_path: Location,
@@ -47,18 +46,24 @@ def predict(
     segments: Path | None,
     fps: float | None,
     allow_missing: bool,
-    device: str | None,
+    device: str,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Predict with the student of the folder RUN, on the features in STORE."""
-    from antcache.student.predicting import TrainedStudent
+    """Predict with the student of the folder RUN, on the features in STORE.
+
+    Which segments: those of a --split of its labels, or those of a list (--segments).
+    """
+    from antcache.store import Store
 
     if (split is None) == (segments is None):
         raise BadConfig("which segments?", expected="--split NAME or --segments FILE")
     if output.exists() and not overwrite:
         raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
     store = Store.open(store_path)
+    from antcache.evaluation.submission.segment_lists import read_unlabeled
+    from antcache.student.predicting import TrainedStudent
+
     if segments is None:
         if fps is not None:
             raise BadConfig("--fps is for --segments")
@@ -66,8 +71,8 @@ def predict(
     else:
         listed = read_unlabeled(segments, fps=fps)
         asked, notes = match_segments(listed, store.all_videos(), source=str(segments))
-        for note in notes:
-            say(f"note: {note}", err=True)
+        for each in notes:
+            note(each)
     student = TrainedStudent(store, run, device=device, allow_missing=allow_missing)
     found = student.predict(asked, split=split or (segments.stem if segments else ""))
     found.save(output, overwrite=overwrite)

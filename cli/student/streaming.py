@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
-    allow_missing_option,
     json_option,
     path_argument,
     print_json,
@@ -19,35 +19,48 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.numbers import COUNT, POSITIVE, SECONDS
-from antcache.evaluation.online import OnlineClock, OnlineResult, evaluate_online, measure_latency
-from antcache.store import Store
-from antcache.store.location import Location
+from antcache.cli.options import allow_missing_option, device_option, split_option
+
+if TYPE_CHECKING:
+    from antcache.evaluation.online import OnlineResult
+    from antcache.store.location import Location
 
 
-@click.command()
+@command(
+    example="antcache student stream kitchen.zarr runs/distilled --stride 0.25",
+    then="`antcache evaluate` scores the same run without a clock, with intervals.",
+    goes_on=UNCHANGED,
+)
 @store_argument("store_path")
 @path_argument("runs", metavar="RUN...", nargs=-1, required=True)
-@click.option("--split", default="validation", show_default=True, help="Split to score.")
-@click.option(
-    "--latency",
-    type=SECONDS,
-    help="Seconds that a prediction takes [default: the head's, measured here].",
-)
-@click.option(
-    "--backbone-latency",
-    type=SECONDS,
-    default=0.0,
-    show_default=True,
-    help="Seconds added for the features, which are read from the store here.",
-)
-@click.option(
-    "--stride",
-    type=POSITIVE,
-    help="Seconds between inputs; a busy model skips them [default: it is always done in time].",
-)
-@click.option("--calls", type=COUNT, default=100, show_default=True, help="Predictions to time.")
+@split_option("validation")
 @allow_missing_option
-@click.option("--device", help="Torch device [default: the run's].")
+@device_option
+@section(
+    "OnlineClock",
+    click.option(
+        "--latency",
+        type=SECONDS,
+        show_default="the head's, measured here",
+        help="Seconds that a prediction takes.",
+    ),
+    click.option(
+        "--backbone-latency",
+        type=SECONDS,
+        default=0.0,
+        show_default=True,
+        help="Seconds added for the features, which are read from the store here.",
+    ),
+    click.option(
+        "--stride",
+        type=POSITIVE,
+        show_default="it is always done in time",
+        help="Seconds between inputs; a busy model skips them.",
+    ),
+    click.option(
+        "--calls", type=COUNT, default=100, show_default=True, help="Predictions to time."
+    ),
+)
 @json_option
 def stream(
     store_path: Location,
@@ -58,7 +71,7 @@ def stream(
     stride: float | None,
     calls: int,
     allow_missing: bool,
-    device: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Score the students in RUN folders beside a clock: a late prediction does not count.
@@ -66,9 +79,12 @@ def stream(
     At `start - gap` the newest finished prediction counts; it saw less of the video the longer it
     took. The first column is the classic evaluation, which takes a prediction to need no time.
     """
-    from antcache.student.predicting import TrainedStudent
+    from antcache.store import Store
 
     store = Store.open(store_path)
+    from antcache.evaluation.online import OnlineClock, evaluate_online, measure_latency
+    from antcache.student.predicting import TrainedStudent
+
     segments = store.labels(split)
     results = []
     for run in runs:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -18,14 +19,17 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.store import Store
-from antcache.store.location import Location
 
 if TYPE_CHECKING:
+    from antcache.store.location import Location
     from antcache.student.sweep_table import Cell, Table
 
 
-@click.command()
+@command(
+    example="antcache student sweep kitchen.zarr sweep.yaml --runs runs/sweep",
+    then="`antcache compare` tells what one of these runs gains over another.",
+    goes_on=SAME_COMMAND,
+)
 @store_argument("store_path")
 @path_argument("plan", metavar="PLAN.yaml")
 @click.option("--runs", type=PATH, required=True, help="Folder for a run per member.")
@@ -36,14 +40,16 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     The plan has `base` (options of `antcache student train`, underscores for hyphens, or a
     `preset`), `seeds`, and either `settings` (name: what changes) or `grid` (option: values).
     Members of one architecture are trained at once where that pays (`at_once` says how many).
-    Called again, the command goes on where it was interrupted. A member whose loss is not finite is
-    named, and the others go on; the exit code is then 1.
+    A member whose loss is not finite is named, and the others go on; the exit code is then 1.
     """
+    from antcache.store import Store
+
+    store = Store.open(store_path)
     from antcache.student.runs import LOG
     from antcache.student.sweep import sweep as run_sweep
     from antcache.student.sweep_plan import read_plan
 
-    store, wanted = Store.open(store_path), read_plan(plan)
+    wanted = read_plan(plan)
     with log_to(runs / LOG), progress_bars() as progress:
         table, failed = run_sweep(store, runs, wanted, progress=progress)
     if as_json:

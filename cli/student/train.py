@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import command
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
     from antcache.student.train import RunResult
 
 
-@click.command()
+@command(
+    example="antcache student train kitchen.zarr --run runs/distilled --targets sequence",
+    then="`antcache evaluate` scores the run, `antcache compare` tells what it gains over another, "
+    "`antcache student predict` predicts other segments.",
+    goes_on="`antcache student train STORE --run RUN --resume` goes on after the last epoch kept.",
+)
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--preset", help=f"Published settings: {', '.join(PRESETS)}.")

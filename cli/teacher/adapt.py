@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.choices import FORMS, INITS, PRECISIONS
+from antcache.cli.command import command, section
 from antcache.cli.common import (
-    PATH,
     json_option,
     log_to,
     path_argument,
@@ -17,7 +18,8 @@ from antcache.cli.common import (
     print_table,
     progress_bars,
 )
-from antcache.cli.numbers import COUNT, PART, POSITIVE, SEED
+from antcache.cli.numbers import COUNT, PART, POSITIVE
+from antcache.cli.options import device_option, output_option, overwrite_option, seed_option
 from antcache.teacher.language.config import AdaptConfig
 
 if TYPE_CHECKING:
@@ -37,35 +39,51 @@ DEFAULTS = AdaptConfig()
 
 
 def setting(
-    name: str, text: str, kind: Any = None
+    name: str, text: str, kind: Any = None, option: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option for a setting of the adaptation, with its default."""
     default = getattr(DEFAULTS, name)
-    option = f"--{name.replace('_', '-')}"
-    return click.option(option, type=kind, default=default, show_default=True, help=text)
+    option = option or f"--{name.replace('_', '-')}"
+    return click.option(option, name, type=kind, default=default, show_default=True, help=text)
 
 
-@click.command()
+@command(
+    example="antcache teacher adapt corpus --output adapted-lm --steps 2000",
+    then="`antcache teacher train` takes it: --kind language --model OUTPUT.",
+    goes_on="add --resume to the same command.",
+)
 @path_argument("corpus", metavar="CORPUS")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder of the model.")
-@setting("model", "Encoder to adapt: hub id or folder.")
-@click.option("--revision", help="Branch, tag or commit of a hub id.")
-@setting("init", "pretrained, or random (architecture and tokenizer alone).")
-@setting("form", "Text of a recipe: paper or natural.")
-@setting("actions", "Most actions of one text.", COUNT)
-@setting("steps", "Steps of the optimizer.", COUNT)
-@setting("batch", "Texts computed at once.", COUNT)
-@setting("accumulate", "How often, before each step.", COUNT)
-@setting("lr", "Highest learning rate.", POSITIVE)
-@setting("mask", "Share of the tokens that are predicted.", PART)
-@setting("save_every", "Steps between two savings, for --resume.", COUNT)
-@setting("precision", "bfloat16, float32 or auto.")
-@setting("seed", "Decides all that is random.", SEED)
-@click.option("--train", default="train", show_default=True, help="Partition to train on.")
-@click.option("--held-out", default="val", show_default=True, help="Partition for perplexity.")
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
-@click.option("--resume", is_flag=True, help="Take up a training that was stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@section(
+    "Model",
+    output_option("Folder of the model."),
+    setting("model", "Language model, an encoder: hub id or folder."),
+    click.option("--revision", help="Branch, tag or commit of a hub id."),
+    setting("init", "random takes the architecture and the tokenizer alone.", INITS),
+)
+@section(
+    "Recipes",
+    click.option("--train", default="train", show_default=True, help="Partition to train on."),
+    click.option("--held-out", default="val", show_default=True, help="Partition for perplexity."),
+    setting("form", "Text of a recipe.", FORMS),
+    setting("actions", "Most actions of one text.", COUNT),
+    setting("mask", "Share of the tokens that are predicted.", PART),
+)
+@section(
+    "Training",
+    setting("steps", "Steps of the optimizer.", COUNT),
+    setting("batch", "Texts computed at once.", COUNT, "--batch-size"),
+    setting("accumulate", "How often, before each step.", COUNT),
+    setting("lr", "Highest learning rate.", POSITIVE),
+    setting("precision", "auto: bfloat16 where the device computes in it.", PRECISIONS),
+    seed_option(DEFAULTS.seed),
+    device_option,
+)
+@section(
+    "Going on",
+    setting("save_every", "Steps between two savings, for --resume.", COUNT),
+    click.option("--resume", is_flag=True, help="Go on where it was stopped."),
+    overwrite_option,
+)
 @json_option
 def adapt(
     corpus: Path,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from antcache.cli.choices import EXTRACTORS
+from antcache.cli.command import START_AGAIN, command, section
 from antcache.cli.common import (
     PATH,
     StoreLocation,
@@ -17,16 +20,13 @@ from antcache.cli.common import (
     progress_bars,
     say,
 )
+from antcache.cli.numbers import Several
+from antcache.cli.options import output_option, overwrite_option
 from antcache.errors import BadConfig
-from antcache.store.location import Location
-from antcache.teacher.corpus import (
-    CorpusConfig,
-    WordLists,
-    make_extractor,
-    read_word_lists,
-    word_lists_of,
-    write_corpus,
-)
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
+    from antcache.teacher.corpus import WordLists
 
 SHOWN = {
     "recipes": "recipes",
@@ -39,29 +39,46 @@ SHOWN = {
 }
 
 
-@click.command()
+@command(
+    example="antcache teacher corpus layer1.json --output corpus --annotations annotations",
+    then="`antcache teacher adapt` trains a language model on it.",
+    goes_on=START_AGAIN,
+)
 @path_argument("source", metavar="RECIPES")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder of the corpus.")
+@output_option("Folder of the corpus.")
 @click.option(
-    "--extractor",
-    default="lexicon",
-    show_default=True,
-    help="lexicon (needs word lists) or dependency (needs a spaCy model).",
+    "--partition",
+    "partitions",
+    type=Several(click.STRING),
+    metavar="NAME,...",
+    help="Only recipes of these, e.g. train,val.",
 )
-@click.option(
-    "--annotations",
-    type=PATH,
-    help="Folder with EPIC-KITCHENS' verb and noun class files, for the lexicon.",
+@overwrite_option
+@section(
+    "How actions are found",
+    click.option(
+        "--extractor",
+        type=EXTRACTORS,
+        default="lexicon",
+        show_default=True,
+        help="lexicon needs word lists, dependency a spaCy model.",
+    ),
+    click.option(
+        "--annotations",
+        type=PATH,
+        metavar="DIR",
+        help="Folder with EPIC-KITCHENS' verb and noun class files, for the lexicon.",
+    ),
+    click.option(
+        "--taxonomy-from",
+        type=StoreLocation(),
+        metavar="STORE",
+        help="Store whose verbs and nouns the lexicon takes instead.",
+    ),
+    click.option(
+        "--spacy-model", metavar="NAME", show_default="en_core_web_sm", help="Installed pipeline."
+    ),
 )
-@click.option(
-    "--taxonomy-from",
-    type=StoreLocation(),
-    metavar="STORE",
-    help="Store whose verbs and nouns the lexicon takes instead.",
-)
-@click.option("--spacy-model", metavar="NAME", help="Installed pipeline. [default: en_core_web_sm]")
-@click.option("--partition", metavar="P,P", help="Only recipes of these, e.g. train,val.")
-@click.option("--overwrite", is_flag=True, help="Replace a corpus that is there.")
 @json_option
 def corpus(
     source: Path,
@@ -70,17 +87,17 @@ def corpus(
     annotations: Path | None,
     taxonomy_from: Location | None,
     spacy_model: str | None,
-    partition: str | None,
+    partitions: tuple[str, ...] | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Write the actions in RECIPES (Recipe1M's layer1.json) as a corpus of action text."""
+    from antcache.teacher.corpus import CorpusConfig, make_extractor, write_corpus
+
     finder = make_extractor(
         extractor, words=_words(annotations, taxonomy_from), spacy_model=spacy_model
     )
-    config = CorpusConfig(
-        partitions=() if partition is None else tuple(p.strip() for p in partition.split(","))
-    )
+    config = CorpusConfig(partitions=partitions or ())
     started = time.perf_counter()
     with progress_bars() as progress:
         facts = write_corpus(source, output, finder, config, overwrite=overwrite, progress=progress)
@@ -95,6 +112,8 @@ def corpus(
 
 
 def _words(annotations: Path | None, taxonomy_from: Location | None) -> WordLists | None:
+    from antcache.teacher.corpus import read_word_lists, word_lists_of
+
     if annotations is not None and taxonomy_from is not None:
         raise BadConfig("two sources of words", expected="--annotations or --taxonomy-from")
     if annotations is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.choices import MIXES
+from antcache.cli.command import TRAINED_ONCE, command, section
 from antcache.cli.common import (
-    PATH,
     json_option,
     log_to,
     print_json,
@@ -18,14 +19,19 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.numbers import AMOUNT, COUNT, SEED
+from antcache.cli.numbers import AMOUNT
+from antcache.cli.options import (
+    name_option,
+    output_option,
+    overwrite_option,
+    seed_option,
+    top_k_option,
+    train_split_option,
+)
 from antcache.errors import BadConfig
-from antcache.evaluation.scoring import score_targets
-from antcache.store import Store
-from antcache.store.location import Location, beside
-from antcache.teacher.keeping import teacher_folder
-from antcache.teacher.mixing.ensemble import EnsembleConfig
-from antcache.teacher.mixing.ensemble import ensemble as mix_targets
+
+if TYPE_CHECKING:
+    from antcache.store.location import Location
 
 SHOWN = {
     "top-1": "action/top1",
@@ -36,35 +42,43 @@ SHOWN = {
 LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@5"}
 
 
-@click.command()
+@command(
+    example="antcache teacher ensemble kitchen.zarr count sequence --name joint",
+    then="`antcache teacher score` tells what they are worth, `antcache student train` distils "
+    "from them.",
+    goes_on=TRAINED_ONCE,
+)
 @store_argument("store_path")
 @click.argument("members", metavar="MEMBER...", nargs=-1, required=True)
-@click.option("--name", required=True, help="Name of the joint soft targets in the store.")
-@click.option("--mix", default="mean", show_default=True, help="mean, stack or attention.")
-@click.option(
-    "--balance",
-    default="0",
-    show_default=True,
-    metavar="X",
-    help="Divide by the class prior to the power of X; tuned: the best one for recall@5.",
+@section(
+    "Mixture",
+    click.option(
+        "--mix", type=MIXES, default="mean", show_default=True, help="How members are mixed."
+    ),
+    click.option(
+        "--balance",
+        default="0",
+        show_default=True,
+        metavar="X",
+        help="Divide by the class prior to the power of X; tuned: the best one for recall@5.",
+    ),
+    click.option("--mixed-histories", is_flag=True, help="Mix members with different histories."),
+    output_option("Folder of the mixture.", shown="STORE.teachers/NAME"),
 )
-@click.option(
-    "--folds",
-    type=AMOUNT,
-    default=5,
-    show_default=True,
-    help="Folds of training videos, each mixed by what was learned on the others.",
+@section(
+    "Training",
+    train_split_option,
+    click.option(
+        "--folds",
+        type=AMOUNT,
+        metavar="K",
+        default=5,
+        show_default=True,
+        help="Folds of training videos, each mixed by what was learned on the others.",
+    ),
+    seed_option(),
 )
-@click.option("--train-split", default="train", show_default=True, help="Split to learn on.")
-@click.option("--mixed-histories", is_flag=True, help="Mix members with different histories.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only.")
-@click.option(
-    "--output",
-    type=PATH,
-    help="Mixture folder; default: STORE.teachers/NAME.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@section("Soft targets", name_option, top_k_option, overwrite_option)
 @json_option
 def ensemble(
     store_path: Location,
@@ -86,7 +100,15 @@ def ensemble(
     Members are named as `antcache store info` lists them. All but the mean is learned, from
     members whose training segments are cross-fitted (`antcache teacher train --folds`).
     """
+    from antcache.store import Store
+
     store = Store.open(store_path)
+    from antcache.evaluation.scoring import score_targets
+    from antcache.store.location import beside
+    from antcache.teacher.keeping import teacher_folder
+    from antcache.teacher.mixing.ensemble import EnsembleConfig
+    from antcache.teacher.mixing.ensemble import ensemble as mix_targets
+
     config = EnsembleConfig(
         members=members,
         mix=mix,

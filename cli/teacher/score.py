@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.choices import HISTORIES
+from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -17,14 +19,23 @@ from antcache.cli.common import (
     store_argument,
 )
 from antcache.cli.evaluation.sheets import print_coverage, print_sheet, say_few_classes
-from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED, SHARE, Several
-from antcache.evaluation.calibration import Calibration
-from antcache.evaluation.sheet import BootstrapConfig
-from antcache.store import Store
-from antcache.store.location import Location
-from antcache.teacher.histories import MODES
-from antcache.teacher.scoring import COVERAGE, ScoreConfig, TeacherScore, score_teacher
+from antcache.cli.numbers import COUNT, SHARE, Several
+from antcache.cli.options import (
+    bootstrap_option,
+    cluster_option,
+    device_option,
+    gap_option,
+    seed_option,
+    split_option,
+)
 
+if TYPE_CHECKING:
+    from antcache.evaluation.calibration import Calibration
+    from antcache.store.location import Location
+    from antcache.teacher.scoring import TeacherScore
+
+COVERAGE = (1, 2, 5, 10, 20, 50, 100)
+"""As `antcache.teacher.scoring` has them."""
 SHOWN = {
     "top-1": "action/top1",
     "top-5": "action/top5",
@@ -33,61 +44,63 @@ SHOWN = {
 }
 
 
-@click.command()
+@command(
+    example="antcache teacher score kitchen.zarr sequence kitchen.zarr.teachers/sequence",
+    then="`antcache teacher ensemble` mixes the better ones, `antcache student train` distils from "
+    "them.",
+    goes_on=UNCHANGED,
+)
 @store_argument("store_path")
 @click.argument("names", metavar="NAME|TEACHER...", nargs=-1, required=True)
-@click.option("--split", default="validation", show_default=True, help="Split to score.")
-@click.option(
-    "--histories",
-    type=Several(click.STRING),
-    default=MODES,
-    show_default=",".join(MODES),
-    help="Kinds of history that a TEACHER is asked with.",
+@section(
+    "Figures",
+    split_option("validation"),
+    click.option(
+        "--coverage",
+        type=Several(COUNT),
+        default=COVERAGE,
+        show_default=",".join(map(str, COVERAGE)),
+        help="Numbers of best classes of the coverage curve.",
+    ),
+    click.option(
+        "--held-out",
+        metavar="SPLIT",
+        show_default="the training split, if its targets are cross-fitted",
+        help="Fit the temperature on this split; on the scored one, from other videos.",
+    ),
+    bootstrap_option(1000),
+    cluster_option,
+    seed_option(),
 )
-@click.option("--gap", type=GAP, help="Gap of observed histories in s; default: the dataset's.")
-@click.option(
-    "--bootstrap",
-    type=AMOUNT,
-    default=1000,
-    show_default=True,
-    metavar="B",
-    help="Resamples for the 95 % intervals; 0: none.",
+@section(
+    "What a TEACHER is asked with",
+    click.option(
+        "--histories",
+        type=Several(HISTORIES),
+        default=HISTORIES.choices,
+        show_default=",".join(HISTORIES.choices),
+        help="Kinds of history.",
+    ),
+    gap_option,
+    click.option(
+        "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
+    ),
+    click.option(
+        "--recognized",
+        type=PATH,
+        multiple=True,
+        metavar="PREDICTIONS",
+        help="Label past segments with the first action of these predictions; repeatable.",
+    ),
+    device_option,
 )
-@click.option(
-    "--cluster", default="video", show_default=True, help="What is resampled: video or segment."
-)
-@click.option(
-    "--coverage",
-    type=Several(COUNT),
-    default=COVERAGE,
-    show_default=",".join(map(str, COVERAGE)),
-    help="Numbers of best classes of the coverage curve.",
-)
-@click.option(
-    "--held-out",
-    metavar="SPLIT",
-    help="Fit the temperature on this split; on the scored one, from other videos. "
-    "[default: the training split, if its targets are cross-fitted]",
-)
-@click.option(
-    "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
-)
-@click.option(
-    "--recognized",
-    type=PATH,
-    multiple=True,
-    metavar="PREDICTIONS",
-    help="Label past segments with the first action of these predictions.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @json_option
 def score(
     store_path: Location,
     names: tuple[str, ...],
     split: str,
     histories: tuple[str, ...],
-    gap: float | None,
+    gap_s: float | None,
     bootstrap: int,
     cluster: str,
     coverage: tuple[int, ...],
@@ -104,11 +117,15 @@ def score(
     truth is among the k best; docs/protocol.md says what each means. A TEACHER is asked with every
     kind of history, and with imperfect ones (--noise, --recognized).
     """
+    from antcache.store import Store
+
     store = Store.open(store_path)
+    from antcache.teacher.scoring import ScoreConfig, score_teacher
+
     config = ScoreConfig(
         split=split,
         histories=histories,
-        gap_s=gap,
+        gap_s=gap_s,
         sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         coverage=coverage,
         held_out=held_out,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.choices import HISTORIES, TEACHERS
+from antcache.cli.command import START_AGAIN, TRAINED_ONCE, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -20,15 +22,21 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.numbers import AMOUNT, COUNT, GAP, SEED
-from antcache.evaluation.scoring import score_targets
-from antcache.store import SoftTargets, Store
-from antcache.store.location import Location, beside
-from antcache.teacher.base import parse_settings
-from antcache.teacher.keeping import teacher_folder
-from antcache.teacher.scripts import read_scripts
-from antcache.teacher.targets import TargetConfig
-from antcache.teacher.teach import apply_teacher, history_for, teach
+from antcache.cli.numbers import AMOUNT, COUNT
+from antcache.cli.options import (
+    device_option,
+    gap_option,
+    name_option,
+    output_option,
+    overwrite_option,
+    seed_option,
+    top_k_option,
+    train_split_option,
+)
+
+if TYPE_CHECKING:
+    from antcache.store import SoftTargets, Store
+    from antcache.store.location import Location
 
 SHOWN = {
     "top-1": "action/top1",
@@ -38,59 +46,72 @@ SHOWN = {
 }
 
 
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that writes soft targets."""
-    for option in (
-        json_option,
-        click.option("--overwrite", is_flag=True, help="Replace what is there."),
-        click.option("--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."),
-        click.option("--features", is_flag=True, help="Keep the teacher's last state (language)."),
-        click.option("--device", default="cpu", show_default=True, help="Torch device."),
-        click.option("--name", required=True, help="Name of the soft targets in the store."),
-    ):
-        command = option(command)
-    return command
+def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that asks a teacher for soft targets."""
+    features = click.option(
+        "--features", is_flag=True, help="Keep the teacher's last state (language)."
+    )
+    of_targets = section("Soft targets", name_option, top_k_option, features, overwrite_option)
+    decorated: Callable[..., Any] = of_targets(json_option(function))
+    return decorated
 
 
-@click.command()
+@command(
+    example="antcache teacher train kitchen.zarr --name sequence --kind sequence",
+    then="`antcache teacher score` tells what it is worth, `antcache student train` distils from "
+    "it (--targets).",
+    goes_on=TRAINED_ONCE,
+)
 @store_argument("store_path")
-@click.option("--kind", default="count", show_default=True, help="count, sequence or language.")
-@click.option(
-    "--history", default="complete", show_default=True, help="complete, observed or gappy."
+@section(
+    "Teacher",
+    click.option(
+        "--kind", type=TEACHERS, default="count", show_default=True, help="What it is made of."
+    ),
+    click.option(
+        "--model", help="Language model: hub id or folder, such as an adapted one (language)."
+    ),
+    click.option(
+        "--set",
+        "words",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any setting of the kind, e.g. attended=10; repeatable.",
+    ),
+    output_option("Folder of the teacher.", shown="STORE.teachers/NAME"),
 )
-@click.option("--gap", type=GAP, help="Gap of observed histories in s; default: the dataset's.")
-@click.option(
-    "--folds",
-    type=AMOUNT,
-    metavar="K",
-    help="Cross-fit the targets of the training split on K folds of videos; 0: in-sample. "
-    "[default: what was measured to be better, 5 for count, 0 for sequence]",
+@section(
+    "What it is told",
+    click.option(
+        "--history",
+        type=HISTORIES,
+        default="complete",
+        show_default=True,
+        help="What the teacher is told of the past.",
+    ),
+    gap_option,
+    click.option("--scripts", type=PATH, help="Text file of scripts to train on as well."),
 )
-@click.option("--train-split", default="train", show_default=True, help="Split to train on.")
-@click.option("--scripts", type=PATH, help="Text file of scripts to train on as well.")
-@click.option("--seed", type=SEED, help="Decides all that is random.  [default: 0]")
-@click.option("--epochs", type=COUNT, help="Passes over the examples (sequence, language).")
-@click.option(
-    "--model", help="Language model: hub id or folder, such as an adapted one (language)."
+@section(
+    "Training",
+    train_split_option,
+    click.option(
+        "--folds",
+        type=AMOUNT,
+        metavar="K",
+        show_default="what was measured to be better, 5 for count, 0 for sequence",
+        help="Cross-fit the targets of the training split on K folds of videos; 0: in-sample.",
+    ),
+    click.option("--epochs", type=COUNT, help="Passes over the examples (sequence, language)."),
+    seed_option(None),
+    device_option,
 )
-@click.option(
-    "--set",
-    "words",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Any setting of the kind, e.g. attended=10; may be given again.",
-)
-@click.option(
-    "--output",
-    type=PATH,
-    help="Teacher folder; default: STORE.teachers/NAME.",
-)
-@output_options
+@target_options
 def train(
     store_path: Location,
     kind: str,
     history: str,
-    gap: float | None,
+    gap_s: float | None,
     folds: int | None,
     train_split: str,
     scripts: Path | None,
@@ -106,14 +127,26 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train a teacher on the labels in STORE; keep it, and write soft targets for every segment."""
+    """Train a teacher on the labels in STORE; keep it, and write soft targets for every segment.
+
+    Observed histories end --gap seconds before the action.
+    """
+    from antcache.store import Store
+
     store = Store.open(store_path)
+    from antcache.store.location import beside
+    from antcache.teacher.base import parse_settings
+    from antcache.teacher.keeping import teacher_folder
+    from antcache.teacher.scripts import read_scripts
+    from antcache.teacher.targets import TargetConfig
+    from antcache.teacher.teach import history_for, teach
+
     own = {"seed": seed, "epochs": epochs, "model": model}
     config = TargetConfig(
         kind=kind,
         settings=parse_settings(kind, words)
         | {name: value for name, value in own.items() if value is not None},
-        history=history_for(store, history, gap),
+        history=history_for(store, history, gap_s),
         folds=folds,
         train_split=train_split,
         features=features,
@@ -136,10 +169,16 @@ def train(
     report(store, name, targets, folder, time.perf_counter() - started, as_json=as_json)
 
 
-@click.command()
+@command(
+    example="antcache teacher predict kitchen.zarr kitchen.zarr.teachers/sequence --name again",
+    then="`antcache teacher score` tells what they are worth, `antcache student train` distils "
+    "from them.",
+    goes_on=START_AGAIN,
+)
 @store_argument("store_path")
 @path_argument("folder", metavar="TEACHER")
-@output_options
+@device_option
+@target_options
 def predict(
     store_path: Location,
     folder: Path,
@@ -151,7 +190,12 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score every segment in STORE with the trained TEACHER (in-sample where it was trained)."""
+    from antcache.store import Store
+
     store = Store.open(store_path)
+    from antcache.store.location import beside
+    from antcache.teacher.teach import apply_teacher
+
     started = time.perf_counter()
     with log_to(beside(store.path, ".log")):
         targets = apply_teacher(
@@ -170,6 +214,8 @@ def report(
     store: Store, name: str, targets: SoftTargets, folder: Path, seconds: float, *, as_json: bool
 ) -> None:
     """Score the targets on every split, and print what was done."""
+    from antcache.evaluation.scoring import score_targets
+
     figures = {split: score_targets(store, name, split).scored for split in store.splits()}
     facts: dict[str, Any] = {
         "targets": name,

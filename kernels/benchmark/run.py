@@ -86,9 +86,9 @@ class BenchmarkConfig:
         if any(batch * classes > LARGEST for batch, classes in self.shapes):
             raise BadConfig("shapes too large", expected=f"B x C to {LARGEST}", found=self.shapes)
         if self.record and self.out is None and not RESULTS.is_dir():
-            raise BadConfig("no checkout to record in", hint="name a folder with --out")
+            raise BadConfig("no checkout to record in", hint="name a folder with --output")
         if self.out is not None and not self.record:
-            raise BadConfig("--out has no effect without --record")
+            raise BadConfig("--output has no effect without --record")
 
     @property
     def on(self) -> str:

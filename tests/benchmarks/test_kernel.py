@@ -82,7 +82,7 @@ def bare(script: Path, *options: str, cwd: Path, banned: list[str]) -> subproces
 
 def test_command_measures_and_records_on_the_cpu(tmp_path: Path) -> None:
     command = ["bench", "kernel", "--device", "cpu", "--quick", "--shapes", "4x125"]
-    result = CliRunner().invoke(cli, [*command, "--record", "--out", str(tmp_path)])
+    result = CliRunner().invoke(cli, [*command, "--record", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "copy bandwidth" in result.output
     assert "not measured: the GPU's cases" in result.output
@@ -104,7 +104,16 @@ def test_command_measures_and_records_on_the_cpu(tmp_path: Path) -> None:
 def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -> None:
     banned = ["click", "rich", "zarr", "numba", "h5py", "pandas", "matplotlib", "numcodecs"]
     script = repo / "benchmarks" / "kernel.py"
-    options = ("--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path))
+    options = (
+        "--device",
+        "cpu",
+        "--quick",
+        "--shapes",
+        "4x16",
+        "--record",
+        "--output",
+        str(tmp_path),
+    )
     done = bare(script, *options, cwd=tmp_path, banned=banned)
     assert done.returncode == 0, done.stderr
     rows = bench.read_rows(tmp_path / "kernel.csv")
@@ -121,7 +130,7 @@ def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -
         (["--shapes", "3x1"], "impossible shapes"),
         (["--device", "tpu"], "unknown device"),
         (["--minutes", "0"], "impossible --minutes"),
-        (["--out", "x"], "--record"),
+        (["--output", "x"], "--record"),
     ],
 )
 def test_bad_input_is_one_line(repo: Path, options: list[str], words: str) -> None:
@@ -158,7 +167,7 @@ def test_csv_replaces_what_was_measured_again_and_nothing_else(tmp_path: Path) -
 def test_a_foreign_csv_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "kernel.csv"
     path.write_text("a,b\n1,2\n")
-    options = ["--device", "cpu", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    options = ["--device", "cpu", "--shapes", "4x16", "--record", "--output", str(tmp_path)]
     result = CliRunner().invoke(cli, ["bench", "kernel", *options])
     assert result.exit_code == 2
     assert path.read_text() == "a,b\n1,2\n"
@@ -235,7 +244,16 @@ def test_a_failure_of_ours_breaks_the_run(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise ZeroDivisionError("ours is wrong")
 
     monkeypatch.setattr("antcache.kernels.benchmark.contenders.distillation_loss", fails)
-    options = ["--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    options = [
+        "--device",
+        "cpu",
+        "--quick",
+        "--shapes",
+        "4x16",
+        "--record",
+        "--output",
+        str(tmp_path),
+    ]
     result = CliRunner().invoke(cli, ["bench", "kernel", *options])
     assert result.exit_code == 1, result.output
     assert "FAILED: ours" in result.output

@@ -496,7 +496,7 @@ def test_command(make: MakeStore, tmp_path: Path) -> None:
     assert found == json.loads(json.dumps(examine(sick).to_dict()))
     assert (found["ok"], found["findings"][0]["videos"]) == (False, ["v2"])
     assert run(sick.path, "--split", "validation").exit_code == 0
-    assert run(healthy.path, "--gap-s", "40").exit_code == 1
+    assert run(healthy.path, "--gap", "40").exit_code == 1
     for bad in (
         ("--split", "test"),
         ("--stream", "flow"),

@@ -144,13 +144,13 @@ def test_command(kitchen, files, tmp_path):
     for wrong, words in (
         (["--bootstrap", "1"], "impossible resamples: expected 0, or 2 and more"),
         (["--bootstrap", "10", "--seed", "-1"], "impossible --seed"),
-        (["--cluster", "kitchen"], "unknown cluster"),
+        (["--cluster", "kitchen"], "'kitchen' is not one of 'video', 'segment'"),
         (["--tail-verbs", str(files.tail_verbs)], "go together"),
         (["--unseen", str(tmp_path / "absent")], "can't be read"),
         (["--unseen", str(files.tail_verbs)], "lacks participant_id"),
     ):
         outcome = CliRunner().invoke(command, [str(store.path), str(tmp_path / "p"), *wrong])
-        assert words in str(outcome.exception), wrong
+        assert words in f"{outcome.output}{outcome.exception}", wrong
     (tmp_path / "unseen.csv").write_text("participant_id\nP99\n")
     with pytest.raises(BadConfig, match="no video of 'validation'"):
         unseen_participants(store, store.taxonomy, "validation", files)

@@ -52,7 +52,7 @@ def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> Non
 
 def test_json_equals_the_library(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store()
-    result = run(store.path, "--run", tmp_path / "run", "--json", "--gap-s", "0.5", *SMALL)
+    result = run(store.path, "--run", tmp_path / "run", "--json", "--gap", "0.5", *SMALL)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     config = StudentConfig.from_dict(said["config"])
@@ -87,7 +87,9 @@ def test_a_resumed_run_says_where_it_went_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_epoch", stop)
-        assert run(store.path, "--run", folder, *SMALL).exit_code == 1  # click's, for an interrupt
+        stopped = run(store.path, "--run", folder, *SMALL)
+    assert stopped.exit_code == 130
+    assert "antcache student train STORE --run RUN --resume" in stopped.stderr
     again = run(store.path, "--run", folder, "--resume")
     assert again.exit_code == 0, again.output
     assert f"{folder}: resumed after epoch 1" in again.output

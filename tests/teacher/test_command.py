@@ -129,11 +129,8 @@ def test_existing_outputs_are_refused_before_any_work(store):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (
-            ["--kind", "oracle"],
-            "unknown kind of teacher: expected count or sequence or language, found",
-        ),
-        (["--history", "future"], "unknown history"),
+        (["--kind", "oracle"], "'oracle' is not one of 'count', 'sequence', 'language'"),
+        (["--history", "future"], "'future' is not one of 'complete', 'observed', 'gappy'"),
         (["--gap", -1], "impossible --gap"),
         (["--folds", 1], "folds"),
         (["--folds", 99], "8 groups: impossible number of folds: expected from 2 to 8, found 99"),

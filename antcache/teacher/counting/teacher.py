@@ -74,7 +74,7 @@ class CountTeacher(Teacher):
     kind = "count"
 
     def __init__(self, taxonomy: Taxonomy, config: CountConfig, device: str = "cpu") -> None:
-        if device != "cpu":
+        if device not in ("cpu", "auto"):
             raise BadConfig("the count teacher runs on the CPU", found=device)
         self.taxonomy = taxonomy
         self.config = config

@@ -373,7 +373,7 @@ def command(*words, code=0):
 
 
 def test_the_command_does_what_the_library_does(corpus, config, language_models):
-    options = ["--model", language_models("bert"), "--steps", 6, "--batch", 8, "--actions", 4]
+    options = ["--model", language_models("bert"), "--steps", 6, "--batch-size", 8, "--actions", 4]
     options += ["--lr", 1e-2, "--save-every", 4]
     report = json.loads(command(corpus, "-o", "out", *options, "--json").stdout)
     assert (report["recipes"], report["held_out_recipes"]) == (32, 8)
@@ -388,7 +388,7 @@ def test_the_command_does_what_the_library_does(corpus, config, language_models)
 def test_the_command_takes_up_what_was_stopped(corpus, config, language_models):
     with pytest.raises(Stopped):
         adapt(TRAIN, HELD_OUT, config(), Path("out"), progress=stop_at(5))
-    options = ["--model", language_models("bert"), "--steps", 6, "--batch", 8, "--actions", 4]
+    options = ["--model", language_models("bert"), "--steps", 6, "--batch-size", 8, "--actions", 4]
     options += ["--lr", 1e-2]
     assert "--resume" in command(corpus, "-o", "out", *options, code=2).stderr
     command(corpus, "-o", "out", *options, "--resume")

@@ -224,7 +224,10 @@ def test_another_taxonomy(store, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["long", "short", "--mix", "median"], "unknown mix: expected mean or stack or attention"),
+        (
+            ["long", "short", "--mix", "median"],
+            "'median' is not one of 'mean', 'stack', 'attention'",
+        ),
         (["long", "short", "--balance", "much"], "expected a number or tuned, found much"),
         (["long", "short", "--balance", "-1"], "impossible balance"),
         (["long", "short", "--mix", "stack", "--folds", 1], "impossible folds: expected from 2"),

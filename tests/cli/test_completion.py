@@ -1,0 +1,64 @@
+"""What a shell is told that a word may be completed to, with nothing heavy loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+from antcache.cli.main import COMMANDS, cli
+
+
+def completions(words: str, incomplete: str) -> list[tuple[str, str]]:
+    """Type and value of each completion."""
+    complete = ShellComplete(cli, {}, "antcache", "_ANTCACHE_COMPLETE")
+    return [(item.type, item.value) for item in complete.get_completions(words.split(), incomplete)]
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "found"),
+    [
+        ("", "", list(COMMANDS)),
+        ("", "st", ["store", "student"]),
+        ("store", "", ["info", "doctor", "verify", "repair", "convert", "remove"]),
+        ("teacher", "en", ["ensemble"]),
+        ("teacher train x", "--dev", ["--device"]),
+        ("teacher train x --kind", "", ["count", "sequence", "language"]),
+        ("extract --dtype", "float1", ["float16"]),
+    ],
+)
+def test_words(words: str, incomplete: str, found: list[str]) -> None:
+    assert completions(words, incomplete) == [("plain", value) for value in found]
+
+
+@pytest.mark.parametrize("words", ["store info", "extract", "extract videos", "teacher train x -o"])
+def test_paths_are_the_shells(words: str) -> None:
+    assert completions(words, "ki") == [("file", "ki")]
+
+
+def test_a_group_is_completed_without_its_commands() -> None:
+    code = (
+        "import sys; from click.shell_completion import ShellComplete as Complete\n"
+        "from antcache.cli.main import cli\n"
+        "complete = Complete(cli, {}, 'antcache', '_ANTCACHE_COMPLETE')\n"
+        "assert complete.get_completions([], '') and complete.get_completions(['student'], '')\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("antcache.cli.")}
+    assert loaded <= {f"antcache.cli.{name}" for name in ("main", "lazy", "command", "student")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shells_of_the_page_have_a_script(shell: str) -> None:
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    assert "_ANTCACHE_COMPLETE" in made(
+        cli, {}, "antcache", "_ANTCACHE_COMPLETE"
+    ).source_template % (made(cli, {}, "antcache", "_ANTCACHE_COMPLETE").source_vars())
+    assert isinstance(cli, click.Group)
