@@ -120,6 +120,7 @@ def score(
     from antcache.store import Store
 
     store = Store.open(store_path)
+    from antcache.evaluation.sheet import BootstrapConfig
     from antcache.teacher.scoring import ScoreConfig, score_teacher
 
     config = ScoreConfig(

@@ -6,7 +6,6 @@ import click
 import pytest
 from cli_commands import walk
 
-from antcache.annotations.parity import PARITIES
 from antcache.cli import choices
 from antcache.cli.main import cli
 from antcache.cli.numbers import Several
@@ -30,7 +29,6 @@ from antcache.teacher.scoring import COVERAGE
 
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
-    "PARITIES": tuple(PARITIES),
     "TEACHERS": tuple(KINDS),
     "HISTORIES": MODES,
     "HISTORIES_OF_OTHERS": HISTORIES,
