@@ -128,7 +128,7 @@ def test_features_lie_side_by_side_and_missing_ones_are_marked() -> None:
     assert moved.feature is not None
     assert moved.targets.logits.device == moved.feature.device == torch.device("meta")
     assert moved.num_bytes == teachers.num_bytes == 2 * 2 * 4 * 4 + 2 * 8 + 2 * 3 * 4 + 2
-    with pytest.raises(MissingTarget, match=r"targets/two: .*no feature.*--align"):
+    with pytest.raises(MissingTarget, match=r"targets/two: .*no feature.*leave `align` out"):
         select({"one": both["one"], "two": soft()}, uids("a"), features=True)
 
 
@@ -155,5 +155,5 @@ def test_a_stored_mixture_is_taken_by_name_of_its_members() -> None:
     with pytest.raises(BadConfig, match="no ensemble"):
         stored_shares("joint", soft(), ("one", "two"))
     attention = replace(joint, attributes={**about, "mix": "attention"})
-    with pytest.raises(BadConfig, match=r"no fixed weights.*--targets joint"):
+    with pytest.raises(BadConfig, match=r"no fixed weights.*`targets` joint"):
         stored_shares("joint", attention, ("one", "two"))
