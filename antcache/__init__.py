@@ -2,7 +2,22 @@
 
 Promise: importing `antcache` is cheap. Nothing here loads torch, transformers or a video decoder;
 each part is imported where it is used (`antcache.store`, `antcache.extract`, `antcache.teacher`,
-`antcache.student`, `antcache.evaluation`, `antcache.kernels`).
+`antcache.windows`, `antcache.student`, `antcache.evaluation`, `antcache.kernels`).
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from antcache.api import Store
+
 __version__ = "0.1.0"
+__all__ = ["Store", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """`antcache.Store`, imported when it is asked for."""
+    if name == "Store":
+        from antcache.api import Store
+
+        return Store
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -135,6 +135,22 @@ class Store(LabelStore):
         """Names of the feature streams."""
         return self.backend.groups("features")
 
+    def only_stream(self) -> str:
+        """Name of the feature stream, of a store that has one.
+
+        Raises:
+            BadConfig: it has none, or several.
+        """
+        streams = self.streams()
+        if len(streams) != 1:
+            raise BadConfig(
+                "which stream?" if streams else "the store has no features",
+                where=self.path,
+                found=", ".join(streams) or "none",
+                hint="name one with --stream" if streams else "antcache extract writes them",
+            )
+        return streams[0]
+
     def stream(self, name: str) -> Stream:
         """Settings of a stream.
 

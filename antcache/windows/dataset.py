@@ -10,17 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from antcache.progress import Progress, silent
 from antcache.windows.labels import WindowLabels
 from antcache.windows.teacher_targets import TeacherTargets
 
-Sample = dict[str, Any]
-"""One window for a PyTorch `DataLoader`: `features` (T, D), what `LabelTensors` has of it, `uid`,
-and where windows have soft targets their row `target_rows` (), -1 without one."""
+
+class Sample(NamedTuple):
+    """One window, as a PyTorch `DataLoader` collates it: B of them are a `Sample` of tensors with
+    B in front, and a tuple of uids.
+
+    Attributes:
+        features: (T, D) in the stream's dtype.
+        action: () int64.
+        verb: () int64.
+        noun: () int64.
+        target_rows: () int64 row of the soft targets, -1 without one.
+        uid: the segment.
+        padded: (T,) bool, frames that losses pass over.
+        frame_action: (T,) int64, -100 where there is none.
+    """
+
+    features: Tensor
+    action: Tensor
+    verb: Tensor
+    noun: Tensor
+    target_rows: Tensor
+    uid: str
+    padded: Tensor
+    frame_action: Tensor
 
 
 class WindowFeatures(Protocol):
@@ -51,6 +73,9 @@ class WindowFeatures(Protocol):
 
     def take(self, positions: Sequence[int]) -> Tensor:
         """Features (B, T, D) of some windows, in memory of their own."""
+
+    def pack(self, device: torch.device, progress: Progress = silent) -> WindowFeatures:
+        """The same features, all of them on a device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +179,27 @@ class Windows:
     def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
         """What a `DataLoader` asks for: a whole batch, read in one go."""
         columns = self.tensors.columns()
-        if self.targets is not None:
-            columns["target_rows"] = self.targets.row
+        rows = torch.full((len(self),), -1) if self.targets is None else self.targets.row
         return [
-            {
-                "features": features,
+            Sample(
+                features=features,
+                target_rows=rows[i],
+                uid=str(self.labels.uid[i]),
                 **{name: column[i] for name, column in columns.items()},
-                "uid": str(self.labels.uid[i]),
-            }
+            )
             for i, features in zip(positions, self.features.take(positions), strict=True)
         ]
+
+    def pack(self, device: str | torch.device = "cpu", progress: Progress = silent) -> Windows:
+        """The same windows with all features on a device: nothing is read from the store any more.
+
+        Args:
+            device: where everything goes.
+            progress: called after each video.
+
+        Raises:
+            BadConfig: the device has too little memory.
+            DamagedStore: features can't be read.
+        """
+        packed = self.features.pack(torch.device(device), progress)
+        return Windows(self.labels, packed, self.targets)

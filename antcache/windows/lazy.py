@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer
-from antcache.windows.pack import DTYPES
+from antcache.windows.pack import DTYPES, PackedFeatures
 from antcache.windows.split import StreamRows
 from antcache.windows.staging import Staging
 
@@ -34,17 +35,15 @@ class LazyStream:
     """The features of windows in one stream, read from the store when they are needed.
 
     Attributes:
-        gatherer: the videos.
+        stream: the rows that they look at.
+        gatherer: their videos.
         which: (N,) position of each window's video in it.
-        rows: (N, T) rows of that video.
-        dim: D.
         device: where batches arrive.
     """
 
+    stream: StreamRows
     gatherer: Gatherer
     which: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    dim: int
     device: torch.device
 
     @classmethod
@@ -52,10 +51,9 @@ class LazyStream:
         """Nothing is read yet."""
         videos, which = np.unique(stream.video, return_inverse=True)
         return cls(
+            stream=stream,
             gatherer=Gatherer([stream.features[video] for video in videos.tolist()]),
             which=which.astype(np.int64, copy=False),
-            rows=stream.rows,
-            dim=stream.shape[2],
             device=device,
         )
 
@@ -70,14 +68,14 @@ class LazyStream:
         Raises:
             DamagedStore: they can't be read.
         """
-        self.gatherer.into(out, self.which[positions], self.rows[positions])
+        self.gatherer.into(out, self.which[positions], self.stream.rows[positions])
 
     def batches(self, order: Tensor, size: int) -> Generator[tuple[Tensor, Tensor]]:
         """As `dataset.WindowFeatures` has them. Leaving the iterator, or its failure, ends its
         thread."""
         host = torch.split(order, size)
         positions = torch.split(order.to(self.device), size)
-        shape = (min(size, len(order)), self.rows.shape[1], self.dim)
+        shape = (min(size, len(order)), *self.stream.shape[1:])
         staging = Staging(shape, self.dtype, self.device, depth=BUFFERS)
 
         def prepare(turn: int) -> None:
@@ -98,7 +96,7 @@ class LazyStream:
 
     def take(self, positions: Sequence[int]) -> Tensor:
         """Features (B, T, D) of some windows on the host, in memory of their own."""
-        shape = (len(positions), self.rows.shape[1], self.dim)
+        shape = (len(positions), *self.stream.shape[1:])
         out = torch.empty(shape, dtype=self.dtype)
         self.read(np.asarray(positions, dtype=np.int64), out.numpy())
         return out
@@ -127,8 +125,9 @@ class LazyFeatures:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(N, T, D)."""
-        num_windows, time = self.streams[0].rows.shape
-        return num_windows, time, sum(stream.dim for stream in self.streams)
+        shapes = [part.stream.shape for part in self.streams]
+        num_windows, time, _ = shapes[0]
+        return num_windows, time, sum(dim for _, _, dim in shapes)
 
     @property
     def num_bytes(self) -> int:
@@ -145,6 +144,11 @@ class LazyFeatures:
     def take(self, positions: Sequence[int]) -> Tensor:
         """See `dataset.WindowFeatures`."""
         return side_by_side([stream.take(positions) for stream in self.streams])
+
+    def pack(self, device: torch.device, progress: Progress = silent) -> PackedFeatures:
+        """See `dataset.WindowFeatures`."""
+        rows = [part.stream for part in self.streams]
+        return PackedFeatures.gather(rows, device, progress=progress)
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:

@@ -65,6 +65,10 @@ class PackedFeatures:
         """See `dataset.WindowFeatures`."""
         return self.values[torch.as_tensor(positions)]
 
+    def pack(self, device: torch.device, progress: Progress = silent) -> PackedFeatures:
+        """See `dataset.WindowFeatures`."""
+        return PackedFeatures(values=self.values.to(device))
+
     @classmethod
     def gather(
         cls,

@@ -156,8 +156,8 @@ def loaded(dataset: Any, context: str | None) -> dict[str, Any]:
     workers = 0 if context is None else 2
     loader = DataLoader(dataset, batch_size=5, num_workers=workers, multiprocessing_context=context)
     batches = list(loader)
-    found = {name: torch.cat([batch[name] for batch in batches]) for name in NAMES}
-    return {**found, "uid": [uid for batch in batches for uid in batch["uid"]]}
+    found = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in NAMES}
+    return {**found, "uid": [uid for batch in batches for uid in batch.uid]}
 
 
 @pytest.fixture
@@ -196,10 +196,10 @@ def test_a_sample_is_one_window(make_store: MakeStore) -> None:
     lazy, pack = lazy_of(store), packed_of(store)
     assert len(lazy) == len(pack)
     batch = default_collate(lazy.__getitems__([7, 0, 7]))
-    assert set(batch) == {*NAMES, "uid"}
+    assert set(batch._fields) == {*NAMES, "target_rows", "uid"}
     for name in NAMES:
-        assert torch.equal(batch[name], column(pack, name)[[7, 0, 7]]), name
-    assert lazy[7]["uid"] == pack[7]["uid"] == pack.labels.uid[7]
+        assert torch.equal(getattr(batch, name), column(pack, name)[[7, 0, 7]]), name
+    assert lazy[7].uid == pack[7].uid == pack.labels.uid[7]
     with pytest.raises(IndexError):
         lazy[len(lazy)]
 
@@ -218,11 +218,8 @@ def test_batches_and_samples_know_their_soft_targets(
     batch = windows.batch(positions, features)
     assert batch.target_rows is not None
     assert batch.target_rows.tolist() == [6, -1, 2]
-    assert [sample["target_rows"].item() for sample in windows.__getitems__([7, 5, 2])] == [
-        6,
-        -1,
-        2,
-    ]
+    samples = windows.__getitems__([7, 5, 2])
+    assert [sample.target_rows.item() for sample in samples] == [6, -1, 2]
     assert windows.targets is not None
     logits = windows.targets.targets.logits[0, batch.target_rows[[0, 2]]]
     assert torch.equal(logits.argmax(dim=1), batch.action[[0, 2]])

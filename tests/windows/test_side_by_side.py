@@ -72,7 +72,7 @@ def test_lazy_windows_equal_the_pack(store: Store) -> None:
     assert len(batches) == 6
     for rows, features in batches:
         assert torch.equal(features, values(pack)[rows])
-    assert torch.equal(windows[3]["features"], values(pack)[3])
+    assert torch.equal(windows[3].features, values(pack)[3])
 
 
 def test_leaving_batches_of_several_streams_ends_their_threads(store: Store) -> None:
