@@ -1,4 +1,4 @@
-"""The page on the architecture: its picture is up to date, and the files that it names are there."""
+"""The page on the architecture: its picture is up to date, and what it names is there."""
 
 from __future__ import annotations
 
