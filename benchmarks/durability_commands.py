@@ -24,7 +24,7 @@ import antcache.cli.annotations
 import antcache.cli.student.sweep
 import antcache.cli.student.train
 import antcache.cli.teacher.train
-import antcache.student.sweep
+import antcache.student.sweep.run
 import antcache.student.train
 import antcache.teacher.counting.teacher
 import antcache.teacher.sequence  # noqa: F401
@@ -35,8 +35,8 @@ from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
 from antcache.store.integrity.verify import verify
-from antcache.student.checkpoint import STATE, latest_checkpoint
-from antcache.student.runs import CONFIG, RESULT
+from antcache.student.runs.checkpoint import STATE, latest_checkpoint
+from antcache.student.runs.folder import CONFIG, RESULT
 from antcache.teacher.keeping import MADE
 
 WORKING, SYNCING, NAMING = range(3)

@@ -18,8 +18,8 @@ from record import Figure, finish
 from antcache.devices import pick_device
 from antcache.evaluation.online import measure_latency
 from antcache.student.config import StudentConfig
-from antcache.student.head import ModelShape
-from antcache.student.heads import HEADS
+from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import HEADS
 from antcache.student.model import Predictor, build_student
 from antcache.student.presets import find_preset
 

@@ -27,7 +27,7 @@ from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.locks import alone
 from antcache.store import SoftTargets, Store
 from antcache.store.local import folder as folder_module
-from antcache.student.checkpoint import save_checkpoint
+from antcache.student.runs.checkpoint import save_checkpoint
 from antcache.teacher.keeping import MADE, Place
 
 KINDS = ("zarr", "hdf5")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
 from antcache.student.config import StudentConfig
-from antcache.student.head import Head, HeadOutput, ModelShape, classifier
-from antcache.student.heads import build_head
-from antcache.student.objective_config import ATTENTION
+from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier
+from antcache.student.heads.table import build_head
+from antcache.student.training.objective_config import ATTENTION
 
 
 class Student(nn.Module):

@@ -62,7 +62,7 @@ def predict(
         raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
     store = Store.open(store_path)
     from antcache.evaluation.submission.segment_lists import read_unlabeled
-    from antcache.student.predicting import TrainedStudent
+    from antcache.student.runs.predicting import TrainedStudent
 
     if segments is None:
         if fps is not None:

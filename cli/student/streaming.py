@@ -83,7 +83,7 @@ def stream(
 
     store = Store.open(store_path)
     from antcache.evaluation.online import OnlineClock, evaluate_online, measure_latency
-    from antcache.student.predicting import TrainedStudent
+    from antcache.student.runs.predicting import TrainedStudent
 
     segments = store.labels(split)
     results = []

@@ -60,8 +60,8 @@ def train(
 
     torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
-    from antcache.student.distributed import processes
-    from antcache.student.runs import LOG, RunFolder
+    from antcache.student.training.distributed import processes
+    from antcache.student.runs.folder import LOG, RunFolder
     from antcache.student.train import train as train_student
 
     store = Store.open(store_path)
@@ -88,7 +88,7 @@ def _config(
     run_dir: Path, preset: str | None, resume: bool, given: dict[str, Any]
 ) -> StudentConfig:
     """The given settings over those of the run, of the preset, or the defaults."""
-    from antcache.student.runs import read_config
+    from antcache.student.runs.folder import read_config
 
     if resume:
         if preset is not None:

@@ -25,7 +25,7 @@ def weight(paper: str | None, ours: str | None, k: int | None, as_json: bool) ->
     a weight of the paper is to be divided by the number of classes that KL runs over: C, or k. A
     published weight with another number of classes is warned of.
     """
-    from antcache.student.weights import describe, parse_weight
+    from antcache.student.training.weights import describe, parse_weight
 
     if (paper is None) == (ours is None):
         raise click.UsageError("give one of --paper and --ours")

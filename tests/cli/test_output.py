@@ -92,7 +92,7 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_warnings_of_the_library_are_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = logging.getLogger("antcache.student.training_data")
+    log = logging.getLogger("antcache.student.training.training_data")
     with log_to(tmp_path / "log"):
         for level in (logging.INFO, logging.WARNING, logging.WARNING, logging.ERROR):
             log.log(level, "%s\nleft out", level)

@@ -25,7 +25,7 @@ from antcache.evaluation import score
 from antcache.store import SoftTargets, Store
 from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
-from antcache.student.heads import HEADS
+from antcache.student.heads.table import HEADS
 from antcache.student.train import train
 from antcache.teacher.base import load_teacher
 from antcache.teacher.histories import HistoryConfig

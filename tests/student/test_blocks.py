@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from antcache.errors import BadConfig
-from antcache.student.avth import AvtHead
-from antcache.student.blocks import CausalTransformer, attention
+from antcache.student.heads.avth import AvtHead
+from antcache.student.heads.blocks import CausalTransformer, attention
 
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from antcache.errors import BadCheckpoint
-from antcache.student.checkpoint import (
+from antcache.student.runs.checkpoint import (
     OPTIMIZER,
     STATE,
     WEIGHTS,

@@ -12,8 +12,8 @@ from antcache.annotations.protocols import WindowConfig
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 from antcache.student.config import StudentConfig
-from antcache.student.model_config import ModelConfig
-from antcache.student.optimization_config import OptimizationConfig
+from antcache.student.heads.config import ModelConfig
+from antcache.student.training.optimization_config import OptimizationConfig
 from antcache.student.presets import PRESETS, find_preset
 
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
-from antcache.student.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
+from antcache.student.runs.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.distributed import ALONE, Processes, own_device, processes
+from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 from antcache.student.train import train
 
 MakeStore = Callable[..., Store]
@@ -85,7 +85,7 @@ def test_parts_cover_the_batch_in_order() -> None:
 def test_a_batch_that_does_not_split_is_refused(
     make_store: MakeStore, small: StudentConfig
 ) -> None:
-    from antcache.student.training_data import load_training_data
+    from antcache.student.training.training_data import load_training_data
 
     windows = load_training_data(make_store(), small, torch.device("cpu")).train
     with pytest.raises(BadConfig, match="multiple of 3"):

@@ -18,11 +18,11 @@ from antcache.errors import BadConfig
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.store import Store
-from antcache.student.checkpoint import load_reported
+from antcache.student.runs.checkpoint import load_reported
 from antcache.student.config import StudentConfig
-from antcache.student.held_out import best_epoch, hold_out
-from antcache.student.loop import Trainer
-from antcache.student.optimization_config import SelectionConfig
+from antcache.student.training.held_out import best_epoch, hold_out
+from antcache.student.training.loop import Trainer
+from antcache.student.training.optimization_config import SelectionConfig
 from antcache.student.train import train
 
 MakeStore = Callable[..., Store]
@@ -54,8 +54,8 @@ import json, sys
 import numpy as np
 from antcache.annotations import Segments, Taxonomy
 from antcache.student.config import StudentConfig
-from antcache.student.optimization_config import SelectionConfig
-from antcache.student.held_out import hold_out
+from antcache.student.training.optimization_config import SelectionConfig
+from antcache.student.training.held_out import hold_out
 names, zeros = [f"v{i}" for i in range(12)], np.zeros(12, int)
 segments = Segments.of(
     uid=names, video=names, start_s=zeros, stop_s=zeros + 1, verb=zeros, noun=zeros, action=zeros

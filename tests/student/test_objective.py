@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput, ModelShape
-from antcache.student.heads import HEADS, sizes_of
+from antcache.student.heads.head import HeadOutput, ModelShape
+from antcache.student.heads.table import HEADS, sizes_of
 from antcache.student.model import build_student
-from antcache.student.objective import losses
+from antcache.student.training.objective import losses
 from antcache.windows.dataset import Batch
 from antcache.windows.teacher_targets import TeacherTargets
 

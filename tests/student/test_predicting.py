@@ -16,7 +16,7 @@ from antcache.cli.main import cli
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, MissingKey, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.online import OnlineClock, evaluate_online
-from antcache.student.predicting import TrainedStudent
+from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.train import train
 
 

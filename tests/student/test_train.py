@@ -18,11 +18,11 @@ from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite, 
 from antcache.evaluation import Predictions, score
 from antcache.store import Store
 from antcache.student import train as train_module
-from antcache.student.checkpoint import latest_checkpoint
+from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.loop import Trainer, learning_rate
-from antcache.student.optimization_config import OptimizationConfig
-from antcache.student.runs import RunFolder, read_config
+from antcache.student.training.loop import Trainer, learning_rate
+from antcache.student.training.optimization_config import OptimizationConfig
+from antcache.student.runs.folder import RunFolder, read_config
 from antcache.student.train import RunResult, train
 
 MakeStore = Callable[..., Store]
@@ -189,7 +189,7 @@ import json, os, signal, sys, torch
 from pathlib import Path
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.optimization_config import OptimizationConfig
+from antcache.student.training.optimization_config import OptimizationConfig
 from antcache.student.train import train
 left, saved = int(sys.argv[4]), False
 def count(frame, event, argument):

@@ -20,7 +20,7 @@ from antcache.errors import (
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
-from antcache.student.training_data import TrainingData, load_training_data
+from antcache.student.training.training_data import TrainingData, load_training_data
 
 MakeStore = Callable[..., Store]
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from antcache.cli.student.weight import weight
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
-from antcache.student.weights import PUBLISHED, Weight, describe, parse_weight
+from antcache.student.training.weights import PUBLISHED, Weight, describe, parse_weight
 
 
 def run(*arguments: object) -> Result:

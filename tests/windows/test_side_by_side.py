@@ -14,7 +14,7 @@ from antcache.errors import BadConfig, MissingFeature, MissingKey
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.train import train
-from antcache.student.training_data import TrainingData, load_training_data
+from antcache.student.training.training_data import TrainingData, load_training_data
 from antcache.windows.dataset import Windows
 from antcache.windows.lazy import LazyFeatures
 from antcache.windows.pack import PackedFeatures

@@ -25,9 +25,9 @@ from antcache.store.format import checksums, fingerprint
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import StudentConfig
-from antcache.student.head import ModelShape
-from antcache.student.objective_config import ATTENTION
-from antcache.student.weights import Weight, describe
+from antcache.student.heads.head import ModelShape
+from antcache.student.training.objective_config import ATTENTION
+from antcache.student.training.weights import Weight, describe
 from antcache.text import listed
 from antcache.windows.dataset import WindowFeatures, Windows
 from antcache.windows.lazy import LazyFeatures

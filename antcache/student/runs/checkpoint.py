@@ -22,7 +22,7 @@ from antcache.errors import BadCheckpoint
 from antcache.files import atomic_folder, clear_leftovers
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig, lifted, read_settings
-from antcache.student.head import ModelShape
+from antcache.student.heads.head import ModelShape
 from antcache.student.model import build_student
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, read_json

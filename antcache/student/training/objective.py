@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from antcache.kernels import distillation_loss
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput
+from antcache.student.heads.head import HeadOutput
 from antcache.windows.dataset import Batch
 from antcache.windows.teacher_targets import TeacherTargets
 

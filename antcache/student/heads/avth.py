@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from antcache.student.blocks import CausalTransformer
-from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted
+from antcache.student.heads.blocks import CausalTransformer
+from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier, shifted
 
 BLOCK_DROPOUT = 0.1
 """Dropout inside the blocks, GPT-2's own."""

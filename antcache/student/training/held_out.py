@@ -20,7 +20,7 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import metrics_of
-from antcache.student.optimization_config import SelectionConfig
+from antcache.student.training.optimization_config import SelectionConfig
 
 
 @dataclass(frozen=True, kw_only=True)

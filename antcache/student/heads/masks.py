@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from antcache.student.blocks import attention_weights
+from antcache.student.heads.blocks import attention_weights
 
 Site = tuple[tuple[int, ...], float, torch.dtype]
 """Shape, rate and type of one call of dropout."""

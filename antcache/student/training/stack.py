@@ -23,11 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from antcache.errors import NotFinite
 from antcache.kernels import distillation_loss
 from antcache.progress import Progress, silent
-from antcache.student.head import HeadOutput
-from antcache.student.loop import FIGURES, Trainer, epoch_seed
-from antcache.student.masks import Dropout, Site, bernoulli, sites_of
-from antcache.student.objective import Losses, losses
-from antcache.student.objective_config import ATTENTION
+from antcache.student.heads.head import HeadOutput
+from antcache.student.training.loop import FIGURES, Trainer, epoch_seed
+from antcache.student.heads.masks import Dropout, Site, bernoulli, sites_of
+from antcache.student.training.objective import Losses, losses
+from antcache.student.training.objective_config import ATTENTION
 
 
 def can_stack(model: nn.Module) -> bool:

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from antcache.errors import BadConfig
-from antcache.student.head import HeadOutput
-from antcache.student.masks import Dropout, Site, bernoulli
+from antcache.student.heads.head import HeadOutput
+from antcache.student.heads.masks import Dropout, Site, bernoulli
 from antcache.windows.dataset import Windows
 
 

@@ -12,13 +12,13 @@ from inspect import signature
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig
-from antcache.student.avth import AvtHead
-from antcache.student.fused import FusedHead
-from antcache.student.head import Head, ModelShape
-from antcache.student.light import LightHead
-from antcache.student.mean import MeanHead
-from antcache.student.model_config import ModelConfig
-from antcache.student.recurrent import GruHead, RulstmHead
+from antcache.student.heads.avth import AvtHead
+from antcache.student.heads.fused import FusedHead
+from antcache.student.heads.head import Head, ModelShape
+from antcache.student.heads.light import LightHead
+from antcache.student.heads.mean import MeanHead
+from antcache.student.heads.config import ModelConfig
+from antcache.student.heads.recurrent import GruHead, RulstmHead
 
 HEADS: dict[str, type[Head]] = {
     "avth": AvtHead,

@@ -37,7 +37,7 @@ from antcache.files import (
 )
 from antcache.hub import first_line
 from antcache.locks import alone, hold
-from antcache.student.checkpoint import (
+from antcache.student.runs.checkpoint import (
     AVERAGE,
     BEST,
     drop_older,
@@ -47,9 +47,9 @@ from antcache.student.checkpoint import (
     save_checkpoint,
 )
 from antcache.student.config import StudentConfig
-from antcache.student.events import Events, import_tensorboard
-from antcache.student.held_out import best_epoch
-from antcache.student.loop import Trainer
+from antcache.student.runs.events import Events, import_tensorboard
+from antcache.student.training.held_out import best_epoch
+from antcache.student.training.loop import Trainer
 from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)

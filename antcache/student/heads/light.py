@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from antcache.student.avth import BLOCK_DROPOUT
-from antcache.student.blocks import CausalTransformer
-from antcache.student.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
+from antcache.student.heads.avth import BLOCK_DROPOUT
+from antcache.student.heads.blocks import CausalTransformer
+from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
 
 
 class LightHead(Head):

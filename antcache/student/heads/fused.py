@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from antcache.student.head import Head, HeadOutput, ModelShape
+from antcache.student.heads.head import Head, HeadOutput, ModelShape
 
 
 class FusedHead(Head):
