@@ -9,6 +9,7 @@ click.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import IO, Any
@@ -34,7 +35,9 @@ class Interrupted(click.ClickException):
     exit_code = 130
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the line on stderr."""
+        """Print the line on stderr, on a terminal below the `^C`."""
+        if sys.stderr.isatty():
+            click.echo(err=True)
         click.echo(self.format_message(), file=file, err=True)
 
 

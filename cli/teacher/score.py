@@ -77,7 +77,7 @@ SHOWN = {
     click.option(
         "--histories",
         type=Several(HISTORIES),
-        default=HISTORIES.choices,
+        default=tuple(HISTORIES.choices),
         show_default=",".join(HISTORIES.choices),
         help="Kinds of history.",
     ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-import click
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 
 from antcache.cli.main import COMMANDS, cli
 
@@ -53,12 +53,10 @@ def test_a_group_is_completed_without_its_commands() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shells_of_the_page_have_a_script(shell: str) -> None:
-    from click.shell_completion import get_completion_class
-
-    made = get_completion_class(shell)
-    assert made is not None
-    assert "_ANTCACHE_COMPLETE" in made(
-        cli, {}, "antcache", "_ANTCACHE_COMPLETE"
-    ).source_template % (made(cli, {}, "antcache", "_ANTCACHE_COMPLETE").source_vars())
-    assert isinstance(cli, click.Group)
+def test_the_shells_of_the_page_have_a_script(repo: Path, shell: str) -> None:
+    page = (repo / "docs/commands.md").read_text("utf-8")
+    assert f"_ANTCACHE_COMPLETE={shell}_source antcache" in page
+    kind = get_completion_class(shell)
+    assert kind is not None
+    made = kind(cli, {}, "antcache", "_ANTCACHE_COMPLETE")
+    assert f"_ANTCACHE_COMPLETE={shell}_complete" in made.source_template % made.source_vars()
