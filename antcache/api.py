@@ -19,7 +19,7 @@ from antcache.errors import BadConfig, MissingKey
 
 if TYPE_CHECKING:
     from antcache.evaluation import Predictions
-    from antcache.windows import Windows
+    from antcache.windows.dataset import Windows
 
 
 class Store(stored.Store):

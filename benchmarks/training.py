@@ -55,9 +55,9 @@ from antcache.kernels import DenseTargets
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
+from antcache.student.presets import find_preset
 from antcache.student.training.loop import Trainer
 from antcache.student.training.objective import losses
-from antcache.student.presets import find_preset
 from antcache.student.training.stack import Stack
 from antcache.windows.dataset import Batch, Windows
 from antcache.windows.index import WindowIndex, stream_features

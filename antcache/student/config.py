@@ -15,8 +15,8 @@ from antcache.annotations.protocols import WindowConfig
 from antcache.checks import Count, Seed, check_types
 from antcache.errors import BadConfig
 from antcache.settings import FREE, NOT_LEARNED, changed, read, settings_of, ungrouped, values_of
-from antcache.student.training.data_config import DataConfig
 from antcache.student.heads.config import ModelConfig
+from antcache.student.training.data_config import DataConfig
 from antcache.student.training.objective_config import DistillationConfig, LossConfig
 from antcache.student.training.optimization_config import OptimizationConfig, SelectionConfig
 

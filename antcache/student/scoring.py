@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.student.training.distributed import ALONE, Processes
 from antcache.student.heads.head import HeadOutput
+from antcache.student.training.distributed import ALONE, Processes
 from antcache.windows.dataset import Windows
 
 SCORING_BATCH = 512

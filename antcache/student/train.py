@@ -23,12 +23,12 @@ from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.training.distributed import ALONE, Processes, own_device, processes
-from antcache.student.training.held_out import best_epoch, hold_out
-from antcache.student.training.loop import Trainer
 from antcache.student.model import Student
 from antcache.student.runs.folder import RunFolder
 from antcache.student.scoring import Scores
+from antcache.student.training.distributed import ALONE, Processes, own_device, processes
+from antcache.student.training.held_out import best_epoch, hold_out
+from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import TrainingData, load_training_data
 
 log = logging.getLogger(__name__)

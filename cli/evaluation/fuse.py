@@ -108,9 +108,9 @@ def _refuse_trained_on(store: Store, name: str) -> None:
     (imported, fused, soft targets) pass: of those nobody can tell.
     """
     from antcache.student.config import lifted, read_settings
+    from antcache.student.runs.folder import CONFIG
     from antcache.student.training.held_out import hold_out
     from antcache.student.training.optimization_config import SelectionConfig
-    from antcache.student.runs.folder import CONFIG
 
     predictions, path = load_predictions(store, name), Path(name)
     settings = read_settings(lifted(predictions.config))

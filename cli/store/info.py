@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def info(path: Location, as_json: bool) -> None:
     """Print what STORE holds: labels, feature streams and soft targets."""
     from antcache.store import Store
+    from antcache.store.integrity.info import describe
 
-    found = Store.open(path).info()
+    found = describe(Store.open(path))
     if as_json:
         print_json(found)
         return

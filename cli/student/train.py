@@ -60,9 +60,9 @@ def train(
 
     torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
-    from antcache.student.training.distributed import processes
     from antcache.student.runs.folder import LOG, RunFolder
     from antcache.student.train import train as train_student
+    from antcache.student.training.distributed import processes
 
     store = Store.open(store_path)
     RunFolder.locate(run_dir, resume=resume)

@@ -19,8 +19,8 @@ from antcache.errors import BadCheckpoint
 from antcache.store import Store
 from antcache.store.format import checksums
 from antcache.store.integrity.verify import verify
-from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.folder import read_config
+from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.train import train
 from antcache.teacher.base import load_teacher
 from antcache.teacher.teach import timeline_of

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from antcache.annotations import Segments
 from antcache.errors import BadConfig
 from antcache.store import Store
-from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
+from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.sweep.run import sweep
 from antcache.student.sweep.plan import Sweep
+from antcache.student.sweep.run import sweep
 from antcache.student.train import RunResult, train
 
 MakeStore = Callable[..., Store]

@@ -12,10 +12,10 @@ from torch import nn
 
 from antcache.errors import BadCheckpoint
 from antcache.store import Store
-from antcache.student.training.averaging import Average
-from antcache.student.runs.checkpoint import AVERAGE, WEIGHTS, latest_checkpoint, load_weights
 from antcache.student.config import StudentConfig
+from antcache.student.runs.checkpoint import AVERAGE, WEIGHTS, latest_checkpoint, load_weights
 from antcache.student.train import train
+from antcache.student.training.averaging import Average
 
 MakeStore = Callable[..., Store]
 

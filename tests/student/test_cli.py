@@ -15,8 +15,8 @@ from antcache.cli.student.train import train as train_command
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.training.loop import Trainer
 from antcache.student.train import train
+from antcache.student.training.loop import Trainer
 
 MakeStore = Callable[..., Store]
 SIZES = {"layers": 1, "heads": 2, "width": 16, "epochs": 2, "batch-size": 8, "device": "cpu"}

@@ -13,8 +13,8 @@ from antcache.errors import BadConfig
 from antcache.settings import settings_of
 from antcache.student.config import StudentConfig
 from antcache.student.heads.config import ModelConfig
-from antcache.student.training.optimization_config import OptimizationConfig
 from antcache.student.presets import PRESETS, find_preset
+from antcache.student.training.optimization_config import OptimizationConfig
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
-from antcache.student.runs.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.training.distributed import ALONE, Processes, own_device, processes
+from antcache.student.runs.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
 from antcache.student.train import train
+from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 
 MakeStore = Callable[..., Store]
 

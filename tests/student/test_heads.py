@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
+from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.fused import FusedHead
 from antcache.student.heads.head import Head, HeadOutput, ModelShape, standardise
-from antcache.student.heads.table import HEADS, build_head, sizes_of
-from antcache.student.heads.config import ModelConfig
-from antcache.student.presets import PRESETS
 from antcache.student.heads.recurrent import RulstmHead
+from antcache.student.heads.table import HEADS, build_head, sizes_of
+from antcache.student.presets import PRESETS
 
 B, T, D, C = 3, 7, 12, 5
 ONE = ModelShape(dims=(D,), num_classes=C, num_frames=T)

@@ -18,12 +18,12 @@ from antcache.errors import BadConfig
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.store import Store
-from antcache.student.runs.checkpoint import load_reported
 from antcache.student.config import StudentConfig
+from antcache.student.runs.checkpoint import load_reported
+from antcache.student.train import train
 from antcache.student.training.held_out import best_epoch, hold_out
 from antcache.student.training.loop import Trainer
 from antcache.student.training.optimization_config import SelectionConfig
-from antcache.student.train import train
 
 MakeStore = Callable[..., Store]
 

@@ -12,9 +12,9 @@ import torch
 
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.table import HEADS, build_head
-from antcache.student.heads.config import ModelConfig
 from antcache.student.train import train
 
 

@@ -21,11 +21,11 @@ from antcache.errors import AlreadyExists, NotFound, WriteFailed
 from antcache.evaluation import Predictions
 from antcache.files import is_leftover
 from antcache.store import Store
-from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
+from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.runs.folder import CONFIG, LOG, RunFolder
-from antcache.student.sweep.run import sweep
 from antcache.student.sweep.plan import Sweep
+from antcache.student.sweep.run import sweep
 from antcache.student.train import train
 
 MakeStore = Callable[..., Store]

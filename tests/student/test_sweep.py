@@ -21,14 +21,14 @@ from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.evaluation import Predictions
 from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
-from antcache.student.sweep.run import run as sweep_module
-from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.training.stack import Stack
-from antcache.student.sweep.run import sweep
+from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.sweep.plan import Sweep, read_plan
+from antcache.student.sweep.run import run as sweep_module
+from antcache.student.sweep.run import sweep
 from antcache.student.sweep.table import tabulate
 from antcache.student.train import train
+from antcache.student.training.stack import Stack
 
 MakeStore = Callable[..., Store]
 

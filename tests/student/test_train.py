@@ -18,12 +18,12 @@ from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite, 
 from antcache.evaluation import Predictions, score
 from antcache.store import Store
 from antcache.student import train as train_module
-from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.training.loop import Trainer, learning_rate
-from antcache.student.training.optimization_config import OptimizationConfig
+from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.runs.folder import RunFolder, read_config
 from antcache.student.train import RunResult, train
+from antcache.student.training.loop import Trainer, learning_rate
+from antcache.student.training.optimization_config import OptimizationConfig
 
 MakeStore = Callable[..., Store]
 MARKOV = {"gap_s": 1.0, "num_frames": 4, "rate": 1.0}

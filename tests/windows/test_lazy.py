@@ -15,10 +15,10 @@ from torch.utils.data import ConcatDataset, DataLoader, default_collate
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
-from antcache.student.training import training_data
 from antcache.student.config import StudentConfig
-from antcache.student.training.loop import Trainer
 from antcache.student.train import RunResult, train
+from antcache.student.training import training_data
+from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import load_training_data
 from antcache.windows import memory as memory_module
 from antcache.windows.dataset import COLUMNS, WindowFeatures, Windows

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from antcache.student.heads.avth import BLOCK_DROPOUT
 from antcache.student.heads.blocks import CausalTransformer
-from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
+from antcache.student.heads.head import (
+    Head,
+    HeadOutput,
+    ModelShape,
+    classifier,
+    shifted,
+    standardise,
+)
 
 
 class LightHead(Head):

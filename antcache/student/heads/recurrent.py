@@ -9,7 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier, shifted, standardise
+from antcache.student.heads.head import (
+    Head,
+    HeadOutput,
+    ModelShape,
+    classifier,
+    shifted,
+    standardise,
+)
 
 
 class GruHead(Head):

@@ -13,11 +13,11 @@ from inspect import signature
 from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.student.heads.avth import AvtHead
+from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.fused import FusedHead
 from antcache.student.heads.head import Head, ModelShape
 from antcache.student.heads.light import LightHead
 from antcache.student.heads.mean import MeanHead
-from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.recurrent import GruHead, RulstmHead
 
 HEADS: dict[str, type[Head]] = {

@@ -37,6 +37,7 @@ from antcache.files import (
 )
 from antcache.hub import first_line
 from antcache.locks import alone, hold
+from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import (
     AVERAGE,
     BEST,
@@ -46,7 +47,6 @@ from antcache.student.runs.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from antcache.student.config import StudentConfig
 from antcache.student.runs.events import Events, import_tensorboard
 from antcache.student.training.held_out import best_epoch
 from antcache.student.training.loop import Trainer

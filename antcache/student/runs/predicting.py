@@ -20,10 +20,10 @@ from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFinite, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
-from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.model import Predictor, build_student
+from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
 from antcache.student.runs.folder import CHECKPOINTS, CONFIG, read_config
 from antcache.student.scoring import predict
 from antcache.untrusted import read_json

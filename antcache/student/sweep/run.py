@@ -29,14 +29,14 @@ from antcache.progress import Progress, silent
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.training.distributed import started
-from antcache.student.training.loop import Trainer
 from antcache.student.model import build_student
 from antcache.student.runs.folder import CONFIG, RESULT, RunFolder, read_config, tidy
-from antcache.student.training.stack import Stack, can_stack
 from antcache.student.sweep.plan import Sweep
 from antcache.student.sweep.table import Table, tabulate
 from antcache.student.train import Run
+from antcache.student.training.distributed import started
+from antcache.student.training.loop import Trainer
+from antcache.student.training.stack import Stack, can_stack
 from antcache.student.training.training_data import TrainingData, load_training_data, say_weight
 from antcache.untrusted import read_json
 from antcache.windows.dataset import Windows

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from antcache.devices import uses_bfloat16
 from antcache.errors import NotFinite
 from antcache.progress import Progress, silent
-from antcache.student.training.averaging import Average
 from antcache.student.config import StudentConfig
-from antcache.student.training.distributed import ALONE, Processes
 from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.model import build_student
+from antcache.student.scoring import Scores, predict
+from antcache.student.training.averaging import Average
+from antcache.student.training.distributed import ALONE, Processes
 from antcache.student.training.objective import Losses, losses
 from antcache.student.training.optimization_config import OptimizationConfig
-from antcache.student.scoring import Scores, predict
 from antcache.windows.dataset import Windows
 
 FIGURES = (*Losses._fields, "gradient_norm")

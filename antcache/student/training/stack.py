@@ -24,8 +24,8 @@ from antcache.errors import NotFinite
 from antcache.kernels import distillation_loss
 from antcache.progress import Progress, silent
 from antcache.student.heads.head import HeadOutput
-from antcache.student.training.loop import FIGURES, Trainer, epoch_seed
 from antcache.student.heads.masks import Dropout, Site, bernoulli, sites_of
+from antcache.student.training.loop import FIGURES, Trainer, epoch_seed
 from antcache.student.training.objective import Losses, losses
 from antcache.student.training.objective_config import ATTENTION
 
