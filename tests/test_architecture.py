@@ -46,6 +46,7 @@ ALLOWED = {
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}
 ALLOWED["__main__"] = {"cli"}
+ALLOWED["api"] = BASE | {"store", "windows", "evaluation"}
 
 
 def modules(repo: Path) -> Iterator[tuple[str, Path]]:
@@ -147,12 +148,9 @@ def test_no_module_imports_itself_by_way_of_others(repo: Path) -> None:
         }
         - {name}
         for name, file in files.items()
-        if not name.startswith(UNTANGLED_LATER)
+        if name != "antcache"  # its door, `Store`, opens when it is asked for
     }
     graphlib.TopologicalSorter(graph).prepare()  # raises, and names the circle
-
-
-UNTANGLED_LATER = "antcache.teacher.corpus."
 
 
 @pytest.mark.parametrize("wing", ["antcache/store", "antcache/interop"])

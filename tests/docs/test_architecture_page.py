@@ -15,15 +15,14 @@ def test_the_picture_is_drawn_from_the_imports(repo: Path) -> None:
 
 
 def test_every_file_and_room_is_there(repo: Path) -> None:
-    """A name without a folder belongs to the folder that was named last."""
+    """A name without a folder belongs to the one that was named last, or one above it."""
     text = (repo / "docs/architecture.md").read_text("utf-8")
     names = [n for n in re.findall(r"`([\w./]+)`", text) if n.endswith((".py", "/")) and n != "/"]
     folder, missing, found = repo, [], 0
     roots = ("antcache/", "kernels/", "cli/", "tests/", "benchmarks/", "docs/")
     for name in names:
-        places = (
-            [repo / name] if name.startswith(roots) else [folder / name, repo / "antcache" / name]
-        )
+        near = [folder, *folder.parents, repo / "antcache"]
+        places = [repo / name] if name.startswith(roots) else [at / name for at in near]
         place = next((p for p in places if p.exists()), None)
         if place is None:
             missing.append(name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import ParsedAction
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.phrases import TOKEN, split_sentences
 
 OBJECTS = ("dobj", "obj")

@@ -7,21 +7,15 @@ objects in base form and lower case, words separated by one blank.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.words import WordLists
 
 EXTRACTORS = ("lexicon", "dependency")
 DEFAULT_SPACY_MODEL = "en_core_web_sm"
-
-
-class ParsedAction(NamedTuple):
-    """What the cook is told to do; `object` is None where the instruction names none."""
-
-    verb: str
-    object: str | None
 
 
 class Extractor(Protocol):

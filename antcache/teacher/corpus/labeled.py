@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import BadAnnotations, NotFound
-from antcache.teacher.corpus.extractors import ParsedAction
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.recipes import read_recipes
 from antcache.untrusted import read_json
 

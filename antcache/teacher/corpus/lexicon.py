@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import ParsedAction
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.phrases import (
     Chunk,
     chunks,

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from antcache.errors import BadAnnotations, NotFound
-from antcache.teacher.corpus.extractors import ParsedAction
 from antcache.teacher.corpus.labeled import Labeled, agreement, read_labeled, text_hash
+from antcache.teacher.corpus.parsed import ParsedAction
 
 ENTRY = {
     "recipe": "b",
