@@ -143,6 +143,8 @@ def atomic_folder(
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 raise _already_here(path) from error
+        elif not overwrite:  # it has come since it was looked for
+            raise _already_here(path)
         elif not exchange(staged, target):
             # Two steps; `_discard` takes back the first if the second does not come.
             (folder / REPLACED).mkdir()

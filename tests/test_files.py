@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from antcache import disk
+from antcache import disk, files
 from antcache.disk import exchange, rename_new
 from antcache.errors import AlreadyExists, WriteFailed
 from antcache.files import (
@@ -254,6 +254,26 @@ def test_of_many_writers_one_wins(target: Path, naming: str) -> None:
             thread.join()
         assert won == [read(path)]
     assert len(list(target.parent.iterdir())) == 10
+
+
+def test_what_comes_at_the_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer is done after we looked for the last time, and before we give the name."""
+    book, look, looks = tmp_path / "book", files._check_folder, itertools.count(1)
+
+    def look_and_be_late(path: Path, kind: FolderKind | None, overwrite: bool) -> None:
+        look(path, kind, overwrite)
+        if next(looks) == 2:
+            path.mkdir()
+            (path / BOOK.mark).write_text("theirs")
+
+    monkeypatch.setattr(files, "_check_folder", look_and_be_late)
+    with pytest.raises(AlreadyExists, match="already here"):
+        write(book, "ours")
+    assert next(looks) == 3
+    assert [file.read_text() for file in book.iterdir()] == ["theirs"]
+    assert [each.name for each in tmp_path.iterdir()] == ["book"]
 
 
 def test_the_old_one_is_never_absent(target: Path) -> None:
