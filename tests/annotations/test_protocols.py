@@ -51,6 +51,21 @@ def test_impossible_protocols_are_refused(name, value):
         Protocol(**({"gap_s": 1.0, "num_frames": 10, "rate": 2.0} | {name: value}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("gap_s", value) for value in (0, 3600)),
+        *(("num_frames", value) for value in (1, 10_000)),
+        *(("rate", value) for value in (0.001, 30)),
+    ],
+)
+def test_the_limits_that_the_error_names_are_allowed(name, value):
+    assert (
+        getattr(Protocol(**({"gap_s": 1.0, "num_frames": 10, "rate": 2.0} | {name: value})), name)
+        == value
+    )
+
+
 def test_an_unknown_parity_is_refused():
     with pytest.raises(BadConfig, match=r"unknown parity: expected exact or .*, found float"):
         Protocol(gap_s=1.0, num_frames=10, rate=2.0, parity="float")

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.demo import run as run_module
 from antcache.demo.kitchen import KitchenConfig
-from antcache.demo.run import MARK, DemoConfig, run_demo
+from antcache.demo.run import MARK, DemoConfig, _save_backbone, run_demo
 from antcache.errors import AlreadyExists, BadConfig, MissingExtra
 from antcache.evaluation.predictions import Predictions
+from antcache.extract import load_backbone
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.folder import read_config
@@ -66,6 +68,16 @@ def test_the_report_is_one_self_contained_file(output: Path) -> None:
         assert text in page
     assert page.count('<article class="example">') >= 3
     assert page.count("data:image/png;base64,") >= 18
+
+
+def test_the_backbone_sees_black_and_white_as_opposites(tmp_path: Path) -> None:
+    """Random filters have no bias: what is not centred at zero would drown the colours."""
+    _save_backbone(tmp_path / "backbone", 32, 0)
+    see = load_backbone(tmp_path / "backbone", device="cpu").preprocessing
+    black, white = (see(torch.full((1, 32, 32, 3), v, dtype=torch.uint8)) for v in (0, 255))
+    assert black.shape == (1, 3, 32, 32)
+    assert bool((white > 0).all())
+    torch.testing.assert_close(black, -white)
 
 
 def test_the_table_says_what_the_predictions_say(output: Path) -> None:

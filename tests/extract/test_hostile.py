@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from antcache.errors import UnreadableVideo
+from antcache.extract import boxes
 from antcache.extract.containers import MAX_PIXELS
 from antcache.extract.decode import VideoSampler
 from antcache.extract.film import duration_s
@@ -179,6 +180,20 @@ def test_samples_are_not_believed_without_bytes(tmp_path, victim):
     path.write_bytes(data + struct.pack(">I4s", 8 + len(traf), b"moof") + traf)
     with pytest.raises(UnreadableVideo, match="more frames than it has room for"):
         pictures(path)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_samples_may_be_as_many_as_the_bytes_allow(tmp_path, victim, more, monkeypatch):
+    """The longer a file, the more it may state."""
+    monkeypatch.setattr(boxes, "ALWAYS", 0)
+    data = (victim / "secret.mp4").read_bytes()
+    path = tmp_path / "v.mp4"
+    path.write_bytes(many_samples(data, boxes.PER_BYTE * len(data) + more))
+    if not more:
+        boxes.check_samples(path)
+        return
+    with pytest.raises(UnreadableVideo, match="more frames than it has room for"):
+        boxes.check_samples(path)
 
 
 def test_compressed_headers_are_refused(tmp_path, victim):

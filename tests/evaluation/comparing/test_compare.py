@@ -90,6 +90,24 @@ def test_metrics_are_those_of_score(compared: Comparison, kitchen: Store):
     assert (top1.mean_a, top1.mean_b, top1.difference.value) == (37.5, 62.5, 25.0)
 
 
+def test_a_model_is_judged_by_its_own_verbs_and_nouns(kitchen: Store, tmp_path: Path):
+    """As `score` does it; what the actions say of verbs and nouns is another matter."""
+    segments = kitchen.labels("validation")
+    verbs, nouns = np.zeros((8, 3), np.float32), np.zeros((8, 4), np.float32)
+    verbs[np.arange(8), segments.verb] = 1
+    nouns[np.arange(8), (segments.noun + 1) % 4] = 1
+    plain = save(kitchen, tmp_path / "plain", one_hot(*A))
+    own = replace(Predictions.load(plain), verb_scores=verbs, noun_scores=nouns)
+    own.save(tmp_path / "own")
+    found = compare(kitchen, [plain], [str(tmp_path / "own")], config=QUICK).metrics
+    expected = score(one_hot(*A), segments, kitchen.taxonomy, own=(verbs, nouns))
+    assert {name: change.b[0] for name, change in found.items()} == {
+        name: value for name, value in expected.items() if name != "n"
+    }
+    assert (found["verb/top1"].b[0], found["noun/top1"].b[0]) == (100, 0)
+    assert found["verb/top1"].a[0] < 100
+
+
 def test_buckets_by_hand(compared: Comparison):
     counts = {(c.teacher, c.change): c.count for c in compared.buckets[0].cells}
     expected = dict.fromkeys(((t, c) for t in TEACHER for c in CHANGES), 0)

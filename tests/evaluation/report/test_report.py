@@ -20,7 +20,7 @@ from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, MissingExtr
 from antcache.evaluation import Predictions
 from antcache.evaluation.comparing.compare import CompareConfig, compare
 from antcache.evaluation.report import ReportLayout, render, write_report
-from antcache.evaluation.report.curves import mean_curve, panels_of, read_history
+from antcache.evaluation.report.curves import Panel, draw, mean_curve, panels_of, read_history
 from antcache.evaluation.report.svg import ticks
 from antcache.evaluation.report.timeline import timeline
 from antcache.evaluation.report.words import clock, signed
@@ -302,6 +302,34 @@ def test_runs_of_one_epoch_are_drawn_as_strokes(kitchen: Kitchen):
             (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in line.split())
             assert (x1 - x0, y1 - y0) == (8, 0)
     assert page.count('class="mid soft">1</text>') == 2  # the epoch, once below each panel
+
+
+def test_the_numbers_of_a_curve_stand_beside_it():
+    """Those of the values end before the grid begins, those of the epochs stand below it."""
+    panel = Panel(title="loss", a=[{1: 3.0, 2: 1.0}], b=[{1: 2.0, 2: 0.5}])
+    drawn = draw(panel, "curve")
+    grid = re.findall(r'points="([\d.]+),([\d.]+) [\d.]+,[\d.]+" class="grid"', drawn)
+    left, lowest = float(grid[0][0]), max(float(y) for _, y in grid)
+    texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="(end|mid) soft">', drawn)
+    values = [float(x) for x, _, style in texts if style == "end"]
+    epochs = [float(y) for _, y, style in texts if style == "mid"]
+    assert len(values) == len(grid) >= 3
+    assert 0 < max(values) < left
+    assert len(epochs) == 3  # 1, 2 and the word
+    assert min(epochs) > lowest
+
+
+def test_as_few_as_one_class_can_be_asked_for(kitchen: Kitchen):
+    found = compare(kitchen.store, kitchen.b, kitchen.a, config=QUICK)
+    assert len(found.gained()) + len(found.lost()) > 0
+    page = render(found, kitchen.store.taxonomy, QUICK, Layout(classes=1))
+    drawings = re.findall(
+        r'<svg [^>]*aria-labelledby="classes-(?:gained|lost)-t.*?</svg>', page, re.S
+    )
+    assert drawings
+    assert [drawing.count('class="track"') for drawing in drawings] == [1] * len(drawings)
+    with pytest.raises(BadConfig, match="no class to draw: expected 1 or more, found 0"):
+        Layout(classes=0)
 
 
 def test_a_damaged_line_of_metrics_is_named(kitchen: Kitchen):

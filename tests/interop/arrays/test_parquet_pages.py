@@ -121,6 +121,27 @@ def test_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         check(tmp_path / "p")
 
 
+def test_as_many_rows_as_the_bytes_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "p", rows=1000)
+    rest = 1000 - int(path.stat().st_size * parquet_pages.ROWS_PER_BYTE)
+    monkeypatch.setattr(parquet_pages, "ROWS_ALWAYS", rest)
+    assert check(path) >= 1
+    monkeypatch.setattr(parquet_pages, "ROWS_ALWAYS", rest - 1)
+    with pytest.raises(ValueError, match=r"1000 rows in \d+ bytes, more than 999"):
+        check(path)
+
+
+@pytest.mark.parametrize("count", [0, 3, 14, 15, 300])
+def test_lists_in_headers_are_passed_over(count: int) -> None:
+    """No header has one yet; one of a later version of the form may."""
+    size = bytes((count << 4 | 5,)) if count < 15 else b"\xf5" + varint(count)
+    numbers = b"".join(varint(2 * n) for n in range(count))
+    header = b"\x15\x0e" + b"\x19" + size + numbers + b"\x15\x08" + b"\x00"
+    found, end = parquet_pages._structure(header + b"\x15\x0e\x00", 0, 0)
+    assert found == {1: 7, 2: None, 3: 4}
+    assert end == len(header)
+
+
 def test_long_texts_are_read_some_at_a_time(tmp_path: Path) -> None:
     """Rows of one text of 8 MB: as many as 64 MB hold, and not 1,024."""
     text = pa.array(["x" * (8 << 20)] * 100)

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from antcache.errors import AntcacheError, RefusedPickle
-from antcache.interop.arrays.pickled_tensors import read_pickle
+from antcache.interop.arrays.pickled_tensors import LEGACY_MAGIC, LEGACY_PROTOCOL, read_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -346,6 +346,12 @@ def tensor_of(count: int, size: bytes, stride: bytes) -> bytes:
     return head + b"K\x00" + size + stride + b"\x89}t" + b"R."
 
 
+def legacy_torch(value: bytes) -> bytes:
+    """A file of torch's older form around a pickle, without storages."""
+    head = (LEGACY_MAGIC, LEGACY_PROTOCOL, {"little_endian": True})
+    return b"".join(pickle.dumps(part, 2) for part in head) + value + pickle.dumps([], 2)
+
+
 def billion_laughs() -> bytes:
     """Lists of lists: a kilobyte that would be 2**100 values written out."""
     steps = (b"]\x94(h" + bytes([n]) + b"h" + bytes([n]) + b"e0" for n in range(100))
@@ -364,6 +370,24 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "extension registry, 4 bytes": (b"\x80\x02\x84\x01\x00\x00\x00.", "the extension registry"),
     "persistent id": (b"\x80\x02K\x01Q.", "a persistent id"),
     "persistent id as text": (b"Pabc\n.", "a persistent id"),
+    **{
+        f"persistent id of torch that is {name}": (
+            legacy_torch(b"\x80\x02" + value + b"Q."),
+            "a persistent id that is no storage of torch",
+        )
+        for name, value in {
+            "a number": b"K\x01",
+            "a list": b"](" + text("storage") + b"K\x01K\x02K\x03K\x04e",
+            "too short": text("storage") + b"K\x01\x86",
+            "too long": b"(" + text("storage") + b"K\x01" * 6 + b"t",
+            "something else": b"("
+            + text("module")
+            + b"ctorch\nFloatStorage\n"
+            + text("0")
+            + text("cpu")
+            + b"K\x00t",
+        }.items()
+    },
     "buffer outside": (b"\x80\x05\x97.", "a buffer outside the file"),
     "copyreg": (b"ccopyreg\n_reconstructor\n.", "copyreg._reconstructor"),
     "terminal escapes": (b"\x80\x04" + named("\x1b[2J", "x") + b".", "\\x1b"),

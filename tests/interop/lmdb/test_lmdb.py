@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -137,6 +138,8 @@ def test_rhythms(
         ({1: 500, 2: 10, 90: 10}, 1.0, 1),
         ({3: 500, 9: 400}, 3.0, 6),
         ({7: 96, 8: 94, 500: 20}, 7.5, 15),  # 20 rows for each segment, and far to the next
+        ({6: 1}, 6.0, 6),  # what never happens is no neighbour
+        ({9: 5, 3: 5}, 3.0, 6),  # of equals the smaller
         ({}, 1.0, 1),
     ],
 )
@@ -170,6 +173,14 @@ def test_round_trip_is_exact(tmp_path: Path, videos: dict[str, Any], backend: st
         (arrays, old), (_, new) = (s.backend.open(f"features/rgb/{video}") for s in (first, second))
         assert old == new | {k: old[k] for k in old if k == "files"}  # checksums and times
         assert arrays["rows"].shape == (len(videos[video]), DIM)
+
+
+def test_an_export_says_how_long_it_took(store: Store, tmp_path: Path) -> None:
+    bring(store, rgb=write(tmp_path / "rgb", values_of({"v": [1, 2]})))
+    began = time.monotonic()
+    report = export_lmdb(store, "rgb", tmp_path / "out")
+    assert 0 < report.seconds <= time.monotonic() - began
+    assert (report.videos, report.rows, report.moved) == (1, 2, 0)
 
 
 def test_float16_is_widened_exactly(store: Store, tmp_path: Path) -> None:

@@ -215,6 +215,27 @@ def test_every_system_call_may_fail(tmp_path: Path, kind: str, what: str, failin
     assert number >= 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", ["features/rgb", "features/new"])
+def test_only_the_last_step_of_a_group_fails(
+    tmp_path: Path, kind: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk's refusal is not taken for another process's group, which would be waited for."""
+    store = make_store(tmp_path, kind)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace"):
+            patch.setattr(Path, name, refused)
+        with pytest.raises(WriteFailed, match=f"{key}: can't be written .No space"):
+            store.backend.set_group_attributes(key, {"note": 1})
+    assert store.streams() == ["rgb"]
+    assert "note" not in store.backend.group_attributes("features/rgb")
+    check(store)
+
+
 # Other refusals
 
 
