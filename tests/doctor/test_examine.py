@@ -227,7 +227,11 @@ def test_a_window_with_a_value_that_is_no_number(
     assert "1 rows" in report.findings[1].text
     assert "v1 (1, row 40 first)" in report.findings[1].text
     assert report.streams[0].non_finite == 1
-    assert examine(store, DoctorConfig(quick=True)).findings == ()
+    quick = examine(store, DoctorConfig(quick=True))
+    assert quick.findings == ()
+    for each, read in ((report.streams[0], True), (quick.streams[0], False)):
+        numbers = (each.non_finite, each.zero, each.repeated, each.longest_run_s)
+        assert (each.scanned, [n is not None for n in numbers]) == (read, [read] * 4)
 
 
 def test_a_value_that_no_window_sees_is_a_note(make: MakeStore) -> None:

@@ -195,6 +195,21 @@ def test_classes_that_make_no_sense(store: Store, name: str) -> None:
     assert store.taxonomy == TAXONOMY
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ids past the names", "unknown verb id: expected 0 to 1, found 2"),
+        ("fewer ids", "expected 2 of each, found 2 verbs and 1 nouns"),
+        ("a key more", "'more'"),
+    ],
+)
+def test_it_is_said_why_classes_make_no_sense(store: Store, name: str, reason: str) -> None:
+    there = store.backend.group_attributes("labels")["taxonomy"]
+    store.backend.set_group_attributes("labels", {"taxonomy": {**there, **CLASSES[name]}})
+    with pytest.raises(DamagedStore, match=rf"the classes make no sense \(.*{reason}"):
+        _ = store.taxonomy
+
+
 @pytest.mark.parametrize("fields", [[], "toy", 7])
 def test_classes_that_are_none(store: Store, fields: Any) -> None:
     store.backend.set_group_attributes("labels", {"taxonomy": fields})

@@ -207,6 +207,13 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.parametrize("past", [0.0, 0.1])
+@pytest.mark.parametrize("feature", [0.0, 0.1])
+def test_only_what_the_objective_weighs_is_computed(past: float, feature: float) -> None:
+    config = StudentConfig(past_weight=past, feature_weight=feature)
+    assert config.asks == {"past": bool(past), "decode": bool(feature)}
+
+
 def test_every_preset_is_the_published_one() -> None:
     """Facts typed in a second time from the files, so that a slip in either shows."""
     assert PUBLISHED.keys() == PRESETS.keys()
