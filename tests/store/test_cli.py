@@ -45,6 +45,11 @@ def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["store", "remove", str(store.path), "features/rgb/v1"])
     assert (result.exit_code, result.stdout) == (0, "removed features/rgb/v1\n")
     assert store.videos("rgb") == ["v2"]
+    store.write_features("rgb", "v1", np.zeros((2, 4), np.float32))
+    command = ["store", "remove", str(store.path), "features/rgb/v1", "--json"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"path": str(store.path), "removed": ["features/rgb/v1"]}
     for key in ("features/rgb", "features/rgb/v1", "targets/count", "features/rgb/v2/rows"):
         command = ["store", "remove", str(store.path), "features/rgb/v2", key]
         result = CliRunner().invoke(cli, command)
