@@ -59,6 +59,8 @@ def found(text: str) -> list[tuple[str, str | None]]:
         ("Start to boil the water.", [("boil", "water")]),
         ("Add salt, pepper, stirring constantly.", [("add", "salt"), ("add", "pepper")]),
         ("Add salt, the onion is soft.", [("add", "salt")]),
+        ("Add stock, stirring constantly, one ladle at a time.", [("add", "stock")]),
+        ("Add everything to the pan.", [("add", None)]),
         ("Salt and pepper the pork", [("salt", "pork"), ("pepper", "pork")]),
     ],
 )

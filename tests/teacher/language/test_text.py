@@ -47,8 +47,9 @@ def test_words_of_epic_kitchens_55():
     assert natural == ["take cutting board", "pick up pan", "wash c b a"]
 
 
-def test_words_of_egtea():
-    taxonomy = named("egtea", "Inspect/Read_recipe", "Divide/Pull Apart_paper:towel")
+@pytest.mark.parametrize("dataset", ["egtea", "egtea-split2"])
+def test_words_of_egtea(dataset):
+    taxonomy = named(dataset, "Inspect/Read_recipe", "Divide/Pull Apart_paper:towel")
     assert action_texts(taxonomy, "paper") == [
         "inspect or read <v> recipe",
         "divide or pull apart <v> paper towel",
