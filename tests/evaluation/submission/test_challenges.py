@@ -299,3 +299,28 @@ def test_command(tmp_path):
     outcome = CliRunner().invoke(command, zeros)
     assert outcome.exit_code == 0, outcome.output
     assert "1 without a prediction have scores of 0" in outcome.output
+
+
+def test_the_command_takes_levels_of_supervision(tmp_path):
+    store = Store.create(tmp_path / "store")
+    segments = Segments.of(
+        uid=UIDS["ek100"],
+        video=["v", "w", "x"],
+        start_s=[1, 2, 3],
+        stop_s=[2, 3, 4],
+        verb=[0, 1, 2],
+        noun=[0, 0, 0],
+        action=[0, 1, 2],
+    )
+    store.write_labels("validation", segments, taxonomy_of("ek100"), source="test")
+    predictions_of("ek100", split="validation").save(tmp_path / "p")
+    out = tmp_path / "s.json"
+    wanted = [str(store.path), str(tmp_path / "p"), "--challenge", "ek100", "-o", str(out)]
+    for levels in ("1,2", "1,2,6", "1,b,3"):
+        refused = CliRunner().invoke(command, [*wanted, "--levels", levels])
+        assert isinstance(refused.exception, BadConfig)
+        assert not out.exists()
+    done = CliRunner().invoke(command, [*wanted, "--levels", "1, 4,3"])
+    assert done.exit_code == 0, done.output
+    written = json.loads(out.read_text())
+    assert [written[f"sls_{name}"] for name in ("pt", "tl", "td")] == [1, 4, 3]
