@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.demo import report
 from antcache.demo.report import COLOURS, Outcome, Runs, _curves
 
 
@@ -20,6 +22,14 @@ def runs(seeds: int, epochs: int) -> Runs:
         loss=-figures,
         scores=np.empty((seeds, 0, 0), np.float32),
     )
+
+
+def test_every_table_scrolls_by_itself() -> None:
+    """Else the whole page would be wider than a phone."""
+    page = Path(report.__file__).with_suffix(".html").read_text("utf-8")
+    tables = re.findall(r"(\S+)<table", page)
+    assert len(tables) == page.count("<table") >= 3
+    assert set(tables) <= {'class="wide">'}
 
 
 def test_every_curve_has_the_colour_of_its_student() -> None:
