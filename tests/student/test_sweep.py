@@ -23,8 +23,8 @@ from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
+from antcache.student.sweep import run as sweep_module
 from antcache.student.sweep.plan import Sweep, read_plan
-from antcache.student.sweep.run import run as sweep_module
 from antcache.student.sweep.run import sweep
 from antcache.student.sweep.table import tabulate
 from antcache.student.train import train

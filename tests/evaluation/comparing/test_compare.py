@@ -100,7 +100,7 @@ def test_a_model_is_judged_by_its_own_verbs_and_nouns(kitchen: Store, tmp_path: 
     own = replace(Predictions.load(plain), verb_scores=verbs, noun_scores=nouns)
     own.save(tmp_path / "own")
     found = compare(kitchen, [plain], [str(tmp_path / "own")], config=QUICK).metrics
-    expected = score(one_hot(*A), segments, kitchen.taxonomy, own=(verbs, nouns))
+    expected = score(one_hot(*A), segments, kitchen.taxonomy, verb_noun_scores=(verbs, nouns))
     assert {name: change.b[0] for name, change in found.items()} == {
         name: value for name, value in expected.items() if name != "n"
     }

@@ -322,14 +322,14 @@ def test_the_numbers_of_a_curve_stand_beside_it():
 def test_as_few_as_one_class_can_be_asked_for(kitchen: Kitchen):
     found = compare(kitchen.store, kitchen.b, kitchen.a, config=QUICK)
     assert len(found.gained()) + len(found.lost()) > 0
-    page = render(found, kitchen.store.taxonomy, QUICK, Layout(classes=1))
+    page = render(found, kitchen.store.taxonomy, QUICK, ReportLayout(classes=1))
     drawings = re.findall(
         r'<svg [^>]*aria-labelledby="classes-(?:gained|lost)-t.*?</svg>', page, re.S
     )
     assert drawings
     assert [drawing.count('class="track"') for drawing in drawings] == [1] * len(drawings)
     with pytest.raises(BadConfig, match="no class to draw: expected 1 or more, found 0"):
-        Layout(classes=0)
+        ReportLayout(classes=0)
 
 
 def test_a_damaged_line_of_metrics_is_named(kitchen: Kitchen):

@@ -112,4 +112,4 @@ def test_who_lost_the_claim_while_sending_shows_nothing(
     assert store.target_names() == (["t"] if replaces else [])
     if replaces:
         assert store.backend.files.read("targets/t/zarr.json") == text
-        assert store.backend.damage("targets/t") == []
+        assert store.backend.damaged_parts("targets/t") == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from antcache.store.hdf5_seal import stored_ranges
+from antcache.store.local.hdf5_seal import merged
 
 
 def test_neighbours_are_joined_wherever_they_lie() -> None:
@@ -12,5 +12,5 @@ def test_neighbours_are_joined_wherever_they_lie() -> None:
     places = [(20, 5), (10, 1), (2, 3), (0, 2), (12, 1), (11, 1), (30, 2), (32, 8)]
     for seed in range(5):
         random.Random(seed).shuffle(places)
-        assert stored_ranges(places) == ((0, 5), (10, 3), (20, 5), (30, 10))
-    assert stored_ranges([]) == ()
+        assert merged(places) == ((0, 5), (10, 3), (20, 5), (30, 10))
+    assert merged([]) == ()
