@@ -155,7 +155,7 @@ def test_targets_that_are_in_the_store(tmp_path: Path, trace: Any) -> None:
         logits=np.zeros((1, 2), np.float32),
         attributes={"taxonomy": TAXONOMY.fingerprint},
     )
-    (folder / MADE).write_text(place.account(targets)[MADE])
+    (folder / MADE).write_text(place.made_file(targets)[MADE])
     place.publish(targets)
     trace.check(folder / MADE)
     targets_place = trace.published(store.backend.location("targets/t"))

@@ -24,14 +24,13 @@ from antcache.annotations import locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import CHUNK_ROWS
-from antcache.evaluation.mixture_weights import mixture_weights
+from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 
 Floats = NDArray[np.float64]
 MIXTURES = ("probabilities", "logits")
-EQUAL, FITTED = "equal", "held-out"
 STEPS = 500
 CONVERGED = 1e-7
 """Nats that a step must gain for another one to be taken."""

@@ -32,7 +32,7 @@ def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
     for name, setting in settings_of(StudentConfig).items():
         option = options[name]
         assert isinstance(option, click.Option)
-        assert option.opts == [f"--{name.replace('_', '-')}"]
+        assert option.opts == [f"--{name.removesuffix('_s').replace('_', '-')}"]
         assert option.help is not None
         assert option.help.startswith(setting.text)
         assert setting.text.endswith(".")
