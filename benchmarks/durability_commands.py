@@ -36,7 +36,7 @@ from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
 from antcache.store.integrity.verify import verify
 from antcache.student.runs.checkpoint import STATE, latest_checkpoint
-from antcache.student.runs.folder import CONFIG, RESULT
+from antcache.student.runs.place import CONFIG, RESULT
 from antcache.teacher.keeping import MADE
 
 WORKING, SYNCING, NAMING = range(3)

@@ -109,7 +109,7 @@ def _refuse_trained_on(store: Store, name: str) -> None:
     (imported, fused, soft targets) pass: of those nobody can tell.
     """
     from antcache.student.config import lifted, read_settings
-    from antcache.student.runs.folder import CONFIG
+    from antcache.student.runs.place import CONFIG
     from antcache.student.training.held_out import hold_out
     from antcache.student.training.optimization_config import SelectionConfig
 

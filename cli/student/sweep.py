@@ -45,7 +45,7 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     from antcache.store import Store
 
     store = Store.open(store_path)
-    from antcache.student.runs.folder import LOG
+    from antcache.student.runs.place import LOG
     from antcache.student.sweep.plan import read_plan
     from antcache.student.sweep.run import sweep as run_sweep
 

@@ -19,7 +19,7 @@ from antcache.errors import BadCheckpoint
 from antcache.store import Store
 from antcache.store.format import checksums
 from antcache.store.integrity.verify import verify
-from antcache.student.runs.folder import read_config
+from antcache.student.runs.place import read_config
 from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.train import train
 from antcache.teacher.base import load_teacher

@@ -20,7 +20,8 @@ from antcache.store import Store
 from antcache.student import train as train_module
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import latest_checkpoint
-from antcache.student.runs.folder import RunFolder, read_config
+from antcache.student.runs.folder import RunFolder
+from antcache.student.runs.place import read_config
 from antcache.student.train import RunResult, train
 from antcache.student.training.loop import Trainer, learning_rate
 from antcache.student.training.optimization_config import OptimizationConfig

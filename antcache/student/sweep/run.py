@@ -30,7 +30,8 @@ from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.model import build_student
-from antcache.student.runs.folder import CONFIG, RESULT, RunFolder, read_config, tidy
+from antcache.student.runs.folder import RunFolder, tidy
+from antcache.student.runs.place import CONFIG, RESULT, read_config
 from antcache.student.sweep.plan import Sweep
 from antcache.student.sweep.table import Table, tabulate
 from antcache.student.train import Run
