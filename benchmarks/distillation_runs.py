@@ -32,7 +32,7 @@ from antcache.evaluation.metrics import true_class_ranks
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig, read_settings
 from antcache.student.model import log_frequency
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.teacher.mixing.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach

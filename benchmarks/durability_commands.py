@@ -24,8 +24,8 @@ import antcache.cli.annotations
 import antcache.cli.student.sweep
 import antcache.cli.student.train
 import antcache.cli.teacher.train
-import antcache.student.sweep.run
-import antcache.student.train
+import antcache.student.runs.train
+import antcache.student.sweeps.run
 import antcache.teacher.counting.teacher
 import antcache.teacher.sequence  # noqa: F401
 from antcache import disk

@@ -36,7 +36,7 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.integrity.info import describe
 from antcache.student.config import StudentConfig
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach

@@ -88,7 +88,7 @@ def doctor(
     from antcache.store import Store
 
     opened = Store.open(store)
-    from antcache.doctor.examine import DoctorConfig, examine
+    from antcache.doctor.examination import DoctorConfig, examine
 
     options: dict[str, Any] = {"split_number": split_number, "fps": fps, "name": name}
     dataset = None

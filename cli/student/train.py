@@ -30,7 +30,7 @@ from antcache.student.presets import PRESETS, find_preset
 from antcache.student.runs.place import LOG, check_place, read_config
 
 if TYPE_CHECKING:
-    from antcache.student.train import RunResult
+    from antcache.student.runs.train import RunResult
 
 
 @command(
@@ -65,7 +65,7 @@ def train(
     check_place(run_dir, resume=resume)
     given = {name: value for name, value in settings.items() if value is not None}
     config = _config(run_dir, preset, resume, given)
-    from antcache.student.train import train as train_student
+    from antcache.student.runs.train import train as train_student
     from antcache.student.training.distributed import processes
 
     group = processes(config.runtime.device)

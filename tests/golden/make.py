@@ -26,7 +26,7 @@ from antcache.store import SoftTargets, Store
 from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
 from antcache.student.heads.table import HEADS
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
 from antcache.teacher.histories import HistoryConfig
 from antcache.teacher.targets import TargetConfig

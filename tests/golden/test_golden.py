@@ -21,7 +21,7 @@ from antcache.store.format import checksums
 from antcache.store.integrity.verify import verify
 from antcache.student.runs.place import read_config
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
 from antcache.teacher.teach import timeline_of
 

@@ -15,7 +15,7 @@ from antcache.cli.student.train import train as train_command
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.loop import Trainer
 
 MakeStore = Callable[..., Store]

@@ -17,7 +17,7 @@ from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, Missi
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.online import OnlineClock, evaluate_online
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.train import train
+from antcache.student.runs.train import train
 
 
 @pytest.fixture

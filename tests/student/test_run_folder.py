@@ -24,9 +24,9 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.runs.place import CONFIG, LOG, check_place
-from antcache.student.sweep.plan import Sweep
-from antcache.student.sweep.run import sweep
-from antcache.student.train import train
+from antcache.student.runs.train import train
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
 
 MakeStore = Callable[..., Store]
 Killed = Callable[[Callable[[], Any], int], bool]

@@ -32,9 +32,9 @@ from antcache.student.config import StudentConfig
 from antcache.student.model import build_student
 from antcache.student.runs.folder import RunFolder, tidy
 from antcache.student.runs.place import CONFIG, RESULT, read_config
-from antcache.student.sweep.plan import Sweep
-from antcache.student.sweep.table import Table, tabulate
-from antcache.student.train import Run
+from antcache.student.runs.train import Run
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.table import Table, tabulate
 from antcache.student.training.distributed import started
 from antcache.student.training.loop import Trainer
 from antcache.student.training.stack import Stack, can_stack
