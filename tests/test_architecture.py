@@ -47,6 +47,7 @@ ALLOWED = {
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}
 ALLOWED["__main__"] = {"cli"}
+ALLOWED["testing"] = BASE | {"store"}
 ALLOWED["api"] = BASE | {"store", "windows", "evaluation"}
 
 
