@@ -190,7 +190,7 @@ class FrameReader:
 
     def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
         """The last frame at or before each of the ascending `times` in seconds, as PNG."""
-        from antcache.extract.decode import VideoSampler
+        from antcache.extract.videos.decode import VideoSampler
 
         ticks = [int(tick) for tick in seconds_to_frames(times, self._fps)]
         sampler = VideoSampler(

@@ -27,14 +27,14 @@ from torch import Tensor
 from antcache.checks import Count, Positive, Range, check_types
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler
-from antcache.extract.film import duration_s
-from antcache.extract.finding import Videos
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
 from antcache.extract.tally import Tally
 from antcache.extract.turns import take_turns
+from antcache.extract.videos.decode import CONVENTION, VideoSampler
+from antcache.extract.videos.film import duration_s
+from antcache.extract.videos.finding import Videos
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name

@@ -24,10 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.containers import MAX_PIXELS
-from antcache.extract.film import film, open_container, pixel_aspect
-from antcache.extract.pictures import Orientation, Picture, orientation, shown_size, upright_rgb
-from antcache.extract.pyav import av
+from antcache.extract.videos.containers import MAX_PIXELS
+from antcache.extract.videos.film import film, open_container, pixel_aspect
+from antcache.extract.videos.pictures import (
+    Orientation,
+    Picture,
+    orientation,
+    shown_size,
+    upright_rgb,
+)
+from antcache.extract.videos.pyav import av
 
 if TYPE_CHECKING:
     from av.container import InputContainer

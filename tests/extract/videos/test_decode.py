@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antcache.errors import MissingExtra, UnreadableVideo
-from antcache.extract import decode, pyav
-from antcache.extract.decode import VideoSampler
-from antcache.extract.film import duration_s
 from antcache.extract.prefetch import prefetch
+from antcache.extract.videos import decode, pyav
+from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.film import duration_s
 
 
 def sample(path, rate=Fraction(4), **options):
