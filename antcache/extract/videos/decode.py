@@ -140,7 +140,7 @@ class VideoSampler:
             stream.thread_type = "AUTO"
             self.pixel_aspect = pixel_aspect(stream)
             zero = _start(container)
-            clock = _Clock(container, self.path)
+            clock = _FrameTimes(container, self.path)
             file = _Packets(container, stream)
             last: Fraction | None = None
             damaged = False
@@ -267,7 +267,7 @@ def _start(container: InputContainer) -> Fraction | None:
     return min(starts, default=None)
 
 
-class _Clock:
+class _FrameTimes:
     """When frames are shown; they are asked about in the order in which the decoder gives them.
 
     An AVI states no times but the rate at which its packets follow one another. FFmpeg guesses the

@@ -297,7 +297,7 @@ def test_long_gap(tmp_path, video):
 def test_timestamps_that_run_backwards(tmp_path, video, monkeypatch):
     path = video.write(tmp_path / "v.mkv", video.steady(6))
     stamps = iter([0, Fraction(1, 2), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), 1])
-    monkeypatch.setattr(decode._Clock, "__call__", lambda clock, frame: Fraction(next(stamps)))
+    monkeypatch.setattr(decode._FrameTimes, "__call__", lambda clock, frame: Fraction(next(stamps)))
     sampler, samples = sample(path)
     assert [video.number_on(p) for _, p in samples] == [0, 0, 3, 4, 5]
     assert sampler.skipped_frames == 1
