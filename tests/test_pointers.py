@@ -45,7 +45,7 @@ def opened_lmdb(path: Path) -> None:
 
 
 def decoded(path: Path) -> None:
-    from antcache.extract.boxes import check_samples
+    from antcache.extract.videos.boxes import check_samples
 
     check_samples(path)
 

@@ -44,7 +44,7 @@ EXAMPLES_PER_GROUP = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
+class SeedRuns:
     """One student, trained once per seed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Runs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MetricRow:
     """One metric of the table, percent: mean and deviation, and the paired gain."""
 
     name: str
@@ -81,7 +81,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class DemoOutcome:
     """Everything that the report is made from.
 
     Attributes:
@@ -98,11 +98,11 @@ class Outcome:
     segments: Segments
     teacher: dict[str, float]
     teacher_scores: NDArray[np.float32]
-    runs: dict[str, Runs]
+    runs: dict[str, SeedRuns]
     steps: Sequence[tuple[str, float, str]]
     settings: dict[str, Any]
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[MetricRow]:
         """The metrics side by side."""
         rows = []
         for key, name in METRICS.items():
@@ -111,7 +111,7 @@ class Outcome:
                 for student in (PLAIN, DISTILLED)
             )
             rows.append(
-                Row(
+                MetricRow(
                     name=name,
                     teacher=self.teacher[key],
                     plain=plain[:2],
@@ -140,7 +140,7 @@ class Outcome:
 
 
 def write_report(
-    outcome: Outcome, frames: FrameReader, path: Path, *, example_seed: int = 0
+    outcome: DemoOutcome, frames: FrameReader, path: Path, *, example_seed: int = 0
 ) -> None:
     """Write the page.
 
@@ -190,7 +190,7 @@ class FrameReader:
 
     def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
         """The last frame at or before each of the ascending `times` in seconds, as PNG."""
-        from antcache.extract.decode import VideoSampler
+        from antcache.extract.videos.decode import VideoSampler
 
         ticks = [int(tick) for tick in seconds_to_frames(times, self._fps)]
         sampler = VideoSampler(
@@ -208,13 +208,13 @@ def _png(frame: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _best_epochs(runs: Runs) -> tuple[float, float, int]:
+def _best_epochs(runs: SeedRuns) -> tuple[float, float, int]:
     """Mean over seeds of the best epoch's and the last epoch's top-1, and the number of epochs."""
     curves = runs.curves["action/top1"]
     return float(curves.max(axis=1).mean()), float(curves[:, -1].mean()), int(runs.epochs[-1])
 
 
-def _curves(outcome: Outcome) -> str:
+def _curves(outcome: DemoOutcome) -> str:
     """Training curves of both students as one inline SVG."""
     try:
         from matplotlib.figure import Figure
@@ -251,7 +251,7 @@ def _expectation(scores: NDArray[np.float32], truth: int, names: Sequence[str]) 
 
 
 def _examples(
-    outcome: Outcome, frames: FrameReader, rng: np.random.Generator
+    outcome: DemoOutcome, frames: FrameReader, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Held-out segments drawn at random from each group, by the first seed's students."""
     segments, names = outcome.segments, outcome.taxonomy.actions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
-from antcache.extract.finding import Videos, find_videos
+from antcache.extract.videos.finding import Videos, find_videos
 
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone

@@ -21,9 +21,8 @@ from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.files import LOCK, atomic_file, clear_leftovers
 from antcache.locks import hold
-from antcache.names import is_video_name
 from antcache.store.location import Location, beside
-from antcache.text import utf8
+from antcache.text import is_video_name, utf8
 from antcache.untrusted import parse_json, read_text
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.demo import report
-from antcache.demo.report import COLOURS, Outcome, Runs, _curves
+from antcache.demo.report import COLOURS, DemoOutcome, SeedRuns, _curves
 
 
-def runs(seeds: int, epochs: int) -> Runs:
+def runs(seeds: int, epochs: int) -> SeedRuns:
     """A student whose figures grow, with another value for each seed."""
     figures = np.arange(seeds * epochs, dtype=np.float64).reshape(seeds, epochs)
-    return Runs(
+    return SeedRuns(
         metrics=[],
         curves={"action/top1": figures, "action/recall@5": figures},
         epochs=np.arange(1, epochs + 1),
@@ -35,7 +35,7 @@ def test_every_table_scrolls_by_itself() -> None:
 def test_every_curve_has_the_colour_of_its_student() -> None:
     """In each of three panels: a faint line for each seed, and a strong one of their mean."""
     none = np.empty(0, np.int64)
-    outcome = Outcome(
+    outcome = DemoOutcome(
         taxonomy=Taxonomy(
             dataset="toy",
             verbs=("take",),
