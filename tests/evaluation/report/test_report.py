@@ -328,7 +328,7 @@ def test_as_few_as_one_class_can_be_asked_for(kitchen: Kitchen):
     )
     assert drawings
     assert [drawing.count('class="track"') for drawing in drawings] == [1] * len(drawings)
-    with pytest.raises(BadConfig, match="impossible classes: expected from 1 .*found 0"):
+    with pytest.raises(BadConfig, match=r"impossible classes: expected from 1 .*found 0"):
         ReportLayout(classes=0)
 
 
