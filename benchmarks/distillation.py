@@ -265,7 +265,7 @@ def gains(
     reach = float(stats.t.ppf(0.975, len(pairs) - 1)) * error
     resamples = Resamples.of(ours[0].video, 1000)
     ranks = np.stack([o.ranks for o in (*ours, *base)])
-    draws = resamples.values_of_all(metric, ranks, ours[0].action)
+    draws = resamples.values(metric, ranks, ours[0].action)
     by_video = difference(mean, draws[: len(ours)].mean(0) - draws[len(ours) :].mean(0))
     relative = 100 * mean / float(old.mean())
     label = f"{PREFIX[dataset]}{name} over {over}, {metric_name(dataset)}"

@@ -44,7 +44,7 @@ from antcache.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("av", "transformers", "jinja2", "matplotlib", "PIL")
+PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
 
 MARK = "demo.json"

@@ -9,14 +9,13 @@ calibration error, temperature scaling); Brier 1950 (its score, in the form for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.metrics import blocks
 
 BINS = 15
 RANGE = (0.01, 100.0)
@@ -69,7 +68,7 @@ def calibration(
         )
     nll, brier = np.empty(len(labels)), np.empty(len(labels))
     confidence, correct = np.empty(len(labels)), np.empty(len(labels), dtype=bool)
-    for rows in _chunks(len(labels)):
+    for rows in blocks(len(labels)):
         logs = log_softmax(logits[rows] / warmth[rows, None], axis=1)
         probability = np.exp(logs)
         row, truth = np.arange(len(logs)), labels[rows]
@@ -169,10 +168,6 @@ def cross_fitted_temperatures(
     return temperatures
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK_ROWS) for start in range(0, count, CHUNK_ROWS))
-
-
 def _slope(
     logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float
 ) -> tuple[float, float]:
@@ -180,7 +175,7 @@ def _slope(
     from scipy.special import softmax
 
     slope, curvature = 0.0, 0.0
-    for rows in _chunks(len(labels)):
+    for rows in blocks(len(labels)):
         # Relative to the best class; what has probability 0 counts for nothing, not as 0 * -inf.
         z = logits[rows].astype(np.float64)
         z -= z.max(axis=1, keepdims=True)

@@ -23,7 +23,7 @@ from scipy.special import log_softmax
 from antcache.annotations import locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
-from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.metrics import blocks
 from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
@@ -142,8 +142,7 @@ def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -
     """
     used = [(s, w) for s, w in zip(scores, weights.tolist(), strict=True) if w > 0]
     out = np.empty(scores[0].shape)
-    for start in range(0, len(out), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for rows in blocks(len(out)):
         logs = [(log_softmax(s[rows].astype(np.float64), axis=1), w) for s, w in used]
         if mixture == "logits":
             out[rows] = sum(w * own for own, w in logs)
@@ -194,8 +193,7 @@ def _exponentiated_gradient(
 
     def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
         total, slope = 0.0, np.zeros(len(weights))
-        for start in range(0, own.shape[1], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
+        for rows in blocks(own.shape[1]):
             z = sum(w * log[rows] for w, log in zip(weights, finite, strict=True))
             assert isinstance(z, np.ndarray)
             mixed = log_softmax(z, axis=1)

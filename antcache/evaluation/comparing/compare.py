@@ -20,7 +20,7 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Difference, Resamples, difference
+from antcache.evaluation.bootstrap import Difference, difference
 from antcache.evaluation.caveats import few_classes, same_metrics
 from antcache.evaluation.comparing.buckets import Buckets, sort_into_buckets
 from antcache.evaluation.comparing.naming import side_names
@@ -305,8 +305,7 @@ def _metrics(
     taxonomy: Taxonomy,
     sampling: BootstrapConfig,
 ) -> dict[str, MetricChange]:
-    groups = segments.video if sampling.cluster == "video" else segments.uid
-    resamples = Resamples.of(groups, sampling.resamples, seed=sampling.seed)
+    resamples = sampling.draws(segments)
     seeds = len(a)
     rng = np.random.default_rng([sampling.seed, 1])  # not the stream that draws the videos
     weight = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=sampling.resamples).T / seeds
@@ -317,7 +316,7 @@ def _metrics(
             continue
         ranks = np.stack([s.ranked.ranks[metric.ranked] for s in (*a, *b)])
         values = [metric.value(own, labels) for own in ranks]
-        draws = resamples.values_of_all(metric, ranks, labels)
+        draws = resamples.values(metric, ranks, labels)
         gains = np.subtract(values[seeds:], values[:seeds])
         drawn = (weight * (draws[seeds:] - draws[:seeds])).sum(axis=0)
         changes[name] = MetricChange(
