@@ -28,9 +28,8 @@ import antcache.student.runs.train
 import antcache.student.sweeps.run
 import antcache.teacher.counting.teacher
 import antcache.teacher.sequence  # noqa: F401
-from antcache import disk
 from antcache.annotations import read_annotations
-from antcache.files import is_leftover
+from antcache.files import disk, is_leftover
 from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING

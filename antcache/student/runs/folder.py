@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from antcache.disk import make_folders
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.files import (
@@ -24,8 +23,9 @@ from antcache.files import (
     clear_leftovers,
     writing,
 )
+from antcache.files.disk import make_folders
+from antcache.files.locks import exclusively, hold
 from antcache.hub import first_line
-from antcache.locks import alone, hold
 from antcache.student.runs.checkpoint import (
     AVERAGE,
     BEST,
@@ -78,7 +78,7 @@ class RunFolder:
         with ExitStack() as stack:
             if writes:
                 busy, hint = "another process is training this run", "choose another run"
-                stack.enter_context(alone(path / LOCK, busy, where=path, hint=hint))
+                stack.enter_context(exclusively(path / LOCK, busy, where=path, hint=hint))
             check_place(path, resume=resume)
             yield cls(path, writes=writes)
 

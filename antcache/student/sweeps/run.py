@@ -24,7 +24,7 @@ from torch import nn
 from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig, NotFinite
 from antcache.files import LOCK, atomic_file
-from antcache.locks import alone
+from antcache.files.locks import exclusively
 from antcache.progress import Progress, silent
 from antcache.settings import settings_of
 from antcache.store import Store
@@ -72,7 +72,7 @@ def sweep(
     """
     _check_alone()
     busy, hint = "another process is training this sweep", "choose another folder"
-    with alone(folder / LOCK, busy, where=folder, hint=hint):
+    with exclusively(folder / LOCK, busy, where=folder, hint=hint):
         return _sweep(store, folder, plan, progress)
 
 

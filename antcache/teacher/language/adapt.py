@@ -25,8 +25,8 @@ from antcache import __version__
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.files import FolderKind, atomic_folder
+from antcache.files.locks import exclusively, lock_beside
 from antcache.hub import quiet
-from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.teacher.language.checkpoint import (
     fetch,
@@ -88,7 +88,7 @@ def adapt(
         NotFound: there is no such model.
     """
     work = output.with_name(f".{output.name}.adapting")
-    with alone(lock_beside(output), "another process is training it", where=output):
+    with exclusively(lock_beside(output), "another process is training it", where=output):
         finished = _report(output) if resume and not overwrite else None
         if finished is None:
             _check_output(output, work, resume=resume, overwrite=overwrite)
