@@ -148,14 +148,22 @@ def test_targets_that_are_in_the_store(tmp_path: Path, trace: Any) -> None:
     store.write_labels("train", segments(0), TAXONOMY, source="test")
     folder = tmp_path / "teacher"
     folder.mkdir()
-    place = Place(store, "t", folder, "", replaces_folder=False, replaces_targets=False, done=None)
+    place = Place(
+        store=store,
+        name="t",
+        folder=folder,
+        command="",
+        replaces_folder=False,
+        replaces_targets=False,
+        done=None,
+    )
     targets = SoftTargets(
         uid=np.array(["u0"]),
         valid=np.array([True]),
         logits=np.zeros((1, 2), np.float32),
         attributes={"taxonomy": TAXONOMY.fingerprint},
     )
-    (folder / MADE).write_text(place.account(targets)[MADE])
+    (folder / MADE).write_text(place.made_file(targets)[MADE])
     place.publish(targets)
     trace.check(folder / MADE)
     targets_place = trace.published(store.backend.location("targets/t"))
