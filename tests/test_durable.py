@@ -147,7 +147,15 @@ def test_targets_that_are_in_the_store(tmp_path: Path, trace: Any) -> None:
     store.write_labels("train", segments(0), TAXONOMY, source="test")
     folder = tmp_path / "teacher"
     folder.mkdir()
-    place = Place(store, "t", folder, "", replaces_folder=False, replaces_targets=False, done=None)
+    place = Place(
+        store=store,
+        name="t",
+        folder=folder,
+        command="",
+        replaces_folder=False,
+        replaces_targets=False,
+        done=None,
+    )
     targets = SoftTargets(
         uid=np.array(["u0"]),
         valid=np.array([True]),

@@ -63,7 +63,7 @@ def cut_to_top_k(targets: SoftTargets, top_k: int | None) -> SoftTargets:
     return targets if top_k is None else targets.top_k(top_k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a teacher and its targets go, which is this process's alone; see `place_for`.
 

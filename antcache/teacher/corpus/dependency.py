@@ -207,6 +207,8 @@ def _thing(token: Any, seen: list[tuple[str, bool]]) -> str | None:
             or (t.dep_ == "amod" and (t.lower_, head) in voc.NAMES)
         )
     ]
+    if not modifiers and head in voc.NAMELESS:
+        return None
     thing = " ".join([*modifiers, head])
     seen.append((thing, token.tag_ in PLURAL))
     return thing
