@@ -18,6 +18,7 @@ from antcache.errors import BadConfig
 from antcache.evaluation.metrics import blocks
 
 BINS = 15
+FOLDS = 5
 RANGE = (0.01, 100.0)
 """Temperatures that are looked for."""
 
@@ -142,7 +143,6 @@ def cross_fitted_temperatures(
     labels: NDArray[np.integer],
     groups: NDArray[np.generic],
     *,
-    folds: int = 5,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """A temperature (N,) for each segment, fitted on the segments of other groups only.
@@ -150,15 +150,15 @@ def cross_fitted_temperatures(
     Args:
         logits: (N, C).
         labels: (N,) ids of the true classes.
-        groups: (N,) e.g. the video of each; groups are dealt to folds in random order.
-        folds: number of folds; with fewer groups, one each.
+        groups: (N,) e.g. the video of each; they are dealt to 5 folds, or one each, in random
+            order.
         seed: decides which group falls into which fold.
 
     Raises:
         BadConfig: fewer than two groups, or see `fit_temperature`.
     """
     names, member = np.unique(groups, return_inverse=True)
-    folds = min(folds, len(names))
+    folds = min(FOLDS, len(names))
     if folds < 2:
         raise BadConfig("a temperature needs videos to be held out", expected="2 or more", found=1)
     fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[member]

@@ -42,15 +42,21 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        unpredicted = self.all["n"] - self.scored["n"]
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
-        plain["unpredicted"] = unpredicted
+        plain["unpredicted"] = self.all["n"] - self.scored["n"]
         if self.sheet is not None:
-            calibration = asdict(self.sheet.calibration)
-            finite = {k: v if math.isfinite(v) else None for k, v in calibration.items()}
-            plain["calibration"] = finite
+            plain["calibration"] = finite(asdict(self.sheet.calibration))
             plain["denominators"] = {k: asdict(v) for k, v in self.sheet.counted.items()}
         return plain
+
+
+def finite(value: Any) -> Any:
+    """JSON-ready values of which those that are infinite, or no number, are None."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ be made imperfect (`antcache.teacher.noise`). All figures are of one split of a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ from antcache.evaluation.calibration import (
     fit_temperature,
 )
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import target_logits, target_scores
+from antcache.evaluation.scoring import finite, target_logits, target_scores
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
@@ -107,7 +106,7 @@ class TeacherScore:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; a figure that is infinite is null."""
-        plain: dict[str, Any] = _finite(asdict(self))
+        plain: dict[str, Any] = finite(asdict(self))
         return plain
 
 
@@ -205,9 +204,11 @@ def _score_trained(
         history = history_for(store, mode, config.gap_s)
         scored = scorer.predict(history)
         sheets[mode] = fill_sheet(scored, sampling=config.sampling, ks=config.coverage)
-        temperatures[mode] = _temperature(
-            scored, config, split, lambda s, h=history: SplitScorer(store, s, teacher).predict(h)
-        )
+
+        def scored_on(held: str, history: HistoryConfig = history) -> Scored:
+            return SplitScorer(store, held, teacher).predict(history)
+
+        temperatures[mode] = _temperature(scored, config, split, scored_on)
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)
@@ -287,11 +288,3 @@ def _temperature(
         fitted_on=source,
         after=calibration(scored.logits, segments.action, warmth),
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -49,9 +49,8 @@ class SplitScorer:
     """
 
     def __init__(self, store: Store, split: str, teacher: Teacher) -> None:
-        labels = {name: store.labels(name) for name in store.splits()}
-        every = Timeline.of(labels, store.taxonomy)
-        near = np.isin(every.segments.video, labels[split].video)
+        every = Timeline.of_store(store)
+        near = np.isin(every.segments.video, store.labels(split).video)
         self.teacher = teacher
         self.timeline = Timeline(
             taxonomy=every.taxonomy, segments=every.segments[near], split=every.split[near]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labeled import agreement, read_labeled
 
 from antcache.teacher.corpus import vocabulary
-from antcache.teacher.corpus.labeled import agreement, read_labeled
 from antcache.teacher.corpus.lexicon import LexiconExtractor
 from antcache.teacher.corpus.words import WordLists, base_form, read_word_lists, singular
 
