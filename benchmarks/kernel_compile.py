@@ -40,8 +40,8 @@ from antcache.kernels.benchmark.contenders import TEACHERS, TEMPERATURE, TOP_K  
 from antcache.kernels.benchmark.machine import versions  # noqa: E402
 from antcache.kernels.benchmark.rows import Case, Figure  # noqa: E402
 from antcache.kernels.benchmark.run import RESULTS, parse_shapes  # noqa: E402
-from antcache.kernels.call import Call  # noqa: E402
 from antcache.kernels.op import HALF  # noqa: E402
+from antcache.kernels.record import LossInputs  # noqa: E402
 
 TARGET = GPUTarget("cuda", 90, 32)
 KERNELS = {
@@ -180,7 +180,7 @@ def launched(case: Case) -> list[Variant]:
     }
     edge = case.form in EDGE_FORMS
     teachers, k, tail = (common | EDGE_FORMS)[case.form]
-    call = Call(
+    inputs = LossInputs(
         logits=empty(batch, classes),
         teacher=empty(teachers, batch, k or classes),
         index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
@@ -199,9 +199,9 @@ def launched(case: Case) -> list[Variant]:
         gradient=True,
     )
     with caught() as found:
-        out = launch.launch(call)
-        if call.logits.dtype in HALF:
-            launch.launch_again(call, out.grad, out.counts, out.loss)
+        out = launch.launch(inputs)
+        if inputs.logits.dtype in HALF:
+            launch.launch_again(inputs, out.grad, out.counts, out.loss)
         launch.scale(out.grad, out.loss)
     return found
 

@@ -102,7 +102,6 @@ class TeacherTargets:
     @property
     def num_teachers(self) -> int:
         """M."""
-        assert self.targets.num_teachers is not None
         return self.targets.num_teachers
 
     @property
@@ -129,12 +128,13 @@ class TeacherTargets:
     def each_teacher(self) -> list[Targets]:
         """The targets of each teacher by itself: views, no copies."""
         if isinstance(self.targets, DenseTargets):
-            return [DenseTargets(logits=logits) for logits in self.targets.logits]
-        tails = [None] * self.num_teachers if self.targets.tail is None else self.targets.tail
+            return [DenseTargets(logits=logits) for logits in self.targets.logits.split(1)]
+        given = self.targets
+        tails = [None] * self.num_teachers if given.tail is None else given.tail.split(1)
         return [
             TopKTargets(index=index, logit=logit, tail=tail)
             for index, logit, tail in zip(
-                self.targets.index, self.targets.logit, tails, strict=True
+                given.index.split(1), given.logit.split(1), tails, strict=True
             )
         ]
 

@@ -26,8 +26,6 @@ TEMPERATURE = 2.0
 TEACHERS = 5
 TOP_K = 50
 
-Loss = Callable[[Tensor, Targets, Tensor], Tensor]
-
 
 class Skip(Exception):
     """Why a contender is not measured in a case."""
@@ -35,114 +33,96 @@ class Skip(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One set of inputs.
+    """One set of inputs, with one teacher row per batch row.
 
     Attributes:
         logits: (B, C), a leaf that requires a gradient.
-        targets: one teacher row per batch row.
+        teacher: (M, B, C), or (1, B, K) of the classes in `index`.
+        index: (1, B, K) int64, None for the dense form.
         labels: (B,) int64.
     """
 
     logits: Tensor
-    targets: Targets
+    teacher: Tensor
+    index: Tensor | None
     labels: Tensor
+
+    @property
+    def targets(self) -> Targets:
+        """The teacher as `distillation_loss` takes it."""
+        if self.index is None:
+            return DenseTargets(logits=self.teacher)
+        return TopKTargets(index=self.index, logit=self.teacher)
 
     def num_bytes(self, *, gradient: bool) -> int:
         """What must move at least: student and teacher read, the gradient written if wanted."""
-        times = 2 if gradient else 1
-        return times * self.logits.nbytes + teacher_bytes(self.targets)
+        index = 0 if self.index is None else self.index.nbytes
+        return (2 if gradient else 1) * self.logits.nbytes + self.teacher.nbytes + index
 
 
-def teacher_bytes(targets: Targets) -> int:
-    """Size of the teacher's tensors."""
-    if isinstance(targets, DenseTargets):
-        return targets.logits.nbytes
-    return targets.index.nbytes + targets.logit.nbytes
+Loss = Callable[[Inputs], Tensor]
 
 
 def make_inputs(case: Case, device: str, generator: torch.Generator) -> Inputs:
     """Random inputs; the classes of the top-k are spread over the row, distinct in it."""
-    dtype = getattr(torch, case.dtype)
-    shape = (case.batch, case.classes)
+    batch, classes, dtype = case.batch, case.classes, getattr(torch, case.dtype)
 
     def normal(*size: int) -> Tensor:
         return torch.randn(*size, device=device, dtype=dtype, generator=generator).mul_(2)
 
-    targets: Targets
+    def integers(*size: int) -> Tensor:
+        return torch.randint(classes, size, device=device, generator=generator)
+
+    index, width = None, classes
     if case.form == "top-50":
-        k = min(TOP_K, case.classes)
-        start = torch.randint(
-            case.classes, (case.batch, 1), device=device, generator=generator, dtype=torch.int64
-        )
-        step = torch.arange(k, device=device) * (case.classes // k)
-        index = (start + step) % case.classes
-        targets = TopKTargets(index=index, logit=normal(case.batch, k))
-    elif case.form == "dense":
-        targets = DenseTargets(logits=normal(*shape))
-    else:
-        targets = DenseTargets(logits=normal(TEACHERS, *shape))
+        width = min(TOP_K, classes)
+        step = torch.arange(width, device=device) * (classes // width)
+        index = (integers(1, batch, 1) + step) % classes
     return Inputs(
-        logits=normal(*shape).requires_grad_(),
-        targets=targets,
-        labels=torch.randint(case.classes, (case.batch,), device=device, generator=generator),
+        teacher=normal(TEACHERS if case.form == "5 teachers" else 1, batch, width),
+        index=index,
+        logits=normal(batch, classes).requires_grad_(),
+        labels=integers(batch),
     )
 
 
-def plain(logits: Tensor, targets: Targets, labels: Tensor) -> Tensor:
-    """What one would write: `cross_entropy`, `log_softmax`, `kl_div`, in the logits' dtype."""
-    log_p, log_q = _pair(logits, targets)
+def _plain(logits: Tensor, teacher: Tensor, index: Tensor | None, labels: Tensor) -> Tensor:
+    log_p, log_q = _pair(logits, teacher, index)
     kl = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
     return F.cross_entropy(logits, labels) + TEMPERATURE**2 * kl
 
 
-def _pair(logits: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+def _pair(logits: Tensor, teacher: Tensor, index: Tensor | None) -> tuple[Tensor, Tensor]:
     """Log-probabilities at T of student and teacher, (B, C) or, inside the top-k, (B, K)."""
-    if isinstance(targets, TopKTargets):
-        logits, teacher = logits.gather(1, targets.index), targets.logit
-    else:
-        teacher = targets.logits
+    if index is not None:
+        logits = logits.gather(1, index[0])
     log_q = F.log_softmax(teacher / TEMPERATURE, -1)
-    if log_q.ndim == 3:
-        log_q = log_q.logsumexp(0) - math.log(len(log_q))
+    log_q = log_q[0] if len(log_q) == 1 else log_q.logsumexp(0) - math.log(len(log_q))
     return F.log_softmax(logits / TEMPERATURE, -1), log_q
+
+
+def plain(item: Inputs) -> Tensor:
+    """What one would write: `cross_entropy`, `log_softmax`, `kl_div`, in the logits' dtype."""
+    return _plain(item.logits, item.teacher, item.index, item.labels)
 
 
 def fused(impl: Impl, *, overwrite: bool = False) -> Loss:
     """`distillation_loss` as a user calls it."""
-
-    def loss(logits: Tensor, targets: Targets, labels: Tensor) -> Tensor:
-        return distillation_loss(
-            logits,
-            targets,
-            labels,
-            temperature=TEMPERATURE,
-            impl=impl,
-            overwrite_logits=overwrite,
-        )
-
-    return loss
+    return lambda item: distillation_loss(
+        item.logits,
+        item.targets,
+        item.labels,
+        temperature=TEMPERATURE,
+        impl=impl,
+        overwrite_logits=overwrite,
+    )
 
 
 def compiled() -> Loss:
-    """`plain` under torch.compile, for one shape."""
+    """`plain` under torch.compile, for one shape; what dynamo traces has no class of ours."""
     torch._dynamo.reset()  # type: ignore[attr-defined,no-untyped-call,unused-ignore]
-
-    # Tensors alone cross the border: what dynamo traces has no class of ours.
-    def dense(logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return plain(logits, DenseTargets(logits=teacher), labels)
-
-    def top_k(logits: Tensor, index: Tensor, logit: Tensor, labels: Tensor) -> Tensor:
-        return plain(logits, TopKTargets(index=index, logit=logit), labels)
-
-    fast_dense = torch.compile(dense, dynamic=False)
-    fast_top_k = torch.compile(top_k, dynamic=False)
-
-    def loss(logits: Tensor, targets: Targets, labels: Tensor) -> Tensor:
-        if isinstance(targets, DenseTargets):
-            return fast_dense(logits, targets.logits, labels)
-        return fast_top_k(logits, targets.index, targets.logit, labels)
-
-    return loss
+    fast = torch.compile(_plain, dynamic=False)
+    return lambda item: fast(item.logits, item.teacher, item.index, item.labels)
 
 
 def liger() -> Loss:
@@ -159,10 +139,10 @@ def liger() -> Loss:
     except ImportError as error:
         raise Skip(f"liger-kernel can't be imported: {error}") from error
 
-    def loss(logits: Tensor, targets: Targets, labels: Tensor) -> Tensor:
-        log_p, log_q = _pair(logits, targets)
+    def loss(item: Inputs) -> Tensor:
+        log_p, log_q = _pair(item.logits, item.teacher, item.index)
         kl: Tensor = divergence.apply(log_p, log_q, "batchmean", True)
-        return F.cross_entropy(logits, labels) + TEMPERATURE**2 * kl
+        return F.cross_entropy(item.logits, item.labels) + TEMPERATURE**2 * kl
 
     return loss
 

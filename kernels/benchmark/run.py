@@ -256,7 +256,7 @@ def both_step(loss: Loss, inputs: list[Inputs]) -> Callable[[int], object]:
 
     def step(number: int) -> object:
         item = inputs[number % len(inputs)]
-        return torch.autograd.grad(loss(item.logits, item.targets, item.labels), item.logits)
+        return torch.autograd.grad(loss(item), item.logits)
 
     return step
 
@@ -267,7 +267,7 @@ def forward_step(loss: Loss, inputs: list[Inputs]) -> Callable[[int], object]:
     def step(number: int) -> object:
         item = inputs[number % len(inputs)]
         with torch.no_grad():
-            return loss(item.logits, item.targets, item.labels)
+            return loss(item)
 
     return step
 
@@ -374,7 +374,7 @@ class _Bench:
             [make_inputs(case, "cuda", torch.Generator("cuda").manual_seed(0))],
         )
         item = inputs[0]
-        count = self.clock.launches(lambda _: loss(item.logits, item.targets, item.labels))
+        count = self.clock.launches(lambda _: loss(item))
         self.result.figures.append(rows_.launch_figure(case, count))
         whole = self.clock.launches(both_step(loss, inputs))
         self.result.open.append(

@@ -271,8 +271,7 @@ def test_contenders_agree(form: str) -> None:
 
     case = bench.Case(dtype="float32", form=form, batch=7, classes=125)
     item = make_inputs(case, "cpu", torch.Generator().manual_seed(1))
-    arguments = (item.logits, item.targets, item.labels)
-    ours, theirs = fused("torch")(*arguments), plain(*arguments)
+    ours, theirs = fused("torch")(item), plain(item)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     grads = [torch.autograd.grad(loss, item.logits)[0] for loss in (ours, theirs)]
     assert torch.allclose(*grads, atol=1e-6)

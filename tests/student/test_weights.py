@@ -34,10 +34,13 @@ def test_the_conversion_is_that_of_the_losses(k: int | None) -> None:
     student, teacher = torch.randn(2, 5, 9, generator=generator)
     given = parse_weight("150@T10/C9", convention="paper", k=k)
     if k is None:
-        targets, picked = DenseTargets(logits=teacher), torch.arange(9).expand(5, 9)
+        targets, picked = DenseTargets(logits=teacher[None]), torch.arange(9).expand(5, 9)
     else:
         best = teacher.topk(k)
-        targets, picked = TopKTargets(index=best.indices, logit=best.values), best.indices
+        targets, picked = (
+            TopKTargets(index=best.indices[None], logit=best.values[None]),
+            best.indices,
+        )
     log_p = (student.gather(1, picked) / 10).log_softmax(1)
     q = (teacher.gather(1, picked) / 10).softmax(1)
     paper = 150 * 10**2 * F.kl_div(log_p, q, reduction="none").mean()

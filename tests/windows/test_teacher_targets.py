@@ -60,13 +60,13 @@ def test_selected_targets_are_those_of_the_windows() -> None:
 def test_each_teacher_by_itself() -> None:
     (only,) = select({"t": soft()}, uids("a")).each_teacher()
     assert isinstance(only, DenseTargets)
-    assert only.logits.tolist() == [[0, 1, 2, 3]]
+    assert only.logits.tolist() == [[[0, 1, 2, 3]]]
     both = select({"t": soft(), "u": soft(logits=np.ones((3, 4), np.float32))}, uids("b"))
     first, second = both.each_teacher()
     assert isinstance(first, DenseTargets)
     assert isinstance(second, DenseTargets)
-    assert first.logits.tolist() == [[4, 5, 6, 7]]
-    assert second.logits.tolist() == [[1, 1, 1, 1]]
+    assert first.logits.tolist() == [[[4, 5, 6, 7]]]
+    assert second.logits.tolist() == [[[1, 1, 1, 1]]]
 
 
 def test_selected_targets_can_be_cut() -> None:
@@ -99,7 +99,7 @@ def test_a_window_needs_every_teacher() -> None:
     assert teachers.share is not None
     assert teachers.share.tolist() == [1, 3]
     alone = [each for each in teachers.each_teacher() if isinstance(each, DenseTargets)]
-    assert [targets.logits[0].tolist() for targets in alone] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [targets.logits[0, 0].tolist() for targets in alone] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     shared = teachers.targets.logits.untyped_storage().data_ptr()
     assert all(targets.logits.untyped_storage().data_ptr() == shared for targets in alone)
 

@@ -241,7 +241,7 @@ def test_members_with_the_learned_weights_teach_as_the_joint_targets_do(experts,
         teacher_weight=torch.tensor(mixture.weights),
         impl="torch",
     )
-    two = distillation_loss(student, DenseTargets(logits=joint), impl="torch")
+    two = distillation_loss(student, DenseTargets(logits=joint[None]), impl="torch")
     torch.testing.assert_close(one, two)
 
 

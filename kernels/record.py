@@ -1,33 +1,31 @@
-"""One call of the distillation loss in the form that every implementation takes.
+"""The record of one distillation loss: what every implementation takes, and what it gives back.
 
-Promise: what was checked once (`checks.py`) is here as plain tensors and numbers, and the results
-have the same names, shapes and types whoever computes them.
-Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers.
+Promise: what was asked for stands here once, from the operator down to the launch, as plain tensors
+and numbers; the results have the same names, shapes and types whoever computes them.
+Letters: B batch rows, C classes, M teachers, N teacher rows, K top-k.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
+from antcache.kernels.targets import DenseTargets, Targets
 
 NONE, DENSE, TOP_K, TAIL = range(4)
 """Forms of the teacher: none, dense logits, top-k, top-k with all other classes as one outcome."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """Arguments, as `distillation_loss` explains them.
+class LossInputs(NamedTuple):
+    """Arguments, as `distillation_loss` explains them; tensors first, which `op.py` relies on.
 
     Attributes:
         logits: (B, C).
         teacher: (M, N, C) dense logits or (M, N, K) top-k logits, None without a teacher.
-        index: (M, N, K) classes of the top-k form, else None.
-        tail: (M, N) log mass of all other classes, None in the other forms.
+        index: (M, N, K) classes of the top-k forms, else None.
+        tail: (M, N) log mass of all other classes, or None.
         valid: (N,) bool or None.
         labels: (B,) integer or None.
         rows: (B,) integer or None.
@@ -61,12 +59,12 @@ class Call:
 
     @property
     def form(self) -> int:
-        """NONE, DENSE, TOP_K or TAIL."""
+        """NONE, DENSE, TOP_K or TAIL; where K = C nothing is left for a tail."""
         if self.teacher is None:
             return NONE
         if self.index is None:
             return DENSE
-        return TOP_K if self.tail is None else TAIL
+        return TOP_K if self.tail is None or self.top_k == self.logits.shape[1] else TAIL
 
     @property
     def num_teachers(self) -> int:
@@ -74,12 +72,22 @@ class Call:
         return 1 if self.teacher is None else len(self.teacher)
 
     @property
+    def num_rows(self) -> int:
+        """N, 1 without a teacher."""
+        return 1 if self.teacher is None else self.teacher.shape[1]
+
+    @property
+    def top_k(self) -> int:
+        """K, 1 without a top-k form."""
+        return 1 if self.index is None else self.index.shape[2]
+
+    @property
     def kl_weight(self) -> float:
         """What the KL is multiplied by."""
         return self.weight * self.temperature**2
 
 
-class Outputs(NamedTuple):
+class LossOutputs(NamedTuple):
     """Results.
 
     Attributes:
@@ -100,32 +108,25 @@ class Outputs(NamedTuple):
 
 
 def teacher_tensors(
-    targets: Targets | None, num_classes: int
+    targets: Targets | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """`teacher`, `index`, `tail` and `valid` of a `Call`."""
+    """`teacher`, `index`, `tail` and `valid` of the inputs."""
     if targets is None:
         return None, None, None, None
     if isinstance(targets, DenseTargets):
-        return _teachers(targets.logits, 3), None, None, targets.valid
-    assert isinstance(targets, TopKTargets)
-    has_tail = targets.tail is not None and targets.index.shape[-1] < num_classes
-    tail = _teachers(targets.tail, 2) if has_tail and targets.tail is not None else None
-    return _teachers(targets.logit, 3), _teachers(targets.index, 3), tail, targets.valid
+        return targets.logits, None, None, targets.valid
+    return targets.logit, targets.index, targets.tail, targets.valid
 
 
-def _teachers(tensor: Tensor, ndim: int) -> Tensor:
-    """`tensor` with the leading M that a single teacher leaves out."""
-    return tensor.unsqueeze(0) if tensor.ndim < ndim else tensor
-
-
-def empty_outputs(call: Call, grad: Tensor | None = None) -> Outputs:
+def empty_outputs(inputs: LossInputs, grad: Tensor | None = None) -> LossOutputs:
     """Outputs to be filled; `grad` is where the gradient goes, None for a new buffer."""
-    batch, device = len(call.logits), call.logits.device
+    logits = inputs.logits
+    batch, device = len(logits), logits.device
     if grad is None:
-        shape = call.logits.shape if call.gradient else (0, call.logits.shape[1])
-        grad = torch.empty(shape, dtype=call.logits.dtype, device=device)
-    one = (batch,) if call.reduction == "none" else ()
-    return Outputs(
+        shape = logits.shape if inputs.gradient else (0, logits.shape[1])
+        grad = torch.empty(shape, dtype=logits.dtype, device=device)
+    one = (batch,) if inputs.reduction == "none" else ()
+    return LossOutputs(
         loss=torch.empty(one, dtype=torch.float32, device=device),
         ce=torch.empty(batch, dtype=torch.float32, device=device),
         kl=torch.empty(batch, dtype=torch.float32, device=device),
