@@ -30,7 +30,7 @@ from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
-from antcache.teacher.histories import MODES, Timeline
+from antcache.teacher.histories import MODES, HistoryConfig, Timeline
 from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 from antcache.teacher.teach import history_for
