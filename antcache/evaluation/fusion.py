@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,7 +254,7 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
     rows = locate(predictions.uid, uid)
-    own = {name: getattr(predictions, name) for name in TENSORS}
+    own: dict[str, Any] = {name: getattr(predictions, name) for name in TENSORS}
     return replace(predictions, uid=uid, **{n: a if a is None else a[rows] for n, a in own.items()})
 
 
