@@ -160,7 +160,7 @@ class Store(LabelStore):
                 "which stream?" if streams else "the store has no features",
                 where=self.path,
                 found=", ".join(streams) or "none",
-                hint="name one with --stream" if streams else "antcache extract writes them",
+                hint="name one: `stream`" if streams else "antcache extract writes them",
             )
         return streams[0]
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
-from antcache.store import Features
-from antcache.store.reading.gather import gather, proven
+from antcache.store.reading.gather import Gatherer, proven
 from antcache.windows.frame_labels import by_video
 from antcache.windows.split import StreamRows
 from antcache.windows.staging import Staging
@@ -104,11 +103,13 @@ class PackedFeatures:
             own = values[..., start : start + stream.shape[2]]
             staging = None if straight else make_staging(own, dtype=DTYPES[stream.dtype.name])
             parts = dict(by_video(stream.video))
-            with proven({video: stream.features[video] for video in parts}) as wait_for:
-                for video, members in parts.items():
+            features = {video: stream.features[video] for video in parts}
+            gatherer = Gatherer(list(features.values()))
+            with proven(features) as wait_for:
+                for number, (video, members) in enumerate(parts.items()):
                     wait_for(video)
-                    fill(own, stream.features[video], stream.rows[members], members, staging)
-                    stream.features[video].release()
+                    fill(own, gatherer, number, stream.rows[members], members, staging)
+                    gatherer.release(number)
                     done += 1
                     progress(label, done, total)
             start += stream.shape[2]
@@ -130,7 +131,8 @@ def make_staging(
 
 def fill(
     gathered: Tensor,
-    features: Features,
+    gatherer: Gatherer,
+    video: int,
     rows: NDArray[np.int64],
     at: NDArray[np.int64],
     staging: Staging | None = None,
@@ -139,20 +141,21 @@ def fill(
 
     Args:
         gathered: on the host and in one piece, unless there is `staging`.
-        features: the video.
+        gatherer: of videos, and
+        video: the position there of this one.
         rows: rows of the video.
         at: ascending places.
         staging: buffers on the way to the device that `gathered` is on.
     """
-    which = np.zeros(len(rows), dtype=np.int64)
+    which = np.full(len(rows), video, dtype=np.int64)
     if staging is None:
-        gather([features], which, rows, gathered.numpy(), at)
+        gatherer.into(gathered.numpy(), which, rows, at)
         return
     size = staging.num_windows
     for turn, start in enumerate(range(0, len(rows), size)):
         part = slice(start, start + size)
         num_windows = len(rows[part])
-        gather([features], which[part], rows[part], staging.buffer(turn, num_windows).numpy())
+        gatherer.into(staging.buffer(turn, num_windows).numpy(), which[part], rows[part])
         places = torch.from_numpy(at[part]).to(gathered.device)
         sent = staging.send(turn, num_windows)
         gathered.index_copy_(0, places, sent.to(gathered.dtype))

@@ -10,6 +10,7 @@ import torch
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig
 from antcache.store import Store
+from antcache.store.reading.gather import Gatherer
 from antcache.windows.dataset import Windows
 from antcache.windows.index import WindowIndex, stream_features
 from antcache.windows.pack import PackedFeatures, fill, make_staging, require_memory
@@ -64,10 +65,11 @@ def test_windows_take_the_same_way_to_a_device(make_store: Callable[..., Store])
     rows = rng.integers(0, features.num_rows, (8, 10))
     at = np.array([0, 1, 4, 5, 7, 8, 9, 11])
     straight, staged = torch.zeros(2, 12, 10, 12, dtype=torch.float16)
-    fill(straight, features, rows, at)
+    gatherer = Gatherer([features])
+    fill(straight, gatherer, 0, rows, at)
     staging = make_staging(staged, 3 * 10 * 12 * 2 + 5)
     assert staging.num_windows == 3
-    fill(staged, features, rows, at, staging)
+    fill(staged, gatherer, 0, rows, at, staging)
     assert torch.equal(staged, straight)
     np.testing.assert_array_equal(staged[7].numpy(), features.read(rows[4]))
     assert not staged[[2, 3, 6, 10]].any()

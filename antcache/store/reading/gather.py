@@ -25,7 +25,7 @@ MAX_WORKERS = 8
 
 
 class Gatherer:
-    """Copies windows of a list of videos, again and again: batch after batch of a training.
+    """Copies windows of a list of videos, again and again: video after video, batch after batch.
 
     It may be pickled and forked; it keeps the maps of what was read, and no file open.
 
@@ -100,6 +100,13 @@ class Gatherer:
             members = np.flatnonzero(which == video)
             self._features[video].place(rows[members].ravel(), flat, places[members].ravel())
 
+    def release(self, video: int) -> None:
+        """Let go of the memory that reading the video at this position of the list has mapped."""
+        if self._mapped:
+            own = slice(*np.searchsorted(self._owner, [video, video + 1]))
+            self._pieces[own] = [None] * (own.stop - own.start)
+        self._features[video].release()
+
     def _piece(self, number: int) -> Bytes:
         """Piece `number` of all videos' pieces."""
         piece = self._pieces[number]
@@ -150,14 +157,3 @@ def proven(features: Mapping[str, Features]) -> Iterator[Callable[[str], None]]:
         yield lambda video: waiting[video].result() if video in waiting else None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def gather(
-    features: Sequence[Features],
-    which: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    out: NDArray[Any],
-    at: NDArray[np.int64] | None = None,
-) -> None:
-    """Copy the rows of N windows into `out`, once; see `Gatherer.into`."""
-    Gatherer(features).into(out, which, rows, at)

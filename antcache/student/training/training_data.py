@@ -82,7 +82,7 @@ def load_training_data(
             asked of dense soft targets.
     """
     taxonomy = store.taxonomy
-    streams = [store.stream(name) for name in config.data.stream or (_only_stream(store),)]
+    streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
     protocol = config.window.protocol(taxonomy.dataset)
     soft = {name: store.targets(name) for name in config.distillation.targets}
     chosen = (config.data.train_split, config.data.validation_split)
@@ -228,18 +228,6 @@ def _packed(config: StudentConfig, splits: Iterable[SplitWindows], device: torch
             "that it touches, which is slow; convert the store to an uncompressed local one"
         )
     return packed
-
-
-def _only_stream(store: Store) -> str:
-    streams = store.streams()
-    if len(streams) != 1:
-        raise BadConfig(
-            "which stream?" if streams else "the store has no features",
-            where=store.path,
-            found=", ".join(streams) or "none",
-            hint="name one: `stream`" if streams else "antcache extract writes them",
-        )
-    return streams[0]
 
 
 def _check_coverage(

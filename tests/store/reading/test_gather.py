@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from antcache.store import Features, Store
 from antcache.store import features as features_module
 from antcache.store import format as format_module
-from antcache.store.reading.gather import Gatherer, gather
+from antcache.store.reading.gather import Gatherer
 from antcache.store.reading.mapped import MappedArray
 
 DIM = 5
@@ -106,10 +106,10 @@ def test_every_path_gives_the_same_windows(case: dict[str, Any]) -> None:
                 mapped = {isinstance(f.rows, MappedArray) for f in found}
                 assert mapped == {memory_map and not zipped}
                 out = np.full_like(wanted, np.nan)
-                gather(found, which, rows, out)
+                Gatherer(found).into(out, which, rows)
                 np.testing.assert_array_equal(out, wanted)
                 out = np.full_like(wanted, np.nan)
-                gather(found, which, rows, out, at)
+                Gatherer(found).into(out, which, rows, at)
                 np.testing.assert_array_equal(out[at], wanted)
                 for video, each in zip(videos, found, strict=True):
                     np.testing.assert_array_equal(each.read(), video)
@@ -125,17 +125,17 @@ def test_what_does_not_fit_is_refused(make_videos: MakeVideos, memory_map: bool)
     out = np.full((2, 2, DIM), 7, np.float16)
     for wrong in (np.array([[0, 29], [7, 0]]), np.array([[-1, 29], [6, 0]])):
         with pytest.raises(IndexError, match=r"rows \[.*\] of (7|30)"):
-            gather(videos, which, wrong, out)
+            Gatherer(videos).into(out, which, wrong)
     for at in (np.array([0, 2]), np.array([-1, 0])):
         with pytest.raises(IndexError, match="past the 2"):
-            gather(videos, which, rows, out, at)
+            Gatherer(videos).into(out, which, rows, at)
     with pytest.raises(IndexError, match="past the 1"):
-        gather(videos, which, rows, out[:1])
+        Gatherer(videos).into(out[:1], which, rows)
     for bad in (out.astype(np.float32), out[..., :4], out[:, :, ::-1], np.asfortranarray(out)):
         with pytest.raises(ValueError, match=r"not float16 \(2, 2, 5\) in one piece"):
-            gather(videos, which, rows, bad)
+            Gatherer(videos).into(bad, which, rows)
     with pytest.raises(ValueError, match="3 videos for 2 windows"):
-        gather(videos, np.array([0, 1, 1]), rows, np.empty((3, 2, DIM), np.float16))
+        Gatherer(videos).into(np.empty((3, 2, DIM), np.float16), np.array([0, 1, 1]), rows)
     assert (out == 7).all()
     with pytest.raises(IndexError, match="rows 3 to 7 of 7"):
         videos[1].read(np.array([3, 7]))
@@ -178,9 +178,9 @@ def test_rows_go_where_they_belong_without_a_copy(
         store_of(tmp_path / f"{backend}-{zipped}", [rows], backend, zipped)
         for memory_map in (True, False):
             found = opened(tmp_path / f"{backend}-{zipped}", 1, memory_map=memory_map)
-            gather(found, which, wanted, out)  # what is imported on the way
+            Gatherer(found).into(out, which, wanted)  # what is imported on the way
             tracemalloc.start()
-            gather(found, which, wanted, out)
+            Gatherer(found).into(out, which, wanted)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < 1.5e6, (backend, zipped, memory_map)
