@@ -16,7 +16,7 @@ EXTRAS = {
     "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.18"],
-    "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+    "report": ["jinja2>=3.1"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
@@ -26,6 +26,7 @@ EXTRAS = {
 }
 EXTRAS["dev"] += EXTRAS["docs"]  # a test builds the site
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
+EXTRAS["dev"] += ["matplotlib>=3.9"]  # the plots of the benchmarks
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]

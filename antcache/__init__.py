@@ -5,7 +5,9 @@ each part is imported where it is used (`antcache.store`, `antcache.extract`, `a
 `antcache.windows`, `antcache.student`, `antcache.evaluation`, `antcache.kernels`).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from antcache.exports import lazy_exports
 
 if TYPE_CHECKING:
     from antcache.api import Store
@@ -13,11 +15,4 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Store", "__version__"]
 
-
-def __getattr__(name: str) -> Any:
-    """`antcache.Store`, imported when it is asked for."""
-    if name == "Store":
-        from antcache.api import Store
-
-        return Store
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(__name__, {"api": "Store"})

@@ -119,11 +119,6 @@ def above(name: str, value: object, low: float, high: float = MANY, *, where: ob
     within(name, value, Range(low, high, above=True), where=where)
 
 
-def share(name: str, value: object, *, where: object = "") -> None:
-    """Refuse what is no number from 0 to below 1."""
-    within(name, value, Range(0, 1, below=True), where=where)
-
-
 def within(name: str, value: object, span: Range, *, where: object = "") -> None:
     """Refuse what is no number of a range."""
     if value not in span:
@@ -194,7 +189,7 @@ def words_for(kind: Kind) -> str:
         return words_for(inner[0])
     if origin is Literal:
         return " or ".join(map(str, inner))
-    if origin is tuple and inner[-1] is not ...:
+    if origin is tuple and inner[-1:] != (...,):
         return f"({', '.join(map(words_for, inner))})"
     if origin in (tuple, list):
         return f"{origin.__name__} of {words_for(inner[0])}"
@@ -209,7 +204,8 @@ def _is(value: object, kind: Kind) -> bool:
     if origin is Literal:
         return any(type(value) is type(one) and value == one for one in inner)
     wanted = origin or kind
-    if not isinstance(wanted, type):  # Any, and what has no class
+    # From Python 3.11 on, Any is a class, of which nothing can be asked.
+    if wanted is Any or not isinstance(wanted, type):
         return True
     if isinstance(value, bool) or wanted is bool:  # to Python a bool is an int
         return isinstance(value, bool) and wanted in (bool, object)
@@ -224,7 +220,7 @@ def _look_into(name: str, value: Any, kind: Kind) -> None:
         for mark in inner[1:]:
             if isinstance(mark, Range):
                 within(name, value, mark)
-    elif origin is tuple and inner[-1] is not ...:
+    elif origin is tuple and inner[-1:] != (...,):
         if len(value) != len(inner):
             raise _wrong_type(name, value, kind)
         for i, (one, wanted) in enumerate(zip(value, inner, strict=True)):

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from record import Figure, finish
-from teacher_runs import EK55, METRICS, WORK, Run, figures, metrics, outcome, timeline
+from teacher_runs import EK55, METRICS, WORK, TeacherRun, figures, metrics, outcome, timeline
 
 from antcache.evaluation.metrics import score
 
@@ -59,10 +59,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 TARGETS = ("targets: in-sample", "targets: cross-fitted")
 
 
-def run_of(change: dict[str, Any], seed: int, training: str = "") -> Run:
+def run_of(change: dict[str, Any], seed: int, training: str = "") -> TeacherRun:
     """The run behind a figure; the base, which several rows share, scores its training split."""
     settings = {**BASE, **change}
-    return Run(
+    return TeacherRun(
         dataset=EK55,
         kind="language",
         history="complete",

@@ -105,7 +105,7 @@ def mapped(path: Path, kind: str, share: float) -> Callable[[], float]:
     """Windows per second, read lazily."""
     lazy = LazyStream.of(windows_of(path, kind, share, ordered=False), CPU)
     out = np.empty((BATCH, TIME, DIM), KINDS[kind][2])
-    count = len(lazy.rows)
+    count = len(lazy.stream.rows)
     batches = np.split(np.arange(count), range(BATCH, count, BATCH))
 
     def measure() -> float:

@@ -24,7 +24,7 @@ from antcache.demo.run import DemoConfig, Steps, build_store
 from antcache.evaluation.metrics import mean_and_error
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.histories import Timeline
 from antcache.teacher.targets import TargetConfig, make_targets
 

@@ -55,7 +55,7 @@ import numpy as np
 import torch
 from distillation_runs import (
     WAYS,
-    Outcome,
+    StudentOutcome,
     StudentRun,
     TargetName,
     equal_entropy_smoothing,
@@ -255,7 +255,7 @@ def set_noise(work: Path) -> None:
 
 
 def gains(
-    dataset: str, name: str, ours: list[Outcome], base: list[Outcome], over: str
+    dataset: str, name: str, ours: list[StudentOutcome], base: list[StudentOutcome], over: str
 ) -> list[Figure]:
     """What the main metric gains from `base` to `ours`, outcomes of the same seeds in order."""
     metric = metrics_of(splits_of(dataset, FINAL)[1])[MAIN[dataset]]
@@ -265,7 +265,7 @@ def gains(
     reach = float(stats.t.ppf(0.975, len(pairs) - 1)) * error
     resamples = Resamples.of(ours[0].video, 1000)
     ranks = np.stack([o.ranks for o in (*ours, *base)])
-    draws = resamples.values_of_all(metric, ranks, ours[0].action)
+    draws = resamples.values(metric, ranks, ours[0].action)
     by_video = difference(mean, draws[: len(ours)].mean(0) - draws[len(ours) :].mean(0))
     relative = 100 * mean / float(old.mean())
     label = f"{PREFIX[dataset]}{name} over {over}, {metric_name(dataset)}"
@@ -308,7 +308,7 @@ def metric_name(dataset: str) -> str:
 def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -> list[Figure]:
     """Figures of each condition, and with plain among several, of each over plain."""
     made: list[Figure] = []
-    found: dict[str, list[Outcome]] = {}
+    found: dict[str, list[StudentOutcome]] = {}
     for condition in conditions:
         settings = settings_of(dataset, condition, work)
         found[condition] = [

@@ -32,7 +32,7 @@ from antcache.evaluation.metrics import true_class_ranks
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig, read_settings
 from antcache.student.model import log_frequency
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.teacher.mixing.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach
@@ -213,7 +213,7 @@ class StudentRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class StudentOutcome:
     """What a run came to on the validation windows of its store.
 
     Attributes:
@@ -231,12 +231,12 @@ class Outcome:
     seconds: float
 
 
-def outcome(run: StudentRun, work: Path) -> Outcome:
+def outcome(run: StudentRun, work: Path) -> StudentOutcome:
     """The run's outcome with the logit adjustment of its settings, one of `STRENGTHS`."""
     return outcomes(run, work)[run.config.losses.logit_adjustment]
 
 
-def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
+def outcomes(run: StudentRun, work: Path) -> dict[float, StudentOutcome]:
     """The run's outcome by the strength of logit adjustment.
 
     It is trained now unless it is kept; teachers are trained as they are needed.
@@ -270,7 +270,7 @@ def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
     with np.load(kept) as arrays:
         ranks, action, video = (arrays[name] for name in ("ranks", "action", "video"))
     return {
-        strength: Outcome(
+        strength: StudentOutcome(
             metrics=metrics, ranks=own, action=action, video=video, seconds=found["seconds"]
         )
         for strength, metrics, own in zip(STRENGTHS, found["metrics"], ranks, strict=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from durability_runner import Case, Violation
+from durability_runner import KilledCommand, Violation
 from transformers import ViTConfig, ViTModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -38,7 +38,7 @@ BETWEEN, EXTRACTING, PUBLISHING, PUBLISHED = range(4)
 WRITTEN = re.compile(r"^.* (\d+) INFO antcache\.extract\.run: (\w+): \d+ rows from ", re.M)
 
 
-class Extraction(Case):
+class Extraction(KilledCommand):
     """Into a store of a kind, with videos and a backbone in `inputs`, see `write_inputs`."""
 
     phases = ("between videos", "decoding or embedding", "publishing", "after the rename")
@@ -50,15 +50,15 @@ class Extraction(Case):
         self.reference: dict[str, str] = {}
 
     def prepare(self, out: Path) -> None:
-        """See `Case`; nothing is there."""
+        """See `KilledCommand`; nothing is there."""
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["extract", str(self.inputs / "videos"), str(self._store(out)), "--fps", "10"]
         return [*words, "--backbone", str(self.inputs / "vit"), "--format", self.kind]
 
     def instrument(self, slot: int) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         backbone = load_backbone(self.inputs)
         library.load_backbone = lambda *args, **options: backbone
         mark = self.bench.mark
@@ -68,7 +68,7 @@ class Extraction(Case):
         mark(Hdf5Backend, "_rename", slot, PUBLISHING, PUBLISHED, 1)
 
     def keep(self, out: Path) -> None:
-        """See `Case`; also what is true of undisturbed runs alone."""
+        """See `KilledCommand`; also what is true of undisturbed runs alone."""
         self.reference = tree(self._store(out))
         log = log_of(self._store(out))
         written = WRITTEN.findall(log)
@@ -80,7 +80,7 @@ class Extraction(Case):
             print("note: one process of three did all the work")
 
     def check_state(self, out: Path) -> int:
-        """See `Case`; how many videos can be seen."""
+        """See `KilledCommand`; how many videos can be seen."""
         path, reference = self._store(out), self.reference
         said = {name for _, name in WRITTEN.findall(log_of(path))}
         listed: set[str] = set()
@@ -106,7 +106,7 @@ class Extraction(Case):
         return len(listed)
 
     def check_whole(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         path = self._store(out)
         if self.check_state(out) != len(VIDEOS):
             raise Violation("videos are missing after a run that finished")

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foreign_spacy import ForeignPipeline
+from labeled import Labeled, agreement, read_labeled
 from record import DATA, Figure, finish
 
 from antcache.errors import MissingExtra, NotFound
 from antcache.teacher.corpus.dependency import DependencyExtractor
 from antcache.teacher.corpus.extractors import DEFAULT_SPACY_MODEL, Extractor, make_extractor
-from antcache.teacher.corpus.labeled import Labeled, agreement, read_labeled
 from antcache.teacher.corpus.words import read_word_lists
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "teacher" / "corpus"

@@ -129,7 +129,7 @@ def _write_kit(folder: Path, store: Store) -> None:
     import lmdb
 
     from antcache.student.config import StudentConfig
-    from antcache.student.train import train
+    from antcache.student.runs.train import train
     from antcache.teacher.targets import TargetConfig
     from antcache.teacher.teach import teach
 

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import hostile_seals as seals
 import numpy as np
-from cases import Case
+from cases import InputCase
 from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_VALUE, kit, place
 
 from antcache.store import Store
@@ -72,11 +72,11 @@ Spoil = Callable[[Store, Path], Any]
 """Makes an honest store hostile; is told where the neighbour is."""
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """All of them."""
     kit()  # here, and not in the time of the first case
     return [
-        Case(name=f"{kind}: {name}", make=partial(_make, kind=kind, spoil=spoil))
+        InputCase(name=f"{kind}: {name}", make=partial(_make, kind=kind, spoil=spoil))
         for kind, name, spoil in spoils()
     ]
 

@@ -3,14 +3,13 @@
 The group is called `annotations`, so `from __future__ import annotations` has no place here.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from antcache.annotations import READERS, Dataset, match_videos, read_annotations
-from antcache.cli.command import SAME_COMMAND, UNCHANGED, command
+from antcache.cli.command import OPTIONS, SAME_COMMAND, UNCHANGED, command, section
 from antcache.cli.common import (
     json_option,
     note,
@@ -38,23 +37,20 @@ split_number_option = click.option(
 )
 
 
-def _reader_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The set, its folder, and what its reader can be told."""
-    for decorate in (
-        dataset_name_option,
-        table_fps_option,
-        click.option(
-            "--split-by-video",
-            type=SHARE,
-            metavar="SHARE",
-            help="Own table of one file: this share of its videos is validation, the others train.",
-        ),
-        split_number_option,
-        path_argument("folder", metavar="DIR"),
-        click.argument("set_name", metavar="SET"),
-    ):
-        function = decorate(function)
-    return function
+reader_options = section(
+    OPTIONS,
+    click.argument("set_name", metavar="SET"),
+    path_argument("folder", metavar="DIR"),
+    split_number_option,
+    click.option(
+        "--split-by-video",
+        type=SHARE,
+        metavar="SHARE",
+        help="Own table of one file: this share of its videos is validation, the others train.",
+    ),
+    table_fps_option,
+    dataset_name_option,
+)
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
@@ -68,7 +64,7 @@ def annotations() -> None:
     then="`antcache annotations import` puts them into a store.",
     goes_on=UNCHANGED,
 )
-@_reader_options
+@reader_options
 @json_option
 def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     """Count what the annotations of SET in DIR contain, and what windows they give."""
@@ -84,7 +80,7 @@ def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     "soft targets.",
     goes_on=SAME_COMMAND,
 )
-@_reader_options
+@reader_options
 @store_argument("store_path")
 @overwrite_option
 @json_option

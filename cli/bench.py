@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -34,43 +34,25 @@ def bench() -> None:
 )
 @device_option
 @click.option("--quick", is_flag=True, help="A few shapes, fewer repetitions.")
-@click.option("--shapes", default="", metavar="BxC,...", help="These shapes alone.")
-@click.option(
-    "--minutes", type=POSITIVE, default=8.0, show_default=True, help="Begin no case after that."
-)
+@click.option("--shapes", metavar="BxC,...", help="These shapes alone.")
+@click.option("--minutes", type=POSITIVE, default=8.0, help="Begin no case after that.")
 @click.option("--record", is_flag=True, help="Update kernel.csv and kernel.json.")
 @output_option("Folder to record in.", shown="benchmarks/results of the checkout")
 @json_option
-@click.pass_context
-def kernel(
-    ctx: click.Context,
-    device: Literal["auto", "cuda", "cpu"],
-    quick: bool,
-    shapes: str,
-    minutes: float,
-    record: bool,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def kernel(shapes: str | None, output: Path | None, as_json: bool, **settings: Any) -> None:
     """Measure the fused distillation loss against PyTorch, torch.compile and Liger-Kernel.
 
     On a GPU, as a share of copy bandwidth; on a CPU, its part of it.
     """
     from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 
-    config = BenchmarkConfig(
-        device=device,
-        quick=quick,
-        shapes=parse_shapes(shapes) if shapes else (),
-        minutes=minutes,
-        record=record,
-        out=output,
-    )
+    chosen = parse_shapes(shapes) if shapes else ()
+    config = BenchmarkConfig(shapes=chosen, out=output, **settings)
     result = run(config, partial(_lines, err=as_json), " ".join(["antcache", *sys.argv[1:]]))
     if as_json:
         print_json(result.to_dict())
     if not result.ok:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _lines(text: str, *, err: bool) -> None:

@@ -42,7 +42,7 @@ class Interrupted(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that says how it is used, and what then.
+    """A command that says how it is used, what its options are unless given, and what then.
 
     Args:
         example: one or two command lines that work.
@@ -55,6 +55,9 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*args, **attributes)
         self.example, self.then, self.goes_on = example, then, goes_on
+        for option in self.params:
+            if isinstance(option, click.Option) and option.show_default is None:
+                option.show_default = True
         self.params += [
             _loudness("-v", "--verbose", "Say what the library logs, on stderr."),
             _loudness("-q", "--quiet", "Results and errors only: no progress, notes or warnings."),
@@ -65,7 +68,7 @@ class Command(click.Command):
         if quiet() and verbose():
             raise click.UsageError("--verbose and --quiet exclude each other", ctx)
         try:
-            with _said() if verbose() else nullcontext():
+            with heard(_said()) if verbose() else nullcontext():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise Interrupted(f"interrupted: {self.goes_on}") from stop
@@ -141,24 +144,36 @@ def _loudness(short: str, long: str, text: str) -> click.Option:
     return click.Option([short, long], is_flag=True, expose_value=False, callback=keep, help=text)
 
 
-class _Said(logging.Handler):
-    """Says each record on stderr, in one line."""
+def handler(
+    emit: Callable[[logging.LogRecord], None], level: int = logging.NOTSET
+) -> logging.Handler:
+    """What hands each record of a level to `emit`."""
+    made = logging.Handler(level)
+    made.emit = emit  # type: ignore[method-assign,assignment]
+    return made
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record with the part of the library that it comes from."""
+
+def _said() -> logging.Handler:
+    """Says each record on stderr, in one line, with the part of the library that it comes from."""
+
+    def say(record: logging.LogRecord) -> None:
         level = record.levelname.lower()
         click.echo(plain(f"{level}: {record.name}: {record.getMessage()}"), err=True)
 
+    return handler(say)
+
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """What the library logs is said, from the first steps of its work on."""
-    root, handler = logging.getLogger("antcache"), _Said()
+def heard(*handlers: logging.Handler) -> Iterator[None]:
+    """Hand what the library logs, from the first steps of its work on, to these handlers."""
+    root = logging.getLogger("antcache")
     level = root.level
-    root.addHandler(handler)
+    for each in handlers:
+        root.addHandler(each)
     root.setLevel(logging.INFO)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        for each in handlers:
+            root.removeHandler(each)
         root.setLevel(level)

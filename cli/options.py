@@ -70,7 +70,6 @@ def bootstrap_option(default: int) -> Decorator:
         type=AMOUNT,
         metavar="N",
         default=default,
-        show_default=True,
         help="Resamples for 95 % intervals; 0: none.",
     )
 
@@ -108,7 +107,7 @@ def seed_option(default: int | None = 0) -> Decorator:
         "--seed",
         type=SEED,
         default=default,
-        show_default=True if default is not None else "0",
+        show_default=None if default is not None else "0",
         help="Decides all that is random.",
     )
 
@@ -117,13 +116,12 @@ allow_missing_option = click.option(
     "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
 )
 cluster_option = click.option(
-    "--cluster", type=CLUSTERS, default="video", show_default=True, help="What is resampled whole."
+    "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
 )
 device_option = click.option(
     "--device",
     metavar="NAME",
     default="auto",
-    show_default=True,
     help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.",
 )
 dry_run_option = click.option(
@@ -141,7 +139,6 @@ key_fps_option = click.option(
     "key_fps",
     type=FPS,
     default=30.0,
-    show_default=True,
     help="Frames per second of keys.",
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
@@ -157,7 +154,6 @@ train_split_option = click.option(
     "--train-split",
     metavar="NAME",
     default="train",
-    show_default=True,
     help="Split that is trained on.",
 )
 

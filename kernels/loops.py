@@ -29,7 +29,7 @@ from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_output
 try:
     from numba import config, get_num_threads, set_num_threads
 
-    from antcache.kernels.loops_rows import Rows, all_rows
+    from antcache.kernels.loops_rows import LoopInputs, all_rows
 except ImportError as error:
     raise MissingExtra("numba", "teacher") from error
 
@@ -228,7 +228,7 @@ class _Block:
         t, (stride_m, stride_n), index, tail, teacher, num_rows = self._teacher(at)
         per_row = len(rows.share) > 1
         share = rows.share[at] if per_row else rows.share
-        given = Rows(
+        given = LoopInputs(
             x=x,
             grad=grad,
             t=t,

@@ -337,7 +337,7 @@ def _cross_entropy(x, top, e, label, class_weight, smoothing, weight_sum, grad_w
     return value, F((sharp + smooth) / z)
 
 
-class Rows(NamedTuple):
+class LoopInputs(NamedTuple):
     """What the loops read and write for B rows; whole numbers are int64, others float64."""
 
     x: Any  # float32 logits, row b from b * stride_x on
@@ -372,7 +372,7 @@ class Rows(NamedTuple):
 
 @njit(error_model="numpy")
 def _rows(start, stop, r):
-    """Rows start to stop of `Rows` r."""
+    """Rows start to stop of `LoopInputs` r."""
     classes, num_teachers, form, inv_t = r.classes, r.num_teachers, r.form, r.inv_t
     scale, push = F(inv_t), F(r.push)
     few = form in (TOP_K, TAIL)
@@ -487,7 +487,7 @@ def _compiled(function: Any) -> Any:
 
 @_compiled
 def all_rows(rows) -> None:
-    """Loss, parts and gradient of all `Rows`."""
+    """Loss, parts and gradient of all `LoopInputs`."""
     batch = np.int64(len(rows.ce))
     if batch * rows.classes <= SERIAL or rows.threads == 1:
         _rows(np.int64(0), batch, rows)

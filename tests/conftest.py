@@ -26,7 +26,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from antcache import disk
+from antcache.files import disk
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
@@ -93,7 +93,7 @@ def data_dir() -> Path:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from antcache.locks import hold
+from antcache.files.locks import hold
 with hold(Path(sys.argv[1])) as ours:
     print(ours, flush=True)
     sys.stdin.read()

@@ -142,7 +142,45 @@ def test_predictions_are_evaluated_like_those_of_a_run(
 
 
 PUBLIC = {
-    "antcache": {"Store", "__version__"},
+    "antcache": "Store __version__",
+    "antcache.annotations": """
+        Dataset Oddities PROTOCOLS Protocol READERS Reader Segments Taxonomy WindowFrames
+        count_oddities locate match_segments match_videos protocol_for read_annotations
+        sample_windows
+    """,
+    "antcache.doctor": """
+        DoctorConfig DoctorReport Finding SplitReport StreamReport TargetReport VideoNeed
+        examine
+    """,
+    "antcache.evaluation": """
+        EvaluationResult Predictions evaluate mean_and_error score score_predictions
+        score_targets
+    """,
+    "antcache.extract": """
+        Backbone ExtractConfig ExtractReport Failure Ledger Plan Videos check_settings extract
+        find_videos load_backbone make_plan
+    """,
+    "antcache.interop": """
+        LmdbExportReport LmdbImportConfig PredictionsConfig PredictionsReport StreamImport
+        export_lmdb import_lmdb import_predictions plan_lmdb
+    """,
+    "antcache.kernels": """
+        Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss
+    """,
+    "antcache.store": "Features SoftTargets Store Stream",
+    "antcache.student": """
+        DataConfig DistillationConfig Head HeadOutput LossConfig ModelConfig ModelShape
+        OptimizationConfig PRESETS RunResult RuntimeConfig SelectionConfig StudentConfig Sweep
+        TrainedStudent find_preset read_plan sweep train
+    """,
+    "antcache.teacher": """
+        Examples HistoryConfig KINDS Scripts TargetConfig Teacher Timeline apply_teacher
+        load_teacher make_targets make_teacher read_scripts save_teacher score_segments teach
+    """,
+    "antcache.windows": """
+        Batch LazyFeatures PackedFeatures Sample SplitWindows TeacherTargets WindowIndex
+        WindowLabels Windows load_windows split_windows
+    """,
 }
 """Everything else may change."""
 
@@ -150,7 +188,7 @@ PUBLIC = {
 @pytest.mark.parametrize("package", sorted(PUBLIC))
 def test_public_names(package: str) -> None:
     module = importlib.import_module(package)
-    assert set(module.__all__) == PUBLIC[package]
+    assert sorted(module.__all__) == sorted(PUBLIC[package].split())
     for name in module.__all__:
         assert getattr(module, name).__doc__ or name == "__version__", name
     with pytest.raises(AttributeError, match="nonsense"):

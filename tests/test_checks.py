@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import ast
+import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +46,11 @@ class Record:
         (lambda v: checks.at_least("k", v, 1), 0, "impossible k: expected from 1 to 1000000, "),
         (lambda v: checks.at_least("k", v, 1, 9), 10, "impossible k: expected from 1 to 9, "),
         (lambda v: checks.above("t", v, 0, math.inf), 0.0, "impossible t: expected above 0, "),
-        (lambda v: checks.share("p", v), 1, "impossible p: expected from 0 to below 1, "),
+        (
+            lambda v: checks.within("p", v, checks.Range(0, 1, below=True)),
+            1,
+            "impossible p: expected from 0 to below 1, ",
+        ),
         (
             lambda v: checks.at_least("k", v, 0, where="a.csv"),
             -1,
@@ -63,8 +71,6 @@ def test_only_finite_numbers_are_in_a_range(value: object) -> None:
     for check in (checks.at_least, checks.above):
         with pytest.raises(BadConfig, match="impossible x"):
             check("x", value, 0, math.inf)
-    with pytest.raises(BadConfig, match="impossible x"):
-        checks.share("x", value)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(1), 10**400])
@@ -127,3 +133,61 @@ def test_a_record_is_checked_by_its_annotations(changes: dict[str, Any], words: 
 )
 def test_what_fits_is_taken(changes: dict[str, Any]) -> None:
     checks.check_types(replace(Record(), **changes))
+
+
+SAMPLES = (None, True, 1, -1, 1.5, math.nan, "a", "", object(), int, torch.ones(()))
+SAMPLES += ((), (1,), ("a", object()), [], [object()], {}, {"a": object()}, {1: "a"}, Inner())
+WITH_ANY: tuple[Any, ...] = (
+    Any,
+    Any | None,
+    object,
+    tuple[Any, ...],
+    tuple[str, Any],
+    tuple[()],
+    list[Any],
+    dict[str, Any],
+    Mapping[str, Any],
+    Mapping[str, Mapping[str, Any]],
+    Sequence[Any] | None,
+    Callable[..., Any],
+)
+
+
+def kinds_of_all_settings(repo: Path) -> dict[str, Any]:
+    """What every field of the package's settings takes, by class and field."""
+    found: dict[str, Any] = {}
+    for folder, package in (("antcache", "antcache"), ("kernels", "antcache.kernels")):
+        for file in sorted((repo / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef) and "check_types(self" in ast.unparse(node):
+                    parts = file.relative_to(repo / folder).with_suffix("").parts
+                    module = importlib.import_module(".".join((package, *parts)))
+                    kinds = checks.kinds_of(getattr(module, node.name))
+                    found |= {f"{node.name}.{name}": kind for name, kind in kinds.items()}
+    return found
+
+
+def test_every_annotation_takes_a_value_or_refuses_it(repo: Path) -> None:
+    """Those of all settings, and `Any` wherever it may stand: nothing but `BadConfig` is raised."""
+    kinds = kinds_of_all_settings(repo)
+    assert len(kinds) > 100
+    for kind in (*kinds.values(), *WITH_ANY):
+        for value in SAMPLES:
+            with suppress(BadConfig):
+                checks.check_type("x", value, kind)
+
+
+def test_any_is_anything() -> None:
+    for value in SAMPLES:
+        for kind in (Any, object, Any | None):
+            checks.check_type("x", value, kind)
+        checks.check_type("x", {"a": value}, Mapping[str, Any])
+        checks.check_type("x", {"a": {"b": value}}, Mapping[str, Mapping[str, Any]])
+        checks.check_type("x", (value, value), tuple[Any, ...])
+        checks.check_type("x", [value], list[Any])
+    with pytest.raises(BadConfig, match=r"a key of x: wrong type: expected str, found 1"):
+        checks.check_type("x", {1: 1}, Mapping[str, Any])
+    with pytest.raises(BadConfig, match=r"x: wrong type: expected Mapping, found 1"):
+        checks.check_type("x", 1, Mapping[str, Any])
+    with pytest.raises(BadConfig, match=r"x: wrong type: expected tuple of Any or None, found 1"):
+        checks.check_type("x", 1, tuple[Any, ...] | None)

@@ -16,7 +16,7 @@ from antcache.hub import check_folder
 from antcache.interop.lmdb.pages import open_lmdb
 from antcache.interop.predictions.files import open_predictions
 from antcache.student.runs.checkpoint import _read_state, _read_tensors
-from antcache.student.sweep.plan import read_plan
+from antcache.student.sweeps.plan import read_plan
 from antcache.teacher.base import load_teacher
 from antcache.teacher.corpus.reading import corpus_facts
 from antcache.teacher.corpus.recipes import read_recipes
@@ -45,7 +45,7 @@ def opened_lmdb(path: Path) -> None:
 
 
 def decoded(path: Path) -> None:
-    from antcache.extract.boxes import check_samples
+    from antcache.extract.videos.boxes import check_samples
 
     check_samples(path)
 

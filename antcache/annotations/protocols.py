@@ -62,9 +62,9 @@ class WindowConfig:
     """What is to differ from a dataset's own protocol."""
 
     gap_s: Gap | None = None
-    """Seconds between window and action; the dataset's own unless given, as the next two."""
+    """Seconds between what is seen and the action."""
     num_frames: FrameCount | None = None
-    """Frames in a window."""
+    """Frames in a window; the dataset's own unless given, as the gap and the rate."""
     rate: FrameRate | None = None
     """Frames per second in a window."""
     parity: Parity = "exact"

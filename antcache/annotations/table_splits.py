@@ -19,8 +19,7 @@ from antcache.annotations.files import SHOWN
 from antcache.annotations.video_names import bare_name
 from antcache.checks import Range, within
 from antcache.errors import BadAnnotations, BadConfig
-from antcache.names import NAMES, is_name
-from antcache.text import listed
+from antcache.text import NAMES, is_name, listed
 
 KNOWN = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -20,8 +20,7 @@ import numpy as np
 from antcache.annotations.dataset import Dataset
 from antcache.annotations.segments import Segments
 from antcache.errors import BadAnnotations
-from antcache.names import VIDEO_NAMES, is_video_name
-from antcache.text import listed
+from antcache.text import VIDEO_NAMES, is_video_name, listed
 
 ENDINGS = re.compile(
     r"\.(3gp|asf|avi|dv|flv|ivf|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogv|ts|vob|webm|wmv)$", re.I

@@ -27,7 +27,7 @@ from antcache.annotations import protocol_for, read_annotations
 from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
-from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
+from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, FrameReader, SeedRuns, write_report
 from antcache.errors import MissingExtra
 from antcache.evaluation.metrics import score
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
@@ -36,7 +36,7 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.integrity.info import describe
 from antcache.student.config import StudentConfig
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
@@ -44,7 +44,7 @@ from antcache.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("av", "transformers", "jinja2", "matplotlib", "PIL")
+PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
 
 MARK = "demo.json"
@@ -104,7 +104,7 @@ def run_demo(
     *,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> Outcome:
+) -> DemoOutcome:
     """Run the demo into the folder `output` and write `output/report.html`.
 
     Raises:
@@ -283,7 +283,7 @@ def _teach(
 
 def _learn(
     config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
-) -> Outcome:
+) -> DemoOutcome:
     """Train both students on every seed and score them, and the teacher, on the same segments."""
     students = {
         PLAIN: config.student,
@@ -303,7 +303,7 @@ def _learn(
     targets = store.targets("text")
     assert targets.logits is not None
     teacher_scores = targets.logits[targets.rows_for(segments.uid)]
-    return Outcome(
+    return DemoOutcome(
         taxonomy=store.taxonomy,
         segments=segments,
         teacher=score(teacher_scores, segments, store.taxonomy),
@@ -324,11 +324,11 @@ def _learn(
     )
 
 
-def _collect(trained: list[RunResult]) -> Runs:
+def _collect(trained: list[RunResult]) -> SeedRuns:
     """The runs of all seeds as arrays."""
     history = [result.history for result in trained]
     scored = [[epoch for epoch in epochs if "validation" in epoch] for epochs in history]
-    return Runs(
+    return SeedRuns(
         metrics=[result.metrics for result in trained],
         curves={
             key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in scored])

@@ -77,18 +77,6 @@ class Resamples:
     def values(
         self, metric: Metric, ranks: Ranks, labels: NDArray[np.integer]
     ) -> NDArray[np.float64]:
-        """The metric of every resample (B,), NaN for one without any class to average over.
-
-        Args:
-            metric: which one.
-            ranks: (N,) ranks of the true classes.
-            labels: (N,) the true classes.
-        """
-        return np.asarray(self.values_of_all(metric, ranks[None], labels)[0])
-
-    def values_of_all(
-        self, metric: Metric, ranks: Ranks, labels: NDArray[np.integer]
-    ) -> NDArray[np.float64]:
         """The metric of every resample, for S systems on the same draws.
 
         Args:
@@ -186,8 +174,8 @@ def bootstrap(
         BadConfig: the metric has no value here, the resamples are of other segments, or the level
             is out of range.
     """
-    value = metric.value(ranks, labels)
-    interval, _ = _interval(value, resamples.values(metric, ranks, labels), level)
+    draws = resamples.values(metric, ranks[None], labels)[0]
+    interval, _ = _interval(metric.value(ranks, labels), draws, level)
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 100.0))
 
 
@@ -200,7 +188,7 @@ def difference(value: float, gains: NDArray[np.float64], *, level: float = 0.95)
 
     Args:
         value: the gain of the segments themselves.
-        gains: (B,) of the resamples, see `Resamples.values_of_all`.
+        gains: (B,) of the resamples, see `Resamples.values`.
         level: of the interval, in (0, 1).
 
     Raises:

@@ -9,16 +9,16 @@ calibration error, temperature scaling); Brier 1950 (its score, in the form for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.metrics import blocks
 
 BINS = 15
+FOLDS = 5
 RANGE = (0.01, 100.0)
 """Temperatures that are looked for."""
 
@@ -69,7 +69,7 @@ def calibration(
         )
     nll, brier = np.empty(len(labels)), np.empty(len(labels))
     confidence, correct = np.empty(len(labels)), np.empty(len(labels), dtype=bool)
-    for rows in _chunks(len(labels)):
+    for rows in blocks(len(labels)):
         logs = log_softmax(logits[rows] / warmth[rows, None], axis=1)
         probability = np.exp(logs)
         row, truth = np.arange(len(logs)), labels[rows]
@@ -143,7 +143,6 @@ def cross_fitted_temperatures(
     labels: NDArray[np.integer],
     groups: NDArray[np.generic],
     *,
-    folds: int = 5,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """A temperature (N,) for each segment, fitted on the segments of other groups only.
@@ -151,15 +150,15 @@ def cross_fitted_temperatures(
     Args:
         logits: (N, C).
         labels: (N,) ids of the true classes.
-        groups: (N,) e.g. the video of each; groups are dealt to folds in random order.
-        folds: number of folds; with fewer groups, one each.
+        groups: (N,) e.g. the video of each; they are dealt to 5 folds, or one each, in random
+            order.
         seed: decides which group falls into which fold.
 
     Raises:
         BadConfig: fewer than two groups, or see `fit_temperature`.
     """
     names, member = np.unique(groups, return_inverse=True)
-    folds = min(folds, len(names))
+    folds = min(FOLDS, len(names))
     if folds < 2:
         raise BadConfig("a temperature needs videos to be held out", expected="2 or more", found=1)
     fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[member]
@@ -169,10 +168,6 @@ def cross_fitted_temperatures(
     return temperatures
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK_ROWS) for start in range(0, count, CHUNK_ROWS))
-
-
 def _slope(
     logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float
 ) -> tuple[float, float]:
@@ -180,7 +175,7 @@ def _slope(
     from scipy.special import softmax
 
     slope, curvature = 0.0, 0.0
-    for rows in _chunks(len(labels)):
+    for rows in blocks(len(labels)):
         # Relative to the best class; what has probability 0 counts for nothing, not as 0 * -inf.
         z = logits[rows].astype(np.float64)
         z -= z.max(axis=1, keepdims=True)

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 from antcache.checks import at_least
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import (
-    CHUNK_ROWS,
-    Ranks,
-    class_mean_recall,
-    top_k_accuracy,
-)
+from antcache.evaluation.metrics import Ranks, blocks, class_mean_recall, top_k_accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +87,8 @@ def _masses(logits: NDArray[np.floating], ks: Sequence[int]) -> NDArray[np.float
     from scipy.special import softmax
 
     total, index = np.zeros(len(ks)), np.asarray(ks) - 1
-    for start in range(0, len(logits), CHUNK_ROWS):
-        mass = softmax(logits[start : start + CHUNK_ROWS].astype(np.float64), axis=1)
+    for rows in blocks(len(logits)):
+        mass = softmax(logits[rows].astype(np.float64), axis=1)
         best = -np.sort(np.partition(-mass, ks[-1] - 1, axis=1)[:, : ks[-1]], axis=1)
         total += best.cumsum(axis=1)[:, index].sum(axis=0)
     return np.asarray(total / max(len(logits), 1))

@@ -7,32 +7,33 @@ H held-out segments, C classes.
 Two mixtures: of *probabilities*, `log sum_m w_m softmax(s_m)`, and of *logits*, `sum_m w_m
 log softmax(s_m)`, the geometric mean. Weights minimise the mean -log p(truth) of the held-out
 segments: a convex problem in both cases, solved for the first by `mixture_weights`, for the second
-by exponentiated gradient steps (Kivinen and Warmuth 1997) that are halved until they help.
+by sequential least squares (SLSQP; Kraft 1988).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from antcache.annotations import locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
-from antcache.evaluation.metrics import CHUNK_ROWS
-from antcache.evaluation.mixture_weights import mixture_weights
-from antcache.evaluation.predictions import HELD_OUT, Predictions
+from antcache.evaluation.metrics import blocks
+from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
+from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 
 Floats = NDArray[np.float64]
 MIXTURES = ("probabilities", "logits")
-EQUAL, FITTED = "equal", "held-out"
-STEPS = 500
+ROUNDS = 10_000  # of expectation maximization, each of M x H
 CONVERGED = 1e-7
 """Nats that a step must gain for another one to be taken."""
 
@@ -143,8 +144,7 @@ def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -
     """
     used = [(s, w) for s, w in zip(scores, weights.tolist(), strict=True) if w > 0]
     out = np.empty(scores[0].shape)
-    for start in range(0, len(out), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for rows in blocks(len(out)):
         logs = [(log_softmax(s[rows].astype(np.float64), axis=1), w) for s, w in used]
         if mixture == "logits":
             out[rows] = sum(w * own for own, w in logs)
@@ -177,52 +177,45 @@ def fit_weights(
             found=f"{int(hopeless.sum())} of {len(truth)} without one",
         )
     if mixture == "logits":
-        weights, loss = _exponentiated_gradient(logs, truth, own)
+        weights, loss = _fit_geometric(logs, truth, own)
     else:
         peak = own.max(axis=0)
-        weights = mixture_weights(np.exp(own - peak), rounds=20 * STEPS)  # a step is cheap: M x H
+        weights = mixture_weights(np.exp(own - peak), rounds=ROUNDS)
         loss = -float((np.log(weights @ np.exp(own - peak)) + peak).mean())
     with np.errstate(invalid="ignore"):
         single = [float(-row.mean()) for row in own]
     return weights, (*single, loss)
 
 
-def _exponentiated_gradient(
+def _fit_geometric(
     logs: Sequence[Floats], truth: NDArray[np.int64], own: Floats
 ) -> tuple[Floats, float]:
     """Weights of a mixture of logits, from log p (H, C) of each run, and p(truth) (M, H)."""
     finite = [np.where(np.isneginf(log), -1e30, log) for log in logs]
+    runs, count = own.shape
 
     def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
-        total, slope = 0.0, np.zeros(len(weights))
-        for start in range(0, own.shape[1], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            z = sum(w * log[rows] for w, log in zip(weights, finite, strict=True))
-            assert isinstance(z, np.ndarray)
+        total, slope = 0.0, np.zeros(runs)
+        for rows in blocks(count):
+            z = np.einsum("m,mhc->hc", weights, [log[rows] for log in finite])
             mixed = log_softmax(z, axis=1)
             total -= float(mixed[np.arange(len(z)), truth[rows]].sum())
             q = np.exp(mixed)
             slope += [float((q * np.maximum(log[rows], -1e6)).sum()) for log in finite]
-        count = own.shape[1]
         return total / count, (slope - own.sum(axis=1)) / count
 
-    weights = np.full(len(own), 1 / len(own))
-    loss, slope = loss_and_slope(weights)
-    rate = 1.0
-    for _ in range(STEPS):
-        step = weights * np.exp(-rate * (slope - slope.min()))
-        step /= step.sum()
-        after, following = loss_and_slope(step)
-        if after > loss:
-            rate /= 2
-            if rate < 1e-9:
-                break
-            continue
-        gained, weights, loss, slope = loss - after, step, after, following
-        rate *= 1.5
-        if gained < CONVERGED:
-            break
-    return weights, loss
+    found = minimize(
+        loss_and_slope,
+        np.full(runs, 1 / runs),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * runs,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": CONVERGED},
+    )
+    weights = np.maximum(found.x, 0)
+    weights /= weights.sum()
+    return weights, loss_and_slope(weights)[0]
 
 
 def _given(weights: str | Sequence[float], count: int) -> Floats:
@@ -232,12 +225,8 @@ def _given(weights: str | Sequence[float], count: int) -> Floats:
         share = np.asarray(weights, dtype=np.float64)
     except ValueError:
         share = np.zeros(0)
-    if (
-        share.shape != (count,)
-        or not np.isfinite(share.sum())
-        or (share < 0).any()
-        or not share.any()
-    ):
+    possible = share.shape == (count,) and np.isfinite(share.sum()) and (share >= 0).all()
+    if not possible or not share.any():
         raise BadConfig(
             "impossible weights",
             expected=f"{EQUAL}, {FITTED}, or {count} numbers from 0 that are not all 0",
@@ -265,15 +254,8 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
     rows = locate(predictions.uid, uid)
-    pair = predictions.verb_noun_scores
-    return Predictions(
-        uid=uid,
-        scores=predictions.scores[rows],
-        split=predictions.split,
-        taxonomy=predictions.taxonomy,
-        verb_scores=None if pair is None else pair[0][rows].astype(np.float32, copy=False),
-        noun_scores=None if pair is None else pair[1][rows].astype(np.float32, copy=False),
-    )
+    own: dict[str, Any] = {name: getattr(predictions, name) for name in TENSORS}
+    return replace(predictions, uid=uid, **{n: a if a is None else a[rows] for n, a in own.items()})
 
 
 def _held_out_names(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+EQUAL, FITTED = "equal", "held-out"
+"""What weights may be called by: the same for all, or found on held-out training videos."""
 STEADY = 1e-9
 """Change of every weight below which they are found."""
 

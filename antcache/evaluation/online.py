@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Segments, Taxonomy
 from antcache.checks import Positive, Weight, at_least, check_types
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import rank
+from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.scoring import rows_in
 from antcache.timebase import BOUNDARY, exact_floor
@@ -120,21 +120,19 @@ def evaluate_online(
         )
     predictions = predict(moved(segments[ready], ends[ready], gap_s))
     rows = rows_in(predictions, segments, "streaming")
-    unpredicted = np.ones(len(segments), dtype=bool)
-    unpredicted[rows] = False
-    ranked = rank(
+    metrics = score(
         predictions.scores,
-        segments[rows],
+        segments,
         taxonomy,
-        unpredicted=segments[unpredicted] if unpredicted.any() else None,
+        rows=rows,
         verb_noun_scores=predictions.verb_noun_scores,
     )
     return OnlineResult(
         clock=clock,
-        metrics=ranked.figures(taxonomy),
+        metrics=metrics,
         n=len(segments),
         not_ready=int((~ready).sum()),
-        unseen=int((unpredicted & ready).sum()),
+        unseen=int(ready.sum()) - len(rows),
         age_s=float((due[rows] - ends[rows]).mean()),
         predictions=predictions,
     )

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
-from antcache.annotations.protocols import protocol_for
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
-from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.store import SoftTargets, Store
@@ -44,15 +42,21 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        unpredicted = self.all["n"] - self.scored["n"]
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
-        plain["unpredicted"] = unpredicted
+        plain["unpredicted"] = self.all["n"] - self.scored["n"]
         if self.sheet is not None:
-            calibration = asdict(self.sheet.calibration)
-            finite = {k: v if math.isfinite(v) else None for k, v in calibration.items()}
-            plain["calibration"] = finite
+            plain["calibration"] = finite(asdict(self.sheet.calibration))
             plain["denominators"] = {k: asdict(v) for k, v in self.sheet.counted.items()}
         return plain
+
+
+def finite(value: Any) -> Any:
+    """JSON-ready values of which those that are infinite, or no number, are None."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,44 +152,28 @@ def evaluate(
         MissingKey: the store has no labels of the split.
         NotFound, BadAnnotations, BadConfig: a list can't be read, or names nobody in the split.
     """
-    taxonomy, segments = store.taxonomy, store.labels(predictions.split)
-    predictions.check_taxonomy(taxonomy, where=name)
-    rows = rows_in(predictions, segments, name)
+    segments = store.labels(predictions.split)
+    predictions.check_taxonomy(store.taxonomy, where=name)
     files = ListFiles() if detail is None else detail.files
-    taxonomy = with_tail(taxonomy, files)
-    known = np.zeros(len(segments), dtype=bool)
-    known[rows] = True
-    predicted, pair = segments[rows], predictions.verb_noun_scores
-    scored = score(predictions.scores, predicted, taxonomy, verb_noun_scores=pair)
-    everything = scored
-    if not known.all():
-        everything = score(
-            predictions.scores,
-            predicted,
-            taxonomy,
-            unpredicted=segments[~known],
-            verb_noun_scores=pair,
-        )
+    scored = Scored(
+        segments=segments,
+        taxonomy=with_tail(store.taxonomy, files),
+        rows=rows_in(predictions, segments, name),
+        scores=predictions.scores,
+        logits=predictions.scores if logits is None else logits,
+        depth=predictions.scores.shape[1],
+        verb_noun_scores=predictions.verb_noun_scores,
+    )
     sheet = None
     if detail is not None:
-        order = np.argsort(rows)
-        scores = predictions.scores[order]
-        sheet = fill_sheet(
-            Scored(
-                known=known,
-                scores=scores,
-                logits=scores if logits is None else logits[order],
-                depth=scores.shape[1],
-                verb_noun_scores=None if pair is None else (pair[0][order], pair[1][order]),
-            ),
-            segments,
-            taxonomy,
-            protocol_for(taxonomy.dataset),
-            sampling=detail.sampling,
-            unseen=unseen_participants(store, taxonomy, predictions.split, files),
-        )
+        unseen = unseen_participants(store, scored.taxonomy, predictions.split, files)
+        sheet = fill_sheet(scored, sampling=detail.sampling, unseen=unseen)
     return EvaluationResult(
-        name=name, split=predictions.split, scored=scored, all=everything, sheet=sheet
+        name=name,
+        split=predictions.split,
+        scored=scored.ranked[scored.rows].figures(scored.taxonomy),
+        all=scored.ranked.figures(scored.taxonomy),
+        sheet=sheet,
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import Protocol
+from antcache.annotations.protocols import protocol_for
 from antcache.checks import Amount, Seed, check_types, one_of
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Interval, Level, Resamples, bootstrap
@@ -49,25 +50,51 @@ class BootstrapConfig:
         if self.resamples == 1:
             raise BadConfig("impossible resamples", expected="0, or 2 and more", found=1)
 
+    def draws(self, segments: Segments) -> Resamples:
+        """Draws of the segments (N), by what is drawn as a whole."""
+        groups = segments.video if self.cluster == "video" else segments.uid
+        return Resamples.of(groups, self.resamples, seed=self.seed)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What was predicted for some of N segments.
+    """What was predicted for some of the N segments of a split.
 
     Attributes:
-        known: (N,) bool, the n segments that have a prediction.
+        segments: all N.
+        taxonomy: the C actions.
+        rows: (n,) which of the segments have a prediction.
         scores: (n, C) that rank the actions; `-inf` for one that is not ranked.
         logits: (n, C) that stand for a probability of every action: those of `scores`, unless the
             predictions only keep the best.
         depth: how many actions are ranked.
+        verb_noun_scores: (n, V) and (n, O), of a model that has classifiers of its own for verbs
+            and nouns.
     """
 
-    known: NDArray[np.bool_]
+    segments: Segments
+    taxonomy: Taxonomy
+    rows: NDArray[np.int64]
     scores: NDArray[np.floating]
     logits: NDArray[np.floating]
     depth: int
     verb_noun_scores: VerbNoun | None = None
-    """(n, V) and (n, O), of a model that has classifiers of its own for verbs and nouns."""
+
+    @cached_property
+    def predicted(self) -> Segments:
+        """The n segments that have a prediction, in the order of the scores."""
+        return self.segments[self.rows]
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """Ranks of all N segments; raises BadConfig where `metrics.score` does."""
+        return rank(
+            self.scores,
+            self.segments,
+            self.taxonomy,
+            rows=self.rows,
+            verb_noun_scores=self.verb_noun_scores,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +134,15 @@ class Sheet:
 
 def fill_sheet(
     scored: Scored,
-    segments: Segments,
-    taxonomy: Taxonomy,
-    protocol: Protocol,
     *,
     sampling: BootstrapConfig | None = None,
     ks: Sequence[int] = (1, 5),
     unseen: Sequence[str] | None = None,
 ) -> Sheet:
-    """All figures of predictions for a split.
+    """All figures of predictions for a split; the denominator `avt` is that of its dataset's gap.
 
     Args:
         scored: what was predicted.
-        segments: the N segments of the split.
-        taxonomy: the C actions.
-        protocol: whose gap decides the denominator `avt`.
         sampling: of the intervals.
         ks: of the coverage curve; those beyond `scored.depth` become it.
         unseen: participants; see `lists.unseen_participants`.
@@ -130,37 +151,28 @@ def fill_sheet(
         BadConfig: see `metrics.score`, `bootstrap` and `coverage`.
     """
     sampling = sampling or BootstrapConfig()
-    known = scored.known
-    ranked = rank(
-        scored.scores,
-        segments[known],
-        taxonomy,
-        unpredicted=segments[~known],
-        verb_noun_scores=scored.verb_noun_scores,
-    )
-    order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-    ordered, unpredicted = segments[order], ~known[order]
-    parts = {}
-    masks = {name: counted(ordered, name, protocol) for name in DENOMINATORS}
+    segments, taxonomy, ranked = scored.segments, scored.taxonomy, scored.ranked
+    protocol = protocol_for(taxonomy.dataset)
+    masks = {name: counted(segments, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
-        masks[UNSEEN] = of_participants(ordered, unseen)
-    for name, kept in masks.items():
-        if kept.any():
-            parts[name] = Counted(
-                n=int(kept.sum()),
-                unpredicted=int((kept & unpredicted).sum()),
-                metrics=ranked[kept].figures(taxonomy),
-                intervals=_intervals(ranked[kept], ordered[kept], taxonomy, sampling),
-            )
-    labels = segments.action[known]
+        masks[UNSEEN] = of_participants(segments, unseen)
     return Sheet(
-        counted=parts,
-        calibration=calibration(scored.logits, labels),
+        counted={
+            name: Counted(
+                n=int(kept.sum()),
+                unpredicted=int(kept.sum() - kept[scored.rows].sum()),
+                metrics=ranked[kept].figures(taxonomy),
+                intervals=_intervals(ranked[kept], segments[kept], taxonomy, sampling),
+            )
+            for name, kept in masks.items()
+            if kept.any()
+        },
+        calibration=calibration(scored.logits, scored.predicted.action),
         coverage=coverage(
-            ranked.ranks["action"][: len(labels)],
-            labels,
+            ranked.ranks["action"][scored.rows],
+            scored.predicted.action,
             scored.logits,
-            sorted({min(k, scored.depth) for k in ks}),
+            [min(k, scored.depth) for k in ks],
             many_shot=taxonomy.many_shot_actions,
         ),
         same=same_metrics(taxonomy, segments),
@@ -172,8 +184,7 @@ def _intervals(
 ) -> dict[str, Interval]:
     if not sampling.resamples:
         return {}
-    groups = segments.video if sampling.cluster == "video" else segments.uid
-    draws = Resamples.of(groups, sampling.resamples, seed=sampling.seed)
+    draws = sampling.draws(segments)
     return {
         name: bootstrap(
             metric,

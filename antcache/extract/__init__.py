@@ -5,10 +5,10 @@ Promise: what loads PyTorch is imported when it is asked for, so that videos are
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from antcache.extract.finding import Videos, find_videos
+from antcache.exports import lazy_exports
+from antcache.extract.videos.finding import Videos, find_videos
 
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
@@ -37,12 +37,11 @@ __all__ = [
     "make_plan",
 ]
 
-_HOMES = {"Backbone": "backbone", "load_backbone": "backbone", "Failure": "ledger"}
-_HOMES |= {"Ledger": "ledger"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for from its module."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'run')}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "backbone": "Backbone load_backbone",
+        "ledger": "Failure Ledger",
+        "run": "ExtractConfig ExtractReport Plan check_settings extract make_plan",
+    },
+)

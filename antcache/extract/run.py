@@ -27,14 +27,14 @@ from torch import Tensor
 from antcache.checks import Count, Positive, Range, check_types
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler
-from antcache.extract.film import duration_s
-from antcache.extract.finding import Videos
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
-from antcache.extract.tally import Tally
+from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
+from antcache.extract.videos.decode import CONVENTION, VideoSampler
+from antcache.extract.videos.film import duration_s
+from antcache.extract.videos.finding import Videos
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name
@@ -178,7 +178,7 @@ def extract(
     plan = make_plan(videos, store, backbone, config)
     _create_stream(store, backbone, config)
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
-    tally = Tally(
+    tally = ExtractionTally(
         progress=progress,
         expected={name: (s or 0.0) * config.fps for name, s in plan.to_do.items()},
     )
@@ -248,7 +248,7 @@ def _extract_one(
     backbone: Backbone,
     config: ExtractConfig,
     sampling: Sampling,
-    tally: Tally,
+    tally: ExtractionTally,
 ) -> None:
     """Decode, embed and publish one video."""
     sampler = VideoSampler(

@@ -1,6 +1,6 @@
 """Format 1: the names, kinds and checksums that every store keeps to.
 
-Promise: this file (with `antcache/names.py` for videos) and `docs/format.md` say the same. A store
+Promise: this file (with `antcache/text.py` for videos) and `docs/format.md` say the same. A store
 is a tree of *units*. A unit is a few named arrays with attributes, published as one whole or not at
 all:
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.names import NAMES, VIDEO_NAMES, is_name, is_video_name
+from antcache.text import NAMES, VIDEO_NAMES, is_name, is_video_name
 
 FORMAT = 1
 MARK = "antcache"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
-from antcache.store.backend import differing_arrays
+from antcache.store.backend import Backend, differing_arrays
 from antcache.store.backends import (
     check_format,
     find_backend,
@@ -94,7 +94,20 @@ class Store(LabelStore):
             BadConfig: there is no such backend, or not at a URL.
             WriteFailed: it can't be written there.
         """
-        store = cls(new_backend(parse_location(path), backend, storage_options))
+        made = new_backend(parse_location(path), backend, storage_options)
+        return cls.create_in(made, dataset=dataset)
+
+    @classmethod
+    def create_in(cls, backend: Backend, *, dataset: str | None = None) -> Self:
+        """Create an empty store in a backend of one's own; `Store(backend)` opens it again.
+
+        `antcache.testing.StoreContract` tells whether such a backend keeps a store's promises.
+
+        Raises:
+            AlreadyExists: there is one.
+            WriteFailed: it can't be written.
+        """
+        store = cls(backend)
         mark = {"format": FORMAT, "version": __version__}
         known = {} if dataset is None else {"dataset": dataset}
         store.backend.create({MARK: mark, **known})

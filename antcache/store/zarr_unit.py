@@ -15,9 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore
 
 from antcache.store.backend import METADATA, Attributes
 from antcache.store.faults import damaged, lost
@@ -45,6 +42,11 @@ GROUP = {"zarr_format": 3, "node_type": "group"}
 
 def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[str, bytes]:
     """Files of a unit by name; the one that makes it a unit, `zarr.json`, comes last."""
+    # Only writing needs Zarr, which takes longer to load than most commands to read.
+    import zarr
+    from zarr.codecs import BloscCodec
+    from zarr.storage import MemoryStore
+
     kept: dict[str, Any] = {}
     unit = zarr.create_group(MemoryStore(kept), zarr_format=3)
     for name, array in arrays.items():

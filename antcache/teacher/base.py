@@ -14,20 +14,20 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, get_type_hints
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.checks import Kind, alternatives, check_type, known, one_of, parts_of
+from antcache.checks import alternatives, check_type, kinds_of, known, one_of
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
+from antcache.settings import read
 from antcache.teacher.histories import Examples, HistoryConfig
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import read_json
@@ -38,18 +38,6 @@ FORMER = {"factorised": "factorized"}
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
 OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
-
-
-class TeacherConfig(Protocol):
-    """Settings that every kind has beside its own: a frozen dataclass."""
-
-    @property
-    def length(self) -> int:
-        """Past actions that the teacher is told about, h."""
-
-    @property
-    def seed(self) -> int:
-        """Decides all that is random in the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +61,7 @@ class Teacher(ABC):
         has_features: whether it gives its last state beside its logits.
         needs_times: whether the examples have to say when the past actions happened.
         taxonomy: the C actions.
-        config: its settings, a `TeacherConfig`.
+        config: its settings, a frozen dataclass with `length` (of the histories) and `seed`.
     """
 
     kind: ClassVar[str]
@@ -82,7 +70,6 @@ class Teacher(ABC):
     taxonomy: Taxonomy
     config: Any
 
-    @abstractmethod
     def fit(
         self,
         examples: Examples,
@@ -90,7 +77,20 @@ class Teacher(ABC):
         scripts: Examples | None = None,
         progress: Progress = silent,
     ) -> None:
-        """Learn from labelled videos, and from text-only scripts where there are any."""
+        """Learn from labelled videos, and from text-only scripts where there are any.
+
+        Raises:
+            BadConfig: there are no examples, or they lack the times that it is to be told about.
+        """
+        if not len(examples) and not (scripts is not None and len(scripts)):
+            raise BadConfig("there is nothing to train on")
+        if self.needs_times:
+            examples.require_times()
+        self._fit(examples, scripts, progress)
+
+    @abstractmethod
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Learn anew, whatever was learned before."""
 
     @abstractmethod
     def predict(self, examples: Examples) -> TeacherOutput:
@@ -187,33 +187,17 @@ def parse_settings(kind: str, words: Iterable[str]) -> dict[str, Any]:
         MissingExtra: the kind needs a package that is not installed.
     """
     _, config_class = kind_of(kind).classes()
-    kinds = get_type_hints(config_class, include_extras=True)
+    kinds = kinds_of(config_class)
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise BadConfig("a setting without a value", expected="NAME=VALUE", found=repr(word))
         known(f"settings of the {kind} teacher", [name], config_class.__dataclass_fields__)
-        settings[name] = _typed(name, value, kinds[name])
+        nothing = value.lower() == "none" and type(None) in alternatives(kinds[name])
+        settings[name] = None if nothing else read(kinds[name], value)
+        check_type(name, settings[name], kinds[name])  # what is no number is still text
     return settings
-
-
-def _typed(name: str, text: str, kind: Kind) -> Any:
-    """`text` as a setting of a kind: a plain one, or that or None."""
-    options = alternatives(kind)
-    if type(None) in options and text.lower() == "none":
-        return None
-    (option,) = (one for one in options if one is not type(None))
-    origin, inner = parts_of(option)
-    plain = inner[0] if origin is Annotated else option
-    value: Any = text
-    if plain is bool and text.lower() in ("true", "false"):
-        value = text.lower() == "true"
-    elif plain in (int, float):
-        with suppress(ValueError):
-            value = plain(text)
-    check_type(name, value, kind)  # what is no number is still text
-    return value
 
 
 def kind_of(name: str) -> TeacherKind:
@@ -232,12 +216,7 @@ def save_teacher(
 ) -> None:
     """Write a trained teacher, and the kind of history that it was trained on.
 
-    Args:
-        teacher: what is written.
-        history: as it was told.
-        folder: where it is kept.
-        overwrite: replace a teacher that is there.
-        beside: further text files by name.
+    `beside` are further text files by name.
 
     Raises:
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a teacher.

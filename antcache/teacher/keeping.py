@@ -20,7 +20,7 @@ from antcache import __version__
 from antcache.checks import at_least
 from antcache.errors import AlreadyExists
 from antcache.files import FolderKind, atomic_file, clear_leftovers
-from antcache.locks import alone, lock_beside
+from antcache.files.locks import exclusively, lock_beside
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS, checksums, fingerprint
 from antcache.store.location import beside
@@ -63,7 +63,7 @@ def cut_to_top_k(targets: SoftTargets, top_k: int | None) -> SoftTargets:
     return targets if top_k is None else targets.top_k(top_k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a teacher and its targets go, which is this process's alone; see `place_for`.
 
@@ -130,7 +130,7 @@ def place_for(
         BadConfig, MissingKey: see `check_targets`.
     """
     busy, hint = "another process is training it", "choose another name"
-    with alone(lock_beside(folder), busy, where=folder, hint=hint):
+    with exclusively(lock_beside(folder), busy, where=folder, hint=hint):
         made = _read(folder / MADE)
         came = _came_from(store, name, made)
         pending = bool(made.get("pending", False))

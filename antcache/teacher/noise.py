@@ -128,10 +128,8 @@ def relabeled(
     segments = timeline.segments
     renamed = replace(timeline, segments=replace(segments, action=actions))
     absent = actions == ABSENT
-    if not absent.any():
-        return replace(renamed.examples(config, length, times=times), target=segments.action)
     # As far back as h recognised ones can lie, then without what is absent.
-    reach = length + int(np.bincount(timeline.video_ids[absent]).max())
+    reach = length + int(np.bincount(timeline.video_ids[absent], minlength=1).max())
     examples = renamed.examples(config, reach, times=times)
     order = np.argsort(examples.history >= 0, axis=1, kind="stable")[:, -length:]
     history = np.take_along_axis(examples.history, order, axis=1)

@@ -7,16 +7,15 @@ be made imperfect (`antcache.teacher.noise`). All figures are of one split of a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import protocol_for
 from antcache.checks import Count, Range, Weight, check_types, known
 from antcache.errors import BadConfig, MissingKey, MissingTarget
 from antcache.evaluation.calibration import (
@@ -26,7 +25,7 @@ from antcache.evaluation.calibration import (
     fit_temperature,
 )
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import target_logits, target_scores
+from antcache.evaluation.scoring import finite, target_logits, target_scores
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
@@ -34,11 +33,10 @@ from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
 from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
+from antcache.teacher.teach import history_for
 
 STORED = "as stored"
 COVERAGE = (1, 2, 5, 10, 20, 50, 100)
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,7 @@ class TeacherScore:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; a figure that is infinite is null."""
-        plain: dict[str, Any] = _finite(asdict(self))
+        plain: dict[str, Any] = finite(asdict(self))
         return plain
 
 
@@ -165,30 +163,29 @@ def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
     train = str(targets.attributes.get("train_split", "train"))
     crossed = bool(targets.attributes.get("folds"))
     split = _held_out(store, config, train, where, notes, crossed=crossed)
-
-    def logits_of(split: str) -> tuple[Floats, NDArray[np.int64]]:
-        part = _stored(store, targets, split, where)
-        return part.logits, store.labels(split).action[part.known]
-
+    scored_on = partial(_stored, store, targets, where=where)
     return TeacherScore(
         name=where,
         split=config.split,
-        sheets={STORED: _sheet(store, scored, config)},
-        temperature={STORED: _temperature(store, scored, config, split, logits_of)},
+        sheets={STORED: fill_sheet(scored, sampling=config.sampling, ks=config.coverage)},
+        temperature={STORED: _temperature(scored, config, split, scored_on)},
         notes=notes,
     )
 
 
 def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Scored:
     """Soft targets for the segments of a split."""
-    rows, classes = targets.rows_for(store.labels(split).uid), len(store.taxonomy.actions)
-    known = rows >= 0
-    if not known.any():
+    segments, classes = store.labels(split), len(store.taxonomy.actions)
+    found = targets.rows_for(segments.uid)
+    rows = np.flatnonzero(found >= 0)
+    if not len(rows):
         raise MissingTarget(f"no soft target for any segment of {split!r}", where=where)
     return Scored(
-        known=known,
-        scores=target_scores(targets, rows[known], classes),
-        logits=target_logits(targets, rows[known], classes),
+        segments=segments,
+        taxonomy=store.taxonomy,
+        rows=rows,
+        scores=target_scores(targets, found[rows], classes),
+        logits=target_logits(targets, found[rows], classes),
         depth=classes if targets.index is None else targets.index.shape[1],
     )
 
@@ -199,24 +196,19 @@ def _score_trained(
     notes: list[str] = []
     split = _held_out(store, config, "train", name, notes, crossed=False)
     scorer = SplitScorer(store, config.split, teacher)
-    gap_s = protocol_for(store.taxonomy.dataset).gap_s if config.gap_s is None else config.gap_s
-    histories = [HistoryConfig(mode=mode, gap_s=gap_s) for mode in config.histories]
     labels = list(_labels(scorer.timeline, config))
-    done, total = 0, len(histories) * (1 + len(labels))
+    done, total = 0, len(config.histories) * (1 + len(labels))
     sheets, temperatures, imperfect = {}, {}, []
-    for history in histories:
+    for mode in config.histories:
         progress("histories", done, total)
-        scored = scorer.predict(scorer.timeline.segments.action, history)
+        history = history_for(store, mode, config.gap_s)
+        scored = scorer.predict(history)
+        sheets[mode] = fill_sheet(scored, sampling=config.sampling, ks=config.coverage)
 
-        def logits_of(
-            split: str, history: HistoryConfig = history
-        ) -> tuple[Floats, NDArray[np.int64]]:
-            other = SplitScorer(store, split, teacher)
-            part = other.predict(other.timeline.segments.action, history)
-            return part.logits, store.labels(split).action[part.known]
+        def scored_on(held: str, history: HistoryConfig = history) -> Scored:
+            return SplitScorer(store, held, teacher).predict(history)
 
-        sheets[history.mode] = _sheet(store, scored, config)
-        temperatures[history.mode] = _temperature(store, scored, config, split, logits_of)
+        temperatures[mode] = _temperature(scored, config, split, scored_on)
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)
@@ -249,18 +241,6 @@ def _labels(
         yield "recognized", None, recognized(timeline, predictions)
 
 
-def _sheet(store: Store, scored: Scored, config: ScoreConfig) -> Sheet:
-    taxonomy = store.taxonomy
-    return fill_sheet(
-        scored,
-        store.labels(config.split),
-        taxonomy,
-        protocol_for(taxonomy.dataset),
-        sampling=config.sampling,
-        ks=config.coverage,
-    )
-
-
 def _held_out(
     store: Store, config: ScoreConfig, train: str, where: str, notes: list[str], *, crossed: bool
 ) -> str | None:
@@ -288,35 +268,23 @@ def _held_out(
 
 
 def _temperature(
-    store: Store,
-    scored: Scored,
-    config: ScoreConfig,
-    split: str | None,
-    logits_of: Callable[[str], tuple[Floats, NDArray[np.int64]]],
+    scored: Scored, config: ScoreConfig, split: str | None, scored_on: Callable[[str], Scored]
 ) -> Temperature | None:
     """The temperature fitted on `split`, and calibration at it; None without a split."""
     if split is None:
         return None
-    segments = store.labels(config.split)[scored.known]
+    segments = scored.predicted
     if split == config.split:
         warmth = cross_fitted_temperatures(
             scored.logits, segments.action, segments.video, seed=config.sampling.seed
         )
         source = f"other videos of {split}"
     else:
-        logits, labels = logits_of(split)
-        warmth = np.full(len(segments), fit_temperature(logits, labels))
+        held = scored_on(split)
+        warmth = np.full(len(segments), fit_temperature(held.logits, held.predicted.action))
         source = split
     return Temperature(
         value=float(warmth.mean()),
         fitted_on=source,
         after=calibration(scored.logits, segments.action, warmth),
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

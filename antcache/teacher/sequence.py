@@ -23,22 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
-from antcache.checks import (
-    Count,
-    Positive,
-    Range,
-    Seed,
-    Share,
-    Weight,
-    at_least,
-    check_types,
-)
+from antcache.checks import Count, Range
 from antcache.devices import pick_device
 from antcache.errors import BadConfig
-from antcache.progress import Progress, silent
+from antcache.evaluation.metrics import blocks
+from antcache.progress import Progress
 from antcache.teacher.base import Teacher, TeacherOutput
-from antcache.teacher.heads import ActionHeads, check_task_weights
-from antcache.teacher.histories import Examples, Length, concatenate
+from antcache.teacher.heads import ActionHeads
+from antcache.teacher.histories import Examples, concatenate
+from antcache.teacher.trained import TrainedSettings
 from antcache.teacher.training import (
     Descent,
     check_weights,
@@ -50,7 +43,6 @@ from antcache.teacher.training import (
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1024  # rows scored at a time
 EDGES_S = tuple(0.25 * 2 ** (i / 2) for i in range(22))
 """Edges in seconds between the bins of time: 2 to an octave, from 0.25 s to 6 min."""
 MOST_LAYERS = 100
@@ -58,52 +50,25 @@ MOST_LAYERS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceConfig:
+class SequenceConfig(TrainedSettings):
     """Settings of the sequence teacher; tuned on training videos of EPIC-KITCHENS-55 held out."""
 
-    length: Length = 20
-    """Past actions that it is told about, h: the memory's span."""
-    attended: Length = 8
-    """How many of them the transformer sees: the last ones."""
     times: bool = False
-    """It is also told when these began and how long they have lasted (`Examples.ago_s`)."""
+    """It is also told when the past actions began and how long they have lasted
+    (`Examples.ago_s`)."""
     width: Count = 128
     """Width of embeddings and layers, D."""
     layers: Annotated[int, Range(1, MOST_LAYERS)] = 2
     """Transformer layers."""
     heads: Count = 4
     """Attention heads."""
-    dropout: Share = 0.3
-    """Dropout on the embeddings, inside the layers and before the classifiers."""
-    label_smoothing: Share = 0.1
-    """Share of each target that is spread over all classes."""
-    verb_weight: Weight = 0.15
-    """Weight of the verb's cross-entropy; the action's is what the two others leave of 1."""
-    noun_weight: Weight = 0.15
-    """Weight of the noun's cross-entropy."""
-    epochs: Count = 8
-    """Passes over the examples."""
-    batch: Count = 128
-    """Examples in a step."""
-    lr: Positive = 1e-3
-    """Highest learning rate, of AdamW on one cycle (linear up, cosine down to 0)."""
-    memory_lr: Positive = 1e-2
-    """The same for the memory's tables, which start at 0 and have far to go."""
-    warmup: Share = 0.2
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: Weight = 0.05
-    """Weight decay of matrices; biases, norms, positions and tables have none."""
-    seed: Seed = 0
-    """Decides the initial weights, the order of the examples and what is dropped."""
 
     def __post_init__(self) -> None:
-        check_types(self)
-        at_least("attended", self.attended, 1, self.length)
+        super().__post_init__()
         if self.width % self.heads:
             raise BadConfig(
                 "impossible width", expected=f"a multiple of {self.heads} heads", found=self.width
             )
-        check_task_weights(self.verb_weight, self.noun_weight)
 
 
 class _Times(nn.Module):
@@ -221,21 +186,9 @@ class SequenceTeacher(Teacher):
                 self._made = _Network(self.taxonomy, self.config).to(self.device).eval()
         return self._made
 
-    def fit(
-        self,
-        examples: Examples,
-        *,
-        scripts: Examples | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        """Train from the initial weights on `examples` and `scripts` together.
-
-        Raises:
-            BadConfig: there are no examples, or they lack the times that it is to be told about.
-        """
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Train from the initial weights on `examples` and `scripts` together."""
         everything = examples if scripts is None else concatenate([examples, scripts])
-        if not len(everything):
-            raise BadConfig("there is nothing to train on")
         inputs = self._inputs(everything)
         target = torch.from_numpy(everything.target).to(self.device)
         with random_state(self.device, self.config.seed):
@@ -267,13 +220,7 @@ class SequenceTeacher(Teacher):
                 rows = order[at : at + config.batch]
                 with self._autocast():
                     outputs = network(*(x[rows] for x in inputs))
-                loss = network.heads.loss(
-                    outputs,
-                    target[rows],
-                    verb_weight=config.verb_weight,
-                    noun_weight=config.noun_weight,
-                    label_smoothing=config.label_smoothing,
-                )
+                loss = network.heads.loss(outputs, target[rows], config)
                 total += descent.step([loss]) * len(rows)
             log.info("epoch %d of %d: loss %.4f", epoch + 1, config.epochs, total / len(target))
             progress("epochs", epoch + 1, config.epochs)
@@ -289,9 +236,9 @@ class SequenceTeacher(Teacher):
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
         inputs = self._inputs(examples)
         with torch.inference_mode(), self._autocast():
-            for at in range(0, len(examples), BLOCK):
-                action, _, _ = self._network(*(x[at : at + BLOCK] for x in inputs))
-                out[at : at + BLOCK] = action.float().cpu().numpy()
+            for rows in blocks(len(examples)):
+                action, _, _ = self._network(*(x[rows] for x in inputs))
+                out[rows] = action.float().cpu().numpy()
         return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.evaluation.metrics import score
 from antcache.evaluation.sheet import Scored
 from antcache.store import Store
 from antcache.teacher.base import Teacher
@@ -50,25 +49,33 @@ class SplitScorer:
     """
 
     def __init__(self, store: Store, split: str, teacher: Teacher) -> None:
-        labels = {name: store.labels(name) for name in store.splits()}
-        every = Timeline.of(labels, store.taxonomy)
-        near = np.isin(every.segments.video, labels[split].video)
+        every = Timeline.of_store(store)
+        near = np.isin(every.segments.video, store.labels(split).video)
         self.teacher = teacher
         self.timeline = Timeline(
             taxonomy=every.taxonomy, segments=every.segments[near], split=every.split[near]
         )
         self.in_split = self.timeline.split == split
 
-    def predict(self, actions: NDArray[np.int64], history: HistoryConfig) -> Scored:
-        """What the teacher expects if the past segments are labelled `actions` (M,)."""
-        teacher = self.teacher
+    def predict(self, history: HistoryConfig, actions: NDArray[np.int64] | None = None) -> Scored:
+        """What the teacher expects if the past segments are labelled `actions` (M,), or truly."""
+        segments, teacher = self.timeline.segments, self.teacher
         examples = relabeled(
-            self.timeline, actions, history, teacher.config.length, times=teacher.needs_times
+            self.timeline,
+            segments.action if actions is None else actions,
+            history,
+            teacher.config.length,
+            times=teacher.needs_times,
         )
         logits = teacher.predict(examples[self.in_split]).logits
-        known = np.asarray(np.isfinite(logits).all(axis=1))
+        rows = np.flatnonzero(np.isfinite(logits).all(axis=1))
         return Scored(
-            known=known, scores=logits[known], logits=logits[known], depth=logits.shape[1]
+            segments=segments[self.in_split],
+            taxonomy=self.timeline.taxonomy,
+            rows=rows,
+            scores=logits[rows],
+            logits=logits[rows],
+            depth=logits.shape[1],
         )
 
     def score_imperfect(
@@ -79,26 +86,19 @@ class SplitScorer:
         history: HistoryConfig,
     ) -> ImperfectScore:
         """A row of the table of imperfect histories."""
-        segments, known = self.timeline.segments[self.in_split], actions != ABSENT
+        known = actions != ABSENT
         past = np.unique(
             self.timeline.history_rows(history, self.teacher.config.length)[self.in_split]
         )
         past = past[past >= 0]
-        scored = self.predict(actions, history)
         wrong = (actions != self.timeline.segments.action)[past] & known[past]
-        unpredicted = segments[~scored.known] if not scored.known.all() else None
         return ImperfectScore(
             history=history.mode,
             labels=labels,
             rate=rate,
             wrong=_percent(wrong[known[past]]),
             absent=_percent(~known[past]),
-            metrics=score(
-                scored.scores,
-                segments[scored.known],
-                self.timeline.taxonomy,
-                unpredicted=unpredicted,
-            ),
+            metrics=self.predict(history, actions).ranked.figures(self.timeline.taxonomy),
         )
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.checks import Amount, check_types
-from antcache.errors import BadConfig, MissingKey
+from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets
 from antcache.teacher.base import Teacher, kind_of, make_teacher
@@ -89,12 +89,7 @@ def make_targets(
         MissingKey: the timeline lacks the training split.
         BadConfig: a setting is out of range, or there are fewer videos than folds.
     """
-    train = timeline.split == config.train_split
-    if not train.any():
-        raise MissingKey(
-            f"no segments in the training split {config.train_split!r}",
-            found=", ".join(np.unique(timeline.split)),
-        )
+    train = timeline.in_split(config.train_split)
 
     def new_teacher() -> Teacher:
         return make_teacher(config.kind, timeline.taxonomy, config.settings, device=device)
@@ -114,8 +109,11 @@ def make_targets(
     for k in range(folds):
         log.info("fold %d of %d: %d held out", k + 1, folds, (fold == k).sum())
         part = new_teacher()
-        label = f"fold {k + 1} of {folds}: "
-        part.fit(examples[train & (fold != k)], scripts=text, progress=_prefixed(progress, label))
+        part.fit(
+            examples[train & (fold != k)],
+            scripts=text,
+            progress=lambda name, *at, k=k: progress(f"fold {k + 1} of {folds}: {name}", *at),
+        )
         logits[fold == k] = part.predict(examples[fold == k]).logits
     teacher.fit(examples[train], scripts=text, progress=progress)
     rest = fold < 0
@@ -178,8 +176,3 @@ def _targets(
             "antcache": __version__,
         },
     )
-
-
-def _prefixed(progress: Progress, label: str) -> Progress:
-    """The same progress under longer labels."""
-    return lambda name, done, total: progress(label + name, done, total)

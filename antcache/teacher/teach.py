@@ -71,7 +71,7 @@ def teach(
         if place.done is not None:
             return place.done
         teacher, targets = make_targets(
-            timeline_of(store), config, scripts=scripts, device=device, progress=progress
+            Timeline.of_store(store), config, scripts=scripts, device=device, progress=progress
         )
         kept = cut_to_top_k(targets, top_k)
         save_teacher(
@@ -105,13 +105,7 @@ def apply_teacher(
     """
     check_targets(store, name, top_k, overwrite=overwrite)
     teacher, history = load_teacher(folder, store.taxonomy, device=device)
-    targets = score_segments(timeline_of(store), teacher, history, features=features)
+    targets = score_segments(Timeline.of_store(store), teacher, history, features=features)
     kept = cut_to_top_k(targets, top_k)
     store.write_targets(name, kept, overwrite=overwrite)
     return kept
-
-
-def timeline_of(store: Store) -> Timeline:
-    """The segments of all splits of a store."""
-    labels = {split: store.labels(split) for split in store.splits()}
-    return Timeline.of(labels, store.taxonomy)

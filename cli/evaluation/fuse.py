@@ -12,8 +12,7 @@ from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
 from antcache.cli.options import output_option, overwrite_option
 from antcache.errors import AlreadyExists, BadConfig
-from antcache.evaluation.fusion import EQUAL, FITTED
-from antcache.evaluation.fusion import fuse as fuse_runs
+from antcache.evaluation.mixture_weights import EQUAL, FITTED
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
@@ -68,6 +67,8 @@ def fuse(
     if output.exists() and not overwrite:
         raise AlreadyExists("predictions are already here", where=output, hint="--overwrite")
     source = Store.open(store)
+    from antcache.evaluation.fusion import fuse as fuse_runs
+
     if weights == FITTED:
         for name in held_out:
             _refuse_trained_on(source, name)
@@ -108,7 +109,7 @@ def _refuse_trained_on(store: Store, name: str) -> None:
     (imported, fused, soft targets) pass: of those nobody can tell.
     """
     from antcache.student.config import lifted, read_settings
-    from antcache.student.runs.folder import CONFIG
+    from antcache.student.runs.place import CONFIG
     from antcache.student.training.held_out import hold_out
     from antcache.student.training.optimization_config import SelectionConfig
 

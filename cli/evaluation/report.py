@@ -29,7 +29,9 @@ from antcache.store.location import Location
 @click.option(
     "--video", show_default="one that is like the whole split", help="Video of the timeline."
 )
-@click.option("--title", show_default="that B is compared with A", help="Title of the page.")
+@click.option(
+    "--title", show_default="B compared with A, by their names", help="Title of the page."
+)
 @output_option("The HTML file.", default=Path("report.html"))
 @overwrite_option
 @json_option

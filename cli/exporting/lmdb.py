@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from antcache.cli.command import START_AGAIN, command
-from antcache.cli.common import (
-    json_option,
-    log_to,
-    note,
-    print_json,
-    progress_bars,
-    say,
-    store_argument,
-)
+from antcache.cli.common import at_work, json_option, note, print_result, say, store_argument
 from antcache.cli.options import key_fps_option, output_option
 
 if TYPE_CHECKING:
+    from antcache.interop.lmdb.exporting import LmdbExportReport
     from antcache.store.location import Location
 
 
@@ -39,13 +32,15 @@ def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bo
     from antcache.store import Store
 
     source = Store.open(store)
-    from antcache.store.location import beside
-
-    with log_to(beside(store, ".log")), progress_bars() as progress:
+    with at_work(store) as progress:
         report = export_lmdb(source, stream, output, key_fps=key_fps, progress=progress)
-    if as_json:
-        print_json(report.to_dict())
-        return
-    say(f"{output}: {report.videos} videos of {stream}, {report.rows} rows, {report.seconds:.1f} s")
+    print_result(report, as_json, _print)
+
+
+def _print(report: LmdbExportReport) -> None:
+    say(
+        f"{report.output}: {report.videos} videos of {report.stream}, {report.rows} rows, "
+        f"{report.seconds:.1f} s"
+    )
     if report.moved:
         note(f"{report.moved} rows were not seen at a frame; the next frame shows them")

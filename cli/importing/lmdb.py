@@ -9,8 +9,9 @@ import click
 
 from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import (
+    at_work,
+    existing_store,
     json_option,
-    log_to,
     note,
     print_json,
     print_table,
@@ -64,23 +65,17 @@ def lmdb(
     """
     from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
     from antcache.store import Store
-    from antcache.store.backends import is_empty
-    from antcache.store.location import beside
 
     config = LmdbImportConfig(**settings)
     paths = _parse(sources)
-    existing = None if is_empty(store) else Store.open(store)
-    if existing is not None and backend not in (None, existing.kind):
-        raise BadConfig(
-            "the store exists in another form", where=store, expected=backend, found=existing.kind
-        )
+    existing = existing_store(store, backend)
     with progress_bars() as progress:
         plans = plan_lmdb(paths, existing, config, progress)
     if dry_run:
         _show([plan.to_dict() for plan in plans], "to_do", as_json)
         return
     target = existing or Store.create(store, backend=backend)
-    with log_to(beside(store, ".log")), progress_bars() as progress:
+    with at_work(store) as progress:
         reports = import_lmdb(plans, target, progress)
     _show([report.to_dict() for report in reports], "written", as_json)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +11,11 @@ from antcache.cli.choices import HISTORIES_OF_OTHERS
 from antcache.cli.command import START_AGAIN, command, section
 from antcache.cli.common import (
     PATH,
+    at_work,
     json_option,
-    log_to,
     note,
     print_json,
     print_table,
-    progress_bars,
     say,
     store_argument,
 )
@@ -37,13 +35,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
     goes_on=START_AGAIN,
 )
 @store_argument("store_path", metavar="STORE")
-@click.argument(
-    "files",
-    type=PATH,
-    metavar="FILE...",
-    nargs=-1,
-    required=True,
-)
+@click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
 @section(
     "Soft targets",
     name_option,
@@ -51,7 +43,6 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
         "--history",
         type=HISTORIES_OF_OTHERS,
         default="unknown",
-        show_default=True,
         help="What the teacher is told of the past.",
     ),
     top_k_option,
@@ -75,14 +66,10 @@ def predictions(
     store_path: Location,
     files: tuple[Path, ...],
     name: str,
-    top_k: int | None,
-    history: str,
-    allow_unknown: bool,
-    allow_nan: bool,
     no_features: bool,
-    overwrite: bool,
     dry_run: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Import the predictions in FILE... (pickle, .npz, parquet) into STORE as soft targets.
 
@@ -95,20 +82,9 @@ def predictions(
     store = Store.open(store_path)
     from antcache.evaluation.scoring import score_targets
     from antcache.interop.predictions.importing import PredictionsConfig, import_predictions
-    from antcache.store.location import beside
 
-    config = PredictionsConfig(
-        name=name,
-        top_k=top_k,
-        history=history,
-        allow_unknown=allow_unknown,
-        allow_nan=allow_nan,
-        features=not no_features,
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
-    logging = nullcontext() if dry_run else log_to(beside(store.path, ".log"))
-    with logging, progress_bars() as progress:
+    config = PredictionsConfig(name=name, features=not no_features, dry_run=dry_run, **settings)
+    with at_work(store.path, dry_run=dry_run) as progress:
         report = import_predictions(store, files, config, progress=progress)
     scores = {
         split: score_targets(store, name, split).scored

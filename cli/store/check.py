@@ -9,10 +9,10 @@ import click
 from antcache.checks import Range
 from antcache.cli.command import SAME_COMMAND, UNCHANGED, command
 from antcache.cli.common import (
+    at_work,
     json_option,
-    log_to,
     note,
-    print_json,
+    print_result,
     print_table,
     progress_bars,
     say,
@@ -53,12 +53,7 @@ def verify(store: Location, workers: int | None, as_json: bool) -> None:
 
     with progress_bars() as progress:
         report = check(find_backend(store), workers=workers, progress=progress)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _print_verified(report)
-        if not report.intact:
-            note("antcache store repair drops or restores what is damaged")
+    print_result(report, as_json, _print_verified)
     if not report.intact:
         click.get_current_context().exit(1)
 
@@ -78,20 +73,13 @@ def repair(store: Location, dry_run: bool, workers: int | None, as_json: bool) -
     Nothing that is intact is touched. What was done is logged to STORE.log. Exit code 0: what is
     in STORE now is intact; 1: something damaged is left (with --dry-run: is there).
     """
-    from contextlib import nullcontext
-
     from antcache.store.backends import find_backend
     from antcache.store.integrity.repair import repair as mend
-    from antcache.store.location import beside
 
     backend = find_backend(store)
-    log = nullcontext() if dry_run else log_to(beside(store, ".log"))
-    with log, progress_bars() as progress:
+    with at_work(store, dry_run=dry_run) as progress:
         report = mend(backend, dry_run=dry_run, workers=workers, progress=progress)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _print_repaired(report)
+    print_result(report, as_json, _print_repaired)
     if not report.intact:
         click.get_current_context().exit(1)
 
@@ -108,6 +96,8 @@ def _print_verified(report: VerifyReport) -> None:
         f"{report.groups} groups ({report.num_bytes / 1e6:.1f} MB read in {report.seconds:.1f} s, "
         f"{report.gigabytes_per_second:.2f} GB/s)"
     )
+    if wrong:
+        note("antcache store repair drops or restores what is damaged")
 
 
 def _print_repaired(report: RepairReport) -> None:

@@ -9,11 +9,10 @@ import click
 
 from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import (
+    at_work,
     json_option,
-    log_to,
-    print_json,
+    print_result,
     print_table,
-    progress_bars,
     say,
     store_argument,
 )
@@ -56,25 +55,18 @@ def convert(
     """
     from antcache.store import Store
     from antcache.store.integrity import convert as library
-    from antcache.store.location import beside
 
     store = Store.open(source)
     config = library.ConvertConfig(streams=streams or None, **settings)
     if dry_run:
-        _show_plan(library.plan_conversion(store, target, config), as_json)
+        print_result(library.plan_conversion(store, target, config), as_json, _show_plan)
         return
-    with log_to(beside(target, ".log")), progress_bars() as progress:
+    with at_work(target) as progress:
         report = library.convert(store, target, config, progress)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _print(report)
+    print_result(report, as_json, _print)
 
 
-def _show_plan(plan: ConvertPlan, as_json: bool) -> None:
-    if as_json:
-        print_json(plan.to_dict())
-        return
+def _show_plan(plan: ConvertPlan) -> None:
     say(
         f"{plan.target} ({plan.backend}): {len(plan.to_do)} units to do "
         f"({plan.num_bytes / 1e6:.1f} MB to read), {len(plan.done)} already there"

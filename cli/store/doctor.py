@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.annotations import Protocol, read_annotations
+from antcache.annotations import read_annotations
 from antcache.annotations.protocols import WindowConfig
 from antcache.cli.annotations import dataset_name_option, split_number_option
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
     json_option,
-    print_json,
+    print_result,
     print_table,
     progress_bars,
     say,
@@ -88,7 +88,7 @@ def doctor(
     from antcache.store import Store
 
     opened = Store.open(store)
-    from antcache.doctor.examine import DoctorConfig, examine
+    from antcache.doctor.examination import DoctorConfig, examine
 
     options: dict[str, Any] = {"split_number": split_number, "fps": fps, "name": name}
     dataset = None
@@ -97,28 +97,23 @@ def doctor(
     elif given := [option for option, value in options.items() if value is not None]:
         option = given[0].replace("_", "-")
         raise BadConfig(f"--{option} has no effect without --annotations")
+    protocol = None  # the dataset's, but for what is given
+    if given_window := {option: value for option, value in window.items() if value is not None}:
+        about = dataset.name if dataset else opened.dataset
+        protocol = WindowConfig(**given_window).protocol(about or "")
     config = DoctorConfig(
         streams=streams or None,
         splits=splits or None,
         targets=targets or None,
-        protocol=_protocol(dataset.name if dataset else opened.dataset, window),
+        protocol=protocol,
         train_split=train_split,
         quick=quick,
     )
     with progress_bars() as progress:
         report = examine(opened, config, annotations=dataset, progress=progress)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _print(report)
+    print_result(report, as_json, _print)
     if not report.ok:
         click.get_current_context().exit(1)
-
-
-def _protocol(dataset: str | None, window: dict[str, Any]) -> Protocol | None:
-    """The dataset's protocol with what was given in its place; None if nothing was."""
-    given = {option: value for option, value in window.items() if value is not None}
-    return WindowConfig(**given).protocol(dataset or "") if given else None
 
 
 def _print(report: DoctorReport) -> None:

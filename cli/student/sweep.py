@@ -22,7 +22,7 @@ from antcache.cli.common import (
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
-    from antcache.student.sweep.table import Cell, Table
+    from antcache.student.sweeps.table import Cell, Table
 
 
 @command(
@@ -45,9 +45,9 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     from antcache.store import Store
 
     store = Store.open(store_path)
-    from antcache.student.runs.folder import LOG
-    from antcache.student.sweep.plan import read_plan
-    from antcache.student.sweep.run import sweep as run_sweep
+    from antcache.student.runs.place import LOG
+    from antcache.student.sweeps.plan import read_plan
+    from antcache.student.sweeps.run import sweep as run_sweep
 
     wanted = read_plan(plan)
     with log_to(runs / LOG), progress_bars() as progress:

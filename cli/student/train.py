@@ -27,9 +27,10 @@ from antcache.store import Store
 from antcache.store.location import Location
 from antcache.student.config import StudentConfig
 from antcache.student.presets import PRESETS, find_preset
+from antcache.student.runs.place import LOG, check_place, read_config
 
 if TYPE_CHECKING:
-    from antcache.student.train import RunResult
+    from antcache.student.runs.train import RunResult
 
 
 @command(
@@ -60,14 +61,13 @@ def train(
 
     torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
-    from antcache.student.runs.folder import LOG, RunFolder
-    from antcache.student.train import train as train_student
-    from antcache.student.training.distributed import processes
-
     store = Store.open(store_path)
-    RunFolder.locate(run_dir, resume=resume)
+    check_place(run_dir, resume=resume)
     given = {name: value for name, value in settings.items() if value is not None}
     config = _config(run_dir, preset, resume, given)
+    from antcache.student.runs.train import train as train_student
+    from antcache.student.training.distributed import processes
+
     group = processes(config.runtime.device)
     group.wait()  # nobody writes before all have looked
     with ExitStack() as shown:
@@ -88,8 +88,6 @@ def _config(
     run_dir: Path, preset: str | None, resume: bool, given: dict[str, Any]
 ) -> StudentConfig:
     """The given settings over those of the run, of the preset, or the defaults."""
-    from antcache.student.runs.folder import read_config
-
     if resume:
         if preset is not None:
             raise BadConfig("--preset has no effect on a run that is resumed")

@@ -28,17 +28,12 @@ from antcache.cli.options import (
     top_k_option,
     train_split_option,
 )
+from antcache.cli.teacher.figures import facts_of, print_figures
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
 
-SHOWN = {
-    "top-1": "action/top1",
-    "top-5": "action/top5",
-    "many-shot recall@5": "action/many_shot_recall@5",
-    "recall@5": "action/recall@5",
-}
 LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@5"}
 
 
@@ -103,7 +98,6 @@ def ensemble(
     from antcache.store import Store
 
     store = Store.open(store_path)
-    from antcache.evaluation.scoring import score_targets
     from antcache.store.location import beside
     from antcache.teacher.keeping import teacher_folder
     from antcache.teacher.mixing.ensemble import EnsembleConfig
@@ -124,15 +118,7 @@ def ensemble(
         targets = mix_targets(
             store, name, config, folder, top_k=top_k, overwrite=overwrite, progress=progress
         )
-    facts: dict[str, Any] = {
-        "targets": name,
-        "mixture": str(folder),
-        "seconds": time.perf_counter() - started,
-        "segments": len(targets),
-        "valid": int(targets.valid.sum()),
-        **targets.attributes,
-        "metrics": {split: score_targets(store, name, split).scored for split in store.splits()},
-    }
+    facts = facts_of(store, name, targets, "mixture", folder, time.perf_counter() - started)
     if as_json:
         print_json(facts)
     else:
@@ -162,11 +148,7 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["scores"]:
         rows = [[n, *(s[key] for key in LEARNED.values())] for n, s in facts["scores"].items()]
         print_table("training videos, cross-fitted members", ["", *LEARNED], rows)
-    rows = [
-        [split, *(values.get(key, "-") for key in SHOWN.values()), values["n"]]
-        for split, values in facts["metrics"].items()
-    ]
-    print_table("joint targets", ["percent", *SHOWN, "segments"], rows)
+    print_figures("joint targets", facts)
     say(f"mixture {facts['mixture']}, {facts['seconds']:.1f} s")
     if facts["valid"] < facts["segments"]:
         say(f"{facts['segments'] - facts['valid']} segments without a target of every member")

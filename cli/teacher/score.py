@@ -28,6 +28,7 @@ from antcache.cli.options import (
     seed_option,
     split_option,
 )
+from antcache.cli.teacher.figures import SHOWN, shown
 
 if TYPE_CHECKING:
     from antcache.evaluation.calibration import Calibration
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 
 COVERAGE = (1, 2, 5, 10, 20, 50, 100)
 """As `antcache.teacher.scoring` has them."""
-SHOWN = {
-    "top-1": "action/top1",
-    "top-5": "action/top5",
-    "many-shot recall@5": "action/many_shot_recall@5",
-    "recall@5": "action/recall@5",
-}
 
 
 @command(
@@ -183,7 +178,7 @@ def _print_imperfect(result: TeacherScore) -> None:
                 row.labels if row.rate is None else f"{row.labels} {row.rate:g}",
                 row.wrong,
                 row.absent,
-                *(row.metrics.get(key, "-") for key in SHOWN.values()),
+                *shown(row.metrics),
             ]
             for row in result.imperfect
         ],

@@ -17,7 +17,6 @@ from antcache.cli.common import (
     log_to,
     path_argument,
     print_json,
-    print_table,
     progress_bars,
     say,
     store_argument,
@@ -33,17 +32,11 @@ from antcache.cli.options import (
     top_k_option,
     train_split_option,
 )
+from antcache.cli.teacher.figures import facts_of, print_figures
 
 if TYPE_CHECKING:
     from antcache.store import SoftTargets, Store
     from antcache.store.location import Location
-
-SHOWN = {
-    "top-1": "action/top1",
-    "top-5": "action/top5",
-    "many-shot recall@5": "action/many_shot_recall@5",
-    "recall@5": "action/recall@5",
-}
 
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,26 +207,11 @@ def report(
     store: Store, name: str, targets: SoftTargets, folder: Path, seconds: float, *, as_json: bool
 ) -> None:
     """Score the targets on every split, and print what was done."""
-    from antcache.evaluation.scoring import score_targets
-
-    figures = {split: score_targets(store, name, split).scored for split in store.splits()}
-    facts: dict[str, Any] = {
-        "targets": name,
-        "teacher": str(folder),
-        "seconds": seconds,
-        "segments": len(targets),
-        "valid": int(targets.valid.sum()),
-        **targets.attributes,
-        "metrics": figures,
-    }
+    facts = facts_of(store, name, targets, "teacher", folder, seconds)
     if as_json:
         print_json(facts)
         return
-    rows = [
-        [split, *(values.get(key, "-") for key in SHOWN.values()), values["n"]]
-        for split, values in figures.items()
-    ]
     how = f"{facts['folds']} folds" if facts["folds"] else "in-sample"
     title = f"targets/{name}: {facts['kind']}, {facts['history']} history, training split {how}"
-    print_table(title, ["percent", *SHOWN, "segments"], rows)
+    print_figures(title, facts)
     say(f"teacher {facts['teacher']}, {facts['seconds']:.1f} s")

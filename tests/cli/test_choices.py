@@ -6,6 +6,7 @@ import click
 import pytest
 from cli_commands import walk
 
+from antcache.checks import choices_of, kinds_of
 from antcache.cli import choices
 from antcache.cli.main import cli
 from antcache.cli.numbers import Several
@@ -23,7 +24,7 @@ from antcache.store.integrity.convert import ConvertConfig
 from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
 from antcache.teacher.histories import MODES
-from antcache.teacher.language.config import CHOICES
+from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.mixing.mixture import MIXES
 from antcache.teacher.scoring import COVERAGE
 
@@ -34,9 +35,9 @@ OF_THE_LIBRARY = {
     "HISTORIES_OF_OTHERS": HISTORIES,
     "MIXES": MIXES,
     "EXTRACTORS": EXTRACTORS,
-    "INITS": CHOICES["init"],
-    "FORMS": CHOICES["form"],
-    "PRECISIONS": CHOICES["precision"],
+    "INITS": choices_of(kinds_of(AdaptConfig)["init"]),
+    "FORMS": choices_of(kinds_of(AdaptConfig)["form"]),
+    "PRECISIONS": choices_of(kinds_of(AdaptConfig)["precision"]),
     "CLUSTERS": CLUSTERS,
     "DENOMINATORS": (*DENOMINATORS, UNSEEN),
     "MIXTURES": MIXTURES,

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-SLOW = {"torch", "transformers", "av", "numba", "triton", "matplotlib", "pandas", "scipy"}
+from antcache.store import Store
+
+SLOW = {"torch", "transformers", "av", "zarr", "numba", "triton", "matplotlib", "pandas", "scipy"}
 LINES = (
     "extract nowhere store --backbone nothing",
     "extract video.mp4 file --backbone nothing",
@@ -15,6 +17,8 @@ LINES = (
     "teacher predict nowhere folder --name x",
     "teacher score nowhere x",
     "teacher ensemble nowhere a b --name x",
+    "student train nowhere --run run",
+    "student train store --run file --resume",
     "student predict nowhere run --split train -o p",
     "student stream nowhere run",
     "student sweep nowhere plan.yaml --runs runs",
@@ -45,6 +49,7 @@ def test_a_wrong_path_loads_nothing_slow(tmp_path: Path) -> None:
     """One process for all: what one loads is there for the next."""
     for name in ("video.mp4", "file"):
         (tmp_path / name).touch()
+    Store.create(tmp_path / "store")
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         input=json.dumps(LINES),

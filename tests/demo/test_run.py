@@ -21,7 +21,7 @@ from antcache.evaluation.predictions import Predictions
 from antcache.extract import load_backbone
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.runs.folder import read_config
+from antcache.student.runs.place import read_config
 
 TINY = DemoConfig(
     kitchen=KitchenConfig(train_videos=6, validation_videos=3, scripts=20),

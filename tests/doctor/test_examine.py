@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, read_annotations
 from antcache.cli.main import cli
-from antcache.doctor.examine import DoctorConfig, examine
+from antcache.doctor.examination import DoctorConfig, examine
 from antcache.doctor.report import DoctorReport, Finding
 from antcache.doctor.rows import scan_rows
 from antcache.errors import DamagedStore, FingerprintMismatch, MissingFeature, MissingKey
@@ -524,11 +524,11 @@ def test_command(make: MakeStore, tmp_path: Path) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, antcache.doctor.examine, antcache.cli.store.doctor; print(*sys.modules)"
+    code = "import sys, antcache.doctor.examination, antcache.cli.store.doctor; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "antcache.doctor.examine" in loaded
+    assert "antcache.doctor.examination" in loaded
     assert "torch" not in loaded
 
 

@@ -38,7 +38,9 @@ def test_every_draw_is_the_metric_of_the_segments_drawn(data):
         Metric(kind="action", k=2, class_mean=True, classes=(0, 2)),
         Metric(kind="action", k=2, class_mean=True, over=7),
     ):
-        for value, counts in zip(draws.values(metric, ranks, labels), draws.counts, strict=True):
+        for value, counts in zip(
+            draws.values(metric, ranks[None], labels)[0], draws.counts, strict=True
+        ):
             drawn = np.repeat(np.arange(n), counts[draws.member].astype(int))
             if metric.defined(labels[drawn]):
                 assert value == pytest.approx(metric.value(ranks[drawn], labels[drawn]), abs=1e-4)
@@ -95,7 +97,7 @@ def test_intervals_hold_the_true_class_mean_as_often_as_they_say():
         ranks = ranks_of(rng.random(len(labels)) < ease[labels])
         interval = bootstrap(MEAN, ranks, labels, draws)
         held.append(interval.low <= 100 * ease.mean() <= interval.high)
-        low, high = np.quantile(draws.values(MEAN, ranks, labels), [0.025, 0.975])
+        low, high = np.quantile(draws.values(MEAN, ranks[None], labels)[0], [0.025, 0.975])
         plain.append(low <= 100 * ease.mean() <= high)
         assert interval.low < interval.value < interval.high
     assert np.mean(held) > 0.9
@@ -104,7 +106,7 @@ def test_intervals_hold_the_true_class_mean_as_often_as_they_say():
 
 def gained(ranks, other, labels, draws) -> Difference:
     """What top-1 gains from `other` to `ranks`, on the same draws."""
-    new, old = draws.values_of_all(TOP1, np.stack([ranks, other]), labels)
+    new, old = draws.values(TOP1, np.stack([ranks, other]), labels)
     return difference(TOP1.value(ranks, labels) - TOP1.value(other, labels), new - old)
 
 

@@ -99,26 +99,26 @@ def test_top_k_targets_spread_their_tail():
     np.testing.assert_allclose(target_logits(dense.top_k(6), rows, 6), logits[rows], rtol=1e-6)
 
 
-def scored(known, seed=0):
-    logits = np.random.default_rng(seed).standard_normal((int(known.sum()), 5)).astype(np.float32)
-    return Scored(known=known, scores=logits, logits=logits, depth=5)
+def scored(segments, taxonomy, rows=None):
+    rows = np.arange(len(segments)) if rows is None else np.array(rows)
+    logits = np.random.default_rng(0).standard_normal((len(rows), 5)).astype(np.float32)
+    return Scored(
+        segments=segments, taxonomy=taxonomy, rows=rows, scores=logits, logits=logits, depth=5
+    )
 
 
 def test_the_sheet_is_score_over_each_denominator(taxonomy):
     segments = starting(0.1, 0.5, 2.0, 3.0, 4.0)
-    known = np.array([True, True, True, False, True])
-    given_scores = scored(known)
-    sheet = fill_sheet(given_scores, segments, taxonomy, PROTOCOL, ks=(1, 2, 5, 50))
+    given_scores = scored(segments, taxonomy, [4, 0, 1, 2])  # in any order
+    sheet = fill_sheet(given_scores, ks=(1, 2, 5, 50))
     assert {n: (c.n, c.unpredicted) for n, c in sheet.counted.items()} == {
         "all": (5, 1),
         "rulstm": (4, 1),
         "avt": (3, 1),
     }
-    everything = score(given_scores.scores, segments[known], taxonomy, unpredicted=segments[~known])
+    everything = score(given_scores.scores, segments, taxonomy, rows=given_scores.rows)
     assert sheet.counted["all"].metrics == everything
-    late = score(
-        given_scores.scores[2:], segments[np.array([2, 4])], taxonomy, unpredicted=segments[3:4]
-    )
+    late = score(given_scores.scores[[3, 0]], segments[2:], taxonomy, rows=np.array([0, 2]))
     assert sheet.counted["avt"].metrics == late
     assert set(sheet.counted["all"].intervals) == set(everything) - {"n"}
     for name, interval in sheet.counted["all"].intervals.items():
@@ -128,20 +128,16 @@ def test_the_sheet_is_score_over_each_denominator(taxonomy):
 
 
 def test_without_a_bootstrap_there_are_no_intervals(taxonomy):
-    known = np.ones(3, bool)
     none = BootstrapConfig(resamples=0)
-    segments = starting(0.1, 0.1, 0.1)
-    sheet = fill_sheet(scored(known), segments, taxonomy, PROTOCOL, sampling=none)
+    sheet = fill_sheet(scored(starting(0.1, 0.1, 0.1), taxonomy), sampling=none)
     assert sheet.counted["all"].intervals == {}
     assert set(sheet.counted) == {"all"}  # nothing to see before any of them
 
 
 def test_clusters(taxonomy):
-    known, segments = np.ones(40, bool), starting(*np.arange(2.0, 42.0))
+    found = scored(starting(*np.arange(2.0, 42.0)), taxonomy)
     by = {
-        cluster: fill_sheet(
-            scored(known), segments, taxonomy, PROTOCOL, sampling=BootstrapConfig(cluster=cluster)
-        ).counted["all"]
+        cluster: fill_sheet(found, sampling=BootstrapConfig(cluster=cluster)).counted["all"]
         for cluster in ("video", "segment")
     }
     assert by["video"].metrics == by["segment"].metrics

@@ -26,11 +26,11 @@ from antcache.store import SoftTargets, Store
 from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
 from antcache.student.heads.table import HEADS
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
-from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.targets import TargetConfig
-from antcache.teacher.teach import teach, timeline_of
+from antcache.teacher.teach import teach
 
 VERBS, NOUNS = ("take", "put", "wash"), ("pan", "cup", "jalapeño")
 PAIRS = [(v, n) for v in range(3) for n in range(3)]
@@ -184,7 +184,9 @@ def write_teachers(store: Store, folder: Path) -> dict[str, Any]:
         config = TargetConfig(kind=kind, settings=settings, history=history, folds=0)
         teach(store, kind, config, folder / kind)
         teacher, read = load_teacher(folder / kind, store.taxonomy)
-        logits = teacher.predict(timeline_of(store).examples(read, teacher.config.length)).logits
+        logits = teacher.predict(
+            Timeline.of_store(store).examples(read, teacher.config.length)
+        ).logits
         found[kind] = {"logits": logits[:5].tolist()}
         store.remove(f"targets/{kind}")
     return found

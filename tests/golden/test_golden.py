@@ -19,11 +19,11 @@ from antcache.errors import BadCheckpoint
 from antcache.store import Store
 from antcache.store.format import checksums
 from antcache.store.integrity.verify import verify
-from antcache.student.runs.folder import read_config
+from antcache.student.runs.place import read_config
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
-from antcache.teacher.teach import timeline_of
+from antcache.teacher.histories import Timeline
 
 GOLDEN = Path(__file__).parent / "format-1"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
@@ -107,6 +107,6 @@ def test_a_run_goes_on(path: Path, tmp_path: Path, head: str) -> None:
 def test_a_teacher_says_what_it_said(path: Path, kind: str) -> None:
     store = Store.open(path)
     teacher, history = load_teacher(GOLDEN / "teachers" / kind, store.taxonomy)
-    examples = timeline_of(store).examples(history, teacher.config.length)
+    examples = Timeline.of_store(store).examples(history, teacher.config.length)
     found = teacher.predict(examples).logits[:5]
     np.testing.assert_allclose(found, EXPECTED["teachers"][kind]["logits"], atol=1e-5)

@@ -16,9 +16,9 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.sweep.plan import Sweep
-from antcache.student.sweep.run import sweep
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
 
 MakeStore = Callable[..., Store]
 

@@ -14,7 +14,7 @@ from antcache.errors import BadCheckpoint
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import AVERAGE, WEIGHTS, latest_checkpoint, load_weights
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.averaging import Average
 
 MakeStore = Callable[..., Store]

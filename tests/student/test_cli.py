@@ -15,7 +15,7 @@ from antcache.cli.student.train import train as train_command
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.loop import Trainer
 
 MakeStore = Callable[..., Store]
@@ -32,7 +32,7 @@ def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
     for name, setting in settings_of(StudentConfig).items():
         option = options[name]
         assert isinstance(option, click.Option)
-        assert option.opts == [f"--{name.replace('_', '-')}"]
+        assert option.opts == [f"--{name.removesuffix('_s').replace('_', '-')}"]
         assert option.help is not None
         assert option.help.startswith(setting.text)
         assert setting.text.endswith(".")

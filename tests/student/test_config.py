@@ -14,6 +14,7 @@ from antcache.settings import settings_of
 from antcache.student.config import StudentConfig
 from antcache.student.heads.config import ModelConfig
 from antcache.student.presets import PRESETS, find_preset
+from antcache.student.training.objective_config import LossConfig
 from antcache.student.training.optimization_config import OptimizationConfig
 
 
@@ -210,8 +211,8 @@ PUBLISHED = {
 @pytest.mark.parametrize("past", [0.0, 0.1])
 @pytest.mark.parametrize("feature", [0.0, 0.1])
 def test_only_what_the_objective_weighs_is_computed(past: float, feature: float) -> None:
-    config = StudentConfig(past_weight=past, feature_weight=feature)
-    assert config.asks == {"past": bool(past), "decode": bool(feature)}
+    losses = LossConfig(past_weight=past, feature_weight=feature)
+    assert losses.frame_outputs == {"past": bool(past), "decode": bool(feature)}
 
 
 def test_every_preset_is_the_published_one() -> None:

@@ -19,7 +19,7 @@ from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 
 MakeStore = Callable[..., Store]
@@ -29,7 +29,7 @@ import json, sys, torch
 from pathlib import Path
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 torch.set_num_threads(1)
 for run, values in json.loads(Path(sys.argv[2]).read_text()).items():
     train(Store.open(sys.argv[1]), run, StudentConfig.from_dict(values))

@@ -20,7 +20,7 @@ from antcache.evaluation.predictions import HELD_OUT
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import load_reported
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.held_out import best_epoch, hold_out
 from antcache.student.training.loop import Trainer
 from antcache.student.training.optimization_config import SelectionConfig

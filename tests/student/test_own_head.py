@@ -15,7 +15,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.table import HEADS, build_head
-from antcache.student.train import train
+from antcache.student.runs.train import train
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from antcache.files import is_leftover
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import latest_checkpoint
-from antcache.student.runs.folder import CONFIG, LOG, RunFolder
-from antcache.student.sweep.plan import Sweep
-from antcache.student.sweep.run import sweep
-from antcache.student.train import train
+from antcache.student.runs.place import CONFIG, LOG, check_place
+from antcache.student.runs.train import train
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
 
 MakeStore = Callable[..., Store]
 Killed = Callable[[Callable[[], Any], int], bool]
@@ -208,15 +208,15 @@ def test_what_is_no_run_yet(tmp_path: Path) -> None:
     run.mkdir()
     for name in (LOG, ".lock", f".config.json.{'0' * 32}", f".config.json.{'0' * 32}.lock"):
         (run / name).write_text("")
-    RunFolder.locate(run, resume=False)
+    check_place(run, resume=False)
     (run / ".config.json.123").write_text("")
     with pytest.raises(AlreadyExists, match=r"already here \(choose another folder\)"):
-        RunFolder.locate(run, resume=False)
+        check_place(run, resume=False)
     with pytest.raises(NotFound, match="no run to resume"):  # so that is no way out
-        RunFolder.locate(run, resume=True)
+        check_place(run, resume=True)
     (run / CONFIG).write_text("{}")
     with pytest.raises(AlreadyExists, match=r"already here .*go on with this one: --resume"):
-        RunFolder.locate(run, resume=False)
+        check_place(run, resume=False)
 
 
 def test_a_refused_disk_says_which_run(store: Store, config: StudentConfig) -> None:

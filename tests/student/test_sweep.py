@@ -23,11 +23,11 @@ from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
-from antcache.student.sweep import run as sweep_module
-from antcache.student.sweep.plan import Sweep, read_plan
-from antcache.student.sweep.run import sweep
-from antcache.student.sweep.table import tabulate
-from antcache.student.train import train
+from antcache.student.runs.train import train
+from antcache.student.sweeps import run as sweep_module
+from antcache.student.sweeps.plan import Sweep, read_plan
+from antcache.student.sweeps.run import sweep
+from antcache.student.sweeps.table import tabulate
 from antcache.student.training.stack import Stack
 
 MakeStore = Callable[..., Store]

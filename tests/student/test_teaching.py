@@ -16,7 +16,7 @@ from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads.table import HEADS, sizes_of
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import TrainingData, load_training_data
 from antcache.windows.teacher_targets import TeacherTargets

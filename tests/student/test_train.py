@@ -17,11 +17,12 @@ from antcache.annotations import Segments
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.store import Store
-from antcache.student import train as train_module
 from antcache.student.config import StudentConfig
+from antcache.student.runs import train as train_module
 from antcache.student.runs.checkpoint import latest_checkpoint
-from antcache.student.runs.folder import RunFolder, read_config
-from antcache.student.train import RunResult, train
+from antcache.student.runs.folder import RunFolder
+from antcache.student.runs.place import read_config
+from antcache.student.runs.train import RunResult, train
 from antcache.student.training.loop import Trainer, learning_rate
 from antcache.student.training.optimization_config import OptimizationConfig
 
@@ -190,7 +191,7 @@ from pathlib import Path
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.training.optimization_config import OptimizationConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 left, saved = int(sys.argv[4]), False
 def count(frame, event, argument):
     global left, saved

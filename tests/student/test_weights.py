@@ -124,12 +124,12 @@ def test_another_number_of_classes_is_said_aloud() -> None:
 def test_the_papers_number_over_other_classes_is_said_aloud() -> None:
     said = describe(own(20 / 2513, 5, 2513))
     assert "the paper's 20 of EK55, but as a mean over 2513 classes in place of 50" in said[1]
-    assert "0.0199 times as strong: --weight 0.4 is the same" in said[1]
+    assert "0.0199 times as strong: weight 0.4 is the same" in said[1]
 
 
 def test_a_weight_of_the_paper_taken_for_ours_is_said_aloud() -> None:
     said = describe(own(150, 10, 106))
-    assert "106 times as strong: --weight 1.415 is the same" in said[1]
+    assert "106 times as strong: weight 1.415 is the same" in said[1]
 
 
 @pytest.mark.parametrize(

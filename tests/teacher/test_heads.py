@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from antcache.teacher import loops
 from antcache.teacher.heads import ActionHeads, recent_nouns
 from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.trained import TrainedSettings
 
 
 def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
@@ -65,14 +66,8 @@ def test_loss_is_the_weighted_sum_of_three(taxonomy):
     outputs = heads(torch.randn(4, 5), torch.randint(-1, 12, (4, 3)))
     target = torch.tensor([0, 5, 11, 7])
     weight = torch.rand(len(taxonomy.actions))
-    loss = heads.loss(
-        outputs,
-        target,
-        verb_weight=0.2,
-        noun_weight=0.1,
-        label_smoothing=0.1,
-        class_weight=weight,
-    )
+    settings = TrainedSettings(verb_weight=0.2, noun_weight=0.1, label_smoothing=0.1)
+    loss = heads.loss(outputs, target, settings, class_weight=weight)
     verbs = torch.tensor(taxonomy.action_verbs)[target]
     nouns = torch.tensor(taxonomy.action_nouns)[target]
     expected = (

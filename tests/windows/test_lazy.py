@@ -16,7 +16,7 @@ from antcache.annotations import protocol_for
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.student.training import training_data
 from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import load_training_data

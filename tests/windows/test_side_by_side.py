@@ -13,7 +13,7 @@ from antcache.annotations import locate
 from antcache.errors import BadConfig, MissingFeature, MissingKey
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.student.training.training_data import TrainingData, load_training_data
 from antcache.windows.dataset import Windows
 from antcache.windows.lazy import LazyFeatures

@@ -102,53 +102,39 @@ def sort_into_buckets(
     k: int,
     examples: int,
 ) -> Buckets:
-    """Count fixed and broken segments by what the teacher knew.
+    """Count fixed and broken segments of S pairs of systems by what the teacher knew.
 
-    Args:
-        a: S systems.
-        b: S systems, paired with those of `a`.
-        teacher: whose guesses sort the segments, or None.
-        segments: the N segments.
-        taxonomy: names of the actions.
-        k: a guess is right if the truth is among the k best.
-        examples: how many are kept of each cell.
+    A guess is right if the truth is among the `k` best; `examples` are kept of each cell.
     """
     absent = np.ones(len(segments), dtype=bool) if teacher is None else ~teacher.known
     groups = {"absent": absent}
     if teacher is not None:
-        right = teacher.right(k)
-        groups = {"right": right & ~absent, "wrong": ~right & ~absent, "absent": absent}
+        right = teacher.right(k) & ~absent
+        groups = {"right": right, "wrong": ~right & ~absent, "absent": absent}
     before, after = (np.stack([s.right(k) for s in side]) for side in (a, b))
     outcomes = (~before & after, before & ~after, before & after, ~before & ~after)
     changes = dict(zip(CHANGES, outcomes, strict=True))
-    shift = np.mean([_shift(x, y) for x, y in zip(a, b, strict=True)], axis=0)
-    cells = []
-    for group, member in groups.items():
-        for change, hit in changes.items():
-            inside = hit & member
-            count = float(inside.sum() / len(a))
-            shown: list[int] = []
-            if change in ("fixed", "broken"):
-                seeds = inside.sum(axis=0)
-                order = np.lexsort([np.arange(len(seeds)), -np.abs(shift), -seeds])
-                shown = [int(i) for i in order[:examples] if seeds[i]]
-            cells.append(
-                BucketCell(
-                    teacher=group,
-                    change=change,
-                    count=count,
-                    share=100.0 * count / len(segments),
-                    examples=tuple(
-                        _example(i, inside[:, i], a, b, teacher, segments, taxonomy) for i in shown
-                    ),
-                )
-            )
+    gains = [np.exp(y.log_p) - np.exp(x.log_p) for x, y in zip(a, b, strict=True)]
+    shift = np.mean(gains, axis=0)  # of the truth's probability (N,)
+
+    def cell(group: str, change: str) -> BucketCell:
+        inside = changes[change] & groups[group]
+        count = float(inside.sum() / len(a))
+        seeds = inside.sum(axis=0)
+        order = np.lexsort([np.arange(len(seeds)), -np.abs(shift), -seeds])
+        shown = [int(i) for i in order[:examples] if seeds[i] and change in ("fixed", "broken")]
+        return BucketCell(
+            teacher=group,
+            change=change,
+            count=count,
+            share=100.0 * count / len(segments),
+            examples=tuple(
+                _example(i, inside[:, i], a, b, teacher, segments, taxonomy) for i in shown
+            ),
+        )
+
+    cells = [cell(group, change) for group in groups for change in CHANGES]
     return Buckets(k=k, cells=tuple(cells))
-
-
-def _shift(a: System, b: System) -> NDArray[np.float64]:
-    """Change of the truth's probability (N,)."""
-    return np.asarray(np.exp(b.log_p) - np.exp(a.log_p))
 
 
 def _example(

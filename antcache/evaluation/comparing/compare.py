@@ -20,7 +20,7 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Difference, Resamples, difference
+from antcache.evaluation.bootstrap import Difference, difference
 from antcache.evaluation.caveats import few_classes, same_metrics
 from antcache.evaluation.comparing.buckets import Buckets, sort_into_buckets
 from antcache.evaluation.comparing.naming import side_names
@@ -203,17 +203,26 @@ def compare(
         raise BadConfig(
             "A and B are paired by order", expected="as many runs in each", found=(len(a), len(b))
         )
-    called = side_names([str(name) for name in a], [str(name) for name in b], names)
+    a, b = [str(name) for name in a], [str(name) for name in b]
+    called = side_names(a, b, names)
     taxonomy = store.taxonomy
-    loader = _Loader(store, split, config.over)
-    before, after = (tuple(loader.load(str(name)) for name in side) for side in (a, b))
-    known = None if teacher is None else loader.load(teacher)
-    segments = loader.segments
+    first = {a[0]: load_predictions(store, a[0], split)}
+    split = first[a[0]].split
+    labels = store.labels(split)
+    rows = _counted(store, labels, split, config.over)
+    segments = labels[rows]
+
+    def system(name: str) -> System:
+        found = first.pop(name, None) or load_predictions(store, name, split)
+        return as_system(found, labels, taxonomy, name)[rows]
+
+    before, after = (tuple(system(name) for name in side) for side in (a, b))
+    known = None if teacher is None else system(teacher)
     systems = [*before, *after, *([] if known is None else [known])]
     notes = (_coverage(before, after, called), few_classes(taxonomy))
     return Comparison(
         names=called,
-        split=loader.split,
+        split=split,
         over=config.over,
         n=len(segments),
         unpredicted={system.name: int((~system.known).sum()) for system in systems},
@@ -250,52 +259,24 @@ def _coverage(a: Sequence[System], b: Sequence[System], names: tuple[str, str]) 
     )
 
 
-class _Loader:
-    """Loads systems over the segments of one split that count."""
-
-    def __init__(self, store: Store, split: str | None, over: str) -> None:
-        self.store, self.over = store, over
-        self._split = split
-        self._all: Segments | None = None
-        self._rows: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-
-    @property
-    def split(self) -> str:
-        """The split, known after the first load."""
-        assert self._split is not None
-        return self._split
-
-    @property
-    def segments(self) -> Segments:
-        """The N segments that count, known after the first load."""
-        assert self._all is not None
-        return self._all[self._rows]
-
-    def load(self, name: str) -> System:
-        """The system called `name`."""
-        predictions = load_predictions(self.store, name, self._split)
-        if self._all is None:
-            self._split = predictions.split
-            self._all = self.store.labels(self._split)
-            kept = self._counted(self._all)
-            if not kept.any():
-                raise BadConfig("no segment counts", where=self._split, found=f"over {self.over}")
-            self._rows = np.flatnonzero(kept)
-        return as_system(predictions, self._all, self.store.taxonomy, name)[self._rows]
-
-    def _counted(self, segments: Segments) -> NDArray[np.bool_]:
-        taxonomy = self.store.taxonomy
-        if self.over != UNSEEN:
-            return counted(segments, self.over, protocol_for(taxonomy.dataset))
-        names = unseen_participants(self.store, taxonomy, self.split, ListFiles())
+def _counted(store: Store, segments: Segments, split: str, over: str) -> NDArray[np.int64]:
+    """Rows (N,) of the segments of a split that count."""
+    dataset = store.taxonomy.dataset
+    if over != UNSEEN:
+        kept = counted(segments, over, protocol_for(dataset))
+    else:
+        names = unseen_participants(store, store.taxonomy, split, ListFiles())
         if names is None:
             raise BadConfig(
                 "nobody says which participants are unseen",
-                where=self.split,
+                where=split,
                 expected="a split of epic-kitchens-100 beside its training split",
-                found=taxonomy.dataset,
+                found=dataset,
             )
-        return of_participants(segments, names)
+        kept = of_participants(segments, names)
+    if not kept.any():
+        raise BadConfig("no segment counts", where=split, found=f"over {over}")
+    return np.flatnonzero(kept)
 
 
 def _metrics(
@@ -305,8 +286,7 @@ def _metrics(
     taxonomy: Taxonomy,
     sampling: BootstrapConfig,
 ) -> dict[str, MetricChange]:
-    groups = segments.video if sampling.cluster == "video" else segments.uid
-    resamples = Resamples.of(groups, sampling.resamples, seed=sampling.seed)
+    resamples = sampling.draws(segments)
     seeds = len(a)
     rng = np.random.default_rng([sampling.seed, 1])  # not the stream that draws the videos
     weight = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=sampling.resamples).T / seeds
@@ -317,7 +297,7 @@ def _metrics(
             continue
         ranks = np.stack([s.ranked.ranks[metric.ranked] for s in (*a, *b)])
         values = [metric.value(own, labels) for own in ranks]
-        draws = resamples.values_of_all(metric, ranks, labels)
+        draws = resamples.values(metric, ranks, labels)
         gains = np.subtract(values[seeds:], values[:seeds])
         drawn = (weight * (draws[seeds:] - draws[:seeds])).sum(axis=0)
         changes[name] = MetricChange(

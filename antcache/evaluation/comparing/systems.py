@@ -8,17 +8,14 @@ Letters: N segments that count, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.evaluation.metrics import CHUNK_ROWS, KINDS, NEVER, Ranked, rank
+from antcache.evaluation.metrics import Ranked, blocks, rank
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.scoring import rows_in
-
-Number = TypeVar("Number", np.int64, np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,25 +64,12 @@ def as_system(
         BadConfig: a score is not a number.
     """
     rows = rows_in(predictions, segments, name)
-    count = len(segments)
-    ranked = rank(
-        predictions.scores, segments[rows], taxonomy, verb_noun_scores=predictions.verb_noun_scores
-    )
-
-    def place(values: NDArray[Number], fill: float) -> NDArray[Number]:
-        out = np.full(count, fill, dtype=values.dtype)
-        out[rows] = values
-        return out
-
-    return System(
-        name=name,
-        ranked=Ranked(
-            ranks={kind: place(own, NEVER) for kind, own in ranked.ranks.items()},
-            labels={kind: getattr(segments, kind) for kind in KINDS},
-        ),
-        guess=place(predictions.scores.argmax(axis=1).astype(np.int64), -1),
-        log_p=place(_log_p(predictions.scores, segments.action[rows]), -np.inf),
-    )
+    scores, pair = predictions.scores, predictions.verb_noun_scores
+    guess, log_p = np.full(len(segments), -1), np.full(len(segments), -np.inf)
+    guess[rows] = scores.argmax(axis=1)
+    log_p[rows] = _log_p(scores, segments.action[rows])
+    ranked = rank(scores, segments, taxonomy, rows=rows, verb_noun_scores=pair)
+    return System(name=name, ranked=ranked, guess=guess, log_p=log_p)
 
 
 def _log_p(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -93,8 +77,7 @@ def _log_p(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[n
     from scipy.special import log_softmax
 
     out = np.empty(len(scores))
-    for start in range(0, len(scores), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for rows in blocks(len(scores)):
         logs = log_softmax(scores[rows].astype(np.float64), axis=1)
         out[rows] = np.take_along_axis(logs, labels[rows, None], axis=1)[:, 0]
     return out

@@ -78,7 +78,7 @@ def write_report(
             `compare.compare`, `curves.read_history` and `timeline.timeline`.
     """
     config = config or CompareConfig()
-    _environment()  # a missing package is said before the work
+    page_environment()  # a missing package is said before the work
     check_file(path, overwrite=overwrite)
     if not path.parent.is_dir():
         raise NotFound("no folder to write the report in", where=path.parent)
@@ -111,7 +111,7 @@ def render(
         BadConfig, BadCheckpoint: see `write_report`.
     """
     config, layout = config or CompareConfig(), layout or ReportLayout()
-    environment = _environment()
+    environment = page_environment()
     environment.filters |= {
         "signed": words.signed,
         "amount": words.amount,
@@ -143,13 +143,22 @@ def render(
     return page
 
 
-def _environment() -> Any:
+def page_environment(*templates: tuple[str, str]) -> Any:
+    """Jinja2's environment of a page in the style of reports.
+
+    Args:
+        templates: package and folder of further templates, which `{% include "style.css" %}`.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise MissingExtra("jinja2", "report") from error
+    places = (("antcache.evaluation", "report"), *templates)
     return Environment(
-        loader=PackageLoader("antcache.evaluation", "report"),
+        loader=ChoiceLoader([PackageLoader(*place) for place in places]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,

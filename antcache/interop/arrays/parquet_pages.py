@@ -26,7 +26,7 @@ HEADER_BYTES = 64 << 10
 OLD_PADDING = 100
 """Bytes behind a column that pyarrow looks at as well, for files whose writers counted wrongly."""
 DEPTH = 8
-"""Of structures in a header; there are three."""
+"""Of structures and lists in a header; there are three."""
 
 
 def check_parquet(path: Path, metadata: Any, columns: Sequence[str]) -> int:
@@ -87,8 +87,6 @@ def _pages(file: BinaryIO, chunk: Any, size: int) -> Iterator[tuple[int, int]]:
 
 def _structure(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
     """Fields of a structure by number, and where it ends; texts are left out."""
-    if depth > DEPTH:
-        raise ValueError("nested too deeply")
     fields: dict[int, Any] = {}
     number = 0
     while True:
@@ -103,6 +101,9 @@ def _structure(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    """A field's value and where it ends; the kind of a truth says which one it is."""
+    if depth > DEPTH:
+        raise ValueError("nested too deeply")
     if kind in (1, 2):
         return kind == 1, at
     if kind == 3:
@@ -119,6 +120,10 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
         count = head >> 4
         if count == 15:
             count, at = _varint(data, at)
+        if count > len(data) - at:  # each value takes a byte, or more
+            raise ValueError("a list that is longer than the header")
+        if head & 15 in (1, 2):  # of truths, which take one here: their kind is that of all
+            return None, at + count
         for _ in range(count):
             _, at = _value(data, at, head & 15, depth + 1)
         return None, at

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from antcache.errors import AlreadyExists, BadConfig, MissingExtra, MissingKey
 from antcache.files import atomic_folder
+from antcache.files.locks import exclusively, lock_beside
 from antcache.interop.lmdb.features import key_of
 from antcache.interop.lmdb.importing import row_seconds
-from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
 from antcache.store.store import Store
@@ -192,7 +192,7 @@ def _new_lmdb(output: Path) -> Iterator[Any]:
     """An LMDB to be written, which is at `output` once the context has ended well."""
     lmdb = lmdb_package()
     with (
-        alone(lock_beside(output), "another process writes it", where=output),
+        exclusively(lock_beside(output), "another process writes it", where=output),
         atomic_folder(output) as folder,
     ):
         try:

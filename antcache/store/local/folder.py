@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from antcache.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, ReadFailed, WriteFailed
+from antcache.files.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.store.backend import Attributes
 from antcache.store.faults import UNREADABLE, require_written
 from antcache.store.format import STAGING, Arrays, digest, is_group

@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from antcache.disk import rename_new
 from antcache.errors import AlreadyExists, DamagedStore
+from antcache.files.disk import rename_new
 from antcache.store.backend import Attributes, Count, Unit
 from antcache.store.faults import UNREADABLE, damaged, says_nothing
 from antcache.store.format import Arrays, chunk_rows, is_text

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from antcache.locks import hold
+from antcache.files.locks import hold
 from antcache.store.format import STAGING, is_key
 from antcache.store.reading.inside import FOLDER, Inside
 

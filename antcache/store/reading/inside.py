@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from antcache.disk import libc
 from antcache.errors import DamagedStore
+from antcache.files.disk import libc
 from antcache.store.faults import require_fetched
 from antcache.store.format import TEXT_BYTES
 from antcache.untrusted import POINTER, POINTER_BYTES

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.disk import libc
 from antcache.errors import BadConfig
+from antcache.files.disk import libc
 from antcache.store.faults import damaged
 from antcache.store.reading.inside import Inside
 from antcache.store.reading.pieces import ArrayLayout, opened

@@ -45,7 +45,7 @@ def attention_weights(query: Tensor, key: Tensor, *, is_causal: bool) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
 
     def __init__(
@@ -125,7 +125,7 @@ class CausalTransformer(nn.Module):
         self.dropout = dropout
         self.positions = nn.Embedding(num_positions, width)
         self.blocks = nn.ModuleList(
-            Block(width, num_heads, dropout=dropout, attention_dropout=attention_dropout)
+            TransformerBlock(width, num_heads, dropout=dropout, attention_dropout=attention_dropout)
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)

@@ -1,13 +1,4 @@
-"""The folder of a run: what is kept of it, and when.
-
-    config.json                 settings, store and fingerprints
-    metrics.jsonl               one line per epoch
-    checkpoint/epoch-NNNN/      the newest state; see `checkpoint`
-    tensorboard/                the same figures as events, if tensorboard is installed
-    predictions.safetensors     scores of the validation windows by the weights that are reported
-    held_out.safetensors        the same of the training windows held out, if there are any
-    result.json                 final metrics and dropped segments; written last: it means done
-    log.txt                     what the command logged
+"""The folder of a run as it is trained: what is kept, and when; `place` has the names.
 
 Promise: an existing run is never overwritten; every file but the log and the lines of
 `metrics.jsonl` appears whole or not at all, and those lines are written anew when a run is resumed.
@@ -24,20 +15,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from antcache.disk import make_folders
-from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.evaluation.predictions import FILE_NAME as PREDICTIONS
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.files import (
     LOCK,
     atomic_file,
     clear_leftovers,
-    is_leftover,
     writing,
 )
+from antcache.files.disk import make_folders
+from antcache.files.locks import exclusively, hold
 from antcache.hub import first_line
-from antcache.locks import alone, hold
-from antcache.student.config import StudentConfig
 from antcache.student.runs.checkpoint import (
     AVERAGE,
     BEST,
@@ -48,18 +36,22 @@ from antcache.student.runs.checkpoint import (
     save_checkpoint,
 )
 from antcache.student.runs.events import Events, import_tensorboard
+from antcache.student.runs.place import (
+    CHECKPOINTS,
+    CONFIG,
+    EVENTS,
+    METRICS,
+    RESULT,
+    check_place,
+)
 from antcache.student.training.held_out import best_epoch
 from antcache.student.training.loop import Trainer
-from antcache.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
-CONFIG, METRICS, RESULT, LOG = "config.json", "metrics.jsonl", "result.json", "log.txt"
-CHECKPOINTS, EVENTS = "checkpoint", "tensorboard"
-
 
 class RunFolder:
-    """The folder of one run; use `RunFolder.locate`, or `RunFolder.open` to train in it."""
+    """The folder of one run; use `RunFolder.open` to train in it."""
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
@@ -68,8 +60,11 @@ class RunFolder:
         self._events: Events | None = None
 
     @classmethod
-    def locate(cls, path: Path, *, resume: bool, writes: bool = True) -> RunFolder:
+    @contextmanager
+    def open(cls, path: Path, *, resume: bool, writes: bool = True) -> Iterator[RunFolder]:
         """The folder of a new run (nothing is written yet), or of one to go on with.
+
+        No other process trains there until the context ends.
 
         Args:
             path: the folder.
@@ -77,40 +72,15 @@ class RunFolder:
             writes: whether this process keeps the run; another only reads its checkpoint.
 
         Raises:
-            AlreadyExists: something other than a log is there and `resume` is false.
-            NotFound: `resume` is true and there is no run.
-        """
-        if resume and not (path / CONFIG).is_file():
-            raise NotFound("no run to resume", where=path, hint="leave --resume out to start one")
-        idle = (LOG, LOCK)
-        occupied = path.exists() and (
-            not path.is_dir()
-            or any(p.name not in idle and not is_leftover(p.name) for p in path.iterdir())
-        )
-        if occupied and not resume:
-            raise AlreadyExists(
-                "something is already here",
-                where=path,
-                hint="choose another run, or go on with this one: --resume"
-                if (path / CONFIG).is_file()
-                else "choose another folder",
-            )
-        return cls(path, writes=writes)
-
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path, *, resume: bool, writes: bool = True) -> Iterator[RunFolder]:
-        """As `locate`, and no other process trains there until the context ends.
-
-        Raises:
-            AlreadyExists: see `locate`; also if another process does.
+            AlreadyExists: another process does; see also `place.check_place`.
             WriteFailed: the disk refused.
         """
         with ExitStack() as stack:
             if writes:
                 busy, hint = "another process is training this run", "choose another run"
-                stack.enter_context(alone(path / LOCK, busy, where=path, hint=hint))
-            yield cls.locate(path, resume=resume, writes=writes)
+                stack.enter_context(exclusively(path / LOCK, busy, where=path, hint=hint))
+            check_place(path, resume=resume)
+            yield cls(path, writes=writes)
 
     def begin(
         self, account: Mapping[str, Any], trainer: Trainer, identity: Mapping[str, Any]
@@ -201,22 +171,6 @@ def tidy(path: Path) -> None:
     with suppress(OSError), hold(path / LOCK) as ours:  # a folder may be for reading only
         if ours:
             clear_leftovers(path)
-
-
-def read_config(path: Path) -> StudentConfig:
-    """Settings of the run in the folder `path`.
-
-    Raises:
-        NotFound: there is no run.
-        BadCheckpoint: its `config.json` can't be read.
-    """
-    file = path / CONFIG
-    if not file.is_file():
-        raise NotFound("no run here", where=path, hint="antcache student train --run starts one")
-    try:
-        return StudentConfig.from_dict(read_json(file)["student"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
 
 
 def _new_events(path: Path, first_epoch: int) -> Events | None:

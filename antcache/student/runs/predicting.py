@@ -24,7 +24,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.model import Predictor, build_student
 from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
-from antcache.student.runs.folder import CHECKPOINTS, CONFIG, read_config
+from antcache.student.runs.place import CHECKPOINTS, CONFIG, read_config
 from antcache.student.scoring import predict
 from antcache.untrusted import read_json
 from antcache.windows.dataset import Windows

@@ -115,7 +115,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.autocast(), self.group.dropout(len(rows)):
-            output = self._forward(batch.features, **config.losses.asks)
+            output = self._forward(batch.features, **config.losses.frame_outputs)
             decoded = config.losses.feature_weight > 0
             output = self.group.output_of_all(output, len(rows), frames=decoded)
             terms = losses(output, batch, self.windows.targets, config)

@@ -88,6 +88,6 @@ class LossConfig:
         check_types(self)
 
     @property
-    def asks(self) -> dict[str, bool]:
+    def frame_outputs(self) -> dict[str, bool]:
         """What of each frame the objective needs: keywords of a student's `forward`."""
         return {"past": self.past_weight > 0, "decode": self.feature_weight > 0}

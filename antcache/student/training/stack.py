@@ -133,13 +133,13 @@ class Stack:
 
     def _forward(self, features: Tensor, masks: list[Tensor]) -> dict[str, Tensor]:
         """The fields of `HeadOutput` that there are, (S, B, ...) each."""
-        asks = self._base.config.losses.asks
+        outputs = self._base.config.losses.frame_outputs
 
         def one(parameters: Mapping[str, Tensor], own: Tensor, drop: list[Tensor]) -> Any:
             mask = iter(drop)
             with Dropout(lambda site, device: next(mask)):
                 output: HeadOutput = torch.func.functional_call(
-                    self._base.model, dict(parameters), (own,), asks
+                    self._base.model, dict(parameters), (own,), outputs
                 )
             return {k: v for k, v in output._asdict().items() if v is not None}
 
@@ -181,7 +181,9 @@ class Stack:
     def _sites_of(self, trainer: Trainer, features: Tensor) -> list[Site]:
         """The calls of dropout that one student makes for windows (B, T, D)."""
         with trainer.autocast():
-            return sites_of(lambda: trainer.model(features.float(), **trainer.config.losses.asks))
+            return sites_of(
+                lambda: trainer.model(features.float(), **trainer.config.losses.frame_outputs)
+            )
 
     def _losses(
         self, output: Mapping[str, Tensor], rows: Tensor, features: Tensor

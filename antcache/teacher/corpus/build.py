@@ -19,7 +19,8 @@ from antcache.checks import Count, check_types
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
-from antcache.teacher.corpus.extractors import Extractor, ParsedAction
+from antcache.teacher.corpus.extractors import Extractor
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
@@ -108,7 +109,7 @@ def _write(
     columns = {"id": pyarrow.string(), "partition": pyarrow.string(), "title": pyarrow.string()}
     columns |= {"text": pyarrow.string(), "verbs": words, "objects": words}
     schema = pyarrow.schema([*columns.items(), ("n_actions", pyarrow.int32())])
-    tally = _Tally()
+    tally = _CorpusTally()
     with pyarrow.parquet.ParquetWriter(folder / RECIPES_FILE, schema) as writer:
         rows: list[dict[str, Any]] = []
         while batch := list(islice(recipes, BATCH)):
@@ -141,7 +142,7 @@ def _write(
     return facts
 
 
-class _Tally:
+class _CorpusTally:
     """Rows of recipes, and counts of everything that passes."""
 
     def __init__(self) -> None:

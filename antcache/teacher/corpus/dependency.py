@@ -13,7 +13,7 @@ from typing import Any
 
 from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.parsed import ParsedAction
+from antcache.teacher.corpus.parsed import ParsedAction, Seen, meant
 from antcache.teacher.corpus.phrases import TOKEN, split_sentences
 
 OBJECTS = ("dobj", "obj")
@@ -99,7 +99,7 @@ def _as_statement(sentence: str) -> str:
 def actions_of(doc: Any) -> list[ParsedAction]:
     """The actions of a parsed instruction (a `spacy.tokens.Doc`)."""
     found: list[ParsedAction] = []
-    seen: list[tuple[str, bool]] = []  # things named so far, and whether they are many
+    seen: Seen = []
     for sentence in doc.sents:
         waiting: list[int] = []
         for verb in _commands(sentence.root):
@@ -178,20 +178,13 @@ def _joined(tokens: Sequence[Any]) -> list[Any]:
     return sorted(found, key=lambda token: token.i)
 
 
-def _thing(token: Any, seen: list[tuple[str, bool]]) -> str | None:
+def _thing(token: Any, seen: Seen) -> str | None:
     """What an object names; a pronoun stands for the last thing of its number."""
     if token.lower_ in ("it", "them"):
-        many = token.lower_ == "them"
-        fitting = [thing for thing, plural in seen if plural == many]
-        return fitting[-1] if fitting else seen[-1][0] if seen else None
+        return meant(seen, many=token.lower_ == "them")
     if token.lemma_.lower() in voc.MEASURES:  # "two cans of tomatoes"
-        inside = [
-            held
-            for of in token.children
-            if of.lower_ == "of"
-            for held in of.children
-            if held.dep_ == "pobj"
-        ]
+        ofs = [t for t in token.children if t.lower_ == "of"]
+        inside = [held for of in ofs for held in of.children if held.dep_ == "pobj"]
         if inside:
             return _thing(inside[0], seen)
     if token.pos_ not in ("NOUN", "PROPN") or token.lemma_.lower() in voc.TIMES:
@@ -207,6 +200,8 @@ def _thing(token: Any, seen: list[tuple[str, bool]]) -> str | None:
             or (t.dep_ == "amod" and (t.lower_, head) in voc.NAMES)
         )
     ]
+    if not modifiers and head in voc.NAMELESS:
+        return None
     thing = " ".join([*modifiers, head])
     seen.append((thing, token.tag_ in PLURAL))
     return thing

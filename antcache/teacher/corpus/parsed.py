@@ -10,3 +10,13 @@ class ParsedAction(NamedTuple):
 
     verb: str
     object: str | None
+
+
+Seen = list[tuple[str, bool]]
+"""Things that an instruction has named so far, and whether they are many."""
+
+
+def meant(seen: Seen, *, many: bool) -> str | None:
+    """What a pronoun stands for: the last thing of its number, or else the last."""
+    fitting = [thing for thing, plural in seen if plural == many]
+    return fitting[-1] if fitting else seen[-1][0] if seen else None

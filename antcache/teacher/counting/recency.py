@@ -11,7 +11,7 @@ verb, by what was last done to that noun: an n-gram of `antcache.teacher.countin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import BadCheckpoint
+from antcache.evaluation.metrics import blocks
 from antcache.teacher.counting.ngrams import Chain
 from antcache.teacher.histories import Examples
 from antcache.teacher.loops import Floats, Ints, recent_nouns
 
-BLOCK = 1024  # rows looked at a time: bounds memory at BLOCK * nouns * 8 bytes per array
 EDGES_S = (0.0, *(0.25 * 2.0**n for n in range(1, 11)))
 """Edges in seconds between the bins of time since a noun was handled: 0 (it still is), then up to
 0.5 s, 1 s, 2 s, and so on, over 4 min."""
@@ -60,7 +60,7 @@ class Recency:
         taken = [np.zeros(size, dtype=np.int64) for size in self._positions]
         new = np.zeros((self.length + 1, 2), dtype=np.int64)
         noun, last = self._noun[examples.target], np.empty(len(examples), dtype=np.int64)
-        for block in _blocks(len(examples)):
+        for block in blocks(len(examples)):
             rank, verb, positions = self._look(examples[block])
             known = rank >= 0
             chosen = known & (noun[block, None] == np.arange(self._nouns))
@@ -155,7 +155,3 @@ class Recency:
 def with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin with `prefix`, without it."""
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(at, at + BLOCK) for at in range(0, rows, BLOCK))

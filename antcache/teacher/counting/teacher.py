@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.checks import Amount, Range, Seed, at_least, check_types, one_of
 from antcache.errors import BadCheckpoint, BadConfig
+from antcache.evaluation.metrics import blocks
 from antcache.evaluation.mixture_weights import mixture_weights
-from antcache.progress import Progress, silent
+from antcache.progress import Progress
 from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
 from antcache.teacher.counting.recency import Recency, with_prefix
@@ -37,7 +38,6 @@ from antcache.teacher.loops import Floats, Ints
 log = logging.getLogger(__name__)
 
 MODELS = ("action", "factored", "recency")
-BLOCK = 1024  # rows scored at a time: bounds memory at BLOCK * C * 8 bytes per model
 ROUNDS = 100  # of expectation maximization
 LEAN = 50.0
 """How many events the weights of all count for in those of a few."""
@@ -90,23 +90,8 @@ class CountTeacher(Teacher):
         self._recency = Recency(taxonomy, config.length, config.smoothing, times=config.times)
         self._weights = self._equal()
 
-    def fit(
-        self,
-        examples: Examples,
-        *,
-        scripts: Examples | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        """Count, and fit the mixture on held-out groups of `examples`; `scripts` are only counted.
-
-        Raises:
-            BadConfig: there are no examples, or they lack the times that it is to be told about.
-        """
-        everything = examples if scripts is None else concatenate([examples, scripts])
-        if not len(everything):
-            raise BadConfig("there is nothing to count")
-        if self.config.times:
-            everything.require_times()
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Count all; fit the mixture on held-out groups of `examples`, not of `scripts`."""
         folds = min(self.config.folds, len(np.unique(examples.group)))
         self._weights = self._equal()
         if folds > 1:
@@ -118,7 +103,7 @@ class CountTeacher(Teacher):
                 rest = examples[fold != k]
                 self._count(rest if scripts is None else concatenate([rest, scripts]))
                 held = np.flatnonzero(fold == k)
-                for block in np.array_split(held, len(held) // BLOCK + 1):
+                for block in (held[part] for part in blocks(len(held))):
                     rows, depth[block] = self._models(examples[block])
                     likelihood[:, block] = rows[:, np.arange(len(block)), examples.target[block]]
             overall = mixture_weights(likelihood, rounds=ROUNDS)
@@ -129,7 +114,7 @@ class CountTeacher(Teacher):
                 )
             shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(MODELS, overall, strict=True))
             log.info("mixture, fitted on %d folds: %s", folds, shares)
-        self._count(everything)
+        self._count(examples if scripts is None else concatenate([examples, scripts]))
         progress("counting", folds + 1, folds + 1)
 
     def predict(self, examples: Examples) -> TeacherOutput:
@@ -141,9 +126,9 @@ class CountTeacher(Teacher):
         if self.config.times:
             examples.require_times()
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
-        for at in range(0, len(examples), BLOCK):
-            rows, depth = self._models(examples[at : at + BLOCK])
-            out[at : at + BLOCK] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
+        for block in blocks(len(examples)):
+            rows, depth = self._models(examples[block])
+            out[block] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
         return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -25,20 +25,20 @@ from torch import Tensor
 from antcache.annotations import Taxonomy
 from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.evaluation.metrics import top_k_accuracy, true_class_ranks
 from antcache.hub import quiet
-from antcache.progress import Progress, silent
+from antcache.progress import Progress
 from antcache.teacher.base import ARRAYS_FILE, Teacher, TeacherOutput
 from antcache.teacher.histories import Examples, concatenate
 from antcache.teacher.language.checkpoint import (
-    fetch,
     import_transformers,
-    load_model,
     new_model,
+    open_model,
     read_settings,
 )
 from antcache.teacher.language.config import LanguageConfig
 from antcache.teacher.language.network import LanguageNetwork, resize, token_limit
-from antcache.teacher.language.text import ActionTokens, action_texts, add_marks
+from antcache.teacher.language.text import ActionTokens, action_texts
 from antcache.teacher.training import Descent, one_cycle, random_state, take_weights, weights
 
 log = logging.getLogger(__name__)
@@ -66,33 +66,18 @@ class LanguageTeacher(Teacher):
         self._tokens: ActionTokens | None = None
         self._network: LanguageNetwork | None = None
 
-    def fit(
-        self,
-        examples: Examples,
-        *,
-        scripts: Examples | None = None,
-        progress: Progress = silent,
-    ) -> None:
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
         """Train from the checkpoint on `examples` and `scripts` together.
 
         Raises:
-            BadConfig: there are no examples, or the checkpoint can't be used.
+            BadConfig: the checkpoint can't be used.
             NotFound: there is no such checkpoint.
         """
         train, held = self._hold_out(examples)
         if scripts is not None:
             train = concatenate([train, scripts])
-        if not len(train):
-            raise BadConfig("there is nothing to train on")
-        folder = fetch(self.config.model, self.config.revision)
-        self._settings, self._tokenizer = read_settings(folder)
-        if self.config.form == "paper":
-            add_marks(self._tokenizer)
         with random_state(self.device, self.config.seed):
-            if self.config.init == "random":
-                model = new_model(folder, self._settings)
-            else:
-                model, _ = load_model(folder, self._settings)
+            model, self._tokenizer, _ = open_model(self.config, self.config.form)
             self._build(model)
             self._train(train, held, progress)
 
@@ -200,14 +185,7 @@ class LanguageTeacher(Teacher):
             batches = _bucketed(texts.lengths, config.batch)
             for i, rows in enumerate(batches):
                 outputs, _ = network(*texts[rows], autocast=self._autocast)
-                loss = network.heads.loss(
-                    outputs,
-                    target[rows],
-                    verb_weight=config.verb_weight,
-                    noun_weight=config.noun_weight,
-                    label_smoothing=config.label_smoothing,
-                    class_weight=weight,
-                )
+                loss = network.heads.loss(outputs, target[rows], config, class_weight=weight)
                 total += descent.step([loss]) * len(rows)
                 progress("epochs", epoch + (i + 1) / len(batches), config.epochs)
             words = f"epoch {epoch + 1} of {config.epochs}: loss {total / len(target):.4f}"
@@ -272,10 +250,9 @@ def _bucketed(lengths: Tensor, batch: int) -> list[Tensor]:
 
 def _held_out_figures(logits: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent, and the mean negative log-likelihood in nats."""
-    scores, truth = torch.from_numpy(logits), torch.from_numpy(target)
-    place = (scores > scores.gather(1, truth[:, None])).sum(dim=1)
+    ranks = true_class_ranks(logits, target)
     return {
-        "top1": 100 * float((place < 1).double().mean()),
-        "top5": 100 * float((place < 5).double().mean()),
-        "nll": float(F.cross_entropy(scores, truth)),
+        "top1": top_k_accuracy(ranks, 1),
+        "top5": top_k_accuracy(ranks, 5),
+        "nll": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(target))),
     }

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
-from antcache.errors import BadConfig, FingerprintMismatch, MissingKey, MissingTarget
+from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS
@@ -32,7 +32,6 @@ from antcache.teacher.keeping import cut_to_top_k, place_for
 from antcache.teacher.mixing.fit import MixConfig
 from antcache.teacher.mixing.mixture import OUTPUT, Mixture, save_mixture
 from antcache.teacher.mixing.nested import Learned, learn
-from antcache.teacher.teach import timeline_of
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +114,8 @@ def make_ensemble(
         FingerprintMismatch: a member is for another taxonomy, or for segments not in the store.
         MissingTarget: there is no training segment for which every member has a target.
     """
-    timeline = timeline_of(store)
-    train = timeline.split == config.train_split
-    if not train.any():
-        raise MissingKey(
-            f"no segments in the training split {config.train_split!r}",
-            found=", ".join(np.unique(timeline.split)),
-        )
+    timeline = Timeline.of_store(store)
+    train = timeline.in_split(config.train_split)
     logits: list[NDArray[np.float32]] = []
     about: dict[str, dict[str, Any]] = {}
     valid = np.ones(len(train), dtype=bool)
@@ -145,7 +139,7 @@ def make_ensemble(
         config.members,
         config,
         rows=held_out,
-        classes=_many_shot(timeline),
+        classes=timeline.taxonomy.many_shot_actions,
         progress=progress,
     )
     joint = np.full(logits[0].shape, np.nan, dtype=np.float32)
@@ -252,11 +246,6 @@ def _agreed(about: Mapping[str, Mapping[str, Any]], config: EnsembleConfig) -> t
             )
         agreed.append("mixed" if different else next(iter(values.values())))
     return agreed[0], agreed[1]
-
-
-def _many_shot(timeline: Timeline) -> NDArray[np.int64] | None:
-    classes = timeline.taxonomy.many_shot_actions
-    return None if classes is None else np.asarray(classes, dtype=np.int64)
 
 
 def _attributes(

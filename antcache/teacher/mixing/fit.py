@@ -32,7 +32,7 @@ from antcache.checks import Count, Positive, Range, Seed, Weight, check_types, o
 from antcache.errors import BadConfig
 from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress, silent
-from antcache.teacher.histories import Examples
+from antcache.teacher.histories import deal_folds
 from antcache.teacher.mixing.mixture import (
     MIXES,
     Floats,
@@ -120,11 +120,6 @@ class Evidence:
             summary=self.summary[:, rows],
         )
 
-    def folds(self, count: int, seed: int) -> Ints:
-        """Fold (n,) of each row: whole videos; raises BadConfig where there are too few."""
-        none = np.empty((len(self.group), 0), dtype=np.int64)
-        return Examples(history=none, target=self.labels, group=self.group).folds(count, seed)
-
     def log_p(self, temperatures: Sequence[float]) -> Floats:
         """Log-probabilities (M, n) of the true classes."""
         pairs = zip(self.truth, temperatures, strict=True)
@@ -208,7 +203,8 @@ def attention(evidence: Evidence, base: Mixture, config: MixConfig) -> Mixture:
     """
     summary = evidence.summary
     teachers, _, size = summary.shape
-    stop = evidence.folds(min(5, len(np.unique(evidence.group))), config.seed + 1) == 0
+    videos = len(np.unique(evidence.group))
+    stop = deal_folds(evidence.group, min(5, videos), config.seed + 1) == 0
     generator = torch.Generator().manual_seed(config.seed)
     shape = (teachers, size, config.hidden)
     first = torch.randn(shape, generator=generator, dtype=torch.float64) / math.sqrt(size)

@@ -40,6 +40,7 @@ from torch import Tensor
 from antcache import __version__
 from antcache.checks import one_of
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.evaluation.metrics import blocks
 from antcache.files import FolderKind, atomic_folder
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import read_json
@@ -173,8 +174,7 @@ def check_shapes(logits: Logits, teachers: int) -> None:
 
 def chunks(logits: Logits, rows: NDArray[np.int64]) -> Iterator[tuple[slice, Floats]]:
     """Places in `rows`, and the logits (M, n, C) there in float64, a few rows at a time."""
-    for start in range(0, len(rows), CHUNK_ROWS):
-        part = slice(start, min(start + CHUNK_ROWS, len(rows)))
+    for part in blocks(len(rows), CHUNK_ROWS):
         yield part, np.stack([a[rows[part]] for a in logits]).astype(np.float64)
 
 

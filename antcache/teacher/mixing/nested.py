@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from antcache.evaluation.metrics import class_mean_recall, top_k_accuracy, true_class_ranks
 from antcache.progress import Progress, silent
+from antcache.teacher.histories import deal_folds
 from antcache.teacher.mixing.fit import Ints, MixConfig, attention, gather_evidence, stack
 from antcache.teacher.mixing.mixture import Logits, Mixture, check_shapes, mean_mix
 
@@ -50,7 +51,7 @@ def learn(
     config: MixConfig,
     *,
     rows: Ints | None = None,
-    classes: Ints | None = None,
+    classes: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Learned:
     """Learn a mixture on rows that no teacher was trained on.
@@ -86,7 +87,7 @@ def learn(
     evidence = gather_evidence(
         logits, labels, group, rows, summary=config.mix == "attention", progress=progress
     )
-    fold = evidence.folds(config.folds, config.seed)
+    fold = deal_folds(evidence.group, config.folds, config.seed)
 
     def fit(part: NDArray[np.bool_]) -> Mixture:
         mixture = mean_mix(members)
@@ -110,7 +111,7 @@ def learn(
 
 
 def score_rows(
-    log_p: NDArray[np.float32], labels: Ints, classes: Ints | None = None
+    log_p: NDArray[np.float32], labels: Ints, classes: Sequence[int] | None = None
 ) -> dict[str, float]:
     """`nll` in nats per row; `top1`, `top5` and class-mean `recall@5` in percent.
 
@@ -136,7 +137,7 @@ def _balanced(
     group: Ints,
     rows: Ints,
     balance: float | None,
-    classes: Ints | None,
+    classes: Sequence[int] | None,
 ) -> Mixture:
     """The mixture with a balance (None: the best one), and the prior of the classes in `rows`.
 

@@ -142,6 +142,56 @@ def test_lists_in_headers_are_passed_over(count: int) -> None:
     assert end == len(header)
 
 
+def value(kind: int, number: int) -> bytes:
+    """A value of a kind, in a list, as the compact protocol has it."""
+    if kind in (1, 2):
+        return b"\x01" if number % 2 else b"\x02"
+    if kind == 3:
+        return bytes((number % 256,))
+    if kind in (4, 5, 6):
+        return varint(2 * number)
+    if kind == 7:
+        return bytes(8)
+    if kind == 8:
+        return varint(number) + b"x" * number
+    if kind in (9, 10):
+        return b"\x31\x01\x02\x01"  # three truths
+    return b"\x11" + b"\x15" + varint(2 * number) + b"\x00"  # a truth as a field takes no byte
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12])
+@pytest.mark.parametrize("count", [0, 3, 14, 15, 40])
+@pytest.mark.parametrize("form", [9, 10], ids=["list", "set"])
+def test_lists_of_any_kind_are_passed_over(form: int, count: int, kind: int) -> None:
+    """A truth takes a byte there, but none as a field; neither is a page's size."""
+    size = bytes((count << 4 | kind,)) if count < 15 else bytes((0xF0 | kind,)) + varint(count)
+    values = b"".join(value(kind, n) for n in range(count))
+    header = b"\x15\x0e" + bytes((0x10 | form,)) + size + values + b"\x15\x08\x11\x12\x00"
+    found, end = parquet_pages._structure(header + b"\x15\x0e\x00", 0, 0)
+    assert found == {1: 7, 2: None, 3: 4, 4: True, 5: False}
+    assert end == len(header)
+
+
+def test_what_pyarrow_writes_behind_the_pages_is_passed_over(tmp_path: Path) -> None:
+    """An index of each column, whose first field is a list of truths, and one of its pages."""
+    path = written(tmp_path / "p", write_page_index=True, data_page_size=2000)
+    metadata = pa.parquet.ParquetFile(path).metadata
+    assert metadata.num_row_groups == 1
+    columns = [metadata.row_group(0).column(n) for n in range(metadata.num_columns)]
+    assert all(each.has_column_index and each.has_offset_index for each in columns)
+    data = path.read_bytes()
+    at = sum(each.total_compressed_size for each in columns) + len(b"PAR1")
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    found = []
+    while at < end:
+        fields, at = parquet_pages._structure(data[:end], at, 0)
+        found.append(sorted(fields))
+    assert at == end
+    assert [{1, 2, 3, 4} <= {*fields} for fields in found] == [True] * len(columns) + [False] * (
+        len(columns)
+    )
+
+
 def test_long_texts_are_read_some_at_a_time(tmp_path: Path) -> None:
     """Rows of one text of 8 MB: as many as 64 MB hold, and not 1,024."""
     text = pa.array(["x" * (8 << 20)] * 100)
@@ -149,11 +199,21 @@ def test_long_texts_are_read_some_at_a_time(tmp_path: Path) -> None:
     assert 1 <= check(tmp_path / "p", ("uid",)) <= 8
 
 
+MANY = [b"\x19" * 5000]  # lists in lists
+MANY += [bytes((0x19, 0xF0 | kind)) + varint(1 << 62) + bytes(30) for kind in (1, 3, 7, 9)]
+
+
 def test_headers_that_are_none(tmp_path: Path) -> None:
     path = written(tmp_path / "p", rows=50, use_dictionary=False)
     begin = pa.parquet.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
     data = path.read_bytes()
-    for junk in (b"\xff" * 40, b"\x15" + b"\x80" * 39, b"\x1c" * 40, b"\x19\xfc" + b"\xff" * 38):
+    for junk in (
+        b"\xff" * 40,
+        b"\x15" + b"\x80" * 39,
+        b"\x1c" * 40,
+        b"\x19\xfc" + b"\xff" * 38,
+        *MANY,
+    ):
         path.write_bytes(data[:begin] + junk + data[begin + len(junk) :])
         with pytest.raises(ValueError, match="a page without a header"):
             check(path)

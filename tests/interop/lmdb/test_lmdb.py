@@ -25,12 +25,12 @@ from antcache.errors import (
     MissingKey,
     NotFound,
 )
+from antcache.files.locks import hold
 from antcache.interop.lmdb import exporting as lmdb_export
 from antcache.interop.lmdb import importing as lmdb_import
 from antcache.interop.lmdb.exporting import export_lmdb
 from antcache.interop.lmdb.features import LmdbKeys, Spacings, scan
 from antcache.interop.lmdb.importing import LmdbImportConfig, import_lmdb, plan_lmdb
-from antcache.locks import hold
 from antcache.store import Store
 
 lmdb = pytest.importorskip("lmdb")

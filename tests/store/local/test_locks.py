@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antcache import locks
 from antcache.errors import AlreadyExists
+from antcache.files import locks
 from antcache.store import Store
 from antcache.store.format import STAGING
 from antcache.store.local import folder as folder_module

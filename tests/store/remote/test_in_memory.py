@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 import fsspec
 import numpy as np
 import pytest
-from test_contract import SEGMENTS, TAXONOMY, add_stream, soft_targets
 
 from antcache.errors import AlreadyExists, NotAStore
 from antcache.store import Store
 from antcache.store.remote.claim import CLAIM, Claim, in_staging
 from antcache.store.remote.files import RemoteFiles
+from antcache.testing import SEGMENTS, TAXONOMY, add_stream, soft_targets
 
 ROWS = np.arange(24, dtype=np.float16).reshape(3, 8)
 UNIT = "features/rgb/v1"

@@ -20,7 +20,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from remote_videos import Videos
-from test_contract import SEGMENTS, TAXONOMY, StoreContract, add_stream, apart, soft_targets
+from test_contract import PlaceContract, apart
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
@@ -45,6 +45,7 @@ from antcache.store.remote.claim import Claim
 from antcache.store.remote.files import RemoteFiles, batches
 from antcache.store.remote.writer import UnitWriter
 from antcache.store.seal import attributes_of, sealed
+from antcache.testing import SEGMENTS, TAXONOMY, add_stream, soft_targets
 
 BUCKET = "kitchen"
 ROWS = np.random.default_rng(5).normal(size=(9, 8)).astype(np.float16)
@@ -134,7 +135,7 @@ def memory() -> Iterator[str]:
     fsspec.filesystem("memory").store.clear()
 
 
-class RemoteContract(StoreContract):
+class RemoteContract(PlaceContract):
     backend, suffix = "zarr", ".zarr"
     hashed = 2  # what is read back is compared with what was sent
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labeled import agreement, read_labeled
 
-from antcache.teacher.corpus.labeled import agreement, read_labeled
+from antcache.teacher.corpus import vocabulary
 from antcache.teacher.corpus.lexicon import LexiconExtractor
 from antcache.teacher.corpus.words import WordLists, base_form, read_word_lists, singular
 
@@ -61,6 +62,10 @@ def found(text: str) -> list[tuple[str, str | None]]:
         ("Add salt, the onion is soft.", [("add", "salt")]),
         ("Add stock, stirring constantly, one ladle at a time.", [("add", "stock")]),
         ("Add everything to the pan.", [("add", None)]),
+        ("Take the others.", [("take", None)]),
+        ("Take half of the others.", [("take", None)]),
+        ("Chop the ones.", [("chop", None)]),
+        ("Chop the other onions.", [("chop", "onion")]),
         ("Salt and pepper the pork", [("salt", "pork"), ("pepper", "pork")]),
     ],
 )
@@ -108,6 +113,13 @@ def test_any_text_gives_words_or_nothing(text):
 )  # fmt: skip
 def test_singular(plural, one):
     assert singular(plural) == one
+
+
+@pytest.mark.parametrize("table", ["NAMELESS", "TIMES", "MEASURES", "THINGS_IN_ING"])
+def test_what_is_looked_up_by_its_base_form_is_found_by_it(table):
+    words = getattr(vocabulary, table)
+    assert not [word for word in words if singular(word) not in words]
+    assert words
 
 
 def test_base_form_settles_the_spelling_by_the_list():

@@ -147,7 +147,7 @@ def test_an_unknown_smoothing_is_refused():
 
 
 def test_nothing_to_count_is_refused(taxonomy):
-    with pytest.raises(BadConfig, match="nothing to count"):
+    with pytest.raises(BadConfig, match="nothing to train on"):
         CountTeacher(taxonomy, CountConfig(length=3)).fit(examples([]))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.containers import MAX_ASPECT, MAX_PIXELS
+from antcache.extract.videos.containers import MAX_ASPECT, MAX_PIXELS
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

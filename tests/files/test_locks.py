@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from antcache import locks
 from antcache.errors import AlreadyExists, WriteFailed
-from antcache.locks import alone, hold, lock_beside
+from antcache.files import locks
+from antcache.files.locks import exclusively, hold, lock_beside
 
 
 def test_one_holder_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def no_locks(*args: object) -> None:
 def test_one_at_a_time_and_the_others_are_told(tmp_path: Path, held_elsewhere) -> None:
     folder = tmp_path / "deep" / "run"
     with (
-        alone(folder / ".lock", "another process trains", where=folder, hint="wait"),
+        exclusively(folder / ".lock", "another process trains", where=folder, hint="wait"),
         pytest.raises(AlreadyExists, match=r"deep/run: another process trains \(wait\)"),
-        alone(folder / ".lock", "another process trains", where=folder, hint="wait"),
+        exclusively(folder / ".lock", "another process trains", where=folder, hint="wait"),
     ):
         pass
     assert not folder.parent.exists()  # nothing came into it
@@ -93,12 +93,12 @@ def test_one_at_a_time_and_the_others_are_told(tmp_path: Path, held_elsewhere) -
     with held_elsewhere(folder / ".lock") as process:
         with (
             pytest.raises(AlreadyExists, match="busy"),
-            alone(folder / ".lock", "busy", where=folder),
+            exclusively(folder / ".lock", "busy", where=folder),
         ):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with alone(folder / ".lock", "busy", where=folder):
+        with exclusively(folder / ".lock", "busy", where=folder):
             (folder / "result").write_text("")
     assert [p.name for p in folder.iterdir()] == ["result"]
 
@@ -110,7 +110,7 @@ def test_refused_ones_do_not_take_the_folder_from_under_one_another(tmp_path: Pa
     def work() -> None:
         for _ in range(50):
             try:
-                with alone(folder / ".lock", "busy", where=folder):
+                with exclusively(folder / ".lock", "busy", where=folder):
                     assert folder.is_dir()
             except AlreadyExists:
                 pass
@@ -130,7 +130,10 @@ def test_where_no_lock_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for place in ("file", "link"):
         lock = tmp_path / place / ".lock"
-        with pytest.raises(WriteFailed, match="can't be written"), alone(lock, "", where=place):
+        with (
+            pytest.raises(WriteFailed, match="can't be written"),
+            exclusively(lock, "", where=place),
+        ):
             pass
 
 
@@ -140,7 +143,7 @@ def test_without_locks_work_goes_on_with_a_warning(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     locks._warn.cache_clear()
     lock = tmp_path / ".lock"
-    with alone(lock, "busy", where=tmp_path), alone(lock, "busy", where=tmp_path):
+    with exclusively(lock, "busy", where=tmp_path), exclusively(lock, "busy", where=tmp_path):
         pass
     assert caplog.text.count("this file system has no locks (No locks available)") == 1
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from labeled import Labeled, agreement, read_labeled, text_hash
 
 from antcache.errors import BadAnnotations, NotFound
-from antcache.teacher.corpus.labeled import Labeled, agreement, read_labeled, text_hash
 from antcache.teacher.corpus.parsed import ParsedAction
 
 ENTRY = {
@@ -16,6 +16,15 @@ ENTRY = {
     "sha256": text_hash("Wash two plates."),
     "actions": [["wash", "plate"]],
 }
+
+
+@pytest.fixture
+def layer1(tmp_path):
+    """A recipe in Recipe1M's form."""
+    steps = [{"text": "Wash two plates."}, {"text": "Serve."}]
+    path = tmp_path / "layer1.json"
+    path.write_text(json.dumps([{"id": "b", "partition": "val", "instructions": steps}]))
+    return path
 
 
 def write(tmp_path, *entries):

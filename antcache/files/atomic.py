@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from antcache.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.errors import AlreadyExists, AntcacheError, WriteFailed
-from antcache.locks import hold
+from antcache.files.disk import exchange, flush, flush_one, make_folders, rename_new
+from antcache.files.locks import hold
 
 LOCK = ".lock"
 REPLACED = "replaced"

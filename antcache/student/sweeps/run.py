@@ -24,16 +24,17 @@ from torch import nn
 from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, BadConfig, NotFinite
 from antcache.files import LOCK, atomic_file
-from antcache.locks import alone
+from antcache.files.locks import exclusively
 from antcache.progress import Progress, silent
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.model import build_student
-from antcache.student.runs.folder import CONFIG, RESULT, RunFolder, read_config, tidy
-from antcache.student.sweep.plan import Sweep
-from antcache.student.sweep.table import Table, tabulate
-from antcache.student.train import Run
+from antcache.student.runs.folder import RunFolder, tidy
+from antcache.student.runs.place import CONFIG, RESULT, read_config
+from antcache.student.runs.train import Run
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.table import Table, tabulate
 from antcache.student.training.distributed import started
 from antcache.student.training.loop import Trainer
 from antcache.student.training.stack import Stack, can_stack
@@ -71,7 +72,7 @@ def sweep(
     """
     _check_alone()
     busy, hint = "another process is training this sweep", "choose another folder"
-    with alone(folder / LOCK, busy, where=folder, hint=hint):
+    with exclusively(folder / LOCK, busy, where=folder, hint=hint):
         return _sweep(store, folder, plan, progress)
 
 

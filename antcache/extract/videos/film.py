@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.boxes import check_samples
-from antcache.extract.containers import CONTAINERS, FRAMES, MAX_PIXELS, OPTIONS, PICTURES
-from antcache.extract.pyav import av
+from antcache.extract.videos.boxes import check_samples
+from antcache.extract.videos.containers import CONTAINERS, FRAMES, MAX_PIXELS, OPTIONS, PICTURES
+from antcache.extract.videos.pyav import av
 
 if TYPE_CHECKING:
     from av.container import InputContainer

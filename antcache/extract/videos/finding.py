@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import BadConfig, NotFound
-from antcache.extract.containers import CONTAINERS, FRAMES, PICTURES
+from antcache.extract.videos.containers import CONTAINERS, FRAMES, PICTURES
 from antcache.store.format import video_name
 
 SUFFIXES = tuple(f".{ending}" for endings in CONTAINERS.values() for ending in endings.split())

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antcache.errors import MissingExtra, UnreadableVideo
-from antcache.extract import decode, pyav
-from antcache.extract.decode import VideoSampler
-from antcache.extract.film import duration_s
 from antcache.extract.prefetch import prefetch
+from antcache.extract.videos import decode, pyav
+from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.film import duration_s
 
 
 def sample(path, rate=Fraction(4), **options):
@@ -297,7 +297,7 @@ def test_long_gap(tmp_path, video):
 def test_timestamps_that_run_backwards(tmp_path, video, monkeypatch):
     path = video.write(tmp_path / "v.mkv", video.steady(6))
     stamps = iter([0, Fraction(1, 2), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), 1])
-    monkeypatch.setattr(decode._Clock, "__call__", lambda clock, frame: Fraction(next(stamps)))
+    monkeypatch.setattr(decode._FrameTimes, "__call__", lambda clock, frame: Fraction(next(stamps)))
     sampler, samples = sample(path)
     assert [video.number_on(p) for _, p in samples] == [0, 0, 3, 4, 5]
     assert sampler.skipped_frames == 1

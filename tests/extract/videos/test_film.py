@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.decode import VideoSampler
-from antcache.extract.film import duration_s
+from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.film import duration_s
 
 DIVX = b"\0\0\1\xb2DivX503b1393p\0"
 """Mark of a packed bitstream, by which decoders know one."""

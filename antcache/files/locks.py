@@ -16,8 +16,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from antcache.disk import make_folders
 from antcache.errors import AlreadyExists, WriteFailed
+from antcache.files.disk import make_folders
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ def hold(path: Path, *, wait: bool = False, without: bool = True) -> Iterator[bo
 
 
 @contextlib.contextmanager
-def alone(lock: Path, busy: str, *, where: Path, hint: str = "let it finish") -> Iterator[None]:
+def exclusively(
+    lock: Path, busy: str, *, where: Path, hint: str = "let it finish"
+) -> Iterator[None]:
     """Be the only process that does what `lock` stands for, or be refused at once.
 
     Its folder is made if it is not there, as are those above it, and removed again if nothing came

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from antcache.errors import UnreadableVideo
-from antcache.extract import boxes
-from antcache.extract.containers import MAX_PIXELS
-from antcache.extract.decode import VideoSampler
-from antcache.extract.film import duration_s
+from antcache.extract.videos import boxes
+from antcache.extract.videos.containers import MAX_PIXELS
+from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.film import duration_s
 
 SECRET = 200
 """Grey of every frame that nobody may see."""

@@ -19,8 +19,8 @@ from antcache.annotations.video_names import bare_name
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
 from antcache.extract import extract, find_videos, load_backbone
-from antcache.extract.finding import SUFFIXES
 from antcache.extract.ledger import Ledger
+from antcache.extract.videos.finding import SUFFIXES
 from antcache.store import Store
 from antcache.text import plain
 from antcache.untrusted import read_json
@@ -210,7 +210,7 @@ def test_frames_are_not_read_and_what_to_do(tmp_path, ending):
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
-    from antcache.extract import finding
+    from antcache.extract.videos import finding
 
     def locked(path, original=finding.Path.iterdir):
         if path.name == "more":

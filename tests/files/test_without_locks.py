@@ -49,7 +49,7 @@ DRIVER = """
 import errno, fcntl, json, os, sys
 import torch
 from click.testing import CliRunner
-from antcache import disk
+from antcache.files import disk
 from antcache.cli.main import cli
 
 def refuse(code):

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from antcache import disk, files
-from antcache.disk import exchange, rename_new
 from antcache.errors import AlreadyExists, WriteFailed
 from antcache.files import (
     FolderKind,
+    atomic,
     atomic_file,
     atomic_folder,
     clear_leftovers,
+    disk,
     is_leftover,
     is_vacant,
 )
+from antcache.files.disk import exchange, rename_new
 
 BOOK = FolderKind(what="a book", mark="book.json")
 HEX = "0123456789abcdef" * 2
@@ -260,7 +261,7 @@ def test_what_comes_at_the_last_moment_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another writer is done after we looked for the last time, and before we give the name."""
-    book, look, looks = tmp_path / "book", files._check_folder, itertools.count(1)
+    book, look, looks = tmp_path / "book", atomic._check_folder, itertools.count(1)
 
     def look_and_be_late(path: Path, kind: FolderKind | None, overwrite: bool) -> None:
         look(path, kind, overwrite)
@@ -268,7 +269,7 @@ def test_what_comes_at_the_last_moment_is_not_replaced(
             path.mkdir()
             (path / BOOK.mark).write_text("theirs")
 
-    monkeypatch.setattr(files, "_check_folder", look_and_be_late)
+    monkeypatch.setattr(atomic, "_check_folder", look_and_be_late)
     with pytest.raises(AlreadyExists, match="already here"):
         write(book, "ours")
     assert next(looks) == 3

@@ -24,10 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.containers import MAX_PIXELS
-from antcache.extract.film import film, open_container, pixel_aspect
-from antcache.extract.pictures import Orientation, Picture, orientation, shown_size, upright_rgb
-from antcache.extract.pyav import av
+from antcache.extract.videos.containers import MAX_PIXELS
+from antcache.extract.videos.film import film, open_container, pixel_aspect
+from antcache.extract.videos.pictures import (
+    Orientation,
+    Picture,
+    orientation,
+    shown_size,
+    upright_rgb,
+)
+from antcache.extract.videos.pyav import av
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -134,7 +140,7 @@ class VideoSampler:
             stream.thread_type = "AUTO"
             self.pixel_aspect = pixel_aspect(stream)
             zero = _start(container)
-            clock = _Clock(container, self.path)
+            clock = _FrameTimes(container, self.path)
             file = _Packets(container, stream)
             last: Fraction | None = None
             damaged = False
@@ -261,7 +267,7 @@ def _start(container: InputContainer) -> Fraction | None:
     return min(starts, default=None)
 
 
-class _Clock:
+class _FrameTimes:
     """When frames are shown; they are asked about in the order in which the decoder gives them.
 
     An AVI states no times but the rate at which its packets follow one another. FFmpeg guesses the
