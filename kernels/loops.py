@@ -29,7 +29,7 @@ from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_output
 try:
     from numba import config, get_num_threads, set_num_threads
 
-    from antcache.kernels.loops_rows import LoopInputs, all_rows
+    from antcache.kernels.loops_rows import LoopInputs, compute_rows
 except ImportError as error:
     raise MissingExtra("numba", "teacher") from error
 
@@ -259,7 +259,7 @@ class _Block:
             weight_sum=rows.weight_sum,
         )
         with _ONE_AT_A_TIME:
-            all_rows(given)
+            compute_rows(tuple(given))
         self.grad.write_back(at, self.factor)
 
     def _teacher(self, at: slice) -> tuple[Floats, tuple[int, int], Ints, Floats, Ints, int]:
