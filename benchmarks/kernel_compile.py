@@ -183,7 +183,7 @@ def launched(case: Case) -> list[Variant]:
     inputs = LossInputs(
         logits=empty(batch, classes),
         teacher=empty(teachers, batch, k or classes),
-        index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
+        teacher_index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
         tail=empty(teachers, batch, dtype=torch.float32) if tail else None,
         valid=empty(batch, dtype=torch.bool) if edge else None,
         labels=empty(batch, dtype=torch.int64),

@@ -75,7 +75,7 @@ def check_tensors(inputs: LossInputs) -> None:
 
 def _check_teacher(inputs: LossInputs, teacher: Tensor) -> None:
     num_classes, found = inputs.logits.shape[1], teacher.shape[2]
-    dense = inputs.index is None
+    dense = inputs.teacher_index is None
     if found != num_classes if dense else found > num_classes:
         expected = f"{num_classes}" if dense else f"k of at most {num_classes}"
         raise BadConfig("targets and logits differ in classes", expected=expected, found=found)

@@ -31,18 +31,18 @@ def columns(start, BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr):
+def teacher_row(rows_ptr, valid_ptr, row, mask, N):
     """Teacher row of batch rows, whether it counts, and whether there is such a row.
 
     One past the end counts, and makes its row of the batch NaN; it comes back as row 0.
     """
     teacher = row.to(tl.int64)
-    if HAS_ROWS:
+    if rows_ptr is not None:
         teacher = tl.load(rows_ptr + row, mask=mask, other=-1).to(tl.int64)
     has = (teacher >= 0) & mask
     inside = teacher < N
     teacher = tl.where((teacher >= 0) & inside, teacher, 0)
-    if HAS_VALID:
+    if valid_ptr is not None:
         has = has & (tl.load(valid_ptr + teacher, mask=has & inside, other=1) != 0)
     return teacher, has, inside
 
@@ -72,8 +72,7 @@ def teacher_logits(t_ptr, from_t, stride_tc, col, mask, has):
 @triton.jit
 def count_rows(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
-    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, BLOCK_B: tl.constexpr,
+    HAS_TARGETS: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """What the means divide by: class weights of the labels that count, rows with a target."""
     total_ce = tl.zeros((BLOCK_B,), tl.float32)
@@ -81,17 +80,17 @@ def count_rows(
     for start in range(0, B, BLOCK_B):
         row = start + tl.arange(0, BLOCK_B)
         mask = row < B
-        if HAS_LABELS:
+        if labels_ptr is not None:
             label = tl.load(labels_ptr + row, mask=mask, other=0).to(tl.int64)
             counted = mask & (label != ignore_index)
-            if HAS_WEIGHT:
+            if class_weight_ptr is not None:
                 known = counted & (label >= 0) & (label < C)
                 own = tl.load(class_weight_ptr + label, mask=known, other=0.0)
                 total_ce += own.to(tl.float32)
             else:
                 total_ce += tl.where(counted, 1.0, 0.0)
         if HAS_TARGETS:
-            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS, HAS_VALID)
+            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N)
             total_kl += tl.where(has, 1.0, 0.0)
     return tl.sum(total_ce, 0), tl.sum(total_kl, 0)
 
@@ -99,9 +98,7 @@ def count_rows(
 @triton.jit
 def divisors(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, FORM: tl.constexpr,
-    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, MEAN: tl.constexpr,
-    COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
+    FORM: tl.constexpr, MEAN: tl.constexpr, COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """What cross-entropy and KL are divided by; 1 instead of 0, whose sums are 0 as well."""
     n_ce = 1.0
@@ -110,7 +107,7 @@ def divisors(
         if COUNT_HERE:
             n_ce, n_kl = count_rows(
                 labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-                HAS_LABELS, HAS_WEIGHT, FORM != NONE, HAS_ROWS, HAS_VALID, BLOCK_B,
+                FORM != NONE, BLOCK_B,
             )
         else:
             n_ce = tl.load(counts_ptr)
@@ -129,10 +126,9 @@ def log1m_exp(x):
 
 
 @triton.jit
-def teacher_share(to_share, row, m, row_mask, M: tl.constexpr, HAS_SHARE: tl.constexpr):
+def teacher_share(share_ptr, stride_sb, stride_sm, row, m, row_mask, M: tl.constexpr):
     """Weight of teacher m for batch rows, the M of a row scaled to the sum 1."""
-    if HAS_SHARE:
-        share_ptr, stride_sb, stride_sm = to_share
+    if share_ptr is not None:
         total = tl.zeros(row.shape, tl.float32)
         for each in range(M):
             one = tl.load(share_ptr + row * stride_sb + each * stride_sm, mask=row_mask, other=1.0)
@@ -144,8 +140,8 @@ def teacher_share(to_share, row, m, row_mask, M: tl.constexpr, HAS_SHARE: tl.con
 
 @triton.jit
 def few_classes(
-    to_x, to_t, to_index, to_tail, to_share, row, teacher, has, C, inv_t, x_max,
-    M: tl.constexpr, K: tl.constexpr, HAS_SHARE: tl.constexpr, TAIL_FORM: tl.constexpr,
+    to_x, to_t, to_index, tail_ptr, stride_lm, stride_ln, share_ptr, stride_sb, stride_sm,
+    row, teacher, has, C, inv_t, x_max, M: tl.constexpr, K: tl.constexpr, TAIL_FORM: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     """The E = M * K entries of the top-k teachers of R rows.
@@ -158,7 +154,6 @@ def few_classes(
     x_ptr, stride_xb, stride_xc = to_x
     t_ptr, stride_tm, stride_tn, stride_tc = to_t
     index_ptr, stride_im, stride_in, stride_ic = to_index
-    tail_ptr, stride_lm, stride_ln = to_tail
     entry = tl.arange(0, BLOCK_E).to(tl.int64)
     m_of = entry // BLOCK_K
     k_of = entry % BLOCK_K
@@ -201,7 +196,7 @@ def few_classes(
         else:
             e = tl.exp(t * inv_t)
             total = tl.sum(e, 1)
-        share = teacher_share(to_share, row, m, has, M, HAS_SHARE)
+        share = teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         if M == 1:
             q = tl.where(there, e / total[:, None], 0.0)
             t_own = t + (add - top / inv_t)[:, None]
@@ -272,26 +267,24 @@ def label_gradient(
 
 
 @triton.jit
-def row_labels(
-    labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT: tl.constexpr
-):
+def row_labels(labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index):
     """Label, whether it counts, and its class weight, (R,); a label that is no class has NaN."""
     label = tl.load(labels_ptr + row, mask=row_mask, other=ignore_index).to(tl.int64)
     counted = label != ignore_index
     known = counted & (label >= 0) & (label < C)
     own = tl.full(row.shape, 1.0, tl.float32)
-    if HAS_WEIGHT:
+    if class_weight_ptr is not None:
         own = tl.load(class_weight_ptr + label, mask=known, other=1.0).to(tl.float32)
     return label, counted, tl.where(known, own, float("nan"))
 
 
 @triton.jit
-def class_weights(class_weight_ptr, col, C, HAS_WEIGHT: tl.constexpr, SMOOTH: tl.constexpr):
+def class_weights(class_weight_ptr, col, C, SMOOTH: tl.constexpr):
     """Class weights (1, BLOCK_C), 1 without any, 0 past the end; 0 where nothing is smoothed."""
     w = tl.zeros(col.shape, tl.float32)
     if SMOOTH:
         w = tl.where(col < C, 1.0, 0.0)
-        if HAS_WEIGHT:
+        if class_weight_ptr is not None:
             w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
     return w[None, :]
 
@@ -417,13 +410,13 @@ def near_one(p, q):
 @triton.jit
 def entry_gradient(
     few, cls, x_e, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
-    HAS_WEIGHT: tl.constexpr, SMOOTH: tl.constexpr,
+    SMOOTH: tl.constexpr,
 ):
     """`few` (R, E) with what the cross-entropy has for the entries' classes, of shifted logits x_e."""
     w = tl.zeros(few.shape, tl.float32)
     if SMOOTH:
         w = tl.where(first, 1.0, 0.0)
-        if HAS_WEIGHT:
+        if class_weight_ptr is not None:
             w = tl.load(class_weight_ptr + cls, mask=first, other=0.0).to(tl.float32)
     here = cls == label[:, None]
     p = tl.exp(x_e) / z_1[:, None]

@@ -61,7 +61,7 @@ def _run(
     block = triton.next_power_of_2(classes)
     tile = block <= (TILE // 2 if inputs.form == TAIL else TILE)
     block_k = triton.next_power_of_2(inputs.top_k)
-    entries = block_k * triton.next_power_of_2(teachers) if inputs.index is not None else 1
+    entries = block_k * triton.next_power_of_2(teachers) if inputs.teacher_index is not None else 1
     pairs = min(entries * block_k, COMPARED) if teachers > 1 else entries
     rows = _rows_per_program(batch, block, pairs, inputs.form) if tile else 1
     warps = _num_warps(block * rows, pairs * rows, inputs) if tile else 8
@@ -69,7 +69,6 @@ def _run(
         "FORM": inputs.form,
         "M": teachers,
         "K": inputs.top_k,
-        "HAS_SHARE": inputs.teacher_weight is not None and teachers > 1,
         "SMOOTH": inputs.label_smoothing > 0,
         "T_ONE": inputs.temperature == 1,
         "MEAN": inputs.reduction == "mean",
@@ -92,8 +91,7 @@ def _run(
     if not tile:
         sizes["BLOCK_M"] = triton.next_power_of_2(teachers)
     run = kernel.tile_kernel if tile else kernel_loop.loop_kernel
-    arguments = _arguments(inputs, out, factor)
-    run[(triton.cdiv(batch, rows),)](*arguments, **_given(inputs), **sizes)
+    run[(triton.cdiv(batch, rows),)](*_arguments(inputs, out, factor), **sizes)
 
 
 def scale(grad: Tensor, factor: Tensor) -> None:
@@ -122,7 +120,7 @@ def _rows_per_program(batch: int, block: int, pairs: int, form: int) -> int:
 
 def _num_warps(elements: int, pairs: int, inputs: LossInputs) -> int:
     """Warps of a program, so that nothing spills on sm_90 (`benchmarks/kernel_compile.py`)."""
-    simple = inputs.index is None
+    simple = inputs.teacher_index is None
     if elements > 4096 or (elements > 2048 and not simple):
         return 16
     return 8 if max(elements, pairs) > 1024 else 4
@@ -132,9 +130,8 @@ def _count(inputs: LossInputs, counts: Tensor) -> None:
     """The two numbers that the means divide by, of a large batch, into `counts`."""
     vectors = (inputs.labels, inputs.class_weight, inputs.rows, inputs.valid)
     kernel.count_kernel[(1,)](
-        *(_flat(t, counts) for t in vectors),
+        *(_flat(t) for t in vectors),
         *(counts, *inputs.logits.shape, inputs.num_rows, inputs.ignore_index),
-        **_given(inputs),
         HAS_TARGETS=inputs.form != NONE,
         BLOCK_B=4096,
         num_warps=16,
@@ -142,20 +139,21 @@ def _count(inputs: LossInputs, counts: Tensor) -> None:
 
 
 def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor) -> list[Any]:
-    """Arguments of both kernels, in their order; what is absent has some pointer and no stride."""
+    """Arguments of both kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
-    outside = x
+    outside = None
     if inputs.form == TAIL:
         outside = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    share = inputs.teacher_weight if inputs.num_teachers > 1 else None
     return [
-        *_view(x, x, 2),
-        *_view(inputs.teacher, x, 3),
-        *_view(inputs.index, x, 3),
-        *_view(inputs.tail, x, 2),
-        *_view(inputs.teacher_weight, x, 2),
-        *(_flat(t, x) for t in (inputs.rows, inputs.valid, inputs.labels, inputs.class_weight)),
-        *_view(out.grad, x, 2),
-        *(outside, outside.stride(0)),
+        *_view(x, 2),
+        *_view(inputs.teacher, 3),
+        *_view(inputs.teacher_index, 3),
+        *_view(inputs.tail, 2),
+        *_view(share, 2),
+        *(_flat(t) for t in (inputs.rows, inputs.valid, inputs.labels, inputs.class_weight)),
+        *_view(out.grad, 2),
+        *_view(outside, 2)[:2],
         *(out.ce, out.kl, out.has_target.view(torch.int8), out.loss),
         *(out.counts, _ticket(x.device), factor, factor.stride(0) if factor.ndim else 0),
         *(*x.shape, inputs.num_rows, inputs.temperature, inputs.kl_weight, inputs.label_weight),
@@ -163,25 +161,15 @@ def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor) -> list[Any
     ]
 
 
-def _given(inputs: LossInputs) -> dict[str, bool]:
-    """Which vectors there are: all kernels are compiled for that."""
-    return {
-        "HAS_LABELS": inputs.labels is not None,
-        "HAS_WEIGHT": inputs.class_weight is not None,
-        "HAS_ROWS": inputs.rows is not None,
-        "HAS_VALID": inputs.valid is not None,
-    }
-
-
-def _view(tensor: Tensor | None, stand_in: Tensor, ndim: int) -> tuple[Any, ...]:
+def _view(tensor: Tensor | None, ndim: int) -> tuple[Any, ...]:
     """A pointer and the strides of its axes; those that it lacks in front have no stride."""
     strides = () if tensor is None else tensor.stride()
-    return (stand_in if tensor is None else tensor, *(0,) * (ndim - len(strides)), *strides)
+    return (tensor, *(0,) * (ndim - len(strides)), *strides)
 
 
-def _flat(vector: Tensor | None, stand_in: Tensor) -> Tensor:
+def _flat(vector: Tensor | None) -> Tensor | None:
     """A vector as the kernels take it, its elements side by side."""
-    return stand_in if vector is None else vector.contiguous()
+    return None if vector is None else vector.contiguous()
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:

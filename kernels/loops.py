@@ -29,7 +29,7 @@ from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_output
 try:
     from numba import config, get_num_threads, set_num_threads
 
-    from antcache.kernels.loops_rows import LoopInputs, all_rows
+    from antcache.kernels.loops_rows import LoopInputs, compute_rows
 except ImportError as error:
     raise MissingExtra("numba", "teacher") from error
 
@@ -259,7 +259,7 @@ class _Block:
             weight_sum=rows.weight_sum,
         )
         with _ONE_AT_A_TIME:
-            all_rows(given)
+            compute_rows(tuple(given))
         self.grad.write_back(at, self.factor)
 
     def _teacher(self, at: slice) -> tuple[Floats, tuple[int, int], Ints, Floats, Ints, int]:
@@ -276,13 +276,13 @@ class _Block:
         pick = torch.from_numpy(rows.clip(0, num_rows - 1))
         inside = np.arange(len(rows))
         inside = np.where(rows < 0, -1, np.where(rows < num_rows, inside, len(rows)))
-        if inputs.index is None:
+        if inputs.teacher_index is None:
             for m in range(num_teachers):
                 self.buffer[m, : len(rows)] = inputs.teacher[m].detach().index_select(0, pick)
             strides = (self.buffer.stride(0), k)
             return self.buffer.numpy().ravel(), strides, index, tail, inside, len(rows)
         t = _numpy(inputs.teacher[:, pick].transpose(0, 1), torch.float32)
-        index = _numpy(inputs.index[:, pick].transpose(0, 1), torch.int64)
+        index = _numpy(inputs.teacher_index[:, pick].transpose(0, 1), torch.int64)
         tail = np.zeros((len(rows), num_teachers), np.float32)
         if inputs.tail is not None:
             tail = _numpy(inputs.tail[:, pick].T, torch.float32)

@@ -184,10 +184,7 @@ def _add(x, factor, y):
 
 @njit
 def _gradient(grad, pull, e_1, push, diff, r_d, e_t, off):
-    """Gradient of both terms: what of the cross-entropy has the form of a softmax, and p - q.
-
-    `off` is what all p - q add up to, times z.
-    """
+    """Gradient: what the cross-entropy has of a softmax's form, and p - q, whose sum is off z."""
     for c in range(len(grad)):
         grad[c] = pull * e_1[c] + push * (diff[c] * r_d - e_t[c] * off)
 
@@ -486,8 +483,12 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def all_rows(rows) -> None:
-    """Loss, parts and gradient of all `LoopInputs`."""
+def compute_rows(given) -> None:
+    """Loss, parts and gradient of all rows; `given` are `LoopInputs` as a plain tuple.
+
+    Numba's cache names the arguments' types: were a class of ours renamed, it could not be read.
+    """
+    rows = LoopInputs(*given)
     batch = np.int64(len(rows.ce))
     if batch * rows.classes <= SERIAL or rows.threads == 1:
         _rows(np.int64(0), batch, rows)

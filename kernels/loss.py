@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Literal, NamedTuple, TypedDict, Unpack, overload
+from typing import Literal, NamedTuple, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ from antcache.kernels.targets import DenseTargets, Targets
 
 Reduction = Literal["mean", "sum", "none"]
 Impl = Literal["auto", "triton", "numba", "torch"]
-IMPLS = ("auto", "triton", "numba", "torch")
 EXTRAS = {"triton": "gpu", "numba": "teacher"}
 
 
@@ -141,7 +140,7 @@ def distillation_loss(
     inputs = LossInputs(
         logits=logits,
         teacher=teacher,
-        index=index,
+        teacher_index=index,
         tail=tail,
         valid=valid,
         labels=labels,
@@ -176,7 +175,7 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
-    one_of("impl", impl, IMPLS)
+    one_of("impl", impl, get_args(Impl))
     if impl == "torch":
         return Choice("torch", "asked for")
     wanted = impl

@@ -24,7 +24,7 @@ class LossInputs(NamedTuple):
     Attributes:
         logits: (B, C).
         teacher: (M, N, C) dense logits or (M, N, K) top-k logits, None without a teacher.
-        index: (M, N, K) classes of the top-k forms, else None.
+        teacher_index: (M, N, K) classes of the top-k forms, else None.
         tail: (M, N) log mass of all other classes, or None.
         valid: (N,) bool or None.
         labels: (B,) integer or None.
@@ -42,7 +42,7 @@ class LossInputs(NamedTuple):
 
     logits: Tensor
     teacher: Tensor | None
-    index: Tensor | None
+    teacher_index: Tensor | None
     tail: Tensor | None
     valid: Tensor | None
     labels: Tensor | None
@@ -62,7 +62,7 @@ class LossInputs(NamedTuple):
         """NONE, DENSE, TOP_K or TAIL; where K = C nothing is left for a tail."""
         if self.teacher is None:
             return NONE
-        if self.index is None:
+        if self.teacher_index is None:
             return DENSE
         return TOP_K if self.tail is None or self.top_k == self.logits.shape[1] else TAIL
 
@@ -79,7 +79,7 @@ class LossInputs(NamedTuple):
     @property
     def top_k(self) -> int:
         """K, 1 without a top-k form."""
-        return 1 if self.index is None else self.index.shape[2]
+        return 1 if self.teacher_index is None else self.teacher_index.shape[2]
 
     @property
     def kl_weight(self) -> float:
@@ -110,7 +110,7 @@ class LossOutputs(NamedTuple):
 def teacher_tensors(
     targets: Targets | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """`teacher`, `index`, `tail` and `valid` of the inputs."""
+    """`teacher`, `teacher_index`, `tail` and `valid` of the inputs."""
     if targets is None:
         return None, None, None, None
     if isinstance(targets, DenseTargets):

@@ -106,11 +106,11 @@ def _teacher(
     """
     temperature = inputs.temperature
     logit = teacher[:, rows].to(student.dtype).where(has_target[:, None], 0)  # (M, B, C or K)
-    if inputs.index is None:
+    if inputs.teacher_index is None:
         return _mix(F.log_softmax(logit / temperature, dim=-1), inputs.teacher_weight), None
 
     num_teachers, batch, k = logit.shape
-    index = inputs.index[:, rows].long()
+    index = inputs.teacher_index[:, rows].long()
     index = index.where(has_target[:, None], torch.arange(k, device=index.device))
     shape = (num_teachers, batch, student.shape[1])
     if inputs.tail is not None and inputs.form == TAIL:

@@ -49,10 +49,7 @@ class DenseTargets:
 
     def to(self, device: torch.device | str) -> DenseTargets:
         """The same targets on another device."""
-        return DenseTargets(
-            logits=self.logits.to(device),
-            valid=None if self.valid is None else self.valid.to(device),
-        )
+        return DenseTargets(**_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +115,15 @@ class TopKTargets:
 
     def to(self, device: torch.device | str) -> TopKTargets:
         """The same targets on another device."""
-        return TopKTargets(
-            index=self.index.to(device),
-            logit=self.logit.to(device),
-            tail=None if self.tail is None else self.tail.to(device),
-            valid=None if self.valid is None else self.valid.to(device),
-        )
+        return TopKTargets(**_moved(self, device))
 
 
 Targets: TypeAlias = DenseTargets | TopKTargets
+
+
+def _moved(targets: Targets, device: torch.device | str) -> dict[str, Tensor]:
+    """The tensors that there are, on another device."""
+    return {name: value.to(device) for name, value in vars(targets).items() if value is not None}
 
 
 def _check_floating(name: str, value: Tensor) -> None:

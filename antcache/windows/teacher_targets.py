@@ -128,13 +128,14 @@ class TeacherTargets:
     def each_teacher(self) -> list[Targets]:
         """The targets of each teacher by itself: views, no copies."""
         if isinstance(self.targets, DenseTargets):
-            return [DenseTargets(logits=logits) for logits in self.targets.logits.split(1)]
-        given = self.targets
-        tails = [None] * self.num_teachers if given.tail is None else given.tail.split(1)
+            return [DenseTargets(logits=logits[None]) for logits in self.targets.logits]
+        tails = [None] * self.num_teachers if self.targets.tail is None else self.targets.tail
         return [
-            TopKTargets(index=index, logit=logit, tail=tail)
+            TopKTargets(
+                index=index[None], logit=logit[None], tail=None if tail is None else tail[None]
+            )
             for index, logit, tail in zip(
-                given.index.split(1), given.logit.split(1), tails, strict=True
+                self.targets.index, self.targets.logit, tails, strict=True
             )
         ]
 

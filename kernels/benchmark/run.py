@@ -231,20 +231,23 @@ def measure(
                     "peak_mb": None if peak is None else peak / 1e6,
                 }
                 found.append(row(name, mode, **values))
-        except Skip as reason:
-            found.append(row(name, mode, note=str(reason)))
-        except torch.OutOfMemoryError:
-            found.append(row(name, mode, note="no memory"))
-        except NotImplementedError:
-            found.append(row(name, mode, note="not implemented here"))
-        except AntcacheError as error:
-            found.append(row(name, mode, note=str(error)))
         except Exception as error:  # whatever another package raises must not end the run
-            text = " ".join(str(error).split())[:120]
-            found.append(row(name, mode, note=f"error: {type(error).__name__}: {text}"))
+            found.append(row(name, mode, note=_reason(error)))
         if clock.device == "cuda":
             torch.cuda.empty_cache()
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no number, in one line; what is nobody's word starts with `error`."""
+    if isinstance(error, (Skip, AntcacheError)):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "no memory"
+    if isinstance(error, NotImplementedError):
+        return "not implemented here"
+    text = " ".join(str(error).split())[:120]
+    return f"error: {type(error).__name__}: {text}"
 
 
 def both_step(loss: Loss, inputs: list[Inputs]) -> Callable[[int], object]:
@@ -369,14 +372,11 @@ class _Bench:
                 self.result.failed = True
 
     def _launches(self, case: Case) -> None:
-        loss, inputs = (
-            contender(OURS, "triton"),
-            [make_inputs(case, "cuda", torch.Generator("cuda").manual_seed(0))],
-        )
-        item = inputs[0]
+        loss = contender(OURS, "triton")
+        item = make_inputs(case, "cuda", torch.Generator("cuda").manual_seed(0))
         count = self.clock.launches(lambda _: loss(item))
         self.result.figures.append(rows_.launch_figure(case, count))
-        whole = self.clock.launches(both_step(loss, inputs))
+        whole = self.clock.launches(both_step(loss, [item]))
         self.result.open.append(
             f"launches with autograd's own and the upstream factor, {case}: {whole}"
         )

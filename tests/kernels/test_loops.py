@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import subprocess
 import sys
 
@@ -172,6 +173,15 @@ def test_blocks_are_small(make):
     rows = _rows_at_once(LossInputs(**fields), logits)
     assert rows > 1
     assert rows * 2513 * (4 + 4 + 2 * 8) <= logits.nbytes / 20
+
+
+def test_the_cache_of_compiled_loops_names_no_class_of_ours(make):
+    """It outlives the version that wrote it: a class that is renamed would make it unreadable."""
+    from antcache.kernels.loops_rows import compute_rows
+
+    outcome(make.randn(B, 106, dtype=torch.float32), None, LABELS, "numba")
+    assert compute_rows.signatures
+    assert b"antcache" not in pickle.dumps(compute_rows.signatures)
 
 
 # --- exactness and determinism
