@@ -30,7 +30,7 @@ from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
-from antcache.teacher.histories import MODES, Timeline
+from antcache.teacher.histories import MODES, HistoryConfig, Timeline
 from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 from antcache.teacher.teach import history_for
@@ -203,10 +203,12 @@ def _score_trained(
         progress("histories", done, total)
         history = history_for(store, mode, config.gap_s)
         scored = scorer.predict(history)
+
+        def scored_on(split: str, history: HistoryConfig = history) -> Scored:
+            return SplitScorer(store, split, teacher).predict(history)
+
         sheets[mode] = fill_sheet(scored, sampling=config.sampling, ks=config.coverage)
-        temperatures[mode] = _temperature(
-            scored, config, split, lambda s, h=history: SplitScorer(store, s, teacher).predict(h)
-        )
+        temperatures[mode] = _temperature(scored, config, split, scored_on)
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)

@@ -19,7 +19,8 @@ from antcache.checks import Count, check_types
 from antcache.errors import BadAnnotations, BadConfig, MissingExtra
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
-from antcache.teacher.corpus.extractors import Extractor, ParsedAction
+from antcache.teacher.corpus.extractors import Extractor
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
