@@ -27,7 +27,7 @@ from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import blocks
 from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
-from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
+from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 
@@ -254,8 +254,14 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
     rows = locate(predictions.uid, uid)
-    own: dict[str, Any] = {name: getattr(predictions, name) for name in TENSORS}
-    return replace(predictions, uid=uid, **{n: a if a is None else a[rows] for n, a in own.items()})
+    verbs, nouns = predictions.verb_scores, predictions.noun_scores
+    return replace(
+        predictions,
+        uid=uid,
+        scores=predictions.scores[rows],
+        verb_scores=None if verbs is None else verbs[rows],
+        noun_scores=None if nouns is None else nouns[rows],
+    )
 
 
 def _held_out_names(names: Sequence[str]) -> list[str]:

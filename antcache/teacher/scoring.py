@@ -203,11 +203,11 @@ def _score_trained(
         progress("histories", done, total)
         history = history_for(store, mode, config.gap_s)
         scored = scorer.predict(history)
+
+        def scored_on(split: str, history: HistoryConfig = history) -> Scored:
+            return SplitScorer(store, split, teacher).predict(history)
+
         sheets[mode] = fill_sheet(scored, sampling=config.sampling, ks=config.coverage)
-
-        def scored_on(held: str, history: HistoryConfig = history) -> Scored:
-            return SplitScorer(store, held, teacher).predict(history)
-
         temperatures[mode] = _temperature(scored, config, split, scored_on)
         done += 1
         for kind, rate, actions in labels:
