@@ -203,9 +203,9 @@ class Machine:
 
     def _fill(self, kind: type, items: list[Any]) -> None:
         """Put items into the list, dictionary or set that is the last value now."""
-        if type(self._stack[-1]) is not kind:
+        value, found = self._stack[-1], type(self._stack[-1])
+        if found is not kind:
             raise ValueError(f"not a {kind.__name__}")
-        value = self._stack[-1]
         if kind is list:
             value.extend(items)
         else:

@@ -124,9 +124,7 @@ def test_rhythms(
     assert stream.step_s == step / 30
     assert stream.max_age_s is None
     assert (features.times is None) == regular
-    np.testing.assert_allclose(
-        features.seconds, np.asarray(frames) / 30, atol=1e-12
-    )
+    np.testing.assert_allclose(features.seconds, np.asarray(frames) / 30, atol=1e-12)
 
 
 @pytest.mark.parametrize(
