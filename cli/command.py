@@ -149,7 +149,7 @@ def handler(
 ) -> logging.Handler:
     """What hands each record of a level to `emit`."""
     made = logging.Handler(level)
-    made.emit = emit  # type: ignore[method-assign,assignment]
+    made.emit = emit  # type: ignore[assignment, method-assign]
     return made
 
 

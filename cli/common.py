@@ -200,7 +200,7 @@ def log_to(path: Path) -> Iterator[None]:
     file = _LogFile(path)
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     file.setFormatter(logging.Formatter(form))
-    with heard(file, *([] if quiet() or verbose() else [echo(partial(say, err=True))])):
+    with heard(*([] if quiet() or verbose() else [echo(partial(say, err=True))]), file):
         yield
 
 

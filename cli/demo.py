@@ -6,14 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from antcache.cli.command import command
-from antcache.cli.common import (
-    json_option,
-    log_to,
-    print_json,
-    print_table,
-    progress_bars,
-    say,
-)
+from antcache.cli.common import json_option, log_to, print_json, print_table, progress_bars, say
 from antcache.cli.options import output_option, overwrite_option
 
 

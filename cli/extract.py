@@ -26,7 +26,6 @@ from antcache.cli.options import device_option, dry_run_option, dtype_option, fo
 if TYPE_CHECKING:
     from antcache.extract import Videos
     from antcache.extract.run import ExtractReport, Plan
-    from antcache.store.location import Location
 
 
 @command(
@@ -73,7 +72,7 @@ if TYPE_CHECKING:
 @json_option
 def extract(
     videos: Path,
-    store: Location,
+    store: Path | str,
     backbone: str,
     device: str,
     backend: str | None,

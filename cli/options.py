@@ -135,11 +135,7 @@ format_option = click.option(
     help="Of a new store.",
 )
 key_fps_option = click.option(
-    "--fps-of-keys",
-    "key_fps",
-    type=FPS,
-    default=30.0,
-    help="Frames per second of keys.",
+    "--fps-of-keys", "key_fps", type=FPS, default=30.0, help="Frames per second of keys."
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
@@ -151,10 +147,7 @@ top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
 )
 train_split_option = click.option(
-    "--train-split",
-    metavar="NAME",
-    default="train",
-    help="Split that is trained on.",
+    "--train-split", metavar="NAME", default="train", help="Split that is trained on."
 )
 
 gap_option = click.option(

@@ -36,6 +36,7 @@ from antcache.store.format import (
     may_lie_in,
 )
 from antcache.store.location import Location
+from antcache.store.reading.proof import Count, uncounted
 from antcache.store.seal import attributes_of, intact, mended, sealed
 
 METADATA = "metadata"
@@ -59,9 +60,6 @@ CARRIED = "group"
 KEY = "key"
 """Attribute of a stored unit or group: its own key. Older ones have none."""
 
-Count = Callable[[int], None]
-"""Is told how many bytes were read."""
-
 
 class LazyArray(Protocol):
     """An array in the store: known shape and type, read where it is sliced (slices only)."""
@@ -84,22 +82,22 @@ class Backend(ABC):
     """One kind of store at `root`; keys are `/`-separated.
 
     Attributes:
+        form: zarr or hdf5.
         root: folder, or URL.
-        memory_map: whether arrays that can be are read from memory maps.
         group_file: name of the file with the attributes of a group.
         group_frame: the JSON document that these attributes lie in, if they are not all of it.
         can_wait: whether `exclusively` waits for other processes.
         retry_when: what has to be otherwise before a write that failed is tried again.
     """
 
+    form: str
     group_file: str
     group_frame: Mapping[str, Any] | None = None
     can_wait = True
     retry_when: str
 
-    def __init__(self, root: Location, *, memory_map: bool = True) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
-        self.memory_map = memory_map
 
     def is_store(self) -> bool:
         """Whether a store of this kind is, or was before it was damaged, at `root`."""
@@ -135,7 +133,7 @@ class Backend(ABC):
     def _attributes(self, key: str, text: bytes | None) -> Attributes:
         """Attributes of the group `key`, whose text this is."""
         if text is None:
-            if not self._holds(key):
+            if not (self.units(key) or self.groups(key) or self._has_group_file(key)):
                 return {}
             # What something is in was made before: by another process just now, or it is lost.
             text = self.group_text(key)
@@ -148,10 +146,6 @@ class Backend(ABC):
         attributes = attributes_of(text)
         attributes.pop(KEY, None)
         return attributes
-
-    def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`, or where its attributes would."""
-        return bool(self.units(key) or self.groups(key)) or self._has_group_file(key)
 
     def group_damaged(self, key: str) -> bool:
         """Whether the attributes of the group `key` are not as they were written, or gone although
@@ -340,7 +334,7 @@ class Backend(ABC):
     def remove_leftovers(self) -> None:
         """Remove what killed writers left, as far as that can be told from work in progress."""
 
-    def damaged_parts(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
+    def damaged_parts(self, key: str, count: Count = uncounted) -> list[str]:
         """What of the unit `key` is not as it was written: names of arrays, `METADATA`, or
         `PLACE` if it is that of another key.
 
@@ -384,11 +378,7 @@ class Backend(ABC):
         """Open the unit `key`, which is published; its attributes are `unit_attributes`."""
 
     def unit_attributes(
-        self,
-        key: str,
-        arrays: Arrays,
-        attributes: Attributes,
-        group: Attributes | None = None,
+        self, key: str, arrays: Arrays, attributes: Attributes, group: Attributes | None = None
     ) -> Attributes:
         """Attributes of a unit as they are stored: with its checksums, its key, and what its group
         says.

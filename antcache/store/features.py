@@ -104,6 +104,13 @@ class Features:
         """R."""
         return self.rows.shape[0]
 
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Times (R,) in seconds at which the rows were seen."""
+        if self.times is not None:
+            return self.times
+        return self.start_s + np.arange(self.num_rows) / self.fps
+
     def read(
         self, rows: NDArray[np.int64] | None = None, out: NDArray[Any] | None = None
     ) -> NDArray[Any]:

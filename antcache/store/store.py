@@ -20,25 +20,13 @@ from numpy.typing import NDArray
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import Backend, differing_arrays
-from antcache.store.backends import (
-    check_format,
-    find_backend,
-    is_empty,
-    kind_of,
-    new_backend,
-)
+from antcache.store.backends import check_format, find_backend, is_empty, new_backend
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
 from antcache.store.format import FORMAT, MARK, check_name, difference, is_key
 from antcache.store.labels import LabelStore
 from antcache.store.location import parse_location
-from antcache.store.meaning import (
-    Senseless,
-    check_targets,
-    features_of,
-    stream_of,
-    targets_of,
-)
+from antcache.store.meaning import Senseless, check_targets, features_of, stream_of, targets_of
 from antcache.store.soft_targets import SoftTargets
 
 
@@ -140,7 +128,7 @@ class Store(LabelStore):
     @property
     def kind(self) -> str:
         """Name of the backend: zarr or hdf5."""
-        return kind_of(self.backend)
+        return self.backend.form
 
     # Features
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,7 @@ FILES = "files"
 FILE = re.compile(r"([A-Za-z0-9_]+)/(zarr\.json|c(/[0-9]+)+)")
 HASH = re.compile(r"[0-9a-f]{32}")
 TYPES = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
-FORMS = {
-    ("bytes",): "plain",
-    ("bytes", "blosc"): "blosc",
-    ("vlen-utf8",): "varying",
-}
+FORMS = {("bytes",): "plain", ("bytes", "blosc"): "blosc", ("vlen-utf8",): "varying"}
 """How values are stored, by the names of an array's codecs."""
 GROUP = {"zarr_format": 3, "node_type": "group"}
 
@@ -67,35 +63,25 @@ def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[
 
 
 def damaged_parts(
-    read: Callable[[str], bytes], digest_of: Callable[[str], str] | None = None
+    read: Callable[[], bytes], digests: Callable[[Collection[str]], Iterable[tuple[str, str]]]
 ) -> list[str]:
     """What of a unit is not as it was written.
 
     Args:
-        read: gives a file; raises FileNotFoundError if there is none.
-        digest_of: gives a file's digest, for those who needn't read it at once.
+        read: gives its `zarr.json`; raises FileNotFoundError if there is none.
+        digests: gives the digest of each of these files that is there, with its name.
 
     Raises:
         OSError: a file can't be read now.
     """
-    digest_of = digest_of or (lambda name: digest(read(name)))
     try:
-        _, files = unit_of(read(ZARR_JSON), "")
+        _, files = unit_of(read(), "")
     except OSError as error:
         if not lost(error):
             raise
         return [METADATA]
-    wrong = set()
-    for name, wanted in files.items():
-        try:
-            right = digest_of(name) == wanted
-        except OSError as error:
-            if not lost(error):
-                raise
-            right = False
-        if not right:
-            wrong.add(name.partition("/")[0])
-    return sorted(wrong)
+    right = {name for name, found in digests(files.keys()) if found == files[name]}
+    return sorted({name.partition("/")[0] for name in files.keys() - right})
 
 
 def unit_of(text: bytes, where: str) -> tuple[Attributes, dict[str, str]]:

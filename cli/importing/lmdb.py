@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -22,9 +22,6 @@ from antcache.cli.common import (
 )
 from antcache.cli.options import dry_run_option, dtype_option, format_option, key_fps_option
 from antcache.errors import BadConfig
-
-if TYPE_CHECKING:
-    from antcache.store.location import Location
 
 SHOWN = 20
 """Videos whose gaps are printed; the log and `--json` have them all."""
@@ -51,7 +48,7 @@ SHOWN = 20
 @dry_run_option
 @json_option
 def lmdb(
-    store: Location,
+    store: Path | str,
     sources: tuple[str, ...],
     backend: str | None,
     dry_run: bool,

@@ -23,7 +23,6 @@ from antcache.cli.options import dry_run_option, name_option, overwrite_option, 
 
 if TYPE_CHECKING:
     from antcache.interop.predictions.importing import PredictionsReport
-    from antcache.store.location import Location
 
 METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 
@@ -51,9 +50,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 @section(
     "Files",
     click.option(
-        "--allow-unknown",
-        is_flag=True,
-        help="Pass over predictions for segments not in the store.",
+        "--allow-unknown", is_flag=True, help="Pass over predictions for segments not in the store."
     ),
     click.option(
         "--allow-nan", is_flag=True, help="Logits that are NaN throughout mean: no prediction."
@@ -63,7 +60,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
 )
 @json_option
 def predictions(
-    store_path: Location,
+    store_path: Path | str,
     files: tuple[Path, ...],
     name: str,
     no_features: bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -25,7 +26,6 @@ from antcache.text import listed
 if TYPE_CHECKING:
     from antcache.store.integrity.repair import RepairReport
     from antcache.store.integrity.verify import VerifyReport
-    from antcache.store.location import Location
 
 workers_option = click.option(
     "--workers",
@@ -43,7 +43,7 @@ workers_option = click.option(
 @store_argument()
 @workers_option
 @json_option
-def verify(store: Location, workers: int | None, as_json: bool) -> None:
+def verify(store: Path | str, workers: int | None, as_json: bool) -> None:
     """Read every byte of STORE and name what is not as it was written.
 
     Exit code 0: intact; 1: something is damaged; 2: STORE is no store, or can't be read.
@@ -67,7 +67,7 @@ def verify(store: Location, workers: int | None, as_json: bool) -> None:
 @dry_run_option
 @workers_option
 @json_option
-def repair(store: Location, dry_run: bool, workers: int | None, as_json: bool) -> None:
+def repair(store: Path | str, dry_run: bool, workers: int | None, as_json: bool) -> None:
     """Drop what is damaged from STORE, so that running the same commands again restores it.
 
     Nothing that is intact is touched. What was done is logged to STORE.log. Exit code 0: what is

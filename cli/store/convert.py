@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.cli.command import SAME_COMMAND, command
-from antcache.cli.common import (
-    at_work,
-    json_option,
-    print_result,
-    print_table,
-    say,
-    store_argument,
-)
+from antcache.cli.common import at_work, json_option, print_result, print_table, say, store_argument
 from antcache.cli.options import dry_run_option, dtype_option, format_option, streams_option
 
 if TYPE_CHECKING:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
-
-if TYPE_CHECKING:
-    from antcache.store.location import Location
 
 
 @command(
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 )
 @store_argument("path")
 @json_option
-def info(path: Location, as_json: bool) -> None:
+def info(path: Path | str, as_json: bool) -> None:
     """Print what STORE holds: labels, feature streams and soft targets."""
     from antcache.store import Store
     from antcache.store.integrity.info import describe

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from antcache.cli.command import command
 from antcache.cli.common import json_option, print_json, say, store_argument
-
-if TYPE_CHECKING:
-    from antcache.store.location import Location
 
 
 @command(
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 @store_argument("path")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @json_option
-def remove(path: Location, keys: tuple[str, ...], as_json: bool) -> None:
+def remove(path: Path | str, keys: tuple[str, ...], as_json: bool) -> None:
     """Remove labels/SPLIT, targets/NAME or features/STREAM/VIDEO from STORE, for good."""
     from antcache.store import Store
 

@@ -85,9 +85,9 @@ def read_pickle(path: Path, progress: Progress = silent) -> object:
             if data[: len(ZIP)] == ZIP:
                 return _read_zip(path, budget)
             machine = Machine(
-                calls=TENSOR_CALLS | {"torch.storage _load_from_bytes": _load_from_bytes},
-                marks=TENSOR_MARKS,
-                budget=budget,
+                TENSOR_CALLS | {"torch.storage _load_from_bytes": _load_from_bytes},
+                TENSOR_MARKS,
+                budget,
                 report=lambda position: progress(path.name, position, size),
             )
             value = machine.run(data)
@@ -181,10 +181,7 @@ def _read_legacy(data: Any, budget: Budget) -> object:
     """
 
     def run(persistent: Callable[[object], object] | None = None) -> object:
-        machine = Machine(
-            calls=TENSOR_CALLS, marks=TENSOR_MARKS, budget=budget, persistent=persistent
-        )
-        return machine.run(data)
+        return Machine(TENSOR_CALLS, TENSOR_MARKS, budget, persistent).run(data)
 
     lengths: dict[str, tuple[np.dtype[Any], int]] = {}
 
@@ -243,12 +240,7 @@ def _read_zip(path: Path, budget: Budget) -> object:
                     raise Refusal("a storage of torch that is stated in two ways")
                 return found[key]
 
-            machine = Machine(
-                calls=TENSOR_CALLS,
-                marks=TENSOR_MARKS,
-                budget=budget,
-                persistent=_persistent(take, budget),
-            )
+            machine = Machine(TENSOR_CALLS, TENSOR_MARKS, budget, _persistent(take, budget))
             return machine.run(io.BytesIO(read(main[0])))
     except (zipfile.BadZipFile, KeyError, EOFError, OSError, RuntimeError) as error:
         raise Refusal("the zip archive is damaged", short(str(error))) from error

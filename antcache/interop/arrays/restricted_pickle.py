@@ -13,7 +13,9 @@ import pickletools
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Protocol, cast
+from io import BytesIO
+from mmap import mmap
+from typing import IO, Any, cast
 
 MAX_PROTOCOL = 5
 REPORT_EVERY = 1 << 15
@@ -25,17 +27,10 @@ PLAIN = (str, bytes, int, float, bool, type(None))
 """Types of keys of dictionaries and members of sets: their hash runs no code and walks nothing."""
 
 REFUSED = {
-    "INST": "an instance of a class",
-    "OBJ": "an instance of a class",
-    "NEWOBJ": "an instance of a class",
-    "NEWOBJ_EX": "an instance of a class",
-    "EXT1": "the extension registry",
-    "EXT2": "the extension registry",
-    "EXT4": "the extension registry",
-    "PERSID": "a persistent id",
-    "BINPERSID": "a persistent id",
-    "NEXT_BUFFER": "a buffer outside the file",
-    "READONLY_BUFFER": "a buffer outside the file",
+    **dict.fromkeys(("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"), "an instance of a class"),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), "the extension registry"),
+    **dict.fromkeys(("PERSID", "BINPERSID"), "a persistent id"),
+    **dict.fromkeys(("NEXT_BUFFER", "READONLY_BUFFER"), "a buffer outside the file"),
 }
 """Opcodes that are never carried out, and what they would bring in."""
 
@@ -54,17 +49,8 @@ class Refusal(Exception):
         self.found = found
 
 
-class PickleFile(Protocol):
-    """What opcodes are read from: a `BytesIO` or a memory map, which never allocate ahead."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """The next bytes."""
-
-    def readline(self) -> bytes:
-        """The bytes up to the end of the line."""
-
-    def tell(self) -> int:
-        """Position in bytes."""
+PickleFile = BytesIO | mmap
+"""What opcodes are read from: these never allocate ahead."""
 
 
 class Budget:
@@ -132,7 +118,6 @@ class Machine:
 
     def __init__(
         self,
-        *,
         calls: Mapping[str, Call],
         marks: Iterable[str],
         budget: Budget,
@@ -186,7 +171,10 @@ class Machine:
     def _push(self, value: object) -> None:
         self._stack.append(value)
 
-    def _pop_mark(self) -> list[Any]:
+    def _pop(self, _: None = None) -> Any:
+        return self._stack.pop() if self._stack else self._pop_mark()  # a mark counts as a value
+
+    def _pop_mark(self, _: None = None) -> list[Any]:
         items, self._stack = self._stack, self._below.pop()
         return items
 
@@ -194,17 +182,8 @@ class Machine:
         self._below.append(self._stack)
         self._stack = []
 
-    def _drop(self, _: None) -> None:
-        if self._stack:
-            self._stack.pop()
-        else:  # a mark counts as a value
-            self._pop_mark()
-
-    def _drop_mark(self, _: None) -> None:
-        self._pop_mark()
-
-    def _duplicate(self, _: None) -> None:
-        self._stack.append(self._stack[-1])
+    def _get(self, key: int) -> None:
+        self._stack.append(self._memo[key])
 
     def _put(self, key: int | None) -> None:
         place = len(self._memo) if key is None else key
@@ -212,42 +191,25 @@ class Machine:
         if type(value) is Pending:
             value.keys.append(place)
 
-    def _get(self, key: int) -> None:
-        self._stack.append(self._memo[key])
-
     # Containers
 
-    def _append(self, _: None) -> None:
-        value = self._stack.pop()
-        self._top(list).append(value)
+    def _last(self, count: int) -> list[Any]:
+        """The last few values, taken from the stack."""
+        if len(self._stack) < count:
+            raise ValueError("too few values")
+        items = self._stack[-count:]
+        del self._stack[-count:]
+        return items
 
-    def _extend(self, _: None) -> None:
-        values = self._pop_mark()
-        self._top(list).extend(values)
-
-    def _set_item(self, _: None) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        self._top(dict)[plain(key)] = value
-
-    def _set_items(self, _: None) -> None:
-        items = self._pop_mark()
-        self._top(dict).update(_pairs(items))
-
-    def _add_items(self, _: None) -> None:
-        items = self._pop_mark()
-        self._top(set).update(map(plain, items))
-
-    def _tuple(self, length: int) -> None:
-        if len(self._stack) < length:
-            raise ValueError("too few values for a tuple")
-        items = tuple(self._stack[-length:])
-        del self._stack[-length:]
-        self._stack.append(items)
-
-    def _top(self, kind: type) -> Any:
-        if type(self._stack[-1]) is not kind:
+    def _fill(self, kind: type, items: list[Any]) -> None:
+        """Put items into the list, dictionary or set that is the last value now."""
+        value, found = self._stack[-1], type(self._stack[-1])
+        if found is not kind:
             raise ValueError(f"not a {kind.__name__}")
-        return self._stack[-1]
+        if kind is list:
+            value.extend(items)
+        else:
+            value.update(_pairs(items) if kind is dict else map(plain, items))
 
     # Names and what is made by them
 
@@ -285,14 +247,8 @@ class Machine:
 
 
 NONSENSE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    struct.error,
+    *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(AssertionError, MemoryError, struct.error),
 )
 """What opcodes that make no sense raise, here and in numpy."""
 
@@ -304,7 +260,7 @@ _PUSHED = {
 }
 """Opcodes whose argument is the value; NONE has None for its argument."""
 
-_STEPS: dict[str, Callable[[Machine, Any], None]] = {
+_STEPS: dict[str, Callable[[Machine, Any], object]] = {
     "PROTO": Machine._protocol,
     "FRAME": lambda machine, _: None,
     "STOP": lambda machine, _: None,
@@ -318,25 +274,20 @@ _STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "TUPLE": lambda machine, _: machine._push(tuple(machine._pop_mark())),
     "DICT": lambda machine, _: machine._push(dict(_pairs(machine._pop_mark()))),
     "FROZENSET": lambda machine, _: machine._push(frozenset(map(plain, machine._pop_mark()))),
-    "TUPLE1": lambda machine, _: machine._tuple(1),
-    "TUPLE2": lambda machine, _: machine._tuple(2),
-    "TUPLE3": lambda machine, _: machine._tuple(3),
-    "APPEND": Machine._append,
-    "APPENDS": Machine._extend,
-    "SETITEM": Machine._set_item,
-    "SETITEMS": Machine._set_items,
-    "ADDITEMS": Machine._add_items,
+    "TUPLE1": lambda machine, _: machine._push(tuple(machine._last(1))),
+    "TUPLE2": lambda machine, _: machine._push(tuple(machine._last(2))),
+    "TUPLE3": lambda machine, _: machine._push(tuple(machine._last(3))),
+    "APPEND": lambda machine, _: machine._fill(list, machine._last(1)),
+    "APPENDS": lambda machine, _: machine._fill(list, machine._pop_mark()),
+    "SETITEM": lambda machine, _: machine._fill(dict, machine._last(2)),
+    "SETITEMS": lambda machine, _: machine._fill(dict, machine._pop_mark()),
+    "ADDITEMS": lambda machine, _: machine._fill(set, machine._pop_mark()),
     "MARK": Machine._mark,
-    "POP": Machine._drop,
-    "POP_MARK": Machine._drop_mark,
-    "DUP": Machine._duplicate,
-    "GET": Machine._get,
-    "BINGET": Machine._get,
-    "LONG_BINGET": Machine._get,
-    "PUT": Machine._put,
-    "BINPUT": Machine._put,
-    "LONG_BINPUT": Machine._put,
-    "MEMOIZE": Machine._put,
+    "POP": Machine._pop,
+    "POP_MARK": Machine._pop_mark,
+    "DUP": lambda machine, _: machine._push(machine._stack[-1]),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine._get),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), Machine._put),
     "GLOBAL": Machine._name,
     "STACK_GLOBAL": Machine._stack_name,
     "REDUCE": Machine._reduce,

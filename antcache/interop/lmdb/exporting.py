@@ -23,7 +23,6 @@ from antcache.errors import AlreadyExists, BadConfig, MissingExtra, MissingKey
 from antcache.files import atomic_folder
 from antcache.files.locks import exclusively, lock_beside
 from antcache.interop.lmdb.features import key_of
-from antcache.interop.lmdb.importing import row_seconds
 from antcache.progress import Progress, silent
 from antcache.store.features import Features
 from antcache.store.store import Store
@@ -98,7 +97,8 @@ def export_lmdb(
     where = store.backend.where(f"features/{stream}")
     frames = {v: _frames(f, key_fps, f"{where}/{v}") for v, f in features.items()}
     total = sum(map(len, frames.values()))
-    moved = sum(_num_moved(features[v], frames[v], key_fps) for v in videos)
+    shown = {v: exact_floor(f.seconds * key_fps) for v, f in features.items()}
+    moved = int(sum((shown[v] < frames[v]).sum() for v in videos))
     if moved:
         logger.warning("%s: %d of %d rows go to the next frame", stream, moved, total)
     ends = [key_of(v, int(n)) for v in videos if len(frames[v]) for n in frames[v][[0, -1]]]
@@ -140,7 +140,7 @@ def lmdb_package() -> Any:
 def _frames(features: Features, key_fps: float, where: str) -> NDArray[np.int64]:
     """Frame number (R,) of each row of a video."""
     # -floor(-x) is the ceiling, with the same tolerance
-    frames = np.maximum(-exact_floor(-row_seconds(features) * key_fps), 1)
+    frames = np.maximum(-exact_floor(-features.seconds * key_fps), 1)
     same = np.flatnonzero(np.diff(frames) == 0)
     if len(same):
         raise BadConfig(
@@ -152,11 +152,6 @@ def _frames(features: Features, key_fps: float, where: str) -> NDArray[np.int64]
     if len(frames) and frames[-1] > LAST_FRAME:
         raise BadConfig("a key has ten digits", where=where, found=f"frame {frames[-1]}")
     return frames
-
-
-def _num_moved(features: Features, frames: NDArray[np.int64], key_fps: float) -> int:
-    """How many rows are shown by a frame later than they were seen."""
-    return int((exact_floor(row_seconds(features) * key_fps) < frames).sum())
 
 
 def _blocks(

@@ -23,12 +23,7 @@ from numpy.typing import NDArray
 from antcache.annotations.video_names import bare_name
 from antcache.errors import BadConfig, NotFound
 from antcache.interop.lmdb.pages import DATA_FILE, LmdbPages, open_lmdb
-from antcache.interop.lmdb.values import (
-    SAMPLE_BYTES,
-    SAMPLE_ROWS,
-    VIDEO_ROWS,
-    require_float32,
-)
+from antcache.interop.lmdb.values import SAMPLE_BYTES, SAMPLE_ROWS, VIDEO_ROWS, require_float32
 from antcache.progress import Progress, silent
 from antcache.store.format import video_name
 
@@ -84,7 +79,8 @@ class LmdbKeys:
     @property
     def name(self) -> str:
         """Name of the LMDB's folder or file, without the folders above it."""
-        return source_name(self.path)
+        path = Path(os.path.realpath(self.path))
+        return path.parent.name if path.name == DATA_FILE else path.name
 
     @property
     def num_rows(self) -> int:
@@ -121,22 +117,13 @@ class LmdbKeys:
         return min(max(widest, math.ceil(self.nominal)), int(2 * self.nominal))
 
 
-def source_name(path: Path) -> str:
-    """What an LMDB is called: the name of its folder, or of its file if it is one."""
-    path = Path(os.path.realpath(path))
-    return path.parent.name if path.name == DATA_FILE else path.name
-
-
 def key_of(video: str, frame: int) -> bytes:
     """Key of a frame of a video."""
     return KEY.format(video=video, n=frame).encode()
 
 
 def scan(
-    path: Path,
-    progress: Progress = silent,
-    label: str = "keys",
-    stored: Collection[str] = (),
+    path: Path, progress: Progress = silent, label: str = "keys", stored: Collection[str] = ()
 ) -> LmdbKeys:
     """Read the keys of the LMDB at `path`, and the length of its first value.
 
@@ -211,7 +198,7 @@ def _by_video(
                 "a key of another form",
                 where=path,
                 expected=f"{KEY} with n from 1",
-                found=node.key.decode(errors="backslashreplace"),
+                found=_shown(node.key),
             )
         if match[1] != prefix:
             if numbers:
@@ -224,12 +211,15 @@ def _by_video(
     yield prefix.decode(), np.array(numbers, dtype=np.int64)
 
 
+def _shown(key: bytes) -> str:
+    return key.decode(errors="backslashreplace")
+
+
 def _is_text(data: bytes) -> bool:
     try:
-        data.decode()
+        return bool(data.decode())
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def _name(path: Path, text: str) -> str:
@@ -243,7 +233,7 @@ def _width(path: Path, key: bytes, num_bytes: int) -> int:
     """Width of a value of `num_bytes`."""
     if num_bytes % VALUE_BYTES or not num_bytes:
         raise BadConfig(
-            f"the value of {key.decode(errors='backslashreplace')} is no row of float32",
+            f"the value of {_shown(key)} is no row of float32",
             where=path,
             expected=f"a multiple of {VALUE_BYTES} bytes",
             found=num_bytes,
@@ -271,7 +261,12 @@ def read_rows(
             if node is None or node.key != keys.key(video, frame):
                 raise BadConfig(f"{video}: the LMDB was changed meanwhile", where=keys.path)
             if node.size != keys.dim * VALUE_BYTES:
-                _refuse_width(keys, node.key, node.size)
+                raise BadConfig(
+                    f"the row of {_shown(node.key)} has another width than the first",
+                    where=keys.path,
+                    expected=keys.dim,
+                    found=_width(keys.path, node.key, node.size),
+                )
             block[i] = np.frombuffer(lmdb.value(node), "<f4")
         here = block[: len(part)]
         finite = np.isfinite(here)
@@ -286,13 +281,3 @@ def read_rows(
                 hint="--dtype float32",
             )
     return rows, wild
-
-
-def _refuse_width(keys: LmdbKeys, key: bytes, num_bytes: int) -> None:
-    width = _width(keys.path, key, num_bytes)
-    raise BadConfig(
-        f"the row of {key.decode(errors='backslashreplace')} has another width than the first",
-        where=keys.path,
-        expected=keys.dim,
-        found=width,
-    )

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.checks import at_least, one_of
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.interop.lmdb.features import KEY, LmdbKeys, read_rows, scan
 from antcache.interop.lmdb.pages import LmdbPages, open_lmdb
 from antcache.progress import Progress, silent
-from antcache.store.features import Features, Stream
+from antcache.store.features import Stream
 from antcache.store.format import check_name, difference
 from antcache.store.store import Store
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
@@ -52,14 +53,8 @@ class LmdbImportConfig:
     fill: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.key_fps <= 1000:
-            raise BadConfig(
-                "a rate per second", where="key_fps", expected="0.01..1000", found=self.key_fps
-            )
-        if self.dtype not in ("float16", "float32"):
-            raise BadConfig(
-                "how rows are stored", where="dtype", expected="float16, float32", found=self.dtype
-            )
+        at_least("key_fps", self.key_fps, 0.01, 1000)
+        one_of("dtype", self.dtype, ("float16", "float32"))
         self.max_age_s(None)
 
     def max_age_s(self, known: float | None) -> float | None:
@@ -68,12 +63,7 @@ class LmdbImportConfig:
             return known if self.fill is None else None
         match = _FILL.fullmatch(self.fill)
         if match is None or not float(match[1]) > 0:
-            raise BadConfig(
-                "how gaps are filled",
-                where="fill",
-                expected="none or previous:0.3s",
-                found=self.fill,
-            )
+            raise BadConfig("impossible fill", expected="none or previous:0.3s", found=self.fill)
         return float(match[1])
 
 
@@ -103,14 +93,12 @@ class StreamPlan:
     Attributes:
         stream: the stream as it will be: name, width, type, rate, source, rule for gaps.
         keys: what the LMDB holds.
-        key_fps: frames per second of its numbers.
         videos: its videos and their gaps, in the order of keys.
         done: those that are complete in the stream.
     """
 
     stream: Stream
     keys: LmdbKeys
-    key_fps: float
     videos: tuple[VideoRows, ...]
     done: frozenset[str]
 
@@ -193,19 +181,15 @@ def plan_lmdb(
         stored = set(store.videos(name)) if store is not None and known is not None else set()
         keys = scan(path, progress, f"{name}: keys", stored)
         stream = _stream(name, keys, config, known)
-        step = keys.step
         done: frozenset[str] = frozenset()
         if store is not None and known is not None:
             _create(store, stream)  # compares only: it exists
             done = frozenset(keys.frames.keys() & stored)
             for video in sorted(done):
-                _check_same(store, stream, keys, config.key_fps, video)
-        videos = tuple(
-            _gaps(video, frames, step, config.key_fps) for video, frames in keys.frames.items()
-        )
-        plans.append(
-            StreamPlan(stream=stream, keys=keys, key_fps=config.key_fps, videos=videos, done=done)
-        )
+                _check_same(store, stream, keys, video)
+        step = keys.step
+        gaps = (_gaps(video, each, step, config.key_fps) for video, each in keys.frames.items())
+        plans.append(StreamPlan(stream=stream, keys=keys, videos=tuple(gaps), done=done))
     return plans
 
 
@@ -271,7 +255,7 @@ def _write(plan: StreamPlan, store: Store, lmdb: LmdbPages, video: str) -> bool:
     if store.has_features(stream.name, video):
         return False
     rows, wild = read_rows(lmdb, plan.keys, video, stream.dtype)
-    seconds = plan.keys.frames[video] / plan.key_fps
+    seconds = plan.keys.frames[video] / stream.config["key_fps"]
     try:
         store.write_features(
             stream.name,
@@ -288,11 +272,8 @@ def _write(plan: StreamPlan, store: Store, lmdb: LmdbPages, video: str) -> bool:
 
 def _nonfinite(store: Store, stream: str, videos: list[str]) -> dict[str, int]:
     """Rows that are not finite, by video that has any."""
-    counts = {}
-    for video in sorted(videos):
-        _, attributes = store.backend.open(f"features/{stream}/{video}")
-        counts[video] = int(attributes.get(NON_FINITE, 0))
-    return {video: count for video, count in counts.items() if count}
+    units = {video: store.backend.open(f"features/{stream}/{video}")[1] for video in sorted(videos)}
+    return {video: int(count) for video, own in units.items() if (count := own.get(NON_FINITE))}
 
 
 def _stream(name: str, keys: LmdbKeys, config: LmdbImportConfig, known: Stream | None) -> Stream:
@@ -366,10 +347,10 @@ def _gaps(video: str, frames: NDArray[np.int64], step: int, key_fps: float) -> V
     )
 
 
-def _check_same(store: Store, stream: Stream, keys: LmdbKeys, key_fps: float, video: str) -> None:
+def _check_same(store: Store, stream: Stream, keys: LmdbKeys, video: str) -> None:
     """Raise `FingerprintMismatch` if a finished video has other row times than the LMDB's keys."""
-    features = store.features(stream.name, video, settings=stream)
-    ours, theirs = row_seconds(features), keys.frames[video] / key_fps
+    ours = store.features(stream.name, video, settings=stream).seconds
+    theirs = keys.frames[video] / stream.config["key_fps"]
     if len(ours) == len(theirs) and np.abs(ours - theirs).max() < BOUNDARY / ANNOTATION_FPS:
         return
     raise FingerprintMismatch(
@@ -379,10 +360,3 @@ def _check_same(store: Store, stream: Stream, keys: LmdbKeys, key_fps: float, vi
         found=f"{len(theirs)} from {theirs[0]:.3f} s to {theirs[-1]:.3f} s",
         hint="use another stream name",
     )
-
-
-def row_seconds(features: Features) -> NDArray[np.float64]:
-    """Times (R,) in seconds at which the rows of a video were seen."""
-    if features.times is not None:
-        return features.times
-    return features.start_s + np.arange(features.num_rows) / features.fps

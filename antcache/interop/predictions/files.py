@@ -137,10 +137,7 @@ def _of_entries(entries: Sequence[Any], path: Path) -> Iterator[Prediction]:
         logits = entry[_column(entry, LOGITS, where)]
         feature = _column(entry, FEATURES, where, needed=False)
         yield Prediction(
-            uid,
-            _values(logits, where),
-            _values(entry[feature], where) if feature else None,
-            where,
+            uid, _values(logits, where), _values(entry[feature], where) if feature else None, where
         )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
+from antcache.checks import at_least, one_of
 from antcache.errors import AlreadyExists, BadConfig, MissingKey
 from antcache.interop.predictions.files import file_hash, open_predictions
 from antcache.interop.predictions.table import PredictionTable
@@ -60,10 +61,7 @@ class PredictionsConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name, "set of soft targets")
-        if self.history not in HISTORIES:
-            raise BadConfig(
-                "unknown kind of history", expected=", ".join(HISTORIES), found=self.history
-            )
+        one_of("history", self.history, HISTORIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +104,7 @@ class PredictionsReport:
 
 
 def import_predictions(
-    store: Store,
-    paths: Sequence[Path],
-    config: PredictionsConfig,
-    *,
-    progress: Progress = silent,
+    store: Store, paths: Sequence[Path], config: PredictionsConfig, *, progress: Progress = silent
 ) -> PredictionsReport:
     """Soft targets `config.name` from files of predictions, one row per labelled segment.
 
@@ -131,13 +125,8 @@ def import_predictions(
     _check(store, paths, config, classes)
     labels = {split: store.labels(split).uid for split in store.splits()}
     uids = np.concatenate(list(labels.values()))
-    table = PredictionTable(
-        uids,
-        classes,
-        allow_unknown=config.allow_unknown,
-        allow_nan=config.allow_nan,
-        features=config.features,
-    )
+    allowed = {"allow_unknown": config.allow_unknown, "allow_nan": config.allow_nan}
+    table = PredictionTable(uids, classes, **allowed, features=config.features)
     files = [_add_file(table, path, progress) for path in paths]
     table.check(store.path)
     attributes = {
@@ -191,11 +180,7 @@ def _report(
     for split, uids in labels.items():
         without = [uid for uid in uids.tolist() if not table.has(uid)]
         predicted = len(uids) - len(without)
-        splits[split] = {
-            "segments": len(uids),
-            "predicted": predicted,
-            "missing": len(without),
-        }
+        splits[split] = {"segments": len(uids), "predicted": predicted, "missing": len(without)}
         missing[split] = without[:SHOWN]
         log.info("%s: %d of %d segments have a prediction", split, predicted, len(uids))
     unknown = list(table.unknown)
@@ -222,8 +207,8 @@ def _check(store: Store, paths: Sequence[Path], config: PredictionsConfig, class
     """What can be refused before anything is read."""
     if not paths:
         raise BadConfig("no file of predictions is given")
-    if config.top_k is not None and not 1 <= config.top_k <= classes:
-        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=config.top_k)
+    if config.top_k is not None:
+        at_least("top-k", config.top_k, 1, classes)
     if not store.splits():
         raise MissingKey(
             "the store has no labels", where=store.path, hint="antcache annotations import"

@@ -194,12 +194,7 @@ class PredictionTable:
         self._average(self._feature, row, "feature", before, feature)
 
     def _average(
-        self,
-        table: NDArray[np.float32],
-        row: int,
-        name: str,
-        before: int,
-        new: NDArray[np.float32],
+        self, table: NDArray[np.float32], row: int, name: str, before: int, new: NDArray[np.float32]
     ) -> None:
         """Make `table[row]` the mean of the `before` rows that it stands for and of `new`."""
         if not before and len(new) == 1:

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from antcache.checks import one_of
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.progress import Progress, silent
 from antcache.store.backend import Attributes
-from antcache.store.backends import BACKENDS, Options, is_empty, kind_of, new_backend
+from antcache.store.backends import BACKENDS, Options, is_empty, new_backend
 from antcache.store.features import Stream
 from antcache.store.format import CHECKSUMS, MARK, difference
 from antcache.store.integrity.convert_unit import Rounding, UnitCopy, apart
@@ -49,10 +50,10 @@ class ConvertConfig:
     streams: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.backend not in (None, *BACKENDS):
-            raise BadConfig("unknown backend", expected=" or ".join(BACKENDS), found=self.backend)
-        if self.dtype not in (None, "float16", "float32"):
-            raise BadConfig("impossible dtype", expected="float16 or float32", found=self.dtype)
+        if self.backend is not None:
+            one_of("backend", self.backend, BACKENDS)
+        if self.dtype is not None:
+            one_of("dtype", self.dtype, ("float16", "float32"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,17 +153,15 @@ def convert(
         MissingKey: the source has no such stream.
         WriteFailed: the disk refused.
     """
-    began = time.monotonic()
     job = _Conversion(source, target, config or ConvertConfig(), storage_options)
     plan = job.plan()
     log.info(
         "convert: %s to %s: %d units to do, %d done",
         *(source.path, plan.target, len(plan.to_do), len(plan.done)),
     )
-    job.open_target()
     report = job.run(plan, progress)
-    log.info("convert: %d units, %.1f s", len(report.written), time.monotonic() - began)
-    return replace(report, seconds=time.monotonic() - began)
+    log.info("convert: %d units, %.1f s", len(report.written), report.seconds)
+    return report
 
 
 class _Conversion:
@@ -171,9 +170,8 @@ class _Conversion:
     def __init__(
         self, source: Store, target: str | Path, config: ConvertConfig, options: Options
     ) -> None:
-        self.source = source
-        self.config = config
-        self.options = options
+        self.began = time.monotonic()
+        self.source, self.config, self.options = source, config, options
         self.place = parse_location(target)
         _refuse_same(source.path, self.place)
         self.target: Store | None = None
@@ -277,13 +275,10 @@ class _Conversion:
                 done.append(unit.key)
             else:
                 self.to_do.append(unit)
-        if self.target is None:
-            backend = kind_of(new_backend(self.place, self.config.backend, self.options))
-        else:
-            backend = self.target.kind
+        there = self.target or Store(new_backend(self.place, self.config.backend, self.options))
         return ConvertPlan(
             target=str(self.place),
-            backend=backend,
+            backend=there.kind,
             done=tuple(done),
             to_do=tuple(unit.key for unit in self.to_do),
             num_bytes=sum(unit.num_bytes for unit in self.to_do),
@@ -303,8 +298,8 @@ class _Conversion:
                 hint="remove it and extract it again",
             )
 
-    def open_target(self) -> None:
-        """Create the target if needed, and its groups."""
+    def _opened_target(self) -> Store:
+        """The target, created if needed, with its groups."""
         if self.target is None:
             self.target = Store.open_or_create(
                 self.place,
@@ -317,17 +312,18 @@ class _Conversion:
         # Another process may have been faster: what is there now is what counts.
         self.new = {name: self._new_stream(stream) for name, stream in self.old.items()}
         self._refuse_other_groups()
+        return self.target
 
     def run(self, plan: ConvertPlan, progress: Progress) -> ConvertReport:
         """Copy what is to be done."""
-        assert self.target is not None
+        target = self._opened_target()
         videos = sum(unit.new is not None for unit in self.to_do)
         seen, num_bytes = 0, 0
         written: list[str] = []
         skipped = list(plan.done)
         rounding: dict[str, Rounding] = {}
         for unit in self.to_do:
-            (written if self._copy(unit, self.target) else skipped).append(unit.key)
+            (written if self._copy(unit, target) else skipped).append(unit.key)
             num_bytes += unit.num_bytes
             seen += unit.new is not None
             if unit.new is not None and unit.to_dtype == "float16":
@@ -337,12 +333,12 @@ class _Conversion:
             progress("MB", num_bytes / 1e6, plan.num_bytes / 1e6)
         return ConvertReport(
             target=plan.target,
-            backend=self.target.kind,
+            backend=target.kind,
             written=tuple(written),
             skipped=tuple(skipped),
             rounding=rounding,
             num_bytes=num_bytes,
-            seconds=0.0,
+            seconds=time.monotonic() - self.began,
         )
 
     def _copy(self, unit: UnitCopy, target: Store) -> bool:

@@ -1,6 +1,6 @@
 """One unit of a store on its way into another: checked, converted, and known when it is there.
 
-Promise: what `read_checked` returns is what was written; a value whose type changes is rounded
+Promise: what `UnitCopy.read` returns is what was written; a value whose type changes is rounded
 once, to the nearest, and never becomes infinite; what the rounding changed is said.
 """
 
@@ -113,7 +113,10 @@ class UnitCopy:
             DamagedStore: the unit of the source is not as it was written.
             BadConfig: its values don't fit the new type.
         """
-        arrays = read_checked(source, self.key)
+        try:
+            arrays = source.backend.read(self.key)[0]
+        except DamagedStore as error:
+            raise DamagedStore(f"{error}; it was not copied") from error
         if self.to_dtype == "float32":
             arrays["rows"] = arrays["rows"].astype(np.float32)
         elif self.to_dtype == "float16":
@@ -125,18 +128,6 @@ class UnitCopy:
 def apart(one: Attributes, other: Attributes) -> list[str]:
     """Names of the attributes in which two units differ."""
     return sorted(k for k in {*one, *other} if one.get(k) != other.get(k))
-
-
-def read_checked(source: Store, key: str) -> dict[str, NDArray[Any]]:
-    """Arrays of a unit.
-
-    Raises:
-        DamagedStore: its values or its attributes are not as they were written.
-    """
-    try:
-        return source.backend.read(key)[0]
-    except DamagedStore as error:
-        raise DamagedStore(f"{error}; it was not copied") from error
 
 
 def to_float16(rows: NDArray[Any], where: str) -> tuple[NDArray[np.float16], Rounding]:

@@ -34,7 +34,7 @@ GAP_RULE = ("step_s", "max_age_s")
 ONE_BIT = "one flipped bit was flipped back; the seal matches again"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RepairAction:
     """What was done, or would be, about one key.
 
@@ -146,16 +146,16 @@ class _Repair:
         for key in self.units:
             yield self._drop(key)
         for key, finding in self.left.items():
-            yield RepairAction(key=key, done="left", what=finding.what, next=self._next(finding))
+            yield RepairAction(key, "left", finding.what, self._next(finding))
 
     def _foreign(self, key: str, what: str) -> RepairAction:
         """Take away what leads out of the store; nothing that it leads to is touched."""
         if key != STAGING:  # somebody may have put a large stream elsewhere
             hint = "put the folder itself in its place, or remove it"
-            return RepairAction(key=key, done="left", what=what, next=hint)
+            return RepairAction(key, "left", what, hint)
         if not self.dry_run:
             self.backend.remove_foreign(key)
-        return RepairAction(key=key, done="dropped", what=what)
+        return RepairAction(key, "dropped", what)
 
     def _next(self, finding: DamagedPart) -> str:
         if finding.what == PLACE:
@@ -170,18 +170,14 @@ class _Repair:
         command = self._command(key)
         what = why or ", ".join(self.units[key])
         if self.dry_run:
-            return RepairAction(key=key, done="dropped", what=what, next=command)
+            return RepairAction(key, "dropped", what, command)
         with self.backend.claim(key) as ours:
             if not ours:
-                return RepairAction(
-                    key=key, done="left", what=what, next="another process works on it; run again"
-                )
+                return RepairAction(key, "left", what, "another process works on it; run again")
             if not why and not check_unit(self.backend, key):
-                return RepairAction(
-                    key=key, done="restored", what="another process did it meanwhile"
-                )
+                return RepairAction(key, "restored", "another process did it meanwhile")
             self.backend.remove(key)
-        return RepairAction(key=key, done="dropped", what=what, next=command)
+        return RepairAction(key, "dropped", what, command)
 
     def _command(self, key: str) -> str:
         """The command that writes the unit `key`."""
@@ -228,13 +224,13 @@ class _Repair:
             if not self.dry_run:
                 self.backend.set_group_text(key, None)
             yield RepairAction(
-                key=key,
-                done="dropped",
-                what="metadata; no intact video knows it",
-                next="antcache extract or import creates the stream again",
+                key,
+                "dropped",
+                "metadata; no intact video knows it",
+                "antcache extract or import creates the stream again",
             )
         else:
-            yield RepairAction(key=key, done="left", what=why, next="put it back from a backup")
+            yield RepairAction(key, "left", why, "put it back from a backup")
 
     def _exchanged(self) -> Iterator[RepairAction]:
         """Restore groups whose file is an intact one of somebody else: their units all say so, and
@@ -256,7 +252,7 @@ class _Repair:
     def _restore(self, key: str, text: bytes, how: str) -> RepairAction:
         if not self.dry_run:
             self.backend.set_group_text(key, text)
-        return RepairAction(key=key, done="restored", what=how)
+        return RepairAction(key, "restored", how)
 
     def _intact_units(self, key: str) -> dict[str, Attributes]:
         """Attributes of the intact units that know a group, by key; for the root, all labels."""

@@ -11,7 +11,6 @@ has left no record; `doctor` compares the store with the annotations for that.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -26,6 +25,7 @@ from antcache.store.backends import check_format
 from antcache.store.faults import refused
 from antcache.store.features import Stream
 from antcache.store.format import GROUPS
+from antcache.store.reading.proof import Count, uncounted
 from antcache.store.store import Store
 
 MEANING = "meaning"
@@ -34,7 +34,7 @@ MEANING = "meaning"
 MAX_WORKERS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class DamagedPart:
     """One thing that is not as it was written.
 
@@ -122,30 +122,34 @@ def verify(
     backend = store.backend if isinstance(store, Store) else store
     started = time.perf_counter()
     groups = list(_groups(backend))
-    bad_groups = [
-        DamagedPart(key=key, what=METADATA) for key in groups if backend.group_damaged(key)
-    ]
+    bad_groups = [DamagedPart(key, METADATA) for key in groups if backend.group_damaged(key)]
     if all(finding.key for finding in bad_groups):
         check_format(backend)
     foreign = backend.foreign_entries()
-    bad_groups += [DamagedPart(key=name, what=kind) for name, kind in foreign.items()]
+    bad_groups += [DamagedPart(name, kind) for name, kind in foreign.items()]
     unknown = {finding.key for finding in bad_groups}
     streams: dict[str, Stream] = {}
     for key in groups:
         if not {"", key} & unknown:
             try:
-                streams |= _read_group(backend, key)
+                if key.startswith("features/"):
+                    streams[key] = Store(backend).stream(key.partition("/")[2])
+                elif key == "labels":
+                    with suppress(MissingKey):
+                        _ = Store(backend).taxonomy
             except DamagedStore as error:  # as it was written, and makes no sense
-                bad_groups.append(DamagedPart(key=key, what=MEANING, why=str(error)))
+                bad_groups.append(DamagedPart(key, MEANING, str(error)))
     unknown = {finding.key for finding in bad_groups}
-    keys = [f"{group}/{name}" for group in groups for name in _units(backend, group)]
-    count = _Counter()
-    count(sum(len(backend.group_text(key) or b"") for key in groups))
+    holding = [group for group in groups if group not in ("", "features")]
+    keys = [f"{group}/{name}" for group in holding for name in backend.units(group)]
+    read = [len(backend.group_text(key) or b"") for key in groups]  # threads append at once
     found: dict[str, list[DamagedPart]] = {}
     progress("verify", 0, len(keys))
-    with _pool(workers) as pool:
+    # Threads: hashing and reading release the interpreter's lock.
+    with ThreadPoolExecutor(workers or min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
         waiting: dict[Future[list[DamagedPart]], str] = {
-            pool.submit(check_unit, backend, key, count, unknown, streams): key for key in keys
+            pool.submit(check_unit, backend, key, read.append, unknown, streams): key
+            for key in keys
         }
         try:
             for done, future in enumerate(as_completed(waiting), 1):
@@ -158,7 +162,7 @@ def verify(
         path=str(backend.root),
         units=len(keys),
         groups=len(groups),
-        num_bytes=count.total,
+        num_bytes=sum(read),
         seconds=time.perf_counter() - started,
         groups_damaged=tuple(bad_groups),
         units_damaged=tuple(finding for key in keys for finding in found[key]),
@@ -168,7 +172,7 @@ def verify(
 def check_unit(
     backend: Backend,
     key: str,
-    count: _Counter | None = None,
+    count: Count = uncounted,
     unknown: Collection[str] = (),
     streams: Mapping[str, Stream] | None = None,
 ) -> list[DamagedPart]:
@@ -185,9 +189,9 @@ def check_unit(
         AntcacheError: it can't be read now, and may be intact.
     """
     try:
-        if not _look(backend, key, count or _Counter(), unknown, streams):
+        if not _look(backend, key, count, unknown, streams):
             return []
-        return _look(backend, key, _Counter(), unknown) if backend.has(key) else []
+        return _look(backend, key, uncounted, unknown) if backend.has(key) else []
     except AntcacheError:
         raise
     except OSError as error:
@@ -197,14 +201,14 @@ def check_unit(
 def _look(
     backend: Backend,
     key: str,
-    count: _Counter,
+    count: Count,
     unknown: Collection[str],
     streams: Mapping[str, Stream] | None = None,
 ) -> list[DamagedPart]:
     """What is wrong with a unit, looked at once."""
     wrong = backend.damaged_parts(key, count)
     if wrong:
-        return [DamagedPart(key=key, what=what) for what in wrong]
+        return [DamagedPart(key, what) for what in wrong]
     group = key.rpartition("/")[0]
     needed = {"", "labels"} if group in ("labels", "targets") else {group}
     if needed.intersection(unknown):
@@ -214,39 +218,8 @@ def _look(
     except MissingKey:  # gone meanwhile
         return []
     except DamagedStore as error:
-        return [DamagedPart(key=key, what=MEANING, why=str(error))]
+        return [DamagedPart(key, MEANING, str(error))]
     return []
-
-
-def _read_group(backend: Backend, key: str) -> dict[str, Stream]:
-    """What a group says: the settings of a stream, by the group's key.
-
-    Raises:
-        DamagedStore: it makes no sense.
-    """
-    if key == "labels":
-        with suppress(MissingKey):
-            _ = Store(backend).taxonomy
-    elif key.startswith("features/"):
-        return {key: Store(backend).stream(key.partition("/")[2])}
-    return {}
-
-
-class _Counter:
-    """Adds up what the threads have read."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, num_bytes: int) -> None:
-        with self._lock:
-            self.total += num_bytes
-
-
-def _pool(workers: int | None) -> ThreadPoolExecutor:
-    # Threads: hashing and reading release the interpreter's lock.
-    return ThreadPoolExecutor(workers or min(MAX_WORKERS, os.cpu_count() or 1))
 
 
 def _groups(backend: Backend) -> Iterator[str]:
@@ -257,8 +230,3 @@ def _groups(backend: Backend) -> Iterator[str]:
             yield key
     for name in backend.groups("features"):
         yield f"features/{name}"
-
-
-def _units(backend: Backend, group: str) -> list[str]:
-    """Names of the units in a group."""
-    return [] if group in ("", "features") else backend.units(group)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from antcache.errors import AlreadyExists, DamagedStore
 from antcache.files.disk import rename_new
-from antcache.store.backend import Attributes, Count, Unit
+from antcache.store.backend import Attributes, Unit
 from antcache.store.faults import UNREADABLE, damaged, says_nothing
 from antcache.store.format import Arrays, chunk_rows, is_text
 from antcache.store.local.folder import FolderBackend
@@ -32,7 +31,7 @@ from antcache.store.local.hdf5_seal import (
     ranges_of,
 )
 from antcache.store.reading.inside import FILE, LINK, OTHER
-from antcache.store.reading.proof import Ranges
+from antcache.store.reading.proof import Count, Ranges
 from antcache.store.seal import require_short
 
 ATTRIBUTES = "attributes.json"
@@ -41,6 +40,7 @@ ATTRIBUTES = "attributes.json"
 class Hdf5Backend(FolderBackend):
     """Units are `.h5` files; publishing renames the file into its place."""
 
+    form = "hdf5"
     suffix = ".h5"
     unit_kinds = (FILE, LINK, OTHER)
     group_file = ATTRIBUTES
@@ -93,24 +93,19 @@ class Hdf5Backend(FolderBackend):
 
     def _open_at(self, path: Path) -> Unit:
         name, where = self._name(path), path.with_suffix("")
-        handle = self.inside.open(name)
-        try:
-            block = UserBlock.read(handle, name)
-            # The library might never come back from a damaged file.
-            if block is None or not block.metadata_intact(handle):
-                raise damaged(where, "not as it was written")
-            found, attributes = contents(handle, block, path)
-        except (*UNREADABLE, RecursionError) as error:
-            if isinstance(error, DamagedStore) or says_nothing(error):
-                raise
-            raise damaged(where, f"{type(error).__name__}: {error}") from error
-        finally:
-            os.close(handle)
+        with self.inside.opened(name) as handle:
+            try:
+                block = UserBlock.read(handle, name)
+                # The library might never come back from a damaged file.
+                if block is None or not block.metadata_intact(handle):
+                    raise damaged(where, "not as it was written")
+                found, attributes = contents(handle, block, path)
+            except (*UNREADABLE, RecursionError) as error:
+                if isinstance(error, DamagedStore) or says_nothing(error):
+                    raise
+                raise damaged(where, f"{type(error).__name__}: {error}") from error
         return self._arrays(found), attributes
 
     def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
-        handle = self.inside.open(self._name(path))
-        try:
+        with self.inside.opened(self._name(path)) as handle:
             return damaged_parts(handle, count)
-        finally:
-            os.close(handle)

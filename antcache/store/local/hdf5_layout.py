@@ -33,10 +33,7 @@ WHERE = "/dev/fd/{}"
 PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING)
 """Kinds of values that a store has."""
 
-FILTERS = {
-    (): "plain",
-    (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE): "gzip",
-}
+FILTERS = {(): "plain", (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE): "gzip"}
 
 
 def contents(

@@ -22,9 +22,9 @@ from typing import Any
 
 import h5py
 
-from antcache.store.backend import METADATA, Count
+from antcache.store.backend import METADATA
 from antcache.store.format import digest
-from antcache.store.reading.proof import Proof, Ranges, digest_of, read_range
+from antcache.store.reading.proof import Count, Proof, Ranges, digest_of, read_range, uncounted
 from antcache.store.seal import attributes_of, intact, sealed
 
 SMALLEST_BLOCK = 512
@@ -86,9 +86,7 @@ class UserBlock:
     metadata: Proof
 
     @classmethod
-    def read(
-        cls, handle: int, name: str, count: Count = lambda num_bytes: None
-    ) -> UserBlock | None:
+    def read(cls, handle: int, name: str, count: Count = uncounted) -> UserBlock | None:
         """The block of the open file `name`; None if it is not as it was written."""
         num_bytes = SMALLEST_BLOCK
         while os.pread(handle, len(SIGNATURE), num_bytes) != SIGNATURE:
@@ -117,17 +115,9 @@ class UserBlock:
             metadata=proof(gaps, metadata),
         )
 
-    def metadata_intact(self, handle: int, count: Count = lambda num_bytes: None) -> bool:
+    def metadata_intact(self, handle: int, count: Count = uncounted) -> bool:
         """Whether everything but the values is as it was written: a few kilobytes."""
         return digest_of(handle, self.metadata.ranges, count) == self.metadata.digest
-
-    def damaged_arrays(self, handle: int, count: Count) -> list[str]:
-        """Names of the arrays whose values are not as they were written."""
-        return sorted(
-            name
-            for name, proof in self.proofs.items()
-            if digest_of(handle, proof.ranges, count) != proof.digest
-        )
 
 
 def damaged_parts(handle: int, count: Count) -> list[str]:
@@ -139,7 +129,11 @@ def damaged_parts(handle: int, count: Count) -> list[str]:
     block = UserBlock.read(handle, "", count)
     if block is None:
         return [METADATA]
-    wrong = block.damaged_arrays(handle, count)
+    wrong = sorted(
+        name
+        for name, proof in block.proofs.items()
+        if digest_of(handle, proof.ranges, count) != proof.digest
+    )
     return wrong if block.metadata_intact(handle, count) else [*wrong, METADATA]
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
-from antcache.store.backend import Backend, Count, LazyArray, Unit
+from antcache.store.backend import Backend, LazyArray, Unit
 from antcache.store.faults import lost, refused
 from antcache.store.format import GROUPS, STAGING, is_key, join, may_lie_in
 from antcache.store.reading.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.reading.pieces import ArrayLayout, LocalSource, PiecedArray
+from antcache.store.reading.proof import Count
 from antcache.text import is_name
 
 
@@ -31,6 +32,10 @@ class FolderTree(Backend):
     suffix: str
     unit_kinds: tuple[str, ...]
 
+    def __init__(self, root: Path, *, memory_map: bool = True) -> None:
+        super().__init__(root)
+        self._memory_map = memory_map
+
     @abstractmethod
     def _open_at(self, path: Path) -> Unit:
         """Open the unit at `path`."""
@@ -45,15 +50,12 @@ class FolderTree(Backend):
 
     def _arrays(self, found: dict[str, ArrayLayout]) -> dict[str, LazyArray]:
         """Arrays that are read where they lie."""
-        arrays: dict[str, LazyArray] = {}
-        for name, layout in found.items():
-            mapped = self.memory_map and layout.mappable
-            arrays[name] = (
-                MappedArray(layout, self.inside)
-                if mapped
-                else PiecedArray(layout, LocalSource(self.inside))
-            )
-        return arrays
+        return {
+            name: MappedArray(layout, self.inside)
+            if self._memory_map and layout.mappable
+            else PiecedArray(layout, LocalSource(self.inside))
+            for name, layout in found.items()
+        }
 
     @property
     def inside(self) -> Inside:
@@ -103,11 +105,7 @@ class FolderTree(Backend):
     def foreign_entries(self) -> dict[str, str]:
         """See `Backend`."""
         streams = self.inside.entries("features")
-        names = (
-            STAGING,
-            *GROUPS,
-            *(f"features/{name}" for name in streams if is_name(name)),
-        )
+        names = (STAGING, *GROUPS, *(f"features/{name}" for name in streams if is_name(name)))
         kinds = {name: self.inside.kind(name) for name in names}
         return {name: kind for name, kind in kinds.items() if kind in (LINK, OTHER)}
 

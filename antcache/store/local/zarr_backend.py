@@ -6,19 +6,22 @@ Promise: the whole store is one Zarr hierarchy that `zarr.open_group` reads with
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from antcache.store.backend import Attributes, Count, Unit
+from antcache.store.backend import Attributes, Unit
+from antcache.store.faults import lost
 from antcache.store.format import Arrays
 from antcache.store.local.folder import FolderBackend
 from antcache.store.reading.inside import FOLDER, LINK
-from antcache.store.reading.proof import digest_of
+from antcache.store.reading.proof import Count, digest_of
 from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
 
 
 class ZarrBackend(FolderBackend):
     """Units are folders with a `zarr.json`; publishing renames the folder into its place."""
 
+    form = "zarr"
     suffix = ""
     unit_kinds = (FOLDER, LINK)
     group_file = ZARR_JSON
@@ -44,19 +47,23 @@ class ZarrBackend(FolderBackend):
         return self._arrays(found), attributes
 
     def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
-        def read(name: str) -> bytes:
-            text = self.inside.read(f"{self._name(path)}/{name}")
+        key = self._name(path)
+
+        def read() -> bytes:
+            text = self.inside.read(f"{key}/{ZARR_JSON}")
             count(len(text))
             return text
 
-        def hashed(name: str) -> str:
-            handle = self.inside.open(f"{self._name(path)}/{name}")
-            try:
-                return digest_of(handle, count=count)
-            finally:
-                os.close(handle)
+        def digests(names: Collection[str]) -> Iterator[tuple[str, str]]:
+            for name in names:
+                try:
+                    with self.inside.opened(f"{key}/{name}") as handle:
+                        yield name, digest_of(handle, count=count)
+                except OSError as error:
+                    if not lost(error):
+                        raise
 
-        return damaged_parts(read, hashed)
+        return damaged_parts(read, digests)
 
     def _remains(self, key: str) -> bool:
         """Whether a folder without a `zarr.json` is the rest of a unit, not somebody's notes."""

@@ -27,7 +27,8 @@ MAX_WORKERS = 8
 class Gatherer:
     """Copies windows of a list of videos, again and again: video after video, batch after batch.
 
-    It may be pickled and forked; it keeps the maps of what was read, and no file open.
+    It may be pickled and forked; it keeps the maps of what was read, and no file open. `mapped`
+    says whether all videos are read from memory maps.
 
     Args:
         features: the videos, all of one width and dtype.
@@ -47,7 +48,7 @@ class Gatherer:
         # Pieces, that is files, are numbered through all videos, so that one look at the windows
         # of a batch says which files their rows are in.
         arrays = [f.rows for f in features if isinstance(f.rows, MappedArray)]
-        self._mapped = len(arrays) == len(self._features)
+        self.mapped = len(arrays) == len(self._features)
         counts = np.array([a.num_files for a in arrays], dtype=np.int64)
         self._rows_per_file = np.array([a.rows_per_file for a in arrays], dtype=np.int64)
         self._first = np.cumsum(counts) - counts
@@ -56,11 +57,6 @@ class Gatherer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_pieces": [None] * len(self._pieces)}
-
-    @property
-    def mapped(self) -> bool:
-        """Whether all videos are read from memory maps."""
-        return self._mapped
 
     def into(
         self,
@@ -86,7 +82,7 @@ class Gatherer:
         flat = as_bytes(out, int(np.prod(self._row_shape)) * self.dtype.itemsize)
         time = rows.shape[1]
         places = None if at is None else (at[:, None] * time + np.arange(time)).ravel()
-        if self._mapped:
+        if self.mapped:
             size = self._rows_per_file[which, None]
             number = rows // size
             within = rows - number * size
@@ -102,7 +98,7 @@ class Gatherer:
 
     def release(self, video: int) -> None:
         """Let go of the memory that reading the video at this position of the list has mapped."""
-        if self._mapped:
+        if self.mapped:
             own = slice(*np.searchsorted(self._owner, [video, video + 1]))
             self._pieces[own] = [None] * (own.stop - own.start)
         self._features[video].release()

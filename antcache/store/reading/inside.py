@@ -178,10 +178,15 @@ class Inside:
         finally:
             os.close(handle)
 
-    def open(self, name: str) -> int:
-        """See `Folder.open`."""
+    @contextmanager
+    def opened(self, name: str) -> Iterator[int]:
+        """`Folder.open`, until the context ends."""
         with self.at() as root:
-            return root.open(name)
+            handle = root.open(name)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
 
     def read(self, name: str, at_most: int = TEXT_BYTES) -> bytes:
         """See `Folder.read`."""

@@ -8,7 +8,6 @@ that are not compressed have the faster `MappedArray`.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -183,11 +182,8 @@ def opened(inside: Inside, name: str) -> Iterator[int]:
     """
     where = f"{inside.root}/{name}"
     try:
-        handle = inside.open(name)
-        try:
+        with inside.opened(name) as handle:
             yield handle
-        finally:
-            os.close(handle)
     except AntcacheError:
         raise
     except OSError as error:

@@ -41,6 +41,14 @@ Ranges = tuple[tuple[int, int], ...]
 """Start and length of pieces of a file."""
 
 
+Count = Callable[[int], None]
+"""Is told how many bytes were read."""
+
+
+def uncounted(num_bytes: int) -> None:
+    """Count nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What bytes of a file must be.
@@ -67,7 +75,8 @@ class Proofs:
         found = identity(handle)
         if self._seen.get(proof) == found:
             return
-        if not _remembered(found, proof):
+        memory = _memory()
+        if memory is None or _mark(found, proof) not in memory:
             if digest_of(handle, proof.ranges) != proof.digest:
                 raise damaged(where, "its values are not as they were written")
             _remember(found, proof)
@@ -98,9 +107,7 @@ def read_range(handle: int, start: int, length: int) -> bytes:
     return b"".join(bytes(piece) for piece in pieces(handle, ((start, length),)))
 
 
-def digest_of(
-    handle: int, ranges: Ranges | None = None, count: Callable[[int], None] = lambda num_bytes: None
-) -> str:
+def digest_of(handle: int, ranges: Ranges | None = None, count: Count = uncounted) -> str:
     """BLAKE2b (16 bytes, as hex) over ranges of an open file; over all of it without."""
     total = hashlib.blake2b(digest_size=16)
     for piece in pieces(handle, ((0, os.fstat(handle).st_size),) if ranges is None else ranges):
@@ -110,11 +117,6 @@ def digest_of(
 
 
 # What earlier processes have found
-
-
-def _remembered(found: Identity, proof: Proof) -> bool:
-    memory = _memory()
-    return memory is not None and _mark(found, proof) in memory
 
 
 def _remember(found: Identity, proof: Proof) -> None:
@@ -133,14 +135,14 @@ def _remember(found: Identity, proof: Proof) -> None:
 
 
 def _mark(found: Identity, proof: Proof) -> bytes:
-    text = repr((_boot(), found, proof.ranges, proof.digest)).encode()
+    text = repr((boot_id(), found, proof.ranges, proof.digest)).encode()
     return hashlib.blake2b(text, digest_size=MARK_BYTES).digest()
 
 
 def _memory() -> set[bytes] | None:
     """Marks of all files that were found right; None where nothing can be remembered."""
     path = _path()
-    return None if path is None or _boot() is None else _read(path)
+    return None if path is None or boot_id() is None else _read(path)
 
 
 @functools.cache
@@ -158,7 +160,7 @@ def _read(path: Path) -> set[bytes]:
 
 
 @functools.cache
-def _boot() -> str | None:
+def boot_id() -> str | None:
     """Which start of which machine this is; None: unknown, and nothing is remembered."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -14,13 +14,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any, TypeVar
 
 from antcache.errors import AlreadyExists, DamagedStore
-from antcache.store.backend import Attributes, Backend, Count, LazyArray, Unit
+from antcache.store.backend import Attributes, Backend, LazyArray, Unit
 from antcache.store.faults import damaged, require_written
-from antcache.store.format import STAGING, TEXT_BYTES, Arrays, digest, is_key, join, may_lie_in
-from antcache.store.location import Location
+from antcache.store.format import STAGING, TEXT_BYTES, Arrays, is_key, join, may_lie_in
 from antcache.store.reading.pieces import PiecedArray
+from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
-from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches
+from antcache.store.remote.files import RemoteFiles
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear
 from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
@@ -33,25 +33,19 @@ class RemoteZarrBackend(Backend):
 
     Args:
         root: the URL.
-        memory_map: has no effect; nothing here can be mapped.
         storage_options: for fsspec's filesystem, over its configuration and environment.
     """
 
     root: str
+    form = "zarr"
     group_file = ZARR_JSON
     group_frame = GROUP
     can_wait = False
     retry_when = "the URL, the credentials and the network allow it"
 
-    def __init__(
-        self,
-        root: Location,
-        *,
-        memory_map: bool = True,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(root, memory_map=memory_map)
-        self.files = RemoteFiles(str(root), storage_options)
+    def __init__(self, root: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(root)
+        self.files = RemoteFiles(root, storage_options)
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
@@ -209,46 +203,19 @@ class RemoteZarrBackend(Backend):
         return nullcontext(True)
 
     def _damaged_parts(self, key: str, count: Count) -> list[str]:
-        sizes = self.files.sizes(key)
-        ahead = self._reading_ahead(key, sizes, count)
+        def read() -> bytes:
+            text = self.files.read(join(key, ZARR_JSON))
+            count(len(text))
+            return text
 
-        def read(name: str) -> bytes:
-            require_short(self.where(key), name, sizes=sizes)
-            return ahead(name)
-
-        def digest_of(name: str) -> str:
-            if sizes.get(name, 0) > BATCH_BYTES:
-                return self.files.digest(join(key, name), sizes[name], count)
-            return digest(ahead(name))
-
-        return damaged_parts(read, digest_of)
-
-    def _reading_ahead(
-        self, key: str, sizes: Mapping[str, int], count: Count
-    ) -> Callable[[str], bytes]:
-        """Reads objects of a unit that are asked for by name, with those of the same batch."""
-        batch_of = {name: batch for batch in batches(sizes) for name in batch}
-        held: dict[str, bytes | None] = {}
-
-        def read(name: str) -> bytes:
-            if name not in held:
-                held.clear()
-                batch = batch_of.get(name, [name])
-                found = self.files.read_many(join(key, each) for each in batch)
-                held.update(zip(batch, found, strict=True))
-            value = held[name]
-            if value is None:
-                raise FileNotFoundError(name)
-            count(len(value))
-            return value
-
-        return read
+        return damaged_parts(read, lambda names: self.files.digests(key, names, count))
 
     def _open(self, key: str) -> Unit:
         sizes, where = self.files.sizes(key), f"{self.root}/{key}"
         attributes, files = unit_of(self.files.read(join(key, ZARR_JSON)), where)
         described = [name for name in files if name.endswith(ZARR_JSON) and name in sizes]
-        require_short(where, *described, sizes=sizes)
+        if (long := sum(sizes[name] for name in described)) > TEXT_BYTES:
+            raise damaged(where, f"{', '.join(described)}: {long} bytes are too many")
         texts = self.files.read_many(join(key, name) for name in described)
         ahead = {
             name: text for name, text in zip(described, texts, strict=True) if text is not None
@@ -256,13 +223,6 @@ class RemoteZarrBackend(Backend):
         found = layouts(files, looked_up(ahead), looked_up(sizes), key, where)
         source = RemoteSource(self.files)
         return {name: PiecedArray(layout, source) for name, layout in found.items()}, attributes
-
-
-def require_short(where: str, *names: str, sizes: Mapping[str, int]) -> None:
-    """Raise `DamagedStore` if objects, which are read whole, are too long for what they are."""
-    found = sum(sizes.get(name, 0) for name in names)
-    if found > TEXT_BYTES:
-        raise damaged(where, f"{', '.join(names)}: {found} bytes are too many")
 
 
 def looked_up(found: Mapping[str, T]) -> Callable[[str], T]:

@@ -6,13 +6,13 @@ unit's claim. What fails takes away what it wrote.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from antcache.errors import AlreadyExists, AntcacheError
 from antcache.store.faults import not_as_written
 from antcache.store.format import join
+from antcache.store.reading.proof import uncounted
 from antcache.store.remote.claim import Claim, in_staging
 from antcache.store.remote.files import RemoteFiles, batches
 from antcache.store.zarr_unit import ZARR_JSON, damaged_parts
@@ -108,10 +108,12 @@ class UnitWriter:
             raise not_as_written(self._where)
 
     def _damaged(self) -> bool:
-        def read(name: str) -> bytes:
-            return self._files.read(join(self._key, name), at_most=sys.maxsize)
-
-        return bool(damaged_parts(read))
+        return bool(
+            damaged_parts(
+                lambda: self._files.read(self._name),
+                lambda names: self._files.digests(self._key, names, uncounted),
+            )
+        )
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:

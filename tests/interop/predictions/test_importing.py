@@ -309,7 +309,7 @@ def test_top_k(store: Store, tmp_path: Path) -> None:
     wanted = np.argsort(-logits_of(1))[:2]
     np.testing.assert_array_equal(targets.index[0], wanted)
     np.testing.assert_array_equal(targets.valid, [uid in ALL[:9] for uid in ALL])
-    with pytest.raises(BadConfig, match="expected 1 to 6"):
+    with pytest.raises(BadConfig, match="expected from 1 to 6"):
         imported(store, path, name="other", top_k=7)
 
 

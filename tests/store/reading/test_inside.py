@@ -96,7 +96,7 @@ def test_what_is_no_file_is_refused_at_once(root: Path, name: str) -> None:
     (root / "a/b/file2").write_text("also ours")
     make, kind = INSTEAD[name]
     make(root / "a/b/file")
-    for use in (Inside(root).open, Inside(root).read):
+    for use in (lambda file: Inside(root).opened(file).__enter__(), Inside(root).read):
         with pytest.raises(DamagedStore, match=f"root/a/b/file: {kind}, which no store has here"):
             use("a/b/file")
     with Inside(root).at("a/b") as b, pytest.raises(DamagedStore, match=kind):

@@ -116,7 +116,7 @@ def test_a_mark_is_for_one_file_in_one_state(
         lambda: other.replace(path),  # another file in its place
         lambda: os.utime(path),
         lambda: path.chmod(0o600),
-        lambda: monkeypatch.setattr(proof, "_boot", lambda: "another start of the machine"),
+        lambda: monkeypatch.setattr(proof, "boot_id", lambda: "another start of the machine"),
     ):
         before = len(compared)
         require(path, Proofs(), b"value")
@@ -171,7 +171,7 @@ def test_a_home_that_can_not_be_written_is_no_reason_to_stop(
     require(path, Proofs(), b"value")
     another_process()
     for unknown in (lambda: None, None):
-        monkeypatch.setattr(proof, "_boot", unknown or (lambda: None))
+        monkeypatch.setattr(proof, "boot_id", unknown or (lambda: None))
         require(path, Proofs(), b"value")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME", raising=False)

@@ -748,7 +748,6 @@ def test_long_objects_are_compared_a_part_at_a_time(
 ) -> None:
     import fsspec
 
-    monkeypatch.setattr("antcache.store.remote.backend.BATCH_BYTES", 1000)
     monkeypatch.setattr("antcache.store.remote.files.BATCH_BYTES", 1000)
     store = Store.create(memory)
     add_stream(store)

@@ -1,4 +1,4 @@
-"""`antcache export lmdb`: a stream in the form of RULSTM's and AVT's features."""
+"""`antcache export`: features in the forms that others read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import click
 
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import at_work, json_option, note, print_result, say, store_argument
+from antcache.cli.lazy import LazyGroup
 from antcache.cli.options import key_fps_option, output_option
 
 if TYPE_CHECKING:
     from antcache.interop.lmdb.exporting import LmdbExportReport
-    from antcache.store.location import Location
+
+COMMANDS = {"lmdb": (__name__, "A stream as RULSTM's and AVT's features.")}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def export() -> None:
+    """Write features in the forms that others read."""
 
 
 @command(
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 @output_option("The new LMDB, a folder.")
 @key_fps_option
 @json_option
-def lmdb(store: Location, stream: str, output: Path, key_fps: float, as_json: bool) -> None:
+def lmdb(store: Path | str, stream: str, output: Path, key_fps: float, as_json: bool) -> None:
     """Write a stream of STORE as an LMDB with keys VIDEO_frame_0000000001.jpg."""
     from antcache.interop.lmdb.exporting import export_lmdb
     from antcache.store import Store
