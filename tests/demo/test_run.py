@@ -93,9 +93,9 @@ def test_the_table_says_what_the_predictions_say(output: Path) -> None:
         figures.append(100 * np.mean(p.scores.argmax(1) == actions))
     mean = f"{np.mean(figures):.1f}"
     page = (output / "report.html").read_text("utf-8")
-    row = re.search(r"<tr><td>action top-1</td>(.*?)</tr>", page, re.DOTALL)
+    row = re.search(r'<tr><th scope="row">action top-1</th>(.*?)</tr>', page, re.DOTALL)
     assert row
-    assert re.findall(r"<td>(\d+\.\d) <span", row[1])[1] == mean
+    assert re.findall(r"<span>(\d+\.\d) <span", row[1])[1] == mean
 
 
 def test_nothing_of_somebody_elses_is_deleted(output: Path, tmp_path: Path) -> None:
