@@ -23,15 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.errors import MissingExtra
+from antcache.errors import needs
 from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_outputs
 
-try:
+with needs("numba", "teacher"):
     from numba import config, get_num_threads, set_num_threads
 
     from antcache.kernels.loops_rows import LoopInputs, compute_rows
-except ImportError as error:
-    raise MissingExtra("numba", "teacher") from error
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.checks import Amount, Count, Weight, check_types
 from antcache.demo.kitchen import KitchenVideo
-from antcache.errors import MissingExtra
+from antcache.errors import needs
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -164,10 +164,8 @@ def render(
     Raises:
         MissingExtra: PyAV is not installed.
     """
-    try:
+    with needs("av", "demo"):
         import av
-    except ImportError as error:
-        raise MissingExtra("av", "demo") from error
     rng = np.random.default_rng([seed, int(timeline.video.strip("K"))])
     scene = Scene(taxonomy, config, rng)
     with av.open(str(path), "w") as container:

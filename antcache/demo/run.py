@@ -28,7 +28,7 @@ from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
 from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, FrameReader, SeedRuns, write_report
-from antcache.errors import MissingExtra
+from antcache.errors import needs
 from antcache.evaluation.metrics import score
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.files import FolderKind, atomic_file, atomic_folder
@@ -133,10 +133,8 @@ def run_demo(
 def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
     """A folder with our mark alone in it; only an older demo is ever deleted."""
     for package in PACKAGES:  # now, not after minutes of work
-        try:
+        with needs(package, "demo"):
             importlib.import_module(package)
-        except ImportError as error:
-            raise MissingExtra(package, "demo") from error
     DEMO.check(output, overwrite=overwrite)
     with atomic_file(output / MARK, overwrite=True) as staged:
         staged.write_text(json.dumps(config.to_dict(), indent=1), "utf-8")

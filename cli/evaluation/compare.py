@@ -22,9 +22,7 @@ from antcache.store.location import Location
     goes_on=UNCHANGED,
 )
 @comparison_options
-@click.option(
-    "--classes", type=AMOUNT, default=10, show_default=True, help="Classes that are shown."
-)
+@click.option("--classes", type=AMOUNT, default=10, help="Classes that are shown.")
 @json_option
 def compare(
     store: Location,

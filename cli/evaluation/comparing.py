@@ -47,7 +47,6 @@ OPTIONS = (
             "--over",
             type=DENOMINATORS,
             default="avt",
-            show_default=True,
             help="Which segments count; unseen: those of unseen participants.",
         ),
         click.option(
@@ -59,9 +58,7 @@ OPTIONS = (
         ),
     ),
     section("Intervals", bootstrap_option(1000), cluster_option, seed_option()),
-    click.option(
-        "--examples", type=AMOUNT, default=3, show_default=True, help="Segments per bucket."
-    ),
+    click.option("--examples", type=AMOUNT, default=3, help="Segments per bucket."),
 )
 
 

@@ -30,7 +30,6 @@ from antcache.store.location import Location
 @click.option(
     "--weights",
     default=EQUAL,
-    show_default=True,
     help=f"{EQUAL}; {FITTED}: found on held-out training videos; or a number per run: 0.5,0.3,0.2.",
 )
 @click.option(
@@ -45,7 +44,6 @@ from antcache.store.location import Location
     "--mixture",
     type=MIXTURES,
     default="probabilities",
-    show_default=True,
     help="What is mixed.",
 )
 @overwrite_option

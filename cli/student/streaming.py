@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         "--backbone-latency",
         type=SECONDS,
         default=0.0,
-        show_default=True,
         help="Seconds added for the features, which are read from the store here.",
     ),
     click.option(
@@ -57,9 +56,7 @@ if TYPE_CHECKING:
         show_default="it is always done in time",
         help="Seconds between inputs; a busy model skips them.",
     ),
-    click.option(
-        "--calls", type=COUNT, default=100, show_default=True, help="Predictions to time."
-    ),
+    click.option("--calls", type=COUNT, default=100, help="Predictions to time."),
 )
 @json_option
 def stream(

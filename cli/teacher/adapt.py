@@ -44,7 +44,7 @@ def setting(
     """An option for a setting of the adaptation, with its default."""
     default = getattr(DEFAULTS, name)
     option = option or f"--{name.replace('_', '-')}"
-    return click.option(option, name, type=kind, default=default, show_default=True, help=text)
+    return click.option(option, name, type=kind, default=default, help=text)
 
 
 @command(
@@ -62,8 +62,8 @@ def setting(
 )
 @section(
     "Recipes",
-    click.option("--train", default="train", show_default=True, help="Partition to train on."),
-    click.option("--held-out", default="val", show_default=True, help="Partition for perplexity."),
+    click.option("--train", default="train", help="Partition to train on."),
+    click.option("--held-out", default="val", help="Partition for perplexity."),
     setting("form", "Text of a recipe.", FORMS),
     setting("actions", "Most actions of one text.", COUNT),
     setting("mask", "Share of the tokens that are predicted.", PART),

@@ -60,7 +60,6 @@ SHOWN = {
         "--extractor",
         type=EXTRACTORS,
         default="lexicon",
-        show_default=True,
         help="lexicon needs word lists, dependency a spaCy model.",
     ),
     click.option(

@@ -47,13 +47,10 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
 @click.argument("members", metavar="MEMBER...", nargs=-1, required=True)
 @section(
     "Mixture",
-    click.option(
-        "--mix", type=MIXES, default="mean", show_default=True, help="How members are mixed."
-    ),
+    click.option("--mix", type=MIXES, default="mean", help="How members are mixed."),
     click.option(
         "--balance",
         default="0",
-        show_default=True,
         metavar="X",
         help="Divide by the class prior to the power of X; tuned: the best one for recall@5.",
     ),
@@ -68,7 +65,6 @@ LEARNED = {"nats": "nll", "top-1": "top1", "top-5": "top5", "recall@5": "recall@
         type=AMOUNT,
         metavar="K",
         default=5,
-        show_default=True,
         help="Folds of training videos, each mixed by what was learned on the others.",
     ),
     seed_option(),

@@ -58,9 +58,7 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @store_argument("store_path")
 @section(
     "Teacher",
-    click.option(
-        "--kind", type=TEACHERS, default="count", show_default=True, help="What it is made of."
-    ),
+    click.option("--kind", type=TEACHERS, default="count", help="What it is made of."),
     click.option(
         "--model", help="Language model: hub id or folder, such as an adapted one (language)."
     ),
@@ -79,7 +77,6 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--history",
         type=HISTORIES,
         default="complete",
-        show_default=True,
         help="What the teacher is told of the past.",
     ),
     gap_option,

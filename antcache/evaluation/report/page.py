@@ -14,7 +14,7 @@ from typing import Any
 from antcache import __version__
 from antcache.annotations import Taxonomy
 from antcache.checks import Count, check_types
-from antcache.errors import MissingExtra, NotFound
+from antcache.errors import NotFound, needs
 from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
@@ -152,10 +152,8 @@ def page_environment(*templates: tuple[str, str]) -> Any:
     Raises:
         MissingExtra: jinja2 is not installed.
     """
-    try:
+    with needs("jinja2", "report"):
         from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report") from error
     places = (("antcache.evaluation", "report"), *templates)
     return Environment(
         loader=ChoiceLoader([PackageLoader(*place) for place in places]),

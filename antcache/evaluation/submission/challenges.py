@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy, locate
 from antcache.annotations.sizes import SIZES
 from antcache.checks import one_of
-from antcache.errors import BadConfig, BadPredictions, MissingExtra
+from antcache.errors import BadConfig, BadPredictions, needs
 from antcache.evaluation.metrics import verb_noun_marginals
 from antcache.evaluation.predictions import Predictions
 from antcache.files import atomic_file, check_file
@@ -162,10 +162,8 @@ def check_submission(challenge: str, content: Any) -> None:
         BadPredictions: names the entry that does not fit.
         MissingExtra: fastjsonschema is not installed.
     """
-    try:
+    with needs("fastjsonschema", "evaluate"):
         import fastjsonschema
-    except ImportError as error:
-        raise MissingExtra("fastjsonschema", "evaluate") from error
     text = (files("antcache.evaluation.submission") / "schemas" / f"{challenge}.json").read_text(
         "utf-8"
     )

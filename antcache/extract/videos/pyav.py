@@ -5,11 +5,9 @@ Promise: where it is missing, the error says which extra of ours brings it.
 
 from __future__ import annotations
 
-from antcache.errors import MissingExtra
+from antcache.errors import needs
 
-try:
+with needs("av", "extract"):
     import av
-except ImportError as error:
-    raise MissingExtra("av", "extract") from error
 
 __all__ = ["av"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AlreadyExists, BadConfig, MissingExtra, MissingKey
+from antcache.errors import AlreadyExists, BadConfig, MissingKey, needs
 from antcache.files import atomic_folder
 from antcache.files.locks import exclusively, lock_beside
 from antcache.interop.lmdb.features import key_of
@@ -130,10 +130,8 @@ def lmdb_package() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("lmdb", "import"):
         import lmdb
-    except ImportError as error:
-        raise MissingExtra("lmdb", "import") from error
     return lmdb
 
 

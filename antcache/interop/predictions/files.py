@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AntcacheError, BadPredictions, MissingExtra, NotFound
+from antcache.errors import AntcacheError, BadPredictions, NotFound, needs
 from antcache.interop.arrays.npz import is_npz, read_npz
 from antcache.interop.arrays.parquet_pages import check_parquet
 from antcache.interop.arrays.pickled_tensors import read_pickle
@@ -260,11 +260,9 @@ def _require_uid(names: Sequence[str], path: Path) -> None:
 
 
 def _parquet(path: Path) -> Iterator[Prediction]:
-    try:
+    with needs("pyarrow", "import"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "import") from error
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
+from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
 from antcache.store.faults import damaged, require_fetched
 from antcache.store.format import TEXT_BYTES, digest
 from antcache.store.reading.proof import Count
@@ -275,12 +275,10 @@ def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 
 
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    try:
+    with needs("fsspec", "remote"):
         import fsspec
         from fsspec.config import conf
         from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise MissingExtra("fsspec", "remote") from error
     protocol = url.partition("://")[0]
     configured = {key for name in S3 for key in conf.get(name, {})}
     own = _s3_options() if protocol in S3 else {}

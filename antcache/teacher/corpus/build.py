@@ -16,7 +16,7 @@ from typing import Any
 
 from antcache import __version__
 from antcache.checks import Count, check_types
-from antcache.errors import BadAnnotations, BadConfig, MissingExtra
+from antcache.errors import BadAnnotations, BadConfig, needs
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.teacher.corpus.extractors import Extractor
@@ -82,10 +82,8 @@ def write_corpus(
         MissingExtra: pyarrow is not installed.
     """
     config = config or CorpusConfig()
-    try:
+    with needs("pyarrow", "corpus"):
         import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "corpus") from error
     OUTPUT.check(folder, overwrite=overwrite)
     total = source.stat().st_size if source.is_file() else 0
     recipes = read_recipes(source, read=lambda done: progress("bytes read", done, total))

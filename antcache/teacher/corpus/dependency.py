@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import BadConfig, NotFound, needs
 from antcache.teacher.corpus import vocabulary as voc
 from antcache.teacher.corpus.parsed import ParsedAction, Seen, meant
 from antcache.teacher.corpus.phrases import TOKEN, split_sentences
@@ -63,10 +63,8 @@ class DependencyExtractor:
             NotFound: the model is not.
             BadConfig: it has no parser, tagger or lemmatizer.
         """
-        try:
+        with needs("spacy", "parse"):
             import spacy
-        except ImportError as error:
-            raise MissingExtra("spacy", "parse") from error
         try:
             nlp = spacy.load(model, exclude=["ner"])
         except OSError as error:

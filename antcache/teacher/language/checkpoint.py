@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
+from antcache.errors import AntcacheError, BadConfig, NotFound, needs
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 from antcache.teacher.language.config import ModelSettings
 from antcache.teacher.language.text import add_marks
@@ -29,10 +29,8 @@ def import_transformers() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("transformers", "teacher"):
         import transformers
-    except ImportError as error:
-        raise MissingExtra("transformers", "teacher") from error
     return transformers
 
 
