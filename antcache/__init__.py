@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Store", "__version__"]
 
-__getattr__ = lazy_exports(__name__, {"api": "Store"})
+__getattr__, __dir__ = lazy_exports(__name__, {"api": "Store"})

@@ -7,14 +7,20 @@ then; an unknown name is an AttributeError, as in any module.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy_exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` (PEP 562) of `package`; by module, its public names with spaces between.
+def lazy_exports(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` (PEP 562) of `package`.
 
-    A type checker sees them by imports under `TYPE_CHECKING` beside it.
+    Args:
+        package: its name.
+        names: by module, its public names with spaces between; a type checker sees them by
+            imports under `TYPE_CHECKING` beside it.
     """
     homes = {
         name: f"{package}.{module}" for module, listed in names.items() for name in listed.split()
@@ -25,4 +31,7 @@ def lazy_exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(homes[name]), name)
 
-    return attribute
+    def listed() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return attribute, listed

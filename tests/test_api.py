@@ -189,6 +189,7 @@ PUBLIC = {
 def test_public_names(package: str) -> None:
     module = importlib.import_module(package)
     assert sorted(module.__all__) == sorted(PUBLIC[package].split())
+    assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:
         assert getattr(module, name).__doc__ or name == "__version__", name
     with pytest.raises(AttributeError, match="nonsense"):

@@ -31,7 +31,7 @@ __all__ = [
     "examine",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "examination": "DoctorConfig examine",

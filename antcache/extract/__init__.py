@@ -37,7 +37,7 @@ __all__ = [
     "make_plan",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "backbone": "Backbone load_backbone",

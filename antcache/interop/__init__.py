@@ -32,7 +32,7 @@ __all__ = [
     "plan_lmdb",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "lmdb.importing": "LmdbImportConfig StreamImport import_lmdb plan_lmdb",

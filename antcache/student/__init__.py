@@ -45,7 +45,7 @@ __all__ = [
     "train",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "config": "RuntimeConfig StudentConfig",

@@ -36,7 +36,7 @@ __all__ = [
     "split_windows",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "dataset": "Batch Sample Windows",
