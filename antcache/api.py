@@ -63,7 +63,7 @@ class Store(stored.Store):
             self,
             split,
             (stream,) if isinstance(stream, str) else tuple(stream),
-            targets=targets,
+            targets=(targets,) if isinstance(targets, str) else tuple(targets),
             protocol=protocol or protocol_for(self.taxonomy.dataset),
             top_k=top_k,
             tail=tail,
@@ -109,7 +109,9 @@ class Store(stored.Store):
         own = {"scores": scores, "verb_scores": verb_scores, "noun_scores": noun_scores}
         arrays = {name: _float32(value) for name, value in own.items() if value is not None}
         wanted = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
-        for (name, array), columns in zip(arrays.items(), wanted, strict=False):
+        columns_of = dict(zip(own, wanted, strict=True))
+        for name, array in arrays.items():
+            columns = columns_of[name]
             if array.ndim != 2 or array.shape[1] != columns:
                 raise BadConfig(
                     f"{name} do not fit the store's classes",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from antcache.checks import Kind, alternatives, choices_of, kinds_of, known, parts_of
+from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -93,12 +94,24 @@ def changed(record: R, changes: Mapping[str, Any], *, what: str = "settings") ->
 
 
 def ungrouped(record: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Written settings by name alone: what is written in groups is taken out of them."""
-    groups = {one.group for one in settings_of(record).values()} - {""}
+    """Written settings by name alone: what is written in groups is taken out of them.
+
+    Raises:
+        BadConfig: a setting is in the group of others, or is set twice.
+    """
+    table = settings_of(record)
+    groups = {one.group for one in table.values()} - {""}
     flat: dict[str, Any] = {}
     for name, value in values.items():
         grouped = name in groups and isinstance(value, Mapping)
-        flat |= value if grouped else {name: value}
+        for own, given in (value if grouped else {name: value}).items():
+            if grouped and own in table and table[own].group != name:
+                raise BadConfig(
+                    f"`{own}` is no setting of `{name}`", hint=f"of `{table[own].group or own}`"
+                )
+            if own in flat:
+                raise BadConfig(f"`{own}` is set twice")
+            flat[own] = given
     return flat
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import warnings
+from pathlib import Path
 
 import click
 
@@ -60,6 +61,12 @@ class InputError(click.ClickException):
         super().__init__(plain(text))
 
 
+def _one_line(error: click.UsageError) -> InputError:
+    """What click found wrong in the words of a command line."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return InputError(f"{text} ({error.ctx.command_path} --help)" if error.ctx else text)
+
+
 class Root(LazyGroup):
     """The whole command line, which turns errors into one line and exit code 2."""
 
@@ -70,8 +77,7 @@ class Root(LazyGroup):
         except click.UsageError as error:
             if isinstance(error, HELP) or error.ctx is None:
                 raise
-            hint = f"{error.ctx.command_path} --help"
-            raise InputError(f"{error.format_message().rstrip('.')} ({hint})") from error
+            raise _one_line(error) from error
         except AntcacheError as error:
             raise InputError(in_options(str(error), ctx.meta.get(CALLED))) from error
         except MemoryError as error:
@@ -127,6 +133,9 @@ def _tame_output() -> None:
     """Keep what libraries say to one line each, and let no character be a reason to stop."""
     warnings.showwarning = _warn
     logging.lastResort = _Warnings(logging.WARNING)
+    # The shell may have closed them.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -148,6 +157,8 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:
+        if isinstance(error, click.UsageError) and not isinstance(error, HELP):
+            error = _one_line(error)  # of words before the command
         if not isinstance(error, HELP):
             # Arguments may be names that a shell has filled in.
             vars(error)["message"] = plain(error.message)

@@ -6,6 +6,7 @@ and its help is the field's docstring. An option that is not given is None.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -51,7 +52,17 @@ def _how(one: Setting) -> dict[str, Any]:
     if one.kind is bool:
         return {"is_flag": True, "flag_value": True, "help": one.text}
     given = "" if one.default in (None, ()) else f"  [default: {one.default}]"
-    return {"type": _type(one.kind), "help": one.text + given}
+    how: dict[str, Any] = {"help": one.text + given}
+    if any(checks.parts_of(option)[0] is tuple for option in checks.alternatives(one.kind)):
+        return how | {"multiple": True, "callback": functools.partial(_together, one.kind)}
+    return how | {"type": _type(one.kind)}
+
+
+def _together(
+    kind: checks.Kind, ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> object:
+    """What an option gives that may be given again, or once with commas; None without it."""
+    return read(kind, ",".join(texts)) if texts else None
 
 
 def _type(kind: checks.Kind) -> click.ParamType:  # type: ignore[type-arg]

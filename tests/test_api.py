@@ -66,6 +66,7 @@ def store(tmp_path: Path) -> antcache.Store:
 
 def test_a_loader_collates_what_the_store_holds(store: antcache.Store) -> None:
     train = store.windows("train", stream="rgb", targets=["text"])
+    assert store.windows("train", stream="rgb", targets="text").targets is not None
     (batch,) = DataLoader(train, len(train))
     assert batch.features.shape == (12, 10, DIM)
     assert batch.uid == tuple(f"train{i}" for i in range(12))
@@ -115,6 +116,12 @@ def test_what_is_not_there_is_said(store: antcache.Store) -> None:
             store.windows("train", **wrong)
     with pytest.raises(MissingKey, match="test"):
         store.windows("test", stream="rgb")
+    for idle in ({"top_k": 3}, {"tail": True}):
+        with pytest.raises(BadConfig, match="has no effect without soft targets"):
+            store.windows("train", stream="rgb", **idle)
+    for twice in ({"stream": ["rgb", "rgb"]}, {"stream": "rgb", "targets": ["text", "text"]}):
+        with pytest.raises(BadConfig, match="expected different names"):
+            store.windows("train", **twice)
     early = Protocol(gap_s=100, num_frames=10, rate=2.0)
     with pytest.raises(BadConfig, match="no segment has a window"):
         store.windows("train", stream="rgb", protocol=early)
@@ -136,6 +143,11 @@ def test_predictions_are_evaluated_like_those_of_a_run(
     ):
         with pytest.raises(error, match=said):
             store.predictions("validation", uid, scores)
+    for name, columns in (("verb_scores", 2), ("noun_scores", 1)):
+        with pytest.raises(BadConfig, match="go together"):
+            store.predictions(
+                "validation", ["validation0"], np.zeros((1, 2)), **{name: np.zeros((1, columns))}
+            )
     own = {"verb_scores": np.zeros((1, 3)), "noun_scores": np.zeros((1, 1))}
     with pytest.raises(BadConfig, match="verb_scores"):
         store.predictions("validation", ["validation0"], np.zeros((1, 2)), **own)

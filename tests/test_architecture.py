@@ -23,7 +23,7 @@ ALLOWED = {
     "errors": {"text"},
     "exports": set(),
     "checks": {"errors"},
-    "settings": {"checks"},
+    "settings": {"checks", "errors"},
     "progress": set(),
     "text": set(),
     "untrusted": {"errors"},

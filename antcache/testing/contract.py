@@ -176,6 +176,34 @@ class StoreContract:
         assert again.taxonomy == renamed
         assert again.labels("train").uid.tolist() == SEGMENTS.uid.tolist()
 
+    def test_what_is_written_is_kept_as_it_was_given(self, store: Store) -> None:
+        rows = np.ones((3, 8), np.float16)
+        store.write_features("rgb", "v1", rows)
+        rows[:] = 2
+        np.testing.assert_array_equal(store.features("rgb", "v1").read(), 1)
+
+    def test_tidying_takes_nothing_that_is_listed(self, store: Store) -> None:
+        store.write_features("rgb", "v1", np.ones((3, 8), np.float16))
+        store.backend.remove_leftovers()
+        assert self.reopen(store).videos("rgb") == ["v1"]
+        assert verify(store).intact
+
+    def test_what_nobody_works_on_can_be_claimed(self, store: Store) -> None:
+        with store.backend.claim("features/rgb/v1") as ours:
+            assert ours
+
+    def test_the_text_of_a_group_can_be_replaced_and_dropped(self, store: Store) -> None:
+        store.backend.set_group_text("features/rgb", b"damaged")
+        assert store.backend.group_text("features/rgb") == b"damaged"
+        with pytest.raises(DamagedStore, match="features/rgb"):
+            store.backend.group_attributes("features/rgb")
+
+    def test_a_unit_keeps_what_its_group_said(self, store: Store) -> None:
+        """By which a group that was damaged is restored."""
+        store.write_features("rgb", "v1", np.ones((3, 8), np.float16))
+        said = store.backend.group_attributes("features/rgb")
+        assert store.backend.group_at_publishing("features/rgb/v1") == said
+
     def test_only_what_is_listed_is_removed(self, store: Store) -> None:
         store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
         for key in ("features/rgb", "features", "", "features/rgb/v2", "../features/rgb/v1"):

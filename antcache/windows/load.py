@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 
 from antcache.annotations import Protocol
+from antcache.checks import distinct
+from antcache.errors import BadConfig
 from antcache.store import Store
 from antcache.windows.dataset import Windows
 from antcache.windows.lazy import LazyFeatures
@@ -30,6 +32,11 @@ def load_windows(
     allow_missing: bool = False,
 ) -> Windows:
     """See `antcache.Store.windows`."""
+    distinct("stream", streams)
+    distinct("targets", targets)
+    for name, idle in (("top_k", top_k is None), ("tail", not tail)):
+        if not targets and not idle:
+            raise BadConfig(f"`{name}` has no effect without soft targets", hint="name `targets`")
     found = split_windows(
         store,
         [store.stream(name) for name in streams or (store.only_stream(),)],

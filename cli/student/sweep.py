@@ -47,9 +47,11 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     store = Store.open(store_path)
     from antcache.student.runs.place import LOG
     from antcache.student.sweeps.plan import read_plan
+    from antcache.student.sweeps.run import check_folder
     from antcache.student.sweeps.run import sweep as run_sweep
 
     wanted = read_plan(plan)
+    check_folder(runs, wanted)
     with log_to(runs / LOG), progress_bars() as progress:
         table, failed = run_sweep(store, runs, wanted, progress=progress)
     if as_json:

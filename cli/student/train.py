@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     example="antcache student train kitchen.zarr --run runs/distilled --targets sequence",
     then="`antcache evaluate` scores the run, `antcache compare` tells what it gains over another, "
     "`antcache student predict` predicts other segments.",
-    goes_on="`antcache student train STORE --run RUN --resume` goes on after the last epoch kept.",
+    goes_on="`antcache student train STORE --run RUN --resume` goes on after the last epoch "
+    "kept; if none was, the same command starts again.",
 )
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")

@@ -61,7 +61,10 @@ SETTING = re.compile(r"`(\w+)`")
 
 
 def test_settings_that_are_named_are_there(repo: Path) -> None:
-    """In backticks, as a command that has an option of that name shows it."""
+    """In backticks, as a command that has an option of that name shows it.
+
+    `feature` is an array of soft targets, `seeds` a key of a plan.
+    """
     named = [
         name
         for part in ("student", "windows")
@@ -69,7 +72,10 @@ def test_settings_that_are_named_are_there(repo: Path) -> None:
         for text in words(file)
         for name in SETTING.findall(text)
     ]
-    assert set(named) - set(settings_of(StudentConfig)) == {"feature"}  # an array of soft targets
+    assert set(named) - set(settings_of(StudentConfig)) == {
+        "feature",
+        "seeds",
+    }
     assert {"top_k", "allow_missing", "warmup_epochs"} <= set(named)
 
 

@@ -41,6 +41,15 @@ def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
         assert option.help.removeprefix(setting.text) == said
 
 
+def test_several_are_given_again_or_with_commas(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    again = ("--targets", "oracle", "--targets", "teacher")
+    for number, given in enumerate((again, ("--targets", "oracle,teacher"))):
+        result = run(store.path, "--run", tmp_path / str(number), *given, *SMALL)
+        assert result.exit_code == 2  # the kitchen has no such teacher
+        assert "no set of soft targets 'teacher'" in result.stderr
+
+
 def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> None:
     result = run(make_store().path, "--run", tmp_path / "run", "--targets", "oracle", *SMALL)
     assert result.exit_code == 0, result.output

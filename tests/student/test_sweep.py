@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from antcache.cli.main import cli
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import AlreadyExists, BadConfig, MissingExtra, NotFound
 from antcache.evaluation import Predictions
 from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
@@ -280,9 +280,9 @@ def test_a_plan_sets_whatever_an_option_sets() -> None:
     for name, value in settings.items():
         groups.setdefault(settings_of(StudentConfig)[name].group, {})[name] = value
     assert Sweep.from_dict({"base": groups, "settings": {"a": {}}}).settings["a"] == wanted
-    changed = {"optimization": {"lr": 0.1}, "seed": 1}
+    changed = {"optimization": {"lr": 0.1}}
     other = Sweep.from_dict({"base": groups, "settings": {"a": changed}}).settings["a"]
-    assert other == wanted.replace(lr=0.1, seed=1)
+    assert other == wanted.replace(lr=0.1)
     whole = json.loads(json.dumps(wanted.to_dict()))
     assert Sweep.from_dict({"base": whole, "settings": {"a": {}}}).settings["a"] == wanted
 
@@ -375,6 +375,13 @@ FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
         ("settings: {a: {num_frames: 0}}", "impossible num_frames: expected from 1 to 10000"),
         ("settings: {a: {}, b: {num_frames: 5}}", "must share .*expected None, as in a, found 5"),
         (f"seeds: [{'9' * 5000}]\nsettings: {{a: {{}}}}", "the sweep can't be read: .*digits"),
+        ("settings: {a: {seed: 3}}", "differ in seed by themselves .*`seeds`"),
+        ("grid: {seed: [1, 2]}", "differ in seed by themselves"),
+        ("settings: {1: {}, '1': {}}", "the key '1' stands twice"),
+        ("grid: {lr: [0.1, 0.1]}", "a value stands twice in the grid"),
+        ("base: {model: {lr: 0.1}}\nsettings: {a: {}}", "`lr` is no setting of `model`"),
+        ("base: {optimization: {lr: 1.0}, lr: 0.1}\nsettings: {a: {}}", "`lr` is set twice"),
+        ("seeds: [-1]\nsettings: {a: {}}", "impossible seeds"),
         ("settings: &a {b: *a}", "the sweep can't be read: found nested too deeply"),
         ("#" * 300_000, "the sweep can't be read: found more than 262144 bytes"),
     ],
@@ -389,6 +396,32 @@ def test_wrong_types_in_a_plan_are_one_line_that_names_file_and_key(
     said = CliRunner().invoke(cli, [*command, "--runs", str(tmp_path / "runs")])
     assert said.exit_code == 2
     assert len(said.output.splitlines()) == 1, said.output
+
+
+def test_a_folder_with_anything_else_is_refused(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """A plan goes on in its folder, and in one of fewer settings; nobody else's is touched."""
+    store, base = make_store(), small.replace(epochs=1)
+    one = Sweep(settings={"a": base}, seeds=(0,))
+    two = Sweep(settings={"a": base, "b": base.replace(lr=0.1)}, seeds=(0,))
+    sweep(store, tmp_path / "runs", one)
+    sweep(store, tmp_path / "runs", two)
+    table = (tmp_path / "runs/table.json").read_bytes()
+    for folder in ("runs", "runs/a/seed-0"):
+        with pytest.raises(AlreadyExists, match="not of this plan"):
+            sweep(store, tmp_path / folder, one)
+    assert (tmp_path / "runs/table.json").read_bytes() == table
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("settings: {a: {}}")
+    before = sorted(store.path.rglob("*"))
+    for runs in (store.path, store.path / "features"):
+        said = CliRunner().invoke(
+            cli, ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+        )
+        assert (said.exit_code, len(said.output.splitlines())) == (2, 1)
+        assert "not of this plan" in said.output
+    assert sorted(store.path.rglob("*")) == before
 
 
 def test_table_by_hand() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antcache.checks import Count, check_type, known
+from antcache.checks import Count, Seed, check_type, known
 from antcache.errors import BadConfig, MissingExtra, NotFound
 from antcache.settings import settings_of
 from antcache.student.config import StudentConfig, read_settings
@@ -50,6 +50,7 @@ class Sweep:
             )
         _check_count(len(self.settings) * len(self.seeds), "settings and seeds")
         check_type("at_once", self.at_once, Count | None)
+        check_type("seeds", self.seeds, tuple[Seed, ...])
         for name in self.settings:
             if not re.fullmatch(r"\w[\w.,=+-]*", name):
                 raise BadConfig(
@@ -83,20 +84,27 @@ class Sweep:
         if "grid" in values:
             grid = _mapping("grid", values["grid"])
             columns = [v if isinstance(v, list) else [v] for v in grid.values()]
-            _check_count(math.prod(map(len, columns)), "combinations of the grid")
+            count = math.prod(map(len, columns))
+            _check_count(count, "combinations of the grid")
             changes = {
                 ",".join(f"{k}={v}" for k, v in zip(grid, point, strict=True)): dict(
                     zip(grid, point, strict=True)
                 )
                 for point in itertools.product(*columns)
             }
+            if len(changes) < count:
+                raise BadConfig("a value stands twice in the grid", found=grid)
         else:
             changes = _mapping("settings", values["settings"])
         base = read_settings(_mapping("base", values.get("base") or {}))
-        settings = {
-            str(name): _config(base | read_settings(_mapping(f"settings.{name}", change or {})))
+        own = {
+            str(name): read_settings(_mapping(f"settings.{name}", change or {}))
             for name, change in changes.items()
         }
+        # In `base` it may stand: that may be all of a run's settings.
+        if any("seed" in given for given in own.values()):
+            raise BadConfig("members differ in seed by themselves", hint="`seeds` lists them all")
+        settings = {name: _config(base | given) for name, given in own.items()}
         return cls(settings=settings, seeds=tuple(seeds), at_once=at_once)
 
 

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from antcache.devices import pick_device
-from antcache.errors import BadCheckpoint, BadConfig, NotFinite
-from antcache.files import LOCK, atomic_file
+from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite
+from antcache.files import LOCK, atomic_file, is_leftover
 from antcache.files.locks import exclusively
 from antcache.progress import Progress, silent
 from antcache.settings import settings_of
@@ -31,7 +31,7 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.model import build_student
 from antcache.student.runs.folder import RunFolder, tidy
-from antcache.student.runs.place import CONFIG, RESULT, read_config
+from antcache.student.runs.place import CONFIG, LOG, RESULT, read_config
 from antcache.student.runs.train import Run
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.table import Table, tabulate
@@ -44,6 +44,9 @@ from antcache.windows.dataset import Windows
 from antcache.windows.memory import free_bytes
 
 log = logging.getLogger(__name__)
+
+TABLE = "table.json"
+"""In the folder of a sweep: its figures."""
 
 AT_ONCE = 16
 """Members that a GPU trains at once, unless told otherwise or its memory is too small. A CPU gains
@@ -67,13 +70,33 @@ def sweep(
     Raises:
         BadConfig: a run in the folder is of another plan, the head can't be stacked, or torchrun
             started several processes.
-        AlreadyExists: another process trains the sweep, or one of its members.
+        AlreadyExists: the folder has something else, or another process trains the sweep, or one
+            of its members.
         WriteFailed, MissingKey, ...: see `train.train`.
     """
     _check_alone()
+    check_folder(folder, plan)
     busy, hint = "another process is training this sweep", "choose another folder"
     with exclusively(folder / LOCK, busy, where=folder, hint=hint):
         return _sweep(store, folder, plan, progress)
+
+
+def check_folder(folder: Path, plan: Sweep) -> None:
+    """Raise unless a sweep of the plan may begin in a folder, or go on there.
+
+    Raises:
+        AlreadyExists: something is there that is not of this plan.
+    """
+    ours = {LOG, LOCK, TABLE, *plan.settings}
+    found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [folder.name]
+    strange = [name for name in found if name not in ours and not is_leftover(name)]
+    if folder.exists() and strange:
+        raise AlreadyExists(
+            "something is here that is not of this plan",
+            where=folder,
+            found=", ".join(strange[:5]),
+            hint="choose another folder",
+        )
 
 
 def _sweep(
@@ -108,7 +131,7 @@ def _sweep(
         for name in plan.settings
     }
     table = tabulate(results)
-    with atomic_file(folder / "table.json", overwrite=True) as staged:
+    with atomic_file(folder / TABLE, overwrite=True) as staged:
         staged.write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1), "utf-8")
     return table, failed
 

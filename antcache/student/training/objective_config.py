@@ -50,11 +50,11 @@ class DistillationConfig:
                 )
         if self.align == "none" and self.align_weight != 1:
             raise BadConfig(
-                "align_weight has no effect without align", hint="`align` cosine or mse"
+                "`align_weight` has no effect without `align`", hint="`align` cosine or mse"
             )
         if self.target_weights is not None and len(self.targets) < 2:
             raise BadConfig(
-                "target_weights has no effect on one set of soft targets",
+                "`target_weights` has no effect on one set of soft targets",
                 hint="name several: `targets` a,b",
             )
         numbers = self.target_weights
