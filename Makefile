@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 VERSIONS  := 3.11 3.12 3.13 3.14
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
-.PHONY: demo test lint install-check versions-check bench clean
+.PHONY: demo test lint docs typecheck install-check versions-check bench clean
 
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
@@ -14,13 +14,18 @@ demo: $(READY)      ## the whole method on a small generated kitchen; writes dem
 test: $(READY)      ## every test that needs no GPU; a process for each core, each with one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
 
-lint: $(READY)      ## ruff, and mypy against the installed package
+lint: typecheck     ## ruff, and mypy against the installed package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf .typecheck build
-	$(BIN)/pip install -q --no-deps --no-build-isolation --target .typecheck .
-	rm -rf build
 	cd .typecheck && MYPYPATH=. $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p antcache
+
+docs: typecheck     ## the documentation as a site, in site/; a warning is an error
+	$(BIN)/python -m mkdocs build -q --strict
+
+typecheck: $(READY) # the package as it is installed, its folders under their import names
+	rm -rf .typecheck build
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --target .typecheck .
+	rm -rf build
 
 # From the registry's metadata alone, as on a machine with no wheels and no settings of its own: uv
 # reads none of pip's. All extras at once: what they have in common can't then conflict in one.
@@ -43,7 +48,7 @@ bench: $(READY)     ## every benchmark, results recorded, the README's tables re
 	$(BIN)/python benchmarks/tables.py
 
 clean:              ## everything that is made, the virtual environment included
-	rm -rf $(VENV) .typecheck build demo *.egg-info
+	rm -rf $(VENV) .typecheck build site demo *.egg-info
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

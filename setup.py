@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").read_text("utf-8"))[1]
@@ -16,14 +16,17 @@ EXTRAS = {
     "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.18"],
-    "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+    "report": ["jinja2>=3.1"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "pandas-stubs"],
 }
+EXTRAS["dev"] += EXTRAS["docs"]  # a test builds the site
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
+EXTRAS["dev"] += ["matplotlib>=3.9"]  # the plots of the benchmarks
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
@@ -38,9 +41,9 @@ EXTRAS["all"] = [
 ]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
-SUBPACKAGES = ["annotations", "store", "extract", "teacher", "student", "evaluation", "demo"]
-SUBPACKAGES += ["store.importers", "store.remote", "teacher.corpus", "teacher.language"]
-SUBPACKAGES += ["evaluation.report"]
+ROOMS = [
+    f"{name}.{room}" for name, path in FOLDERS.items() for room in find_packages(str(HERE / path))
+]
 
 setup(
     name="antcache",
@@ -52,7 +55,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*FOLDERS, *(f"antcache.{name}" for name in SUBPACKAGES)],
+    packages=[*FOLDERS, *ROOMS],
     package_dir=FOLDERS,
     package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
     install_requires=[
@@ -63,6 +66,7 @@ setup(
         "pandas>=2.2",
         "rich>=13",
         "safetensors>=0.4.5",
+        "scipy>=1.14",
         "torch>=2.6",
         "zarr>=3.1,<4",
     ],

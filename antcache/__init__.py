@@ -2,7 +2,17 @@
 
 Promise: importing `antcache` is cheap. Nothing here loads torch, transformers or a video decoder;
 each part is imported where it is used (`antcache.store`, `antcache.extract`, `antcache.teacher`,
-`antcache.student`, `antcache.evaluation`, `antcache.kernels`).
+`antcache.windows`, `antcache.student`, `antcache.evaluation`, `antcache.kernels`).
 """
 
+from typing import TYPE_CHECKING
+
+from antcache.exports import lazy_exports
+
+if TYPE_CHECKING:
+    from antcache.api import Store
+
 __version__ = "0.1.0"
+__all__ = ["Store", "__version__"]
+
+__getattr__, __dir__ = lazy_exports(__name__, {"api": "Store"})

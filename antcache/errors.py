@@ -7,7 +7,9 @@ get wrong raises one of these, and the command line turns each into one line and
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
+from collections.abc import Iterator
 
 from antcache.text import utf8
 
@@ -194,5 +196,14 @@ class MissingExtra(AntcacheError, ImportError):
         )
 
 
-class AntcacheWarning(UserWarning):
-    """Something was passed over, and counted; the message says what and how often."""
+@contextlib.contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Import an optional package inside.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(package, extra) from error

@@ -33,6 +33,11 @@ def exact_floor(values: ArrayLike) -> NDArray[np.int64]:
     return np.floor(np.asarray(values, dtype=np.float64) + BOUNDARY).astype(np.int64)
 
 
+def exact_ceil(values: ArrayLike) -> NDArray[np.int64]:
+    """Ceiling of float64 `values` (any shape), likewise."""
+    return -exact_floor(-np.asarray(values, dtype=np.float64))
+
+
 def frames_to_seconds(frames: ArrayLike, fps: float = ANNOTATION_FPS) -> NDArray[np.float64]:
     """Time in seconds at which each frame is seen."""
     return np.asarray(frames, dtype=np.float64) / fps

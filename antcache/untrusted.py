@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -186,6 +187,7 @@ def parse_yaml(text: str) -> Any:
         node = loader.get_single_node()
         # Before values are made of them: merging (`<<`) copies what references lead to.
         _check(node, YAML_VALUES)
+        _check_keys(node)
         value = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
@@ -196,6 +198,22 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"a tag on what is none ({error})") from None
     _check(value, YAML_VALUES)
     return value
+
+
+def _check_keys(node: Any) -> None:
+    """Refuse a YAML document in which a key stands twice in one place: the last would win."""
+    seen, waiting = set[int](), [node]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or not isinstance(getattr(one, "value", None), list):
+            continue
+        seen.add(id(one))
+        pairs = (each for each in one.value if isinstance(each, tuple))
+        keys = Counter(key.value for key, _ in pairs if isinstance(key.value, str))
+        if keys and keys.most_common(1)[0][1] > 1:
+            raise ValueError(f"the key {keys.most_common(1)[0][0]!r} stands twice")
+        for each in one.value:
+            waiting += each if isinstance(each, tuple) else (each,)
 
 
 def names_array(names: Any) -> NDArray[np.str_]:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from record import Figure, finish
-from teacher_runs import EK55, METRICS, WORK, Run, figures, metrics, outcome, timeline
+from teacher_runs import EK55, METRICS, WORK, TeacherRun, figures, metrics, outcome, timeline
 
 from antcache.evaluation.metrics import score
 
@@ -53,16 +53,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "weights: adapted": {},
     **{f"actions read: {n}": {"attended": n} for n in (1, 2, 5, 10, 15, 20)},
     "losses: action alone": {"verb_weight": 0.0, "noun_weight": 0.0},
-    "logits: not factorised": {"factorised": False},
+    "logits: not factorised": {"factorized": False},
     "text: the paper's": {"form": "paper"},
 }
 TARGETS = ("targets: in-sample", "targets: cross-fitted")
 
 
-def run_of(change: dict[str, Any], seed: int, training: str = "") -> Run:
+def run_of(change: dict[str, Any], seed: int, training: str = "") -> TeacherRun:
     """The run behind a figure; the base, which several rows share, scores its training split."""
     settings = {**BASE, **change}
-    return Run(
+    return TeacherRun(
         dataset=EK55,
         kind="language",
         history="complete",

@@ -43,9 +43,9 @@ from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AntcacheError
 from antcache.store import SoftTargets, Store
 from antcache.store.format import checksums
-from antcache.store.gather import gather
-from antcache.store.repair import repair
-from antcache.store.verify import verify
+from antcache.store.integrity.repair import repair
+from antcache.store.integrity.verify import verify
+from antcache.store.reading.gather import Gatherer
 
 ACTIONS = 12
 STREAMS = {"rgb": False, "flow": True}
@@ -197,7 +197,7 @@ def readings(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
         which = np.repeat(np.arange(len(VIDEOS)), 20)
         where = np.arange(80)[:, None] % 60 + np.arange(3)
         out = np.empty((80, 3, *features[0].rows.shape[1:]), features[0].rows.dtype)
-        gather(features, which, where, out)
+        Gatherer(features).into(out, which, where)
         return digest_of(out)
 
     yield "dataset", lambda: f"{opened().dataset} {opened().splits()} {opened().streams()}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class InputCase:
     """An input from somebody.
 
     Attributes:

@@ -20,15 +20,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import ek55
 import numpy as np
 import torch
 from record import Figure, finish
 
-from antcache.store import proof
-from antcache.student.pack import WindowPack
+from antcache.store.reading import proof
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import StreamRows
 
 WAYS = ("nothing", "first", "later")
 
@@ -39,16 +39,15 @@ def pack(path: Path, way: str) -> dict[str, float]:
     if way == "nothing":
         proof.Proofs.require = lambda *args: None  # type: ignore[method-assign, assignment]
     started = time.perf_counter()
-    features, index = ek55.open_windows(path, True)
+    asked = StreamRows.of(*ek55.open_windows(path, True))
     opened = time.perf_counter()
-    kind: dict[str, Any] = {"dim": ek55.DIM, "dtype": "float16", "device": torch.device("cpu")}
-    found = WindowPack.gather(features, index, **kind)
+    found = PackedFeatures.gather([asked], torch.device("cpu"))
     done = time.perf_counter()
     return {
         "opening": opened - started,
         "packing": done - opened,
-        "bytes": found.features.nbytes,
-        "windows": len(index),
+        "bytes": found.num_bytes,
+        "windows": len(asked.rows),
     }
 
 

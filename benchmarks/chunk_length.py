@@ -5,8 +5,8 @@
 Stores with chunks of at most 0.25, 1, 4, 16 and 64 MiB (`CHUNK_BYTES`), of two kinds of videos:
 short ones (10 minutes at 4 fps, 1,024 float16: 4.9 MB) and long ones (30 minutes at 30 fps, 1,024
 float32: 221 MB). Windows of 10 rows, 2 per second. For each length:
-  - map: random windows per second, batches of 256 into a reused buffer, through `WindowStream`;
-  - pack: output of `WindowPack.gather`, in GB/s, from memory maps and from a compressed store;
+  - map: random windows per second, batches of 256 into a reused buffer, read lazily;
+  - pack: output of `PackedFeatures.gather`, in GB/s, from memory maps and from a compressed store;
   - API: random windows per second through plain Zarr, array opened once, a slice per window;
   - memory: the most that packing the compressed store holds beside the pack (peak resident memory);
   - files: that 100 hours at 30 fps and 1,024 float32 (EPIC-KITCHENS-100) are kept in. Each is one
@@ -32,17 +32,18 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
-from reads import index_of, memory_status
+from reads import memory_status
 from record import Figure, finish
 
-from antcache.store import Features, Store
+from antcache.store import Store
 from antcache.store import format as store_format
-from antcache.student.pack import WindowPack
-from antcache.student.stream import WindowStream
-from antcache.student.windows import WindowIndex
+from antcache.windows.lazy import LazyStream
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import StreamRows
 
 MIB = (0.25, 1, 4, 16, 64)
 DIM, TIME, BATCH = 1_024, 10, 256
+CPU = torch.device("cpu")
 KINDS = {  # frames per second, minutes, dtype, videos, windows
     "short": (4, 10, "float16", 20, 8_192),
     "long": (30, 30, "float32", 2, 4_096),
@@ -75,8 +76,10 @@ def write(path: Path, kind: str, mib: float, share: float, *, compressed: bool) 
         store_format.CHUNK_BYTES = usual
 
 
-def windows_of(kind: str, share: float, *, ordered: bool) -> WindowIndex:
-    """Random windows, or the same by video and time as labels have them."""
+def rows_of_windows(
+    kind: str, share: float, *, ordered: bool
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Video and rows of random windows, or the same by video and time as labels have them."""
     fps, _, _, count, number = KINDS[kind]
     number = max(1, int(number * share) // BATCH) * BATCH
     rng = np.random.default_rng(1)
@@ -87,45 +90,41 @@ def windows_of(kind: str, share: float, *, ordered: bool) -> WindowIndex:
         order = np.lexsort([start, which])
         which, start = which[order], start[order]
     rows = start[:, None] + spacing * np.arange(TIME)
-    return index_of(np.array([f"v{v}" for v in range(count)])[which], rows)
+    return np.array([f"v{v}" for v in range(count)])[which], rows
 
 
-def features_of(path: Path, kind: str) -> dict[str, Features]:
-    """All videos of a store."""
+def windows_of(path: Path, kind: str, share: float, *, ordered: bool) -> StreamRows:
+    """The windows of `rows_of_windows`, in a store."""
     store = Store.open(path)
-    return {f"v{v}": store.features("rgb", f"v{v}") for v in range(KINDS[kind][3])}
-
-
-def settings(kind: str) -> dict[str, Any]:
-    """What packs and streams of a kind need to know."""
-    return {"dim": DIM, "dtype": KINDS[kind][2], "device": torch.device("cpu")}
+    features = {f"v{v}": store.features("rgb", f"v{v}") for v in range(KINDS[kind][3])}
+    video, rows = rows_of_windows(kind, share, ordered=ordered)
+    return StreamRows(features=features, video=video, rows=rows)
 
 
 def mapped(path: Path, kind: str, share: float) -> Callable[[], float]:
-    """Windows per second through `WindowStream`."""
-    stream = WindowStream.of(
-        features_of(path, kind), windows_of(kind, share, ordered=False), **settings(kind)
-    )
+    """Windows per second, read lazily."""
+    lazy = LazyStream.of(windows_of(path, kind, share, ordered=False), CPU)
     out = np.empty((BATCH, TIME, DIM), KINDS[kind][2])
-    batches = np.split(np.arange(len(stream)), range(BATCH, len(stream), BATCH))
+    count = len(lazy.stream.rows)
+    batches = np.split(np.arange(count), range(BATCH, count, BATCH))
 
     def measure() -> float:
         started = time.perf_counter()
         for positions in batches:
-            stream.read(positions, out)
-        return len(stream) / (time.perf_counter() - started)
+            lazy.read(positions, out)
+        return count / (time.perf_counter() - started)
 
     return measure
 
 
 def packed(path: Path, kind: str, share: float) -> Callable[[], float]:
-    """GB/s of output of `WindowPack.gather`."""
-    features, index = features_of(path, kind), windows_of(kind, share, ordered=True)
+    """GB/s of output of `PackedFeatures.gather`."""
+    asked = windows_of(path, kind, share, ordered=True)
 
     def measure() -> float:
         started = time.perf_counter()
-        pack = WindowPack.gather(features, index, **settings(kind))
-        return pack.features.nbytes / 1e9 / (time.perf_counter() - started)
+        pack = PackedFeatures.gather([asked], CPU)
+        return pack.num_bytes / 1e9 / (time.perf_counter() - started)
 
     return measure
 
@@ -134,13 +133,13 @@ def plain(path: Path, kind: str, share: float) -> Callable[[], float]:
     """Windows per second through Zarr alone."""
     root = zarr.open_group(path, mode="r")
     arrays = {f"v{v}": root[f"features/rgb/v{v}/rows"] for v in range(KINDS[kind][3])}
-    index = windows_of(kind, share, ordered=False)
+    videos, windows = rows_of_windows(kind, share, ordered=False)
     out = np.empty((TIME, DIM), KINDS[kind][2])
     spacing, number = KINDS[kind][0] // 2, 48
 
     def measure() -> float:
         started = time.perf_counter()
-        for video, rows in zip(index.video[:number].tolist(), index.rows[:number], strict=True):
+        for video, rows in zip(videos[:number].tolist(), windows[:number], strict=True):
             out[:] = arrays[video][int(rows[0]) : int(rows[-1]) + 1 : spacing]
         return number / (time.perf_counter() - started)
 
@@ -156,11 +155,11 @@ def memory(path: Path, kind: str, share: float) -> float:
 
 def pack_alone(path: Path, kind: str, share: float) -> None:
     """What a fresh process says about its peak of memory while it packs."""
-    features, index = features_of(path, kind), windows_of(kind, share, ordered=True)
+    asked = windows_of(path, kind, share, ordered=True)
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
     before = memory_status()["VmRSS"]
-    pack = WindowPack.gather(features, index, **settings(kind))
-    print(memory_status()["VmHWM"] - before - pack.features.nbytes)
+    pack = PackedFeatures.gather([asked], CPU)
+    print(memory_status()["VmHWM"] - before - pack.num_bytes)
 
 
 def measure_all(

@@ -24,7 +24,7 @@ from antcache.demo.run import DemoConfig, Steps, build_store
 from antcache.evaluation.metrics import mean_and_error
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 from antcache.teacher.histories import Timeline
 from antcache.teacher.targets import TargetConfig, make_targets
 
@@ -35,7 +35,7 @@ WAYS = {"in-sample": 0, "cross-fitted": 5}
 
 def run(store: Store, student: StudentConfig) -> dict[str, list[float]]:
     """Final metrics over the seeds."""
-    results = [train(store, None, replace(student, seed=seed)).metrics for seed in SEEDS]
+    results = [train(store, None, student.replace(seed=seed)).metrics for seed in SEEDS]
     return {metric: [r[metric] for r in results] for metric in METRICS}
 
 
@@ -45,10 +45,12 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     usual = DemoConfig(kitchen=KitchenConfig(scripts=0))
     parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
-    parser.add_argument("--epochs", type=int, default=usual.student.epochs, help="of a student")
+    parser.add_argument(
+        "--epochs", type=int, default=usual.student.optimization.epochs, help="of a student"
+    )
     given = parser.parse_args()
     config = replace(usual, kitchen=part_of(usual.kitchen, given.share))
-    student = replace(config.student, epochs=given.epochs, evaluate_every=given.epochs)
+    student = config.student.replace(epochs=given.epochs, evaluate_every=given.epochs)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         store, _ = build_store(Path(folder), config, Steps())
@@ -60,7 +62,7 @@ def main() -> None:
                 name = f"{kind}-{way}"
                 _, targets = make_targets(timeline, TargetConfig(kind=kind, folds=folds))
                 store.write_targets(name, targets)
-                found[name] = run(store, replace(student, targets=name))
+                found[name] = run(store, student.replace(targets=(name,)))
     print(f"{'percent':22}" + "".join(f"{metric:>24}" for metric in METRICS))
     for name, values in found.items():
         cells = ""

@@ -35,10 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update benchmarks/results/demo.json")
     parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
-    parser.add_argument("--epochs", type=int, default=USUAL.student.epochs, help="of a student")
+    parser.add_argument(
+        "--epochs", type=int, default=USUAL.student.optimization.epochs, help="of a student"
+    )
     given = parser.parse_args()
     kitchen = part_of(USUAL.kitchen, given.share)
-    student = replace(USUAL.student, epochs=given.epochs)
+    student = USUAL.student.replace(epochs=given.epochs)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_demo(Path(folder) / "demo", replace(USUAL, kitchen=kitchen, student=student))

@@ -55,7 +55,7 @@ import numpy as np
 import torch
 from distillation_runs import (
     WAYS,
-    Outcome,
+    StudentOutcome,
     StudentRun,
     TargetName,
     equal_entropy_smoothing,
@@ -64,12 +64,12 @@ from distillation_runs import (
     require_targets,
 )
 from record import RESULTS, Figure, finish
+from scipy import stats
 from simulated import FINAL, TUNING, make_store, splits_of, store_path
 from teacher_runs import EGTEA, EK55, METRICS, WORK, figures
 
 from antcache.evaluation.bootstrap import Resamples, difference
 from antcache.evaluation.metrics import mean_and_error, metrics_of
-from antcache.student.sweep_table import t_quantile
 
 MAIN = {EK55: "action/many_shot_recall@5", EGTEA: "action/class_mean_top1"}
 REQUIRED = {EK55: 20.0, EGTEA: 5.0}
@@ -255,17 +255,17 @@ def set_noise(work: Path) -> None:
 
 
 def gains(
-    dataset: str, name: str, ours: list[Outcome], base: list[Outcome], over: str
+    dataset: str, name: str, ours: list[StudentOutcome], base: list[StudentOutcome], over: str
 ) -> list[Figure]:
     """What the main metric gains from `base` to `ours`, outcomes of the same seeds in order."""
     metric = metrics_of(splits_of(dataset, FINAL)[1])[MAIN[dataset]]
     new, old = (np.array([o.metrics[MAIN[dataset]] for o in group]) for group in (ours, base))
     pairs = new - old
     mean, deviation, error = mean_and_error(pairs)
-    reach = t_quantile(len(pairs) - 1) * error
+    reach = float(stats.t.ppf(0.975, len(pairs) - 1)) * error
     resamples = Resamples.of(ours[0].video, 1000)
     ranks = np.stack([o.ranks for o in (*ours, *base)])
-    draws = resamples.values_of_all(metric, ranks, ours[0].action)
+    draws = resamples.values(metric, ranks, ours[0].action)
     by_video = difference(mean, draws[: len(ours)].mean(0) - draws[len(ours) :].mean(0))
     relative = 100 * mean / float(old.mean())
     label = f"{PREFIX[dataset]}{name} over {over}, {metric_name(dataset)}"
@@ -308,7 +308,7 @@ def metric_name(dataset: str) -> str:
 def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -> list[Figure]:
     """Figures of each condition, and with plain among several, of each over plain."""
     made: list[Figure] = []
-    found: dict[str, list[Outcome]] = {}
+    found: dict[str, list[StudentOutcome]] = {}
     for condition in conditions:
         settings = settings_of(dataset, condition, work)
         found[condition] = [

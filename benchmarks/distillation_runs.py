@@ -30,15 +30,15 @@ from antcache.devices import pick_device
 from antcache.evaluation import score
 from antcache.evaluation.metrics import true_class_ranks
 from antcache.store import SoftTargets, Store
-from antcache.student.config import StudentConfig
+from antcache.student.config import StudentConfig, read_settings
 from antcache.student.model import log_frequency
-from antcache.student.train import RunResult, train
-from antcache.teacher.ensemble import EnsembleConfig, ensemble
+from antcache.student.runs.train import RunResult, train
+from antcache.teacher.mixing.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import history_for, teach
 
-BASE = StudentConfig(
-    stream=STREAM,
+BASE = StudentConfig.of(
+    stream=(STREAM,),
     layers=1,
     heads=4,
     width=128,
@@ -50,7 +50,7 @@ BASE = StudentConfig(
 """What all students share unless their settings say otherwise."""
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-"""Of logit adjustment (`StudentConfig.logit_adjustment`)."""
+"""Of logit adjustment (`LossConfig.logit_adjustment`)."""
 
 JOINT = {"joint": ("count", "sequence"), "all": ("count", "sequence", "language")}
 """Teachers whose probabilities are averaged."""
@@ -195,25 +195,25 @@ class StudentRun:
     @property
     def config(self) -> StudentConfig:
         """All settings."""
-        return replace(BASE, **self.settings, seed=self.seed)
+        return BASE.replace(**read_settings(self.settings), seed=self.seed)
 
     @property
     def unadjusted(self) -> StudentConfig:
         """What is trained."""
-        return replace(self.config, logit_adjustment=0.0)
+        return self.config.replace(logit_adjustment=0.0)
 
     @property
     def key(self) -> str:
         """Hash of what is trained: all settings that differ from the defaults of a student."""
-        standard = StudentConfig().to_dict()
-        differ = {k: v for k, v in self.unadjusted.to_dict().items() if v != standard[k]}
+        standard = StudentConfig().values
+        differ = {k: v for k, v in self.unadjusted.values.items() if v != standard[k]}
         about = {**asdict(self), "settings": differ}
         text = json.dumps(about, sort_keys=True)
         return f"student-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class StudentOutcome:
     """What a run came to on the validation windows of its store.
 
     Attributes:
@@ -231,12 +231,12 @@ class Outcome:
     seconds: float
 
 
-def outcome(run: StudentRun, work: Path) -> Outcome:
+def outcome(run: StudentRun, work: Path) -> StudentOutcome:
     """The run's outcome with the logit adjustment of its settings, one of `STRENGTHS`."""
-    return outcomes(run, work)[run.config.logit_adjustment]
+    return outcomes(run, work)[run.config.losses.logit_adjustment]
 
 
-def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
+def outcomes(run: StudentRun, work: Path) -> dict[float, StudentOutcome]:
     """The run's outcome by the strength of logit adjustment.
 
     It is trained now unless it is kept; teachers are trained as they are needed.
@@ -245,8 +245,8 @@ def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
     kept, about = work / f"{run.key}.npz", work / f"{run.key}.json"
     if not kept.is_file():
         store = make_store(work, run.dataset, run.part, run.noise)
-        if run.config.targets is not None:
-            require_targets(store, TargetName.parse(run.config.targets))
+        for name in run.config.distillation.targets:
+            require_targets(store, TargetName.parse(name))
         print(f"training {run.dataset}, {run.part}, seed {run.seed}, {run.settings}", flush=True)
         started = time.perf_counter()
         result = train(store, None, run.unadjusted)
@@ -270,7 +270,7 @@ def outcomes(run: StudentRun, work: Path) -> dict[float, Outcome]:
     with np.load(kept) as arrays:
         ranks, action, video = (arrays[name] for name in ("ranks", "action", "video"))
     return {
-        strength: Outcome(
+        strength: StudentOutcome(
             metrics=metrics, ranks=own, action=action, video=video, seconds=found["seconds"]
         )
         for strength, metrics, own in zip(STRENGTHS, found["metrics"], ranks, strict=True)

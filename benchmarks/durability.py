@@ -24,7 +24,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 import durability_commands as commands
 import durability_extract as extraction
 import torch
-from durability_runner import Bench, Case
+from durability_runner import KillBench, KilledCommand
 from record import Figure, finish
 
 EXTRACTIONS = [(kind, workers) for kind in ("zarr", "hdf5") for workers in (1, 3)]
@@ -32,7 +32,7 @@ SHARE = 4
 """How many times more often extractions are killed than each other command."""
 
 
-def make_cases(folder: Path, bench: Bench) -> list[Case]:
+def make_cases(folder: Path, bench: KillBench) -> list[KilledCommand]:
     """All commands, with their inputs; written by other processes, which may have threads."""
     for part in (extraction, commands):
         inputs = folder / part.__name__
@@ -40,15 +40,15 @@ def make_cases(folder: Path, bench: Bench) -> list[Case]:
     torch.set_num_threads(1)
     inputs = folder / extraction.__name__
     extraction.load_backbone(inputs)
-    made: list[Case] = [extraction.Extraction(inputs, *how) for how in EXTRACTIONS]
+    made: list[KilledCommand] = [extraction.Extraction(inputs, *how) for how in EXTRACTIONS]
     inputs = folder / commands.__name__
     for overwrite in (False, True):
         made += [commands.Import(inputs, kind, overwrite=overwrite) for kind in ("zarr", "hdf5")]
     made += [commands.Teach(inputs, kind) for kind in ("count", "sequence")]
-    return [*made, commands.Student(inputs), commands.Sweeping(inputs)]
+    return [*made, commands.StudentTraining(inputs), commands.Sweeping(inputs)]
 
 
-def figures_of(case: Case, bench: Bench, kills: int) -> list[Figure]:
+def figures_of(case: KilledCommand, bench: KillBench, kills: int) -> list[Figure]:
     """Kill the runs of a case, and say what came of it."""
     count = bench.run(case, kills)
     what = "videos listed after a kill, each verified"
@@ -81,7 +81,7 @@ def main() -> None:
     print(f"{'case':28}{columns[0]:>7}{columns[1]:>12}{columns[2]:>10}{columns[3]:>10}", end="")
     print("   run s  each s   landed", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), args.seed)
+        bench = KillBench(Path(folder), args.seed)
         for case in make_cases(Path(folder), bench):
             kills = args.kills
             if not isinstance(case, extraction.Extraction):

@@ -16,34 +16,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from durability_runner import Case, Violation
+from durability_runner import KilledCommand, Violation
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 import antcache.cli.annotations
-import antcache.cli.student_sweep
-import antcache.cli.student_train
-import antcache.cli.teacher_train
-import antcache.student.sweep
-import antcache.student.train
-import antcache.teacher.count
+import antcache.cli.student.sweep
+import antcache.cli.student.train
+import antcache.cli.teacher.train
+import antcache.student.runs.train
+import antcache.student.sweeps.run
+import antcache.teacher.counting.teacher
 import antcache.teacher.sequence  # noqa: F401
-from antcache import disk
 from antcache.annotations import read_annotations
-from antcache.files import is_leftover
+from antcache.files import disk, is_leftover
 from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
-from antcache.store.verify import verify
-from antcache.student.checkpoint import STATE, latest_checkpoint
-from antcache.student.runs import CONFIG, RESULT
+from antcache.store.integrity.verify import verify
+from antcache.student.runs.checkpoint import STATE, latest_checkpoint
+from antcache.student.runs.place import CONFIG, RESULT
 from antcache.teacher.keeping import MADE
 
 WORKING, SYNCING, NAMING = range(3)
 Tree = dict[str, str]
 
 
-class Command(Case):
+class OneProcessCommand(KilledCommand):
     """A command of one process; `inputs` are those of `write_inputs`."""
 
     phases = ("at work", "syncing", "naming")
@@ -53,18 +52,18 @@ class Command(Case):
         self.reference: Tree = {}
 
     def instrument(self, slot: int) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         mark = self.bench.mark
         mark(os, "fsync", slot, SYNCING, WORKING, 0)
         for owner, name in ((os, "rename"), (os, "replace"), (os, "link"), (disk, "_renameat2")):
             mark(owner, name, slot, NAMING, None, 1)
 
     def keep(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         self.reference = tree(out)
 
     def check_whole(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         self.check_state(out)
         found = tree(out)
         for name in sorted(found.keys() | self.reference.keys()):
@@ -75,7 +74,7 @@ class Command(Case):
             raise Violation(f"left over: {left[0]}")
 
 
-class Import(Command):
+class Import(OneProcessCommand):
     """`annotations import` into a new store of a kind, or in place of other labels."""
 
     def __init__(self, inputs: Path, kind: str, *, overwrite: bool) -> None:
@@ -85,18 +84,18 @@ class Import(Command):
         self.before: Tree = {}
 
     def prepare(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         if self.overwrite:
             shutil.copytree(self.inputs / f"old.{self.kind}", self._store(out))
             self.before = tree(out)
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["annotations", "import", "table", str(self.inputs / "new"), str(self._store(out))]
         return [*words, "--name", "toy", *["--overwrite"] * self.overwrite]
 
     def check_state(self, out: Path) -> int:
-        """See `Case`: all old, all new, or a store without labels; how many splits there are."""
+        """See `KilledCommand`: all old, all new, or a store without labels; how many splits."""
         path = self._store(out)
         if is_empty(path):
             return 0
@@ -111,7 +110,7 @@ class Import(Command):
         return out / f"s.{self.kind}"
 
 
-class Teach(Command):
+class Teach(OneProcessCommand):
     """`teacher train` of a kind: its folder, and its targets in the store."""
 
     def __init__(self, inputs: Path, kind: str) -> None:
@@ -119,17 +118,17 @@ class Teach(Command):
         self.kind, self.name = kind, f"teacher train: {kind}"
 
     def prepare(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         shutil.copytree(self.inputs / "old.hdf5", out / "s.h5")
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["teacher", "train", str(out / "s.h5"), "--name", "t", "--kind", self.kind]
         epochs = ["--epochs", "1"] if self.kind == "sequence" else []
         return [*words, "--folds", "2", *epochs]
 
     def check_state(self, out: Path) -> int:
-        """See `Case`: what is there is whole and right, and says so if its targets are missing."""
+        """See `KilledCommand`: what is there is whole, and says so if its targets are missing."""
         store, folder = Store.open(out / "s.h5"), out / "s.h5.teachers" / "t"
         there = "t" in store.target_names()
         if not verify(store).intact:
@@ -148,7 +147,7 @@ class Teach(Command):
         return 1 + there
 
 
-class Student(Command):
+class StudentTraining(OneProcessCommand):
     """`student train`, resumed with `--resume` once there is a run."""
 
     name = "student train"
@@ -157,33 +156,33 @@ class Student(Command):
     words += ("--precision", "float32", "--dropout", "0.1")
 
     def prepare(self, out: Path) -> None:
-        """See `Case`; the store is only read."""
+        """See `KilledCommand`; the store is only read."""
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["student", "train", str(self.inputs / "old.hdf5"), "--run", str(out / "run")]
         return [*words, "--resume"] if (out / "run" / CONFIG).exists() else [*words, *self.words]
 
     def check_state(self, out: Path) -> int:
-        """See `Case`: a run that is new or can be resumed; whether it has a checkpoint."""
+        """See `KilledCommand`: a run that is new or can be resumed; whether it has a checkpoint."""
         return check_run(out / "run")
 
 
-class Sweeping(Command):
+class Sweeping(OneProcessCommand):
     """`student sweep` of two settings with two seeds each."""
 
     name = "student sweep"
 
     def prepare(self, out: Path) -> None:
-        """See `Case`; the store is only read."""
+        """See `KilledCommand`; the store is only read."""
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["student", "sweep", str(self.inputs / "old.hdf5"), str(self.inputs / "plan.yaml")]
         return [*words, "--runs", str(out / "runs")]
 
     def check_state(self, out: Path) -> int:
-        """See `Case`: runs that are new or can be resumed; how many have a checkpoint."""
+        """See `KilledCommand`: runs that are new or can be resumed; how many have a checkpoint."""
         return sum(check_run(run) for run in (out / "runs").glob("*/seed-*"))
 
 

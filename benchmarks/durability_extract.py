@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from durability_runner import Case, Violation
+from durability_runner import KilledCommand, Violation
 from transformers import ViTConfig, ViTModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -26,10 +26,10 @@ from antcache.extract import Ledger
 from antcache.extract import run as extract_run
 from antcache.store import Store
 from antcache.store.backends import is_empty
-from antcache.store.folder import FolderBackend
 from antcache.store.format import STAGING
-from antcache.store.hdf5_backend import Hdf5Backend
-from antcache.store.zarr_backend import ZarrBackend
+from antcache.store.local.folder import FolderBackend
+from antcache.store.local.hdf5_backend import Hdf5Backend
+from antcache.store.local.zarr_backend import ZarrBackend
 
 VIDEOS = {"v1": 30, "v2": 60, "v3": 20, "v4": 45, "v5": 25}
 """Frames of each video."""
@@ -38,7 +38,7 @@ BETWEEN, EXTRACTING, PUBLISHING, PUBLISHED = range(4)
 WRITTEN = re.compile(r"^.* (\d+) INFO antcache\.extract\.run: (\w+): \d+ rows from ", re.M)
 
 
-class Extraction(Case):
+class Extraction(KilledCommand):
     """Into a store of a kind, with videos and a backbone in `inputs`, see `write_inputs`."""
 
     phases = ("between videos", "decoding or embedding", "publishing", "after the rename")
@@ -50,15 +50,15 @@ class Extraction(Case):
         self.reference: dict[str, str] = {}
 
     def prepare(self, out: Path) -> None:
-        """See `Case`; nothing is there."""
+        """See `KilledCommand`; nothing is there."""
 
     def command(self, out: Path) -> list[str]:
-        """See `Case`."""
+        """See `KilledCommand`."""
         words = ["extract", str(self.inputs / "videos"), str(self._store(out)), "--fps", "10"]
         return [*words, "--backbone", str(self.inputs / "vit"), "--format", self.kind]
 
     def instrument(self, slot: int) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         backbone = load_backbone(self.inputs)
         library.load_backbone = lambda *args, **options: backbone
         mark = self.bench.mark
@@ -68,7 +68,7 @@ class Extraction(Case):
         mark(Hdf5Backend, "_rename", slot, PUBLISHING, PUBLISHED, 1)
 
     def keep(self, out: Path) -> None:
-        """See `Case`; also what is true of undisturbed runs alone."""
+        """See `KilledCommand`; also what is true of undisturbed runs alone."""
         self.reference = tree(self._store(out))
         log = log_of(self._store(out))
         written = WRITTEN.findall(log)
@@ -80,7 +80,7 @@ class Extraction(Case):
             print("note: one process of three did all the work")
 
     def check_state(self, out: Path) -> int:
-        """See `Case`; how many videos can be seen."""
+        """See `KilledCommand`; how many videos can be seen."""
         path, reference = self._store(out), self.reference
         said = {name for _, name in WRITTEN.findall(log_of(path))}
         listed: set[str] = set()
@@ -91,7 +91,7 @@ class Extraction(Case):
                 if store.backend.group_damaged(key):
                     raise Violation(f"group {key!r} is damaged")
             for name in listed:
-                if damage := store.backend.damage(f"features/rgb/{name}"):
+                if damage := store.backend.damaged_parts(f"features/rgb/{name}"):
                     raise Violation(f"{name}: {damage} damaged")
                 rows = store.features("rgb", name).read()
                 if hashlib.sha256(rows).hexdigest() != reference[f"rows of {name}"]:
@@ -106,7 +106,7 @@ class Extraction(Case):
         return len(listed)
 
     def check_whole(self, out: Path) -> None:
-        """See `Case`."""
+        """See `KilledCommand`."""
         path = self._store(out)
         if self.check_state(out) != len(VIDEOS):
             raise Violation("videos are missing after a run that finished")

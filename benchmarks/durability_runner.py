@@ -1,4 +1,4 @@
-"""Kills commands at random moments; what a command is and what must be true then, a `Case` says.
+"""Kills commands at random moments; a `KilledCommand` says what is run and what must hold then.
 
 Promise: a command runs in a process forked from one that has imported everything, so that kills
 land in the work and not in the start of Python; half of the kills are aimed at the moments in which
@@ -45,7 +45,7 @@ class Count:
     landed: Counter[str] = field(default_factory=Counter)
 
 
-class Case(ABC):
+class KilledCommand(ABC):
     """A command that is killed.
 
     Attributes:
@@ -60,7 +60,7 @@ class Case(ABC):
     workers = 1
     phases: tuple[str, ...]
     codes = (0,)
-    bench: Bench
+    bench: KillBench
 
     @abstractmethod
     def prepare(self, out: Path) -> None:
@@ -72,7 +72,7 @@ class Case(ABC):
 
     @abstractmethod
     def instrument(self, slot: int) -> None:
-        """Let the functions of this process say how far it is, with `Bench.mark`."""
+        """Let the functions of this process say how far it is, with `KillBench.mark`."""
 
     @abstractmethod
     def keep(self, out: Path) -> None:
@@ -87,7 +87,7 @@ class Case(ABC):
         """Raise `Violation` unless what is there is what an undisturbed run leaves."""
 
 
-class Bench:
+class KillBench:
     """Runs cases below `folder`."""
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -159,7 +159,7 @@ class Bench:
             raise Violation(wrong)
         return int(number)
 
-    def start(self, case: Case, out: Path) -> list[int]:
+    def start(self, case: KilledCommand, out: Path) -> list[int]:
         """The command, so many times at once."""
         self.shared[:] = 0
         words = case.command(out)
@@ -168,7 +168,7 @@ class Bench:
             for slot in range(case.workers)
         ]
 
-    def _be(self, case: Case, words: list[str], slot: int) -> None:
+    def _be(self, case: KilledCommand, words: list[str], slot: int) -> None:
         from antcache.cli.main import main
 
         case.instrument(slot)
@@ -198,7 +198,7 @@ class Bench:
 
         setattr(owner, name, marked)
 
-    def undisturbed(self, case: Case) -> None:
+    def undisturbed(self, case: KilledCommand) -> None:
         """Time a run that nobody kills, and keep or compare what it leaves."""
         times = []
         for number in range(3):
@@ -216,7 +216,7 @@ class Bench:
             for aim in range(AIMED)
         ]
 
-    def new_folder(self, case: Case) -> Path:
+    def new_folder(self, case: KilledCommand) -> Path:
         """Where the next run goes, with what is there before it; the last one is gone."""
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
@@ -236,7 +236,7 @@ class Bench:
                 time.sleep(0.0001)
         time.sleep(self.random.uniform(0, longest))
 
-    def kill_once(self, case: Case, count: Count) -> None:
+    def kill_once(self, case: KilledCommand, count: Count) -> None:
         """Kill a run at a random moment, check what is there, and run again."""
         out = self.new_folder(case)
         pids = self.start(case, out)
@@ -265,7 +265,7 @@ class Bench:
         self.apart(case.check_whole, out)
         count.finished += 1
 
-    def run(self, case: Case, kills: int) -> Count:
+    def run(self, case: KilledCommand, kills: int) -> Count:
         """Kill so many runs of a case."""
         case.bench = self
         self.undisturbed(case)

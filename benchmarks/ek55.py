@@ -14,7 +14,7 @@ from record import DATA
 
 from antcache.annotations import Segments, protocol_for, read_annotations
 from antcache.store import Features, Store
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import WindowIndex, stream_features
 
 WINDOWS, FPS, DIM = 28_472, 4.0, 1_024
 

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foreign_spacy import ForeignPipeline
+from labeled import Labeled, agreement, read_labeled
 from record import DATA, Figure, finish
 
 from antcache.errors import MissingExtra, NotFound
 from antcache.teacher.corpus.dependency import DependencyExtractor
 from antcache.teacher.corpus.extractors import DEFAULT_SPACY_MODEL, Extractor, make_extractor
-from antcache.teacher.corpus.labelled import Labelled, agreement, read_labelled
 from antcache.teacher.corpus.words import read_word_lists
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "teacher" / "corpus"
@@ -31,16 +31,16 @@ F1_BOUND = 75.0
 """Of verb-object pairs on the held-out instructions, percent, for the lexicon extractor."""
 
 
-def measure(extractor: Extractor, parts: dict[str, Sequence[Labelled]]) -> list[Figure]:
+def measure(extractor: Extractor, parts: dict[str, Sequence[Labeled]]) -> list[Figure]:
     """Precision, recall and F1 on each part, printed and as figures."""
     figures = []
-    for part, labelled in parts.items():
-        found = extractor.actions([label.text for label in labelled])
+    for part, labeled in parts.items():
+        found = extractor.actions([label.text for label in labeled])
         for what, verbs_only in (("pairs", False), ("verbs", True)):
-            score = agreement(found, labelled, verbs_only=verbs_only)
+            score = agreement(found, labeled, verbs_only=verbs_only)
             values = {"precision": score.precision, "recall": score.recall, "F1": score.f1}
             cells = "".join(f"{100 * value:11.1f}" for value in values.values())
-            print(f"{extractor.name:12}{part:14}{what:8}{cells}{score.labelled:11}")
+            print(f"{extractor.name:12}{part:14}{what:8}{cells}{score.labeled:11}")
             for name, value in values.items():
                 bounded = (extractor.name, part, what, name) == ("lexicon", *HELD_OUT_F1)
                 figures.append(
@@ -49,7 +49,7 @@ def measure(extractor: Extractor, parts: dict[str, Sequence[Labelled]]) -> list[
                         value=100 * value,
                         unit="percent",
                         at_least=F1_BOUND if bounded else None,
-                        n=len(labelled),
+                        n=len(labeled),
                     )
                 )
     return figures
@@ -72,14 +72,14 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     options = parser.parse_args()
     recipes = DATA / "recipes" / "layer1.json"
-    labelled = read_labelled(FOLDER / "labelled_instructions.json", recipes)
+    labeled = read_labeled(FOLDER / "labelled_instructions.json", recipes)
     parts = {
-        "development": labelled[:DEVELOPMENT],
-        "held out": labelled[DEVELOPMENT:],
-        "all": labelled,
-        "afterwards": read_labelled(FOLDER / "labelled_afterwards.json", recipes),
+        "development": labeled[:DEVELOPMENT],
+        "held out": labeled[DEVELOPMENT:],
+        "all": labeled,
+        "afterwards": read_labeled(FOLDER / "labelled_afterwards.json", recipes),
     }
-    print(f"{'percent':34}{'precision':>11}{'recall':>11}{'F1':>11}{'labelled':>11}")
+    print(f"{'percent':34}{'precision':>11}{'recall':>11}{'F1':>11}{'labeled':>11}")
     words = read_word_lists(DATA / "epic-kitchens-55")
     figures = measure(make_extractor("lexicon", words=words), parts)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import click
 
+import antcache
 from antcache.cli.lazy import LazyGroup
 from antcache.cli.main import cli
 from antcache.cli.main import main as antcache_main
@@ -78,6 +80,9 @@ def preload() -> None:
     """
     for name in HEAVY:
         importlib.import_module(name)
+    for module in pkgutil.walk_packages(antcache.__path__, "antcache."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
     sys.modules["torch"].set_num_threads(1)
     _preload(cli)
 

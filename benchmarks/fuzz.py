@@ -80,7 +80,7 @@ BINARY = (
 
 
 @dataclass
-class Tally:
+class KindTally:
     """What came of one kind: how many runs, and which of them ended wrongly."""
 
     runs: int = 0
@@ -154,9 +154,11 @@ def mutants(specimen: Specimen, whole: Path, count: int, seed: int) -> Iterator[
         yield mutated(data, other, rng)
 
 
-def try_kind(specimen: Specimen, whole: Path, count: int, seed: int, keep: Path | None) -> Tally:
+def try_kind(
+    specimen: Specimen, whole: Path, count: int, seed: int, keep: Path | None
+) -> KindTally:
     """Run every command of a kind on every mutant."""
-    tally = Tally()
+    tally = KindTally()
     for number, data in enumerate(mutants(specimen, whole, count, seed)):
         for command in specimen.commands:
             with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -191,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     preload()
     chosen = [s for s in SPECIMENS if arguments.kind in s.kind]
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, KindTally] = {}
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         whole = copy_kitchen(Path(name))
         for specimen in chosen:

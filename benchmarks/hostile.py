@@ -31,7 +31,7 @@ from pathlib import Path
 
 import forked
 import hostile_stores
-from cases import Case
+from cases import InputCase
 from record import Figure, finish
 
 log = logging.getLogger("hostile")
@@ -45,7 +45,7 @@ State = dict[str, str]
 
 
 @dataclass(kw_only=True)
-class Tally:
+class HostileTally:
     """What happened, as lines that say where.
 
     Attributes:
@@ -103,7 +103,9 @@ def leaks(texts: Mapping[str, bytes], secrets: Iterable[bytes]) -> list[str]:
     return [name for name, text in texts.items() if any(secret in text for secret in secrets)]
 
 
-def run_case(case: Case, tally: Tally, secrets: Iterable[bytes], commands: int | None) -> None:
+def run_case(
+    case: InputCase, tally: HostileTally, secrets: Iterable[bytes], commands: int | None
+) -> None:
     """Make an input, run what reads it, and note what happened."""
     tally.cases += 1
     with tempfile.TemporaryDirectory() as work:
@@ -140,9 +142,11 @@ def run_case(case: Case, tally: Tally, secrets: Iterable[bytes], commands: int |
                 tally.memory.append(f"{place}: {done.peak_bytes >> 20} MiB")
 
 
-def run(cases: Iterable[Case], secrets: Iterable[bytes] = (), commands: int | None = None) -> Tally:
+def run(
+    cases: Iterable[InputCase], secrets: Iterable[bytes] = (), commands: int | None = None
+) -> HostileTally:
     """All cases, one after another; `commands` is how many of each case's commands run."""
-    tally = Tally()
+    tally = HostileTally()
     for number, case in enumerate(cases, 1):
         log.info("%d: %s", number, case.name)
         known = len(tally.faults)
@@ -152,7 +156,7 @@ def run(cases: Iterable[Case], secrets: Iterable[bytes] = (), commands: int | No
     return tally
 
 
-def figures(kind: str, tally: Tally) -> list[Figure]:
+def figures(kind: str, tally: HostileTally) -> list[Figure]:
     """What is recorded of a kind of input."""
     counts: dict[str, tuple[float, str, float | None, float | None]] = {
         "inputs": (tally.cases, "inputs", 40, None),

@@ -13,7 +13,7 @@ import hostile_settings
 import hostile_tables
 import hostile_tensors
 import hostile_videos
-from cases import Case
+from cases import InputCase
 
 KINDS = (
     hostile_videos,
@@ -25,6 +25,6 @@ KINDS = (
 )
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """All cases of files."""
     return [case for kind in KINDS for case in kind.cases()]

@@ -129,15 +129,15 @@ def _write_kit(folder: Path, store: Store) -> None:
     import lmdb
 
     from antcache.student.config import StudentConfig
-    from antcache.student.train import train
+    from antcache.student.runs.train import train
     from antcache.teacher.targets import TargetConfig
     from antcache.teacher.teach import teach
 
     folder.mkdir()
     write_store(folder / "good", "zarr")
-    config = StudentConfig(
+    config = StudentConfig.of(
         **{"head": "light", "layers": 1, "heads": 2, "width": 8, "epochs": 1, "batch_size": 8},
-        **{"device": "cpu", "precision": "float32", "stream": "rgb"},
+        **{"device": "cpu", "precision": "float32", "stream": ("rgb",)},
     )
     train(store, folder / "run", config)
     shutil.rmtree(folder / "run/tensorboard", ignore_errors=True)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from cases import Case
+from cases import InputCase
 from hostile_writers import EVIL, Write, case, pipe
 
 LMDB = ("import lmdb new.zarr rgb=lmdb --dry-run", "import lmdb new.zarr rgb=lmdb")
@@ -46,7 +46,7 @@ def _no_end(data: bytearray, root: int) -> None:
     struct.pack_into("<HH", data, root + 12, 0xFFFE, 0xFFFF)
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of LMDBs."""
     whole = _page(lambda data, root: data.__delitem__(slice(len(data) // 2, None)))
     return [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import Case
+from cases import InputCase
 from hostile_writers import DEEP, NINES, Write, apart, case, pipe, raw
 
 IMPORT = (
@@ -25,7 +25,7 @@ IMPORT = (
 )
 
 
-class Runs:
+class ShellCommand:
     """What a pickle calls when it is opened by Python's own unpickler."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
@@ -121,7 +121,7 @@ def _many_rows(folder: Path) -> None:
     pa.parquet.write_table(pa.table(columns), folder / "files/p", compression="zstd")
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of predictions of others."""
 
     def npz(**arrays: Any) -> Write:
@@ -136,7 +136,9 @@ def cases() -> list[Case]:
         "npz: a shape of 40 TB": _stated("(1, 9999999999999)"),
         "npz: a shape of 5,000 digits": _stated(f"(1, {NINES})"),
         "npz: a header of brackets": npz(uid=_npy(one, "[" * 9000), logits=np.zeros((1, 6))),
-        "npz: objects that are run": npz(uid=np.array([Runs()], object), logits=np.zeros((1, 6))),
+        "npz: objects that are run": npz(
+            uid=np.array([ShellCommand()], object), logits=np.zeros((1, 6))
+        ),
         "npz: encrypted": _encrypted,
         "npz: text 400 MB wide": npz(
             uid=_npy(one, "{'descr': '<U99999999', 'fortran_order': False, 'shape': (1,)}"),
@@ -148,7 +150,7 @@ def cases() -> list[Case]:
             )
             and None
         ),
-        "pickle: runs a command": raw("files/p", pickle.dumps([Runs()])),
+        "pickle: runs a command": raw("files/p", pickle.dumps([ShellCommand()])),
         "pickle: runs a command, protocol 0": raw(
             "files/p", b"cos\nsystem\n(S'echo run > victim/secret.txt'\ntR."
         ),

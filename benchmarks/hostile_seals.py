@@ -16,7 +16,7 @@ import numpy as np
 
 from antcache.store import Store
 from antcache.store.format import digest
-from antcache.store.hdf5_seal import Ranges, block_for
+from antcache.store.local.hdf5_seal import Ranges, block_for
 from antcache.store.seal import attributes_of, sealed
 
 BLOCK_BYTES = 4096

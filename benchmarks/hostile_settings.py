@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cases import Case
-from hostile_predictions import Runs
+from cases import InputCase
+from hostile_predictions import ShellCommand
 from hostile_tensors import PREDICT, SEQUENCE, TEACHER
 from hostile_writers import DEEP, EVIL, NINES, Write, case, json_with, pipe, text
 
@@ -48,7 +48,7 @@ def _laughs(merged: bool) -> str:
     return "\n".join(lines)
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of plans and settings."""
     metrics = '{"epoch": 1e308, "loss": 1e308}\n{"epoch": 1, "loss": -1e308}\n'
     report = "report s.zarr run run2 --over all --bootstrap 5 -o r.html"
@@ -91,6 +91,11 @@ def cases() -> list[Case]:
         case(
             "run: a gap of 1e308 s",
             json_with("run/config.json", lambda c: c["protocol"].update(gap_s=1e308)),
+            *PREDICT,
+        ),
+        case(
+            "run: a teacher's feature a billion wide",
+            json_with("run/config.json", lambda c: c["shape"].update(teacher_dims=[10**9])),
             *PREDICT,
         ),
         case("run: a named pipe", pipe("run/config.json"), *PREDICT),
@@ -183,4 +188,4 @@ def _own_code(folder: Path) -> None:
 
 def _pickled_weights(folder: Path) -> None:
     (folder / "vit/model.safetensors").unlink()
-    (folder / "vit/pytorch_model.bin").write_bytes(pickle.dumps({"a": Runs()}))
+    (folder / "vit/pytorch_model.bin").write_bytes(pickle.dumps({"a": ShellCommand()}))

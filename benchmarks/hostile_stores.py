@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import hostile_seals as seals
 import numpy as np
-from cases import Case
+from cases import InputCase
 from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_VALUE, kit, place
 
 from antcache.store import Store
@@ -72,11 +72,11 @@ Spoil = Callable[[Store, Path], Any]
 """Makes an honest store hostile; is told where the neighbour is."""
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """All of them."""
     kit()  # here, and not in the time of the first case
     return [
-        Case(name=f"{kind}: {name}", make=partial(_make, kind=kind, spoil=spoil))
+        InputCase(name=f"{kind}: {name}", make=partial(_make, kind=kind, spoil=spoil))
         for kind, name, spoil in spoils()
     ]
 
@@ -570,7 +570,7 @@ def _covered(store: Store) -> None:
 
 def _garbage(store: Store) -> None:
     """Metadata of HDF5 that make no sense, under a right seal."""
-    from antcache.store.hdf5_seal import SIGNATURE, block_for
+    from antcache.store.local.hdf5_seal import SIGNATURE, block_for
 
     rng = np.random.default_rng(0)
     content = SIGNATURE + rng.integers(0, 256, 5000, dtype=np.uint8).tobytes()

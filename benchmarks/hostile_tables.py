@@ -5,7 +5,7 @@ Promise: see `cases.py`.
 
 from __future__ import annotations
 
-from cases import Case
+from cases import InputCase
 from hostile_writers import EVIL, NINES, case, link, pipe, raw, text
 from specimen_texts import EK100_HEAD
 
@@ -20,7 +20,7 @@ LISTED = (
 SCRIPTS = ("teacher train s.zarr --name new --scripts files/scripts.txt",)
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of tables and lists."""
     row = "{},v,1.5,2.5,take,pan\n"
     many = HEAD + row.format("u" * 100_000) + "".join(map(row.format, range(20_000)))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cases import Case
+from cases import InputCase
 from hostile_writers import DEEP, EVIL, NINES, Write, case, pipe, raw
 
 EVALUATE = (
@@ -83,7 +83,7 @@ def _nan(header: dict[str, Any], rest: bytes) -> tuple[dict[str, Any], bytes]:
     return header, b"\xff" * len(rest)
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of tensors."""
     wide = json.dumps(["u" * 100_000, *map(str, range(23))])
     return [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from cases import Case
+from cases import InputCase
 from specimens import EXTRACT, copy_kitchen, write_video
 
 GREY = 200
@@ -184,7 +184,7 @@ def _names(folder: Path) -> str:
     return "names"
 
 
-def cases() -> list[Case]:
+def cases() -> list[InputCase]:
     """The cases of videos."""
     writers: dict[str, Callable[[Path], str]] = {
         "ffconcat as mp4": text("v.mp4", CONCAT),
@@ -208,4 +208,4 @@ def cases() -> list[Case]:
         "picture of 16 x 60,000": _picture(60_000, 16),
         "names of videos that are no text": _names,
     }
-    return [Case(name=f"video: {name}", make=video(write)) for name, write in writers.items()]
+    return [InputCase(name=f"video: {name}", make=video(write)) for name, write in writers.items()]

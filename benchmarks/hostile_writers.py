@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cases import Case
+from cases import InputCase
 from hostile_videos import plant_victim
 from specimens import copy_kitchen, words
 
@@ -24,7 +24,7 @@ EVIL = (
 )
 
 
-def case(name: str, write: Write, *commands: str) -> Case:
+def case(name: str, write: Write, *commands: str) -> InputCase:
     """A kitchen that `write` has been in, beside a victim, and command lines of single words."""
 
     def make(folder: Path) -> list[list[str]]:
@@ -33,7 +33,7 @@ def case(name: str, write: Write, *commands: str) -> Case:
         write(folder)
         return [words(command) for command in commands]
 
-    return Case(name=name, make=make)
+    return InputCase(name=name, make=make)
 
 
 def text(path: str, content: str) -> Write:

@@ -3,7 +3,7 @@
     python benchmarks/kernel.py [--quick] [--record] [--shapes 16384x2513,...] [--minutes 8]
 
 Needs only torch and triton (and numba for the CPU's part), also in a checkout that is not
-installed. The measuring itself lies in `kernels/benchmark*.py`, where `antcache bench kernel` finds
+installed. The measuring itself lies in `kernels/benchmark/`, where `antcache bench kernel` finds
 it too. A run that breaks a bound exits 1, after it has written.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Run, print, record."""
     make_importable()
     from antcache.errors import AntcacheError
-    from antcache.kernels.benchmark import BenchmarkConfig, parse_shapes, run
+    from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="", metavar="BxC,...", help="these shapes alone")
     parser.add_argument("--minutes", type=float, default=8.0, help="begin no case after that")
     parser.add_argument("--record", action="store_true", help="update kernel.csv and kernel.json")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="record there instead")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="record there instead")
     given = parser.parse_args()
     try:
         config = BenchmarkConfig(
@@ -57,7 +57,7 @@ def main() -> None:
             shapes=parse_shapes(given.shapes) if given.shapes else (),
             minutes=given.minutes,
             record=given.record,
-            out=given.out,
+            out=given.output,
         )
         command = " ".join(["python", "benchmarks/kernel.py", *sys.argv[1:]])
         result = run(config, lambda line: print(line, flush=True), command)

@@ -34,11 +34,14 @@ from triton.backends.nvidia.compiler import get_ptxas  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from antcache.errors import AntcacheError, BadConfig  # noqa: E402
-from antcache.kernels import benchmark, benchmark_rows, kernel, kernel_loop, launch  # noqa: E402
-from antcache.kernels.benchmark_contenders import TEACHERS, TEMPERATURE, TOP_K  # noqa: E402
-from antcache.kernels.benchmark_rows import Case, Figure  # noqa: E402
-from antcache.kernels.call import Call  # noqa: E402
+from antcache.kernels import kernel, kernel_loop, launch  # noqa: E402
+from antcache.kernels.benchmark import rows  # noqa: E402
+from antcache.kernels.benchmark.contenders import TEACHERS, TEMPERATURE, TOP_K  # noqa: E402
+from antcache.kernels.benchmark.machine import versions  # noqa: E402
+from antcache.kernels.benchmark.rows import Case, Figure  # noqa: E402
+from antcache.kernels.benchmark.run import RESULTS, parse_shapes  # noqa: E402
 from antcache.kernels.op import HALF  # noqa: E402
+from antcache.kernels.record import LossInputs  # noqa: E402
 
 TARGET = GPUTarget("cuda", 90, 32)
 KERNELS = {
@@ -177,10 +180,10 @@ def launched(case: Case) -> list[Variant]:
     }
     edge = case.form in EDGE_FORMS
     teachers, k, tail = (common | EDGE_FORMS)[case.form]
-    call = Call(
+    inputs = LossInputs(
         logits=empty(batch, classes),
         teacher=empty(teachers, batch, k or classes),
-        index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
+        teacher_index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
         tail=empty(teachers, batch, dtype=torch.float32) if tail else None,
         valid=empty(batch, dtype=torch.bool) if edge else None,
         labels=empty(batch, dtype=torch.int64),
@@ -196,9 +199,9 @@ def launched(case: Case) -> list[Variant]:
         gradient=True,
     )
     with caught() as found:
-        out = launch.launch(call)
-        if call.logits.dtype in HALF:
-            launch.launch_again(call, out.grad, out.counts, out.loss)
+        out = launch.launch(inputs)
+        if inputs.logits.dtype in HALF:
+            launch.launch_again(inputs, out.grad, out.counts, out.loss)
         launch.scale(out.grad, out.loss)
     return found
 
@@ -270,18 +273,16 @@ def main() -> None:
     parser.add_argument(
         "--shapes", default="", metavar="BxC,...", help="these shapes alone, no edges"
     )
-    parser.add_argument(
-        "--forms", default=",".join(benchmark_rows.FORMS), help="these alone of the cases"
-    )
+    parser.add_argument("--forms", default=",".join(rows.FORMS), help="these alone of the cases")
     parser.add_argument("--record", action="store_true", help="update kernel_compile.json")
-    parser.add_argument("--out", type=Path, default=benchmark.RESULTS, help="record there instead")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="record there instead")
     given = parser.parse_args()
     try:
         forms = given.forms.split(",")
-        if not set(forms) <= set(benchmark_rows.FORMS):
-            raise BadConfig("unknown form", expected=", ".join(benchmark_rows.FORMS), found=forms)
-        shapes = benchmark.parse_shapes(given.shapes) if given.shapes else benchmark_rows.shapes()
-        cases = [case for case in benchmark_rows.cases(shapes) if case.form in forms]
+        if not set(forms) <= set(rows.FORMS):
+            raise BadConfig("unknown form", expected=", ".join(rows.FORMS), found=forms)
+        shapes = parse_shapes(given.shapes) if given.shapes else rows.shapes()
+        cases = [case for case in rows.cases(shapes) if case.form in forms]
         found = survey(cases if given.shapes else [*cases, *EDGES])
     except AntcacheError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -311,11 +312,11 @@ def main() -> None:
         Figure(figure="variants compiled for sm_90", value=len(reports), unit="variants"),
     ]
     if given.record:
-        benchmark_rows.write_figures(
+        rows.write_figures(
             given.out / "kernel_compile.json",
             figures,
             device="sm_90, no device",
-            versions=benchmark.versions(),
+            versions=versions(),
             command=" ".join(["python", "benchmarks/kernel_compile.py", *sys.argv[1:]]),
         )
     broken = [figure.figure for figure in figures if not figure.holds]

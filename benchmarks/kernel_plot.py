@@ -18,8 +18,8 @@ from kernel import ROOT, make_importable
 make_importable()
 
 from antcache.errors import AntcacheError, BadConfig, NotFound  # noqa: E402
-from antcache.kernels import benchmark_rows as bench  # noqa: E402
-from antcache.kernels.benchmark_rows import Row  # noqa: E402
+from antcache.kernels.benchmark import rows as bench  # noqa: E402
+from antcache.kernels.benchmark.rows import Row  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 COLORS = {  # Okabe and Ito's, told apart by all eyes

@@ -16,26 +16,26 @@ import torch
 from record import Figure, finish
 
 from antcache.devices import pick_device
-from antcache.evaluation.streaming import measure_latency
+from antcache.evaluation.online import measure_latency
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
-from antcache.student.heads import HEADS
+from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import HEADS
 from antcache.student.model import Predictor, build_student
 from antcache.student.presets import find_preset
 
-SIZES = Sizes(dims=(1024,), num_classes=2513, num_frames=10)
+SIZES = ModelShape(dims=(1024,), num_classes=2513, num_frames=10)
 
 
 def students() -> dict[str, StudentConfig]:
     """What is timed, by name."""
-    found = {name: StudentConfig(head=name) for name in HEADS if name != "avth"}
+    found = {name: StudentConfig.of(head=name) for name in HEADS if name != "avth"}
     presets = {f"avth, {name}": find_preset(name) for name in ("egtea-tsn", "ek55-tsn")}
     return {**found, **presets}
 
 
 def milliseconds(config: StudentConfig, device: torch.device, calls: int) -> tuple[float, float]:
     """Median and 95th percentile of a prediction."""
-    predictor = Predictor(build_student(config, SIZES), config.precision, device)
+    predictor = Predictor(build_student(config, SIZES), config.runtime.precision, device)
     found = measure_latency(predictor.one_window(SIZES), calls=calls)
     return 1000 * found.median_s, 1000 * found.p95_s
 

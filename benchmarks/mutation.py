@@ -69,7 +69,7 @@ def error_names(tree: Tree) -> set[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class MutantOutcome:
     """What became of a mutant.
 
     Attributes:
@@ -99,7 +99,7 @@ def judge(
     worker: Worker,
     budget_s: float,
     limit_s: tuple[float, float],
-) -> Outcome:
+) -> MutantOutcome:
     """Try a mutant with the tests that belong to it, until one kills it."""
     tests = belonging(mutant, ran, budget_s, worker.tree.guards)
     by, seconds, tried = "", 0.0, 0
@@ -115,7 +115,7 @@ def judge(
                 by = "" if result.passed else result.by
                 seconds, tried = seconds + result.seconds, tried + len(group)
     shutil.rmtree(caches)
-    return Outcome(
+    return MutantOutcome(
         mutant=mutant.key,
         line=mutant.line,
         outcome=KILLED if by else SURVIVED,
@@ -133,7 +133,7 @@ def judge_all(
     jobs: int,
     budget_s: float,
     limit_s: tuple[float, float] = (60, 5),
-) -> list[Outcome]:
+) -> list[MutantOutcome]:
     """Outcomes, those from before included; each is kept as soon as it is there.
 
     Args:
@@ -149,10 +149,10 @@ def judge_all(
     sources = {file: tree.digest([file]) for file in {mutant.file for mutant in mutants}}
     with Workers(tree, work, jobs) as workers:
         ran = what_tests_run(tree, workers, work / "lines")
-        known: dict[str, Outcome] = {}
+        known: dict[str, MutantOutcome] = {}
         if kept.is_file():
             for line in kept.read_text().splitlines():
-                outcome = Outcome(**json.loads(line))
+                outcome = MutantOutcome(**json.loads(line))
                 known[outcome.mutant] = outcome
 
         def fresh(mutant: Mutant) -> bool:
@@ -161,7 +161,7 @@ def judge_all(
                 return True
             return old.outcome == SURVIVED and old.judged != tests
 
-        def run(mutant: Mutant) -> Outcome:
+        def run(mutant: Mutant) -> MutantOutcome:
             with workers.one() as worker:
                 outcome = judge(mutant, ran, worker, budget_s, limit_s)
             return replace(outcome, source=sources[mutant.file], judged=tests)
@@ -180,7 +180,7 @@ def judge_all(
     return [known[mutant.key] for mutant in mutants]
 
 
-def with_reasons(outcomes: Iterable[Outcome], reasons: Path) -> list[dict[str, object]]:
+def with_reasons(outcomes: Iterable[MutantOutcome], reasons: Path) -> list[dict[str, object]]:
     """The survivors, each with why it does not matter, where that was written down before."""
     old = json.loads(reasons.read_text("utf-8")) if reasons.is_file() else []
     why = {entry["mutant"]: entry["why"] for entry in old}
@@ -213,7 +213,9 @@ def main() -> None:
     _finish(outcomes, survivors, record=arguments.record)
 
 
-def _finish(outcomes: list[Outcome], survivors: list[dict[str, object]], *, record: bool) -> None:
+def _finish(
+    outcomes: list[MutantOutcome], survivors: list[dict[str, object]], *, record: bool
+) -> None:
     from record import Figure, finish  # here, for it imports what is judged
 
     killed = sum(outcome.outcome == KILLED for outcome in outcomes)

@@ -72,7 +72,7 @@ class Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class SuiteResult:
     """What became of some test files.
 
     Attributes:
@@ -118,7 +118,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         *,
         keep: bool,
-    ) -> Result:
+    ) -> SuiteResult:
         """Run test files in the copy as it is.
 
         Args:
@@ -134,7 +134,7 @@ class Worker:
         job = {"tests": tests, "limit_s": limit_s, "environment": environment}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
-        return Result(**json.loads(self.process.stdout.readline()))
+        return SuiteResult(**json.loads(self.process.stdout.readline()))
 
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:

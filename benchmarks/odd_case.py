@@ -1,6 +1,6 @@
 """An odd input and its right answer: what `odd_files.py` runs.
 
-Promise: as of every `Case`; its command lines run one after the other.
+Promise: as of every `InputCase`; its command lines run one after the other.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cases import Case
+from cases import InputCase
 from forked import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class OddCase(Case):
+class OddCase(InputCase):
     """An input as users have them.
 
     Attributes:

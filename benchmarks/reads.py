@@ -5,7 +5,7 @@
 Two parts. Part one: 20 videos of 3,000 rows of 1,024 float16 features in every form, random windows
 of 10 rows spaced 15 (30 fps features, 2 fps windows), read in batches of 256 into one reused
 buffer. Part two: the windows of EPIC-KITCHENS-55 (its real annotations and video lengths if they
-are there), 272 videos at 4 fps, gathered into a `WindowPack`.
+are there), 272 videos at 4 fps, gathered into one pack.
 
 One thread; page cache warm. All forms are measured in turn, over and over: a figure is the median,
 a ratio the median of the ratios within one turn. Comparators are in their stronger form:
@@ -42,13 +42,14 @@ from numpy.typing import NDArray
 from record import Figure, finish
 
 from antcache.store import Store
-from antcache.student.pack import WindowPack
-from antcache.student.stream import WindowStream
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.windows.index import stream_features
+from antcache.windows.lazy import LazyStream
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import StreamRows
 
 DIM, TIME, SPACING, BATCH = 1_024, 10, 15, 256
 SMALL_CHUNK = 64
-KIND: dict[str, Any] = {"dim": DIM, "dtype": "float16", "device": torch.device("cpu")}
+CPU = torch.device("cpu")
 Read = Callable[[NDArray[np.int64]], None]
 """Reads the windows at some positions into the buffer."""
 
@@ -75,24 +76,6 @@ def write_lmdb(path: Path, videos: dict[str, NDArray[Any]]) -> lmdb.Environment:
 def frame_key(video: str, number: int) -> bytes:
     """RULSTM's key of a frame, counted from 1."""
     return f"{video}_frame_{number:010d}.jpg".encode()
-
-
-def index_of(video: NDArray[np.str_], rows: NDArray[np.int64]) -> WindowIndex:
-    """Windows without labels."""
-    num_windows = len(rows)
-    none = np.full(num_windows, -1)
-    return WindowIndex(
-        rows=rows,
-        padded=np.zeros(rows.shape, dtype=bool),
-        segment=np.arange(num_windows),
-        uid=np.arange(num_windows).astype(str),
-        video=video,
-        action=none,
-        verb=none,
-        noun=none,
-        frame_action=np.full(rows.shape, -100),
-        dropped={},
-    )
 
 
 def lmdb_reader(
@@ -134,14 +117,14 @@ def readers(
     video = np.array(names)[which]
     out = np.empty((BATCH, TIME, DIM), np.float16)
     wide = np.empty((BATCH, TIME, DIM), np.float32)
-    index = index_of(video, rows)
 
-    streams, packs, plain = {}, {}, {}
+    lazy, packs, plain = {}, {}, {}
     for backend in ("zarr", "hdf5"):
         store = write_store(folder / f"store-{backend}", backend, videos)
         features = {name: store.features("rgb", name) for name in names}
-        streams[backend] = WindowStream.of(features, index, **KIND)
-        packs[backend] = WindowPack.gather(features, index, **KIND)
+        asked = StreamRows(features=features, video=video, rows=rows)
+        lazy[backend] = LazyStream.of(asked, CPU)
+        packs[backend] = PackedFeatures.gather([asked], CPU)
     for name, values in videos.items():
         values.tofile(folder / f"{name}.raw")
     maps = [np.memmap(folder / f"{n}.raw", np.float16, "r", shape=(num_rows, DIM)) for n in names]
@@ -160,8 +143,8 @@ def readers(
     )
 
     def mapped(backend: str) -> Read:
-        stream = streams[backend]
-        return lambda positions: stream.read(positions, out[: len(positions)])
+        own = lazy[backend]
+        return lambda positions: own.read(positions, out[: len(positions)])
 
     def packed(positions: NDArray[np.int64]) -> None:
         for _ in packs["zarr"].batches(torch.from_numpy(positions), BATCH):
@@ -268,7 +251,7 @@ def memory_status() -> dict[str, int]:
 def gather_alone(path: Path, memory_map: bool) -> None:
     """What a fresh process says about its memory while it gathers, as one JSON line."""
     torch.set_num_threads(1)
-    features, index = ek55.open_windows(path, memory_map)
+    asked = StreamRows.of(*ek55.open_windows(path, memory_map))
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
     before = memory_status()
     anonymous = []
@@ -276,8 +259,7 @@ def gather_alone(path: Path, memory_map: bool) -> None:
     def watch(label: str, done: float, total: float) -> None:
         anonymous.append(memory_status()["RssAnon"])
 
-    pack = WindowPack.gather(features, index, **KIND, progress=watch)
-    size = pack.features.nbytes  # labels lie in the index's own memory
+    size = PackedFeatures.gather([asked], CPU, progress=watch).num_bytes
     peak = memory_status()["VmHWM"] - before["VmRSS"] - size
     print(json.dumps({"peak": peak, "anonymous": max(anonymous) - before["RssAnon"] - size}))
 
@@ -296,12 +278,12 @@ def part_two(folder: Path, repeats: int) -> list[Figure]:
         features, index = ek55.open_windows(path, True)
         assert len(index) == len(segments), len(index)
         started = time.perf_counter()
-        pack = WindowPack.gather(features, index, **KIND)
-        packing.append(pack.features.nbytes / 1e9 / (time.perf_counter() - started))
+        pack = PackedFeatures.gather([StreamRows.of(features, index)], CPU)
+        packing.append(pack.num_bytes / 1e9 / (time.perf_counter() - started))
         if not turn:
             for window in (0, len(index) // 3, len(index) - 1):
-                rows = features[str(index.video[window])].read(index.rows[window])
-                assert np.array_equal(pack.features[window].numpy(), rows)
+                rows = features[str(index.labels.video[window])].read(index.rows[window])
+                assert np.array_equal(pack.values[window].numpy(), rows)
         del pack
     speed, seconds = np.array(packing[1:]), np.array(opening[1:])
     figures = [

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from antcache.kernels.benchmark_machine import device_name, versions
-from antcache.kernels.benchmark_rows import Figure, write_figures
+from antcache.kernels.benchmark.machine import device_name, versions
+from antcache.kernels.benchmark.rows import Figure, write_figures
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = Path(

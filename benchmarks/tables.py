@@ -119,7 +119,7 @@ def egtea() -> str:
             if f"EGTEA: {kind}, {mode} history: top-1" in found:
                 cells = (value(found[f"EGTEA: {kind}, {mode} history: {name}"]) for name in names)
                 lines.append(f"| {teacher_label(kind)} | {mode} | {' | '.join(cells)} |")
-    lines += ["", "Split 1, 2,022 validation segments, tau_a 0.5 s; options as in the README's"]
+    lines += ["", "Split 1, 2,022 validation segments, tau_a 0.5 s; options as in the first"]
     lines[-1] += " table."
     lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
@@ -333,7 +333,7 @@ def training() -> str:
     memory = found["memory: peak over the sum of the others"]["value"]
     note = (
         "In brackets: how many times as fast antcache is. Peak memory over pack, parameters, "
-        f"gradients, optimiser and one step's activations: {memory:.2f}. "
+        f"gradients, optimizer and one step's activations: {memory:.2f}. "
     )
     return "\n".join([*lines, "", note + source(found, "training")]) + "\n"
 

@@ -49,7 +49,7 @@ FOLDS, FOLD_SEED = 5, 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TeacherRun:
     """One training.
 
     Attributes:
@@ -86,7 +86,7 @@ def timeline(dataset: str) -> Timeline:
     return Timeline.of(read.splits, read.taxonomy)
 
 
-def rows_of(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def rows_of(run: TeacherRun) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the timeline that are trained on, held out, and validated on."""
     line = timeline(run.dataset)
     train = np.flatnonzero(line.split == "train")
@@ -98,7 +98,7 @@ def rows_of(run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TeacherOutcome:
     """Scores of a run, `held_out` (H, C), `validation` (N, C) and `training` (M, C), H or M being 0
     where they were not asked for; `seconds` of its training."""
 
@@ -108,7 +108,7 @@ class Outcome:
     seconds: float
 
 
-def outcome(run: Run, work: Path) -> Outcome:
+def outcome(run: TeacherRun, work: Path) -> TeacherOutcome:
     """The run's scores, trained now unless they are kept."""
     work.mkdir(parents=True, exist_ok=True)
     kept = work / f"{run.key}.npz"
@@ -119,7 +119,7 @@ def outcome(run: Run, work: Path) -> Outcome:
         staged.rename(kept)
         (work / f"{run.key}.json").write_text(json.dumps(asdict(run), indent=1, default=str))
     with np.load(kept) as arrays:
-        return Outcome(
+        return TeacherOutcome(
             held_out=arrays["held_out"],
             validation=arrays["validation"],
             training=arrays["training"] if "training" in arrays else arrays["validation"][:0],
@@ -127,8 +127,8 @@ def outcome(run: Run, work: Path) -> Outcome:
         )
 
 
-def _trained(run: Run, work: Path) -> dict[str, Any]:
-    """Train the run's teacher, and score what is asked for; arrays by the names of `Outcome`."""
+def _trained(run: TeacherRun, work: Path) -> dict[str, Any]:
+    """Train the run's teacher, and score what is asked for; arrays named as in `TeacherOutcome`."""
     line = timeline(run.dataset)
     settings = with_model(run.settings, work)
     device = str(pick_device("auto"))
@@ -144,14 +144,18 @@ def _trained(run: Run, work: Path) -> dict[str, Any]:
         fold = examples[train].folds(2, FOLD_SEED)
         for k in range(2):
             teacher.fit(examples[train[fold != k]])
-            scored["training"][fold == k] = teacher.logits(examples[train[fold == k]])
+            scored["training"][fold == k] = teacher.predict(examples[train[fold == k]]).logits
     else:
         teacher.fit(examples[train])
         if run.training:
-            scored["training"] = teacher.logits(examples[train])
+            scored["training"] = teacher.predict(examples[train]).logits
     seconds = time.perf_counter() - started
-    scored["held_out"] = teacher.logits(examples[held_out]) if len(held_out) else empty
-    return {**scored, "validation": teacher.logits(examples[validation]), "seconds": seconds}
+    scored["held_out"] = teacher.predict(examples[held_out]).logits if len(held_out) else empty
+    return {
+        **scored,
+        "validation": teacher.predict(examples[validation]).logits,
+        "seconds": seconds,
+    }
 
 
 def metrics(dataset: str, logits: NDArray[np.float32]) -> list[float]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from record import Figure, finish
-from teacher_runs import EGTEA, EK55, WORK, Run, figures, metrics, outcome
+from teacher_runs import EGTEA, EK55, WORK, TeacherRun, figures, metrics, outcome
 
 TIMES = {"times": True}
 LANGUAGE = {
@@ -42,7 +42,7 @@ PUBLISHED = {
     "model": "minilm",
     "form": "paper",
     "attended": 15,
-    "factorised": False,
+    "factorized": False,
     "memory": False,
     "label_smoothing": 0.0,
     "balance": 1.0,
@@ -76,10 +76,12 @@ BOUNDS = {
 PREFIX = {EK55: "", EGTEA: "EGTEA: "}
 
 
-def run_of(dataset: str, kind: str, history: str, seed: int, model: str | None = None) -> Run:
+def run_of(
+    dataset: str, kind: str, history: str, seed: int, model: str | None = None
+) -> TeacherRun:
     """The run behind a figure; the count teacher is the same with every seed."""
     settings = SETTINGS[dataset][kind]
-    return Run(
+    return TeacherRun(
         dataset=dataset,
         kind=kind if kind in MEMBERS else "language",
         history=history,

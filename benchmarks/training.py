@@ -15,7 +15,7 @@ median over the steps, and a ratio one of medians.
 
 The parts of antcache's step are timed where they lie: data (the batch's features and labels, made
 float32) and loss (objective, forward and backward down to the logits, by itself).
-Memory: peak while training over pack + parameters + gradients + optimiser + what one step saves for
+Memory: peak while training over pack + parameters + gradients + optimizer + what one step saves for
 its backward pass; on a CPU the peak is that of resident memory.
 """
 
@@ -54,14 +54,16 @@ from antcache.devices import uses_bfloat16
 from antcache.kernels import DenseTargets
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput, Sizes
-from antcache.student.loop import Trainer
-from antcache.student.objective import Batch, losses
-from antcache.student.pack import WindowPack
+from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.presets import find_preset
-from antcache.student.stack import Stack
-from antcache.student.teachers import Teachers
-from antcache.student.windows import WindowIndex, stream_features
+from antcache.student.training.loop import Trainer
+from antcache.student.training.objective import losses
+from antcache.student.training.stack import Stack
+from antcache.windows.dataset import Batch, Windows
+from antcache.windows.index import WindowIndex, stream_features
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import StreamRows
+from antcache.windows.teacher_targets import TeacherTargets
 
 DEFAULT = "2 layers, 256 wide (default)"
 SIZES = {"1 layer, 128 wide": (1, 128), DEFAULT: (2, 256), "4 layers, 512 wide": (4, 512)}
@@ -69,7 +71,7 @@ SIZES = {"1 layer, 128 wide": (1, 128), DEFAULT: (2, 256), "4 layers, 512 wide":
 PRECISIONS = ("float32", "bfloat16")
 
 
-def make_pack(folder: Path, share: float, device: torch.device) -> WindowPack:
+def make_pack(folder: Path, share: float, device: torch.device) -> Windows:
     """The windows of a share of EK55's segments, with random labels and soft targets."""
     path = folder / "store"
     ek55.write(path)
@@ -83,17 +85,12 @@ def make_pack(folder: Path, share: float, device: torch.device) -> WindowPack:
     count = len(index)
     random = torch.Generator().manual_seed(1)
     action = torch.randint(0, CLASSES, (count,), generator=random).numpy()
-    index = replace(index, action=action)
-    teachers = Teachers(targets=DenseTargets(logits=torch.randn(count, CLASSES, generator=random)))
-    return WindowPack.gather(
-        features,
-        index,
-        dim=ek55.DIM,
-        dtype="float16",
-        device=device,
-        targets=teachers,
-        target=np.arange(count),
+    teachers = TeacherTargets(
+        targets=DenseTargets(logits=torch.randn(1, count, CLASSES, generator=random)),
+        row=torch.arange(count),
     )
+    pack = PackedFeatures.gather([StreamRows.of(features, index)], device)
+    return Windows(replace(index.labels, action=action), pack, teachers)
 
 
 def antcache_steps(trainer: Trainer) -> Iterator[None]:
@@ -127,7 +124,7 @@ def parts_of_step(trainer: Trainer, repeats: int) -> dict[str, float]:
 
     def data(kept: list[Batch]) -> None:
         rows, features = next(windows.batches(torch.randperm(len(windows))[:BATCH], BATCH))
-        kept.append(Batch.of(windows, rows, features))
+        kept.append(windows.batch(rows, features))
 
     def loss(output: HeadOutput, batch: Batch) -> None:
         losses(output, batch, windows.targets, trainer.config).loss.backward()
@@ -155,14 +152,14 @@ def race(
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def make_trainer(pack: WindowPack, **settings: Any) -> Trainer:
+def make_trainer(pack: Windows, **settings: Any) -> Trainer:
     """A trainer of the pack's windows."""
-    config = StudentConfig(targets="random", batch_size=BATCH, **settings)
-    sizes = Sizes(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME, num_teachers=1)
-    return Trainer(config, pack, sizes)
+    config = StudentConfig.of(targets=("random",), batch_size=BATCH, **settings)
+    shape = ModelShape(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME, num_teachers=1)
+    return Trainer(config, pack, shape)
 
 
-def compare(pack: WindowPack, folder: Path, steps: int, sizes: Iterable[str]) -> list[Figure]:
+def compare(pack: Windows, folder: Path, steps: int, sizes: Iterable[str]) -> list[Figure]:
     """Antcache against the reference, for each of some `SIZES`."""
     device, count = pack.device, min(len(pack), 8 * BATCH)
     write_lmdb(folder / "frames.lmdb", pack, count)
@@ -253,7 +250,7 @@ def saved_bytes(trainer: Trainer, rows: Tensor, features: Tensor) -> int:
     return sum(seen.values())
 
 
-def memory(pack: WindowPack, steps: int) -> list[Figure]:
+def memory(pack: Windows, steps: int) -> list[Figure]:
     """Peak of several steps over what they can't do without."""
     cuda = pack.device.type == "cuda"
     next(antcache_steps(make_trainer(pack, width=64, device=str(pack.device))))  # libraries
@@ -268,12 +265,12 @@ def memory(pack: WindowPack, steps: int) -> list[Figure]:
         next(side)
     peak = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
     parameters = sum(p.nbytes for p in trainer.model.parameters())
-    state = [v for values in trainer.optimiser.state.values() for v in values.values()]
+    state = [v for values in trainer.optimizer.state.values() for v in values.values()]
     sizes = {
         "pack": pack.num_bytes,
         "parameters": parameters,
         "gradients": sum(p.grad.nbytes for p in trainer.model.parameters() if p.grad is not None),
-        "optimiser": sum(v.nbytes for v in state if isinstance(v, Tensor)),
+        "optimizer": sum(v.nbytes for v in state if isinstance(v, Tensor)),
         "activations of a step": saved_bytes(trainer, *next(pack.batches(trainer.order(), BATCH))),
     }
     sizes["peak"] = pack.num_bytes + peak - before
@@ -292,24 +289,14 @@ def epochs_of(trainers: list[Trainer], epoch: int) -> None:
         trainer.train_epoch(epoch)
 
 
-def stacking(pack: WindowPack, counts: tuple[int, ...], width: int | None) -> list[Figure]:
+def stacking(pack: Windows, counts: tuple[int, ...], width: int | None) -> list[Figure]:
     """Students trained at once over the same one after the other."""
-    small = replace(
-        pack,
-        **{
-            name: getattr(pack, name)[: 4 * BATCH]
-            for name in (
-                "features",
-                "padded",
-                "action",
-                "verb",
-                "noun",
-                "frame_action",
-                "target",
-                "uid",
-            )
-        },
-    )
+    assert isinstance(pack.features, PackedFeatures)
+    assert pack.targets is not None
+    few = np.arange(min(len(pack), 4 * BATCH))
+    features = PackedFeatures(values=pack.features.values[: len(few)])
+    targets = replace(pack.targets, row=pack.targets.row[: len(few)])
+    small = Windows(pack.labels[few], features, targets)
     figures = []
     for count in counts:
         trainers = [
@@ -331,15 +318,16 @@ def stacking(pack: WindowPack, counts: tuple[int, ...], width: int | None) -> li
 def step_flops(trainer: Trainer) -> int:
     """Floating-point operations of the matrix products and attention of one step of `BATCH`."""
     rows, features = next(trainer.windows.batches(trainer.order(), BATCH))
-    batch = Batch.of(trainer.windows, rows, features)
+    batch = trainer.windows.batch(rows, features)
     trainer.model.train()
     with FlopCounterMode(display=False) as counter, trainer.autocast():
-        output = trainer.model(batch.features, **trainer.config.asks)  # never the compiled one
+        asks = trainer.config.losses.asks
+        output = trainer.model(batch.features, **asks)  # never the compiled one
         losses(output, batch, trainer.windows.targets, trainer.config).loss.backward()
     return int(counter.get_total_flops())
 
 
-def on_gpu(pack: WindowPack, published: StudentConfig, side: int = 8192) -> list[Figure]:
+def on_gpu(pack: Windows, published: StudentConfig, side: int = 8192) -> list[Figure]:
     """Bounds that only mean something on a GPU; not measured yet.
 
     Args:
@@ -363,9 +351,9 @@ def on_gpu(pack: WindowPack, published: StudentConfig, side: int = 8192) -> list
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     product = min(timed(device, torch.matmul, a, a) for _ in range(10))
     rate = 2 * side**3 / product
-    config = replace(published, device=str(device), batch_size=BATCH)
-    sizes = Sizes(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME)
-    avth = Trainer(config, replace(pack, targets=None), sizes)
+    config = published.replace(device=str(device), batch_size=BATCH)
+    shape = ModelShape(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME)
+    avth = Trainer(config, Windows(pack.labels, pack.features), shape)
     avth.train_epoch(1)
     seconds = timed(device, avth.train_epoch, 2)
     reached = step_flops(avth) / BATCH * len(pack) / seconds

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from antcache.kernels import DenseTargets
-from antcache.student.pack import WindowPack
+from antcache.windows.dataset import Windows
 
 CLASSES, TIME, SPACING, BATCH = 2_513, 10, 15, 128
 
@@ -26,12 +26,12 @@ CLASSES, TIME, SPACING, BATCH = 2_513, 10, 15, 128
 class LmdbWindows(Dataset[tuple[Tensor, int, Tensor]]):
     """Windows of frames in an LMDB, one value per frame at 30 fps."""
 
-    def __init__(self, path: Path, pack: WindowPack, count: int, every_frame: bool) -> None:
+    def __init__(self, path: Path, windows: Windows, count: int, every_frame: bool) -> None:
         self.path, self.every_frame, self.count = path, every_frame, count
-        self.action = pack.action[:count].cpu().numpy()
-        assert pack.targets is not None
-        assert isinstance(pack.targets.targets, DenseTargets)
-        self.teacher = pack.targets.targets.logits[:count].cpu()
+        self.action = windows.labels.action[:count]
+        assert windows.targets is not None
+        assert isinstance(windows.targets.targets, DenseTargets)
+        self.teacher = windows.targets.targets.logits[0, :count].cpu()
 
     def __len__(self) -> int:
         return self.count
@@ -69,9 +69,9 @@ def frame_key(window: int, number: int) -> bytes:
     return f"V{window:06d}_frame_{number:010d}.jpg".encode()
 
 
-def write_lmdb(path: Path, pack: WindowPack, count: int) -> None:
+def write_lmdb(path: Path, windows: Windows, count: int) -> None:
     """All 150 frames of the first `count` windows; the frames between those used are like them."""
-    features = pack.features[:count].float().cpu().numpy()
+    features = windows.features.take(range(count)).float().cpu().numpy()
     with lmdb.open(str(path), map_size=1 << 36, sync=False) as env:
         for window, rows in enumerate(features):
             with env.begin(write=True) as transaction:
@@ -117,7 +117,7 @@ def reference_steps(
     """Trains a batch with each `next`."""
     torch.manual_seed(0)
     model = model.to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, drop_last=True)
     temperature, weight = 2.0, 3.0
     while True:
@@ -129,8 +129,8 @@ def reference_steps(
             target = F.log_softmax(teacher / temperature, dim=1)
             kl = F.kl_div(student, target, reduction="batchmean", log_target=True)
             loss = F.cross_entropy(logits, action) + weight * temperature**2 * kl
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             yield

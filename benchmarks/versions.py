@@ -31,8 +31,8 @@ import torch
 from packaging.requirements import Requirement
 from record import RESULTS, Figure, finish
 
-from antcache.kernels.benchmark_machine import device_name, versions
-from antcache.kernels.benchmark_rows import write_figures
+from antcache.kernels.benchmark.machine import device_name, versions
+from antcache.kernels.benchmark.rows import write_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")

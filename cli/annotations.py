@@ -3,56 +3,68 @@
 The group is called `annotations`, so `from __future__ import annotations` has no place here.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from antcache.annotations import READERS, Dataset, match_videos, read_annotations
+from antcache.cli.command import OPTIONS, SAME_COMMAND, UNCHANGED, command, section
 from antcache.cli.common import (
     json_option,
+    note,
     path_argument,
     print_json,
     print_table,
-    say,
     store_argument,
 )
-from antcache.cli.numbers import COUNT, FPS, SHARE
-from antcache.store import Store
-from antcache.store.backends import is_empty
-from antcache.store.location import Location
+from antcache.cli.lazy import LazyGroup
+from antcache.cli.numbers import COUNT, SHARE
+from antcache.cli.options import overwrite_option, table_fps_option
+
+COMMANDS = {
+    "summary": (__name__, "Count what annotations contain, and what windows they give."),
+    "import": (__name__, "Put labels and classes into a store."),
+}
 
 SETS = "\n".join(f"  {name:<27}{reader.about}" for name, reader in READERS.items())
 EPILOG = f"\b\nSETS\n{SETS}"
+dataset_name_option = click.option(
+    "--name", show_default="table", help="Own tables: name of the dataset."
+)
+split_number_option = click.option(
+    "--split-number", type=COUNT, show_default="1", help="Of egtea: 1, 2 or 3."
+)
 
 
-def _reader_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The set, its folder, and what its reader can be told."""
-    for decorate in (
-        click.option("--name", help="table: name of the dataset.  [default: table]"),
-        click.option("--fps", type=FPS, help="table: times are frames at this rate."),
-        click.option(
-            "--split-by-video",
-            type=SHARE,
-            metavar="SHARE",
-            help="table, one file: this share of its videos is validation, the others train.",
-        ),
-        click.option("--split-number", type=COUNT, help="egtea: split 1, 2 or 3.  [default: 1]"),
-        path_argument("folder", metavar="DIR"),
-        click.argument("set_name", metavar="SET"),
-    ):
-        command = decorate(command)
-    return command
+reader_options = section(
+    OPTIONS,
+    click.argument("set_name", metavar="SET"),
+    path_argument("folder", metavar="DIR"),
+    split_number_option,
+    click.option(
+        "--split-by-video",
+        type=SHARE,
+        metavar="SHARE",
+        help="Own table of one file: this share of its videos is validation, the others train.",
+    ),
+    table_fps_option,
+    dataset_name_option,
+)
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def annotations() -> None:
     """Read published or own annotations."""
 
 
-@annotations.command("summary", epilog=EPILOG)
-@_reader_options
+@command(
+    epilog=EPILOG,
+    example="antcache annotations summary epic-kitchens-55 annotations",
+    then="`antcache annotations import` puts them into a store.",
+    goes_on=UNCHANGED,
+)
+@reader_options
 @json_option
 def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     """Count what the annotations of SET in DIR contain, and what windows they give."""
@@ -60,20 +72,33 @@ def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     _print(match_videos(dataset) if set_name == "table" else dataset, as_json)
 
 
-@annotations.command("import", epilog=EPILOG)
-@_reader_options
+@command(
+    "import",
+    epilog=EPILOG,
+    example="antcache annotations import epic-kitchens-55 annotations kitchen.zarr",
+    then="`antcache extract` or `antcache import lmdb` adds features, `antcache teacher train` "
+    "soft targets.",
+    goes_on=SAME_COMMAND,
+)
+@reader_options
 @store_argument("store_path")
-@click.option("--overwrite", is_flag=True, help="Replace labels that the store has.")
+@overwrite_option
 @json_option
 def import_(
     set_name: str,
     folder: Path,
-    store_path: Location,
+    store_path: Path | str,
     overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Put the labels and classes of SET in DIR into STORE, which is created if it is not there."""
+    """Put the labels and classes of SET in DIR into STORE, which is created if it is not there.
+
+    Labels that STORE has already are replaced with --overwrite only.
+    """
+    from antcache.store import Store
+    from antcache.store.backends import is_empty
+
     dataset = read_annotations(set_name, folder, **options)
     if set_name == "table":  # published ones have names of their own
         stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
@@ -102,4 +127,4 @@ def _print(dataset: Dataset, as_json: bool) -> None:
         ],
     )
     for warning in dataset.warnings:
-        say(f"note: {warning}", err=True)
+        note(warning)

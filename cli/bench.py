@@ -9,65 +9,55 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from antcache.cli.command import START_AGAIN, command, quiet
 from antcache.cli.common import json_option, print_json, say
+from antcache.cli.lazy import LazyGroup
 from antcache.cli.numbers import POSITIVE
+from antcache.cli.options import device_option, output_option
+
+COMMANDS = {"kernel": (__name__, "Measure the fused distillation loss against others.")}
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def bench() -> None:
     """Run the kernel benchmarks."""
 
 
-@bench.command()
-@click.option("--device", default="auto", show_default=True, help="auto, cuda or cpu.")
+@command(
+    example="antcache bench kernel --quick",
+    then="`antcache student train` uses the loss that was measured.",
+    goes_on=START_AGAIN,
+)
+@device_option
 @click.option("--quick", is_flag=True, help="A few shapes, fewer repetitions.")
-@click.option("--shapes", default="", metavar="BxC,...", help="These shapes alone.")
-@click.option(
-    "--minutes", type=POSITIVE, default=8.0, show_default=True, help="Begin no case after that."
-)
+@click.option("--shapes", metavar="BxC,...", help="These shapes alone.")
+@click.option("--minutes", type=POSITIVE, default=8.0, help="Begin no case after that.")
 @click.option("--record", is_flag=True, help="Update kernel.csv and kernel.json.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Record in this folder; without it, in benchmarks/results of the checkout.",
-)
+@output_option("Folder to record in.", shown="benchmarks/results of the checkout")
 @json_option
-@click.pass_context
-def kernel(
-    ctx: click.Context,
-    device: str,
-    quick: bool,
-    shapes: str,
-    minutes: float,
-    record: bool,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+def kernel(shapes: str | None, output: Path | None, as_json: bool, **settings: Any) -> None:
     """Measure the fused distillation loss against PyTorch, torch.compile and Liger-Kernel.
 
     On a GPU, as a share of copy bandwidth; on a CPU, its part of it.
     """
-    from antcache.kernels.benchmark import BenchmarkConfig, parse_shapes, run
+    from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 
-    config = BenchmarkConfig(
-        device=device,
-        quick=quick,
-        shapes=parse_shapes(shapes) if shapes else (),
-        minutes=minutes,
-        record=record,
-        out=out,
-    )
+    chosen = parse_shapes(shapes) if shapes else ()
+    config = BenchmarkConfig(shapes=chosen, out=output, **settings)
     result = run(config, partial(_lines, err=as_json), " ".join(["antcache", *sys.argv[1:]]))
     if as_json:
         print_json(result.to_dict())
     if not result.ok:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _lines(text: str, *, err: bool) -> None:
-    """Print a text of several lines."""
+    """Print a text of several lines; beside JSON it is no more than progress."""
+    if err and quiet():
+        return
     for line in text.splitlines():
         say(line, err=err)

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,20 +30,21 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from antcache.cli.watching import Echo, ProgressLines
+from antcache.cli.command import heard, quiet, verbose
+from antcache.cli.watching import ProgressLines, echo
 from antcache.errors import BadConfig
 from antcache.progress import Progress as Callback
+from antcache.progress import silent
 from antcache.text import plain
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from antcache.store import Store
     from antcache.store.location import Location
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of text, errors too."
-)
-
-allow_missing_option = click.option(
-    "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
 )
 
 PATH = click.Path(path_type=Path, readable=False)
@@ -60,6 +61,21 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(plain(text), err=err)
 
 
+def note(text: str) -> None:
+    """Print on stderr what is worth knowing beside the result; nothing under `--quiet`."""
+    _remark(f"note: {text}")
+
+
+def warn(text: str) -> None:
+    """Print on stderr what may be wrong with the result; nothing under `--quiet`."""
+    _remark(f"Warning: {text}")
+
+
+def _remark(text: str) -> None:
+    if not quiet():
+        say(text, err=True)
+
+
 def print_json(data: Any) -> None:
     """Print `data` as indented JSON on stdout; nothing but ASCII."""
     try:
@@ -67,6 +83,14 @@ def print_json(data: Any) -> None:
     except ValueError as error:
         raise BadConfig("a figure that JSON can't hold", found=error) from error
     click.echo(text.replace("\x7f", "\\u007f"))
+
+
+def print_result(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print what a command has found or done: what its `to_dict` gives as JSON, or by `show`."""
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        show(result)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -116,8 +140,11 @@ class _Rate(TextColumn):
 def progress_bars() -> Iterator[Callback]:
     """Bars with rate and time left on stderr, one per label, gone when the work is done.
 
-    Where stderr is no terminal, plain lines; see `watching`.
+    Where stderr is no terminal, plain lines; see `watching`. Under `--quiet` nothing.
     """
+    if quiet():
+        yield silent
+        return
     console = Console(stderr=True)
     if not console.is_interactive:
         yield ProgressLines(partial(say, err=True))
@@ -154,46 +181,55 @@ class _LogFile(logging.Handler):
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab", buffering=0) as file:
-                file.write(f"{self.format(record)}\n".encode())
+                file.write(f"{plain(self.format(record))}\n".encode())
         except OSError as error:
             if not self._failed:
-                text = f"{self._path}: {error.strerror}; the log is incomplete"
-                say(f"Warning: {text}", err=True)
+                warn(f"{self._path}: {error.strerror}; the log is incomplete")
             self._failed = True
         except Exception:  # a mistake in a message is no reason to stop either
             self.handleError(record)
-
-
-class _OneLine(logging.Formatter):
-    """A message is one line, whatever it quotes."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        """The line of a record."""
-        return plain(super().formatMessage(record))
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Append what the library logs to `path` while the command runs, and say its warnings.
 
-    A log that can't be written is no reason to stop: one line on stderr says so.
+    Under `--verbose` they are said already, with all else; under `--quiet` not at all. A log that
+    can't be written is no reason to stop: one line on stderr says so.
     """
-    handler = _LogFile(path)
+    file = _LogFile(path)
     form = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_OneLine(form))
-    root = logging.getLogger("antcache")
-    level = root.level
-    echo = Echo(partial(say, err=True))
-    root.addHandler(echo)
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
+    file.setFormatter(logging.Formatter(form))
+    with heard(*([] if quiet() or verbose() else [echo(partial(say, err=True))]), file):
         yield
-    finally:
-        root.removeHandler(handler)
-        root.removeHandler(echo)
-        root.setLevel(level)
-        handler.close()
+
+
+@contextmanager
+def at_work(store: Location, *, dry_run: bool = False) -> Iterator[Callback]:
+    """Progress bars, and beside the store a log of what is done, of a dry run none."""
+    from antcache.store.location import beside
+
+    with nullcontext() if dry_run else log_to(beside(store, ".log")), progress_bars() as progress:
+        yield progress
+
+
+def existing_store(place: Location, backend: str | None) -> Store | None:
+    """The store at `place`, None where nothing is yet.
+
+    Raises:
+        BadConfig: it is of another form than `backend`.
+    """
+    from antcache.store import Store
+    from antcache.store.backends import is_empty
+
+    if is_empty(place):
+        return None
+    store = Store.open(place)
+    if backend not in (None, store.kind):
+        raise BadConfig(
+            "the store exists in another form", where=place, expected=backend, found=store.kind
+        )
+    return store
 
 
 def path_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
@@ -213,6 +249,12 @@ class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from 
         from antcache.store.location import parse_location
 
         return parse_location(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files and folders, as the shell has them."""
+        return PATH.shell_complete(ctx, param, incomplete)
 
 
 def store_argument(

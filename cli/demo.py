@@ -5,28 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import click
+from antcache.cli.command import command
+from antcache.cli.common import json_option, log_to, print_json, print_table, progress_bars, say
+from antcache.cli.options import output_option, overwrite_option
 
-from antcache.cli.common import (
-    PATH,
-    json_option,
-    log_to,
-    print_json,
-    print_table,
-    progress_bars,
-    say,
+
+@command(
+    example="antcache demo --output demo",
+    then="`antcache annotations import` and `antcache extract` begin it with your own videos.",
+    goes_on="add --overwrite to the same command: it starts anew.",
 )
-
-
-@click.command()
-@click.option(
-    "--output",
-    type=PATH,
-    default=Path("demo"),
-    show_default=True,
-    help="Folder for everything that is made.",
-)
-@click.option("--overwrite", is_flag=True, help="Delete an older demo in that folder first.")
+@output_option("Folder for everything that is made.", default=Path("demo"))
+@overwrite_option
 @json_option
 def demo(output: Path, overwrite: bool, as_json: bool) -> None:
     """Generate a small kitchen, run the whole method on it, write OUTPUT/report.html.

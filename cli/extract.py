@@ -7,49 +7,72 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.command import SAME_COMMAND, command, section
 from antcache.cli.common import (
+    at_work,
+    existing_store,
     json_option,
-    log_to,
+    note,
     path_argument,
-    print_json,
+    print_result,
     print_table,
-    progress_bars,
     say,
     store_argument,
+    warn,
 )
 from antcache.cli.numbers import COUNT, FPS, SECONDS
-from antcache.errors import BadConfig
+from antcache.cli.options import device_option, dry_run_option, dtype_option, format_option
 
 if TYPE_CHECKING:
     from antcache.extract import Videos
-    from antcache.store.location import Location
+    from antcache.extract.run import ExtractReport, Plan
 
 
-@click.command()
+@command(
+    example="antcache extract videos kitchen.zarr --backbone facebook/dinov2-base",
+    then="`antcache store doctor` tells whether the features serve your windows, `antcache student "
+    "train` trains on them.",
+    goes_on=SAME_COMMAND,
+)
 @path_argument("videos")
 @store_argument()
-@click.option("--backbone", required=True, help="Hub id or local folder of a vision model.")
-@click.option("--fps", type=FPS, default=4.0, show_default=True, help="Rows per second.")
-@click.option("--stream", default="rgb", show_default=True, help="Name of the stream.")
-@click.option("--dtype", default="float16", show_default=True, help="float16 or float32.")
-@click.option("--batch-size", type=COUNT, help="Rows at once. [default: about 32 frames' worth]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--clip-fps", type=FPS, help="Frame rate of clips. [default: as trained]")
-@click.option(
-    "--max-gap",
-    "max_gap_s",
-    type=SECONDS,
-    default=2.0,
-    show_default=True,
-    help="Longest gap in a video, s.",
+@section(
+    "Features",
+    click.option("--backbone", required=True, help="Hub id or local folder of a vision model."),
+    click.option("--fps", type=FPS, default=4.0, help="Rows per second."),
+    click.option("--stream", default="rgb", help="Name of the new stream."),
+    dtype_option("float16"),
+    click.option(
+        "--clip-fps", type=FPS, show_default="as trained", help="Frame rate within a clip."
+    ),
+    format_option,
 )
-@click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos.")
-@click.option("--format", "backend", type=click.Choice(["zarr", "hdf5"]), help="Of a new store.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@section(
+    "Videos",
+    click.option(
+        "--max-gap",
+        "max_gap_s",
+        type=SECONDS,
+        default=2.0,
+        help="Longest gap in a video, in seconds.",
+    ),
+    click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos."),
+)
+@section(
+    "Running",
+    click.option(
+        "--batch-size",
+        type=COUNT,
+        show_default="about 32 frames' worth",
+        help="Rows computed at once.",
+    ),
+    device_option,
+    dry_run_option,
+)
 @json_option
 def extract(
     videos: Path,
-    store: Location,
+    store: Path | str,
     backbone: str,
     device: str,
     backend: str | None,
@@ -59,36 +82,28 @@ def extract(
 ) -> None:
     """Write features of VIDEOS (a folder or a file) into STORE.
 
-    An interrupted run is resumed by the same command. Started several times at once, one per GPU
-    say, it shares the videos among its processes. Videos that can't be read are listed in
-    STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file).
+    Started several times at once, one per GPU say, it shares the videos among its processes. Videos
+    that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
+    that one file).
     """
     from antcache import extract as library
     from antcache.store import Store
-    from antcache.store.location import beside
 
+    files = library.find_videos(videos)  # paths first: the rest loads torch
+    existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
-    files = library.find_videos(videos)
-    existing = _open(store, backend)
     model = library.load_backbone(backbone, device=device)
     library.check_settings(model, config)  # before a store is created
     if dry_run:
-        _show_plan(library.make_plan(files, existing, model, config), as_json)
+        print_result(library.make_plan(files, existing, model, config), as_json, _show_plan)
         for each in files.refused:
-            say(f"Warning: will fail: {each.error}", err=True)
+            warn(f"will fail: {each.error}")
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)
-    with log_to(beside(store, ".log")), progress_bars() as progress:
+    with at_work(store) as progress:
         report = library.extract(files, target, model, config, progress)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        say(
-            f"{store}, stream {report.stream}: {len(report.written)} videos written "
-            f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
-            f"{len(report.failed)} failed"
-        )
+    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_passed_over(files)
@@ -96,28 +111,20 @@ def extract(
         click.get_current_context().exit(1 if videos.is_dir() else 2)
 
 
-def _open(path: Location, backend: str | None) -> Any:
-    """The store at `path`, None where none is yet."""
-    from antcache.store import Store
-    from antcache.store.backends import is_empty
-
-    if is_empty(path):
-        return None
-    store = Store.open(path)
-    if backend is not None and store.kind != backend:
-        raise BadConfig("the store exists in another form", where=path, expected=backend)
-    return store
+def _counts(report: ExtractReport) -> str:
+    return (
+        f"stream {report.stream}: {len(report.written)} videos written "
+        f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
+        f"{len(report.failed)} failed"
+    )
 
 
 def _show_passed_over(files: Videos) -> None:
     if files.passed_over:
-        say(f"note: {files.passed_over}", err=True)
+        note(files.passed_over)
 
 
-def _show_plan(plan: Any, as_json: bool) -> None:
-    if as_json:
-        print_json(plan.to_dict())
-        return
+def _show_plan(plan: Plan) -> None:
     rows = [[name, "done", "", ""] for name in plan.done]
     for name, seconds in plan.to_do.items():
         length = "unknown" if seconds is None else f"{seconds:.1f}"

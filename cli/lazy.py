@@ -1,12 +1,23 @@
-"""Groups of commands that are imported when they are called: help and other commands stay fast."""
+"""Groups of commands that are imported when they are called: help and other commands stay fast.
+
+Promise: a group's help and the completion of its commands import none of them, and a command that
+is not there is answered with the nearest one that is.
+"""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+CALLED = "antcache.called"
+"""Where a context's `meta` has the command that is called."""
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -35,7 +46,34 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; for one that is not there the nearest is suggested. It is
+        remembered, for what is said of its options."""
+        name = args[0]
+        if name in self.table or name.startswith("-") or ctx.resilient_parsing:
+            found = super().resolve_command(ctx, args)
+            ctx.meta[CALLED] = found[1]
+            return found
+        near = difflib.get_close_matches(name.lower(), self.table, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.table)}"
+        raise click.UsageError(f"No such command {name!r}: {hint}", ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands from the table, importing none, and options."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            *(
+                CompletionItem(name, help=text)
+                for name, (_, text) in self.table.items()
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]

@@ -1,9 +1,10 @@
 """Entry point of `antcache`: finds the command's file, runs it, turns our errors into one line.
 
 Promise: bad input, and whatever the system refuses (no room, no permission, no memory), ends with
-one line on stderr and exit code 2, an interrupt with 130 (under --json the error is also an object
-on stdout, `{"error": {"type", "message", "exit_code"}}`), and `antcache --help` loads no heavy
-package. Warnings of any library are one line, too, and no line holds control characters.
+one line on stderr and exit code 2, an interrupt with 130 and how to go on (under --json the error
+is also an object on stdout, `{"error": {"type", "message", "exit_code"}}`), and `antcache --help`
+loads no heavy package. Warnings of any library are one line, too, and no line holds control
+characters.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import warnings
+from pathlib import Path
 
 import click
 
 from antcache import __version__
-from antcache.cli.lazy import LazyGroup
+from antcache.cli.command import quiet
+from antcache.cli.lazy import CALLED, LazyGroup
 from antcache.errors import AntcacheError
 from antcache.text import plain
 
@@ -29,11 +33,17 @@ COMMANDS = {
     "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
-    "evaluate": ("antcache.cli.evaluate", "Score predictions under a protocol."),
-    "compare": ("antcache.cli.compare", "What one set of predictions gains over another."),
-    "report": ("antcache.cli.report", "A comparison as one page of HTML."),
-    "fuse": ("antcache.cli.fuse", "Mix the predictions of several runs."),
-    "submit": ("antcache.cli.submit", "Write a submission for an EPIC-KITCHENS challenge."),
+    "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
+    "compare": (
+        "antcache.cli.evaluation.compare",
+        "What some predictions gain over others.",
+    ),
+    "report": ("antcache.cli.evaluation.report", "A comparison as one page of HTML."),
+    "fuse": ("antcache.cli.evaluation.fuse", "Mix the predictions of several runs."),
+    "submit": (
+        "antcache.cli.evaluation.submit",
+        "Write a submission for EPIC-KITCHENS.",
+    ),
     "bench": ("antcache.cli.bench", "Run the kernel benchmarks."),
     "demo": ("antcache.cli.demo", "Run the whole method on a small generated kitchen."),
 }
@@ -51,6 +61,12 @@ class InputError(click.ClickException):
         super().__init__(plain(text))
 
 
+def _one_line(error: click.UsageError) -> InputError:
+    """What click found wrong in the words of a command line."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return InputError(f"{text} ({error.ctx.command_path} --help)" if error.ctx else text)
+
+
 class Root(LazyGroup):
     """The whole command line, which turns errors into one line and exit code 2."""
 
@@ -61,16 +77,28 @@ class Root(LazyGroup):
         except click.UsageError as error:
             if isinstance(error, HELP) or error.ctx is None:
                 raise
-            hint = f"{error.ctx.command_path} --help"
-            raise InputError(f"{error.format_message().rstrip('.')} ({hint})") from error
+            raise _one_line(error) from error
         except AntcacheError as error:
-            raise InputError(error) from error
+            raise InputError(in_options(str(error), ctx.meta.get(CALLED))) from error
         except MemoryError as error:
             raise InputError(f"not enough memory ({error or 'none left'})") from error
         except BrokenPipeError:
             raise  # nobody reads what we print any more
         except OSError as error:
             raise InputError(reason(error)) from error
+
+
+def in_options(text: str, command: click.Command | None) -> str:
+    """What the library says, with each setting that it names (`top_k`) as the command's option.
+
+    A setting that the command has no option for is a key of a file, and stays as it is.
+    """
+    options = {
+        option.removeprefix("--").replace("-", "_"): option
+        for parameter in ([] if command is None else command.params)
+        for option in parameter.opts
+    }
+    return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), text)
 
 
 def reason(error: OSError) -> str:
@@ -97,13 +125,17 @@ class _Warnings(logging.Handler):
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line; as `warnings.showwarning`, without the place in the code."""
-    click.echo(f"Warning: {plain(message)}", err=True)
+    if not quiet():
+        click.echo(f"Warning: {plain(message)}", err=True)
 
 
 def _tame_output() -> None:
     """Keep what libraries say to one line each, and let no character be a reason to stop."""
     warnings.showwarning = _warn
     logging.lastResort = _Warnings(logging.WARNING)
+    # The shell may have closed them.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -125,6 +157,8 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:
+        if isinstance(error, click.UsageError) and not isinstance(error, HELP):
+            error = _one_line(error)  # of words before the command
         if not isinstance(error, HELP):
             # Arguments may be names that a shell has filled in.
             vars(error)["message"] = plain(error.message)

@@ -11,6 +11,8 @@ import math
 import time
 from collections.abc import Callable
 
+from antcache.cli.command import handler
+
 COUNTED = ("videos", "epochs")
 """Last words of the labels whose every unit gets a line."""
 EVERY_S = 60.0
@@ -44,17 +46,14 @@ class ProgressLines:
         self._say(f"progress: {label} {done:.10g} of {total:.10g}")
 
 
-class Echo(logging.Handler):
-    """Says each warning once; what is worse, a command reports itself."""
+def echo(say: Callable[[str], None]) -> logging.Handler:
+    """Says each warning once, without time and place; what is worse, a command reports itself."""
+    seen: set[str] = set()
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._say = say
-        self._seen: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Say a record's message, without time and place."""
+    def once(record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno == logging.WARNING and text not in self._seen:
-            self._seen.add(text)
-            self._say(f"Warning: {text}")
+        if record.levelno == logging.WARNING and text not in seen:
+            seen.add(text)
+            say(f"Warning: {text}")
+
+    return handler(once, logging.WARNING)

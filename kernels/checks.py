@@ -11,8 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from antcache.checks import above, at_least, one_of
 from antcache.errors import BadConfig
-from antcache.kernels.targets import INTEGERS, DenseTargets, Targets
+from antcache.kernels.record import LossInputs
+from antcache.kernels.targets import INTEGERS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -25,102 +27,76 @@ def check_settings(
     Raises:
         BadConfig: one of them is out of range, or a tensor.
     """
-    if not (_is_number(temperature) and 0 < temperature < math.inf):
-        raise BadConfig("impossible temperature", expected="a number above 0", found=temperature)
-    for name, value in (("weight", weight), ("label_weight", label_weight)):
-        if not (_is_number(value) and 0 <= value < math.inf):
-            raise BadConfig(f"impossible {name}", expected="a number from 0", found=value)
-    if not (_is_number(label_smoothing) and 0 <= label_smoothing <= 1):
-        raise BadConfig("impossible label_smoothing", expected="0 to 1", found=label_smoothing)
-    if reduction not in ("mean", "sum", "none"):
-        raise BadConfig("unknown reduction", expected="mean, sum or none", found=reduction)
+    above("temperature", temperature, 0, math.inf)
+    at_least("weight", weight, 0, math.inf)
+    at_least("label_weight", label_weight, 0, math.inf)
+    at_least("label_smoothing", label_smoothing, 0, 1)
+    one_of("reduction", reduction, ("mean", "sum", "none"))
 
 
-def check_tensors(
-    logits: Tensor,
-    targets: Targets | None,
-    labels: Tensor | None,
-    rows: Tensor | None,
-    class_weight: Tensor | None,
-    teacher_weight: Tensor | None,
-    label_smoothing: float,
-) -> None:
+def check_tensors(inputs: LossInputs) -> None:
     """Check that the tensors fit each other, and that none is given in vain.
 
     Raises:
         BadConfig: a shape, dtype or device is wrong, or an argument would have no effect.
     """
+    logits, teacher, rows = inputs.logits, inputs.teacher, inputs.rows
     if logits.ndim != 2 or logits.shape[1] == 0 or logits.dtype not in FLOATS:
         raise BadConfig(
             "logits of a wrong shape or dtype",
             expected="(batch, classes) of float16, bfloat16, float32 or float64",
             found=f"{tuple(logits.shape)} of {logits.dtype}",
         )
-    if targets is None and labels is None:
+    if teacher is None and inputs.labels is None:
         raise BadConfig("neither targets nor labels: there is nothing to learn from")
     batch, num_classes = logits.shape
-    if labels is not None:
-        _check("labels", labels, INTEGERS, [(batch,)], logits.device)
-    elif class_weight is not None or label_smoothing:
+    if inputs.labels is None and (inputs.class_weight is not None or inputs.label_smoothing):
         raise BadConfig("class_weight and label_smoothing have no effect without labels")
-    if class_weight is not None:
-        _check("class_weight", class_weight, FLOATS, [(num_classes,)], logits.device)
-    if targets is None:
-        if rows is not None or teacher_weight is not None:
+    _check("labels", inputs.labels, INTEGERS, [(batch,)], logits.device)
+    _check("class_weight", inputs.class_weight, FLOATS, [(num_classes,)], logits.device)
+    if teacher is None:
+        if rows is not None or inputs.teacher_weight is not None:
             raise BadConfig("rows and teacher_weight have no effect without targets")
         return
-    _check_targets(logits, targets)
-    if rows is not None:
-        _check("rows", rows, INTEGERS, [(batch,)], logits.device)
-        if batch and not targets.num_rows:
-            raise BadConfig("the targets hold no row")
-    elif targets.num_rows != batch:
+    _check_teacher(inputs, teacher)
+    _check("rows", rows, INTEGERS, [(batch,)], logits.device)
+    if rows is not None and batch and not inputs.num_rows:
+        raise BadConfig("the targets hold no row")
+    if rows is None and inputs.num_rows != batch:
         raise BadConfig(
             "one teacher row per batch row is needed",
             expected=batch,
-            found=targets.num_rows,
+            found=inputs.num_rows,
             hint="rows= picks teacher rows by index",
         )
-    if teacher_weight is not None:
-        if targets.num_teachers is None:
-            raise BadConfig("teacher_weight has no effect on a single teacher")
-        shapes = [(targets.num_teachers,), (batch, targets.num_teachers)]
-        _check("teacher_weight", teacher_weight, FLOATS, shapes, logits.device)
+    shapes = [(len(teacher),), (batch, len(teacher))]
+    _check("teacher_weight", inputs.teacher_weight, FLOATS, shapes, logits.device)
 
 
-def _check_targets(logits: Tensor, targets: Targets) -> None:
-    num_classes = logits.shape[1]
-    if isinstance(targets, DenseTargets):
-        teacher, expected = targets.logits, f"{num_classes}"
-        fits = teacher.shape[-1] == num_classes
-    else:
-        teacher, expected = targets.logit, f"k of at most {num_classes}"
-        fits = teacher.shape[-1] <= num_classes
-    if not fits:
-        raise BadConfig(
-            "targets and logits differ in classes", expected=expected, found=teacher.shape[-1]
-        )
-    if teacher.device != logits.device:
+def _check_teacher(inputs: LossInputs, teacher: Tensor) -> None:
+    num_classes, found = inputs.logits.shape[1], teacher.shape[2]
+    dense = inputs.teacher_index is None
+    if found != num_classes if dense else found > num_classes:
+        expected = f"{num_classes}" if dense else f"k of at most {num_classes}"
+        raise BadConfig("targets and logits differ in classes", expected=expected, found=found)
+    if teacher.device != inputs.logits.device:
         raise BadConfig(
             "targets on another device than the logits",
-            expected=logits.device,
+            expected=inputs.logits.device,
             found=teacher.device,
             hint="targets.to(device) moves them, once",
         )
 
 
-def _is_number(value: object) -> bool:
-    """A plain number; a tensor would have to be fetched from its device."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _check(
     name: str,
-    value: Tensor,
+    value: Tensor | None,
     dtypes: tuple[torch.dtype, ...],
     shapes: list[tuple[int, ...]],
     device: torch.device,
 ) -> None:
+    if value is None:
+        return
     if value.dtype not in dtypes or tuple(value.shape) not in shapes or value.device != device:
         kind = "integer" if dtypes is INTEGERS else "floating"
         raise BadConfig(

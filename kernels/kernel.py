@@ -8,7 +8,7 @@ Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T tempera
 rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
 along b.
 """
-# ruff: noqa: ANN001, ANN201, N803, SIM109, E501
+# ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
 # fmt: off
 
@@ -17,31 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels.kernel_parts import (
-    DENSE,
-    NONE,
-    TAIL,
-    TOP_K,
-    ce_gradient,
-    class_weights,
-    columns,
-    count_rows,
-    cross_entropy,
-    dense_log_ratio,
-    divisors,
-    entry_gradient,
-    entry_log_ratio,
-    few_classes,
-    kl_terms,
-    mixed_log_ratio,
-    rest_kl,
-    row_labels,
-    teacher_row,
-    teacher_share,
-    top_k_entries,
-    upstream,
-    write_rows,
-)
+from antcache.kernels import kernel_parts as parts
 
 
 @triton.jit
@@ -52,36 +28,33 @@ def tile_kernel(
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, factor_ptr, stride_f,
     B, C, N, temperature, kl_weight, label_weight, smoothing, ignore_index,
-    FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, HAS_LABELS: tl.constexpr,
-    HAS_WEIGHT: tl.constexpr, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr,
-    HAS_SHARE: tl.constexpr, SMOOTH: tl.constexpr, T_ONE: tl.constexpr, MEAN: tl.constexpr,
-    PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr, COUNT_HERE: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
+    FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SMOOTH: tl.constexpr, T_ONE: tl.constexpr,
+    MEAN: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,
+    COUNT_HERE: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
     WIDE: tl.constexpr,
 ):
     """R whole rows per program: (R, BLOCK_C) stays in registers from the first read to the end.
 
     With AGAIN only the gradient is written, times upstream factors (B,), where one of them is not 1.
     """
-    program = tl.program_id(0)
-    row = (program * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_mask = row < B
     factor = tl.full((ROWS,), 1.0, tl.float32)
     if AGAIN:
-        factor = upstream(factor_ptr, row, row_mask, stride_f)
+        factor = parts.upstream(factor_ptr, row, row_mask, stride_f)
         if tl.sum(tl.where(factor == 1, 0, 1), 0) == 0:
             return
-    col = columns(0, BLOCK_C, WIDE)
+    to_x = (x_ptr, stride_xb, stride_xc)
+    col = parts.columns(0, BLOCK_C, WIDE)
     mask = row_mask[:, None] & (col < C)[None, :]
     inv_t = 1.0 / temperature
-    n_ce, n_kl = divisors(
+    n_ce, n_kl = parts.divisors(
         labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-        HAS_LABELS, HAS_WEIGHT, FORM, HAS_ROWS, HAS_VALID, MEAN, COUNT_HERE, BLOCK_B,
+        FORM, MEAN, COUNT_HERE, BLOCK_B,
     )
 
-    x = tl.load(
-        x_ptr + row[:, None] * stride_xb + col[None, :] * stride_xc, mask=mask, other=float("-inf")
-    ).to(tl.float32)
+    x = parts.student_logits(to_x, row, col, mask)
     x = tl.where(row_mask[:, None], x, 0.0)  # rows past the end stay finite
     x_max = tl.max(x, 1)
     x = x - x_max[:, None]
@@ -91,9 +64,9 @@ def tile_kernel(
 
     ce = tl.zeros((ROWS,), tl.float32)
     a = factor * (label_weight / n_ce)
-    if HAS_LABELS:
-        label, counted, own = row_labels(
-            labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT
+    if labels_ptr is not None:
+        label, counted, own = parts.row_labels(
+            labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index
         )
         e_1 = e_t
         if not T_ONE:
@@ -101,111 +74,83 @@ def tile_kernel(
         here = col[None, :] == label[:, None]
         rest = tl.sum(tl.where(here, 0.0, e_1), 1)
         x_label = tl.sum(tl.where(here, x, 0.0), 1)
-        z_1 = rest + tl.exp(x_label)
-        ce = (1 - smoothing) * own * cross_entropy(x_label, z_1, rest)
-        w = tl.zeros((1, BLOCK_C), tl.float32)
+        ce, z_1 = parts.cross_entropy(x_label, rest, own, smoothing)
+        w = parts.class_weights(class_weight_ptr, col, C, SMOOTH)
         w_sum = 0.0
         if SMOOTH:
-            w = class_weights(class_weight_ptr, col, C, HAS_WEIGHT)
             w_sum = tl.sum(w)
-            cost = tl.where(mask, w * (tl.log(z_1)[:, None] - x), 0.0)
-            ce += smoothing / C * tl.sum(cost, 1)
-        ce = tl.where(counted, ce, 0.0)
-        grad = ce_gradient(e_1 / z_1[:, None], here, rest / z_1, own, smoothing, C, w_sum, w)
-        grad = tl.where(counted[:, None], a[:, None] * grad, 0.0)
+        grad, cost = parts.label_gradient(
+            x, e_1, mask, here, w, counted, own, rest, z_1, a, smoothing, C, w_sum, SMOOTH
+        )
+        ce = tl.where(counted, ce + cost, 0.0)
 
     kl = tl.zeros((ROWS,), tl.float32)
     b = factor * (kl_weight / temperature / n_kl)
     has = row_mask
-    if FORM != NONE:
-        teacher, has, inside = teacher_row(
-            rows_ptr, valid_ptr, row, row_mask, N, HAS_ROWS, HAS_VALID
-        )
+    if FORM != parts.NONE:
+        teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
         b = tl.where(inside, b, float("nan"))
-    if FORM == DENSE:
+    if FORM == parts.DENSE:
         p = e_t / z_t[:, None]
         q = tl.zeros((ROWS, BLOCK_C), tl.float32)
         log_ratio = q
         from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
         for m in range(M):
-            t = tl.load(
-                t_ptr + from_t[:, None] + col[None, :] * stride_tc,
-                mask=mask & has[:, None],
-                other=float("-inf"),
-            ).to(tl.float32)
-            t = tl.where(has[:, None], t, 0.0)
+            t = parts.teacher_logits(t_ptr, from_t, stride_tc, col, mask, has)
             t = t - tl.max(t, 1)[:, None]
             e = tl.exp(t * inv_t)
             z = tl.sum(e, 1)
             if M == 1:
                 q = e / z[:, None]
-                log_ratio = dense_log_ratio(x, t, inv_t, tl.log(z_t / z)[:, None])
+                log_ratio = parts.dense_log_ratio(x, t, inv_t, tl.log(z_t / z)[:, None])
             else:
-                share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
+                share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
                 q += share[:, None] * (e / z[:, None])
             from_t += stride_tm
         if M > 1:
-            log_ratio = mixed_log_ratio(x, q, inv_t, z_t)
-        terms, diff = kl_terms(p, q, log_ratio)
+            log_ratio = parts.mixed_log_ratio(x, q, inv_t, z_t)
+        terms, diff = parts.kl_terms(p, q, log_ratio)
         kl = tl.sum(tl.where(mask, terms, 0.0), 1)
         off = tl.sum(tl.where(mask, diff, 0.0), 1)  # exactly they add up to 0
         grad += tl.where(has[:, None], b[:, None] * (diff - p * off[:, None]), 0.0)
-    if FORM == TOP_K or FORM == TAIL:
-        cls, x_e, q_e, first, other, known, t_e, t_sum = few_classes(
-            x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
-            index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
+    if FORM == parts.TOP_K or FORM == parts.TAIL:
+        cls, x_e, q_e, first, other, known, t_e, t_sum = parts.few_classes(
+            to_x, (t_ptr, stride_tm, stride_tn, stride_tc),
+            (index_ptr, stride_im, stride_in, stride_ic), tail_ptr, stride_lm, stride_ln,
             share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
-            M, K, HAS_SHARE, FORM == TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
+            M, K, FORM == parts.TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
         )
         b = tl.where(known, b, float("nan"))
-        e1_e = tl.exp(x_e - x_max[:, None])
+        x_1 = x_e - x_max[:, None]
+        p_e, x_e, z_e = parts.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
         diff_out = tl.zeros((ROWS,), tl.float32)
-        if FORM == TOP_K:
-            p_e, x_e, z_e = top_k_entries(x_e, first, has, inv_t)
-        else:
-            x_e = x_e - x_max[:, None]
-            z_e = z_t
-            p_e = tl.exp(x_e * inv_t) / z_e[:, None]
-            # The classes that no teacher names: marks go through memory, being scattered.
-            flag = outside_ptr + row[:, None] * stride_ob
-            one = tl.full((ROWS, BLOCK_C), 1.0, tl.float32).to(outside_ptr.dtype.element_ty)
-            tl.store(flag + col[None, :], one, mask=mask)
+        if FORM == parts.TAIL:
+            parts.mark_outside(outside_ptr, row, stride_ob, col[None, :], mask, 1.0)
             tl.debug_barrier()
-            none = tl.zeros((ROWS, BLOCK_E), tl.float32).to(outside_ptr.dtype.element_ty)
-            tl.store(flag + cls, none, mask=first)
+            parts.mark_outside(outside_ptr, row, stride_ob, cls, first, 0.0)
             tl.debug_barrier()
-            outside = tl.load(flag + col[None, :], mask=mask, other=0.0).to(tl.float32) > 0
+            outside = parts.is_outside(outside_ptr, row, stride_ob, col, mask)
             tl.debug_barrier()
             x_out = tl.where(outside, x, float("-inf"))
             top = tl.max(x_out, 1)
             e_out = tl.exp((x_out - top[:, None]) * inv_t)
             z_out = tl.sum(tl.where(outside, e_out, 0.0), 1)
-            q_out = other * (C - tl.sum(first.to(tl.int32), 1)).to(tl.float32)
-            some = tl.sum(first.to(tl.int32), 1) < C  # else several teachers name all classes
-            kl, diff_out = rest_kl(top * inv_t, z_out, z_t, q_out)
-            kl = tl.where(some, kl, 0.0)
-            diff_out = tl.where(some, diff_out, 0.0)
-        terms, diff = kl_terms(p_e, q_e, entry_log_ratio(x_e, q_e, t_e, t_sum, inv_t, z_e, M))
-        kl += tl.sum(tl.where(first, terms, 0.0), 1)
-        off = diff_out + tl.sum(tl.where(first, diff, 0.0), 1)  # exactly they add up to 0
-        few = b[:, None] * (diff - p_e * off[:, None])
-        if FORM == TAIL:
-            push = e_out * (diff_out / z_out)[:, None] - e_t * (off / z_t)[:, None]
-            grad += tl.where(outside & has[:, None], b[:, None] * push, 0.0)
-        if HAS_LABELS:  # what the cross-entropy has for the entries' classes
-            few = entry_gradient(
-                few, cls, e1_e, z_1, rest / z_1, label, counted, own, first, class_weight_ptr,
-                smoothing, C, w_sum, a, HAS_WEIGHT, SMOOTH,
+            kl, diff_out = parts.outside_terms(top * inv_t, z_out, z_t, other, first, C)
+        kl_e, off, few = parts.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
+        kl += kl_e
+        if FORM == parts.TAIL:
+            grad += parts.outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b)
+        if labels_ptr is not None:
+            few = parts.entry_gradient(
+                few, cls, x_1, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C,
+                w_sum, a, SMOOTH,
             )
-    kl = tl.where(has, kl, 0.0)
-    if FORM != NONE:
-        kl = tl.where(has & (b != b), float("nan"), kl)  # a teacher row or class out of range
 
     if GRAD:
         to = grad_ptr + row[:, None] * stride_gb
         to_col = to + col[None, :] * stride_gc
         kind = grad_ptr.dtype.element_ty
-        if FORM == TOP_K or FORM == TAIL:
+        if FORM == parts.TOP_K or FORM == parts.TAIL:
             tl.debug_barrier()  # all entries are read before the gradient may go over the logits
             tl.store(to_col, grad.to(kind), mask=mask)
             tl.debug_barrier()
@@ -213,8 +158,8 @@ def tile_kernel(
         else:
             tl.store(to_col, grad.to(kind), mask=mask)
     if not AGAIN:
-        write_rows(
-            ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B,
+        parts.write_rows(
+            ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, b, B,
             label_weight, kl_weight, n_ce, n_kl, counts_ptr, PER_ROW, BLOCK_B,
         )
 
@@ -222,13 +167,12 @@ def tile_kernel(
 @triton.jit
 def count_kernel(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
-    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, BLOCK_B: tl.constexpr,
+    HAS_TARGETS: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """One program: both counts of a batch that is too large for every program to count it."""
-    n_ce, n_kl = count_rows(
+    n_ce, n_kl = parts.count_rows(
         labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-        HAS_LABELS, HAS_WEIGHT, HAS_TARGETS, HAS_ROWS, HAS_VALID, BLOCK_B,
+        HAS_TARGETS, BLOCK_B,
     )
     tl.store(counts_ptr, n_ce)
     tl.store(counts_ptr + 1, n_kl)
@@ -244,7 +188,7 @@ def scale_kernel(
     factor = tl.load(factor_ptr + row * stride_f).to(tl.float32)
     if factor != 1.0:
         for start in range(0, C, BLOCK_C):
-            col = columns(start, BLOCK_C, WIDE)
+            col = parts.columns(start, BLOCK_C, WIDE)
             at = grad_ptr + row * stride_gb + col * stride_gc
             value = tl.load(at, mask=col < C, other=0.0).to(tl.float32) * factor
             tl.store(at, value.to(grad_ptr.dtype.element_ty), mask=col < C)

@@ -1,8 +1,9 @@
 """Pieces of the Triton kernels: what both of them do with a few rows.
 
-Promise: every sum is in float32 and in one fixed order. Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
-rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
-along b.
+Promise: every sum is in float32 and in one fixed order. Letters: B batch rows, C classes, N teacher
+rows, K top-k, M teachers, T temperature, E = M * K, R rows of a program. `x_ptr` is a pointer,
+`stride_xb` the distance in elements between neighbours of x along b; `to_x`, `to_t`, ... are tuples
+of such a pointer and its strides, in the order (B or M, N, C or K).
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -30,18 +31,18 @@ def columns(start, BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr):
+def teacher_row(rows_ptr, valid_ptr, row, mask, N):
     """Teacher row of batch rows, whether it counts, and whether there is such a row.
 
     One past the end counts, and makes its row of the batch NaN; it comes back as row 0.
     """
     teacher = row.to(tl.int64)
-    if HAS_ROWS:
+    if rows_ptr is not None:
         teacher = tl.load(rows_ptr + row, mask=mask, other=-1).to(tl.int64)
     has = (teacher >= 0) & mask
     inside = teacher < N
     teacher = tl.where((teacher >= 0) & inside, teacher, 0)
-    if HAS_VALID:
+    if valid_ptr is not None:
         has = has & (tl.load(valid_ptr + teacher, mask=has & inside, other=1) != 0)
     return teacher, has, inside
 
@@ -53,10 +54,25 @@ def upstream(factor_ptr, row, row_mask, stride_f):
 
 
 @triton.jit
+def student_logits(to_x, row, col, mask):
+    """Logits (R, BLOCK) of batch rows, -inf where the mask is false."""
+    x_ptr, stride_xb, stride_xc = to_x
+    at = x_ptr + row[:, None] * stride_xb + col[None, :] * stride_xc
+    return tl.load(at, mask=mask, other=float("-inf")).to(tl.float32)
+
+
+@triton.jit
+def teacher_logits(t_ptr, from_t, stride_tc, col, mask, has):
+    """Logits (R, BLOCK) of a teacher's rows, -inf past their end, 0 in rows without a target."""
+    at = t_ptr + from_t[:, None] + col[None, :] * stride_tc
+    t = tl.load(at, mask=mask & has[:, None], other=float("-inf")).to(tl.float32)
+    return tl.where(has[:, None], t, 0.0)
+
+
+@triton.jit
 def count_rows(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_TARGETS: tl.constexpr,
-    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, BLOCK_B: tl.constexpr,
+    HAS_TARGETS: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """What the means divide by: class weights of the labels that count, rows with a target."""
     total_ce = tl.zeros((BLOCK_B,), tl.float32)
@@ -64,17 +80,17 @@ def count_rows(
     for start in range(0, B, BLOCK_B):
         row = start + tl.arange(0, BLOCK_B)
         mask = row < B
-        if HAS_LABELS:
+        if labels_ptr is not None:
             label = tl.load(labels_ptr + row, mask=mask, other=0).to(tl.int64)
             counted = mask & (label != ignore_index)
-            if HAS_WEIGHT:
+            if class_weight_ptr is not None:
                 known = counted & (label >= 0) & (label < C)
                 own = tl.load(class_weight_ptr + label, mask=known, other=0.0)
                 total_ce += own.to(tl.float32)
             else:
                 total_ce += tl.where(counted, 1.0, 0.0)
         if HAS_TARGETS:
-            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N, HAS_ROWS, HAS_VALID)
+            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N)
             total_kl += tl.where(has, 1.0, 0.0)
     return tl.sum(total_ce, 0), tl.sum(total_kl, 0)
 
@@ -82,9 +98,7 @@ def count_rows(
 @triton.jit
 def divisors(
     labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-    HAS_LABELS: tl.constexpr, HAS_WEIGHT: tl.constexpr, FORM: tl.constexpr,
-    HAS_ROWS: tl.constexpr, HAS_VALID: tl.constexpr, MEAN: tl.constexpr,
-    COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
+    FORM: tl.constexpr, MEAN: tl.constexpr, COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     """What cross-entropy and KL are divided by; 1 instead of 0, whose sums are 0 as well."""
     n_ce = 1.0
@@ -93,7 +107,7 @@ def divisors(
         if COUNT_HERE:
             n_ce, n_kl = count_rows(
                 labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-                HAS_LABELS, HAS_WEIGHT, FORM != NONE, HAS_ROWS, HAS_VALID, BLOCK_B,
+                FORM != NONE, BLOCK_B,
             )
         else:
             n_ce = tl.load(counts_ptr)
@@ -112,9 +126,9 @@ def log1m_exp(x):
 
 
 @triton.jit
-def teacher_share(share_ptr, row, m, row_mask, stride_sb, stride_sm, M: tl.constexpr, HAS_SHARE: tl.constexpr):
+def teacher_share(share_ptr, stride_sb, stride_sm, row, m, row_mask, M: tl.constexpr):
     """Weight of teacher m for batch rows, the M of a row scaled to the sum 1."""
-    if HAS_SHARE:
+    if share_ptr is not None:
         total = tl.zeros(row.shape, tl.float32)
         for each in range(M):
             one = tl.load(share_ptr + row * stride_sb + each * stride_sm, mask=row_mask, other=1.0)
@@ -126,10 +140,8 @@ def teacher_share(share_ptr, row, m, row_mask, stride_sb, stride_sm, M: tl.const
 
 @triton.jit
 def few_classes(
-    x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
-    index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
-    share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
-    M: tl.constexpr, K: tl.constexpr, HAS_SHARE: tl.constexpr, TAIL_FORM: tl.constexpr,
+    to_x, to_t, to_index, tail_ptr, stride_lm, stride_ln, share_ptr, stride_sb, stride_sm,
+    row, teacher, has, C, inv_t, x_max, M: tl.constexpr, K: tl.constexpr, TAIL_FORM: tl.constexpr,
     ROWS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr,
 ):
     """The E = M * K entries of the top-k teachers of R rows.
@@ -139,6 +151,9 @@ def few_classes(
     probability of a class that none of them names, and whether all classes are in range. Of a
     single teacher also its shifted logits (R, E) and the sum of their exponentials (R,).
     """
+    x_ptr, stride_xb, stride_xc = to_x
+    t_ptr, stride_tm, stride_tn, stride_tc = to_t
+    index_ptr, stride_im, stride_in, stride_ic = to_index
     entry = tl.arange(0, BLOCK_E).to(tl.int64)
     m_of = entry // BLOCK_K
     k_of = entry % BLOCK_K
@@ -161,8 +176,7 @@ def few_classes(
     t_own = q
     t_sum = other
     for m in range(M):
-        own = has[:, None] & (k < K)[None, :]
-        t = top_k_logits(t_ptr, from_t, stride_tc, k, own, has)
+        t = teacher_logits(t_ptr, from_t, stride_tc, k, (k < K)[None, :], has)
         high = tl.max(t, 1)
         t = t - high[:, None]
         rest = tl.zeros((ROWS,), tl.float32)
@@ -182,7 +196,7 @@ def few_classes(
         else:
             e = tl.exp(t * inv_t)
             total = tl.sum(e, 1)
-        share = teacher_share(share_ptr, row, m, has, stride_sb, stride_sm, M, HAS_SHARE)
+        share = teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         if M == 1:
             q = tl.where(there, e / total[:, None], 0.0)
             t_own = t + (add - top / inv_t)[:, None]
@@ -194,7 +208,8 @@ def few_classes(
             for start in range(0, K, BLOCK_N):
                 n = start + tl.arange(0, BLOCK_N).to(tl.int64)
                 own_n = has[:, None] & (n < K)[None, :]
-                t_n = top_k_logits(t_ptr, from_t, stride_tc, n, own_n, has) - high[:, None]
+                t_n = teacher_logits(t_ptr, from_t, stride_tc, n, (n < K)[None, :], has)
+                t_n -= high[:, None]
                 q_n = tl.exp((t_n + add[:, None]) * inv_t - top[:, None]) / total[:, None]
                 at_n = from_i[:, None] + n[None, :] * stride_ic
                 theirs = tl.load(index_ptr + at_n, mask=own_n, other=-1).to(tl.int32)
@@ -211,33 +226,18 @@ def few_classes(
 
 
 @triton.jit
-def entry_log_ratio(x, q, t, t_sum, inv_t, z, M: tl.constexpr):
-    """log(q / p) of the entries (R, E); of a single teacher from its logits."""
-    if M == 1:
-        ratio = dense_log_ratio(x, t, inv_t, tl.log(z / t_sum)[:, None])
-    else:
-        ratio = mixed_log_ratio(x, q, inv_t, z)
-    return ratio
-
-
-@triton.jit
-def top_k_logits(t_ptr, from_t, stride_tc, k, own, has):
-    """Logits `k` (R, BLOCK) of a top-k teacher, -inf past its K, 0 in rows without a target."""
-    t = tl.load(t_ptr + from_t[:, None] + k[None, :] * stride_tc, mask=own, other=0.0)
-    t = tl.where(own, t.to(tl.float32), float("-inf"))
-    return tl.where(has[:, None], t, 0.0)
-
-
-@triton.jit
-def cross_entropy(x, z, rest):
-    """log z - x of a label's shifted logit x, from the sum z = rest + exp(x) of exponentials, (R,).
+def cross_entropy(x, rest, own, smoothing):
+    """Cross-entropy and sum of exponentials of a label's shifted logit x, (R,), without smoothing's
+    part; `rest` is the sum of all others'.
 
     Near the largest logit, log(1 + rest / exp(x)): of a z close to 1 little of the rest is left.
     """
-    ratio = rest / tl.exp(x)
+    e = tl.exp(x)
+    z = rest + e
+    ratio = rest / e
     one = 1 + ratio
     log1p = tl.where(one == 1, ratio, tl.log(one) * (ratio / (one - 1)))
-    return tl.where(x > -1, log1p, tl.log(z) - x)
+    return (1 - smoothing) * own * tl.where(x > -1, log1p, tl.log(z) - x), z
 
 
 @triton.jit
@@ -251,25 +251,41 @@ def ce_gradient(p, here, others, own, smoothing, C, w_sum, w):
 
 
 @triton.jit
-def row_labels(
-    labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index, HAS_WEIGHT: tl.constexpr
+def label_gradient(
+    x, e_1, mask, here, w, counted, own, rest, z_1, a, smoothing, C, w_sum, SMOOTH: tl.constexpr,
 ):
+    """What a block (R, BLOCK) has of the cross-entropies' gradient, times a, and of smoothing's cost.
+
+    `e_1` is exp(x), z_1 (R,) its sum over the whole row, `rest` that of all but the label's.
+    """
+    cost = tl.zeros(own.shape, tl.float32)
+    if SMOOTH:
+        cost = tl.where(mask, w * (tl.log(z_1)[:, None] - x), 0.0)
+        cost = smoothing / C * tl.sum(cost, 1)
+    grad = ce_gradient(e_1 / z_1[:, None], here, rest / z_1, own, smoothing, C, w_sum, w)
+    return tl.where(counted[:, None], a[:, None] * grad, 0.0), cost
+
+
+@triton.jit
+def row_labels(labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index):
     """Label, whether it counts, and its class weight, (R,); a label that is no class has NaN."""
     label = tl.load(labels_ptr + row, mask=row_mask, other=ignore_index).to(tl.int64)
     counted = label != ignore_index
     known = counted & (label >= 0) & (label < C)
     own = tl.full(row.shape, 1.0, tl.float32)
-    if HAS_WEIGHT:
+    if class_weight_ptr is not None:
         own = tl.load(class_weight_ptr + label, mask=known, other=1.0).to(tl.float32)
     return label, counted, tl.where(known, own, float("nan"))
 
 
 @triton.jit
-def class_weights(class_weight_ptr, col, C, HAS_WEIGHT: tl.constexpr):
-    """Class weights (1, BLOCK_C), 1 without any, 0 past the end."""
-    w = tl.where(col < C, 1.0, 0.0)
-    if HAS_WEIGHT:
-        w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
+def class_weights(class_weight_ptr, col, C, SMOOTH: tl.constexpr):
+    """Class weights (1, BLOCK_C), 1 without any, 0 past the end; 0 where nothing is smoothed."""
+    w = tl.zeros(col.shape, tl.float32)
+    if SMOOTH:
+        w = tl.where(col < C, 1.0, 0.0)
+        if class_weight_ptr is not None:
+            w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
     return w[None, :]
 
 
@@ -315,23 +331,74 @@ def kl_terms(p, q, log_ratio):
 
 
 @triton.jit
-def rest_kl(x, z_out, z, q):
-    """Term and p - q of all classes outside the k as one outcome, (R,).
-
-    Its probability is q for the teachers and exp(x) z_out / z for the student, x <= 0.
-    """
-    log_ratio = tl.where(q > 0, tl.log(q * (z / z_out)), 1e30) - x
-    return kl_terms(tl.exp(x) * (z_out / z), q, log_ratio)
+def mark_outside(outside_ptr, row, stride_ob, col, mask, value):
+    """Write a mark for columns (R, BLOCK): being scattered, they go through memory."""
+    to = outside_ptr + row[:, None] * stride_ob + col
+    tl.store(to, tl.full(mask.shape, value, tl.float32).to(outside_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def top_k_entries(x_e, first, has, inv_t):
-    """Student probability renormalised inside the k, shifted logit (R, E), sum of exponentials."""
-    top = tl.where(has, tl.max(tl.where(first, x_e, float("-inf")), 1), 0.0)
-    x_e = x_e - top[:, None]
-    e = tl.where(first, tl.exp(x_e * inv_t), 0.0)
-    z = tl.where(has, tl.sum(e, 1), 1.0)
-    return e / z[:, None], x_e, z
+def is_outside(outside_ptr, row, stride_ob, col, mask):
+    """Where columns (R, BLOCK) are of classes that no teacher names."""
+    to = outside_ptr + row[:, None] * stride_ob + col[None, :]
+    return tl.load(to, mask=mask, other=0.0).to(tl.float32) > 0
+
+
+@triton.jit
+def outside_terms(x, z_out, z, other, first, C):
+    """KL and p - q of all classes outside the k as one outcome, (R,).
+
+    Its probability is exp(x) z_out / z for the student, x <= 0, and for the teachers `other` for
+    each of its classes.
+    """
+    count = tl.sum(first.to(tl.int32), 1)
+    q = other * (C - count).to(tl.float32)
+    log_ratio = tl.where(q > 0, tl.log(q * (z / z_out)), 1e30) - x
+    kl, diff = kl_terms(tl.exp(x) * (z_out / z), q, log_ratio)
+    some = count < C  # else several teachers name all classes
+    return tl.where(some, kl, 0.0), tl.where(some, diff, 0.0)
+
+
+@triton.jit
+def top_k_entries(x_e, x_max, z_t, first, has, inv_t, TAIL_FORM: tl.constexpr):
+    """Student probability of the entries, shifted logit (R, E), sum of exponentials.
+
+    With a tail they are those of the whole row, else renormalised inside the k.
+    """
+    if TAIL_FORM:
+        x_e = x_e - x_max[:, None]
+        z = z_t
+        p = tl.exp(x_e * inv_t) / z[:, None]
+    else:
+        top = tl.where(has, tl.max(tl.where(first, x_e, float("-inf")), 1), 0.0)
+        x_e = x_e - top[:, None]
+        e = tl.where(first, tl.exp(x_e * inv_t), 0.0)
+        z = tl.where(has, tl.sum(e, 1), 1.0)
+        p = e / z[:, None]
+    return p, x_e, z
+
+
+@triton.jit
+def entry_terms(p, q, x, z, t, t_sum, first, diff_out, b, inv_t, M: tl.constexpr):
+    """KL of the entries (R,), what all p - q add up to (exactly 0), and the gradient (R, E).
+
+    log(q / p) of a single teacher comes from its logits t and the sum of their exponentials.
+    """
+    if M == 1:
+        log_ratio = dense_log_ratio(x, t, inv_t, tl.log(z / t_sum)[:, None])
+    else:
+        log_ratio = mixed_log_ratio(x, q, inv_t, z)
+    terms, diff = kl_terms(p, q, log_ratio)
+    off = diff_out + tl.sum(tl.where(first, diff, 0.0), 1)
+    few = b[:, None] * (diff - p * off[:, None])
+    return tl.sum(tl.where(first, terms, 0.0), 1), off, few
+
+
+@triton.jit
+def outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b):
+    """Gradient (R, BLOCK) of the KL for classes outside the k, 0 for all others."""
+    push = e_out * (diff_out / z_out)[:, None] - e_t * (off / z_t)[:, None]
+    return tl.where(outside & has[:, None], b[:, None] * push, 0.0)
 
 
 @triton.jit
@@ -342,26 +409,31 @@ def near_one(p, q):
 
 @triton.jit
 def entry_gradient(
-    few, cls, e_1, z_1, others, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
-    HAS_WEIGHT: tl.constexpr, SMOOTH: tl.constexpr,
+    few, cls, x_e, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C, w_sum, a,
+    SMOOTH: tl.constexpr,
 ):
-    """`few` (R, E) with what the cross-entropy has for the entries' classes."""
+    """`few` (R, E) with what the cross-entropy has for the entries' classes, of shifted logits x_e."""
     w = tl.zeros(few.shape, tl.float32)
     if SMOOTH:
         w = tl.where(first, 1.0, 0.0)
-        if HAS_WEIGHT:
+        if class_weight_ptr is not None:
             w = tl.load(class_weight_ptr + cls, mask=first, other=0.0).to(tl.float32)
     here = cls == label[:, None]
-    ce = ce_gradient(e_1 / z_1[:, None], here, others, own, smoothing, C, w_sum, w)
+    p = tl.exp(x_e) / z_1[:, None]
+    ce = ce_gradient(p, here, rest / z_1, own, smoothing, C, w_sum, w)
     return few + tl.where(counted[:, None], a[:, None] * ce, 0.0)
 
 
 @triton.jit
 def write_rows(
-    ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, B, label_weight,
+    ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, b, B, label_weight,
     kl_weight, n_ce, n_kl, counts_ptr, PER_ROW: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
-    """Parts of R rows, and the loss: per row, or of all by the program that is done last."""
+    """Parts of R rows, and the loss: per row, or of all by the program that is done last.
+
+    Where the factor b of the gradient is NaN, a teacher row or class is out of range.
+    """
+    kl = tl.where(has, tl.where(b != b, float("nan"), kl), 0.0)
     if tl.program_id(0) == 0:
         tl.store(counts_ptr, n_ce)
         tl.store(counts_ptr + 1, n_kl)

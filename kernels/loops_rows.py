@@ -13,7 +13,7 @@ top-k teachers name, T temperature.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -27,7 +27,7 @@ NAN = F(np.nan)
 LARGE = F(1e30)
 """Logarithm of a teacher's probability of 0: finite, since it is multiplied by 0."""
 LOWEST = I(-(2**31))
-DENSE, TOP_K, TAIL = 1, 2, 3  # as in call.py, whose constants numba would read from another file
+DENSE, TOP_K, TAIL = 1, 2, 3  # as in record.py, whose constants numba would read from another file
 SERIAL = 1 << 15
 """Logits of a call up to which starting threads takes longer than it saves."""
 
@@ -176,12 +176,6 @@ def _smoothing_cost(weight, x, top, log_z):
 
 
 @njit
-def _scale(x, factor):
-    for c in range(len(x)):
-        x[c] = x[c] * factor
-
-
-@njit
 def _add(x, factor, y):
     """Add factor * y to x."""
     for c in range(len(x)):
@@ -189,17 +183,10 @@ def _add(x, factor, y):
 
 
 @njit
-def _push(grad, b, diff, r_d, e_t, off):
-    """Gradient of the KL term: b (p - q), of which `off` is what all add up to, times z."""
+def _gradient(grad, pull, e_1, push, diff, r_d, e_t, off):
+    """Gradient: what the cross-entropy has of a softmax's form, and p - q, whose sum is off z."""
     for c in range(len(grad)):
-        grad[c] = b * (diff[c] * r_d - e_t[c] * off)
-
-
-@njit
-def _pull_and_push(grad, pull, e_1, b, diff, r_d, e_t, off):
-    """The same with the share of the cross-entropy that has the form of a softmax."""
-    for c in range(len(grad)):
-        grad[c] = pull * e_1[c] + b * (diff[c] * r_d - e_t[c] * off)
+        grad[c] = pull * e_1[c] + push * (diff[c] * r_d - e_t[c] * off)
 
 
 @njit(error_model="numpy")
@@ -315,7 +302,7 @@ def _outside(x, cls, inv_t, x_top, log_z, q_out, hidden, q):
     log_ratio = math.log(q_out) - log_p if q_out > 0 else LARGE
     near = abs(log_ratio) < 1
     diff = q_out * math.expm1(-log_ratio) if near else math.exp(log_p) - q_out
-    _scale(q, F(diff / z))
+    q *= F(diff / z)
     return q_out * log_ratio + diff, diff
 
 
@@ -347,19 +334,46 @@ def _cross_entropy(x, top, e, label, class_weight, smoothing, weight_sum, grad_w
     return value, F((sharp + smooth) / z)
 
 
+class LoopInputs(NamedTuple):
+    """What the loops read and write for B rows; whole numbers are int64, others float64."""
+
+    x: Any  # float32 logits, row b from b * stride_x on
+    grad: Any  # float32 gradient, likewise; may be the logits
+    t: Any  # float32 teacher logits: n from m * stride_m + n * stride_n on; of top-k (N, M, K)
+    index: Any  # (N, M, K) int64 classes of the top-k forms
+    tail: Any  # (N, M) float32 log mass outside them
+    teacher: Any  # (B,) int64 teacher row, negative for none
+    share: Any  # float64 weights of the teachers, from b * stride_share on, of sum 1
+    labels: Any  # (B,) int64, or empty
+    class_weight: Any  # (C,) float32, or empty; with smoothing it is always given
+    ce: Any  # (B,) float64, written
+    kl: Any  # (B,) float64, written
+    classes: int  # C
+    stride_x: int
+    stride_g: int
+    stride_m: int
+    stride_n: int
+    stride_share: int
+    num_rows: int  # N
+    num_teachers: int  # M
+    form: int  # as in record.py
+    ignore_index: int
+    gradient: bool  # whether it is wanted
+    threads: int  # how many may be used
+    inv_t: float  # 1 / T
+    pull: float  # factor of the cross-entropy's gradient
+    push: float  # factor of p - q
+    smoothing: float  # share of the label that is spread over all classes
+    weight_sum: float  # of the class weights
+
+
 @njit(error_model="numpy")
-def _rows(
-    start, stop, x_flat, grad_flat, t_flat, index, tail, teacher, share, labels, class_weight,
-    ints, reals, ce, kl,
-):  # fmt: skip
-    """Rows start to stop: `ce` and `kl` (B,) float64, and the gradient."""
-    classes, stride_x, stride_g, stride_m = ints[0], ints[1], ints[2], ints[3]
-    stride_n, num_rows, form, num_teachers = ints[4], ints[5], ints[6], ints[7]
-    stride_share, ignore_index, gradient = ints[8], ints[9], ints[10]
-    inv_t, a, b, smoothing, weight_sum = reals[0], reals[1], reals[2], reals[3], reals[4]
-    scale, push = F(inv_t), F(b)
+def _rows(start, stop, r):
+    """Rows start to stop of `LoopInputs` r."""
+    classes, num_teachers, form, inv_t = r.classes, r.num_teachers, r.form, r.inv_t
+    scale, push = F(inv_t), F(r.push)
     few = form in (TOP_K, TAIL)
-    k = index.shape[2]
+    k = r.index.shape[2]
     others = np.int64(classes - k) if form == TAIL else np.int64(0)
     e_t, e_1, q = np.empty(classes, F), np.empty(classes, F), np.empty(classes, F)
     log_q, part = np.empty(classes, F), np.empty(classes, F)
@@ -373,10 +387,10 @@ def _rows(
     r_d = off = pull = F(0)
 
     for i in range(start, stop):
-        x = x_flat[i * stride_x : i * stride_x + classes]
-        counted = len(labels) > 0 and labels[i] != ignore_index
-        row = teacher[i] if form else -1
-        full = 0 <= row < num_rows and form != TOP_K  # the KL needs the softmax of the whole row
+        x = r.x[i * r.stride_x : i * r.stride_x + classes]
+        counted = len(r.labels) > 0 and r.labels[i] != r.ignore_index
+        row = r.teacher[i] if form else -1
+        full = 0 <= row < r.num_rows and form != TOP_K  # the KL needs the softmax of the whole row
         top, z = F(0), 1.0
         if counted or full:
             top = _largest(x)
@@ -385,31 +399,32 @@ def _rows(
             z = _total(e_t)
         log_z = math.log(z)
 
-        ce[i] = 0.0
+        r.ce[i] = 0.0
         if counted:
             if full and inv_t == 1.0:
                 e_1[:] = e_t
             else:
                 _exps(x, top, F(1), e_1)
-            ce[i], pull = _cross_entropy(
-                x, top, e_1, labels[i], class_weight, smoothing, weight_sum, a
+            r.ce[i], pull = _cross_entropy(
+                x, top, e_1, r.labels[i], r.class_weight, r.smoothing, r.weight_sum, r.pull
             )
 
-        kl[i] = 0.0
-        count, known = 0, row < num_rows
-        own_share = share[i * stride_share : i * stride_share + num_teachers]
+        kl = 0.0
+        count, known = 0, row < r.num_rows
+        share = r.share[i * r.stride_share : i * r.stride_share + num_teachers]
         if form == DENSE and full:
             z_q, log_z_q = _dense(
-                t_flat, row * stride_n, stride_m, num_teachers, own_share, scale, z, log_z, q,
-                log_q, part,
+                r.t, row * r.stride_n, r.stride_m, num_teachers, share, scale, z, log_z, q, log_q,
+                part,
             )  # fmt: skip
             _terms(q, log_q, e_t, F(z_q / z), x, top, scale, F(log_z - log_z_q))
-            kl[i] = _total(log_q) / z_q
+            kl = _total(log_q) / z_q
             r_d, off = F(1.0 / z_q), F(_total(q) / z_q / z)
         elif few and row >= 0 and known:
-            count, known = _union(index[row], classes, slot, cls)
+            index = r.index[row]
+            count, known = _union(index, classes, slot, cls)
             if known:
-                t = t_flat[row * stride_n : (row + 1) * stride_n].reshape(num_teachers, k)
+                t = r.t[row * r.stride_n : (row + 1) * r.stride_n].reshape(num_teachers, k)
                 x_, p_ = x_few[:count], p_few[:count]
                 q_, log_q_ = q_few[:count], log_q_few[:count]
                 for e in range(count):
@@ -420,44 +435,42 @@ def _rows(
                 if form == TOP_K:
                     z = _total(p_)
                     log_z = math.log(z)
-                _scale(p_, F(1.0 / z))
+                p_ *= F(1.0 / z)
                 other, log_z_q = _few(
-                    index[row], t, tail[row], own_share, others, inv_t, slot, mixed[:count], z,
-                    log_z, q_, log_q_, part_few, log_part_few,
+                    index, t, r.tail[row], share, others, inv_t, slot, mixed[:count], z, log_z, q_,
+                    log_q_, part_few, log_part_few,
                 )  # fmt: skip
                 diff = 0.0
                 if form == TAIL:
-                    kl[i], diff = _outside(
+                    kl, diff = _outside(
                         x, cls[:count], inv_t, top, log_z, other * (classes - count), part, q
                     )
                 _terms(q_, log_q_, p_, F(1), x_, top, scale, F(log_z - log_z_q))
-                kl[i] += _total(log_q_)
+                kl += _total(log_q_)
                 r_d, off = F(1), F((diff + _total(q_)) / z)
                 if form == TAIL:
                     for e in range(count):
                         q[cls[e]] = q_[e]
             for e in range(count):
                 slot[cls[e]] = I(-1)
-        if not known:
-            kl[i] = math.nan
+        r.kl[i] = kl if known else math.nan
 
-        if gradient:
-            grad = grad_flat[i * stride_g : i * stride_g + classes]
-            if full and counted:
-                _pull_and_push(grad, pull, e_1, push, q, r_d, e_t, off)
-            elif full:
-                _push(grad, push, q, r_d, e_t, off)
+        if r.gradient:
+            grad = r.grad[i * r.stride_g : i * r.stride_g + classes]
+            if not counted:
+                e_1[:] = pull = F(0)
+            if full:
+                _gradient(grad, pull, e_1, push, q, r_d, e_t, off)
             else:
                 grad[:] = F(0)
-                if counted:
-                    _add(grad, pull, e_1)
+                _add(grad, pull, e_1)
             if not known:
                 grad[:] = NAN
             elif form == TOP_K:
                 for e in range(count):
                     grad[cls[e]] += push * (q_few[e] - p_few[e] * (off * F(z)))
-            if counted and smoothing > 0:
-                _add(grad, F(-a * smoothing / classes), class_weight)
+            if counted and r.smoothing > 0:
+                _add(grad, F(-r.pull * r.smoothing / classes), r.class_weight)
 
 
 def _compiled(function: Any) -> Any:
@@ -470,41 +483,17 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def all_rows(
-    x_flat, grad_flat, t_flat, index, tail, teacher, share, labels, class_weight, ints, reals, ce,
-    kl,
-) -> None:  # fmt: skip
-    """`ce` and `kl` (B,) float64 and the gradient of B rows.
+def compute_rows(given) -> None:
+    """Loss, parts and gradient of all rows; `given` are `LoopInputs` as a plain tuple.
 
-    Args:
-        x_flat: float32 logits, row b from b * stride_x on.
-        grad_flat: float32 gradient, likewise; may be the logits.
-        t_flat: float32 teacher logits; dense: of teacher m and row n from m * stride_m + n *
-            stride_n on; top-k: (N, M, K).
-        index: (N, M, K) int64 classes of the top-k forms.
-        tail: (N, M) float32 log mass outside them.
-        teacher: (B,) int64 teacher row, negative for none.
-        share: float64 weights of the teachers, from b * stride_share on, of sum 1.
-        labels: (B,) int64, or empty.
-        class_weight: (C,) float32, or empty; with smoothing it is always given.
-        ints: C, stride_x, stride_g, stride_m, stride_n, N, form, M, stride_share, ignore_index,
-            whether the gradient is wanted, number of threads; int64.
-        reals: 1 / T, factor of the cross-entropy's gradient, factor of p - q, smoothing, sum of
-            class weights; float64.
-        ce: (B,) float64.
-        kl: (B,) float64.
+    Numba's cache names the arguments' types: were a class of ours renamed, it could not be read.
     """
-    batch, threads = np.int64(len(ce)), ints[11]
-    if batch * ints[0] <= SERIAL or threads == 1:
-        _rows(
-            np.int64(0), batch, x_flat, grad_flat, t_flat, index, tail, teacher, share, labels,
-            class_weight, ints, reals, ce, kl,
-        )  # fmt: skip
+    rows = LoopInputs(*given)
+    batch = np.int64(len(rows.ce))
+    if batch * rows.classes <= SERIAL or rows.threads == 1:
+        _rows(np.int64(0), batch, rows)
         return
-    parts = min(batch, 4 * threads)
+    parts = min(batch, 4 * rows.threads)
     for unsigned in prange(parts):
         part = np.int64(unsigned)
-        _rows(
-            part * batch // parts, (part + 1) * batch // parts, x_flat, grad_flat, t_flat, index,
-            tail, teacher, share, labels, class_weight, ints, reals, ce, kl,
-        )  # fmt: skip
+        _rows(part * batch // parts, (part + 1) * batch // parts, rows)

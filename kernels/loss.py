@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
 
+from antcache.checks import one_of
 from antcache.errors import BadConfig, MissingExtra
-from antcache.kernels.call import Call, teacher_tensors
 from antcache.kernels.checks import check_settings, check_tensors
+from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import DenseTargets, Targets
 
 Reduction = Literal["mean", "sum", "none"]
 Impl = Literal["auto", "triton", "numba", "torch"]
-IMPLS = ("auto", "triton", "numba", "torch")
 EXTRAS = {"triton": "gpu", "numba": "teacher"}
 
 
@@ -39,24 +39,30 @@ class Choice(NamedTuple):
     reason: str
 
 
+class Settings(TypedDict, total=False):
+    """What `distillation_loss` takes by keyword besides `return_parts`."""
+
+    rows: Tensor | None
+    temperature: float
+    weight: float
+    label_weight: float
+    class_weight: Tensor | None
+    label_smoothing: float
+    ignore_index: int
+    teacher_weight: Tensor | None
+    reduction: Reduction
+    impl: Impl
+    overwrite_logits: bool
+
+
 @overload
 def distillation_loss(
     logits: Tensor,
     targets: Targets | Tensor | None = ...,
     labels: Tensor | None = ...,
     *,
-    rows: Tensor | None = ...,
-    temperature: float = ...,
-    weight: float = ...,
-    label_weight: float = ...,
-    class_weight: Tensor | None = ...,
-    label_smoothing: float = ...,
-    ignore_index: int = ...,
-    teacher_weight: Tensor | None = ...,
-    reduction: Reduction = ...,
     return_parts: Literal[False] = ...,
-    impl: Impl = ...,
-    overwrite_logits: bool = ...,
+    **settings: Unpack[Settings],
 ) -> Tensor: ...
 
 
@@ -66,18 +72,8 @@ def distillation_loss(
     targets: Targets | Tensor | None = ...,
     labels: Tensor | None = ...,
     *,
-    rows: Tensor | None = ...,
-    temperature: float = ...,
-    weight: float = ...,
-    label_weight: float = ...,
-    class_weight: Tensor | None = ...,
-    label_smoothing: float = ...,
-    ignore_index: int = ...,
-    teacher_weight: Tensor | None = ...,
-    reduction: Reduction = ...,
     return_parts: Literal[True],
-    impl: Impl = ...,
-    overwrite_logits: bool = ...,
+    **settings: Unpack[Settings],
 ) -> DistillationParts: ...
 
 
@@ -103,8 +99,8 @@ def distillation_loss(
 
     Args:
         logits: (B, C) student logits, float16, bfloat16, float32 or float64.
-        targets: soft targets of N rows (a plain tensor means `DenseTargets`), constants for
-            autograd; None leaves the KL term out.
+        targets: soft targets of N rows, constants for autograd; a plain tensor (N, C) means the
+            `DenseTargets` of one teacher; None leaves the KL term out.
         labels: (B,) integer classes; None leaves the cross-entropy out.
         rows: (B,) integer, the teacher row of each batch row; a negative one (or one that
             `targets.valid` calls false) masks the KL of that row. None: row i is teacher row i.
@@ -137,36 +133,14 @@ def distillation_loss(
         BadConfig: wrong shape, dtype, device or setting, a setting that would have no effect, or an
             `impl` that can't do it.
     """
-    if isinstance(targets, Tensor):
-        targets = DenseTargets(logits=targets)
     check_settings(temperature, weight, label_weight, label_smoothing, reduction)
-    check_tensors(logits, targets, labels, rows, class_weight, teacher_weight, label_smoothing)
-    choice = choose(logits, targets, impl)
-    if choice.impl == "torch":
-        if overwrite_logits:
-            raise BadConfig(
-                "impl='torch' can't write over the logits", found=choice.reason, hint="leave it out"
-            )
-        parts = reference(
-            logits,
-            targets,
-            labels,
-            rows=rows,
-            temperature=temperature,
-            weight=weight,
-            label_weight=label_weight,
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            teacher_weight=teacher_weight,
-            reduction=reduction,
-        )
-        return parts if return_parts else parts.loss
-    teacher, index, tail, valid = teacher_tensors(targets, logits.shape[1])
-    call = Call(
+    if isinstance(targets, Tensor):
+        targets = DenseTargets(logits=targets[None])
+    teacher, index, tail, valid = teacher_tensors(targets)
+    inputs = LossInputs(
         logits=logits,
         teacher=teacher,
-        index=index,
+        teacher_index=index,
         tail=tail,
         valid=valid,
         labels=labels,
@@ -181,7 +155,16 @@ def distillation_loss(
         reduction=reduction,
         gradient=torch.is_grad_enabled() and logits.requires_grad,
     )
-    parts = _fused(call, choice.impl, overwrite=overwrite_logits)
+    check_tensors(inputs)
+    choice = choose(logits, targets, impl)
+    if choice.impl != "torch":
+        parts = _fused(inputs, choice.impl, overwrite=overwrite_logits)
+    elif overwrite_logits:
+        raise BadConfig(
+            "impl='torch' can't write over the logits", found=choice.reason, hint="leave it out"
+        )
+    else:
+        parts = reference(inputs)
     return parts if return_parts else parts.loss
 
 
@@ -192,8 +175,7 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
-    if impl not in IMPLS:
-        raise BadConfig("unknown impl", expected=" or ".join(IMPLS), found=impl)
+    one_of("impl", impl, get_args(Impl))
     if impl == "torch":
         return Choice("torch", "asked for")
     wanted = impl
@@ -234,11 +216,11 @@ def _refusal(impl: str, logits: Tensor, targets: Targets | None) -> str:
         if not _triton_device(logits):
             return f"logits on {logits.device}"
         if targets is not None and not isinstance(targets, DenseTargets):
-            teachers = targets.num_teachers or 1
-            block_k = _power_of_2(targets.index.shape[-1])
+            teachers, k = targets.num_teachers, targets.index.shape[2]
+            block_k = _power_of_2(k)
             entries = block_k * _power_of_2(teachers)
             if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
-                return f"{teachers} x {targets.index.shape[-1]} entries of top-k teachers"
+                return f"{teachers} x {k} entries of top-k teachers"
     return ""
 
 
@@ -262,14 +244,13 @@ def _overlaps(logits: Tensor) -> bool:
     return near == 0 or far <= near * (short - 1)
 
 
-def _fused(call: Call, impl: str, *, overwrite: bool) -> DistillationParts:
+def _fused(inputs: LossInputs, impl: str, *, overwrite: bool) -> DistillationParts:
     from antcache.kernels import op
 
-    if overwrite and _overlaps(call.logits):
+    if overwrite and _overlaps(inputs.logits):
         raise BadConfig("logits that share memory among themselves can't be written over")
-    if overwrite and call.gradient and not torch.compiler.is_compiling():
-        loss, ce, kl, has_target = op.Overwriting.apply(call.logits, call, impl)  # type: ignore[no-untyped-call]
+    if overwrite and inputs.gradient and not torch.compiler.is_compiling():
+        loss, ce, kl, has_target = op.Overwriting.apply(inputs.logits, inputs, impl)  # type: ignore[no-untyped-call]
     else:
-        fields = (getattr(call, name) for name in op.FIELDS)
-        loss, ce, kl, has_target, *_ = op.fused(*fields, impl)
+        loss, ce, kl, has_target, *_ = op.fused(*inputs, impl)
     return DistillationParts(loss, ce.detach(), kl.detach(), has_target)

@@ -5,138 +5,113 @@ out of the forward pass; backward multiplies it by the upstream factor in place,
 the device, which is why a second backward over the same graph is refused, as is double backward. In
 half precision it is computed again where the factor is not 1, so as to be rounded once, after it.
 """
-# No `from __future__ import annotations`: PyTorch reads the operator's schema from the annotations.
 
-from dataclasses import fields
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from antcache.errors import BadConfig
-from antcache.kernels.call import Call, Outputs, empty_outputs
+from antcache.kernels.record import LossInputs, LossOutputs, empty_outputs
 
-FIELDS = tuple(f.name for f in fields(Call))
 HALF = (torch.float16, torch.bfloat16)
 _PLAIN = "use impl='torch', which is ordinary autograd"
 
+_KINDS = {
+    Tensor: "Tensor",
+    Tensor | None: "Tensor?",
+    float: "float",
+    int: "int",
+    str: "str",
+    bool: "bool",
+}
+_FIELDS = {name: _KINDS[kind] for name, kind in get_type_hints(LossInputs).items()}
+_TENSORS = sum(kind.startswith("Tensor") for kind in _FIELDS.values())
+# What the operators take: the fields of the record, and which implementation is to compute.
+_GIVEN = ", ".join(f"{kind} {name}" for name, kind in {**_FIELDS, "impl": "str"}.items())
+_FORWARD = f"({_GIVEN}) -> ({', '.join('Tensor' for _ in LossOutputs._fields)})"
+_BACKWARD = f"(Tensor grad, Tensor counts, Tensor factor, {_GIVEN}) -> Tensor"
 
-def compute(call: Call, impl: str, grad: Tensor | None = None) -> Outputs:
-    """Run `call` with Triton or numba."""
+
+def compute(inputs: LossInputs, impl: str, grad: Tensor | None = None) -> LossOutputs:
+    """Loss, parts and gradient with Triton or numba; the latter over `grad`, if given."""
     if impl == "triton":
         from antcache.kernels.launch import launch
 
-        return launch(call, grad)
+        return launch(inputs, grad)
     from antcache.kernels.loops import run
 
-    return run(call, grad)
+    return run(inputs, grad)
 
 
-@torch.library.custom_op("antcache::distillation_loss", mutates_args=())
-def fused(
-    logits: Tensor,
-    teacher: Tensor | None,
-    index: Tensor | None,
-    tail: Tensor | None,
-    valid: Tensor | None,
-    labels: Tensor | None,
-    rows: Tensor | None,
-    class_weight: Tensor | None,
-    teacher_weight: Tensor | None,
-    temperature: float,
-    weight: float,
-    label_weight: float,
-    label_smoothing: float,
-    ignore_index: int,
-    reduction: str,
-    gradient: bool,
-    impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`Outputs` of the `Call` with these fields."""
-    given = locals()
-    return tuple(compute(Call(**{name: given[name] for name in FIELDS}), impl))  # type: ignore[return-value]
+@torch.library.custom_op("antcache::distillation_loss", mutates_args=(), schema=_FORWARD)
+def fused(*given: Any) -> tuple[Tensor, ...]:
+    """`LossOutputs` of `LossInputs`, by the implementation that comes last."""
+    *fields, impl = given
+    return tuple(compute(LossInputs(*fields), impl))
 
 
 @fused.register_fake
-def _(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(empty_outputs(Call(**dict(zip(FIELDS, arguments, strict=False)))))
+def _(*given: Any) -> tuple[Tensor, ...]:
+    return tuple(empty_outputs(LossInputs(*given[:-1])))
 
 
-@torch.library.custom_op("antcache::distillation_gradient", mutates_args=())
-def again(
-    grad: Tensor,
-    counts: Tensor,
-    factor: Tensor,
-    logits: Tensor,
-    teacher: Tensor | None,
-    index: Tensor | None,
-    tail: Tensor | None,
-    valid: Tensor | None,
-    labels: Tensor | None,
-    rows: Tensor | None,
-    class_weight: Tensor | None,
-    teacher_weight: Tensor | None,
-    temperature: float,
-    weight: float,
-    label_weight: float,
-    label_smoothing: float,
-    ignore_index: int,
-    reduction: str,
-    gradient: bool,
-    impl: str,
-) -> Tensor:
+@torch.library.custom_op("antcache::distillation_gradient", mutates_args=(), schema=_BACKWARD)
+def scaled_gradient(grad: Tensor, counts: Tensor, factor: Tensor, *given: Any) -> Tensor:
     """The gradient times the factor () or (B,), rounded once; graphs need it as a new tensor."""
-    given = locals()
+    *fields, impl = given
     out = grad.clone()
-    _compute_again(Call(**{name: given[name] for name in FIELDS}), impl, out, counts, factor)
+    _scale_exactly(LossInputs(*fields), impl, out, counts, factor)
     return out
 
 
-@again.register_fake
-def _(grad: Tensor, *_arguments: Any) -> Tensor:
+@scaled_gradient.register_fake
+def _(grad: Tensor, *_given: Any) -> Tensor:
     return torch.empty_like(grad)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for the gradient's own gradient
-    logits, impl = inputs[0], inputs[-1]
-    given = dict(zip(FIELDS, inputs, strict=False)) if logits.dtype in HALF else {}
-    tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-    ctx.save_for_backward(*output[4:], *tensors.values())
-    ctx.names, ctx.given, ctx.impl = tuple(tensors), {**given, **dict.fromkeys(tensors)}, impl
+    tensors = inputs[:_TENSORS] if inputs[0].dtype in HALF else ()
+    ctx.save_for_backward(*output[4:], *tensors)
+    ctx.numbers, ctx.impl = inputs[_TENSORS:-1], inputs[-1]
     ctx.used = False
 
 
 def _backward(
     ctx: Any, factor: Tensor | None, *_others: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * len(FIELDS)  # the other fields, and `impl`
+    nothing = (None,) * len(_FIELDS)  # the other fields, and `impl`
     if factor is None:
         return (None, *nothing)
     grad, counts, *tensors = ctx.saved_tensors
-    if not ctx.given:
+    if not tensors:
         return (scaled(ctx, grad, factor), *nothing)
-    given = {**ctx.given, **dict(zip(ctx.names, tensors, strict=True))}
+    given = (*tensors, *ctx.numbers)
     if _traced(grad):
-        return (again(grad, counts, factor, *given.values(), ctx.impl), *nothing)
+        return (scaled_gradient(grad, counts, factor, *given, ctx.impl), *nothing)
     _once(ctx)
-    _compute_again(Call(**given), ctx.impl, grad, counts, factor)
+    _scale_exactly(LossInputs(*given), ctx.impl, grad, counts, factor)
     return (grad, *nothing)
 
 
-def _compute_again(call: Call, impl: str, grad: Tensor, counts: Tensor, factor: Tensor) -> None:
+def _scale_exactly(
+    inputs: LossInputs, impl: str, grad: Tensor, counts: Tensor, factor: Tensor
+) -> None:
     """Write the gradient times the factor into `grad`, which already is right where that is 1."""
     if grad.device.type == "cpu" and bool((factor == 1).all()):
         return
     if impl == "triton":
         from antcache.kernels.launch import launch_again
 
-        launch_again(call, grad, counts, factor)
+        launch_again(inputs, grad, counts, factor)
     else:
         from antcache.kernels.loops import run
 
-        run(call, grad, factor)
+        run(inputs, grad, factor)
 
 
 def _traced(grad: Tensor) -> bool:
@@ -171,7 +146,7 @@ fused.register_autograd(_backward, setup_context=_setup)
 
 
 @fused.register_vmap
-def _(*_arguments: Any) -> None:
+def _(*_given: Any) -> None:
     raise BadConfig("vmap over the distillation loss is not supported", hint=_PLAIN)
 
 
@@ -179,11 +154,11 @@ class Overwriting(torch.autograd.Function):
     """The same with the gradient written over the logits, which the caller gives away."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, call: Call, impl: str) -> tuple[Tensor, ...]:
-        """Loss and parts of `call`; `logits` are `call.logits`."""
+    def forward(ctx: Any, logits: Tensor, inputs: LossInputs, impl: str) -> tuple[Tensor, ...]:
+        """Loss and parts of `inputs`, whose logits are `logits`."""
         # Whoever saved the logits for their own backward gets autograd's error, not wrong numbers.
         torch.autograd.graph.increment_version(logits)
-        out = compute(call, impl, grad=call.logits.detach())
+        out = compute(inputs, impl, grad=inputs.logits.detach())
         ctx.save_for_backward(out.grad)
         ctx.used = False
         ctx.mark_non_differentiable(out.ce, out.kl, out.has_target)

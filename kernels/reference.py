@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
+from antcache.kernels.record import TAIL, LossInputs
 
 
 class DistillationParts(NamedTuple):
@@ -40,114 +40,82 @@ class DistillationParts(NamedTuple):
     has_target: Tensor
 
 
-def reference(
-    logits: Tensor,
-    targets: Targets | None,
-    labels: Tensor | None,
-    *,
-    rows: Tensor | None = None,
-    temperature: float = 1.0,
-    weight: float = 1.0,
-    label_weight: float = 1.0,
-    class_weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    teacher_weight: Tensor | None = None,
-    reduction: str = "mean",
-) -> DistillationParts:
-    """Loss and parts, by autograd; arguments as `distillation_loss` has them, checked before.
+def reference(inputs: LossInputs) -> DistillationParts:
+    """Loss and parts, by autograd.
 
     float64 for float64 logits, else float32: everything is accumulated in that.
     """
+    logits, temperature = inputs.logits, inputs.temperature
     student = logits if logits.dtype == torch.float64 else logits.float()
     zeros = student.new_zeros(len(student))
     ce, kl, has_target = zeros, zeros, torch.zeros_like(zeros, dtype=torch.bool)
     ce_count = zeros.sum()  # what the sum of `ce` is divided by for the mean
-    if labels is not None:
-        labels = labels.long()
-        per_class = None if class_weight is None else class_weight.to(student.dtype)
+    if inputs.labels is not None:
+        labels, weight = inputs.labels.long(), inputs.class_weight
+        per_class = None if weight is None else weight.to(student.dtype)
         ce = F.cross_entropy(
             student,
             labels,
             weight=per_class,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
+            ignore_index=inputs.ignore_index,
+            label_smoothing=inputs.label_smoothing,
             reduction="none",
         )
-        counted = labels != ignore_index
+        counted = labels != inputs.ignore_index
         if per_class is None:
             ce_count = counted.sum()
         else:
             ce_count = (per_class[labels.where(counted, 0)] * counted).sum()
-    if targets is not None:
-        rows, has_target = _locate(targets, rows, len(student), student.device)
-        log_q, inside = _teacher(targets, rows, has_target, student, temperature, teacher_weight)
-        kl = _divergence(student / temperature, log_q, inside, tail=_has_tail(targets, student))
+    if inputs.teacher is not None:
+        rows, has_target = _locate(inputs, student.device)
+        log_q, inside = _teacher(inputs, inputs.teacher, rows, has_target, student)
+        kl = _divergence(student / temperature, log_q, inside, tail=inputs.form == TAIL)
         kl = kl.where(has_target, 0)
 
-    kl_weight = weight * temperature**2
-    if reduction == "none":
-        loss = label_weight * ce + kl_weight * kl
-    elif reduction == "sum":
-        loss = label_weight * ce.sum() + kl_weight * kl.sum()
+    if inputs.reduction == "none":
+        loss = inputs.label_weight * ce + inputs.kl_weight * kl
+    elif inputs.reduction == "sum":
+        loss = inputs.label_weight * ce.sum() + inputs.kl_weight * kl.sum()
     else:
         # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
         ce_mean = ce.sum() / ce_count.where(ce_count > 0, 1)
-        loss = label_weight * ce_mean + kl_weight * kl.sum() / has_target.sum().clamp(min=1)
+        kl_mean = kl.sum() / has_target.sum().clamp(min=1)
+        loss = inputs.label_weight * ce_mean + inputs.kl_weight * kl_mean
     return DistillationParts(loss, ce, kl, has_target)
 
 
-def _locate(
-    targets: Targets, rows: Tensor | None, batch: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
     """Teacher row (B,) of each batch row, 0 where there is none, and which have one (B,)."""
-    rows = torch.arange(batch, device=device) if rows is None else rows.long()
+    given = inputs.rows
+    rows = torch.arange(len(inputs.logits), device=device) if given is None else given.long()
     has_target = rows >= 0
     rows = rows.clamp(min=0)
-    if targets.valid is not None:
-        has_target = has_target & targets.valid[rows]
+    if inputs.valid is not None:
+        has_target = has_target & inputs.valid[rows]
     return rows, has_target
-
-
-def _has_tail(targets: Targets, student: Tensor) -> bool:
-    """Whether classes outside the k count as one more outcome; with K = C there are none."""
-    return (
-        isinstance(targets, TopKTargets)
-        and targets.tail is not None
-        and targets.index.shape[-1] < student.shape[1]
-    )
 
 
 @torch.no_grad()
 def _teacher(
-    targets: Targets,
-    rows: Tensor,
-    has_target: Tensor,
-    student: Tensor,
-    temperature: float,
-    teacher_weight: Tensor | None,
+    inputs: LossInputs, teacher: Tensor, rows: Tensor, has_target: Tensor, student: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities of the mixed teachers at T (B, C), and the classes inside their k (B, C).
 
     The latter is None for the dense form. A row without a target gets some finite distribution, so
     that whatever its teacher row holds can't reach the gradient.
     """
-    if isinstance(targets, DenseTargets):
-        dense = targets.logits.unsqueeze(0) if targets.num_teachers is None else targets.logits
-        dense = dense[:, rows].to(student.dtype)  # (M, B, C)
-        log_q = F.log_softmax(dense.where(has_target[:, None], 0) / temperature, dim=-1)
-        return _mix(log_q, teacher_weight), None
+    temperature = inputs.temperature
+    logit = teacher[:, rows].to(student.dtype).where(has_target[:, None], 0)  # (M, B, C or K)
+    if inputs.teacher_index is None:
+        return _mix(F.log_softmax(logit / temperature, dim=-1), inputs.teacher_weight), None
 
-    single = targets.num_teachers is None
-    index = (targets.index.unsqueeze(0) if single else targets.index)[:, rows].long()  # (M, B, K)
-    logit = (targets.logit.unsqueeze(0) if single else targets.logit)[:, rows].to(student.dtype)
-    num_teachers, batch, k = index.shape
+    num_teachers, batch, k = logit.shape
+    index = inputs.teacher_index[:, rows].long()
     index = index.where(has_target[:, None], torch.arange(k, device=index.device))
-    logit = logit.where(has_target[:, None], 0)
     shape = (num_teachers, batch, student.shape[1])
-    if targets.tail is not None and _has_tail(targets, student):
+    if inputs.tail is not None and inputs.form == TAIL:
         others = student.shape[1] - k
-        tail = (targets.tail.unsqueeze(0) if single else targets.tail)[:, rows].to(student.dtype)
+        tail = inputs.tail[:, rows].to(student.dtype)
         tail = tail.where(has_target, -1.0).unsqueeze(-1)  # (M, B, 1)
         log_k = F.log_softmax(logit, dim=-1) + torch.log(-torch.expm1(tail))  # at T = 1
         log_k, log_other = log_k / temperature, (tail - math.log(others)) / temperature
@@ -158,7 +126,7 @@ def _teacher(
         log_q = student.new_full(shape, -math.inf)
         log_q.scatter_(-1, index, F.log_softmax(logit / temperature, dim=-1))
     inside = torch.zeros(shape, dtype=torch.bool, device=index.device).scatter_(-1, index, True)
-    return _mix(log_q, teacher_weight), inside.any(0)
+    return _mix(log_q, inputs.teacher_weight), inside.any(0)
 
 
 def _mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:

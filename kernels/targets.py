@@ -1,8 +1,7 @@
 """Teacher forms for the distillation loss: dense logits, or the k best classes of each row.
 
 Promise: shapes and dtypes are checked on construction, values never (that would make the host wait
-for the device). Letters: N teacher rows, C classes, K top-k, M teachers. With several teachers
-every array but `valid` has a leading M.
+for the device). Letters: M teachers, N teacher rows, C classes, K top-k.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 @dataclass(frozen=True, kw_only=True)
 class DenseTargets:
-    """Teacher logits over all classes.
+    """Logits of M teachers over all classes.
 
     Attributes:
-        logits: (N, C) or (M, N, C) floating. `-inf` gives a class probability zero; in a valid
-            row every teacher needs at least one finite logit and no NaN.
+        logits: (M, N, C) floating. `-inf` gives a class probability zero; in a valid row every
+            teacher needs at least one finite logit and no NaN.
         valid: (N,) bool, false where a row holds no target; None means that all do.
 
     Raises:
@@ -41,24 +40,21 @@ class DenseTargets:
     @property
     def num_rows(self) -> int:
         """N."""
-        return self.logits.shape[-2]
+        return self.logits.shape[1]
 
     @property
-    def num_teachers(self) -> int | None:
-        """M, or None for the form without a leading M."""
-        return self.logits.shape[0] if self.logits.ndim == 3 else None
+    def num_teachers(self) -> int:
+        """M."""
+        return len(self.logits)
 
     def to(self, device: torch.device | str) -> DenseTargets:
         """The same targets on another device."""
-        return DenseTargets(
-            logits=self.logits.to(device),
-            valid=None if self.valid is None else self.valid.to(device),
-        )
+        return DenseTargets(**_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopKTargets:
-    """Teacher logits of K classes per row, with or without what lies outside them.
+    """Logits of M teachers for K classes per row, with or without what lies outside them.
 
     Without `tail` both distributions are renormalised inside the K classes (the paper's form).
     With it the other C - K classes form one more outcome. One number can't say how a temperature
@@ -71,11 +67,11 @@ class TopKTargets:
     large.)
 
     Attributes:
-        index: (N, K) or (M, N, K) integer class ids in [0, C), distinct within a row.
-        logit: as `index`, floating, of those classes; a constant added to a row changes nothing.
+        index: (M, N, K) integer class ids in [0, C), distinct within a row.
+        logit: (M, N, K) floating, of those classes; a constant added to a row changes nothing.
             `-inf` gives a class probability zero, and it stays one of the K.
-        tail: (N,) or (M, N) floating, natural logarithm of the probability that the teacher gives
-            to all other classes together at T = 1 (`-inf` for none); without effect if K = C.
+        tail: (M, N) floating, natural logarithm of the probability that the teacher gives to all
+            other classes together at T = 1 (`-inf` for none); without effect if K = C.
         valid: (N,) bool, false where a row holds no target; None means that all do.
 
     Raises:
@@ -100,7 +96,7 @@ class TopKTargets:
         if self.tail is not None:
             if self.tail.shape != self.logit.shape[:-1]:
                 raise BadConfig(
-                    "tail needs one number per row (and teacher)",
+                    "tail needs one number per teacher and row",
                     expected=tuple(self.logit.shape[:-1]),
                     found=tuple(self.tail.shape),
                 )
@@ -110,24 +106,24 @@ class TopKTargets:
     @property
     def num_rows(self) -> int:
         """N."""
-        return self.logit.shape[-2]
+        return self.logit.shape[1]
 
     @property
-    def num_teachers(self) -> int | None:
-        """M, or None for the form without a leading M."""
-        return self.logit.shape[0] if self.logit.ndim == 3 else None
+    def num_teachers(self) -> int:
+        """M."""
+        return len(self.logit)
 
     def to(self, device: torch.device | str) -> TopKTargets:
         """The same targets on another device."""
-        return TopKTargets(
-            index=self.index.to(device),
-            logit=self.logit.to(device),
-            tail=None if self.tail is None else self.tail.to(device),
-            valid=None if self.valid is None else self.valid.to(device),
-        )
+        return TopKTargets(**_moved(self, device))
 
 
 Targets: TypeAlias = DenseTargets | TopKTargets
+
+
+def _moved(targets: Targets, device: torch.device | str) -> dict[str, Tensor]:
+    """The tensors that there are, on another device."""
+    return {name: value.to(device) for name, value in vars(targets).items() if value is not None}
 
 
 def _check_floating(name: str, value: Tensor) -> None:
@@ -137,11 +133,12 @@ def _check_floating(name: str, value: Tensor) -> None:
 
 def _check_logits(name: str, value: Tensor) -> None:
     _check_floating(name, value)
-    if value.ndim not in (2, 3) or value.shape[-1] == 0 or (value.ndim == 3 and not len(value)):
+    if value.ndim != 3 or not value.shape[0] or not value.shape[2]:
         raise BadConfig(
             f"teacher {name} of a wrong shape",
-            expected="(N, classes) or (M, N, classes), at least one teacher and one class",
+            expected="(teachers, rows, classes), at least one teacher and one class",
             found=tuple(value.shape),
+            hint="one teacher's: value[None]",
         )
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from antcache import disk
+from antcache.files import disk
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
@@ -55,13 +55,13 @@ def _one_seed() -> None:
 
 @pytest.fixture
 def gradients() -> Iterator[list[list[Any]]]:
-    """The gradients that each step of an optimiser is given, as they are then."""
+    """The gradients that each step of an optimizer is given, as they are then."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     seen: list[list[Any]] = []
 
-    def look(optimiser: Any, *_: Any) -> None:
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    def look(optimizer: Any, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         seen.append([p.grad.clone() for p in parameters if p.grad is not None])
 
     handle = register_optimizer_step_pre_hook(look)
@@ -93,7 +93,7 @@ def data_dir() -> Path:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from antcache.locks import hold
+from antcache.files.locks import hold
 with hold(Path(sys.argv[1])) as ours:
     print(ours, flush=True)
     sys.stdin.read()
@@ -359,3 +359,34 @@ def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
     for name in ("rename", "replace", "link"):
         monkeypatch.setattr(os, name, moved(getattr(os, name)))
     return found
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Browser:
+    """A headless Chromium with a profile of its own."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._command = [program, "--headless", "--no-sandbox", "--disable-gpu"]
+        self._command += ["--disable-background-networking", "--disable-component-update"]
+        self._command += ["--no-first-run", "--disable-extensions", f"--user-data-dir={folder}"]
+
+    def run(self, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Open a file; what it prints, and what it says to its log."""
+        return subprocess.run(
+            [*self._command, *options, file.as_uri()],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser in which pages are looked at, where there is one."""
+    program = next((p for p in map(shutil.which, BROWSERS) if p), None)
+    if program is None:
+        pytest.skip(f"no browser: {', '.join(BROWSERS)}")
+    return Browser(program, tmp_path_factory.mktemp("profile"))

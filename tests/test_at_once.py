@@ -16,13 +16,13 @@ import pytest
 from antcache.annotations import Segments, Taxonomy
 from antcache.evaluation import Predictions
 from antcache.store import Store
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 
 Together = Callable[..., list[Any]]
 CLASSES, DIM = 4, 6
 SETTINGS = ("--epochs", 3, "--head", "mean", "--device", "cpu", "--batch-size", 8)
-TRAINING = ("antcache.cli.student_train", "antcache.cli.student_sweep", "torch")
-TEACHING = ("antcache.cli.teacher_train", "torch")
+TRAINING = ("antcache.cli.student.train", "antcache.cli.student.sweep", "torch")
+TEACHING = ("antcache.cli.teacher.train", "torch")
 
 
 @pytest.fixture

@@ -61,9 +61,9 @@ def plain_settings(value: Any) -> Any:
 
 def presets() -> dict[str, dict[str, Any]]:
     """What each preset sets, beyond the defaults."""
-    standard = StudentConfig().to_dict()
+    standard = StudentConfig().values
     return {
-        name: {k: v for k, v in preset.to_dict().items() if v != standard[k]}
+        name: {k: v for k, v in preset.values.items() if v != standard[k]}
         for name, preset in PRESETS.items()
     }
 

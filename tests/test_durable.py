@@ -18,16 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from antcache import disk
 from antcache.annotations import Segments, Taxonomy
-from antcache.disk import make_folders
 from antcache.errors import UnreadableVideo
 from antcache.extract.ledger import Ledger
-from antcache.files import FolderKind, atomic_file, atomic_folder
-from antcache.locks import alone
+from antcache.files import FolderKind, atomic_file, atomic_folder, disk
+from antcache.files.disk import make_folders
+from antcache.files.locks import exclusively
 from antcache.store import SoftTargets, Store
-from antcache.store import folder as folder_module
-from antcache.student.checkpoint import save_checkpoint
+from antcache.store.local import folder as folder_module
+from antcache.student.runs.checkpoint import save_checkpoint
 from antcache.teacher.keeping import MADE, Place
 
 KINDS = ("zarr", "hdf5")
@@ -77,7 +76,7 @@ def test_folders_above_it(tmp_path: Path, trace: Any) -> None:
 def test_folders_of_what_one_process_does(tmp_path: Path, trace: Any) -> None:
     """Such as that of a run, whose files are durable only if it is."""
     folder = tmp_path / "runs" / "one"
-    with alone(folder / ".lock", "busy", where=folder):
+    with exclusively(folder / ".lock", "busy", where=folder):
         for path in (tmp_path, tmp_path / "runs"):
             trace.at("sync", str(path))
 
@@ -119,11 +118,11 @@ def test_an_old_one_that_comes_back(
 def test_a_checkpoint(tmp_path: Path, trace: Any) -> None:
     """The old one is removed only after the new one is renamed and synced."""
     model = torch.nn.Linear(2, 3)
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     run = tmp_path / "checkpoint"
     for epoch in (1, 2):
         trace.events.clear()
-        save_checkpoint(run, epoch, model, optimiser, {}, [], {"average.safetensors": None})
+        save_checkpoint(run, epoch, model, optimizer, {}, [], {"average.safetensors": None})
         trace.check(run / f"epoch-000{epoch}")
     place, synced = trace.published(run / "epoch-0002"), trace.at("sync", str(run))
     assert place < synced < trace.at("remove", str(run / "epoch-0001"))
@@ -148,14 +147,22 @@ def test_targets_that_are_in_the_store(tmp_path: Path, trace: Any) -> None:
     store.write_labels("train", segments(0), TAXONOMY, source="test")
     folder = tmp_path / "teacher"
     folder.mkdir()
-    place = Place(store, "t", folder, "", replaces_folder=False, replaces_targets=False, done=None)
+    place = Place(
+        store=store,
+        name="t",
+        folder=folder,
+        command="",
+        replaces_folder=False,
+        replaces_targets=False,
+        done=None,
+    )
     targets = SoftTargets(
         uid=np.array(["u0"]),
         valid=np.array([True]),
         logits=np.zeros((1, 2), np.float32),
         attributes={"taxonomy": TAXONOMY.fingerprint},
     )
-    (folder / MADE).write_text(place.account(targets)[MADE])
+    (folder / MADE).write_text(place.made_file(targets)[MADE])
     place.publish(targets)
     trace.check(folder / MADE)
     targets_place = trace.published(store.backend.location("targets/t"))

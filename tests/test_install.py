@@ -18,8 +18,9 @@ CHECK = """
 import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
 from importlib.resources import files
 from pathlib import Path
-shipped = ("py.typed", "demo/report.html", "evaluation/report/page.html")
-for name in (*shipped, "evaluation/schemas/ek55.json", "evaluation/schemas/ek100.json"):
+pages = ("demo/report.html", "evaluation/report/page.html", "evaluation/report/style.css")
+schemas = [f"evaluation/submission/schemas/{name}.json" for name in ("ek55", "ek100")]
+for name in ("py.typed", *pages, *schemas):
     assert files("antcache").joinpath(name).is_file(), name
 print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
 """

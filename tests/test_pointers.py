@@ -11,12 +11,12 @@ import torch
 from antcache.annotations import Taxonomy, read_annotations
 from antcache.errors import AntcacheError
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.segment_lists import read_uids, read_unlabelled
+from antcache.evaluation.submission.segment_lists import read_uids, read_unlabeled
 from antcache.hub import check_folder
-from antcache.store.importers.lmdb_pages import open_lmdb
-from antcache.store.importers.prediction_files import open_predictions
-from antcache.student.checkpoint import _read_state, _read_tensors
-from antcache.student.sweep_plan import read_plan
+from antcache.interop.lmdb.pages import open_lmdb
+from antcache.interop.predictions.files import open_predictions
+from antcache.student.runs.checkpoint import _read_state, _read_tensors
+from antcache.student.sweeps.plan import read_plan
 from antcache.teacher.base import load_teacher
 from antcache.teacher.corpus.reading import corpus_facts
 from antcache.teacher.corpus.recipes import read_recipes
@@ -45,7 +45,7 @@ def opened_lmdb(path: Path) -> None:
 
 
 def decoded(path: Path) -> None:
-    from antcache.extract.boxes import check_samples
+    from antcache.extract.videos.boxes import check_samples
 
     check_samples(path)
 
@@ -62,7 +62,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "actions.csv",
         lambda path: read_annotations("epic-kitchens-55", path.parent),
     ),
-    "a list of segments": ("test.csv", read_unlabelled),
+    "a list of segments": ("test.csv", read_unlabeled),
     "a list of uids": ("test.csv", read_uids),
     "an LMDB": ("data.mdb", lambda path: opened_lmdb(path.parent)),
     "an LMDB in a file": ("rgb.mdb", opened_lmdb),

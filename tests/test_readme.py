@@ -1,4 +1,4 @@
-"""The README's tables, links and folders; its commands are run in tests/docs."""
+"""The tables of README and docs, links and folders; the commands are run in tests/docs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_teachers_of_the_table_say_their_options(
     repo: Path, benchmark: Callable[[str], ModuleType]
 ) -> None:
     """Each row, and the note for the language teacher, has what the benchmark trains with."""
-    text = (repo / "README.md").read_text("utf-8")
+    text = (repo / "docs/teachers.md").read_text("utf-8")
     members = benchmark("teachers").MEMBERS
     table = text.partition("<!-- table: teachers -->")[2].partition("<!-- end -->")[0]
     told = re.findall(r"^\| (count|sequence) `(--set [^`]+)`", table, re.MULTILINE)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from antcache.errors import BadAnnotations
 from antcache.timebase import (
+    exact_ceil,
     exact_floor,
     frames_to_seconds,
     last_observed_frames,
@@ -31,6 +32,14 @@ repeatable = settings(derandomize=True, deadline=None, max_examples=300)
 )
 def test_exact_floor_takes_float_error_for_the_boundary_it_stands_for(value, floor):
     assert exact_floor(value) == floor
+
+
+@pytest.mark.parametrize(
+    ("value", "ceiling"),
+    [(2.0, 2), (2.0000000001, 2), (2.00001, 3), (1.9999999999, 2), (0.0000000001, 0), (-0.5, 0)],
+)
+def test_exact_ceil_takes_float_error_for_the_boundary_it_stands_for(value, ceiling):
+    assert exact_ceil(value) == ceiling
 
 
 @repeatable

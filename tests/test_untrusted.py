@@ -173,6 +173,8 @@ def laughs(merged: bool) -> str:
         ("a: !!float ''", "a tag on what is none"),
         ("a: !!timestamp x", "a tag on what is none"),
         ("a: 2023-99-99", "month must be in 1"),
+        ("a: {b: 1, c: 2, b: 3}", "the key 'b' stands twice"),
+        ("a: 1\na: 1", "the key 'a' stands twice"),
         ("a: [1", "expected ',' or ']'"),
         ("a: \0", "special characters are not allowed"),
         ('a: "\\ud800"', "surrogates not allowed"),

@@ -9,7 +9,7 @@ from antcache.annotations.protocols import (
     sample_windows,
 )
 from antcache.annotations.readers import READERS, Reader, read_annotations
-from antcache.annotations.segments import Segments
+from antcache.annotations.segments import Segments, locate
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.annotations.video_names import match_segments, match_videos
 
@@ -24,6 +24,7 @@ __all__ = [
     "Taxonomy",
     "WindowFrames",
     "count_oddities",
+    "locate",
     "match_segments",
     "match_videos",
     "protocol_for",

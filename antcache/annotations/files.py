@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadAnnotations, NotFound
+from antcache.text import listed
 from antcache.timebase import parse_timestamp
 from antcache.untrusted import NAME, read_text
 
@@ -249,12 +250,11 @@ def require_files(folder: Path, names: Sequence[str], *, hint: str = "") -> None
     if all((folder / name).is_file() for name in names):
         return
     found = sorted(entry.name for entry in folder.iterdir())
-    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
     raise NotFound(
         f"the folder lacks {', '.join(n for n in names if not (folder / n).is_file())}",
         where=folder,
         expected=wanted,
-        found=", ".join(found[:12]) + more if found else "an empty folder",
+        found=listed(found, 12) if found else "an empty folder",
         hint=hint,
     )
 

@@ -19,6 +19,7 @@ whole frames: on the other form, a parity is further from its source than exact 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,11 +49,12 @@ def _rulstm(start_s: NDArray[np.float64], gap_s: float, back: Frames, rate: floa
     return np.floor(seconds * ANNOTATION_FPS).astype(np.int64)
 
 
-PARITIES: dict[str, Sampler] = {"exact": _exact, "avt": _avt, "rulstm": _rulstm}
+Parity = Literal["exact", "avt", "rulstm"]
+PARITIES: dict[Parity, Sampler] = {"exact": _exact, "avt": _avt, "rulstm": _rulstm}
 
 
 def window_frames(
-    start_s: ArrayLike, *, gap_s: float, num_frames: int, rate: float, parity: str = "exact"
+    start_s: ArrayLike, *, gap_s: float, num_frames: int, rate: float, parity: Parity = "exact"
 ) -> tuple[Frames, NDArray[np.bool_]]:
     """Frames (N, T) of the windows of segments that start at `start_s` (N,), and which are padding.
 

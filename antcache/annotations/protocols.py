@@ -6,41 +6,35 @@ Sources: AVT (facebookresearch/AVT) for the windows; Damen et al. 2018 for the 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from antcache.annotations.parity import PARITIES, window_frames
-from antcache.errors import BadConfig
+from antcache.annotations.parity import Parity, window_frames
+from antcache.checks import Range, check_types
+
+Gap = Annotated[float, Range(0, 3600)]
+FrameCount = Annotated[int, Range(1, 10_000)]
+FrameRate = Annotated[float, Range(0.001, 30)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A window of `num_frames` frames at `rate` per second that ends `gap_s` before the action."""
 
-    gap_s: float
+    gap_s: Gap
     """Anticipation gap tau_a in seconds."""
-    num_frames: int
+    num_frames: FrameCount
     """Frames in a window, T."""
-    rate: float
+    rate: FrameRate
     """Frames per second inside the window."""
-    parity: str = "exact"
+    parity: Parity = "exact"
     """`exact` arithmetic, or `avt` or `rulstm` for that of the published code; see `parity`."""
 
     def __post_init__(self) -> None:
-        if (
-            not 0 <= self.gap_s <= 3600
-            or not 1 <= self.num_frames <= 10_000
-            or not 0.001 <= self.rate <= 30
-        ):
-            raise BadConfig(
-                "impossible protocol",
-                expected="gap_s from 0 to 3600, num_frames from 1 to 10000, rate from 0.001 to 30",
-                found=self,
-            )
-        if self.parity not in PARITIES:
-            raise BadConfig("unknown parity", expected=" or ".join(PARITIES), found=self.parity)
+        check_types(self)
 
     @property
     def observed_s(self) -> float:
@@ -61,6 +55,28 @@ DEFAULT = Protocol(gap_s=1.0, num_frames=10, rate=2.0)
 def protocol_for(dataset: str) -> Protocol:
     """The dataset's own protocol, or that of EPIC-KITCHENS-55 for anybody's own videos."""
     return PROTOCOLS.get(dataset, DEFAULT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """What is to differ from a dataset's own protocol."""
+
+    gap_s: Gap | None = None
+    """Seconds between what is seen and the action."""
+    num_frames: FrameCount | None = None
+    """Frames in a window; the dataset's own unless given, as the gap and the rate."""
+    rate: FrameRate | None = None
+    """Frames per second in a window."""
+    parity: Parity = "exact"
+    """exact arithmetic, or avt (official times) or rulstm (its CSVs) for that code's own."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def protocol(self, dataset: str) -> Protocol:
+        """The windows of a dataset."""
+        given: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
+        return replace(protocol_for(dataset), **given)
 
 
 @dataclass(frozen=True, kw_only=True)

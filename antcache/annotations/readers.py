@@ -18,6 +18,7 @@ from antcache.annotations.official import (
 )
 from antcache.annotations.rulstm import read_egtea, read_epic_kitchens_55, read_epic_kitchens_100
 from antcache.annotations.table import read_own_table
+from antcache.checks import one_of
 from antcache.errors import BadConfig
 
 
@@ -70,8 +71,7 @@ def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Datas
         NotFound: the folder or its files are missing.
         BadAnnotations: a file does not say what its form promises.
     """
-    if set_name not in READERS:
-        raise BadConfig("unknown set", expected=", ".join(READERS), found=set_name)
+    one_of("set", set_name, READERS)
     reader = READERS[set_name]
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:

@@ -28,7 +28,7 @@ from antcache.annotations.files import is_integer, read_rows, require_files
 from antcache.annotations.segments import Segments
 from antcache.annotations.sizes import check_dataset
 from antcache.annotations.taxonomy import Taxonomy
-from antcache.errors import BadConfig
+from antcache.checks import one_of
 from antcache.timebase import frames_to_seconds
 
 COLUMNS = ("uid", "video", "start", "stop", "verb", "noun", "action")
@@ -58,8 +58,7 @@ def read_epic_kitchens_100(folder: Path) -> Dataset:
 
 def read_egtea(folder: Path, *, split_number: int = 1) -> Dataset:
     """EGTEA Gaze+, split 1, 2 or 3; the names of verbs and nouns come from those of actions."""
-    if split_number not in (1, 2, 3):
-        raise BadConfig("unknown EGTEA split", expected="1, 2 or 3", found=split_number)
+    one_of("EGTEA split", split_number, (1, 2, 3))
     files = (f"training{split_number}.csv", f"validation{split_number}.csv", "actions.csv")
     check_dataset(folder, "egtea")
     require_files(folder, files)

@@ -72,6 +72,10 @@ class Segments:
         """Names of the videos, sorted."""
         return tuple(str(v) for v in np.unique(self.video))
 
+    def locate(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Position (n,) of each segment of `uids` (n,), -1 where there is no such one."""
+        return locate(self.uid, uids)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The columns by name."""
         return {name: getattr(self, name) for name in COLUMNS}
@@ -155,3 +159,16 @@ class Segments:
                 where=place(row),
                 found=self.uid[row],
             )
+
+
+def locate(known: NDArray[np.str_], asked: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Position (n,) among the uids `known` (N,) of each of `asked` (n,), -1 where it is none.
+
+    Of a uid that stands in `known` several times it is the first.
+    """
+    if not len(known):
+        return np.full(len(asked), -1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)
+    found = order[place]
+    return np.where(known[found] == asked, found, -1)

@@ -28,6 +28,7 @@ from antcache.annotations.dataset import Dataset, Part, assemble
 from antcache.annotations.files import SHOWN, Rows, check_ids, is_integer, read_table
 from antcache.annotations.segments import Segments
 from antcache.annotations.table_splits import by_video, named_splits
+from antcache.checks import above
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.timebase import frames_to_seconds
 
@@ -102,8 +103,8 @@ def read_own_table(
 
 def check_rate(fps: float | None) -> None:
     """Refuse frames per second that can't be."""
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise BadConfig("impossible frame rate", expected="fps > 0", found=fps)
+    if fps is not None:
+        above("frame rate", fps, 0, math.inf)
 
 
 def read_rows_of(path: Path, required: Sequence[str], fps: float | None) -> Rows:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from antcache.annotations.dataset import Part
 from antcache.annotations.files import SHOWN
 from antcache.annotations.video_names import bare_name
+from antcache.checks import Range, within
 from antcache.errors import BadAnnotations, BadConfig
-from antcache.names import NAMES, is_name
+from antcache.text import NAMES, is_name, listed
 
 KNOWN = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -78,10 +79,7 @@ def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
     Raises:
         BadConfig: the fraction is not between 0 and 1, or there is one video only.
     """
-    if not 0 < fraction < 1:
-        raise BadConfig(
-            "impossible share of the videos", expected="more than 0, less than 1", found=fraction
-        )
+    within("share of the videos", fraction, Range(0, 1, above=True, below=True))
     names = np.asarray([bare_name(video) for video in whole.segments.video.tolist()])
     videos = sorted(set(names.tolist()), key=_drawn)
     if len(videos) < 2:
@@ -94,10 +92,9 @@ def by_video(whole: Part, fraction: float) -> tuple[dict[str, Part], str]:
     count = min(max(1, round(fraction * len(videos))), len(videos) - 1)
     aside = sorted(videos[:count])
     held: NDArray[np.bool_] = np.isin(names, aside)
-    more = f" and {count - 12} more" if count > 12 else ""
     said = (
         f"split by video: {len(videos) - count} videos ({int((~held).sum())} segments) are train, "
-        f"{count} ({int(held.sum())}) validation: {', '.join(aside[:12])}{more}"
+        f"{count} ({int(held.sum())}) validation: {listed(aside, 12)}"
     )
     return {
         "train": whole.at(np.flatnonzero(~held)),

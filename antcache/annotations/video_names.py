@@ -20,13 +20,12 @@ import numpy as np
 from antcache.annotations.dataset import Dataset
 from antcache.annotations.segments import Segments
 from antcache.errors import BadAnnotations
-from antcache.names import VIDEO_NAMES, is_video_name
+from antcache.text import VIDEO_NAMES, is_video_name, listed
 
 ENDINGS = re.compile(
     r"\.(3gp|asf|avi|dv|flv|ivf|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogv|ts|vob|webm|wmv)$", re.I
 )
 """Of files of videos."""
-LISTED = 5
 
 
 def match_videos(dataset: Dataset, stored: Collection[str] = ()) -> Dataset:
@@ -116,7 +115,7 @@ def _check_possible(called: dict[str, str], source: str) -> list[str]:
         return []
     return [
         f"{len(never)} of {len(called)} videos have a name that no video can have in a store, and "
-        f"so will have no features: {_listed(never)}"
+        f"so will have no features: {listed(never)}"
     ]
 
 
@@ -139,11 +138,7 @@ def _check_known(called: dict[str, str], known: set[str], source: str) -> list[s
     yet = [video for video in missing if is_video_name(called[video])]
     if not yet:
         return []
-    return [f"{len(yet)} of {len(called)} videos have no features in the store yet: {_listed(yet)}"]
-
-
-def _listed(videos: list[str]) -> str:
-    return ", ".join(videos[:LISTED]) + (", ..." if len(videos) > LISTED else "")
+    return [f"{len(yet)} of {len(called)} videos have no features in the store yet: {listed(yet)}"]
 
 
 def _loose(name: str) -> str:

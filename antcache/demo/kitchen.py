@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import BadConfig
+from antcache.checks import Amount, Count, Seed, Share, check_types
 
 DATASET = "demo-kitchen"
 
@@ -134,22 +134,21 @@ INTERRUPTIONS = ("turn-on_tap wash_hand turn-off_tap", "wash_table", "open_bin c
 class KitchenConfig:
     """How much is generated, and how irregular it is."""
 
-    train_videos: int = 40
-    validation_videos: int = 30
-    scripts: int = 800
+    train_videos: Count = 40
+    validation_videos: Count = 30
+    scripts: Amount = 800
     """Recipes in the text-only corpus."""
-    recipes_per_video: int = 2
-    interruption: float = 0.04
+    recipes_per_video: Count = 2
+    interruption: Share = 0.04
     """Probability of an interruption before each action."""
     action_s: tuple[float, float] = (1.2, 2.8)
     """Shortest and longest duration of an action in seconds."""
     pause_s: tuple[float, float] = (0.1, 0.7)
     """Shortest and longest pause between actions in seconds."""
-    seed: int = 2210
+    seed: Seed = 2210
 
     def __post_init__(self) -> None:
-        if min(self.train_videos, self.validation_videos, self.recipes_per_video) < 1:
-            raise BadConfig("a kitchen needs videos and recipes", found=self)
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -157,7 +156,7 @@ class KitchenConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class KitchenVideo:
     """What happens in one video: `actions` (n,) ids, from `start_s` to `stop_s` (n,) seconds."""
 
     video: str
@@ -176,7 +175,7 @@ class Kitchen:
     """Taxonomy, timelines of both splits, and scripts: arrays of action ids."""
 
     taxonomy: Taxonomy
-    splits: dict[str, list[Timeline]]
+    splits: dict[str, list[KitchenVideo]]
     scripts: list[NDArray[np.int64]]
 
     def segments(self, split: str) -> Segments:
@@ -257,13 +256,13 @@ def _ids(actions: list[str], ids: dict[str, int]) -> NDArray[np.int64]:
 
 def _timeline(
     video: str, ids: dict[str, int], config: KitchenConfig, rng: np.random.Generator
-) -> Timeline:
+) -> KitchenVideo:
     actions = [a for _ in range(config.recipes_per_video) for a in _script(config, rng)]
     durations = rng.uniform(*config.action_s, size=len(actions))
     pauses = rng.uniform(*config.pause_s, size=len(actions))
     # Hundredths of a second, as people annotate.
     start_s = np.round(np.cumsum(pauses) + np.cumsum(durations) - durations + 1.0, 2)
-    return Timeline(
+    return KitchenVideo(
         video=video,
         actions=_ids(actions, ids),
         start_s=start_s,

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.demo.kitchen import Timeline
-from antcache.errors import MissingExtra
+from antcache.checks import Amount, Count, Weight, check_types
+from antcache.demo.kitchen import KitchenVideo
+from antcache.errors import needs
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -27,13 +28,16 @@ Mask = NDArray[np.bool_]
 class RenderConfig:
     """Size and difficulty of the pictures."""
 
-    size: int = 64
+    size: Count = 64
     """Height and width in pixels."""
-    fps: int = 10
-    clutter: int = 6
+    fps: Count = 10
+    clutter: Amount = 6
     """Unrelated objects lying about in each video."""
-    noise: float = 10.0
+    noise: Weight = 10.0
     """Standard deviation of the camera noise, of 255."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -153,17 +157,15 @@ class Scene:
 
 
 def render(
-    timeline: Timeline, taxonomy: Taxonomy, config: RenderConfig, path: Path, *, seed: int
+    timeline: KitchenVideo, taxonomy: Taxonomy, config: RenderConfig, path: Path, *, seed: int
 ) -> None:
     """Write a timeline as an MP4 file.
 
     Raises:
         MissingExtra: PyAV is not installed.
     """
-    try:
+    with needs("av", "demo"):
         import av
-    except ImportError as error:
-        raise MissingExtra("av", "demo") from error
     rng = np.random.default_rng([seed, int(timeline.video.strip("K"))])
     scene = Scene(taxonomy, config, rng)
     with av.open(str(path), "w") as container:

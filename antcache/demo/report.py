@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.errors import MissingExtra
 from antcache.evaluation.metrics import mean_and_error, true_class_ranks
+from antcache.evaluation.report import curves
+from antcache.evaluation.report.page import page_environment
 from antcache.files import atomic_file
 from antcache.timebase import seconds_to_frames
 
 PLAIN, DISTILLED = "plain", "distilled"
-COLOURS = {PLAIN: "#b3541e", DISTILLED: "#1f6f8b"}
+SIDES = {PLAIN: "a", DISTILLED: "b"}
+"""How the style of reports names the two, which says their colours."""
 METRICS = {
     "action/top1": "action top-1",
     "action/top5": "action top-5",
@@ -33,6 +35,10 @@ METRICS = {
     "noun/top1": "noun top-1",
 }
 """The rows of the table: key of the metric and how the page calls it."""
+CURVES = {
+    "validation top-1, %": "action/top1",
+    "validation class-mean recall@5, %": "action/recall@5",
+}
 
 GROUPS = (
     ("distilled right, plain wrong", (0, 1)),
@@ -44,7 +50,7 @@ EXAMPLES_PER_GROUP = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
+class SeedRuns:
     """One student, trained once per seed.
 
     Attributes:
@@ -63,7 +69,7 @@ class Runs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MetricRow:
     """One metric of the table, percent: mean and deviation, and the paired gain."""
 
     name: str
@@ -81,7 +87,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class DemoOutcome:
     """Everything that the report is made from.
 
     Attributes:
@@ -98,11 +104,11 @@ class Outcome:
     segments: Segments
     teacher: dict[str, float]
     teacher_scores: NDArray[np.float32]
-    runs: dict[str, Runs]
+    runs: dict[str, SeedRuns]
     steps: Sequence[tuple[str, float, str]]
     settings: dict[str, Any]
 
-    def table(self) -> list[Row]:
+    def table(self) -> list[MetricRow]:
         """The metrics side by side."""
         rows = []
         for key, name in METRICS.items():
@@ -111,7 +117,7 @@ class Outcome:
                 for student in (PLAIN, DISTILLED)
             )
             rows.append(
-                Row(
+                MetricRow(
                     name=name,
                     teacher=self.teacher[key],
                     plain=plain[:2],
@@ -140,7 +146,7 @@ class Outcome:
 
 
 def write_report(
-    outcome: Outcome, frames: FrameReader, path: Path, *, example_seed: int = 0
+    outcome: DemoOutcome, frames: FrameReader, path: Path, *, example_seed: int = 0
 ) -> None:
     """Write the page.
 
@@ -151,15 +157,9 @@ def write_report(
         example_seed: draws the example segments.
 
     Raises:
-        MissingExtra: jinja2 or matplotlib is not installed.
+        MissingExtra: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, select_autoescape
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report") from error
-    environment = Environment(
-        loader=PackageLoader("antcache.demo", "."), autoescape=select_autoescape()
-    )
+    environment = page_environment(("antcache.demo", "."))
     examples, counts = _examples(outcome, frames, np.random.default_rng(example_seed))
     changes = outcome.class_changes()
     page = environment.get_template("report.html").render(
@@ -167,6 +167,7 @@ def write_report(
         seeds=len(outcome.runs[PLAIN].metrics),
         steps=outcome.steps,
         total_s=sum(seconds for _, seconds, _ in outcome.steps),
+        sides=SIDES,
         curves=_curves(outcome),
         best_epochs={name: _best_epochs(runs) for name, runs in outcome.runs.items()},
         gained=[c for c in changes if c[3] > c[2]][:12],
@@ -190,7 +191,7 @@ class FrameReader:
 
     def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
         """The last frame at or before each of the ascending `times` in seconds, as PNG."""
-        from antcache.extract.decode import VideoSampler
+        from antcache.extract.videos.decode import VideoSampler
 
         ticks = [int(tick) for tick in seconds_to_frames(times, self._fps)]
         sampler = VideoSampler(
@@ -208,49 +209,41 @@ def _png(frame: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _best_epochs(runs: Runs) -> tuple[float, float, int]:
+def _best_epochs(runs: SeedRuns) -> tuple[float, float, int]:
     """Mean over seeds of the best epoch's and the last epoch's top-1, and the number of epochs."""
     curves = runs.curves["action/top1"]
     return float(curves.max(axis=1).mean()), float(curves[:, -1].mean()), int(runs.epochs[-1])
 
 
-def _curves(outcome: Outcome) -> str:
-    """Training curves of both students as one inline SVG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "report") from error
-    figure = Figure(figsize=(10.5, 3.1), layout="constrained")
-    panels = figure.subplots(1, 3)
-    titles = ("validation top-1, %", "validation class-mean recall@5, %", "training cross-entropy")
-    for student, runs in outcome.runs.items():
-        values = (runs.curves["action/top1"], runs.curves["action/recall@5"], runs.loss)
-        for axes, curves, title in zip(panels, values, titles, strict=True):
-            every = np.arange(1, runs.loss.shape[1] + 1)
-            epochs = every if curves is runs.loss else runs.epochs
-            axes.plot(epochs, curves.T, color=COLOURS[student], alpha=0.3, linewidth=0.8)
-            axes.plot(epochs, curves.mean(0), color=COLOURS[student], linewidth=2, label=student)
-            axes.set_title(title, fontsize=10)
-            axes.set_xlabel("epoch", fontsize=9)
-            axes.tick_params(labelsize=8)
-            axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=9)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+def _curves(outcome: DemoOutcome) -> list[tuple[curves.Panel, str]]:
+    """Training curves of both students, and their drawings."""
+
+    def of_seeds(epochs: NDArray[np.int64], values: NDArray[np.float64]) -> list[curves.Curve]:
+        return [dict(zip(epochs.tolist(), own, strict=True)) for own in values.tolist()]
+
+    students = []
+    for runs in (outcome.runs[PLAIN], outcome.runs[DISTILLED]):
+        scored = [of_seeds(runs.epochs, runs.curves[key]) for key in CURVES.values()]
+        students.append([*scored, of_seeds(np.arange(1, runs.loss.shape[1] + 1), runs.loss)])
+    titles = (*CURVES, "training cross-entropy")
+    panels = [
+        curves.Panel(title=title, a=a, b=b, names=(PLAIN, DISTILLED))
+        for title, a, b in zip(titles, *students, strict=True)
+    ]
+    return [(panel, curves.draw(panel, f"curve-{i}")) for i, panel in enumerate(panels)]
 
 
 def _expectation(scores: NDArray[np.float32], truth: int, names: Sequence[str]) -> list[Any]:
     """The three best classes: (name, probability in percent, whether it is the true one)."""
-    probability = np.exp(scores.astype(np.float64) - scores.max())
-    probability /= probability.sum()
+    from scipy.special import softmax
+
+    probability = softmax(scores.astype(np.float64))
     best = np.argsort(-probability, kind="stable")[:3]
     return [(names[i], 100 * float(probability[i]), int(i) == truth) for i in best]
 
 
 def _examples(
-    outcome: Outcome, frames: FrameReader, rng: np.random.Generator
+    outcome: DemoOutcome, frames: FrameReader, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Held-out segments drawn at random from each group, by the first seed's students."""
     segments, names = outcome.segments, outcome.taxonomy.actions

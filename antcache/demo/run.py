@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,19 @@ import numpy as np
 
 from antcache import __version__
 from antcache.annotations import protocol_for, read_annotations
+from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
-from antcache.demo.report import DISTILLED, PLAIN, FrameReader, Outcome, Runs, write_report
-from antcache.errors import MissingExtra
+from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, FrameReader, SeedRuns, write_report
+from antcache.errors import needs
 from antcache.evaluation.metrics import score
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.store import Store
+from antcache.store.integrity.info import describe
 from antcache.student.config import StudentConfig
-from antcache.student.train import RunResult, train
+from antcache.student.runs.train import RunResult, train
 from antcache.teacher.scripts import read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
@@ -42,7 +44,7 @@ from antcache.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("av", "transformers", "jinja2", "matplotlib", "PIL")
+PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
 
 MARK = "demo.json"
@@ -57,20 +59,23 @@ class DemoConfig:
 
     kitchen: KitchenConfig = field(default_factory=KitchenConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
-    extract_fps: float = 4.0
+    extract_fps: Positive = 4.0
     """Rows per second in the store."""
     teacher: str = "sequence"
     """Kind of the teacher."""
-    teacher_epochs: int = 4
+    teacher_epochs: Count = 4
     """Passes of the sequence teacher over labels and scripts."""
     student: StudentConfig = field(
-        default_factory=lambda: StudentConfig(
+        default_factory=lambda: StudentConfig.of(
             layers=2, heads=4, width=128, lr=1e-3, batch_size=64, epochs=40, evaluate_every=2
         )
     )
     """What both students share."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[Seed, ...] = (1, 2, 3)
     """Seeds of the students, fixed before looking."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -99,7 +104,7 @@ def run_demo(
     *,
     overwrite: bool = False,
     progress: Progress = silent,
-) -> Outcome:
+) -> DemoOutcome:
     """Run the demo into the folder `output` and write `output/report.html`.
 
     Raises:
@@ -128,10 +133,8 @@ def run_demo(
 def _prepare(output: Path, config: DemoConfig, *, overwrite: bool) -> None:
     """A folder with our mark alone in it; only an older demo is ever deleted."""
     for package in PACKAGES:  # now, not after minutes of work
-        try:
+        with needs(package, "demo"):
             importlib.import_module(package)
-        except ImportError as error:
-            raise MissingExtra(package, "demo") from error
     DEMO.check(output, overwrite=overwrite)
     with atomic_file(output / MARK, overwrite=True) as staged:
         staged.write_text(json.dumps(config.to_dict(), indent=1), "utf-8")
@@ -216,7 +219,7 @@ def _extract(
         settings = ExtractConfig(fps=config.extract_fps)
         videos = find_videos(output / "videos")
         extract(videos, store, load_backbone(str(backbone)), settings, progress)
-        info = store.info()["features"]["rgb"]
+        info = describe(store)["features"]["rgb"]
         result.append(f"{info['rows']} rows of {info['dim']} at {info['fps']:g} per second")
 
 
@@ -278,11 +281,11 @@ def _teach(
 
 def _learn(
     config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
-) -> Outcome:
+) -> DemoOutcome:
     """Train both students on every seed and score them, and the teacher, on the same segments."""
     students = {
         PLAIN: config.student,
-        DISTILLED: replace(config.student, targets="text"),
+        DISTILLED: config.student.replace(targets=("text",)),
     }
     trained: dict[str, list[RunResult]] = {}
     for name, student in students.items():
@@ -290,16 +293,15 @@ def _learn(
             trained[name] = []
             for seed in config.seeds:
                 run = output / "runs" / f"{name}-{seed}"
-                settings = replace(student, seed=seed)
+                settings = student.replace(seed=seed)
                 trained[name].append(train(store, run, settings, progress=progress))
-            result.append(f"{len(config.seeds)} seeds, {student.epochs} epochs each")
+            result.append(f"{len(config.seeds)} seeds, {student.optimization.epochs} epochs each")
     validation = store.labels("validation")
-    position = {uid: i for i, uid in enumerate(validation.uid)}
-    segments = validation[np.array([position[uid] for uid in trained[PLAIN][0].predictions.uid])]
+    segments = validation[validation.locate(trained[PLAIN][0].predictions.uid)]
     targets = store.targets("text")
     assert targets.logits is not None
     teacher_scores = targets.logits[targets.rows_for(segments.uid)]
-    return Outcome(
+    return DemoOutcome(
         taxonomy=store.taxonomy,
         segments=segments,
         teacher=score(teacher_scores, segments, store.taxonomy),
@@ -320,11 +322,11 @@ def _learn(
     )
 
 
-def _collect(trained: list[RunResult]) -> Runs:
+def _collect(trained: list[RunResult]) -> SeedRuns:
     """The runs of all seeds as arrays."""
     history = [result.history for result in trained]
     scored = [[epoch for epoch in epochs if "validation" in epoch] for epochs in history]
-    return Runs(
+    return SeedRuns(
         metrics=[result.metrics for result in trained],
         curves={
             key: np.array([[epoch["validation"][key] for epoch in epochs] for epochs in scored])

@@ -2,11 +2,11 @@
 
 from antcache.evaluation.metrics import mean_and_error, score
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import Result, evaluate, score_predictions, score_targets
+from antcache.evaluation.scoring import EvaluationResult, evaluate, score_predictions, score_targets
 
 __all__ = [
+    "EvaluationResult",
     "Predictions",
-    "Result",
     "evaluate",
     "mean_and_error",
     "score",

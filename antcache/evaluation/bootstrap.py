@@ -22,13 +22,17 @@ equally hard: what a single segment says of its class can't be resampled.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from antcache.checks import Range, Seed, at_least, check_type
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import Metric, Ranks
 
+Level = Annotated[float, Range(0, 1, above=True, below=True)]
+"""Share of intervals that are meant to hold the true figure."""
 BLOCK = 64  # resamples at a time: B x N weights of all would not stay in the cache
 
 
@@ -57,14 +61,9 @@ class Resamples:
             BadConfig: fewer than two groups or resamples, or a seed below 0.
         """
         names, member = np.unique(np.asarray(groups), return_inverse=True)
-        if len(names) < 2 or count < 2:
-            raise BadConfig(
-                "impossible bootstrap",
-                expected="2 or more groups and 2 or more resamples",
-                found=f"{len(names)} and {count}",
-            )
-        if seed < 0:
-            raise BadConfig("impossible seed", expected="0 or more", found=seed)
+        at_least("number of groups to draw", len(names), 2)
+        at_least("number of resamples", count, 2)
+        check_type("seed", seed, Seed)
         rng = np.random.default_rng(seed)
         total = len(names)
         counts = np.empty((count, total), dtype=np.float32)
@@ -76,18 +75,6 @@ class Resamples:
         return len(self.counts)
 
     def values(
-        self, metric: Metric, ranks: Ranks, labels: NDArray[np.integer]
-    ) -> NDArray[np.float64]:
-        """The metric of every resample (B,), NaN for one without any class to average over.
-
-        Args:
-            metric: which one.
-            ranks: (N,) ranks of the true classes.
-            labels: (N,) the true classes.
-        """
-        return np.asarray(self.values_of_all(metric, ranks[None], labels)[0])
-
-    def values_of_all(
         self, metric: Metric, ranks: Ranks, labels: NDArray[np.integer]
     ) -> NDArray[np.float64]:
         """The metric of every resample, for S systems on the same draws.
@@ -187,44 +174,22 @@ def bootstrap(
         BadConfig: the metric has no value here, the resamples are of other segments, or the level
             is out of range.
     """
-    value = metric.value(ranks, labels)
-    interval, _ = _interval(value, resamples.values(metric, ranks, labels), level)
+    draws = resamples.values(metric, ranks[None], labels)[0]
+    interval, _ = _interval(metric.value(ranks, labels), draws, level)
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 100.0))
 
 
-def paired_bootstrap(
-    metric: Metric,
-    ranks: Ranks,
-    other: Ranks,
-    labels: NDArray[np.integer],
-    resamples: Resamples,
-    *,
-    level: float = 0.95,
-) -> Difference:
-    """What the metric gains from one system (`other`) to another (`ranks`), on the same draws.
+def difference(value: float, gains: NDArray[np.float64], *, level: float = 0.95) -> Difference:
+    """The interval and p-value of a gain from one system to another, scored on the same draws.
 
     The p-value is two-sided, `2 (min(#(d <= 0), #(d >= 0)) + 1) / (B + 1)` and at most 1, d the
     resamples' gains moved onto the gain itself (Davison and Hinkley 1997, "Bootstrap methods and
     their application", chapter 4): it is never 0, and small where the interval excludes 0.
 
     Args:
-        metric: which one.
-        ranks: (N,) ranks of the true classes under one system.
-        other: (N,) the same under the other.
-        labels: (N,) the true classes.
-        resamples: draws of these N segments.
+        value: the gain of the segments themselves.
+        gains: (B,) of the resamples, see `Resamples.values`.
         level: of the interval, in (0, 1).
-
-    Raises:
-        BadConfig: see `bootstrap`.
-    """
-    value = metric.value(ranks, labels) - metric.value(other, labels)
-    new, old = resamples.values_of_all(metric, np.stack([ranks, other]), labels)
-    return difference(value, new - old, level=level)
-
-
-def difference(value: float, gains: NDArray[np.float64], *, level: float = 0.95) -> Difference:
-    """The interval and p-value of a gain `value`, from its resamples `gains` (B,); see above.
 
     Raises:
         BadConfig: fewer than two resamples have the gain, or the level is out of range.
@@ -239,8 +204,7 @@ def _interval(
     value: float, draws: NDArray[np.float64], level: float
 ) -> tuple[Interval, NDArray[np.float64]]:
     """The interval, and the draws that have the figure, moved onto it; see the module."""
-    if not 0 < level < 1:
-        raise BadConfig("impossible level of an interval", expected="0 to 1", found=level)
+    check_type("level", level, Level)
     draws = draws[np.isfinite(draws)]
     if len(draws) < 2:
         raise BadConfig("too few resamples have the metric", expected="2 or more", found=len(draws))

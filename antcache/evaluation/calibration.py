@@ -9,16 +9,16 @@ calibration error, temperature scaling); Brier 1950 (its score, in the form for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.metrics import blocks
 
 BINS = 15
+FOLDS = 5
 RANGE = (0.01, 100.0)
 """Temperatures that are looked for."""
 
@@ -59,6 +59,8 @@ def calibration(
     Raises:
         BadConfig: there is no segment, or a temperature is not positive.
     """
+    from scipy.special import log_softmax
+
     warmth = np.broadcast_to(np.asarray(temperature, dtype=np.float64), labels.shape)
     if not len(labels) or not (warmth > 0).all():
         raise BadConfig(
@@ -67,8 +69,8 @@ def calibration(
         )
     nll, brier = np.empty(len(labels)), np.empty(len(labels))
     confidence, correct = np.empty(len(labels)), np.empty(len(labels), dtype=bool)
-    for rows in _chunks(len(labels)):
-        logs = _log_softmax(logits[rows] / warmth[rows, None])
+    for rows in blocks(len(labels)):
+        logs = log_softmax(logits[rows] / warmth[rows, None], axis=1)
         probability = np.exp(logs)
         row, truth = np.arange(len(logs)), labels[rows]
         best = logs.argmax(axis=1)
@@ -141,7 +143,6 @@ def cross_fitted_temperatures(
     labels: NDArray[np.integer],
     groups: NDArray[np.generic],
     *,
-    folds: int = 5,
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """A temperature (N,) for each segment, fitted on the segments of other groups only.
@@ -149,15 +150,15 @@ def cross_fitted_temperatures(
     Args:
         logits: (N, C).
         labels: (N,) ids of the true classes.
-        groups: (N,) e.g. the video of each; groups are dealt to folds in random order.
-        folds: number of folds; with fewer groups, one each.
+        groups: (N,) e.g. the video of each; they are dealt to 5 folds, or one each, in random
+            order.
         seed: decides which group falls into which fold.
 
     Raises:
         BadConfig: fewer than two groups, or see `fit_temperature`.
     """
     names, member = np.unique(groups, return_inverse=True)
-    folds = min(folds, len(names))
+    folds = min(FOLDS, len(names))
     if folds < 2:
         raise BadConfig("a temperature needs videos to be held out", expected="2 or more", found=1)
     fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[member]
@@ -167,27 +168,19 @@ def cross_fitted_temperatures(
     return temperatures
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK_ROWS) for start in range(0, count, CHUNK_ROWS))
-
-
-def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
 def _slope(
     logits: NDArray[np.floating], labels: NDArray[np.integer], inverse: float
 ) -> tuple[float, float]:
     """First and second derivative of the mean -log p(truth) by the inverse temperature."""
+    from scipy.special import softmax
+
     slope, curvature = 0.0, 0.0
-    for rows in _chunks(len(labels)):
+    for rows in blocks(len(labels)):
         # Relative to the best class; what has probability 0 counts for nothing, not as 0 * -inf.
         z = logits[rows].astype(np.float64)
         z -= z.max(axis=1, keepdims=True)
         own = z[np.arange(len(z)), labels[rows]]
-        weight = np.exp(inverse * z)
-        weight /= weight.sum(axis=1, keepdims=True)
+        weight = softmax(inverse * z, axis=1)
         z[np.isneginf(z)] = 0.0
         mean = np.einsum("nc,nc->n", weight, z)
         slope += float((mean - own).sum())

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.checks import at_least
 from antcache.errors import BadConfig
-from antcache.evaluation.metrics import (
-    CHUNK_ROWS,
-    Ranks,
-    class_mean_recall,
-    top_k_accuracy,
-)
+from antcache.evaluation.metrics import Ranks, blocks, class_mean_recall, top_k_accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +58,10 @@ def coverage(
     Raises:
         BadConfig: a k below 1, or there is no segment.
     """
-    if not ks or min(ks) < 1:
-        raise BadConfig("impossible k of a coverage curve", expected="1 or more", found=ks)
+    if not ks:
+        raise BadConfig("no k of a coverage curve", expected="one or more")
+    for k in ks:
+        at_least("k", k, 1)
     kept = sorted({min(k, logits.shape[1]) for k in ks})
     if many_shot is not None and not np.isin(labels, many_shot).any():
         many_shot = None
@@ -86,10 +84,11 @@ def coverage(
 
 def _masses(logits: NDArray[np.floating], ks: Sequence[int]) -> NDArray[np.float64]:
     """Mean probability (K,) of the k best classes, for each k, ascending."""
+    from scipy.special import softmax
+
     total, index = np.zeros(len(ks)), np.asarray(ks) - 1
-    for start in range(0, len(logits), CHUNK_ROWS):
-        rows = logits[start : start + CHUNK_ROWS].astype(np.float64)
-        mass = np.exp(rows - rows.max(axis=1, keepdims=True))
+    for rows in blocks(len(logits)):
+        mass = softmax(logits[rows].astype(np.float64), axis=1)
         best = -np.sort(np.partition(-mass, ks[-1] - 1, axis=1)[:, : ks[-1]], axis=1)
-        total += (best.cumsum(axis=1)[:, index] / mass.sum(axis=1, keepdims=True)).sum(axis=0)
+        total += best.cumsum(axis=1)[:, index].sum(axis=0)
     return np.asarray(total / max(len(logits), 1))

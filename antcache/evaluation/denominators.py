@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments
 from antcache.annotations.protocols import Protocol, sample_windows
-from antcache.errors import BadConfig
+from antcache.checks import one_of
 from antcache.timebase import last_observed_frames
 
 DENOMINATORS = ("all", "rulstm", "avt")
@@ -35,10 +35,9 @@ def counted(segments: Segments, denominator: str, protocol: Protocol) -> NDArray
     Raises:
         BadConfig: unknown denominator.
     """
+    one_of("denominator", denominator, DENOMINATORS)
     if denominator == "all":
         return np.ones(len(segments), dtype=bool)
     if denominator == "rulstm":
         return np.asarray(last_observed_frames(segments.start_s, RULSTM_STEP_S) >= 1)
-    if denominator == "avt":
-        return sample_windows(segments.start_s, protocol).kept
-    raise BadConfig("unknown denominator", expected=" or ".join(DENOMINATORS), found=denominator)
+    return sample_windows(segments.start_s, protocol).kept

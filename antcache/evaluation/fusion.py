@@ -6,30 +6,33 @@ H held-out segments, C classes.
 
 Two mixtures: of *probabilities*, `log sum_m w_m softmax(s_m)`, and of *logits*, `sum_m w_m
 log softmax(s_m)`, the geometric mean. Weights minimise the mean -log p(truth) of the held-out
-segments: a convex problem in both cases, solved for the first by expectation maximisation (each
-step is the mean responsibility of a run; it never gets worse), for the second by exponentiated
-gradient steps (Kivinen and Warmuth 1997) that are halved until they help.
+segments: a convex problem in both cases, solved for the first by `mixture_weights`, for the second
+by sequential least squares (SLSQP; Kraft 1988).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
+from antcache.annotations import locate
+from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
-from antcache.evaluation.metrics import CHUNK_ROWS
+from antcache.evaluation.metrics import blocks
+from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 
 Floats = NDArray[np.float64]
 MIXTURES = ("probabilities", "logits")
-EQUAL, FITTED = "equal", "held-out"
-STEPS = 500
+ROUNDS = 10_000  # of expectation maximization, each of M x H
 CONVERGED = 1e-7
 """Nats that a step must gain for another one to be taken."""
 
@@ -79,10 +82,8 @@ def fuse(
         FingerprintMismatch: the runs are for different taxonomies, splits, or no common segment.
         NotFound, BadCheckpoint, MissingKey, MissingTarget: see `scoring.load_predictions`.
     """
-    if len(names) < 2:
-        raise BadConfig("nothing to fuse", expected="2 or more runs", found=len(names))
-    if mixture not in MIXTURES:
-        raise BadConfig("unknown mixture", expected=" or ".join(MIXTURES), found=mixture)
+    at_least("number of runs to fuse", len(names), 2)
+    one_of("mixture", mixture, MIXTURES)
     if held_out is not None and weights != FITTED:
         raise BadConfig("held-out predictions have no effect on weights that are given")
     loaded = [load_predictions(store, name) for name in names]
@@ -111,18 +112,18 @@ def fuse(
     else:
         share = _given(weights, len(names))
     fields = {"scores": mix([p.scores for p in runs], share, mixture).astype(np.float32)}
-    pairs = [p.own for p in runs]
+    pairs = [p.verb_noun_scores for p in runs]
     if all(pair is not None for pair in pairs):
         for place, kind in enumerate(("verb_scores", "noun_scores")):
             parts = [pair[place] for pair in pairs if pair is not None]
             fields[kind] = mix(parts, share, mixture).astype(np.float32)
-    account = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
+    config = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
     return Fused(
         predictions=Predictions(
             uid=runs[0].uid,
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
-            config=account,
+            config=config,
             **fields,
         ),
         weights=tuple(share.tolist()),
@@ -142,9 +143,8 @@ def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -
     """
     used = [(s, w) for s, w in zip(scores, weights.tolist(), strict=True) if w > 0]
     out = np.empty(scores[0].shape)
-    for start in range(0, len(out), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        logs = [(log_softmax(s[rows]), w) for s, w in used]
+    for rows in blocks(len(out)):
+        logs = [(log_softmax(s[rows].astype(np.float64), axis=1), w) for s, w in used]
         if mixture == "logits":
             out[rows] = sum(w * own for own, w in logs)
         else:
@@ -165,7 +165,7 @@ def fit_weights(
     Raises:
         BadConfig: there is no segment, or a truth that no run gives a probability.
     """
-    logs = [log_softmax(s) for s in scores]
+    logs = [log_softmax(s.astype(np.float64), axis=1) for s in scores]
     own = np.stack([log[np.arange(len(truth)), truth] for log in logs])  # (M, H)
     impossible = np.isneginf(own)
     hopeless = impossible.any(axis=0) if mixture == "logits" else impossible.all(axis=0)
@@ -176,73 +176,45 @@ def fit_weights(
             found=f"{int(hopeless.sum())} of {len(truth)} without one",
         )
     if mixture == "logits":
-        weights, loss = _exponentiated_gradient(logs, own)
+        weights, loss = _fit_geometric(logs, truth, own)
     else:
-        weights, loss = _expectation_maximisation(own)
+        peak = own.max(axis=0)
+        weights = mixture_weights(np.exp(own - peak), rounds=ROUNDS)
+        loss = -float((np.log(weights @ np.exp(own - peak)) + peak).mean())
     with np.errstate(invalid="ignore"):
         single = [float(-row.mean()) for row in own]
     return weights, (*single, loss)
 
 
-def log_softmax(scores: NDArray[np.floating]) -> Floats:
-    """Log-probabilities (N, C) of scores (N, C)."""
-    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
-def _expectation_maximisation(own: Floats) -> tuple[Floats, float]:
-    """Weights of a mixture of probabilities, from log p(truth) (M, H) of each run."""
-    peak = own.max(axis=0)
-    p = np.exp(own - peak)
-    weights = np.full(len(own), 1 / len(own))
-    loss = np.inf
-    for _ in range(20 * STEPS):  # a step is cheap: M x H
-        mixed = weights @ p
-        now = float(-(np.log(mixed) + peak).mean())
-        if loss - now < CONVERGED / 100:
-            break
-        loss = now
-        weights = weights * (p / mixed).mean(axis=1)
-    return weights / weights.sum(), min(loss, now)
-
-
-def _exponentiated_gradient(logs: Sequence[Floats], own: Floats) -> tuple[Floats, float]:
-    """Weights of a mixture of logits; the loss is logsumexp(sum w log p) - sum w log p(truth)."""
+def _fit_geometric(
+    logs: Sequence[Floats], truth: NDArray[np.int64], own: Floats
+) -> tuple[Floats, float]:
+    """Weights of a mixture of logits, from log p (H, C) of each run, and p(truth) (M, H)."""
     finite = [np.where(np.isneginf(log), -1e30, log) for log in logs]
+    runs, count = own.shape
 
     def loss_and_slope(weights: Floats) -> tuple[float, Floats]:
-        total, slope = 0.0, np.zeros(len(weights))
-        for start in range(0, own.shape[1], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            z = sum(w * log[rows] for w, log in zip(weights, finite, strict=True))
-            assert isinstance(z, np.ndarray)
-            peak = z.max(axis=1, keepdims=True)
-            q = np.exp(z - peak)
-            mass = q.sum(axis=1, keepdims=True)
-            total += float((np.log(mass) + peak).sum())
-            q /= mass
+        total, slope = 0.0, np.zeros(runs)
+        for rows in blocks(count):
+            z = np.einsum("m,mhc->hc", weights, [log[rows] for log in finite])
+            mixed = log_softmax(z, axis=1)
+            total -= float(mixed[np.arange(len(z)), truth[rows]].sum())
+            q = np.exp(mixed)
             slope += [float((q * np.maximum(log[rows], -1e6)).sum()) for log in finite]
-        count = own.shape[1]
-        loss = (total - float((weights @ own).sum())) / count
-        return loss, (slope - own.sum(axis=1)) / count
+        return total / count, (slope - own.sum(axis=1)) / count
 
-    weights = np.full(len(own), 1 / len(own))
-    loss, slope = loss_and_slope(weights)
-    rate = 1.0
-    for _ in range(STEPS):
-        step = weights * np.exp(-rate * (slope - slope.min()))
-        step /= step.sum()
-        after, following = loss_and_slope(step)
-        if after > loss:
-            rate /= 2
-            if rate < 1e-9:
-                break
-            continue
-        gained, weights, loss, slope = loss - after, step, after, following
-        rate *= 1.5
-        if gained < CONVERGED:
-            break
-    return weights, loss
+    found = minimize(
+        loss_and_slope,
+        np.full(runs, 1 / runs),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * runs,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": CONVERGED},
+    )
+    weights = np.maximum(found.x, 0)
+    weights /= weights.sum()
+    return weights, loss_and_slope(weights)[0]
 
 
 def _given(weights: str | Sequence[float], count: int) -> Floats:
@@ -252,12 +224,8 @@ def _given(weights: str | Sequence[float], count: int) -> Floats:
         share = np.asarray(weights, dtype=np.float64)
     except ValueError:
         share = np.zeros(0)
-    if (
-        share.shape != (count,)
-        or not np.isfinite(share.sum())
-        or (share < 0).any()
-        or not share.any()
-    ):
+    possible = share.shape == (count,) and np.isfinite(share.sum()) and (share >= 0).all()
+    if not possible or not share.any():
         raise BadConfig(
             "impossible weights",
             expected=f"{EQUAL}, {FITTED}, or {count} numbers from 0 that are not all 0",
@@ -276,25 +244,22 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
                 raise FingerprintMismatch(
                     f"predictions for another {what}", where=name, expected=expected, found=found
                 )
-    shared = set(first.uid.tolist()).intersection(*(p.uid.tolist() for p in loaded[1:]))
-    if not shared:
+    shared = np.logical_and.reduce([np.isin(first.uid, p.uid) for p in loaded])
+    if not shared.any():
         raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))
-    uid = first.uid[[u in shared for u in first.uid.tolist()]]
-    every = set().union(*(p.uid.tolist() for p in loaded))
-    return [_take(p, uid) for p in loaded], len(every) - len(shared)
+    every = np.unique(np.concatenate([p.uid for p in loaded]))
+    return [_take(p, first.uid[shared]) for p in loaded], len(every) - int(shared.sum())
 
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
-    row_of = {u: row for row, u in enumerate(predictions.uid.tolist())}
-    rows = [row_of[u] for u in uid.tolist()]
-    own = predictions.own
-    return Predictions(
+    rows = locate(predictions.uid, uid)
+    verbs, nouns = predictions.verb_scores, predictions.noun_scores
+    return replace(
+        predictions,
         uid=uid,
         scores=predictions.scores[rows],
-        split=predictions.split,
-        taxonomy=predictions.taxonomy,
-        verb_scores=None if own is None else own[0][rows].astype(np.float32, copy=False),
-        noun_scores=None if own is None else own[1][rows].astype(np.float32, copy=False),
+        verb_scores=None if verbs is None else verbs[rows],
+        noun_scores=None if nouns is None else nouns[rows],
     )
 
 

@@ -9,7 +9,7 @@ classes, verb and noun marginals); AVT (its denominators).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,12 @@ VerbNoun = tuple[NDArray[np.floating], NDArray[np.floating]]
 KINDS = ("action", "verb", "noun")
 BY_ACTION = "_by_action"
 NEVER = np.iinfo(np.int64).max  # rank of a true class that no k reaches
-CHUNK_ROWS = 1024  # of N x C at a time, so that scoring takes little memory beyond the scores
+BLOCK_ROWS = 1024
+
+
+def blocks(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """The rows of N x C a few at a time, so that work on them takes little memory beyond them."""
+    return (slice(at, min(at + size, count)) for at in range(0, count, size))
 
 
 def true_class_ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Ranks:
@@ -46,8 +51,7 @@ def true_class_ranks(scores: NDArray[np.floating], labels: NDArray[np.integer]) 
         )
     ids = np.arange(scores.shape[1])
     ranks = np.empty(len(labels), dtype=np.int64)
-    for start in range(0, len(labels), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for rows in blocks(len(labels)):
         chunk, truth = scores[rows], labels[rows, None]
         own = np.take_along_axis(chunk, truth, axis=1)
         better = np.count_nonzero(chunk > own, axis=1)
@@ -69,8 +73,7 @@ def ranks_by_action(
         ids: (C,) verb (or noun) of each action.
     """
     best = np.empty(len(labels), dtype=np.int64)
-    for start in range(0, len(labels), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
+    for rows in blocks(len(labels)):
         has = ids == np.asarray(labels)[rows, None]
         # Where none was ranked, the first of them stands for all: its score is `-inf` as well.
         own = np.where(has, scores[rows], -np.inf)
@@ -119,7 +122,7 @@ def class_mean_recall(
     return 100.0 * float(recall.mean())
 
 
-def verb_noun_scores(
+def verb_noun_marginals(
     scores: NDArray[np.floating], taxonomy: Taxonomy
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Verb (N, V) and noun (N, O) scores: the summed probabilities of the actions with each.
@@ -131,28 +134,21 @@ def verb_noun_scores(
         scores: (N, C) action scores, as logits or log-probabilities; `-inf` is probability 0.
         taxonomy: which verb and noun each action has.
     """
-    verbs = np.zeros((len(scores), len(taxonomy.verbs)))
-    nouns = np.zeros((len(scores), len(taxonomy.nouns)))
-    groups = [
-        (out, *_groups(ids)) for out, ids in ((verbs, taxonomy.verb_of), (nouns, taxonomy.noun_of))
-    ]
-    for start in range(0, len(scores), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        chunk = scores[rows].astype(np.float64)
-        chunk = np.exp(chunk - chunk.max(axis=1, keepdims=True))
-        chunk /= chunk.sum(axis=1, keepdims=True)
-        for out, order, firsts, ids in groups:
-            out[rows, ids] = np.add.reduceat(chunk[:, order], firsts, axis=1)
-    return verbs, nouns
+    from scipy.special import softmax
 
-
-def _groups(
-    ids: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Order that brings equal ids together, where each group begins in it, and the group's id."""
-    order = np.argsort(ids, kind="stable")
-    present, firsts = np.unique(ids[order], return_index=True)
-    return order, firsts, present
+    kinds = []
+    for names, of_action in (
+        (taxonomy.verbs, taxonomy.verb_of),
+        (taxonomy.nouns, taxonomy.noun_of),
+    ):
+        order = np.argsort(of_action, kind="stable")  # brings the actions of each together
+        present, firsts = np.unique(of_action[order], return_index=True)
+        kinds.append((np.zeros((len(scores), len(names))), order, present, firsts))
+    for rows in blocks(len(scores)):
+        chunk = softmax(scores[rows].astype(np.float64), axis=1)
+        for out, order, present, firsts in kinds:
+            out[rows, present] = np.add.reduceat(chunk[:, order], firsts, axis=1)
+    return kinds[0][0], kinds[1][0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,25 +197,16 @@ class Metric:
 
 def metrics_of(taxonomy: Taxonomy) -> dict[str, Metric]:
     """Every metric of the protocol by name; see `score`. One without its list is left out."""
-    lists = {
-        "action": {
-            "many_shot": taxonomy.many_shot_actions,
-            "any_shot": taxonomy.any_shot_actions,
-        },
-        "verb": {"many_shot": taxonomy.many_shot_verbs},
-        "noun": {"many_shot": taxonomy.many_shot_nouns},
-    }
-    for kind, listed in lists.items():
-        listed["tail"] = getattr(taxonomy, f"tail_{kind}s")
     metrics: dict[str, Metric] = {}
     for kind in KINDS:
         metrics[f"{kind}/top1"] = Metric(kind=kind, k=1)
         metrics[f"{kind}/top5"] = Metric(kind=kind, k=5)
         metrics[f"{kind}/recall@5"] = Metric(kind=kind, k=5, class_mean=True)
-        for name, classes in lists[kind].items():
-            if classes is not None:
+        for name in ("many_shot", "any_shot", "tail"):
+            listed = getattr(taxonomy, f"{name}_{kind}s", None)  # any_shot is of actions alone
+            if listed is not None:
                 metrics[f"{kind}/{name}_recall@5"] = Metric(
-                    kind=kind, k=5, class_mean=True, classes=tuple(classes)
+                    kind=kind, k=5, class_mean=True, classes=tuple(listed)
                 )
         metrics[f"{kind}/class_mean_top1"] = Metric(kind=kind, k=1, class_mean=True)
         metrics[f"{kind}/class_mean_top1_all_classes"] = Metric(
@@ -269,30 +256,28 @@ def rank(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    rows: NDArray[np.int64] | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> Ranked:
-    """Ranks of the true actions, verbs and nouns; arguments and errors as those of `score`.
-
-    Returns:
-        The segments in their order, then the missed ones, whose ranks are NEVER.
-    """
-    _check(scores, segments, "action", len(taxonomy.actions))
-    verbs, nouns = verb_noun_scores(scores, taxonomy) if own is None else own
-    if own is not None:
-        _check(verbs, segments, "verb", len(taxonomy.verbs))
-        _check(nouns, segments, "noun", len(taxonomy.nouns))
-    ranks, labels = {}, {}
-    for kind, values in zip(KINDS, (scores, verbs, nouns), strict=True):
-        labels[kind] = getattr(segments, kind)
-        ranks[kind] = true_class_ranks(values, labels[kind])
+    """Ranks of all N true actions, verbs and nouns; arguments and errors as those of `score`."""
+    predicted = segments if rows is None else segments[rows]
+    _check(scores, predicted, "action", len(taxonomy.actions))
+    pair = verb_noun_scores
+    verbs, nouns = verb_noun_marginals(scores, taxonomy) if pair is None else pair
+    if pair is not None:
+        _check(verbs, predicted, "verb", len(taxonomy.verbs))
+        _check(nouns, predicted, "noun", len(taxonomy.nouns))
+    ranks = {
+        kind: true_class_ranks(values, getattr(predicted, kind))
+        for kind, values in zip(KINDS, (scores, verbs, nouns), strict=True)
+    }
     for kind, ids in (("verb", taxonomy.verb_of), ("noun", taxonomy.noun_of)):
-        ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, labels[kind], ids)
-    if missed is not None:
-        labels = {k: np.concatenate([v, getattr(missed, k)]) for k, v in labels.items()}
-        never = np.full(len(missed), NEVER)
-        ranks = {name: np.concatenate([own, never]) for name, own in ranks.items()}
-    return Ranked(ranks=ranks, labels=labels)
+        ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, getattr(predicted, kind), ids)
+    if rows is not None:
+        for name, own in ranks.items():
+            ranks[name] = np.full(len(segments), NEVER)
+            ranks[name][rows] = own
+    return Ranked(ranks=ranks, labels={kind: getattr(segments, kind) for kind in KINDS})
 
 
 def score(
@@ -300,8 +285,8 @@ def score(
     segments: Segments,
     taxonomy: Taxonomy,
     *,
-    missed: Segments | None = None,
-    own: VerbNoun | None = None,
+    rows: NDArray[np.int64] | None = None,
+    verb_noun_scores: VerbNoun | None = None,
 ) -> dict[str, float]:
     """Every metric of the protocol, in percent, flat and JSON-ready.
 
@@ -321,19 +306,21 @@ def score(
     A list that the dataset does not have, or of which no class is present, has no key.
 
     Args:
-        scores: (N, C) action scores (logits or log-probabilities), higher is better; `-inf` for a
+        scores: (n, C) action scores (logits or log-probabilities), higher is better; `-inf` for a
             class that the model does not rank.
-        segments: the N segments, in the order of the rows.
+        segments: N segments.
         taxonomy: the C actions.
-        missed: further segments, without scores, that count as wrong everywhere.
-        own: verb (N, V) and noun (N, O) scores of a model that has own classifiers for them; None
-            takes `verb_noun_scores`.
+        rows: (n,) which of the segments the scores are of; the others count as wrong everywhere.
+            None: all, in their order.
+        verb_noun_scores: (n, V) and (n, O), of a model that has classifiers of its own for verbs
+            and nouns; None takes `verb_noun_marginals`.
 
     Raises:
         BadConfig: no segment, another number of segments or classes, or a segment with NaN, `+inf`
             or no finite score (named by its uid).
     """
-    return rank(scores, segments, taxonomy, missed=missed, own=own).figures(taxonomy)
+    ranked = rank(scores, segments, taxonomy, rows=rows, verb_noun_scores=verb_noun_scores)
+    return ranked.figures(taxonomy)
 
 
 def _check(scores: NDArray[np.floating], segments: Segments, kind: str, classes: int) -> None:

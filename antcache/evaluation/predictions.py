@@ -90,8 +90,8 @@ class Predictions:
         return len(self.uid)
 
     @property
-    def own(self) -> VerbNoun | None:
-        """The model's own verb and noun scores, or None."""
+    def verb_noun_scores(self) -> VerbNoun | None:
+        """Those of verbs and of nouns, if the model has classifiers of its own for them."""
         if self.verb_scores is None or self.noun_scores is None:
             return None
         return self.verb_scores, self.noun_scores

@@ -15,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
-from antcache.annotations.protocols import protocol_for
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
-from antcache.evaluation.metrics import score
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
+from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.store import SoftTargets, Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class EvaluationResult:
     """What one set of predictions reaches on a split.
 
     Attributes:
@@ -44,22 +42,28 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        missed = self.all["n"] - self.scored["n"]
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
-        plain["missed"] = missed
+        plain["unpredicted"] = self.all["n"] - self.scored["n"]
         if self.sheet is not None:
-            calibration = asdict(self.sheet.calibration)
-            finite = {k: v if math.isfinite(v) else None for k, v in calibration.items()}
-            plain["calibration"] = finite
+            plain["calibration"] = finite(asdict(self.sheet.calibration))
             plain["denominators"] = {k: asdict(v) for k, v in self.sheet.counted.items()}
         return plain
+
+
+def finite(value: Any) -> Any:
+    """JSON-ready values of which those that are infinite, or no number, are None."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
     """What a result has beside its metrics."""
 
-    sampling: Sampling = field(default_factory=lambda: Sampling(resamples=0))
+    sampling: BootstrapConfig = field(default_factory=lambda: BootstrapConfig(resamples=0))
     """Of the intervals; without resamples there are none."""
     files: ListFiles = field(default_factory=ListFiles)
     """Who is unseen, and what is rare."""
@@ -67,7 +71,7 @@ class Detail:
 
 def score_predictions(
     store: Store, path: Path, split: str | None = None, *, detail: Detail | None = None
-) -> Result:
+) -> EvaluationResult:
     """Score the predictions in a file or run folder; errors as `load_predictions`."""
     return evaluate(store, load_predictions(store, str(path), split), str(path), detail=detail)
 
@@ -112,16 +116,16 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
         raise BadPredictions(
             "no segment is predicted", where=name, expected=f"some of {len(segments)}"
         )
-    row_of = {uid: row for row, uid in enumerate(segments.uid.tolist())}
-    rows = [row_of.get(uid, -1) for uid in predictions.uid.tolist()]
-    if -1 in rows:
+    rows = segments.locate(predictions.uid)
+    unknown = predictions.uid[rows < 0]
+    if len(unknown):
         raise FingerprintMismatch(
             f"predictions for segments that the split {predictions.split!r} does not have",
             where=name,
-            found=f"{rows.count(-1)}, the first one {predictions.uid[rows.index(-1)]}",
+            found=f"{len(unknown)}, the first one {unknown[0]}",
             hint="score them with the store they were made from",
         )
-    return np.asarray(rows, dtype=np.int64)
+    return rows
 
 
 def evaluate(
@@ -131,7 +135,7 @@ def evaluate(
     *,
     detail: Detail | None = None,
     logits: NDArray[np.floating] | None = None,
-) -> Result:
+) -> EvaluationResult:
     """Score predictions that are in memory.
 
     Args:
@@ -148,42 +152,34 @@ def evaluate(
         MissingKey: the store has no labels of the split.
         NotFound, BadAnnotations, BadConfig: a list can't be read, or names nobody in the split.
     """
-    taxonomy, segments = store.taxonomy, store.labels(predictions.split)
-    predictions.check_taxonomy(taxonomy, where=name)
-    rows = rows_in(predictions, segments, name)
+    segments = store.labels(predictions.split)
+    predictions.check_taxonomy(store.taxonomy, where=name)
     files = ListFiles() if detail is None else detail.files
-    taxonomy = with_tail(taxonomy, files)
-    known = np.zeros(len(segments), dtype=bool)
-    known[rows] = True
-    predicted, own = segments[rows], predictions.own
-    scored = score(predictions.scores, predicted, taxonomy, own=own)
-    everything = scored
-    if not known.all():
-        everything = score(
-            predictions.scores, predicted, taxonomy, missed=segments[~known], own=own
-        )
+    scored = Scored(
+        segments=segments,
+        taxonomy=with_tail(store.taxonomy, files),
+        rows=rows_in(predictions, segments, name),
+        scores=predictions.scores,
+        logits=predictions.scores if logits is None else logits,
+        depth=predictions.scores.shape[1],
+        verb_noun_scores=predictions.verb_noun_scores,
+    )
     sheet = None
     if detail is not None:
-        order = np.argsort(rows)
-        scores = predictions.scores[order]
-        sheet = fill_sheet(
-            Scored(
-                known=known,
-                scores=scores,
-                logits=scores if logits is None else logits[order],
-                depth=scores.shape[1],
-                own=None if own is None else (own[0][order], own[1][order]),
-            ),
-            segments,
-            taxonomy,
-            protocol_for(taxonomy.dataset),
-            sampling=detail.sampling,
-            unseen=unseen_participants(store, taxonomy, predictions.split, files),
-        )
-    return Result(name=name, split=predictions.split, scored=scored, all=everything, sheet=sheet)
+        unseen = unseen_participants(store, scored.taxonomy, predictions.split, files)
+        sheet = fill_sheet(scored, sampling=detail.sampling, unseen=unseen)
+    return EvaluationResult(
+        name=name,
+        split=predictions.split,
+        scored=scored.ranked[scored.rows].figures(scored.taxonomy),
+        all=scored.ranked.figures(scored.taxonomy),
+        sheet=sheet,
+    )
 
 
-def score_targets(store: Store, name: str, split: str, *, detail: Detail | None = None) -> Result:
+def score_targets(
+    store: Store, name: str, split: str, *, detail: Detail | None = None
+) -> EvaluationResult:
     """Score a teacher's stored soft targets on a split, as if they were predictions.
 
     Classes outside the k best of top-k targets are not ranked. Segments without a valid target
@@ -241,6 +237,8 @@ def target_logits(
     Of top-k targets only the mass of the other classes is known; they are taken to share it evenly,
     as the distillation loss does (docs/protocol.md), and have probability 0 where it is 0.
     """
+    from scipy.special import logsumexp
+
     if targets.logits is not None:
         return targets.logits[rows]
     assert targets.index is not None
@@ -248,8 +246,7 @@ def target_logits(
     assert targets.tail is not None
     logit, tail = targets.logit[rows].astype(np.float64), targets.tail[rows].astype(np.float64)
     others = num_classes - logit.shape[1]
-    peak = logit.max(axis=1)
-    kept = np.log(np.exp(logit - peak[:, None]).sum(axis=1)) + peak
+    kept = logsumexp(logit, axis=1)
     with np.errstate(divide="ignore"):  # no tail: log 0, probability 0
         total = kept - np.log1p(-np.exp(tail))  # what the logits were normalised by
     each = np.where(np.isneginf(tail), -np.inf, total + tail - np.log(max(others, 1)))

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import Protocol
+from antcache.annotations.protocols import protocol_for
+from antcache.checks import Amount, Seed, check_types, one_of
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Interval, Resamples, bootstrap
+from antcache.evaluation.bootstrap import Interval, Level, Resamples, bootstrap
 from antcache.evaluation.calibration import Calibration, calibration
+from antcache.evaluation.caveats import same_metrics
 from antcache.evaluation.coverage import Coverage, coverage
 from antcache.evaluation.denominators import DENOMINATORS, counted
 from antcache.evaluation.lists import of_participants
 from antcache.evaluation.metrics import Ranked, VerbNoun, metrics_of, rank
-from antcache.evaluation.telling import same_metrics
 
 CLUSTERS = ("video", "segment")
 UNSEEN = "unseen"
@@ -30,49 +32,69 @@ UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class BootstrapConfig:
     """How intervals are made."""
 
-    resamples: int = 1000
+    resamples: Amount = 1000
     """Draws of the bootstrap; 0: no intervals."""
     cluster: str = "video"
     """One of `CLUSTERS`: what is drawn."""
-    level: float = 0.95
+    level: Level = 0.95
     """Share of intervals that are meant to hold the true figure."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the draws."""
 
     def __post_init__(self) -> None:
-        if self.resamples < 0 or self.resamples == 1:
-            raise BadConfig(
-                "impossible bootstrap", expected="0, or 2 and more resamples", found=self.resamples
-            )
-        if self.seed < 0:
-            raise BadConfig("impossible seed", expected="0 or more", found=self.seed)
-        if self.cluster not in CLUSTERS:
-            raise BadConfig("unknown cluster", expected=" or ".join(CLUSTERS), found=self.cluster)
-        if not 0 < self.level < 1:
-            raise BadConfig("impossible level of an interval", expected="0 to 1", found=self.level)
+        check_types(self)
+        one_of("cluster", self.cluster, CLUSTERS)
+        if self.resamples == 1:
+            raise BadConfig("impossible resamples", expected="0, or 2 and more", found=1)
+
+    def draws(self, segments: Segments) -> Resamples:
+        """Draws of the segments (N), by what is drawn as a whole."""
+        groups = segments.video if self.cluster == "video" else segments.uid
+        return Resamples.of(groups, self.resamples, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What was predicted for some of N segments.
+    """What was predicted for some of the N segments of a split.
 
     Attributes:
-        known: (N,) bool, the n segments that have a prediction.
+        segments: all N.
+        taxonomy: the C actions.
+        rows: (n,) which of the segments have a prediction.
         scores: (n, C) that rank the actions; `-inf` for one that is not ranked.
         logits: (n, C) that stand for a probability of every action: those of `scores`, unless the
             predictions only keep the best.
         depth: how many actions are ranked.
+        verb_noun_scores: (n, V) and (n, O), of a model that has classifiers of its own for verbs
+            and nouns.
     """
 
-    known: NDArray[np.bool_]
+    segments: Segments
+    taxonomy: Taxonomy
+    rows: NDArray[np.int64]
     scores: NDArray[np.floating]
     logits: NDArray[np.floating]
     depth: int
-    own: VerbNoun | None = None
-    """Verb (n, V) and noun (n, O) scores of a model that has own classifiers for them."""
+    verb_noun_scores: VerbNoun | None = None
+
+    @cached_property
+    def predicted(self) -> Segments:
+        """The n segments that have a prediction, in the order of the scores."""
+        return self.segments[self.rows]
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """Ranks of all N segments; raises BadConfig where `metrics.score` does."""
+        return rank(
+            self.scores,
+            self.segments,
+            self.taxonomy,
+            rows=self.rows,
+            verb_noun_scores=self.verb_noun_scores,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +103,13 @@ class Counted:
 
     Attributes:
         n: segments that count.
-        missed: of these, the ones without a prediction, which are wrong.
+        unpredicted: of these, the ones without a prediction, which are wrong.
         metrics: by name; see `metrics.score`.
         intervals: the same, with how far they may be off; empty without a bootstrap.
     """
 
     n: int
-    missed: int
+    unpredicted: int
     metrics: dict[str, float]
     intervals: dict[str, Interval]
 
@@ -101,7 +123,7 @@ class Sheet:
             without any segment is left out.
         calibration: at temperature 1.
         coverage: the coverage curve.
-        same: metrics that equal another by construction; see `telling.same_metrics`.
+        same: metrics that equal another by construction; see `caveats.same_metrics`.
     """
 
     counted: dict[str, Counted]
@@ -112,21 +134,15 @@ class Sheet:
 
 def fill_sheet(
     scored: Scored,
-    segments: Segments,
-    taxonomy: Taxonomy,
-    protocol: Protocol,
     *,
-    sampling: Sampling | None = None,
+    sampling: BootstrapConfig | None = None,
     ks: Sequence[int] = (1, 5),
     unseen: Sequence[str] | None = None,
 ) -> Sheet:
-    """All figures of predictions for a split.
+    """All figures of predictions for a split; the denominator `avt` is that of its dataset's gap.
 
     Args:
         scored: what was predicted.
-        segments: the N segments of the split.
-        taxonomy: the C actions.
-        protocol: whose gap decides the denominator `avt`.
         sampling: of the intervals.
         ks: of the coverage curve; those beyond `scored.depth` become it.
         unseen: participants; see `lists.unseen_participants`.
@@ -134,32 +150,29 @@ def fill_sheet(
     Raises:
         BadConfig: see `metrics.score`, `bootstrap` and `coverage`.
     """
-    sampling = sampling or Sampling()
-    known = scored.known
-    ranked = rank(scored.scores, segments[known], taxonomy, missed=segments[~known], own=scored.own)
-    order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-    ordered, missed = segments[order], ~known[order]
-    parts = {}
-    masks = {name: counted(ordered, name, protocol) for name in DENOMINATORS}
+    sampling = sampling or BootstrapConfig()
+    segments, taxonomy, ranked = scored.segments, scored.taxonomy, scored.ranked
+    protocol = protocol_for(taxonomy.dataset)
+    masks = {name: counted(segments, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
-        masks[UNSEEN] = of_participants(ordered, unseen)
-    for name, kept in masks.items():
-        if kept.any():
-            parts[name] = Counted(
-                n=int(kept.sum()),
-                missed=int((kept & missed).sum()),
-                metrics=ranked[kept].figures(taxonomy),
-                intervals=_intervals(ranked[kept], ordered[kept], taxonomy, sampling),
-            )
-    labels = segments.action[known]
+        masks[UNSEEN] = of_participants(segments, unseen)
     return Sheet(
-        counted=parts,
-        calibration=calibration(scored.logits, labels),
+        counted={
+            name: Counted(
+                n=int(kept.sum()),
+                unpredicted=int(kept.sum() - kept[scored.rows].sum()),
+                metrics=ranked[kept].figures(taxonomy),
+                intervals=_intervals(ranked[kept], segments[kept], taxonomy, sampling),
+            )
+            for name, kept in masks.items()
+            if kept.any()
+        },
+        calibration=calibration(scored.logits, scored.predicted.action),
         coverage=coverage(
-            ranked.ranks["action"][: len(labels)],
-            labels,
+            ranked.ranks["action"][scored.rows],
+            scored.predicted.action,
             scored.logits,
-            sorted({min(k, scored.depth) for k in ks}),
+            [min(k, scored.depth) for k in ks],
             many_shot=taxonomy.many_shot_actions,
         ),
         same=same_metrics(taxonomy, segments),
@@ -167,12 +180,11 @@ def fill_sheet(
 
 
 def _intervals(
-    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: Sampling
+    ranked: Ranked, segments: Segments, taxonomy: Taxonomy, sampling: BootstrapConfig
 ) -> dict[str, Interval]:
     if not sampling.resamples:
         return {}
-    groups = segments.video if sampling.cluster == "video" else segments.uid
-    draws = Resamples.of(groups, sampling.resamples, seed=sampling.seed)
+    draws = sampling.draws(segments)
     return {
         name: bootstrap(
             metric,

@@ -1,16 +1,26 @@
-"""Videos in, features out: decode, embed with a frozen vision model, store. Once."""
+"""Videos in, features out: decode, embed with a frozen vision model, store. Once.
 
-from antcache.extract.backbone import Backbone, load_backbone
-from antcache.extract.finding import Videos, find_videos
-from antcache.extract.ledger import Failure, Ledger
-from antcache.extract.run import (
-    ExtractConfig,
-    ExtractReport,
-    Plan,
-    check_settings,
-    extract,
-    make_plan,
-)
+Promise: what loads PyTorch is imported when it is asked for, so that videos are found without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from antcache.exports import lazy_exports
+from antcache.extract.videos.finding import Videos, find_videos
+
+if TYPE_CHECKING:
+    from antcache.extract.backbone import Backbone, load_backbone
+    from antcache.extract.ledger import Failure, Ledger
+    from antcache.extract.run import (
+        ExtractConfig,
+        ExtractReport,
+        Plan,
+        check_settings,
+        extract,
+        make_plan,
+    )
 
 __all__ = [
     "Backbone",
@@ -26,3 +36,12 @@ __all__ = [
     "load_backbone",
     "make_plan",
 ]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "backbone": "Backbone load_backbone",
+        "ledger": "Failure Ledger",
+        "run": "ExtractConfig ExtractReport Plan check_settings extract make_plan",
+    },
+)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from antcache.devices import pick_device
-from antcache.errors import AntcacheError, MissingExtra, UnknownBackbone
+from antcache.errors import AntcacheError, UnknownBackbone, needs
 from antcache.extract.families import FAMILIES, Family
 from antcache.extract.preprocess import Preprocessing
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
@@ -83,10 +83,8 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
         BadConfig: there is no such device.
         MissingExtra: transformers is not installed.
     """
-    try:
+    with needs("transformers", "extract"):
         import transformers
-    except ImportError as error:
-        raise MissingExtra("transformers", "extract") from error
 
     place = pick_device(device)
     folder = _folder(str(name))

@@ -17,13 +17,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from antcache.disk import flush_one
 from antcache.errors import AntcacheError, DamagedStore, WriteFailed
 from antcache.files import LOCK, atomic_file, clear_leftovers
-from antcache.locks import hold
-from antcache.names import is_video_name
+from antcache.files.disk import flush_one
+from antcache.files.locks import hold
 from antcache.store.location import Location, beside
-from antcache.text import utf8
+from antcache.text import is_video_name, utf8
 from antcache.untrusted import parse_json, read_text
 
 

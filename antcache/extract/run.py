@@ -17,23 +17,24 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antcache.checks import Count, Positive, Range, check_types
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
-from antcache.extract.decode import CONVENTION, VideoSampler
-from antcache.extract.film import duration_s
-from antcache.extract.finding import Videos
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
-from antcache.extract.tally import Tally
+from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
+from antcache.extract.videos.decode import CONVENTION, VideoSampler
+from antcache.extract.videos.film import duration_s
+from antcache.extract.videos.finding import Videos
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.format import check_name
@@ -46,6 +47,9 @@ READ_AHEAD = 16
 
 FRAMES_PER_BATCH = 32
 """Frames that go through the backbone at once, unless a batch size is given."""
+
+Rate = Annotated[float, Range(0.01, 1000)]
+"""Per second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,33 +67,17 @@ class ExtractConfig:
         allow_partial: accept videos that end before the end that they state.
     """
 
-    fps: float = 4.0
+    fps: Rate = 4.0
     stream: str = "rgb"
-    dtype: str = "float16"
-    batch_size: int | None = None
-    clip_fps: float | None = None
-    max_gap_s: float = 2.0
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Count | None = None
+    clip_fps: Rate | None = None
+    max_gap_s: Positive = 2.0
     allow_partial: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.stream, "stream")
-        for name in ("fps", "clip_fps"):
-            rate = getattr(self, name)
-            if rate is not None and not 0.01 <= rate <= 1000:
-                raise BadConfig("a rate per second", where=name, expected="0.01..1000", found=rate)
-        if self.dtype not in ("float16", "float32"):
-            raise BadConfig(
-                "how rows are stored",
-                where="dtype",
-                expected="float16 or float32",
-                found=self.dtype,
-            )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadConfig(
-                "rows per batch", where="batch_size", expected=">= 1", found=self.batch_size
-            )
-        if not self.max_gap_s > 0:
-            raise BadConfig("seconds", where="max_gap_s", expected="> 0", found=self.max_gap_s)
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +178,7 @@ def extract(
     plan = make_plan(videos, store, backbone, config)
     _create_stream(store, backbone, config)
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
-    tally = Tally(
+    tally = ExtractionTally(
         progress=progress,
         expected={name: (s or 0.0) * config.fps for name, s in plan.to_do.items()},
     )
@@ -236,7 +224,8 @@ def extract(
             tally.expected[name] = tally.rows - before
             tally.videos += 1
             tally.show()
-    store.backend.sweep()  # also after those whose videos were all done when they were killed
+    # Also after those whose videos were all done when they were killed.
+    store.backend.remove_leftovers()
     report = ExtractReport(
         stream=config.stream,
         written=tuple(written),
@@ -259,7 +248,7 @@ def _extract_one(
     backbone: Backbone,
     config: ExtractConfig,
     sampling: Sampling,
-    tally: Tally,
+    tally: ExtractionTally,
 ) -> None:
     """Decode, embed and publish one video."""
     sampler = VideoSampler(

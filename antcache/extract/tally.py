@@ -11,7 +11,7 @@ from antcache.progress import Progress
 
 
 @dataclass(kw_only=True)
-class Tally:
+class ExtractionTally:
     """Videos and rows done, and rows expected as far as videos state their lengths."""
 
     progress: Progress

@@ -16,17 +16,41 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AntcacheError, DamagedStore, MissingKey
+from antcache.errors import (
+    AlreadyExists,
+    AntcacheError,
+    DamagedStore,
+    MissingKey,
+    Unreachable,
+    WriteFailed,
+)
 from antcache.store.faults import UNREADABLE, Misplaced, damaged, lost, refused, says_nothing
-from antcache.store.format import CHECKSUMS, Arrays, checksum, checksums
+from antcache.store.format import (
+    CHECKSUMS,
+    GROUPS,
+    MARK,
+    Arrays,
+    checksum,
+    checksums,
+    join,
+    may_lie_in,
+)
 from antcache.store.location import Location
-from antcache.store.seal import attributes_of, intact
+from antcache.store.reading.proof import Count, uncounted
+from antcache.store.seal import attributes_of, intact, mended, sealed
 
 METADATA = "metadata"
-"""What `Backend.damage` calls a unit's attributes and everything else that is no array."""
+"""What `Backend.damaged_parts` calls a unit's attributes and everything else that is no array."""
 
 PLACE = "place"
 """What it says of a unit that belongs elsewhere."""
+
+MARK_BYTES = 1024
+"""A damaged root that is longer is not looked into for our mark; ours are a quarter of that."""
+
+CHANGES = 30
+"""How often the attributes of a group are tried to be changed while other processes do: each time,
+one of them has succeeded."""
 
 Attributes = dict[str, Any]
 
@@ -35,9 +59,6 @@ CARRIED = "group"
 
 KEY = "key"
 """Attribute of a stored unit or group: its own key. Older ones have none."""
-
-Count = Callable[[int], None]
-"""Is told how many bytes were read."""
 
 
 class LazyArray(Protocol):
@@ -61,25 +82,36 @@ class Backend(ABC):
     """One kind of store at `root`; keys are `/`-separated.
 
     Attributes:
+        form: zarr or hdf5.
         root: folder, or URL.
-        memory_map: whether arrays that can be are read from memory maps.
         group_file: name of the file with the attributes of a group.
-        waits: whether `alone` waits for other processes.
+        group_frame: the JSON document that these attributes lie in, if they are not all of it.
+        can_wait: whether `exclusively` waits for other processes.
+        retry_when: what has to be otherwise before a write that failed is tried again.
     """
 
+    form: str
     group_file: str
-    waits = True
+    group_frame: Mapping[str, Any] | None = None
+    can_wait = True
+    retry_when: str
 
-    def __init__(self, root: Location, *, memory_map: bool = True) -> None:
+    def __init__(self, root: Location) -> None:
         self.root = root
-        self.memory_map = memory_map
 
-    @classmethod
-    @abstractmethod
-    def recognises(cls, root: Location) -> bool:
-        """Whether `root` is, or was before it was damaged, a store of this kind."""
+    def is_store(self) -> bool:
+        """Whether a store of this kind is, or was before it was damaged, at `root`."""
+        text = self.group_text("") or b""
+        if MARK in attributes_of(text):
+            return True
+        if intact(text):  # the file of something inside a store
+            return False
+        # A damaged mark is known by what it was, or by what lies beside it.
+        beside = (self.group_text(key) or b"" for key in GROUPS)
+        return any(b'"seal"' in each for each in beside) or (
+            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
+        )
 
-    @abstractmethod
     def create(self, attributes: Attributes) -> None:
         """Make a new store at `root`, whose root group has these attributes.
 
@@ -87,6 +119,8 @@ class Backend(ABC):
             AlreadyExists: something is there; of several processes at once, one makes it.
             WriteFailed: the disk refused.
         """
+        if not self._swap_group_text("", self.sealed_group("", attributes), was=None):
+            raise AlreadyExists("another process has just made a store here", where=self.root)
 
     def group_attributes(self, key: str) -> Attributes:
         """Attributes of the group `key` (`""` is the root); empty if there is none.
@@ -98,44 +132,47 @@ class Backend(ABC):
 
     def _attributes(self, key: str, text: bytes | None) -> Attributes:
         """Attributes of the group `key`, whose text this is."""
-        if text is None and not self._holds(key):
-            return {}
+        if text is None:
+            if not (self.units(key) or self.groups(key) or self._has_group_file(key)):
+                return {}
+            # What something is in was made before: by another process just now, or it is lost.
+            text = self.group_text(key)
         if text is None or (wrong := _wrong(key, text)):
             raise DamagedStore(
                 "gone" if text is None else wrong,
-                where="/".join(filter(None, (str(self.root), key, self.group_file))),
+                where=join(str(self.root), key, self.group_file),
                 hint="antcache store repair restores it",
             )
         attributes = attributes_of(text)
         attributes.pop(KEY, None)
         return attributes
 
-    def _holds(self, key: str) -> bool:
-        """Whether anything lies in the group `key`."""
-        return bool(self.units(key) or self.groups(key))
-
     def group_damaged(self, key: str) -> bool:
         """Whether the attributes of the group `key` are not as they were written, or gone although
         the group holds something, or those of another group."""
-        text = self.group_text(key)
-        return self._holds(key) if text is None else bool(_wrong(key, text))
+        try:
+            self.group_attributes(key)
+        except DamagedStore:
+            return True
+        return False
 
-    @abstractmethod
     def set_group_attributes(self, key: str, attributes: Attributes) -> None:
         """Create the group `key` if needed and set its attributes, atomically.
 
-        Attributes that are there and not named stay.
+        Attributes that are there and not named stay. No change of another process is lost, on a
+        disk that has locks, or where objects can be replaced on condition, as on S3.
 
         Raises:
             WriteFailed: the disk refused; nothing was changed.
         """
+        self._change_group(key, lambda old: {**old, **attributes})
 
-    @abstractmethod
     def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
         """Create the group `key` if needed, and give it the attributes that it does not have yet.
 
         Of several processes that do so at once, the first one's stay: each learns from what is
-        returned whether they are its own.
+        returned whether they are its own. Only where objects can't be created on condition (S3,
+        Google and Azure can) those of one do, and it may be that only the next call tells another.
 
         Returns:
             All attributes that the group has then.
@@ -144,8 +181,56 @@ class Backend(ABC):
             WriteFailed: the disk refused; nothing was changed.
         """
 
+        def completed(old: Attributes) -> Attributes:
+            return {**old, **{k: v for k, v in attributes.items() if old.get(k) is None}}
+
+        while self._change_group(key, completed):
+            pass  # what is there then is looked at
+        return self.group_attributes(key)
+
+    def _change_group(self, key: str, changed: Callable[[Attributes], Attributes]) -> bool:
+        """Let the group `key` be there with what `changed` makes of its attributes; false if it
+        was."""
+        above, _, _ = key.rpartition("/")
+        if above and self.group_text(above) is None:  # no gaps in a hierarchy, for plain readers
+            self.set_group_attributes(above, {})
+        for _ in range(CHANGES):
+            text = self.group_text(key)
+            old = self._attributes(key, text)
+            new = changed(old)
+            if text is not None and new == old:
+                return False
+            if self._swap_group_text(key, self.sealed_group(key, new), was=text):
+                return True
+        raise WriteFailed(
+            "can't be written (other processes keep changing it)",
+            where=self.where(key),
+            hint="run the command again",
+        )
+
+    def sealed_group(self, key: str, attributes: Attributes) -> bytes:
+        """The sealed text of the group `key` with these attributes."""
+        return sealed({**attributes, KEY: key}, self.group_frame)
+
     @abstractmethod
-    def alone(self, key: str) -> AbstractContextManager[None]:
+    def group_text(self, key: str) -> bytes | None:
+        """The sealed text of the group `key` as it lies there, damaged or not; None if gone."""
+
+    @abstractmethod
+    def set_group_text(self, key: str, text: bytes | None) -> None:
+        """Replace the sealed text of the group `key`, atomically, whatever it was; None removes it.
+
+        Raises:
+            WriteFailed: the disk refused; nothing was changed.
+        """
+
+    @abstractmethod
+    def _swap_group_text(self, key: str, text: bytes, *, was: bytes | None) -> bool:
+        """`set_group_text` if it still `was` this, None being a group that is not there; else
+        false, and nothing is changed."""
+
+    @abstractmethod
+    def exclusively(self, key: str) -> AbstractContextManager[object]:
         """Be the only one that changes the group `key` in this way, and what is in it.
 
         Raises:
@@ -153,9 +238,23 @@ class Backend(ABC):
             WriteFailed: the disk refused.
         """
 
-    @abstractmethod
     def groups(self, key: str) -> list[str]:
         """Names of the groups in the group `key`, sorted."""
+        # A folder without attributes is damaged if it holds units, else none of ours.
+        return [
+            name
+            for name in self._folders(key)
+            if may_lie_in(key, name)
+            and (self._has_group_file(join(key, name)) or self.units(join(key, name)))
+        ]
+
+    @abstractmethod
+    def _folders(self, key: str) -> list[str]:
+        """Names of the folders in the group `key`, sorted."""
+
+    @abstractmethod
+    def _has_group_file(self, key: str) -> bool:
+        """Whether anything lies where the attributes of the group `key` would."""
 
     @abstractmethod
     def units(self, key: str) -> list[str]:
@@ -193,7 +292,7 @@ class Backend(ABC):
         come one by one: killed in between, some are missing until the same is done again.
 
         Args:
-            key: the group, which this process changes alone, see `alone`.
+            key: the group, which this process changes `exclusively`.
             attributes: of the group; those that are there and not named stay.
             units: name -> arrays and attributes.
 
@@ -208,7 +307,6 @@ class Backend(ABC):
         for name, (arrays, own) in units.items():
             self.publish(f"{key}/{name}", arrays, own)
 
-    @abstractmethod
     def remove(self, key: str) -> None:
         """Take the unit `key` out of the store: first out of sight, then off the disk.
 
@@ -216,6 +314,13 @@ class Backend(ABC):
             MissingKey: it is not there.
             WriteFailed: the disk refused.
         """
+        self._require(key)
+        with self._writing(key):
+            self._remove(key)
+
+    @abstractmethod
+    def _remove(self, key: str) -> None:
+        """`remove` a unit that is there."""
 
     @abstractmethod
     def claim(self, key: str) -> AbstractContextManager[bool]:
@@ -225,7 +330,11 @@ class Backend(ABC):
         is safe without it.
         """
 
-    def damage(self, key: str, count: Count = lambda num_bytes: None) -> list[str]:
+    @abstractmethod
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left, as far as that can be told from work in progress."""
+
+    def damaged_parts(self, key: str, count: Count = uncounted) -> list[str]:
         """What of the unit `key` is not as it was written: names of arrays, `METADATA`, or
         `PLACE` if it is that of another key.
 
@@ -235,7 +344,7 @@ class Backend(ABC):
             OSError: it can't be read now, which does not say that it is damaged (see `lost`).
         """
         try:
-            wrong = self._damage(key, count)
+            wrong = self._damaged_parts(key, count)
             if not wrong:
                 self.open(key)  # somebody may have sealed what is no unit
         except Misplaced:
@@ -247,53 +356,29 @@ class Backend(ABC):
         return wrong
 
     @abstractmethod
-    def _damage(self, key: str, count: Count) -> list[str]:
-        """As `damage`, by the hashes alone."""
+    def _damaged_parts(self, key: str, count: Count) -> list[str]:
+        """As `damaged_parts`, by the hashes alone."""
 
-    def strange(self) -> dict[str, str]:
+    def foreign_entries(self) -> dict[str, str]:
         """What stands in the store where a folder of its own would, and leads out of it, by name:
         a symbolic link, say. Nothing looks into it."""
         return {}
 
-    def discard(self, name: str) -> None:
-        """Remove what `strange` names, and nothing that it leads to.
+    def remove_foreign(self, name: str) -> None:
+        """Remove one of `foreign_entries`, and nothing that it leads to.
 
         Raises:
-            KeyError: it names no such thing.
+            KeyError: it is none.
             WriteFailed: the disk refused.
         """
         raise KeyError(name)
 
     @abstractmethod
-    def group_text(self, key: str) -> bytes | None:
-        """The sealed text of the group `key` as it lies there, damaged or not; None if gone."""
-
-    @abstractmethod
-    def set_group_text(self, key: str, text: bytes | None) -> None:
-        """Replace the sealed text of the group `key`, atomically, whatever it was; None removes it.
-
-        Raises:
-            WriteFailed: the disk refused; nothing was changed.
-        """
-
-    @abstractmethod
-    def document(self, key: str, attributes: Attributes) -> bytes:
-        """The sealed text of the group `key` with these attributes."""
-
-    @abstractmethod
-    def sweep(self) -> None:
-        """Remove what killed writers left, as far as that can be told from work in progress."""
-
-    @abstractmethod
     def _open(self, key: str) -> Unit:
-        """Open the unit `key`, which is published; its attributes are `described`."""
+        """Open the unit `key`, which is published; its attributes are `unit_attributes`."""
 
-    def described(
-        self,
-        key: str,
-        arrays: Arrays,
-        attributes: Attributes,
-        group: Attributes | None = None,
+    def unit_attributes(
+        self, key: str, arrays: Arrays, attributes: Attributes, group: Attributes | None = None
     ) -> Attributes:
         """Attributes of a unit as they are stored: with its checksums, its key, and what its group
         says.
@@ -305,7 +390,7 @@ class Backend(ABC):
             group = self.group_attributes(key.rpartition("/")[0])
         return {**own, CARRIED: group} if group else own
 
-    def carried(self, key: str) -> Attributes | None:
+    def group_at_publishing(self, key: str) -> Attributes | None:
         """The attributes that its group had when the intact unit `key` was published."""
         return self._open(key)[1].get(CARRIED)
 
@@ -320,14 +405,17 @@ class Backend(ABC):
             MissingKey: it is not published.
             DamagedStore: it can't be read.
         """
-        if not self.has(key):
-            raise MissingKey("not in the store", where=self.where(key))
+        self._require(key)
         with self._reading(key):
             arrays, attributes = self._open(key)
         if (found := attributes.pop(KEY, key)) != key:
             raise Misplaced(found, self.where(key))
         attributes.pop(CARRIED, None)
         return arrays, attributes
+
+    def _require(self, key: str) -> None:
+        if not self.has(key):
+            raise MissingKey("not in the store", where=self.where(key))
 
     def read(self, key: str) -> tuple[dict[str, NDArray[Any]], Attributes]:
         """Arrays (in memory) and attributes of the unit `key`, compared with its checksums.
@@ -339,7 +427,7 @@ class Backend(ABC):
         lazy, attributes = self.open(key)
         with self._reading(key):
             arrays = {name: np.array(array[...]) for name, array in lazy.items()}
-            wrong = differing(arrays, attributes)
+            wrong = differing_arrays(arrays, attributes)
         if wrong:
             raise damaged(self.where(key), f"{', '.join(wrong)} not as written")
         return arrays, attributes
@@ -356,6 +444,22 @@ class Backend(ABC):
                 raise refused(self.where(key), error) from error
             raise damaged(self.where(key), f"{type(error).__name__}: {error}") from error
 
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        """Turn what the disk, or the other side, says into our error."""
+        try:
+            yield
+        except Unreachable as error:
+            raise self._failed(key, error, error.reason) from error
+        except AntcacheError:
+            raise
+        except OSError as error:
+            raise self._failed(key, error, str(error.strerror or error)) from error
+
+    def _failed(self, key: str, error: Exception, reason: str) -> WriteFailed:
+        hint = f"what was published before is intact; run the command again when {self.retry_when}"
+        return WriteFailed(f"can't be written ({reason})", where=self.where(key), hint=hint)
+
 
 def _wrong(key: str, text: bytes) -> str:
     """What is wrong with the text of the group `key`; empty if nothing is."""
@@ -365,7 +469,7 @@ def _wrong(key: str, text: bytes) -> str:
     return "" if found == key else f"the file of another group ({found!r:.200})"
 
 
-def differing(arrays: Mapping[str, LazyArray], attributes: Attributes) -> list[str]:
+def differing_arrays(arrays: Mapping[str, LazyArray], attributes: Attributes) -> list[str]:
     """Names of the arrays whose values are not those that the unit's checksums speak of.
 
     Raises:
@@ -377,8 +481,3 @@ def differing(arrays: Mapping[str, LazyArray], attributes: Attributes) -> list[s
     wrong = wanted.keys() ^ arrays.keys()
     same = {name: arrays[name] for name in wanted.keys() & arrays.keys()}
     return sorted(wrong | {name for name, array in same.items() if checksum(array) != wanted[name]})
-
-
-def strings(array: NDArray[Any]) -> bool:
-    """Whether an array holds text."""
-    return array.dtype.kind in "UTO"

@@ -7,9 +7,11 @@ about what is on it, nor does a file that Git has not fetched, and nothing may b
 from __future__ import annotations
 
 import errno
-from typing import TypeGuard
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 from antcache.errors import DamagedStore, ReadFailed
+from antcache.store.format import Arrays, same_values
 from antcache.untrusted import POINTER, NotFetched
 
 UNREADABLE = (
@@ -69,4 +71,21 @@ def damaged(where: object, why: str) -> DamagedStore:
     """The error for a unit that can't be read."""
     return DamagedStore(
         f"can't be read ({why})", where=where, hint="antcache store repair drops what is damaged"
+    )
+
+
+def require_written(written: Mapping[str, Any], arrays: Arrays, where: str) -> None:
+    """Raise `DamagedStore` unless what is read back of a unit is what was to be written."""
+    if written.keys() != arrays.keys() or not all(
+        same_values(written[name], array) for name, array in arrays.items()
+    ):
+        raise not_as_written(where)
+
+
+def not_as_written(where: str) -> DamagedStore:
+    """The error for what came back changed."""
+    return DamagedStore(
+        "what was read back is not what was written",
+        where=where,
+        hint="nothing was published; check the disk or the network, and run the command again",
     )

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from antcache.errors import BadConfig
 from antcache.store.backend import LazyArray
 from antcache.store.format import check_name, fingerprint
-from antcache.store.mapped import Bytes, MappedArray, as_bytes, copy_runs
+from antcache.store.reading.mapped import Bytes, MappedArray, as_bytes, copy_runs
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY, rows_at, rows_at_times
 
 BLOCK_BYTES = 8 << 20
@@ -103,6 +103,13 @@ class Features:
     def num_rows(self) -> int:
         """R."""
         return self.rows.shape[0]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Times (R,) in seconds at which the rows were seen."""
+        if self.times is not None:
+            return self.times
+        return self.start_s + np.arange(self.num_rows) / self.fps
 
     def read(
         self, rows: NDArray[np.int64] | None = None, out: NDArray[Any] | None = None

@@ -1,6 +1,6 @@
 """Format 1: the names, kinds and checksums that every store keeps to.
 
-Promise: this file (with `antcache/names.py` for videos) and `docs/format.md` say the same. A store
+Promise: this file (with `antcache/text.py` for videos) and `docs/format.md` say the same. A store
 is a tree of *units*. A unit is a few named arrays with attributes, published as one whole or not at
 all:
 
@@ -18,14 +18,14 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
-from antcache.names import NAMES, VIDEO_NAMES, is_name, is_video_name
+from antcache.text import NAMES, VIDEO_NAMES, is_name, is_video_name
 
 FORMAT = 1
 MARK = "antcache"
@@ -39,6 +39,10 @@ CHECKSUMS = "checksums"
 
 CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""
+
+TEXT_BYTES = 16 << 20
+"""Longest file that is read whole before anything is known about it: `zarr.json` and the like. The
+classes of a large dataset take a fortieth."""
 
 GROUPS = ("labels", "features", "targets")
 
@@ -74,6 +78,11 @@ def may_lie_in(group: str, name: str) -> bool:
     return is_video_name(name) if group.startswith("features/") else is_name(name)
 
 
+def join(*parts: str) -> str:
+    """Parts of a key or of a file's name, one in another; the root is `""`."""
+    return "/".join(filter(None, parts))
+
+
 def is_key(text: str) -> bool:
     """Whether `text` is the key of a unit."""
     parts = text.split("/")
@@ -106,17 +115,40 @@ def checksum(array: Any) -> str:
 
     The array may be one that is read where it is sliced; a few megabytes are held at once.
     """
-    if array.dtype.kind in "UTO":  # text counts as the JSON list of its strings
-        head = json.dumps(["string", list(array.shape)])
-        values = json.dumps([str(v) for v in array[...].ravel()]).encode()
-        return f"blake2b:{digest(head.encode(), values)}"
+    total = hashlib.blake2b(_type_and_shape(array), digest_size=16)
+    for values in _values(array):
+        total.update(values.data)
+    return f"blake2b:{total.hexdigest()}"
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Whether two arrays have one checksum, found by comparing what it would be taken over."""
+    return _type_and_shape(one) == _type_and_shape(other) and all(
+        np.array_equal(*both) for both in zip(_values(one), _values(other), strict=True)
+    )
+
+
+def is_text(array: Any) -> bool:
+    """Whether an array holds text."""
+    return bool(array.dtype.kind in "UTO")
+
+
+def _type_and_shape(array: Any) -> bytes:
+    kind = "string" if is_text(array) else array.dtype.newbyteorder("<").str
+    return json.dumps([kind, list(array.shape)]).encode()
+
+
+def _values(array: Any) -> Iterator[NDArray[np.uint8]]:
+    """Values of an array as bytes, a few megabytes at a time."""
+    if is_text(array):  # text counts as the JSON list of its strings
+        text = json.dumps([str(v) for v in array[...].ravel()])
+        yield np.frombuffer(text.encode(), np.uint8)
+        return
     kind = array.dtype.newbyteorder("<")
-    total = hashlib.blake2b(json.dumps([kind.str, list(array.shape)]).encode(), digest_size=16)
     size = max(1, CHUNK_BYTES // max(1, math.prod(array.shape[1:]) * kind.itemsize))
     for start in range(0, array.shape[0], size):
         part = np.ascontiguousarray(array[start : start + size], dtype=kind)
-        total.update(part.reshape(-1).view(np.uint8).data)
-    return f"blake2b:{total.hexdigest()}"
+        yield part.reshape(-1).view(np.uint8)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ import numpy as np
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, MissingKey
+from antcache.store.backend import Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
+from antcache.store.location import Location
 from antcache.store.meaning import Senseless, segments_of, taxonomy_of
-from antcache.store.opening import OpenStore
 
 
 def described(taxonomy: Taxonomy) -> str:
@@ -27,8 +28,37 @@ def described(taxonomy: Taxonomy) -> str:
     return f"{actions} actions, {verbs} verbs, {nouns} nouns ({taxonomy.fingerprint})"
 
 
-class LabelStore(OpenStore):
-    """What of `Store` concerns labels."""
+class LabelStore:
+    """What of `Store` concerns its dataset and labels."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def path(self) -> Location:
+        """Root folder, or URL."""
+        return self.backend.root
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the dataset, once labels were imported."""
+        name = self.backend.group_attributes("").get("dataset")
+        return None if name is None else str(name)
+
+    def _require_dataset(self, dataset: str) -> None:
+        """Give the store its dataset, or refuse another one."""
+        known = self.dataset
+        if known is None:  # another process may be giving it one at the same moment
+            known = self.backend.add_group_attributes("", {"dataset": dataset})["dataset"]
+        if known != dataset:
+            raise FingerprintMismatch(
+                "the store belongs to another dataset",
+                where=self.path,
+                expected=known,
+                found=dataset,
+                hint="use one store per dataset; without labels and soft targets, importing with "
+                "--overwrite gives it another",
+            )
 
     def splits(self) -> list[str]:
         """Names of the splits with labels."""
@@ -111,10 +141,10 @@ class LabelStore(OpenStore):
         for split, segments in splits.items():
             check_name(split, "split")
             segments.check(taxonomy, f"{split}, segment {{}}".format)
-        with self.backend.alone("labels"):
+        with self.backend.exclusively("labels"):
             if overwrite:
-                self._give_up(taxonomy.dataset)
-            self._claim(taxonomy.dataset)
+                self._forget_other_dataset(taxonomy.dataset)
+            self._require_dataset(taxonomy.dataset)
             new = dict(splits)
             if not overwrite:
                 there = self.splits()
@@ -135,10 +165,10 @@ class LabelStore(OpenStore):
                     {name: (segments.arrays(), about) for name, segments in new.items()},
                 )
             if len(new) < len(splits):  # by a call that was killed, and may have left something
-                self.backend.sweep()
+                self.backend.remove_leftovers()
         return list(new)
 
-    def _give_up(self, dataset: str) -> None:
+    def _forget_other_dataset(self, dataset: str) -> None:
         """Forget which dataset the store is of, if another than `dataset`, where only its name and
         classes are left of it. Killed on the way, the store has no classes, which is no damage."""
         if self.dataset in (None, dataset) or self.splits() or self.backend.units("targets"):

@@ -39,7 +39,12 @@ TARGETS: Mapping[str, tuple[str, int]] = {
 }
 """Kinds of types and numbers of dimensions of the arrays of soft targets."""
 
-STREAM = ("dim", "dtype", "fps", "source", "config", "compressed")
+STREAM: Mapping[str, Any] = {
+    **{"dim": int, "dtype": str, "fps": (int, float), "source": str, "config": dict},
+    **{"compressed": bool},
+    **dict.fromkeys(("step_s", "max_age_s"), (int, float, type(None))),
+}
+"""Types of the settings of a stream."""
 
 
 class Senseless(DamagedStore):
@@ -94,13 +99,8 @@ def segments_of(
         for name, kinds in KINDS.items()
     ):
         raise Senseless("no labels of segments", where=where, found=", ".join(sorted(arrays)))
-    if attributes.get("taxonomy") != taxonomy.fingerprint:
-        raise Senseless(
-            "labels of other classes than the store's",
-            where=where,
-            expected=taxonomy.fingerprint,
-            found=f"{attributes.get('taxonomy')!r:.100}",
-        )
+    problem = "labels of other classes than the store's"
+    _require_same(problem, attributes.get("taxonomy"), taxonomy.fingerprint, where)
     try:
         segments = Segments.of(**arrays)
         segments.check(taxonomy, lambda row: f"{where}, segment {row}")
@@ -115,21 +115,16 @@ def stream_of(name: str, fields: Attributes, where: str) -> Stream:
     Raises:
         DamagedStore: they make no sense, or are not those that its fingerprint was made of.
     """
-    given = {key: fields.get(key) for key in (*STREAM, "step_s", "max_age_s")}
-    kinds: Mapping[str, Any] = {
-        **{"dim": int, "dtype": str, "fps": (int, float), "source": str, "config": dict},
-        **{"compressed": bool, "step_s": (int, float, type(None))},
-        **{"max_age_s": (int, float, type(None))},
-    }
+    given: dict[str, Any] = {key: fields.get(key) for key in STREAM}
     wrong = [
         key
-        for key, kind in kinds.items()
+        for key, kind in STREAM.items()
         if not isinstance(given[key], kind) or (kind is not bool and isinstance(given[key], bool))
     ]
     if wrong:
         raise Senseless(f"no settings of a stream ({', '.join(wrong)})", where=where)
     try:
-        stream = Stream(name=name, **given)  # type: ignore[arg-type]
+        stream = Stream(name=name, **given)
     except AntcacheError as error:
         raise Senseless(f"no settings of a stream ({error})", where=where) from error
     if fields.get("fingerprint") != stream.fingerprint:
@@ -150,14 +145,8 @@ def features_of(
     Raises:
         DamagedStore: they make no sense, or are not of this stream.
     """
-    found = attributes.get("fingerprint")
-    if found != stream.fingerprint:
-        raise Senseless(
-            "made with other settings than its stream",
-            where=where,
-            expected=stream.fingerprint,
-            found=f"{found!r:.100}",
-        )
+    problem = "made with other settings than its stream"
+    _require_same(problem, attributes.get("fingerprint"), stream.fingerprint, where)
     if "rows" not in arrays or arrays.keys() - {"rows", "times"}:
         raise Senseless("no features of a video", where=where, found=", ".join(sorted(arrays)))
     rows = arrays["rows"]
@@ -184,6 +173,12 @@ def features_of(
         step_s=stream.step_s,
         max_age_s=stream.max_age_s,
     )
+
+
+def _require_same(problem: str, found: Any, wanted: str, where: str) -> None:
+    """Refuse what was made under another fingerprint than `wanted`."""
+    if found != wanted:
+        raise Senseless(problem, where=where, expected=wanted, found=f"{found!r:.100}")
 
 
 def _number(value: Any, above: float = -math.inf) -> bool:
@@ -241,13 +236,8 @@ def check_targets(
         raise Senseless("index and logit of unequal shape", where=where, found=shapes)
     if taxonomy is None:
         return
-    if attributes.get("taxonomy") != taxonomy.fingerprint:
-        raise Senseless(
-            "soft targets for other classes than the store's",
-            where=where,
-            expected=taxonomy.fingerprint,
-            found=f"{attributes.get('taxonomy')!r:.100}",
-        )
+    problem = "soft targets for other classes than the store's"
+    _require_same(problem, attributes.get("taxonomy"), taxonomy.fingerprint, where)
     classes = len(taxonomy.actions)
     if "logits" in arrays and shapes["logits"][1] != classes:
         raise Senseless(

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antcache.errors import BadConfig
-from antcache.store.format import digest
-from antcache.store.inside import TEXT_BYTES
+from antcache.store.format import TEXT_BYTES, digest
 
 SEAL = "seal"
 _BLANK = b'"seal": "' + b"0" * 32 + b'"'

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.annotations import locate
 from antcache.errors import BadConfig
 
 Logits = NDArray[np.float32]
@@ -65,11 +66,10 @@ class SoftTargets:
 
     def rows_for(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
         """Row of each segment in `uids` (n,), or -1 where it is absent or not valid."""
-        order = np.argsort(self.uid)
-        place = np.searchsorted(self.uid, uids, sorter=order)
-        rows = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros_like(place)
-        known = (self.uid[rows] == uids) & self.valid[rows] if len(order) else place < 0
-        return np.where(known, rows, -1).astype(np.int64)
+        rows = locate(self.uid, uids)
+        known = rows >= 0
+        known[known] = self.valid[rows[known]]
+        return np.where(known, rows, -1)
 
     def top_k(self, k: int) -> SoftTargets:
         """The same targets cut to their k best classes, with the mass of the others as `tail`.

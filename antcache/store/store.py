@@ -1,33 +1,32 @@
 """The store: labels, features and soft targets of one dataset in one place.
 
-Promise: what is listed is complete and checked; what is not published does not exist. Nothing is
-overwritten unasked. Reading needs neither torch nor transformers.
+Promise: what is opened is a store of a format that this version reads, and nothing that is there is
+ever taken for an empty place. What is listed is complete and checked; what is not published does
+not exist. Nothing is overwritten unasked. Reading needs neither torch nor transformers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import BadConfig, FingerprintMismatch, MissingKey
-from antcache.store.backend import differing
+from antcache import __version__
+from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
+from antcache.store.backend import Backend, differing_arrays
+from antcache.store.backends import check_format, find_backend, is_empty, new_backend
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import check_name, difference, is_key
+from antcache.store.format import FORMAT, MARK, check_name, difference, is_key
 from antcache.store.labels import LabelStore
-from antcache.store.meaning import (
-    Senseless,
-    check_targets,
-    features_of,
-    stream_of,
-    targets_of,
-)
+from antcache.store.location import parse_location
+from antcache.store.meaning import Senseless, check_targets, features_of, stream_of, targets_of
 from antcache.store.soft_targets import SoftTargets
 
 
@@ -37,11 +36,121 @@ class Store(LabelStore):
     It can be pickled, and used in forked processes.
     """
 
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        memory_map: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Open an existing store.
+
+        Args:
+            path: a folder, or a URL.
+            memory_map: read uncompressed arrays on a local disk straight from their files; false
+                where they lie on a disk that can't be mapped.
+            storage_options: for fsspec's filesystem, over its configuration and environment; for
+                URLs only.
+
+        Raises:
+            NotFound: there is nothing at `path`.
+            Unreachable: `path` is a URL that can't be asked.
+            NotAStore: it is a file, another kind of folder, or a store of a later format.
+            DamagedStore: its root is not as it was written.
+        """
+        place = parse_location(path)
+        backend = find_backend(place, memory_map=memory_map, options=storage_options)
+        check_format(backend)
+        return cls(backend)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        dataset: str | None = None,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Create an empty store; `backend` is `zarr` (default) or `hdf5` (default for `.h5`).
+
+        A store at a URL is a Zarr store; `storage_options` as in `open`.
+
+        Raises:
+            AlreadyExists: something is at `path` that is not an empty folder.
+            BadConfig: there is no such backend, or not at a URL.
+            WriteFailed: it can't be written there.
+        """
+        made = new_backend(parse_location(path), backend, storage_options)
+        return cls.create_in(made, dataset=dataset)
+
+    @classmethod
+    def create_in(cls, backend: Backend, *, dataset: str | None = None) -> Self:
+        """Create an empty store in a backend of one's own; `Store(backend)` opens it again.
+
+        `antcache.testing.StoreContract` tells whether such a backend keeps a store's promises.
+
+        Raises:
+            AlreadyExists: there is one.
+            WriteFailed: it can't be written.
+        """
+        store = cls(backend)
+        mark = {"format": FORMAT, "version": __version__}
+        known = {} if dataset is None else {"dataset": dataset}
+        store.backend.create({MARK: mark, **known})
+        return store
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | Path,
+        *,
+        dataset: str | None = None,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Open the store at `path`, or create it where nothing is.
+
+        Raises:
+            NotAStore: something else is there.
+            FingerprintMismatch: it is a store of another dataset.
+        """
+        options = storage_options
+        if is_empty(parse_location(path), options):
+            with suppress(AlreadyExists):  # another process may create it at the same moment
+                return cls.create(path, dataset=dataset, backend=backend, storage_options=options)
+        store = cls.open(path, storage_options=options)
+        if dataset is not None:
+            store._require_dataset(dataset)
+        return store
+
+    @property
+    def kind(self) -> str:
+        """Name of the backend: zarr or hdf5."""
+        return self.backend.form
+
     # Features
 
     def streams(self) -> list[str]:
         """Names of the feature streams."""
         return self.backend.groups("features")
+
+    def only_stream(self) -> str:
+        """Name of the feature stream, of a store that has one.
+
+        Raises:
+            BadConfig: it has none, or several.
+        """
+        streams = self.streams()
+        if len(streams) != 1:
+            raise BadConfig(
+                "which stream?" if streams else "the store has no features",
+                where=self.path,
+                found=", ".join(streams) or "none",
+                hint="name one: `stream`" if streams else "antcache extract writes them",
+            )
+        return streams[0]
 
     def stream(self, name: str) -> Stream:
         """Settings of a stream.
@@ -206,7 +315,7 @@ class Store(LabelStore):
         check_name(name, "set of soft targets")
         key = f"targets/{name}"
         # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
-        with self.backend.alone("labels") if self.backend.waits else nullcontext():
+        with self.backend.exclusively("labels") if self.backend.can_wait else nullcontext():
             self._check_taxonomy_of(key, targets)
             try:  # what could not be read is not written
                 check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
@@ -214,7 +323,7 @@ class Store(LabelStore):
                 raise BadConfig(error.said) from error
             self.backend.set_group_attributes("targets", {})
             self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
-        if not self.backend.waits:  # who only writes other soft targets is not refused
+        if not self.backend.can_wait:  # who only writes other soft targets is not refused
             try:
                 self._check_taxonomy_of(key, targets)
             except FingerprintMismatch:
@@ -245,10 +354,14 @@ class Store(LabelStore):
 
     # All of it
 
-    def check(self, key: str) -> None:
+    def check(self, key: str, *, settings: Stream | None = None) -> None:
         """Read of a unit what says whether it fits the store; a few megabytes are held at once.
 
         Of features these are times and attributes; rows are compared when they are read.
+
+        Args:
+            key: of the unit.
+            settings: of its stream, as for `features`.
 
         Raises:
             MissingKey: it is not there.
@@ -256,14 +369,14 @@ class Store(LabelStore):
         """
         kind, _, name = key.partition("/")
         if kind == "features":
-            self.features(*name.split("/"))
+            self.features(*name.split("/"), settings=settings)
         elif kind == "labels":
             self.labels(name)
         else:
             arrays, attributes = self.backend.open(key)
             where = self.backend.where(key)
             check_targets(arrays, attributes, self._taxonomy(), where)
-            if wrong := differing(arrays, attributes):
+            if wrong := differing_arrays(arrays, attributes):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
 
     def remove(self, *keys: str) -> None:
@@ -284,9 +397,3 @@ class Store(LabelStore):
                 )
         for key in dict.fromkeys(keys):
             self.backend.remove(key)
-
-    def info(self) -> dict[str, Any]:
-        """What the store holds, JSON-ready; see `antcache.store.info`."""
-        from antcache.store.info import describe
-
-        return describe(self)

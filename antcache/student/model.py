@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
-from antcache.student.config import ATTENTION, StudentConfig
-from antcache.student.head import Head, HeadOutput, Sizes, classifier
-from antcache.student.heads import build_head
+from antcache.student.config import StudentConfig
+from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier
+from antcache.student.heads.table import build_head
+from antcache.student.training.objective_config import ATTENTION
 
 
 class Student(nn.Module):
@@ -34,7 +35,7 @@ class Student(nn.Module):
 
     adjustment: Tensor | None
 
-    def __init__(self, head: Head, config: StudentConfig, sizes: Sizes) -> None:
+    def __init__(self, head: Head, config: StudentConfig, shape: ModelShape) -> None:
         super().__init__()
         self.head = head
         self.verb: nn.Linear | None = None
@@ -42,20 +43,20 @@ class Student(nn.Module):
         self.attention: nn.Sequential | None = None
         self.align: nn.Linear | None = None
         width = head.state_dim
-        if config.verb_noun_weight:
+        if config.losses.verb_noun_weight:
             own = [m.p for m in head.modules() if isinstance(m, nn.Dropout)]
             self.dropout = nn.Dropout(own[-1] if own else 0.0)  # the head's
-            self.verb = classifier(width, sizes.num_verbs)
-            self.noun = classifier(width, sizes.num_nouns)
-        if config.target_weights == ATTENTION:
-            scores = nn.Linear(width, sizes.num_teachers)
+            self.verb = classifier(width, shape.num_verbs)
+            self.noun = classifier(width, shape.num_nouns)
+        if config.distillation.target_weights == ATTENTION:
+            scores = nn.Linear(width, shape.num_teachers)
             nn.init.zeros_(scores.weight)  # it begins with equal weights
             nn.init.zeros_(scores.bias)
             self.attention = nn.Sequential(nn.LayerNorm(width), scores)
-        if config.align != "none":
-            self.align = nn.Linear(width, sum(sizes.teacher_dims))
-        self.strength = config.logit_adjustment
-        adjusted = torch.zeros(sizes.num_classes) if self.strength else None
+        if config.distillation.align != "none":
+            self.align = nn.Linear(width, sum(shape.teacher_dims))
+        self.strength = config.losses.logit_adjustment
+        adjusted = torch.zeros(shape.num_classes) if self.strength else None
         self.register_buffer("adjustment", adjusted)
 
     def adjust_to(self, action: Tensor) -> None:
@@ -89,13 +90,13 @@ def log_frequency(action: Tensor, num_classes: int) -> Tensor:
     return (count / count.sum()).log()
 
 
-def build_student(config: StudentConfig, sizes: Sizes) -> Student:
+def build_student(config: StudentConfig, shape: ModelShape) -> Student:
     """The student of a config, with initial weights from PyTorch's current random state.
 
     Raises:
         BadConfig: there is no such head, its sizes are impossible, or one has no effect.
     """
-    return Student(build_head(config, sizes), config, sizes)
+    return Student(build_head(config.model, shape), config, shape)
 
 
 class Predictor:
@@ -106,7 +107,7 @@ class Predictor:
 
     Args:
         student: changed in place.
-        precision: as `StudentConfig.precision`.
+        precision: as `RuntimeConfig.precision`.
         device: where it is moved to.
     """
 
@@ -126,11 +127,11 @@ class Predictor:
             output: HeadOutput = self.student(features.to(self.device).float())
         return output
 
-    def one_window(self, sizes: Sizes) -> Callable[[], object]:
+    def one_window(self, shape: ModelShape) -> Callable[[], object]:
         """A call that predicts one window from host memory to host memory, for timing.
 
         Its features are random: how long a head takes does not depend on their values.
         """
         generator = torch.Generator().manual_seed(0)
-        features = torch.randn((1, sizes.num_frames, sizes.dim), generator=generator)
+        features = torch.randn((1, shape.num_frames, shape.dim), generator=generator)
         return lambda: self(features).logits.float().cpu()

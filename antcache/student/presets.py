@@ -1,6 +1,6 @@
 """Settings by name, as published with AVT (facebookresearch/AVT, the files in `expts/`).
 
-Promise: sizes, losses, optimiser, schedule and windows are those of the named file. Its learning
+Promise: sizes, losses, optimizer, schedule and windows are those of the named file. Its learning
 rate and batch are those of one GPU, and it multiplies the rate by the number of GPUs: here both
 stand multiplied. Weight decay reaches every parameter (`bias_bn_wd_scale` 1, adam or sgd), the
 cosine takes the epochs that the warm-up leaves, and nothing is clipped.
@@ -15,20 +15,17 @@ Salads.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from antcache.annotations import Protocol
-from antcache.errors import BadConfig
+from antcache.checks import one_of
 from antcache.student.config import StudentConfig
 
-_EK55 = StudentConfig(
+_EK55 = StudentConfig.of(
     head="avth",
     layers=12,
     heads=8,
     width=2048,
     dropout=0.8,
     feature_weight=2.0,
-    optimiser="adam",
+    optimizer="adam",
     lr=5e-6 * 4,
     weight_decay=1e-4,
     batch_size=32 * 4,
@@ -36,7 +33,7 @@ _EK55 = StudentConfig(
     warmup_epochs=5,
     grad_clip=None,
 )
-_EGTEA = StudentConfig(
+_EGTEA = StudentConfig.of(
     head="avth",
     layers=2,
     heads=4,
@@ -44,7 +41,7 @@ _EGTEA = StudentConfig(
     dropout=0.8,
     feature_weight=1.0,
     past_weight=0.1,
-    optimiser="sgd",
+    optimizer="sgd",
     lr=1e-3 * 2,
     weight_decay=1e-6,
     batch_size=64 * 2,
@@ -52,7 +49,7 @@ _EGTEA = StudentConfig(
     warmup_epochs=0,
     grad_clip=None,
 )
-_EK100 = StudentConfig(
+_EK100 = StudentConfig.of(
     head="avth",
     layers=6,
     heads=4,
@@ -60,7 +57,7 @@ _EK100 = StudentConfig(
     dropout=0.2,
     feature_weight=1.0,
     past_weight=1.0,
-    optimiser="sgd",
+    optimizer="sgd",
     lr=1e-3 * 2,
     weight_decay=1e-6,
     batch_size=64 * 2,
@@ -68,37 +65,34 @@ _EK100 = StudentConfig(
     warmup_epochs=20,
     grad_clip=None,
 )
-_TEN_SECONDS = Protocol(gap_s=1.0, num_frames=10, rate=1.0)
-_EK100_END_TO_END = replace(_EK100, lr=1e-4 * 32, batch_size=3 * 32)
-_EK55_END_TO_END = replace(
-    _EK100_END_TO_END,
+_TEN_SECONDS = {"gap_s": 1.0, "num_frames": 10, "rate": 1.0}
+_EK100_END_TO_END = _EK100.replace(lr=1e-4 * 32, batch_size=3 * 32)
+_EK55_END_TO_END = _EK100_END_TO_END.replace(
     dropout=0.8,
     weight_decay=1e-4,
     epochs=35,
     warmup_epochs=5,
-    protocol=_TEN_SECONDS,
+    **_TEN_SECONDS,
 )
 
 PRESETS = {
     "ek55-tsn": _EK55,  # 08_ek55_avt_tsn
-    "ek55-ircsn": replace(_EK55, warmup_epochs=0),  # 10_ek55_avt_ig65m
+    "ek55-ircsn": _EK55.replace(warmup_epochs=0),  # 10_ek55_avt_ig65m
     "ek55-vit": _EK55_END_TO_END,  # 09_ek55_avt, whose cosine ends at 5e-9 x 32 and not at 0
-    "ek55-tsn-ar": replace(_EK100, warmup_epochs=0, protocol=_TEN_SECONDS),  # 08_ek55_avt_tsn_forAR
-    "ek55-ircsn-ar": replace(_EK55, warmup_epochs=0, epochs=100),  # 10_ek55_avt_ig65m_forAR
-    "ek55-vit-ar": replace(_EK55_END_TO_END, epochs=50),  # 09_ek55_avt_forAR
+    "ek55-tsn-ar": _EK100.replace(warmup_epochs=0, **_TEN_SECONDS),  # 08_ek55_avt_tsn_forAR
+    "ek55-ircsn-ar": _EK55.replace(warmup_epochs=0, epochs=100),  # 10_ek55_avt_ig65m_forAR
+    "ek55-vit-ar": _EK55_END_TO_END.replace(epochs=50),  # 09_ek55_avt_forAR
     "egtea-tsn": _EGTEA,  # 11_egtea_avt_tsn
-    "egtea-vit": replace(  # 12_egtea_avt
-        _EGTEA, dropout=0.2, lr=5e-4 * 32, batch_size=3 * 32, epochs=10, warmup_epochs=5
+    "egtea-vit": _EGTEA.replace(  # 12_egtea_avt
+        dropout=0.2, lr=5e-4 * 32, batch_size=3 * 32, epochs=10, warmup_epochs=5
     ),
     "ek100-tsn": _EK100,  # 02_ek100_avt_tsn
     "ek100-obj": _EK100,  # 03_ek100_avt_tsn_obj: 352 wide, the same settings
-    "ek100-ircsn": replace(_EK100, layers=8, heads=2, warmup_epochs=5),  # 04_ek100_avt_ig65m
-    "ek100-flow": replace(_EK100, warmup_epochs=0),  # 06_ek100_avt_tsnflow
+    "ek100-ircsn": _EK100.replace(layers=8, heads=2, warmup_epochs=5),  # 04_ek100_avt_ig65m
+    "ek100-flow": _EK100.replace(warmup_epochs=0),  # 06_ek100_avt_tsnflow
     "ek100-vit": _EK100_END_TO_END,  # 01_ek100_avt
-    "ek100-vit-long": replace(  # 07_ek100_avt_longer
-        _EK100_END_TO_END,
-        epochs=70,
-        protocol=Protocol(gap_s=1.0, num_frames=15, rate=1.0),
+    "ek100-vit-long": _EK100_END_TO_END.replace(  # 07_ek100_avt_longer
+        **{**_TEN_SECONDS, "num_frames": 15}, epochs=70
     ),
 }
 """Published settings of AVT-h; what makes each one that of a file is said beside it."""
@@ -110,6 +104,5 @@ def find_preset(name: str) -> StudentConfig:
     Raises:
         BadConfig: there are none of this name.
     """
-    if name not in PRESETS:
-        raise BadConfig("unknown preset", expected=" or ".join(PRESETS), found=name)
+    one_of("preset", name, PRESETS)
     return PRESETS[name]

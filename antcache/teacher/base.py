@@ -12,57 +12,63 @@ from __future__ import annotations
 
 import importlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
+from antcache.checks import alternatives, check_type, kinds_of, known, one_of
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
+from antcache.settings import read
 from antcache.teacher.histories import Examples, HistoryConfig
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import read_json
 
 FORMAT = "antcache-teacher-1"
+FORMER = {"factorised": "factorized"}
+"""Settings by the names that they had when a teacher may have been written."""
 SETTINGS_FILE = "teacher.json"
 ARRAYS_FILE = "teacher.safetensors"
 OUTPUT = FolderKind(what="a teacher", mark=SETTINGS_FILE)
-MANY, LARGEST_SEED = 10**6, 2**63 - 1
-"""Largest number that a setting has: more is a slip of the keyboard."""
 
 
-class TeacherConfig(Protocol):
-    """Settings that every kind has beside its own: a frozen dataclass."""
+@dataclass(frozen=True, kw_only=True)
+class TeacherOutput:
+    """What a teacher says after N histories.
 
-    @property
-    def length(self) -> int:
-        """Past actions that the teacher is told about, h."""
+    Attributes:
+        logits: (N, C) float32, a score of every action.
+        features: (N, E) float32, its last state; None of a kind that has none.
+    """
 
-    @property
-    def seed(self) -> int:
-        """Decides all that is random in the training."""
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32] | None = None
 
 
-class Teacher(Protocol):
-    """Predicts the next action from the actions before it."""
+class Teacher(ABC):
+    """Predicts the next action from the actions before it. Values here are those of most kinds.
 
-    @property
-    def kind(self) -> str:
-        """Its name in `KINDS`."""
+    Attributes:
+        kind: its name in `KINDS`.
+        has_features: whether it gives its last state beside its logits.
+        needs_times: whether the examples have to say when the past actions happened.
+        taxonomy: the C actions.
+        config: its settings, a frozen dataclass with `length` (of the histories) and `seed`.
+    """
 
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The C actions."""
-
-    @property
-    def config(self) -> Any:
-        """Its settings, a `TeacherConfig`."""
+    kind: ClassVar[str]
+    has_features: ClassVar[bool] = False
+    needs_times: bool = False
+    taxonomy: Taxonomy
+    config: Any
 
     def fit(
         self,
@@ -71,35 +77,80 @@ class Teacher(Protocol):
         scripts: Examples | None = None,
         progress: Progress = silent,
     ) -> None:
-        """Learn from labelled videos, and from text-only scripts where there are any."""
+        """Learn from labelled videos, and from text-only scripts where there are any.
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
-        """Scores (N, C) of every action after each history (targets are not looked at)."""
+        Raises:
+            BadConfig: there are no examples, or they lack the times that it is to be told about.
+        """
+        if not len(examples) and not (scripts is not None and len(scripts)):
+            raise BadConfig("there is nothing to train on")
+        if self.needs_times:
+            examples.require_times()
+        self._fit(examples, scripts, progress)
 
+    @abstractmethod
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Learn anew, whatever was learned before."""
+
+    @abstractmethod
+    def predict(self, examples: Examples) -> TeacherOutput:
+        """What it expects after each history (targets are not looked at)."""
+
+    @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was learned, by name."""
 
+    @abstractmethod
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `arrays` gave; raises BadCheckpoint where it does not fit."""
 
+    def write_files(self, folder: Path) -> None:  # noqa: B027  most kinds keep arrays alone
+        """Write what it keeps beside its arrays into `folder`, which is not published yet."""
 
-@runtime_checkable
-class KeepsFiles(Protocol):
-    """A teacher that keeps more than arrays in its folder, such as a tokenizer."""
+    def read_files(self, folder: Path) -> None:  # noqa: B027
+        """Take it over, before `restore`; raises BadCheckpoint where it does not fit."""
 
-    def write_files(self, folder: Path) -> None:
-        """Write them into `folder`, which is not published yet."""
 
-    def read_files(self, folder: Path) -> None:
-        """Take them over, before `restore`; raises BadCheckpoint where they do not fit."""
+@dataclass(frozen=True, kw_only=True)
+class TeacherKind:
+    """Where a kind of teacher is, and how its targets of the training split are made.
+
+    Attributes:
+        module: imported when the kind is asked for.
+        teacher: name of its class in it.
+        config: name of its settings in it.
+        folds: of videos, on which the targets are cross-fitted unless it is said otherwise; 0: in
+            sample. What `benchmarks/cross_fitting.py` favours.
+    """
+
+    module: str
+    teacher: str
+    config: str
+    folds: int = 0
+
+    def classes(self) -> tuple[Any, Any]:
+        """Teacher and settings."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.teacher), getattr(module, self.config)
 
 
 KINDS = {
-    "count": ("antcache.teacher.count", "CountTeacher", "CountConfig"),
-    "sequence": ("antcache.teacher.sequence", "SequenceTeacher", "SequenceConfig"),
-    "language": ("antcache.teacher.language.teacher", "LanguageTeacher", "LanguageConfig"),
+    "count": TeacherKind(
+        module="antcache.teacher.counting.teacher",
+        teacher="CountTeacher",
+        config="CountConfig",
+        folds=5,
+    ),
+    "sequence": TeacherKind(
+        module="antcache.teacher.sequence", teacher="SequenceTeacher", config="SequenceConfig"
+    ),
+    "language": TeacherKind(
+        module="antcache.teacher.language.teacher",
+        teacher="LanguageTeacher",
+        config="LanguageConfig",
+    ),
 }
-"""Module, teacher and settings of each kind; imported when they are asked for."""
+"""All kinds by their names."""
 
 
 def make_teacher(
@@ -121,10 +172,9 @@ def make_teacher(
         BadConfig: unknown kind or setting, or one out of range.
         MissingExtra: the kind needs a package that is not installed.
     """
-    teacher_class, config_class = _classes(kind)
+    teacher_class, config_class = kind_of(kind).classes()
     given = dict(settings or {})
-    for name in given:
-        _check_setting(kind, config_class, name)
+    known(f"settings of the {kind} teacher", given, config_class.__dataclass_fields__)
     teacher: Teacher = teacher_class(taxonomy, config_class(**given), device)
     return teacher
 
@@ -136,66 +186,24 @@ def parse_settings(kind: str, words: Iterable[str]) -> dict[str, Any]:
         BadConfig: unknown kind or setting, or a value of another type.
         MissingExtra: the kind needs a package that is not installed.
     """
-    _, config_class = _classes(kind)
-    types = get_type_hints(config_class)
+    _, config_class = kind_of(kind).classes()
+    kinds = kinds_of(config_class)
     settings: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise BadConfig("a setting without a value", expected="NAME=VALUE", found=repr(word))
-        _check_setting(kind, config_class, name)
-        settings[name] = _typed(name, value, types[name])
+        known(f"settings of the {kind} teacher", [name], config_class.__dataclass_fields__)
+        nothing = value.lower() == "none" and type(None) in alternatives(kinds[name])
+        settings[name] = None if nothing else read(kinds[name], value)
+        check_type(name, settings[name], kinds[name])  # what is no number is still text
     return settings
 
 
-def _typed(name: str, value: str, wanted: Any) -> Any:
-    """`value` as `wanted`: bool, int, float or str, or one of these or None."""
-    options = get_args(wanted) or (wanted,)
-    if type(None) in options and value.lower() == "none":
-        return None
-    (kind,) = (option for option in options if option is not type(None))
-    if kind is bool and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        if kind is not bool:
-            return kind(value) if kind is str else _bounded(name, kind(value))
-    except ValueError:
-        pass
-    expected = {bool: "true or false", int: "a whole number", float: "a number"}
-    raise BadConfig("a bad value", where=name, expected=expected[kind], found=repr(value))
-
-
-def _bounded(name: str, number: float) -> float:
-    most = LARGEST_SEED if name == "seed" else MANY
-    if not abs(number) <= most:  # NaN is not, either
-        raise BadConfig("a bad value", where=name, expected=f"at most {most}", found=number)
-    return number
-
-
-def _classes(kind: str) -> tuple[Any, Any]:
-    """Teacher and settings of a kind."""
-    if kind not in KINDS:
-        raise BadConfig("unknown kind of teacher", expected=" or ".join(KINDS), found=kind)
-    module_name, teacher_name, config_name = KINDS[kind]
-    module = importlib.import_module(module_name)
-    return getattr(module, teacher_name), getattr(module, config_name)
-
-
-def _check_setting(kind: str, config_class: Any, name: str) -> None:
-    known = tuple(config_class.__dataclass_fields__)
-    if name not in known:
-        raise BadConfig(f"the {kind} teacher has no setting {name!r}", expected=", ".join(known))
-
-
-def _check_types(kind: str, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of other types than annotated; a whole number may stand for a float."""
-    types = get_type_hints(_classes(kind)[1])
-    for name, value in settings.items():
-        wanted = get_args(types.get(name)) or (types.get(name, object),)
-        accepted = (*wanted, int) if float in wanted else wanted
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in wanted):
-            expected = " or ".join(option.__name__ for option in wanted)
-            raise BadConfig("a bad value", where=name, expected=expected, found=repr(value))
+def kind_of(name: str) -> TeacherKind:
+    """The kind called `name`; raises BadConfig where there is none."""
+    one_of("kind of teacher", name, KINDS)
+    return KINDS[name]
 
 
 def save_teacher(
@@ -208,12 +216,7 @@ def save_teacher(
 ) -> None:
     """Write a trained teacher, and the kind of history that it was trained on.
 
-    Args:
-        teacher: what is written.
-        history: as it was told.
-        folder: where it is kept.
-        overwrite: replace a teacher that is there.
-        beside: further text files by name.
+    `beside` are further text files by name.
 
     Raises:
         AlreadyExists: something is at `folder` and `overwrite` is false, or it is not a teacher.
@@ -231,8 +234,7 @@ def save_teacher(
     arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
     with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
         write_tensors(staged / ARRAYS_FILE, arrays)
-        if isinstance(teacher, KeepsFiles):
-            teacher.write_files(staged)
+        teacher.write_files(staged)
         (staged / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
         for name, text in (beside or {}).items():
             (staged / name).write_text(text, "utf-8")
@@ -255,8 +257,8 @@ def load_teacher(
         found = settings["format"]
         if found == FORMAT:
             fingerprint = settings["taxonomy"]
-            _check_types(settings["kind"], settings["config"])
-            teacher = make_teacher(settings["kind"], taxonomy, settings["config"], device=device)
+            config = {FORMER.get(name, name): v for name, v in settings["config"].items()}
+            teacher = make_teacher(settings["kind"], taxonomy, config, device=device)
             history = HistoryConfig(**settings["history"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # BadConfig is the first
         raise BadCheckpoint(
@@ -271,8 +273,7 @@ def load_teacher(
             expected=f"{taxonomy.fingerprint} ({taxonomy.dataset})",
             found=f"{fingerprint} ({settings.get('dataset')})",
         )
-    if isinstance(teacher, KeepsFiles):
-        teacher.read_files(folder)
+    teacher.read_files(folder)
     try:
         teacher.restore(read_tensors(folder / ARRAYS_FILE).tensors)
     except ValueError as error:  # BadCheckpoint is one

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.teacher.trained import TrainedSettings
 
 
 class ActionHeads(nn.Module):
@@ -36,7 +37,7 @@ class ActionHeads(nn.Module):
         width: int,
         length: int,
         *,
-        factorised: bool = True,
+        factorized: bool = True,
         memory: bool = True,
     ) -> None:
         """Fresh heads.
@@ -49,7 +50,7 @@ class ActionHeads(nn.Module):
             memory: add the part that looks at the whole history.
         """
         super().__init__()
-        self.factorised, self.memory = factorised, memory
+        self.factorized, self.memory = factorized, memory
         self.sizes = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
         actions, verbs, nouns = self.sizes
         # One more of each: "nothing", for the places that a short history leaves empty.
@@ -80,7 +81,7 @@ class ActionHeads(nn.Module):
         actions, num_verbs, num_nouns = self.sizes
         verb, noun, action = self.verb_head(z), self.noun_head(z), self.action_head(z)
         verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
-        if self.factorised:
+        if self.factorized:
             action = action + verb[:, verb_of] + noun[:, noun_of]
         if self.memory:
             _, verbs, nouns = self.padded(history)
@@ -95,10 +96,8 @@ class ActionHeads(nn.Module):
         self,
         outputs: tuple[Tensor, Tensor, Tensor],
         target: Tensor,
+        settings: TrainedSettings,
         *,
-        verb_weight: float,
-        noun_weight: float,
-        label_smoothing: float = 0.0,
         class_weight: Tensor | None = None,
     ) -> Tensor:
         """Multi-task cross-entropy, the mean over B; the action's weight is what is left of 1.
@@ -106,23 +105,22 @@ class ActionHeads(nn.Module):
         Args:
             outputs: logits (B, C), (B, V) and (B, O) of `forward`.
             target: (B,) int64 actions.
-            verb_weight: weight of the verb's cross-entropy.
-            noun_weight: weight of the noun's.
-            label_smoothing: share of each target that is spread over all classes.
+            settings: of the cross-entropies.
             class_weight: (C,) weights of the actions, or None.
         """
         action, verb, noun = (output.float() for output in outputs)
+        for_verb, for_noun = settings.verb_weight, settings.noun_weight
         terms = (
-            (action, target, 1 - verb_weight - noun_weight, class_weight),
-            (verb, self.verb_of[target], verb_weight, None),
-            (noun, self.noun_of[target], noun_weight, None),
+            (action, target, 1 - for_verb - for_noun, class_weight),
+            (verb, self.verb_of[target], for_verb, None),
+            (noun, self.noun_of[target], for_noun, None),
         )
-        return torch.stack(
-            [
-                share * F.cross_entropy(x, y, weight=weight, label_smoothing=label_smoothing)
-                for x, y, share, weight in terms
-            ]
-        ).sum()
+        smoothing = settings.label_smoothing
+        losses = [
+            share * F.cross_entropy(x, y, weight=weight, label_smoothing=smoothing)
+            for x, y, share, weight in terms
+        ]
+        return torch.stack(losses).sum()
 
 
 def recent_nouns(nouns: Tensor, verbs: Tensor, num_nouns: int, never: int) -> tuple[Tensor, Tensor]:

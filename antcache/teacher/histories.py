@@ -21,24 +21,33 @@ known when: its `ago_s` is negative, and it has lasted 0 s.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.segments import COLUMNS
-from antcache.errors import BadAnnotations, BadConfig
+from antcache.checks import Range, Weight, at_least, check_types, one_of
+from antcache.errors import BadAnnotations, BadConfig, MissingKey
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
-LONGEST = 1000
-"""Past actions that a teacher may be told about: there are as many of them for every segment."""
+if TYPE_CHECKING:
+    from antcache.store import Store
+
+Length = Annotated[int, Range(1, 1000)]
+"""Past actions that a teacher is told about: there are as many of them for every segment."""
 
 MODES = ("complete", "observed", "gappy")
-GROUPS = ("video", "participant")
 TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
+
+
+def check_folds(count: int | None) -> None:
+    """Refuse a single fold, which leaves nothing to learn from; 0 and None are none."""
+    if count == 1:
+        raise BadConfig("impossible folds", expected="0, or 2 and more", found=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +56,12 @@ class HistoryConfig:
 
     mode: str = "complete"
     """One of `MODES`."""
-    gap_s: float = 1.0
+    gap_s: Weight = 1.0
     """Anticipation gap tau_a in seconds; `observed` histories and times depend on it."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise BadConfig("unknown history", expected=" or ".join(MODES), found=self.mode)
-        if not 0 <= self.gap_s < float("inf"):
-            raise BadConfig("impossible gap", expected="seconds, 0 or more", found=self.gap_s)
+        check_types(self)
+        one_of("history", self.mode, MODES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class Examples:
     Attributes:
         history: (N, h) int64 action ids, oldest first, -1 on the left where there is nothing.
         target: (N,) int64, the action that came next.
-        group: (N,) int64, equal for the examples of one video (or participant, or script);
+        group: (N,) int64, equal for the examples of one video (or script);
             whatever is held out is held out by group.
         ago_s: (N, h) float32, seconds from the start of each past action to the moment of
             prediction; NaN where there is nothing or it is unknown. None where not asked for.
@@ -103,24 +110,26 @@ class Examples:
             )
 
     def folds(self, count: int, seed: int = 0) -> NDArray[np.int64]:
-        """Fold (N,) of each example: `count` folds of whole groups, of about equal size.
+        """Fold (N,) of each example, by its group; see `deal_folds`."""
+        return deal_folds(self.group, count, seed)
 
-        Groups are drawn in random order, each into the fold that is smallest so far.
 
-        Raises:
-            BadConfig: there are fewer groups than folds, or fewer than 2 folds.
-        """
-        groups, member, sizes = np.unique(self.group, return_inverse=True, return_counts=True)
-        if not 2 <= count <= len(groups):
-            raise BadConfig(
-                "impossible number of folds", expected=f"2 to {len(groups)} (groups)", found=count
-            )
-        fold = np.empty(len(groups), dtype=np.int64)
-        filled = np.zeros(count, dtype=np.int64)
-        for group in np.random.default_rng(seed).permutation(len(groups)):
-            fold[group] = filled.argmin()
-            filled[fold[group]] += sizes[group]
-        return fold[member]
+def deal_folds(group: NDArray[np.int64], count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Fold (N,) of each row: `count` folds of whole groups (N,), of about equal size.
+
+    Groups are drawn in random order, each into the fold that is smallest so far.
+
+    Raises:
+        BadConfig: there are fewer groups than folds, or fewer than 2 folds.
+    """
+    groups, member, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    at_least("number of folds", count, 2, len(groups), where=f"{len(groups)} groups")
+    fold = np.empty(len(groups), dtype=np.int64)
+    filled = np.zeros(count, dtype=np.int64)
+    for one in np.random.default_rng(seed).permutation(len(groups)):
+        fold[one] = filled.argmin()
+        filled[fold[one]] += sizes[one]
+    return fold[member]
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
@@ -182,18 +191,25 @@ class Timeline:
         split = np.repeat(np.array(list(splits), dtype=np.str_), [len(s) for s in splits.values()])
         return cls(taxonomy=taxonomy, segments=segments, split=split)
 
+    @classmethod
+    def of_store(cls, store: Store) -> Timeline:
+        """The segments of all splits of a store."""
+        return cls.of({split: store.labels(split) for split in store.splits()}, store.taxonomy)
+
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Mask (N,) of the segments of the training split; raises MissingKey without any."""
+        inside = self.split == split
+        if not inside.any():
+            raise MissingKey(
+                f"no segments in the training split {split!r}",
+                found=", ".join(np.unique(self.split)),
+            )
+        return np.asarray(inside)
+
     @property
     def video_ids(self) -> NDArray[np.int64]:
         """Number (N,) of each segment's video."""
         return np.unique(self.segments.video, return_inverse=True)[1].astype(np.int64)
-
-    @property
-    def participant_ids(self) -> NDArray[np.int64]:
-        """Number (N,) of each segment's participant: EPIC-KITCHENS and EGTEA Gaze+ name a video
-        after the one who filmed it, up to the first `_` or `-` (`P01_05`, `P07-R01-PastaSalad`)."""
-        names, video = np.unique(self.segments.video, return_inverse=True)
-        people = [re.split("[_-]", str(name), maxsplit=1)[0] for name in names]
-        return np.unique(people, return_inverse=True)[1].astype(np.int64)[video]
 
     def history_rows(self, config: HistoryConfig, length: int) -> NDArray[np.int64]:
         """Rows (N, h) of the last h = `length` segments of each segment's history; see the module.
@@ -219,30 +235,24 @@ class Timeline:
         rows: NDArray[np.int64] = last_rows(order, group, segments.start_s, limit, length)
         return rows
 
-    def examples(
-        self, config: HistoryConfig, length: int, *, times: bool = False, group: str = "video"
-    ) -> Examples:
+    def examples(self, config: HistoryConfig, length: int, *, times: bool = False) -> Examples:
         """The history of every segment, as action ids, with the segment's action as the target.
 
         Args:
             config: what counts as having come before.
             length: h, past actions at most.
             times: also when they began and how long they have lasted; see the module.
-            group: one of `GROUPS`, what is held out as a whole.
 
         Raises:
-            BadConfig: unknown group.
             MissingExtra: numba is not installed.
         """
-        if group not in GROUPS:
-            raise BadConfig("unknown group", expected=" or ".join(GROUPS), found=group)
         rows = self.history_rows(config, length)
         action = self.segments.action
         ago_s, lasted_s = self._times(rows, config.gap_s) if times else (None, None)
         return Examples(
             history=np.where(rows >= 0, action[rows], -1),
             target=action,
-            group=self.video_ids if group == "video" else self.participant_ids,
+            group=self.video_ids,
             ago_s=ago_s,
             lasted_s=lasted_s,
         )

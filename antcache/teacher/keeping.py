@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
-from antcache.errors import AlreadyExists, BadConfig
+from antcache.checks import at_least
+from antcache.errors import AlreadyExists
 from antcache.files import FolderKind, atomic_file, clear_leftovers
-from antcache.locks import alone, lock_beside
+from antcache.files.locks import exclusively, lock_beside
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS, checksums, fingerprint
 from antcache.store.location import beside
@@ -47,8 +48,8 @@ def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool
         MissingKey: the store has no labels.
     """
     classes = len(store.taxonomy.actions)
-    if top_k is not None and not 1 <= top_k <= classes:
-        raise BadConfig("impossible top-k", expected=f"1 to {classes}", found=top_k)
+    if top_k is not None:
+        at_least("top-k", top_k, 1, classes)
     if name in store.target_names() and not overwrite:
         raise AlreadyExists(
             "soft targets of this name are already there",
@@ -57,12 +58,12 @@ def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool
         )
 
 
-def cut(targets: SoftTargets, top_k: int | None) -> SoftTargets:
+def cut_to_top_k(targets: SoftTargets, top_k: int | None) -> SoftTargets:
     """The targets, with their k best classes alone if asked for."""
     return targets if top_k is None else targets.top_k(top_k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a teacher and its targets go, which is this process's alone; see `place_for`.
 
@@ -84,7 +85,7 @@ class Place:
     replaces_targets: bool
     done: SoftTargets | None
 
-    def account(self, targets: SoftTargets, *, pending: bool = True) -> dict[str, str]:
+    def made_file(self, targets: SoftTargets, *, pending: bool = True) -> dict[str, str]:
         """The file, by name, that says in the folder what it was made by and gave."""
         made = {"command": self.command, "targets": self.name, "pending": pending}
         made |= {CHECKSUMS: checksums(targets.arrays())}
@@ -98,7 +99,7 @@ class Place:
         """
         self.store.write_targets(self.name, targets, overwrite=self.replaces_targets)
         with atomic_file(self.folder / MADE, overwrite=True) as staged:
-            staged.write_text(self.account(targets, pending=False)[MADE], "utf-8")
+            staged.write_text(self.made_file(targets, pending=False)[MADE], "utf-8")
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def place_for(
         BadConfig, MissingKey: see `check_targets`.
     """
     busy, hint = "another process is training it", "choose another name"
-    with alone(lock_beside(folder), busy, where=folder, hint=hint):
+    with exclusively(lock_beside(folder), busy, where=folder, hint=hint):
         made = _read(folder / MADE)
         came = _came_from(store, name, made)
         pending = bool(made.get("pending", False))
@@ -146,7 +147,7 @@ def place_for(
             log.warning("%s: this training is done already; nothing is trained", folder)
             for left in (folder.parent, folder):
                 clear_leftovers(left)
-            store.backend.sweep()
+            store.backend.remove_leftovers()
             yield replace(place, done=store.targets(name))
             return
         kind.check(folder, overwrite=place.replaces_folder)

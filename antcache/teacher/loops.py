@@ -8,12 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import MissingExtra
+from antcache.errors import needs
 
-try:
+with needs("numba", "teacher"):
     from numba import njit
-except ImportError as error:
-    raise MissingExtra("numba", "teacher") from error
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Range, one_of, within
 from antcache.errors import BadConfig, FingerprintMismatch
 from antcache.evaluation.predictions import Predictions
 from antcache.teacher.histories import Examples, HistoryConfig, Timeline
@@ -23,7 +23,7 @@ from antcache.teacher.histories import Examples, HistoryConfig, Timeline
 Actions = NDArray[np.int64]
 ABSENT = -1
 
-KINDS = ("uniform", "confused")
+NOISE_KINDS = ("uniform", "confused")
 
 
 def corrupt(
@@ -44,10 +44,8 @@ def corrupt(
     Raises:
         BadConfig: unknown kind, rate out of range, or a taxonomy of a single action.
     """
-    if kind not in KINDS:
-        raise BadConfig("unknown kind of noise", expected=" or ".join(KINDS), found=kind)
-    if not 0 <= rate <= 1:
-        raise BadConfig("impossible noise", expected="0 to 1", found=rate)
+    one_of("kind of noise", kind, NOISE_KINDS)
+    within("noise", rate, Range(0, 1))
     count = len(taxonomy.actions)
     if count < 2:
         raise BadConfig("a label can only be wrong among several actions", found=count)
@@ -78,7 +76,7 @@ def _sibling(actions: Actions, class_of: NDArray[np.int64], choice: NDArray[np.f
     return np.where(others > 0, picked, -1)
 
 
-def recognised(timeline: Timeline, predictions: Sequence[Predictions]) -> Actions:
+def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Actions:
     """The action (N,) that predictions rank first for each segment, ABSENT where there are none.
 
     Args:
@@ -89,11 +87,10 @@ def recognised(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
         FingerprintMismatch: they are for another taxonomy, or for no segment of the timeline.
         BadConfig: two of them are for the same segment.
     """
-    row_of = {uid: row for row, uid in enumerate(timeline.segments.uid.tolist())}
     actions = np.full(len(timeline.segments), ABSENT, dtype=np.int64)
     for part in predictions:
         part.check_taxonomy(timeline.taxonomy, where=f"predictions of {part.split!r}")
-        rows = np.asarray([row_of.get(uid, -1) for uid in part.uid.tolist()], dtype=np.int64)
+        rows = timeline.segments.locate(part.uid)
         known = rows >= 0
         if not known.any():
             raise FingerprintMismatch(
@@ -108,12 +105,13 @@ def recognised(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
     return actions
 
 
-def relabelled(
+def relabeled(
     timeline: Timeline,
     actions: Actions,
     config: HistoryConfig,
     length: int,
-    **options: Any,
+    *,
+    times: bool = False,
 ) -> Examples:
     """The examples of a timeline whose past segments bear the labels `actions`.
 
@@ -122,7 +120,7 @@ def relabelled(
         actions: (N,) label of each as a past segment; ABSENT leaves it out of every history.
         config: what counts as having come before.
         length: h, past actions at most.
-        options: further ones of `Timeline.examples`.
+        times: also when they began and how long they have lasted.
 
     Returns:
         N examples with the true actions as targets.
@@ -130,24 +128,22 @@ def relabelled(
     segments = timeline.segments
     renamed = replace(timeline, segments=replace(segments, action=actions))
     absent = actions == ABSENT
-    if not absent.any():
-        return replace(renamed.examples(config, length, **options), target=segments.action)
     # As far back as h recognised ones can lie, then without what is absent.
-    reach = length + int(np.bincount(timeline.video_ids[absent]).max())
-    examples = renamed.examples(config, reach, **options)
+    reach = length + int(np.bincount(timeline.video_ids[absent], minlength=1).max())
+    examples = renamed.examples(config, reach, times=times)
     order = np.argsort(examples.history >= 0, axis=1, kind="stable")[:, -length:]
     history = np.take_along_axis(examples.history, order, axis=1)
 
-    def times(array: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    def kept(array: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         if array is None:
             return None
-        kept = np.take_along_axis(array, order, axis=1)
-        return np.where(history >= 0, kept, np.float32(np.nan))
+        values = np.take_along_axis(array, order, axis=1)
+        return np.where(history >= 0, values, np.float32(np.nan))
 
     return replace(
         examples,
         history=history,
         target=segments.action,
-        ago_s=times(examples.ago_s),
-        lasted_s=times(examples.lasted_s),
+        ago_s=kept(examples.ago_s),
+        lasted_s=kept(examples.lasted_s),
     )

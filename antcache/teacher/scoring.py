@@ -7,16 +7,16 @@ be made imperfect (`antcache.teacher.noise`). All figures are of one split of a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import protocol_for
+from antcache.checks import Count, Range, Weight, check_types, known
 from antcache.errors import BadConfig, MissingKey, MissingTarget
 from antcache.evaluation.calibration import (
     Calibration,
@@ -25,19 +25,18 @@ from antcache.evaluation.calibration import (
     fit_temperature,
 )
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import target_logits, target_scores
-from antcache.evaluation.sheet import Sampling, Scored, Sheet, fill_sheet
+from antcache.evaluation.scoring import finite, target_logits, target_scores
+from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
-from antcache.teacher.asking import Asked, Imperfect
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
-from antcache.teacher.noise import KINDS, corrupt, recognised
+from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
+from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
+from antcache.teacher.teach import history_for
 
 STORED = "as stored"
 COVERAGE = (1, 2, 5, 10, 20, 50, 100)
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,31 +47,26 @@ class ScoreConfig:
     """The split that is scored."""
     histories: tuple[str, ...] = MODES
     """Kinds of history that a trained teacher is asked with."""
-    gap_s: float | None = None
+    gap_s: Weight | None = None
     """Gap of observed histories in seconds; None takes the dataset's."""
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are made; its seed decides folds and wrong labels as well."""
-    coverage: tuple[int, ...] = COVERAGE
+    coverage: tuple[Count, ...] = COVERAGE
     """Numbers of best classes of the coverage curve."""
     held_out: str | None = None
     """Split that the temperature is fitted on. The scored one: the temperature of a segment comes
     from other videos. None: the training split, if its targets are cross-fitted."""
-    noise: tuple[float, ...] = ()
+    noise: tuple[Annotated[float, Range(0, 1)], ...] = ()
     """Shares of wrong labels in the histories."""
-    recognised: tuple[Path, ...] = ()
+    recognized: tuple[Path, ...] = ()
     """Predictions whose first action is the label of a past segment."""
 
     def __post_init__(self) -> None:
-        if not self.histories or set(self.histories) - set(MODES):
-            raise BadConfig(
-                "unknown history", expected=" or ".join(MODES), found=", ".join(self.histories)
-            )
-        if not self.coverage or min(self.coverage) < 1:
-            raise BadConfig(
-                "impossible k of a coverage curve", expected="1 or more", found=self.coverage
-            )
-        if not all(0 <= rate <= 1 for rate in self.noise):
-            raise BadConfig("impossible noise", expected="0 to 1", found=self.noise)
+        check_types(self)
+        known("histories", self.histories, MODES)
+        for name in ("histories", "coverage"):
+            if not getattr(self, name):
+                raise BadConfig(f"no {name}", expected="one or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +101,12 @@ class TeacherScore:
     split: str
     sheets: dict[str, Sheet]
     temperature: dict[str, Temperature | None]
-    imperfect: list[Imperfect] = field(default_factory=list)
+    imperfect: list[ImperfectScore] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; a figure that is infinite is null."""
-        plain: dict[str, Any] = _finite(asdict(self))
+        plain: dict[str, Any] = finite(asdict(self))
         return plain
 
 
@@ -138,7 +132,7 @@ def score_teacher(
         MissingTarget: no segment of the split has a target.
         BadConfig: a setting that these targets do not allow, or a split with too few videos.
         NotFound, BadCheckpoint: see `base.load_teacher` and `Predictions.load`.
-        FingerprintMismatch: predictions for other classes or segments; see `noise.recognised`.
+        FingerprintMismatch: predictions for other classes or segments; see `noise.recognized`.
     """
     store.labels(config.split)  # refused here, before anything is read
     if name in store.target_names():
@@ -156,7 +150,7 @@ def score_teacher(
 
 def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
     where, notes = f"targets/{name}", []
-    if config.noise or config.recognised:
+    if config.noise or config.recognized:
         raise BadConfig(
             "imperfect histories need the teacher itself, not its stored targets",
             where=where,
@@ -169,30 +163,29 @@ def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
     train = str(targets.attributes.get("train_split", "train"))
     crossed = bool(targets.attributes.get("folds"))
     split = _held_out(store, config, train, where, notes, crossed=crossed)
-
-    def logits_of(split: str) -> tuple[Floats, NDArray[np.int64]]:
-        part = _stored(store, targets, split, where)
-        return part.logits, store.labels(split).action[part.known]
-
+    scored_on = partial(_stored, store, targets, where=where)
     return TeacherScore(
         name=where,
         split=config.split,
-        sheets={STORED: _sheet(store, scored, config)},
-        temperature={STORED: _temperature(store, scored, config, split, logits_of)},
+        sheets={STORED: fill_sheet(scored, sampling=config.sampling, ks=config.coverage)},
+        temperature={STORED: _temperature(scored, config, split, scored_on)},
         notes=notes,
     )
 
 
 def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Scored:
     """Soft targets for the segments of a split."""
-    rows, classes = targets.rows_for(store.labels(split).uid), len(store.taxonomy.actions)
-    known = rows >= 0
-    if not known.any():
+    segments, classes = store.labels(split), len(store.taxonomy.actions)
+    found = targets.rows_for(segments.uid)
+    rows = np.flatnonzero(found >= 0)
+    if not len(rows):
         raise MissingTarget(f"no soft target for any segment of {split!r}", where=where)
     return Scored(
-        known=known,
-        scores=target_scores(targets, rows[known], classes),
-        logits=target_logits(targets, rows[known], classes),
+        segments=segments,
+        taxonomy=store.taxonomy,
+        rows=rows,
+        scores=target_scores(targets, found[rows], classes),
+        logits=target_logits(targets, found[rows], classes),
         depth=classes if targets.index is None else targets.index.shape[1],
     )
 
@@ -202,29 +195,24 @@ def _score_trained(
 ) -> TeacherScore:
     notes: list[str] = []
     split = _held_out(store, config, "train", name, notes, crossed=False)
-    asked = Asked(store, config.split, teacher)
-    gap_s = protocol_for(store.taxonomy.dataset).gap_s if config.gap_s is None else config.gap_s
-    histories = [HistoryConfig(mode=mode, gap_s=gap_s) for mode in config.histories]
-    labels = list(_labels(asked.timeline, config))
-    done, total = 0, len(histories) * (1 + len(labels))
+    scorer = SplitScorer(store, config.split, teacher)
+    labels = list(_labels(scorer.timeline, config))
+    done, total = 0, len(config.histories) * (1 + len(labels))
     sheets, temperatures, imperfect = {}, {}, []
-    for history in histories:
+    for mode in config.histories:
         progress("histories", done, total)
-        scored = asked.scored(asked.timeline.segments.action, history)
+        history = history_for(store, mode, config.gap_s)
+        scored = scorer.predict(history)
 
-        def logits_of(
-            split: str, history: HistoryConfig = history
-        ) -> tuple[Floats, NDArray[np.int64]]:
-            other = Asked(store, split, teacher)
-            part = other.scored(other.timeline.segments.action, history)
-            return part.logits, store.labels(split).action[part.known]
+        def scored_on(split: str, history: HistoryConfig = history) -> Scored:
+            return SplitScorer(store, split, teacher).predict(history)
 
-        sheets[history.mode] = _sheet(store, scored, config)
-        temperatures[history.mode] = _temperature(store, scored, config, split, logits_of)
+        sheets[mode] = fill_sheet(scored, sampling=config.sampling, ks=config.coverage)
+        temperatures[mode] = _temperature(scored, config, split, scored_on)
         done += 1
         for kind, rate, actions in labels:
             progress("histories", done, total)
-            imperfect.append(asked.imperfect(kind, rate, actions, history))
+            imperfect.append(scorer.score_imperfect(kind, rate, actions, history))
             done += 1
     progress("histories", total, total)
     return TeacherScore(
@@ -242,27 +230,15 @@ def _labels(
 ) -> Iterator[tuple[str, float | None, NDArray[np.int64]]]:
     """Kind, rate and labels (N,) of the past segments, for each row of imperfect histories."""
     true = timeline.segments.action
-    if config.noise or config.recognised:
+    if config.noise or config.recognized:
         yield "true", 0.0, true
-    for kind in KINDS:
+    for kind in NOISE_KINDS:
         for rate in sorted(set(config.noise) - {0.0}):
             seed = config.sampling.seed
             yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)
-    if config.recognised:
-        predictions = [Predictions.load(path) for path in config.recognised]
-        yield "recognised", None, recognised(timeline, predictions)
-
-
-def _sheet(store: Store, scored: Scored, config: ScoreConfig) -> Sheet:
-    taxonomy = store.taxonomy
-    return fill_sheet(
-        scored,
-        store.labels(config.split),
-        taxonomy,
-        protocol_for(taxonomy.dataset),
-        sampling=config.sampling,
-        ks=config.coverage,
-    )
+    if config.recognized:
+        predictions = [Predictions.load(path) for path in config.recognized]
+        yield "recognized", None, recognized(timeline, predictions)
 
 
 def _held_out(
@@ -292,35 +268,23 @@ def _held_out(
 
 
 def _temperature(
-    store: Store,
-    scored: Scored,
-    config: ScoreConfig,
-    split: str | None,
-    logits_of: Callable[[str], tuple[Floats, NDArray[np.int64]]],
+    scored: Scored, config: ScoreConfig, split: str | None, scored_on: Callable[[str], Scored]
 ) -> Temperature | None:
     """The temperature fitted on `split`, and calibration at it; None without a split."""
     if split is None:
         return None
-    segments = store.labels(config.split)[scored.known]
+    segments = scored.predicted
     if split == config.split:
         warmth = cross_fitted_temperatures(
             scored.logits, segments.action, segments.video, seed=config.sampling.seed
         )
         source = f"other videos of {split}"
     else:
-        logits, labels = logits_of(split)
-        warmth = np.full(len(segments), fit_temperature(logits, labels))
+        held = scored_on(split)
+        warmth = np.full(len(segments), fit_temperature(held.logits, held.predicted.action))
         source = split
     return Temperature(
         value=float(warmth.mean()),
         fitted_on=source,
         after=calibration(scored.logits, segments.action, warmth),
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

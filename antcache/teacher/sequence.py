@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,12 +23,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.checks import Count, Range
 from antcache.devices import pick_device
 from antcache.errors import BadConfig
-from antcache.progress import Progress, silent
+from antcache.evaluation.metrics import blocks
+from antcache.progress import Progress
+from antcache.teacher.base import Teacher, TeacherOutput
 from antcache.teacher.heads import ActionHeads
-from antcache.teacher.histories import LONGEST, Examples, concatenate
+from antcache.teacher.histories import Examples, concatenate
+from antcache.teacher.trained import TrainedSettings
 from antcache.teacher.training import (
+    Descent,
     check_weights,
     one_cycle,
     random_state,
@@ -38,7 +43,6 @@ from antcache.teacher.training import (
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1024  # rows scored at a time
 EDGES_S = tuple(0.25 * 2 ** (i / 2) for i in range(22))
 """Edges in seconds between the bins of time: 2 to an octave, from 0.25 s to 6 min."""
 MOST_LAYERS = 100
@@ -46,65 +50,24 @@ MOST_LAYERS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceConfig:
+class SequenceConfig(TrainedSettings):
     """Settings of the sequence teacher; tuned on training videos of EPIC-KITCHENS-55 held out."""
 
-    length: int = 20
-    """Past actions that it is told about, h: the memory's span."""
-    attended: int = 8
-    """How many of them the transformer sees: the last ones."""
     times: bool = False
-    """It is also told when these began and how long they have lasted (`Examples.ago_s`)."""
-    width: int = 128
+    """It is also told when the past actions began and how long they have lasted
+    (`Examples.ago_s`)."""
+    width: Count = 128
     """Width of embeddings and layers, D."""
-    layers: int = 2
+    layers: Annotated[int, Range(1, MOST_LAYERS)] = 2
     """Transformer layers."""
-    heads: int = 4
+    heads: Count = 4
     """Attention heads."""
-    dropout: float = 0.3
-    """Dropout on the embeddings, inside the layers and before the classifiers."""
-    label_smoothing: float = 0.1
-    """Share of each target that is spread over all classes."""
-    verb_weight: float = 0.15
-    """Weight of the verb's cross-entropy; the action's is what the two others leave of 1."""
-    noun_weight: float = 0.15
-    """Weight of the noun's cross-entropy."""
-    epochs: int = 8
-    """Passes over the examples."""
-    batch: int = 128
-    """Examples in a step."""
-    lr: float = 1e-3
-    """Highest learning rate, of AdamW on one cycle (linear up, cosine down to 0)."""
-    memory_lr: float = 1e-2
-    """The same for the memory's tables, which start at 0 and have far to go."""
-    warmup: float = 0.2
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: float = 0.05
-    """Weight decay of matrices; biases, norms, positions and tables have none."""
-    seed: int = 0
-    """Decides the initial weights, the order of the examples and what is dropped."""
 
     def __post_init__(self) -> None:
-        shares = (self.dropout, self.label_smoothing, self.warmup)
-        weights = (self.verb_weight, self.noun_weight, 1 - self.verb_weight - self.noun_weight)
-        rates = (self.lr, self.memory_lr)
-        sizes = (self.width, self.layers, self.heads, self.epochs, self.batch)
-        if (
-            not 1 <= self.attended <= self.length <= LONGEST
-            or min(sizes) < 1
-            or self.layers > MOST_LAYERS
-            or self.width % self.heads
-            or not all(0 <= s < 1 for s in shares)
-            or min(weights) < 0
-            or not all(0 < r < math.inf for r in rates)
-            or not 0 <= self.weight_decay < math.inf
-        ):
+        super().__post_init__()
+        if self.width % self.heads:
             raise BadConfig(
-                "impossible sequence teacher",
-                expected=f"1 <= attended <= length <= {LONGEST}, sizes >= 1, at most {MOST_LAYERS} "
-                "layers, width a multiple of heads, dropout, label_smoothing and warmup in [0, 1), "
-                "weights in [0, 1], rates > 0",
-                found=self,
+                "impossible width", expected=f"a multiple of {self.heads} heads", found=self.width
             )
 
 
@@ -203,7 +166,7 @@ class _Network(nn.Module):
         return outputs
 
 
-class SequenceTeacher:
+class SequenceTeacher(Teacher):
     """A small transformer and a memory; see the module."""
 
     kind = "sequence"
@@ -211,6 +174,7 @@ class SequenceTeacher:
     def __init__(self, taxonomy: Taxonomy, config: SequenceConfig, device: str = "cpu") -> None:
         self.taxonomy = taxonomy
         self.config = config
+        self.needs_times = config.times
         self.device = pick_device(device)
         self._made: _Network | None = None
 
@@ -222,21 +186,9 @@ class SequenceTeacher:
                 self._made = _Network(self.taxonomy, self.config).to(self.device).eval()
         return self._made
 
-    def fit(
-        self,
-        examples: Examples,
-        *,
-        scripts: Examples | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        """Train from the initial weights on `examples` and `scripts` together.
-
-        Raises:
-            BadConfig: there are no examples, or they lack the times that it is to be told about.
-        """
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Train from the initial weights on `examples` and `scripts` together."""
         everything = examples if scripts is None else concatenate([examples, scripts])
-        if not len(everything):
-            raise BadConfig("there is nothing to train on")
         inputs = self._inputs(everything)
         target = torch.from_numpy(everything.target).to(self.device)
         with random_state(self.device, self.config.seed):
@@ -255,9 +207,10 @@ class SequenceTeacher:
     def _train(self, inputs: list[Tensor], target: Tensor, progress: Progress) -> None:
         config, network = self.config, self._network
         steps = config.epochs * math.ceil(len(target) / config.batch)
-        optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98))
-        cycle = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: one_cycle(step / steps, config.warmup)
+        descent = Descent(
+            network.groups(config),
+            lambda step: one_cycle(step / steps, config.warmup),
+            clipped=network.parameters(),
         )
         network.train()
         for epoch in range(config.epochs):
@@ -267,19 +220,8 @@ class SequenceTeacher:
                 rows = order[at : at + config.batch]
                 with self._autocast():
                     outputs = network(*(x[rows] for x in inputs))
-                loss = network.heads.loss(
-                    outputs,
-                    target[rows],
-                    verb_weight=config.verb_weight,
-                    noun_weight=config.noun_weight,
-                    label_smoothing=config.label_smoothing,
-                )
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                cycle.step()
-                total += loss.detach() * len(rows)
+                loss = network.heads.loss(outputs, target[rows], config)
+                total += descent.step([loss]) * len(rows)
             log.info("epoch %d of %d: loss %.4f", epoch + 1, config.epochs, total / len(target))
             progress("epochs", epoch + 1, config.epochs)
 
@@ -289,15 +231,15 @@ class SequenceTeacher:
             self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
         )
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
+    def predict(self, examples: Examples) -> TeacherOutput:
         """Scores (N, C) of every action after each history."""
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
         inputs = self._inputs(examples)
         with torch.inference_mode(), self._autocast():
-            for at in range(0, len(examples), BLOCK):
-                action, _, _ = self._network(*(x[at : at + BLOCK] for x in inputs))
-                out[at : at + BLOCK] = action.float().cpu().numpy()
-        return out
+            for rows in blocks(len(examples)):
+                action, _, _ = self._network(*(x[rows] for x in inputs))
+                out[rows] = action.float().cpu().numpy()
+        return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, by name."""

@@ -20,23 +20,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
-from antcache.errors import BadConfig, MissingKey
+from antcache.checks import Amount, check_types
+from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets
-from antcache.teacher.base import Teacher, make_teacher
-from antcache.teacher.histories import Examples, HistoryConfig, Timeline
+from antcache.teacher.base import Teacher, kind_of, make_teacher
+from antcache.teacher.histories import Examples, HistoryConfig, Timeline, check_folds
 from antcache.teacher.scripts import Scripts
 
 log = logging.getLogger(__name__)
-
-FOLDS = {"count": 5, "sequence": 0}
-"""Folds that a kind gets unless they are given: what `benchmarks/cross_fitting.py` favours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,29 +42,27 @@ class TargetConfig:
 
     kind: str = "count"
     """Kind of the teacher, see `antcache.teacher.base.KINDS`."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     """What differs from the kind's default settings."""
     history: HistoryConfig = field(default_factory=HistoryConfig)
     """Which earlier segments it is told about, in training and after."""
-    folds: int | None = None
+    folds: Amount | None = None
     """Folds of videos for cross-fitted targets of the training split; 0: in-sample ones. None takes
-    the kind's own way, see `FOLDS`."""
+    the kind's own way, see `TeacherKind.folds`."""
     train_split: str = "train"
     """The split that it is trained on."""
     features: bool = False
     """Keep the teacher's last state beside its logits, for feature alignment."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.features and self.folds:
             raise BadConfig(
                 "the features of cross-fitted teachers can't be compared: each fold has a network "
                 "of its own",
                 hint="keep features of in-sample targets (folds 0), or none",
             )
-        if self.folds is not None and (self.folds < 0 or self.folds == 1):
-            raise BadConfig(
-                "impossible number of folds", expected="0 or 2 and more", found=self.folds
-            )
+        check_folds(self.folds)
 
 
 def make_targets(
@@ -94,44 +89,38 @@ def make_targets(
         MissingKey: the timeline lacks the training split.
         BadConfig: a setting is out of range, or there are fewer videos than folds.
     """
-    train = timeline.split == config.train_split
-    if not train.any():
-        raise MissingKey(
-            f"no segments in the training split {config.train_split!r}",
-            found=", ".join(np.unique(timeline.split)),
-        )
+    train = timeline.in_split(config.train_split)
 
     def new_teacher() -> Teacher:
         return make_teacher(config.kind, timeline.taxonomy, config.settings, device=device)
 
     teacher = new_teacher()
-    folds = FOLDS.get(config.kind, 0) if config.folds is None else config.folds
-    if config.features:
-        _check_features(teacher)
+    _check_features(teacher, config.features)
+    folds = config.folds
+    if folds is None:
+        folds = 0 if config.features else kind_of(config.kind).folds
     length, seed = teacher.config.length, teacher.config.seed
     examples = examples_for(teacher, timeline, config.history)
     text = None if scripts is None else scripts.examples(length)
     logits = np.empty((len(examples), len(timeline.taxonomy.actions)), dtype=np.float32)
-    rest = np.ones_like(train)
-    feature = None
+    fold = np.full(len(examples), -1)  # of what is scored by a teacher that never saw its video
     if folds:
-        rest = ~train
-        fold = np.full(len(examples), -1)
         fold[train] = examples[train].folds(folds, seed)
-        for k in range(folds):
-            log.info("fold %d of %d: %d held out", k + 1, folds, (fold == k).sum())
-            part = new_teacher()
-            label = f"fold {k + 1} of {folds}: "
-            part.fit(
-                examples[train & (fold != k)], scripts=text, progress=_prefixed(progress, label)
-            )
-            logits[fold == k] = part.logits(examples[fold == k])
+    for k in range(folds):
+        log.info("fold %d of %d: %d held out", k + 1, folds, (fold == k).sum())
+        part = new_teacher()
+        part.fit(
+            examples[train & (fold != k)],
+            scripts=text,
+            progress=lambda name, *at, k=k: progress(f"fold {k + 1} of {folds}: {name}", *at),
+        )
+        logits[fold == k] = part.predict(examples[fold == k]).logits
     teacher.fit(examples[train], scripts=text, progress=progress)
-    if config.features:
-        logits, feature = teacher.logits_and_features(examples)  # type: ignore[attr-defined]
-    else:
-        logits[rest] = teacher.logits(examples[rest])
-    targets = _targets(timeline, teacher, logits, config.history, folds, feature)
+    rest = fold < 0
+    output = teacher.predict(examples[rest])
+    logits[rest] = output.logits
+    feature = output.features if config.features else None
+    targets = _targets(timeline, teacher, logits, feature, config.history, folds)
     targets.attributes["train_split"] = config.train_split
     targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
     return teacher, targets
@@ -139,8 +128,7 @@ def make_targets(
 
 def examples_for(teacher: Teacher, timeline: Timeline, history: HistoryConfig) -> Examples:
     """Every segment's history as the teacher is told it: as long, and with times if it wants."""
-    times = bool(getattr(teacher.config, "times", False))
-    return timeline.examples(history, teacher.config.length, times=times)
+    return timeline.examples(history, teacher.config.length, times=teacher.needs_times)
 
 
 def score_segments(
@@ -151,17 +139,14 @@ def score_segments(
     Raises:
         BadConfig: `features` are asked of a kind that has none.
     """
-    examples, feature = examples_for(teacher, timeline, history), None
-    if features:
-        _check_features(teacher)
-        logits, feature = teacher.logits_and_features(examples)  # type: ignore[attr-defined]
-    else:
-        logits = teacher.logits(examples)
-    return _targets(timeline, teacher, logits, history, 0, feature)
+    _check_features(teacher, features)
+    output = teacher.predict(examples_for(teacher, timeline, history))
+    feature = output.features if features else None
+    return _targets(timeline, teacher, output.logits, feature, history, folds=0)
 
 
-def _check_features(teacher: Teacher) -> None:
-    if not hasattr(teacher, "logits_and_features"):
+def _check_features(teacher: Teacher, wanted: bool) -> None:
+    if wanted and not teacher.has_features:
         raise BadConfig(
             "this kind of teacher has no features", expected="language", found=teacher.kind
         )
@@ -171,9 +156,9 @@ def _targets(
     timeline: Timeline,
     teacher: Teacher,
     logits: NDArray[np.float32],
+    feature: NDArray[np.float32] | None,
     history: HistoryConfig,
     folds: int,
-    feature: NDArray[np.float32] | None = None,
 ) -> SoftTargets:
     return SoftTargets(
         uid=timeline.segments.uid,
@@ -191,8 +176,3 @@ def _targets(
             "antcache": __version__,
         },
     )
-
-
-def _prefixed(progress: Progress, label: str) -> Progress:
-    """The same progress under longer labels."""
-    return lambda name, done, total: progress(label + name, done, total)

@@ -16,15 +16,15 @@ from antcache.store import SoftTargets, Store
 from antcache.store.format import checksums
 from antcache.teacher.base import OUTPUT, load_teacher, save_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
-from antcache.teacher.keeping import check_targets, cut, folder_state, place_for
+from antcache.teacher.keeping import check_targets, cut_to_top_k, folder_state, place_for
 from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, make_targets, score_segments
 
 
 def history_for(store: Store, mode: str = "complete", gap_s: float | None = None) -> HistoryConfig:
     """Histories of a kind, with the anticipation gap of the store's dataset unless one is given."""
-    own = protocol_for(store.taxonomy.dataset).gap_s
-    return HistoryConfig(mode=mode, gap_s=own if gap_s is None else gap_s)
+    usual = protocol_for(store.taxonomy.dataset).gap_s
+    return HistoryConfig(mode=mode, gap_s=usual if gap_s is None else gap_s)
 
 
 def teach(
@@ -71,15 +71,15 @@ def teach(
         if place.done is not None:
             return place.done
         teacher, targets = make_targets(
-            timeline_of(store), config, scripts=scripts, device=device, progress=progress
+            Timeline.of_store(store), config, scripts=scripts, device=device, progress=progress
         )
-        kept = cut(targets, top_k)
+        kept = cut_to_top_k(targets, top_k)
         save_teacher(
             teacher,
             config.history,
             folder,
             overwrite=place.replaces_folder,
-            beside=place.account(kept),
+            beside=place.made_file(kept),
         )
         place.publish(kept)
     return kept
@@ -105,13 +105,7 @@ def apply_teacher(
     """
     check_targets(store, name, top_k, overwrite=overwrite)
     teacher, history = load_teacher(folder, store.taxonomy, device=device)
-    targets = score_segments(timeline_of(store), teacher, history, features=features)
-    kept = cut(targets, top_k)
+    targets = score_segments(Timeline.of_store(store), teacher, history, features=features)
+    kept = cut_to_top_k(targets, top_k)
     store.write_targets(name, kept, overwrite=overwrite)
     return kept
-
-
-def timeline_of(store: Store) -> Timeline:
-    """The segments of all splits of a store."""
-    labels = {split: store.labels(split) for split in store.splits()}
-    return Timeline.of(labels, store.taxonomy)

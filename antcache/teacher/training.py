@@ -1,19 +1,20 @@
-"""What trained teachers share: random state of their own, the learning rate's cycle, their weights.
+"""What trained teachers share: random state of their own, the way down a loss, their weights.
 
-Promise: the caller's random state is left as it was found; weights of another network are refused.
+Promise: the caller's random state is left as it was found; weights of another network are refused;
+every network here is trained by `Descent`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
 
@@ -31,6 +32,54 @@ def one_cycle(share: float, warmup: float) -> float:
     if share < warmup:
         return share / warmup
     return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+class Descent:
+    """AdamW along a schedule of its learning rates, its gradients clipped.
+
+    Attributes:
+        optimizer: what steps.
+        taken: steps so far.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[Any],
+        schedule: Callable[[int], float] = lambda _: 1.0,
+        *,
+        clipped: Iterable[Tensor] = (),
+        betas: tuple[float, float] = (0.9, 0.98),
+        **settings: Any,
+    ) -> None:
+        """A descent that has not begun.
+
+        Args:
+            groups: parameters, or groups of them with settings of their own.
+            schedule: factor of the highest learning rates at each step, from 0.
+            clipped: parameters whose gradients together are cut to a norm of 1.
+            betas: of AdamW.
+            settings: further ones of AdamW: `lr`, `weight_decay`.
+        """
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, fused=True, **settings)
+        self.taken = 0
+        self._schedule, self._clipped = schedule, list(clipped)
+        self._highest = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def step(self, losses: Iterable[Tensor]) -> Tensor:
+        """Step down the sum of `losses`, made one after the other; returns that sum ()."""
+        for group, highest in zip(self.optimizer.param_groups, self._highest, strict=True):
+            group["lr"] = highest * self._schedule(self.taken)
+        self.optimizer.zero_grad()
+        total: Tensor | float = 0.0
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        if self._clipped:
+            nn.utils.clip_grad_norm_(self._clipped, 1.0)
+        self.optimizer.step()
+        self.taken += 1
+        assert isinstance(total, Tensor), "a step without a loss"
+        return total
 
 
 def weights(network: nn.Module) -> dict[str, NDArray[Any]]:

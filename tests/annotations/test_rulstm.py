@@ -96,7 +96,7 @@ def test_egtea_splits_are_chosen_by_number(write, egtea_files):
     assert len(read_annotations("egtea", folder, split_number=3).splits["train"]) == 1
     with pytest.raises(NotFound, match=r"lacks training2\.csv, validation2\.csv"):
         read_annotations("egtea", folder, split_number=2)
-    with pytest.raises(BadConfig, match="expected 1, 2 or 3, found 4"):
+    with pytest.raises(BadConfig, match="unknown EGTEA split: expected 1 or 2 or 3, found 4"):
         read_annotations("egtea", folder, split_number=4)
 
 

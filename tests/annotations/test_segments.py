@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Segments, Taxonomy, locate
 from antcache.errors import BadAnnotations
 
 COLUMNS = {
@@ -34,6 +34,28 @@ def test_segments_are_arrays_of_their_types():
     assert segments[segments.video == "v"].uid.tolist() == ["a", "b"]
     assert list(segments.table().columns) == list(COLUMNS)
     segments.check(CLASSES, str)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "expected"),
+    [
+        (["b", "a", "c"], ["c", "a", "a", "b"], [2, 1, 1, 0]),
+        (["b", "a", "c"], ["aa", "", "z", "c", "A"], [-1, -1, -1, 2, -1]),
+        (["10", "9", "1"], ["1", "100", "9"], [2, -1, 1]),
+        (["a", "b", "a"], ["a", "b"], [0, 1]),
+        (["a"], [], []),
+        ([], ["a"], [-1]),
+    ],
+)
+def test_where_segments_stand(known, asked, expected):
+    found = locate(np.array(known, dtype=np.str_), np.array(asked, dtype=np.str_))
+    assert found.dtype == np.int64
+    assert found.tolist() == expected
+
+
+def test_segments_are_located_by_their_uids():
+    segments = Segments.of(**COLUMNS)
+    assert segments.locate(np.array(["c", "x", "a"])).tolist() == [2, -1, 0]
 
 
 def test_columns_of_unequal_length_are_refused():

@@ -6,6 +6,7 @@ A benchmark is a file of `benchmarks/` that can be run; its test is `test_NAME.p
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 ELSEWHERE = {
@@ -41,3 +42,26 @@ def test_make_bench_runs_what_records(repo: Path) -> None:
     for file in (repo / "benchmarks").glob("*.py"):
         text = file.read_text("utf-8")
         assert ('add_argument("--record"' in text) == ("--record" in text.split('"""')[1]), file
+
+
+def test_recorded_commands_can_be_run_again(repo: Path) -> None:
+    """Their benchmarks are there, and take the options."""
+    commands = {
+        command
+        for file in (repo / "benchmarks/results").glob("*.json")
+        for record in json.loads(file.read_text("utf-8"))
+        if (command := isinstance(record, dict) and record.get("command"))
+    }
+    assert len(commands) > 20
+    for command in commands:
+        python, script, *words = command.split()
+        assert python == "python"
+        calls = ast.walk(ast.parse((repo / script).read_text("utf-8")))
+        taken = {
+            word.value
+            for call in calls
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("add_argument")
+            for word in call.args
+            if isinstance(word, ast.Constant)
+        }
+        assert {word for word in words if word.startswith("--")} <= taken, command

@@ -15,7 +15,7 @@ import pytest
 
 from antcache.errors import AntcacheError
 from antcache.store import Store
-from antcache.store.verify import verify
+from antcache.store.integrity.verify import verify
 
 SHORT = (
     *("zarr: staging is a link", "hdf5: replaced,..,victim,placed in staging"),
@@ -163,7 +163,7 @@ def test_an_honest_store_serves_all_of_the_commands(hostile: ModuleType) -> None
     """Else a command that fails for a reason of its own would look at nothing."""
     stores = hostile.hostile_stores
     make = hostile.hostile_stores.partial(stores._make, kind="zarr", spoil=lambda s, v: None)
-    tally = hostile.run([hostile.Case(name="honest", make=make)], stores.SECRETS)
+    tally = hostile.run([hostile.InputCase(name="honest", make=make)], stores.SECRETS)
     assert (tally.faults, tally.refused) == ([], 0)
     assert tally.runs == len(stores.COMMANDS)
 
@@ -182,7 +182,7 @@ def test_what_is_counted(hostile: ModuleType, monkeypatch: pytest.MonkeyPatch) -
         )
         return [line.split() for line in lines]
 
-    tally = hostile.run([hostile.Case(name="x", make=make)], stores.SECRETS)
+    tally = hostile.run([hostile.InputCase(name="x", make=make)], stores.SECRETS)
     said = "\n".join(tally.outside)
     assert "outside.zarr is not what it was" in said
     assert "victim/empty/new.zarr/labels is not what it was" in said
@@ -198,11 +198,11 @@ def test_what_is_counted(hostile: ModuleType, monkeypatch: pytest.MonkeyPatch) -
     for name, ending in endings.items():
         outcome = hostile.forked.Outcome(**{**fine, **ending})
         monkeypatch.setattr(hostile.forked, "run", lambda *a, o=outcome, **options: o)
-        tally = hostile.run([hostile.Case(name="x", make=make)])
+        tally = hostile.run([hostile.InputCase(name="x", make=make)])
         assert len(getattr(tally, name)) == len(tally.faults) == 4
     two_lines = hostile.forked.Outcome(**{**fine, "code": 2, "stderr": "Error: a\nb\n"})
     monkeypatch.setattr(hostile.forked, "run", lambda *args, **options: two_lines)
-    assert len(hostile.run([hostile.Case(name="x", make=make)]).tracebacks) == 4
+    assert len(hostile.run([hostile.InputCase(name="x", make=make)]).tracebacks) == 4
 
 
 @pytest.mark.slow

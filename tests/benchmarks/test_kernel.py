@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
-from antcache.kernels import benchmark_rows as bench
-from antcache.kernels.benchmark import parse_shapes
-from antcache.kernels.benchmark_rows import BOTH, EAGER, LIGER, OURS, PLAIN, Row
+from antcache.kernels.benchmark import rows as bench
+from antcache.kernels.benchmark.rows import BOTH, EAGER, LIGER, OURS, PLAIN, Row
+from antcache.kernels.benchmark.run import parse_shapes
 
 NUMBA = importlib.util.find_spec("numba") is not None
 # Finders of editable installs, and whatever the kernel must not need, are out of the way.
@@ -82,7 +82,7 @@ def bare(script: Path, *options: str, cwd: Path, banned: list[str]) -> subproces
 
 def test_command_measures_and_records_on_the_cpu(tmp_path: Path) -> None:
     command = ["bench", "kernel", "--device", "cpu", "--quick", "--shapes", "4x125"]
-    result = CliRunner().invoke(cli, [*command, "--record", "--out", str(tmp_path)])
+    result = CliRunner().invoke(cli, [*command, "--record", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "copy bandwidth" in result.output
     assert "not measured: the GPU's cases" in result.output
@@ -104,7 +104,16 @@ def test_command_measures_and_records_on_the_cpu(tmp_path: Path) -> None:
 def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -> None:
     banned = ["click", "rich", "zarr", "numba", "h5py", "pandas", "matplotlib", "numcodecs"]
     script = repo / "benchmarks" / "kernel.py"
-    options = ("--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path))
+    options = (
+        "--device",
+        "cpu",
+        "--quick",
+        "--shapes",
+        "4x16",
+        "--record",
+        "--output",
+        str(tmp_path),
+    )
     done = bare(script, *options, cwd=tmp_path, banned=banned)
     assert done.returncode == 0, done.stderr
     rows = bench.read_rows(tmp_path / "kernel.csv")
@@ -121,7 +130,7 @@ def test_bare_checkout_needs_torch_and_triton_only(repo: Path, tmp_path: Path) -
         (["--shapes", "3x1"], "impossible shapes"),
         (["--device", "tpu"], "unknown device"),
         (["--minutes", "0"], "impossible --minutes"),
-        (["--out", "x"], "--record"),
+        (["--output", "x"], "--record"),
     ],
 )
 def test_bad_input_is_one_line(repo: Path, options: list[str], words: str) -> None:
@@ -158,7 +167,7 @@ def test_csv_replaces_what_was_measured_again_and_nothing_else(tmp_path: Path) -
 def test_a_foreign_csv_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "kernel.csv"
     path.write_text("a,b\n1,2\n")
-    options = ["--device", "cpu", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    options = ["--device", "cpu", "--shapes", "4x16", "--record", "--output", str(tmp_path)]
     result = CliRunner().invoke(cli, ["bench", "kernel", *options])
     assert result.exit_code == 2
     assert path.read_text() == "a,b\n1,2\n"
@@ -234,8 +243,17 @@ def test_a_failure_of_ours_breaks_the_run(monkeypatch: pytest.MonkeyPatch, tmp_p
     def fails(*_arguments: object, **_named: object) -> None:
         raise ZeroDivisionError("ours is wrong")
 
-    monkeypatch.setattr("antcache.kernels.benchmark_contenders.distillation_loss", fails)
-    options = ["--device", "cpu", "--quick", "--shapes", "4x16", "--record", "--out", str(tmp_path)]
+    monkeypatch.setattr("antcache.kernels.benchmark.contenders.distillation_loss", fails)
+    options = [
+        "--device",
+        "cpu",
+        "--quick",
+        "--shapes",
+        "4x16",
+        "--record",
+        "--output",
+        str(tmp_path),
+    ]
     result = CliRunner().invoke(cli, ["bench", "kernel", *options])
     assert result.exit_code == 1, result.output
     assert "FAILED: ours" in result.output
@@ -249,12 +267,11 @@ def test_contenders_agree(form: str) -> None:
     """A benchmark of losses that differ would compare nothing."""
     import torch
 
-    from antcache.kernels.benchmark_contenders import fused, make_inputs, plain
+    from antcache.kernels.benchmark.contenders import fused, make_inputs, plain
 
     case = bench.Case(dtype="float32", form=form, batch=7, classes=125)
     item = make_inputs(case, "cpu", torch.Generator().manual_seed(1))
-    arguments = (item.logits, item.targets, item.labels)
-    ours, theirs = fused("torch")(*arguments), plain(*arguments)
+    ours, theirs = fused("torch")(item), plain(item)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     grads = [torch.autograd.grad(loss, item.logits)[0] for loss in (ours, theirs)]
     assert torch.allclose(*grads, atol=1e-6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from antcache.kernels import benchmark_rows as bench
+from antcache.kernels.benchmark import rows as bench
 
 CASE = {
     "device": "a GPU",

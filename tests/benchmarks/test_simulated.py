@@ -162,7 +162,7 @@ def test_one_training_gives_all_strengths(runs: ModuleType) -> None:
     )
     assert plain.key == adjusted.key != other.key
     assert adjusted.unadjusted == plain.config
-    assert other.unadjusted.lr == 0.5
+    assert other.unadjusted.optimization.lr == 0.5
 
 
 def test_shuffled_teacher_swaps_training_segments_alone(runs: ModuleType, tmp_path: Path) -> None:

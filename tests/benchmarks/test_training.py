@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -11,9 +10,11 @@ import pytest
 import torch
 
 from antcache.kernels import DenseTargets
-from antcache.student.pack import WindowPack
 from antcache.student.presets import find_preset
-from antcache.student.teachers import Teachers
+from antcache.windows.dataset import Windows
+from antcache.windows.labels import WindowLabels
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.teacher_targets import TeacherTargets
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +23,23 @@ def training(benchmark: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def pack(training: ModuleType) -> WindowPack:
+def pack(training: ModuleType) -> Windows:
     generator = torch.Generator().manual_seed(0)
     count, time, classes = training.BATCH, training.TIME, training.CLASSES
-    label = torch.randint(0, classes, (count,), generator=generator)
-    logits = torch.randn(count, classes, generator=generator)
-    return WindowPack(
-        features=torch.randn(count, time, training.ek55.DIM, generator=generator).half(),
-        padded=torch.zeros(count, time, dtype=torch.bool),
+    label = torch.randint(0, classes, (count,), generator=generator).numpy()
+    logits = torch.randn(1, count, classes, generator=generator)
+    labels = WindowLabels(
+        uid=np.arange(count).astype(str),
+        video=np.full(count, "v"),
+        padded=np.zeros((count, time), dtype=bool),
         action=label,
         verb=label,
         noun=label,
-        frame_action=torch.full((count, time), -100),
-        target=torch.arange(count),
-        targets=Teachers(targets=DenseTargets(logits=logits)),
-        uid=np.arange(count).astype(str),
+        frame_action=np.full((count, time), -100),
     )
+    values = torch.randn(count, time, training.ek55.DIM, generator=generator).half()
+    targets = TeacherTargets(targets=DenseTargets(logits=logits), row=torch.arange(count))
+    return Windows(labels, PackedFeatures(values=values), targets)
 
 
 @pytest.mark.slow
@@ -48,8 +50,8 @@ def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -
     assert set(found) == {name for name in names if not name.startswith(tuple(others))}
 
 
-def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: WindowPack) -> None:
-    small = replace(find_preset("ek55-tsn"), layers=1, heads=2, width=16)
+def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: Windows) -> None:
+    small = find_preset("ek55-tsn").replace(layers=1, heads=2, width=16)
     found = {figure.figure: figure for figure in training.on_gpu(pack, small, side=64)}
     bounds = {name: (figure.at_least, figure.at_most) for name, figure in found.items()}
     assert bounds == {
@@ -60,16 +62,18 @@ def test_the_bounds_of_a_gpu_are_all_measured(training: ModuleType, pack: Window
     assert all(figure.value > 0 for figure in found.values())
 
 
-def test_operations_of_a_step_by_hand(training: ModuleType, pack: WindowPack) -> None:
+def test_operations_of_a_step_by_hand(training: ModuleType, pack: Windows) -> None:
     """Two for each weight and position, forward, and twice that backward; AVT classifies at D."""
     width, layers = 32, 2
-    config = replace(
-        find_preset("ek55-tsn"), layers=layers, heads=2, width=width, precision="float32"
+    config = find_preset("ek55-tsn").replace(
+        layers=layers, heads=2, width=width, precision="float32"
     )
-    sizes = training.Sizes(
+    shape = training.ModelShape(
         dims=(training.ek55.DIM,), num_classes=training.CLASSES, num_frames=training.TIME
     )
-    trainer = training.Trainer(replace(config, device="cpu"), replace(pack, targets=None), sizes)
+    trainer = training.Trainer(
+        config.replace(device="cpu"), Windows(pack.labels, pack.features), shape
+    )
     batch, time, dim = training.BATCH, training.TIME, training.ek55.DIM
     positions = batch * time
     blocks = layers * 12 * width * width

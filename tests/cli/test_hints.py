@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cli_commands import walk
 
-from antcache.cli.main import cli
+from antcache.cli.main import cli, in_options
+from antcache.settings import settings_of
+from antcache.student.config import StudentConfig
 
 OPTION = re.compile(r"(?<![\w-])--[a-z](?:[a-z-]*[a-z])?")
 COMMAND = re.compile(rf"({OPTION.pattern}) of antcache ((?:[a-z]+ ?)+)")
@@ -53,3 +55,37 @@ def test_options_that_are_named_are_there(repo: Path) -> None:
                 ]
     assert not wrong
     assert {"--allow-missing", "--overwrite", "--fill"} <= seen
+
+
+SETTING = re.compile(r"`(\w+)`")
+
+
+def test_settings_that_are_named_are_there(repo: Path) -> None:
+    """In backticks, as a command that has an option of that name shows it.
+
+    `feature` is an array of soft targets, `seeds` a key of a plan.
+    """
+    named = [
+        name
+        for part in ("student", "windows")
+        for file in sorted((repo / "antcache" / part).rglob("*.py"))
+        for text in words(file)
+        for name in SETTING.findall(text)
+    ]
+    assert set(named) - set(settings_of(StudentConfig)) == {
+        "feature",
+        "seeds",
+    }
+    assert {"top_k", "allow_missing", "warmup_epochs"} <= set(named)
+
+
+def test_a_setting_is_the_option_of_the_command_that_has_it() -> None:
+    commands = {" ".join(names): command for names, command in walk(cli)}
+    said = "cut `feature` to the k best: `top_k`, or `allow_missing`"
+    for name, shown in {
+        "student train": "cut `feature` to the k best: --top-k, or --allow-missing",
+        "student predict": "cut `feature` to the k best: `top_k`, or --allow-missing",
+        "student sweep": said,
+    }.items():
+        assert in_options(said, commands[name]) == shown
+    assert in_options(said, None) == said

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from antcache.cli.common import log_to, print_json, print_table, progress_bars, say
 from antcache.cli.main import cli, main
-from antcache.errors import AntcacheWarning, BadConfig
+from antcache.errors import BadConfig
 from antcache.store import Store
 from antcache.text import plain
 
@@ -266,7 +266,7 @@ def test_what_libraries_say_is_one_line(
     capsys.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning(AntcacheWarning(EVIL), AntcacheWarning, "file.py", 1)
+        warnings.showwarning(UserWarning(EVIL), UserWarning, "file.py", 1)
     record = logging.LogRecord("zarr", logging.WARNING, "x.py", 1, "%s", (EVIL,), None)
     assert logging.lastResort is not None
     logging.lastResort.handle(record)

@@ -95,13 +95,13 @@ def test_ranges_end_where_they_say(
 @pytest.mark.parametrize("name", ["weight", "lr", "dropout", "ema", "warmup_epochs", "grad_clip"])
 def test_plans_of_sweeps_have_the_same_ranges(name: str, value: float) -> None:
     with pytest.raises(BadConfig, match=f"impossible {name}"):
-        StudentConfig(**{name: value})
+        StudentConfig.of(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "seed", "width", "top_k"])
 def test_whole_numbers_of_plans_too(name: str) -> None:
     with pytest.raises(BadConfig, match=f"impossible {name}"):
-        StudentConfig(**{name: 10**20})
+        StudentConfig.of(**{name: 10**20})
 
 
 @pytest.mark.parametrize("value", [v for v in NONSENSE if v])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,12 +93,33 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_warnings_of_the_library_are_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = logging.getLogger("antcache.student.problem")
+    log = logging.getLogger("antcache.student.training.training_data")
     with log_to(tmp_path / "log"):
         for level in (logging.INFO, logging.WARNING, logging.WARNING, logging.ERROR):
             log.log(level, "%s\nleft out", level)
     assert capsys.readouterr().err == "Warning: 30\\nleft out\n"
     assert len((tmp_path / "log").read_text().splitlines()) == 4
+
+
+def test_words_before_the_command_are_judged_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["-q", "store", "info", "x"], ["--verbose"], ["submit", "s", "p"]):
+        monkeypatch.setattr(sys, "argv", ["antcache", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert re.fullmatch(r"Error: [^\n\\]*--help\)\n", said), said
+
+
+@pytest.mark.parametrize(("line", "code"), [("{} >&-", 0), ("{} | true", 1)])
+def test_nobody_has_to_read(line: str, code: int) -> None:
+    """The shell has closed the output, or who reads it stops."""
+    command = f"'{sys.executable}' -m antcache student train --help"
+    shell = f"set -o pipefail; {line.format(command)}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_every_command_has_json() -> None:

@@ -44,7 +44,7 @@ ON_PAGE = {"docs/import.md": {"STORE": "labels.zarr"}}  # features come from LMD
 
 SHORTER = {
     ("teacher", "train"): ("--epochs", "1"),
-    ("teacher", "adapt"): ("--steps", "2", "--batch", "2"),
+    ("teacher", "adapt"): ("--steps", "2", "--batch-size", "2"),
     ("student", "train"): ("--epochs", "1"),
     ("torchrun",): ("--epochs", "1"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -23,24 +24,31 @@ def usages() -> Iterator[tuple[str, str]]:
                         yield page, re.sub(r"\s#.*", "", text)
 
 
-def find(words: list[str]) -> click.Command:
-    """The command that the words behind `antcache` begin with."""
+def find(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words behind `antcache` begin with, and the words behind its name."""
     command: click.Command = cli
-    for word in words:
-        if not isinstance(command, click.Group):
-            break
-        found = command.get_command(click.Context(command), word)
-        assert found is not None, word
-        command = found
-    return command
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, words[0]
+        command, words = found, words[1:]
+    return command, words
 
 
 @pytest.mark.parametrize(("page", "text"), list(usages()))
 def test_options_are_the_commands_own(page: str, text: str) -> None:
-    command = find(text.split()[1:])
+    command, _ = find(text.split()[1:])
     taken = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", text))
     assert named <= taken, page
+
+
+@pytest.mark.parametrize(("page", "text"), list(usages()))
+def test_arguments_are_called_as_in_the_help(page: str, text: str) -> None:
+    command, words = find(text.split()[1:])
+    named = itertools.takewhile(lambda word: not word.lstrip("[\\").startswith("-"), words)
+    options, *arguments = command.collect_usage_pieces(click.Context(command))
+    assert options == "[OPTIONS]"
+    assert [*named] == arguments, page
 
 
 def test_every_mention_of_torchrun_is_the_documented_one() -> None:

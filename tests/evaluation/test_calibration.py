@@ -109,7 +109,7 @@ def test_cross_fitted_temperatures_never_see_their_own_group():
         others = groups != group
         expected = fit_temperature(logits[others], labels[others])
         np.testing.assert_allclose(found[groups == group], expected)
-    five = cross_fitted_temperatures(logits, labels, np.arange(900) // 30, folds=5, seed=2)
+    five = cross_fitted_temperatures(logits, labels, np.arange(900) // 30, seed=2)
     assert len(np.unique(five)) == 5
     with pytest.raises(BadConfig, match="2 or more"):
         cross_fitted_temperatures(logits, labels, np.zeros(900))

@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 
 from antcache.annotations import Segments
-from antcache.cli.fuse import fuse as command
+from antcache.cli.evaluation.fuse import fuse as command
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation import Predictions
-from antcache.evaluation.fusion import fit_weights, fuse, log_softmax, mix
+from antcache.evaluation.fusion import fit_weights, fuse, mix
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.store import Store
 
@@ -96,9 +97,9 @@ def test_no_weights_on_a_grid_are_better(seed, mixture):
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
     for w in np.linspace(0, 1, 41):
-        mixed = log_softmax(mix(scores, np.array([w, 1 - w]), mixture))
+        mixed = log_softmax(mix(scores, np.array([w, 1 - w]), mixture), axis=1)
         assert nll[-1] <= -mixed[np.arange(25), truth].mean() + 1e-4
-    mixed = log_softmax(mix(scores, weights, mixture))
+    mixed = log_softmax(mix(scores, weights, mixture), axis=1)
     assert nll[-1] == pytest.approx(-mixed[np.arange(25), truth].mean(), abs=1e-6)
 
 
@@ -126,7 +127,7 @@ def test_own_verb_scores_are_fused_where_all_have_them(store, runs, taxonomy, tm
     both = fuse(store, [str(tmp_path / "own")] * 2).predictions
     expected = P[:, :3] / P[:, :3].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(both.verb_scores), expected, rtol=1e-5)
-    assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.own is None
+    assert fuse(store, [str(tmp_path / "own"), runs[0]]).predictions.verb_noun_scores is None
 
 
 def test_segments_left_out_are_told(store, runs, taxonomy, tmp_path):
@@ -184,7 +185,7 @@ def test_refusals(store, runs, taxonomy, tmp_path):
     for wrong in ((0, 0), (1,), (1, -1), (float("nan"), 1), "best"):
         with pytest.raises(BadConfig, match="impossible weights"):
             fuse(store, runs, weights=wrong)
-    with pytest.raises(BadConfig, match="2 or more runs"):
+    with pytest.raises(BadConfig, match="number of runs to fuse: expected from 2"):
         fuse(store, [one])
     with pytest.raises(BadConfig, match="probabilities or logits"):
         fuse(store, runs, mixture="ranks")

@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.cli.evaluate import evaluate as command
+from antcache.cli.evaluation.evaluate import evaluate as command
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
-from antcache.evaluation.compare import CompareConfig, compare
+from antcache.evaluation.comparing.compare import CompareConfig, compare
 from antcache.evaluation.lists import ListFiles, unseen_participants
-from antcache.evaluation.metrics import verb_noun_scores
+from antcache.evaluation.metrics import verb_noun_marginals
 from antcache.evaluation.scoring import Detail, score_predictions
-from antcache.evaluation.sheet import Sampling
+from antcache.evaluation.sheet import BootstrapConfig
 from antcache.store import Store
 
 TAIL_VERBS, TAIL_NOUNS = (1, 7), (1, 3)
@@ -86,7 +86,7 @@ def test_figures_are_those_of_the_challenge(kitchen, files, tmp_path):
     assert found["unseen"].n == unseen.sum() == 30
     tail = {"verb": np.isin(segments.verb, TAIL_VERBS), "noun": np.isin(segments.noun, TAIL_NOUNS)}
     tail["action"] = tail["verb"] | tail["noun"]
-    verbs, nouns = verb_noun_scores(scores, CLASSES)
+    verbs, nouns = verb_noun_marginals(scores, CLASSES)
     for kind, own in (("verb", verbs), ("noun", nouns), ("action", scores)):
         labels = getattr(segments, kind)
         for mask, part, name in (
@@ -111,7 +111,7 @@ def test_comparison_over_unseen_participants(kitchen, store, tmp_path):
     made, scores, segments = kitchen
     names = {"split": "validation", "taxonomy": CLASSES.fingerprint}
     Predictions(uid=segments.uid, scores=scores[::-1].copy(), **names).save(tmp_path / "b")
-    config = CompareConfig(over="unseen", sampling=Sampling(resamples=20))
+    config = CompareConfig(over="unseen", sampling=BootstrapConfig(resamples=20))
     found = compare(made, [str(tmp_path / "p")], [str(tmp_path / "b")], config=config)
     unseen = np.array([video[:3] in ("P18", "P32") for video in segments.video])
     assert found.n == unseen.sum() == 30
@@ -142,22 +142,22 @@ def test_command(kitchen, files, tmp_path):
     for words in ("unseen participants", "95% intervals by video", "tail_recall@5", "NLL"):
         assert words in table.output
     for wrong, words in (
-        (["--bootstrap", "1"], "impossible bootstrap"),
+        (["--bootstrap", "1"], "impossible resamples: expected 0, or 2 and more"),
         (["--bootstrap", "10", "--seed", "-1"], "impossible --seed"),
-        (["--cluster", "kitchen"], "unknown cluster"),
+        (["--cluster", "kitchen"], "'kitchen' is not one of 'video', 'segment'"),
         (["--tail-verbs", str(files.tail_verbs)], "go together"),
         (["--unseen", str(tmp_path / "absent")], "can't be read"),
         (["--unseen", str(files.tail_verbs)], "lacks participant_id"),
     ):
         outcome = CliRunner().invoke(command, [str(store.path), str(tmp_path / "p"), *wrong])
-        assert words in str(outcome.exception), wrong
+        assert words in f"{outcome.output}{outcome.exception}", wrong
     (tmp_path / "unseen.csv").write_text("participant_id\nP99\n")
     with pytest.raises(BadConfig, match="no video of 'validation'"):
         unseen_participants(store, store.taxonomy, "validation", files)
 
 
 def test_without_a_bootstrap_the_sheet_has_no_intervals(kitchen, tmp_path):
-    detail = Detail(sampling=Sampling(resamples=0))
+    detail = Detail(sampling=BootstrapConfig(resamples=0))
     sheet = score_predictions(kitchen[0], tmp_path / "p", detail=detail).sheet
     assert sheet is not None
     assert not any(part.intervals for part in sheet.counted.values())

@@ -23,7 +23,7 @@ from antcache.evaluation.metrics import (
     score,
     top_k_accuracy,
     true_class_ranks,
-    verb_noun_scores,
+    verb_noun_marginals,
 )
 
 INF = math.inf
@@ -88,14 +88,14 @@ def test_nothing_to_average_over_is_an_error():
 
 def test_verb_and_noun_scores_are_sums_of_probabilities(taxonomy):
     p = np.array([[0.1, 0.2, 0.3, 0.15, 0.25]])
-    verbs, nouns = verb_noun_scores(np.log(p) + 7, taxonomy)
+    verbs, nouns = verb_noun_marginals(np.log(p) + 7, taxonomy)
     np.testing.assert_allclose(verbs, [[0.55, 0.45, 0]])
     np.testing.assert_allclose(nouns, [[0.4, 0.2, 0.4, 0]])
 
 
 def test_verb_scores_of_unranked_actions_are_zero(taxonomy):
     scores = np.array([[0.0, -INF, -INF, -INF, 0.0]], dtype=np.float32)
-    verbs, nouns = verb_noun_scores(scores, taxonomy)
+    verbs, nouns = verb_noun_marginals(scores, taxonomy)
     assert verbs.tolist() == [[1, 0, 0]]
     assert nouns.tolist() == [[0.5, 0, 0.5, 0]]
 
@@ -136,8 +136,8 @@ def test_lists_that_are_absent_have_no_key(taxonomy, segments):
     assert "action/many_shot_recall@5" not in figures
 
 
-def test_missed_segments_are_wrong_everywhere(taxonomy, segments):
-    figures = score(one_hot([0, 0, 2]), segments[:3], taxonomy, missed=segments[3:])
+def test_segments_without_a_prediction_are_wrong_everywhere(taxonomy, segments):
+    figures = score(one_hot([0, 0, 2]), segments, taxonomy, rows=np.arange(3))
     assert figures["n"] == 4
     assert figures["action/top5"] == figures["verb/top5"] == 75
     assert figures["action/recall@5"] == pytest.approx(100 * 2 / 3)
@@ -209,14 +209,14 @@ def test_own_verb_and_noun_scores_replace_the_marginals(taxonomy, segments):
     verbs, nouns = np.zeros((4, 3)), np.zeros((4, 4))
     verbs[np.arange(4), segments.verb] = 1
     nouns[np.arange(4), (segments.noun + 1) % 4] = 1
-    found = score(scores, segments, taxonomy, own=(verbs, nouns))
+    found = score(scores, segments, taxonomy, verb_noun_scores=(verbs, nouns))
     assert (found["verb/top1"], found["noun/top1"]) == (100, 0)
     assert found["action/top1"] == score(scores, segments, taxonomy)["action/top1"]
     with pytest.raises(BadConfig, match=r"4 segments \(at least one\), 3 verbs"):
-        score(scores, segments, taxonomy, own=(nouns, verbs))
+        score(scores, segments, taxonomy, verb_noun_scores=(nouns, verbs))
     verbs[2, 0] = np.nan
     with pytest.raises(BadConfig, match="segment c"):
-        score(scores, segments, taxonomy, own=(verbs, nouns))
+        score(scores, segments, taxonomy, verb_noun_scores=(verbs, nouns))
 
 
 def test_verbs_and_nouns_by_the_best_actions(taxonomy, segments):
@@ -238,7 +238,7 @@ def test_verbs_and_nouns_by_the_best_actions(taxonomy, segments):
         share = 100 * np.mean(np.array(wanted) < k)
         assert figures[f"verb/top{k}_by_action"] == share
     own = np.zeros((4, 3)), np.zeros((4, 4))
-    again = score(scores, segments, taxonomy, own=own)
+    again = score(scores, segments, taxonomy, verb_noun_scores=own)
     assert again["noun/top5_by_action"] == figures["noun/top5_by_action"]
 
 

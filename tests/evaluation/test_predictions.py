@@ -151,8 +151,8 @@ def test_own_verb_and_noun_scores_are_kept(tmp_path):
     read = Predictions.load(tmp_path / "p")
     for name, expected in own.items():
         np.testing.assert_array_equal(getattr(read, name), expected)
-    assert Predictions(**fields).own is None
-    assert read.own is not None
+    assert Predictions(**fields).verb_noun_scores is None
+    assert read.verb_noun_scores is not None
     wrong = (
         ({"verb_scores": own["verb_scores"]}, "go together"),
         ({**own, "noun_scores": np.zeros((1, 4), np.float32)}, "noun_scores do not fit"),

@@ -14,7 +14,7 @@ from antcache.annotations import Segments
 from antcache.cli.main import cli
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation import Predictions, evaluate, score, score_predictions, score_targets
-from antcache.evaluation.systems import reduce
+from antcache.evaluation.comparing.systems import as_system
 from antcache.store import SoftTargets, Store
 
 SCORES = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
@@ -49,7 +49,7 @@ def test_the_order_of_predictions_does_not_matter(store, taxonomy, segments):
 
 def test_missing_segments_are_counted_and_scored_as_wrong(store, taxonomy, segments):
     result = evaluate(store, predict(taxonomy, ["c", "a"]), "p")
-    assert result.to_dict()["missed"] == 2
+    assert result.to_dict()["unpredicted"] == 2
     assert (result.scored["n"], result.all["n"]) == (2, 4)
     assert result.scored == score(SCORES[[2, 0]], segments[np.array([2, 0])], taxonomy)
     for k in ("action/top1", "action/top5", "verb/top5"):
@@ -68,8 +68,8 @@ def test_an_empty_file_of_predictions_is_named(store, taxonomy, tmp_path):
         score_predictions(store, tmp_path / "p")
     fine = predict(taxonomy, ["a"])
     with pytest.raises(BadPredictions, match=r"^p: no segment is predicted"):
-        reduce(nothing, store.labels("validation"), taxonomy, "p")
-    assert reduce(fine, store.labels("validation"), taxonomy, "p").known.sum() == 1
+        as_system(nothing, store.labels("validation"), taxonomy, "p")
+    assert as_system(fine, store.labels("validation"), taxonomy, "p").known.sum() == 1
 
 
 def test_predictions_for_other_segments_or_splits_are_refused(store, taxonomy, tmp_path):
@@ -119,7 +119,7 @@ def test_command_as_json(store, taxonomy, targets, tmp_path):
     assert outcome.exit_code == 0, outcome.output
     student, teacher = json.loads(outcome.stdout)
     assert student["name"] == str(tmp_path / "run")
-    assert (student["scored"]["n"], student["all"]["n"], student["missed"]) == (2, 4, 2)
+    assert (student["scored"]["n"], student["all"]["n"], student["unpredicted"]) == (2, 4, 2)
     plain = score_targets(store, "count", "validation").to_dict()
     assert {name: teacher[name] for name in plain} == plain
     # Everything beside it is there as well: of the three that are seen, none is too early.

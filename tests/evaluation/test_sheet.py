@@ -14,7 +14,7 @@ from antcache.evaluation.coverage import coverage
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.metrics import score, true_class_ranks
 from antcache.evaluation.scoring import target_logits
-from antcache.evaluation.sheet import Sampling, Scored, fill_sheet
+from antcache.evaluation.sheet import BootstrapConfig, Scored, fill_sheet
 from antcache.store import SoftTargets
 
 PROTOCOL = Protocol(gap_s=1.0, num_frames=10, rate=2.0)
@@ -46,7 +46,7 @@ def test_coverage_by_hand():
     assert coverage(ranks, labels, p, [1])[0].many_shot_recall is None
     assert coverage(ranks, labels, p, [1], many_shot=(7,))[0].many_shot_recall is None
     for ks in ((), (0, 1)):
-        with pytest.raises(BadConfig, match="impossible k"):
+        with pytest.raises(BadConfig, match=r"(impossible|no) k"):
             coverage(ranks, labels, p, ks)
 
 
@@ -99,26 +99,26 @@ def test_top_k_targets_spread_their_tail():
     np.testing.assert_allclose(target_logits(dense.top_k(6), rows, 6), logits[rows], rtol=1e-6)
 
 
-def scored(known, seed=0):
-    logits = np.random.default_rng(seed).standard_normal((int(known.sum()), 5)).astype(np.float32)
-    return Scored(known=known, scores=logits, logits=logits, depth=5)
+def scored(segments, taxonomy, rows=None):
+    rows = np.arange(len(segments)) if rows is None else np.array(rows)
+    logits = np.random.default_rng(0).standard_normal((len(rows), 5)).astype(np.float32)
+    return Scored(
+        segments=segments, taxonomy=taxonomy, rows=rows, scores=logits, logits=logits, depth=5
+    )
 
 
 def test_the_sheet_is_score_over_each_denominator(taxonomy):
     segments = starting(0.1, 0.5, 2.0, 3.0, 4.0)
-    known = np.array([True, True, True, False, True])
-    given_scores = scored(known)
-    sheet = fill_sheet(given_scores, segments, taxonomy, PROTOCOL, ks=(1, 2, 5, 50))
-    assert {n: (c.n, c.missed) for n, c in sheet.counted.items()} == {
+    given_scores = scored(segments, taxonomy, [4, 0, 1, 2])  # in any order
+    sheet = fill_sheet(given_scores, ks=(1, 2, 5, 50))
+    assert {n: (c.n, c.unpredicted) for n, c in sheet.counted.items()} == {
         "all": (5, 1),
         "rulstm": (4, 1),
         "avt": (3, 1),
     }
-    everything = score(given_scores.scores, segments[known], taxonomy, missed=segments[~known])
+    everything = score(given_scores.scores, segments, taxonomy, rows=given_scores.rows)
     assert sheet.counted["all"].metrics == everything
-    late = score(
-        given_scores.scores[2:], segments[np.array([2, 4])], taxonomy, missed=segments[3:4]
-    )
+    late = score(given_scores.scores[[3, 0]], segments[2:], taxonomy, rows=np.array([0, 2]))
     assert sheet.counted["avt"].metrics == late
     assert set(sheet.counted["all"].intervals) == set(everything) - {"n"}
     for name, interval in sheet.counted["all"].intervals.items():
@@ -128,20 +128,16 @@ def test_the_sheet_is_score_over_each_denominator(taxonomy):
 
 
 def test_without_a_bootstrap_there_are_no_intervals(taxonomy):
-    known = np.ones(3, bool)
-    none = Sampling(resamples=0)
-    segments = starting(0.1, 0.1, 0.1)
-    sheet = fill_sheet(scored(known), segments, taxonomy, PROTOCOL, sampling=none)
+    none = BootstrapConfig(resamples=0)
+    sheet = fill_sheet(scored(starting(0.1, 0.1, 0.1), taxonomy), sampling=none)
     assert sheet.counted["all"].intervals == {}
     assert set(sheet.counted) == {"all"}  # nothing to see before any of them
 
 
 def test_clusters(taxonomy):
-    known, segments = np.ones(40, bool), starting(*np.arange(2.0, 42.0))
+    found = scored(starting(*np.arange(2.0, 42.0)), taxonomy)
     by = {
-        cluster: fill_sheet(
-            scored(known), segments, taxonomy, PROTOCOL, sampling=Sampling(cluster=cluster)
-        ).counted["all"]
+        cluster: fill_sheet(found, sampling=BootstrapConfig(cluster=cluster)).counted["all"]
         for cluster in ("video", "segment")
     }
     assert by["video"].metrics == by["segment"].metrics
@@ -153,11 +149,11 @@ def test_clusters(taxonomy):
     ("setting", "words"),
     [
         ({"resamples": 1}, "0, or 2 and more"),
-        ({"resamples": -5}, "0, or 2 and more"),
+        ({"resamples": -5}, "impossible resamples: expected from 0 .*found -5"),
         ({"cluster": "kitchen"}, "video or segment"),
-        ({"level": 95}, "0 to 1"),
+        ({"level": 95}, "impossible level: expected above 0 to below 1"),
     ],
 )
 def test_bad_sampling(setting, words):
     with pytest.raises(BadConfig, match=words):
-        Sampling(**setting)
+        BootstrapConfig(**setting)

@@ -95,7 +95,10 @@ def test_failed_videos(tmp_path, folder, vit):
         (["empty", "s.zarr", "--backbone", "VIT"], "no videos here"),
         (["videos", "s.zarr", "--backbone", "./nothing"], "no such folder"),
         (["videos", "s.zarr", "--backbone", "VIT", "--fps", "0"], "impossible --fps"),
-        (["videos", "s.zarr", "--backbone", "VIT", "--dtype", "int8"], "float16 or float32"),
+        (
+            ["videos", "s.zarr", "--backbone", "VIT", "--dtype", "int8"],
+            "not one of 'float16', 'float32'",
+        ),
         (["videos", "s.zarr", "--backbone", "VIT", "--device", "warp"], "no such device"),
         (["videos", "s.zarr", "--backbone", "VIT", "--clip-fps", "8"], "clip_fps is for"),
         (["videos", "empty/../videos", "--backbone", "VIT"], "not an antcache store"),

@@ -253,13 +253,14 @@ def test_features_that_do_not_fit(tmp_path, folder, backbone, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("fps", 0.0, "^fps: a rate per second: .*found 0.0"),
-        ("fps", float("nan"), "^fps: a rate per second: .*found nan"),
-        ("clip_fps", -1.0, "^clip_fps: a rate per second: .*found -1.0"),
-        ("dtype", "int8", "^dtype: .*expected float16 or float32, found int8"),
-        ("batch_size", 0, "^batch_size: .*expected >= 1, found 0"),
+        ("fps", 0.0, r"^impossible fps: expected from 0\.01 to 1000, found 0\.0"),
+        ("fps", float("nan"), "^impossible fps: .*found nan"),
+        ("clip_fps", -1.0, r"^impossible clip_fps: .*found -1\.0"),
+        ("clip_fps", "4", "^clip_fps: wrong type: expected float or None, found '4'"),
+        ("dtype", "int8", "^unknown dtype: expected float16 or float32, found int8"),
+        ("batch_size", 0, "^impossible batch_size: expected from 1 to 1000000, found 0"),
         ("stream", "../rgb", r"not a name for a stream: .*found '\.\./rgb'"),
-        ("max_gap_s", 0.0, "^max_gap_s: seconds: expected > 0, found 0.0"),
+        ("max_gap_s", 0.0, r"^impossible max_gap_s: expected above 0 .*found 0\.0"),
     ],
 )
 def test_bad_settings(name, value, words):

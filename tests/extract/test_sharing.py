@@ -65,7 +65,7 @@ def reference(tmp_path, folder, backbone):
 def check(store, reference):
     assert store.videos("rgb") == list(reference)
     for name, rows in reference.items():
-        assert store.backend.damage(f"features/rgb/{name}") == []
+        assert store.backend.damaged_parts(f"features/rgb/{name}") == []
         np.testing.assert_array_equal(store.features("rgb", name).read(), rows)
     assert not (store.path / STAGING).exists()
 

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,19 @@ import torch
 from antcache.annotations import Segments, Taxonomy
 from antcache.evaluation import score
 from antcache.store import SoftTargets, Store
-from antcache.store.convert import ConvertConfig, convert
+from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
-from antcache.student.heads import HEADS
-from antcache.student.train import train
+from antcache.student.heads.table import HEADS
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
-from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.targets import TargetConfig
-from antcache.teacher.teach import teach, timeline_of
+from antcache.teacher.teach import teach
 
 VERBS, NOUNS = ("take", "put", "wash"), ("pan", "cup", "jalapeño")
 PAIRS = [(v, n) for v in range(3) for n in range(3)]
 ACTIONS, DIM, FPS, SECONDS = len(PAIRS), 8, 4.0, 3.0
-SMALL = StudentConfig(
+SMALL = StudentConfig.of(
     layers=1,
     heads=2,
     width=8,
@@ -160,13 +159,18 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
     found = {}
     for name, head in HEADS.items():
         own = {k: getattr(SMALL, k) for k in ("layers", "heads", "width") if k in head.settings}
-        config = replace(SMALL, layers=None, heads=None, width=None)
-        config = replace(config, **own, head=name, stream="rgb", targets="dense")
+        config = SMALL.replace(layers=None, heads=None, width=None)
+        config = config.replace(**own, head=name, stream=("rgb",), targets=("dense",))
         result = train(store, folder / name, config)
         predictions = result.predictions
         truth = store.labels("validation")
         kept = np.isin(truth.uid, predictions.uid)
-        metrics = score(predictions.scores, truth[kept], store.taxonomy, own=predictions.own)
+        metrics = score(
+            predictions.scores,
+            truth[kept],
+            store.taxonomy,
+            verb_noun_scores=predictions.verb_noun_scores,
+        )
         found[name] = {"scores": predictions.scores[:3].tolist(), "metrics": metrics}
         shutil.rmtree(folder / name / "tensorboard", ignore_errors=True)
     return found
@@ -180,7 +184,9 @@ def write_teachers(store: Store, folder: Path) -> dict[str, Any]:
         config = TargetConfig(kind=kind, settings=settings, history=history, folds=0)
         teach(store, kind, config, folder / kind)
         teacher, read = load_teacher(folder / kind, store.taxonomy)
-        logits = teacher.logits(timeline_of(store).examples(read, teacher.config.length))
+        logits = teacher.predict(
+            Timeline.of_store(store).examples(read, teacher.config.length)
+        ).logits
         found[kind] = {"logits": logits[:5].tolist()}
         store.remove(f"targets/{kind}")
     return found

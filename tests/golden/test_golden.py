@@ -6,6 +6,7 @@ How the files were made is in `make.py`.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
+from antcache.errors import BadCheckpoint
 from antcache.store import Store
 from antcache.store.format import checksums
-from antcache.store.verify import verify
-from antcache.student.predicting import TrainedStudent
+from antcache.store.integrity.verify import verify
+from antcache.student.runs.place import read_config
+from antcache.student.runs.predicting import TrainedStudent
+from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
-from antcache.teacher.teach import timeline_of
+from antcache.teacher.histories import Timeline
 
 GOLDEN = Path(__file__).parent / "format-1"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
@@ -76,10 +80,33 @@ def test_a_run_predicts_and_scores_as_it_did(path: Path, head: str) -> None:
     assert {"action/top5", "verb/top1", "noun/recall@5"} <= wanted.keys()
 
 
+@pytest.mark.parametrize("head", EXPECTED["runs"])
+def test_a_run_goes_on(path: Path, tmp_path: Path, head: str) -> None:
+    """Finished it is only read; of one that was to have a second epoch, that epoch is trained."""
+    run, checkpoint = tmp_path / "run", Path("checkpoint", "epoch-0001", "state.json")
+    shutil.copytree(GOLDEN / "runs" / head, run)
+    store = Store.open(path)
+    config = read_config(run)
+    assert config.model.head == head
+    done = train(store, run, config, resume=True)
+    assert (done.resumed_epoch, done.epoch) == (1, 1)
+    for file, about in (("config.json", "student"), (checkpoint, "identity")):
+        written = json.loads((run / file).read_text("utf-8"))
+        written[about]["epochs"] = 2
+        (run / file).chmod(0o644)
+        (run / file).write_text(json.dumps(written), "utf-8")
+    assert (read_config(run), config) == (config.replace(epochs=2), config)
+    result = train(store, run, read_config(run), resume=True)
+    assert (result.resumed_epoch, result.epoch) == (1, 2)
+    assert train(store, run, read_config(run), resume=True).resumed_epoch == 2
+    with pytest.raises(BadCheckpoint, match="lr: "):
+        train(store, run, config.replace(epochs=2, lr=1.0), resume=True)
+
+
 @pytest.mark.parametrize("kind", EXPECTED["teachers"])
 def test_a_teacher_says_what_it_said(path: Path, kind: str) -> None:
     store = Store.open(path)
     teacher, history = load_teacher(GOLDEN / "teachers" / kind, store.taxonomy)
-    examples = timeline_of(store).examples(history, teacher.config.length)
-    found = teacher.logits(examples)[:5]
+    examples = Timeline.of_store(store).examples(history, teacher.config.length)
+    found = teacher.predict(examples).logits[:5]
     np.testing.assert_allclose(found, EXPECTED["teachers"][kind]["logits"], atol=1e-5)

@@ -41,7 +41,7 @@ def top_k(logits, k=K, tail=False):
 
 
 def form(name, rows=N, seed=1):
-    dense = randn(M, rows, C, seed=seed) if name.endswith("mix") else randn(rows, C, seed=seed)
+    dense = randn(M if name.endswith("mix") else 1, rows, C, seed=seed)
     if name.startswith("dense"):
         return DenseTargets(logits=dense)
     return top_k(dense, tail=name.startswith("tail"))

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from antcache.errors import BadConfig
-from antcache.kernels import benchmark, benchmark_clock, benchmark_machine
-from antcache.kernels.benchmark import BenchmarkConfig, measure
-from antcache.kernels.benchmark_clock import Clock
-from antcache.kernels.benchmark_contenders import make_inputs
-from antcache.kernels.benchmark_rows import BOTH, FORWARD, HOST, PLAIN, SMALL_BATCH, Case, Figure
+from antcache.kernels.benchmark import clock as benchmark_clock
+from antcache.kernels.benchmark import machine, run
+from antcache.kernels.benchmark.clock import Clock
+from antcache.kernels.benchmark.contenders import make_inputs
+from antcache.kernels.benchmark.rows import BOTH, FORWARD, HOST, PLAIN, SMALL_BATCH, Case, Figure
+from antcache.kernels.benchmark.run import BenchmarkConfig, measure
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -52,7 +53,7 @@ def test_the_hosts_share_is_measured_of_the_batch_of_a_training_on_a_gpu(
 ) -> None:
     case = Case(dtype="float32", form="dense", batch=batch, classes=8)
     inputs = [make_inputs(case, "cpu", torch.Generator().manual_seed(0))]
-    monkeypatch.setattr(benchmark, "_rotation", lambda *_: inputs)
+    monkeypatch.setattr(run, "_rotation", lambda *_: inputs)
     clock = Imitated(device)
     stamp = {"device": "x", "driver": "", "torch": "", "triton": "", "date": ""}
     rows = measure(case, [PLAIN], clock, fast="torch", stamp=stamp, copy_bandwidth=1e9)
@@ -99,11 +100,11 @@ def test_kilobytes_are_those_of_the_line_that_is_named(
 ) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tVmRSS:\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n")
-    monkeypatch.setattr(benchmark_machine, "STATUS", status)
-    assert benchmark_machine._kilobytes("VmRSS") == 1024
-    assert benchmark_machine._kilobytes("VmHWM") == 2048
+    monkeypatch.setattr(machine, "STATUS", status)
+    assert machine._kilobytes("VmRSS") == 1024
+    assert machine._kilobytes("VmHWM") == 2048
     with pytest.raises(RuntimeError, match=r"status has no VmSwap"):
-        benchmark_machine._kilobytes("VmSwap")
+        machine._kilobytes("VmSwap")
 
 
 @pytest.mark.parametrize(

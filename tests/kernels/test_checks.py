@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from antcache.errors import BadConfig
-from antcache.kernels import TopKTargets, distillation_loss
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 
 B, C, M = 5, 7, 2
-TOO_MANY = TopKTargets(index=torch.arange(C + 1).expand(B, -1), logit=torch.zeros(B, C + 1))
+TOO_MANY = TopKTargets(index=torch.arange(C + 1).expand(1, B, -1), logit=torch.zeros(1, B, C + 1))
+MIX = DenseTargets(logits=torch.zeros(M, B, C))
 
 
 @pytest.mark.parametrize(
@@ -37,11 +38,9 @@ TOO_MANY = TopKTargets(index=torch.arange(C + 1).expand(B, -1), logit=torch.zero
         ({"targets": torch.zeros(B, C + 1)}, "differ in classes"),
         ({"targets": TOO_MANY}, "k of at most 7"),
         ({"targets": torch.zeros(0, C), "rows": torch.zeros(B).long()}, "hold no row"),
-        ({"teacher_weight": torch.ones(1)}, "no effect on a single teacher"),
-        (
-            {"targets": torch.zeros(M, B, C), "teacher_weight": torch.ones(M + 1)},
-            "teacher_weight of a wrong shape",
-        ),
+        ({"teacher_weight": torch.ones(2)}, "teacher_weight of a wrong shape"),
+        ({"targets": MIX, "teacher_weight": torch.ones(M + 1)}, "teacher_weight of a wrong shape"),
+        ({"targets": torch.zeros(M, B, C)}, r"expected \(teachers, rows, classes\)"),
         ({"logits": torch.empty(B, C, device="meta"), "labels": None}, "another device"),
     ],
 )

@@ -22,11 +22,6 @@ pytestmark = [
 ]
 NONE, DENSE, TOP_K, TAIL = range(4)
 FLAGS = {
-    "HAS_LABELS": True,
-    "HAS_WEIGHT": False,
-    "HAS_ROWS": True,
-    "HAS_VALID": False,
-    "HAS_SHARE": False,
     "SMOOTH": False,
     "T_ONE": False,
     "MEAN": True,
@@ -37,7 +32,16 @@ FLAGS = {
     "BLOCK_B": 4096,
     "WIDE": False,
 }
-ALL = {"HAS_WEIGHT": True, "HAS_VALID": True, "SMOOTH": True, "COUNT_HERE": True, "BLOCK_B": 512}
+# What is absent is None, which is compiled in.
+ABSENT = {"class_weight_ptr": None, "valid_ptr": None, "share_ptr": None}
+SHARES = {"share_ptr": ...}
+ALL = {
+    "class_weight_ptr": ...,
+    "valid_ptr": ...,
+    "SMOOTH": True,
+    "COUNT_HERE": True,
+    "BLOCK_B": 512,
+}
 COLUMNS = ("stride_xc", "stride_tc", "stride_ic", "stride_gc")
 
 
@@ -59,7 +63,7 @@ def _variant(kernel, form, block, dtype, m, k, rows, warps, ones, flags):
     block_e = power(m) * power(k) if form in (TOP_K, TAIL) else 1
     sizes = {"FORM": form, "M": m, "K": k, "ROWS": rows, "BLOCK_C": block, "BLOCK_M": power(m)}
     few = {"BLOCK_K": power(k), "BLOCK_E": block_e, "BLOCK_N": min(power(k), 2048 // block_e)}
-    constants = FLAGS | sizes | few | flags
+    constants = _present(FLAGS | ABSENT | of_form(form) | sizes | few | flags)
     return {
         "kernel": kernel,
         "dtype": dtype,
@@ -69,15 +73,25 @@ def _variant(kernel, form, block, dtype, m, k, rows, warps, ones, flags):
     }
 
 
+def of_form(form):
+    names = {NONE: "t_ptr index_ptr tail_ptr", DENSE: "index_ptr tail_ptr", TOP_K: "tail_ptr"}
+    outside = {} if form == TAIL else {"outside_ptr": None}
+    return dict.fromkeys(names.get(form, "").split()) | outside
+
+
+def _present(constants):
+    return {name: value for name, value in constants.items() if value is not ...}
+
+
 SIMPLE = {
     "tile, labels": tile(NONE, 4096),
     "tile, dense": tile(DENSE, 4096),
     "tile, dense, bf16": tile(DENSE, 4096, "bf16"),
     "tile, dense, longest": tile(DENSE, 8192),
     "tile, dense, short rows": tile(DENSE, 128, rows=8),
-    "tile, dense x 5": tile(DENSE, 4096, m=5, HAS_SHARE=True),
+    "tile, dense x 5": tile(DENSE, 4096, m=5, **SHARES),
     "tile, top-50": tile(TOP_K, 4096, k=50),
-    "tile, top-50 x 5": tile(TOP_K, 4096, m=5, k=50, HAS_SHARE=True),
+    "tile, top-50 x 5": tile(TOP_K, 4096, m=5, k=50, **SHARES),
     "tile, tail": tile(TAIL, 4096, "bf16", k=50, **ALL),
     "tile, tail, short rows": tile(TAIL, 128, k=8, rows=4),
     # One row, one teacher row, column strides of any size, the sum, no gradient.
@@ -86,12 +100,16 @@ SIMPLE = {
     "tile, again, bf16": tile(DENSE, 4096, "bf16", AGAIN=True),
     "loop, dense": loop(DENSE),
     "loop, top-50 x 5": loop(TOP_K, m=5, k=50),
-    "loop, dense x 5, bf16": loop(DENSE, "bf16", m=5, HAS_SHARE=True),
+    "loop, dense x 5, bf16": loop(DENSE, "bf16", m=5, **SHARES),
     "loop, top-50": loop(TOP_K, k=50, **ALL),
     "loop, tail": loop(TAIL, k=50, ones=("B", "N", "ignore_index"), WIDE=True),
 }
 OTHERS = {
-    "count": {"kernel": "count", "constants": FLAGS | ALL | {"HAS_TARGETS": True}, "ones": ["N"]},
+    "count": {
+        "kernel": "count",
+        "constants": _present(FLAGS | ALL) | {"HAS_TARGETS": True},
+        "ones": ["N"],
+    },
     "scale": {"kernel": "scale", "constants": {"BLOCK_C": 1024, "WIDE": False}, "ones": []},
 }
 VARIANTS = SIMPLE | {

@@ -44,7 +44,7 @@ def teacher(form, rows, classes, seed=1, teachers=3):
     """A teacher by its form's name; `mix` stands for three."""
     if form == "none":
         return None
-    shape = (teachers, rows, classes) if form.endswith("mix") else (rows, classes)
+    shape = (teachers if form.endswith("mix") else 1, rows, classes)
     dense = gaussian(*shape, seed=seed)
     if form.startswith("dense"):
         return DenseTargets(logits=dense)
@@ -260,10 +260,10 @@ def test_any_shape_and_values(device, seed, batch, classes, form, dtype, t, case
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 10.0])
 def test_equal_logits_have_no_gradient_at_all(device, classes, form, temperature):
     x = (gaussian(3, classes, seed=5) + 1e3).to(device).requires_grad_()
-    targets = DenseTargets(logits=x.detach().clone())
+    targets = DenseTargets(logits=x.detach().clone()[None])
     if form == "topk":
         index = targets.logits.topk(4).indices.flip(-1)
-        targets = TopKTargets(index=index, logit=targets.logits.gather(1, index))
+        targets = TopKTargets(index=index, logit=targets.logits.gather(2, index))
     parts = distillation_loss(x, targets, temperature=temperature, impl="triton", return_parts=True)
     parts.loss.backward()
     assert not x.grad.any()
@@ -401,7 +401,8 @@ def test_minus_infinity_in_a_teacher_is_probability_zero(device):
     t = gaussian(3, 9, seed=1)
     t[:, 4] = -math.inf
     x, t = gaussian(3, 9, seed=2).to(device), t.to(device)
-    for targets in (DenseTargets(logits=t), TopKTargets(index=t.topk(9)[1], logit=t.topk(9)[0])):
+    best = t[None].topk(9)
+    for targets in (DenseTargets(logits=t[None]), TopKTargets(index=best[1], logit=best[0])):
         factor = torch.tensor(1.0, device=device)
         check(x, targets, None, {"temperature": 2.0}, factor)
 
@@ -470,11 +471,11 @@ def test_a_captured_graph_has_a_counter_of_its_own(device):
 
 
 def test_too_many_entries_are_refused_with_the_reason(device):
-    index = torch.arange(2048, device=device)[None].repeat(2, 1)
+    index = torch.arange(2048, device=device)[None, None].repeat(1, 2, 1)
     targets = TopKTargets(index=index, logit=index.float())
     x = torch.zeros(2, 4096, device=device)
     with pytest.raises(BadConfig, match="1 x 2048 entries"):
         choose(x, targets, "triton")
-    several = index[None, :, :256].repeat(3, 1, 1)
+    several = index[:, :, :256].repeat(3, 1, 1)
     with pytest.raises(BadConfig, match="3 x 256 entries"):
         choose(x, TopKTargets(index=several, logit=several.float()), "triton")

@@ -10,7 +10,7 @@ from antcache.kernels import TopKTargets
 from antcache.kernels.loss import MAX_ENTRIES, choose
 
 X = torch.zeros(2, 8)
-INDEX = torch.arange(2 * MAX_ENTRIES)[None].repeat(2, 1)
+INDEX = torch.arange(2 * MAX_ENTRIES)[None, None].repeat(1, 2, 1)
 MANY = TopKTargets(index=INDEX, logit=INDEX.float())
 """More entries than the Triton kernel holds at once."""
 

@@ -35,8 +35,8 @@ def test_dense_equals_kl_div(make, temperature):
 def test_top_k_renormalises_both_inside_the_k(make, temperature):
     student, targets = make.randn(B, C), make.form("topk", rows=B)
     expected = F.kl_div(
-        F.log_softmax(student.gather(1, targets.index) / temperature, 1),
-        F.log_softmax(targets.logit / temperature, 1),
+        F.log_softmax(student.gather(1, targets.index[0]) / temperature, 1),
+        F.log_softmax(targets.logit[0] / temperature, 1),
         log_target=True,
         reduction="none",
     ).sum(1)
@@ -45,16 +45,18 @@ def test_top_k_renormalises_both_inside_the_k(make, temperature):
 
 def test_top_k_of_all_classes_is_the_dense_form(make):
     student, teacher = make.randn(B, C), make.randn(B, C, seed=1)
-    dense = make.kl(student, DenseTargets(logits=teacher), 2.0)
-    torch.testing.assert_close(make.kl(student, make.top_k(teacher, C), 2.0), dense)
-    torch.testing.assert_close(make.kl(student, make.top_k(teacher, C, tail=True), 2.0), dense)
+    dense = make.kl(student, DenseTargets(logits=teacher[None]), 2.0)
+    torch.testing.assert_close(make.kl(student, make.top_k(teacher[None], C), 2.0), dense)
+    torch.testing.assert_close(
+        make.kl(student, make.top_k(teacher[None], C, tail=True), 2.0), dense
+    )
 
 
 def test_tail_at_temperature_one_groups_the_other_classes(make):
     student, teacher = make.randn(B, C), make.randn(B, C, seed=1)
-    targets = make.top_k(teacher, tail=True)
+    targets = make.top_k(teacher[None], tail=True)
     p, q = student.softmax(1), teacher.softmax(1)
-    inside = torch.zeros(B, C, dtype=torch.bool).scatter(1, targets.index, True)
+    inside = torch.zeros(B, C, dtype=torch.bool).scatter(1, targets.index[0], True)
     expected = torch.zeros(B, dtype=torch.float64)
     for row in range(B):
         p_groups = torch.cat([p[row][inside[row]], p[row][~inside[row]].sum()[None]])
@@ -69,21 +71,21 @@ def test_tail_is_spread_evenly_at_any_temperature(make, temperature):
     teacher = make.randn(B, C, seed=1)
     index = teacher.topk(K).indices
     even = torch.full_like(teacher, -1.5).scatter(1, index, teacher.gather(1, index))
-    targets = make.top_k(even, tail=True)
-    torch.testing.assert_close(targets.index.sort(1).values, index.sort(1).values)
+    targets = make.top_k(even[None], tail=True)
+    torch.testing.assert_close(targets.index[0].sort(1).values, index.sort(1).values)
     zeros = torch.zeros(B, dtype=torch.float64)
     torch.testing.assert_close(make.kl(even, targets, temperature), zeros)
     student = torch.full_like(even, 0.4).scatter(
         1, index, make.randn(B, K, seed=3)
     )  # even outside too
-    dense = make.kl(student, DenseTargets(logits=even), temperature)
+    dense = make.kl(student, DenseTargets(logits=even[None]), temperature)
     torch.testing.assert_close(make.kl(student, targets, temperature), dense)
 
 
 def test_tail_by_hand(make):
     # k = {class 0}, tail 1/5 on three classes: odds 4/5 and 1/15 each; T = 2 takes square roots.
     targets = TopKTargets(
-        index=torch.tensor([[0]]), logit=torch.tensor([[3.0]]), tail=torch.tensor([0.2]).log()
+        index=torch.tensor([[[0]]]), logit=torch.tensor([[[3.0]]]), tail=torch.tensor([[0.2]]).log()
     )
     q0, q_tail = math.sqrt(4 / 5), 3 * math.sqrt(1 / 15)
     q0, q_tail = q0 / (q0 + q_tail), q_tail / (q0 + q_tail)
@@ -92,12 +94,12 @@ def test_tail_by_hand(make):
 
 
 def test_teacher_without_tail_mass(make):
-    targets = make.top_k(make.randn(B, C, seed=1))
+    targets = make.top_k(make.randn(1, B, C, seed=1))
     none = TopKTargets(
-        index=targets.index, logit=targets.logit, tail=torch.full((B,), -math.inf).double()
+        index=targets.index, logit=targets.logit, tail=torch.full((1, B), -math.inf).double()
     )
     student = make.randn(B, C)
-    p_inside = student.softmax(1).gather(1, targets.index).sum(1)
+    p_inside = student.softmax(1).gather(1, targets.index[0]).sum(1)
     # The tail outcome itself adds nothing, but the student pays for what it puts there.
     torch.testing.assert_close(make.kl(student, none), make.kl(student, targets) - p_inside.log())
 
@@ -109,7 +111,7 @@ def test_teachers_are_mixed_as_probabilities(make, per_row):
     weight = weight if per_row else weight[0]
     share = (weight / weight.sum(-1, keepdim=True)).expand(B, M)
     q = torch.einsum("bm,mbc->bc", share, (targets.logits / 2).softmax(-1))
-    expected = make.kl(student, DenseTargets(logits=2 * q.log()), 2.0)
+    expected = make.kl(student, DenseTargets(logits=2 * q.log()[None]), 2.0)
     torch.testing.assert_close(make.kl(student, targets, 2.0, teacher_weight=weight), expected)
 
 
@@ -117,12 +119,12 @@ def test_teachers_are_mixed_as_probabilities(make, per_row):
 def test_all_weight_on_one_teacher_is_that_teacher(make, name):
     student, targets = make.randn(B, C), make.form(name, rows=B)
     if isinstance(targets, DenseTargets):
-        one = DenseTargets(logits=targets.logits[1])
+        one = DenseTargets(logits=targets.logits[1:])
     else:
         one = TopKTargets(
-            index=targets.index[1],
-            logit=targets.logit[1],
-            tail=None if targets.tail is None else targets.tail[1],
+            index=targets.index[1:],
+            logit=targets.logit[1:],
+            tail=None if targets.tail is None else targets.tail[1:],
         )
         # A teacher without weight still widens the union of the k, so give both the same one.
         targets = TopKTargets(
@@ -218,8 +220,7 @@ def test_whatever_a_masked_row_holds_reaches_neither_value_nor_gradient(make, na
     for key, junk in (("logits", math.nan), ("logit", math.nan), ("tail", math.nan), ("index", -1)):
         if fields.get(key) is not None:
             fields[key] = fields[key].clone()
-            axis = 1 if name.endswith("mix") else 0
-            fields[key].select(axis, 2).fill_(junk)
+            fields[key].select(1, 2).fill_(junk)
     dirty = type(targets)(**fields)
     rows = torch.tensor([2, 0, 2, 1, -1])
     outcomes = []
@@ -271,8 +272,10 @@ def test_empty_batch(make):
 )
 def test_weights_convert_from_the_elementwise_mean(make, classes, k, temperature, paper_weight):
     student, teacher = make.randn(16, classes), make.randn(16, classes, seed=1)
-    targets = DenseTargets(logits=teacher) if k is None else make.top_k(teacher, k)
-    s, t = (student, teacher) if k is None else (student.gather(1, targets.index), targets.logit)
+    targets = DenseTargets(logits=teacher[None]) if k is None else make.top_k(teacher[None], k)
+    s, t = (
+        (student, teacher) if k is None else (student.gather(1, targets.index[0]), targets.logit[0])
+    )
     elementwise = F.kl_div(
         F.log_softmax(s / temperature, 1),
         F.log_softmax(t / temperature, 1),

@@ -17,11 +17,12 @@ def index(*shape):
     ("fields", "words"),
     [
         ({"logits": torch.zeros(3)}, "logits of a wrong shape"),
-        ({"logits": torch.zeros(3, 0)}, "logits of a wrong shape"),
+        ({"logits": torch.zeros(3, 4)}, r"expected \(teachers, rows, classes\).*value\[None\]"),
+        ({"logits": torch.zeros(1, 3, 0)}, "logits of a wrong shape"),
         ({"logits": torch.zeros(0, 3, 4)}, "at least one teacher"),
-        ({"logits": torch.zeros(3, 4).int()}, "logits must be floating"),
-        ({"logits": torch.zeros(3, 4), "valid": torch.ones(3)}, "valid must be one bool"),
-        ({"logits": torch.zeros(3, 4), "valid": torch.ones(4) > 0}, "valid must be one bool"),
+        ({"logits": torch.zeros(1, 3, 4).int()}, "logits must be floating"),
+        ({"logits": torch.zeros(1, 3, 4), "valid": torch.ones(3)}, "valid must be one bool"),
+        ({"logits": torch.zeros(1, 3, 4), "valid": torch.ones(4) > 0}, "valid must be one bool"),
     ],
 )
 def test_bad_dense_targets(fields, words):
@@ -32,14 +33,14 @@ def test_bad_dense_targets(fields, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"index": index(3, 4), "logit": torch.zeros(3, 5)}, "need one shape"),
-        ({"index": torch.zeros(3, 4), "logit": torch.zeros(3, 4)}, "index must be integers"),
+        ({"index": index(1, 3, 4), "logit": torch.zeros(1, 3, 5)}, "need one shape"),
+        ({"index": torch.zeros(1, 3, 4), "logit": torch.zeros(1, 3, 4)}, "index must be integers"),
         (
-            {"index": index(3, 4), "logit": torch.zeros(3, 4), "tail": torch.zeros(3, 4)},
-            "one number per row",
+            {"index": index(1, 3, 4), "logit": torch.zeros(1, 3, 4), "tail": torch.zeros(3)},
+            "one number per teacher and row",
         ),
         (
-            {"index": index(3, 4), "logit": torch.zeros(3, 4), "tail": index(3)},
+            {"index": index(1, 3, 4), "logit": torch.zeros(1, 3, 4), "tail": index(1, 3)},
             "tail must be floating",
         ),
     ],
@@ -53,7 +54,7 @@ def test_sizes_and_moving():
     dense = DenseTargets(logits=torch.zeros(2, 3, 4), valid=torch.ones(3) > 0)
     assert (dense.num_teachers, dense.num_rows) == (2, 3)
     assert dense.to("meta").valid.device.type == "meta"
-    top_k = TopKTargets(index=index(3, 2), logit=torch.zeros(3, 2), tail=torch.zeros(3))
-    assert (top_k.num_teachers, top_k.num_rows) == (None, 3)
+    top_k = TopKTargets(index=index(1, 3, 2), logit=torch.zeros(1, 3, 2), tail=torch.zeros(1, 3))
+    assert (top_k.num_teachers, top_k.num_rows) == (1, 3)
     moved = top_k.to("meta")
     assert {moved.index.device.type, moved.logit.device.type, moved.tail.device.type} == {"meta"}

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_contract import SEGMENTS, TAXONOMY, add_stream, soft_targets
 
 from antcache.cli.main import cli
 from antcache.errors import AntcacheError, ReadFailed
 from antcache.store import Store
-from antcache.store.repair import repair
-from antcache.store.verify import verify
+from antcache.store.integrity.repair import repair
+from antcache.store.integrity.verify import verify
+from antcache.testing import SEGMENTS, TAXONOMY, add_stream, soft_targets
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 3456\n"
 WORDS = "a Git LFS pointer in place of the file, which git lfs pull fetches"

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from antcache.cli.main import cli
 from antcache.errors import BadAnnotations, BadConfig, DamagedStore
 from antcache.store import SoftTargets, Store
 from antcache.store.backend import KEY
-from antcache.store.convert import convert
-from antcache.store.repair import repair
+from antcache.store.integrity.convert import convert
+from antcache.store.integrity.info import describe
+from antcache.store.integrity.repair import repair
+from antcache.store.integrity.verify import verify
 from antcache.store.seal import attributes_of
-from antcache.store.verify import verify
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -243,7 +245,8 @@ STREAMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", STREAMS)
 def test_settings_of_a_stream_that_make_no_sense(store: Store, name: str) -> None:
     store.backend.set_group_attributes("features/rgb", STREAMS[name])
-    for use in (lambda: store.stream("rgb"), lambda: store.features("rgb", "v1"), store.info):
+    stream, features = partial(store.stream, "rgb"), partial(store.features, "rgb", "v1")
+    for use in (stream, features, partial(describe, store)):
         with pytest.raises(DamagedStore, match=r"features/rgb: .*(settings|fingerprint)"):
             use()
     assert store.features("flow", "v1").num_rows == 10

@@ -13,12 +13,13 @@ import pytest
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, WriteFailed
-from antcache.store import Store, folder_groups
+from antcache.store import Store
 from antcache.store.backends import is_empty
-from antcache.store.folder import FolderBackend
 from antcache.store.format import STAGING, digest
+from antcache.store.integrity.verify import verify
+from antcache.store.local import folder as folder_module
+from antcache.store.local.folder import FolderBackend
 from antcache.store.soft_targets import SoftTargets
-from antcache.store.verify import verify
 
 KINDS = ("zarr", "hdf5")
 Killed = Callable[[Callable[[], Any], int], bool]
@@ -83,7 +84,7 @@ def test_a_killed_import_goes_on(
 ) -> None:
     """Killed before each call that gives a name: nothing is there, or everything is."""
     if not exchanges:
-        monkeypatch.setattr(folder_groups, "exchange", lambda *_: False)
+        monkeypatch.setattr(folder_module, "exchange", lambda *_: False)
     import_into(path, kind, NEW)
     expected = tree(path)
     for number in range(1000):
@@ -137,7 +138,7 @@ def test_where_folders_can_not_change_places_splits_are_never_mixed(
     path: Path, kind: str, killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed on the way some are missing, and the same import brings them."""
-    monkeypatch.setattr(folder_groups, "exchange", lambda *_: False)
+    monkeypatch.setattr(folder_module, "exchange", lambda *_: False)
     missing = set()
     for number in range(1000):
         shutil.rmtree(path, ignore_errors=True)
@@ -184,14 +185,14 @@ def test_segments_are_in_one_split_whoever_writes_the_other(
     path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process that writes them under another name just before this one's turn comes."""
-    store, alone = Store.create(path, backend=kind), FolderBackend.alone
+    store, alone = Store.create(path, backend=kind), FolderBackend.exclusively
 
     def late(backend: FolderBackend, key: str) -> Any:
-        monkeypatch.setattr(FolderBackend, "alone", alone)
+        monkeypatch.setattr(FolderBackend, "exclusively", alone)
         Store.open(path).write_labels("all", OLD["train"], PLAIN, source="test")
         return alone(backend, key)
 
-    monkeypatch.setattr(FolderBackend, "alone", late)
+    monkeypatch.setattr(FolderBackend, "exclusively", late)
     with pytest.raises(AlreadyExists, match="'all' has 3 of these segments already"):
         store.write_splits(OLD, PLAIN, source="test")
     assert store.splits() == ["all"]
@@ -367,7 +368,7 @@ def test_labels_are_changed_by_one_process_at_a_time(
         call = getattr(FolderBackend, name)
 
         def looked(*args: Any, **options: Any) -> Any:
-            with waiting._hold(digest(b"alone ", b"labels")) as ours:
+            with waiting.staging.hold(digest(b"alone ", b"labels")) as ours:
                 seen.append((name, ours))
             return call(*args, **options)
 
@@ -387,14 +388,14 @@ def test_soft_targets_are_of_the_classes_that_are_there_when_their_turn_comes(
     path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_into(path, kind, OLD, taxonomy=OTHER)
-    store, alone = Store.open(path), FolderBackend.alone
+    store, alone = Store.open(path), FolderBackend.exclusively
 
     def late(backend: FolderBackend, key: str) -> Any:
-        monkeypatch.setattr(FolderBackend, "alone", alone)
+        monkeypatch.setattr(FolderBackend, "exclusively", alone)
         Store.open(path).write_splits(OLD, PLAIN, source="test", overwrite=True)
         return alone(backend, key)
 
-    monkeypatch.setattr(FolderBackend, "alone", late)
+    monkeypatch.setattr(FolderBackend, "exclusively", late)
     with pytest.raises(FingerprintMismatch, match="soft targets for another taxonomy"):
         store.write_targets("count", targets_of(OTHER))
     assert store.target_names() == []

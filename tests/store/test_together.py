@@ -80,7 +80,7 @@ def test_one_video_by_many_at_once(tmp_path: Path, kind: str) -> None:
     assert len(winners) == 1
     assert sum(isinstance(r, AlreadyExists) for r in results) == 7, results
     np.testing.assert_array_equal(store.features("rgb", "v").read(), rows(winners[0]))
-    assert store.backend.damage("features/rgb/v") == []
+    assert store.backend.damaged_parts("features/rgb/v") == []
     assert not (store.path / STAGING).exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,12 @@ from safetensors.torch import load_file
 from antcache.annotations import Segments
 from antcache.errors import BadConfig
 from antcache.store import Store
-from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.predicting import TrainedStudent
-from antcache.student.sweep import sweep
-from antcache.student.sweep_plan import Sweep
-from antcache.student.train import RunResult, train
+from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
+from antcache.student.runs.predicting import TrainedStudent
+from antcache.student.runs.train import RunResult, train
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
 
 MakeStore = Callable[..., Store]
 
@@ -34,7 +33,7 @@ def test_predictions_by_hand(make_store: MakeStore, small: StudentConfig) -> Non
     """Less a share of the log frequency, every class counted once more than it is there."""
     store = make_store()
     plain = train(store, None, small)
-    adjusted = train(store, None, replace(small, logit_adjustment=0.5))
+    adjusted = train(store, None, small.replace(logit_adjustment=0.5))
     for name, value in plain.model.named_parameters():
         assert value.equal(adjusted.model.get_parameter(name)), name
     labels = store.labels("train")
@@ -53,7 +52,7 @@ def test_a_trained_student_keeps_it(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, changes: dict[str, float]
 ) -> None:
     store = make_store()
-    config = replace(small, logit_adjustment=0.7, **changes)
+    config = small.replace(logit_adjustment=0.7, **changes)
     expected = train(store, tmp_path / "run", config)
     found = TrainedStudent(store, tmp_path / "run").predict(
         store.labels("validation"), split="validation"
@@ -66,7 +65,7 @@ def test_a_trained_student_keeps_it(
 def test_frequencies_are_those_of_the_videos_trained_on(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
-    store, config = make_store(), replace(small, logit_adjustment=1.0, held_out=0.4, epochs=1)
+    store, config = make_store(), small.replace(logit_adjustment=1.0, held_out=0.4, epochs=1)
     result = train(store, tmp_path / "run", config)
     assert result.held_out is not None
     labels = store.labels("train")
@@ -82,7 +81,7 @@ def test_members_of_a_sweep_differ_in_it_alone(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     store = make_store()
-    adjusted = replace(small, logit_adjustment=0.8)
+    adjusted = small.replace(logit_adjustment=0.8)
     plan = Sweep(settings={"plain": small, "adjusted": adjusted}, seeds=(1,), at_once=2)
     _, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
@@ -96,4 +95,4 @@ def test_members_of_a_sweep_differ_in_it_alone(
 
 def test_a_negative_strength_is_refused() -> None:
     with pytest.raises(BadConfig, match="impossible logit_adjustment"):
-        StudentConfig(logit_adjustment=-0.1)
+        StudentConfig.of(logit_adjustment=-0.1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from torch import nn
 
 from antcache.errors import BadCheckpoint
 from antcache.store import Store
-from antcache.student.averaging import Average
-from antcache.student.checkpoint import AVERAGE, WEIGHTS, latest_checkpoint, load_weights
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.checkpoint import AVERAGE, WEIGHTS, latest_checkpoint, load_weights
+from antcache.student.runs.train import train
+from antcache.student.training.averaging import Average
 
 MakeStore = Callable[..., Store]
 
@@ -39,7 +38,7 @@ def test_average_by_hand() -> None:
 def test_the_average_is_what_is_scored_and_kept(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
-    store, config = make_store(), replace(small, ema=0.99)
+    store, config = make_store(), small.replace(ema=0.99)
     result = train(store, tmp_path / "run", config)
     checkpoint = latest_checkpoint(tmp_path / "run" / "checkpoint")
     assert checkpoint is not None

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from antcache.errors import BadConfig
-from antcache.student.avth import AvtHead
-from antcache.student.blocks import CausalTransformer, attention
+from antcache.student.heads.avth import AvtHead
+from antcache.student.heads.blocks import CausalTransformer, attention
 
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
 
@@ -117,8 +117,8 @@ def test_dropout_works_in_training_alone() -> None:
 
 
 def test_impossible_sizes_are_refused() -> None:
-    for layers, heads in ((1, 5), (0, 1)):
-        with pytest.raises(BadConfig, match="impossible size"):
+    for layers, heads, words in ((1, 5, "width: expected a multiple of the 5"), (0, 1, "layers")):
+        with pytest.raises(BadConfig, match=f"impossible {words}"):
             CausalTransformer(
                 WIDTH,
                 num_layers=layers,

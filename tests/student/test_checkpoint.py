@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from antcache.errors import BadCheckpoint
-from antcache.student.checkpoint import (
-    OPTIMISER,
+from antcache.student.runs.checkpoint import (
+    OPTIMIZER,
     STATE,
     WEIGHTS,
     latest_checkpoint,
@@ -20,30 +20,30 @@ from antcache.student.checkpoint import (
 
 def made(width: int = 3) -> tuple[nn.Linear, torch.optim.Optimizer]:
     model = nn.Linear(2, width)
-    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     model(torch.ones(1, 2)).sum().backward()
-    optimiser.step()
-    return model, optimiser
+    optimizer.step()
+    return model, optimizer
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    model, optimiser = made()
-    save_checkpoint(tmp_path, 3, model, optimiser, {"lr": 1}, [{"epoch": 3}])
+    model, optimizer = made()
+    save_checkpoint(tmp_path, 3, model, optimizer, {"lr": 1}, [{"epoch": 3}])
     path = latest_checkpoint(tmp_path)
     assert path is not None
     return path
 
 
 def test_returns_what_was_saved(tmp_path: Path) -> None:
-    model, optimiser = made()
-    save_checkpoint(tmp_path, 1, model, optimiser, {"lr": 1}, [{"epoch": 1}])
-    other, other_optimiser = made()
+    model, optimizer = made()
+    save_checkpoint(tmp_path, 1, model, optimizer, {"lr": 1}, [{"epoch": 1}])
+    other, other_optimizer = made()
     path = latest_checkpoint(tmp_path)
     assert path is not None
-    assert load_checkpoint(path, other, other_optimiser, {"lr": 1}) == (1, [{"epoch": 1}])
+    assert load_checkpoint(path, other, other_optimizer, {"lr": 1}) == (1, [{"epoch": 1}])
     assert torch.equal(model.weight, other.weight)
-    mine, theirs = optimiser.state_dict(), other_optimiser.state_dict()
+    mine, theirs = optimizer.state_dict(), other_optimizer.state_dict()
     assert mine["param_groups"] == theirs["param_groups"]
     for i, values in mine["state"].items():
         for name, value in values.items():
@@ -51,12 +51,12 @@ def test_returns_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_the_newest_one_is_kept_alone(tmp_path: Path) -> None:
-    model, optimiser = made()
+    model, optimizer = made()
     assert latest_checkpoint(tmp_path / "nothing") is None
     left = tmp_path / f".epoch-0008.{'0' * 32}"  # by a process that was killed
     (left / "epoch-0008").mkdir(parents=True)
     for epoch in (9, 10):
-        save_checkpoint(tmp_path, epoch, model, optimiser, {}, [])
+        save_checkpoint(tmp_path, epoch, model, optimizer, {}, [])
     assert [p.name for p in tmp_path.iterdir()] == ["epoch-0010"]
 
 
@@ -66,14 +66,14 @@ def test_another_configuration_is_refused_with_the_difference(saved: Path) -> No
 
 
 def test_another_shape_is_refused(saved: Path) -> None:
-    model, optimiser = made(4)
+    model, optimizer = made(4)
     before = model.weight.clone()
     with pytest.raises(BadCheckpoint, match=r"another shape: bias: expected \(4,\), found \(3,\)"):
-        load_checkpoint(saved, model, optimiser, {"lr": 1})
+        load_checkpoint(saved, model, optimizer, {"lr": 1})
     assert torch.equal(model.weight, before)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, OPTIMISER, STATE])
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER, STATE])
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
 def test_damage_is_refused(saved: Path, name: str, damage: str) -> None:
     file = saved / name
@@ -86,17 +86,17 @@ def test_damage_is_refused(saved: Path, name: str, damage: str) -> None:
         load_checkpoint(saved, *made(), {"lr": 1})
 
 
-def test_optimiser_of_another_shape_is_refused(saved: Path, tmp_path: Path) -> None:
+def test_optimizer_of_another_shape_is_refused(saved: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "other", 3, *made(4), {"lr": 1}, [])
-    (saved / OPTIMISER).write_bytes((tmp_path / "other/epoch-0003" / OPTIMISER).read_bytes())
-    with pytest.raises(BadCheckpoint, match="optimiser's state is of another shape"):
+    (saved / OPTIMIZER).write_bytes((tmp_path / "other/epoch-0003" / OPTIMIZER).read_bytes())
+    with pytest.raises(BadCheckpoint, match="optimizer's state is of another shape"):
         load_checkpoint(saved, *made(), {"lr": 1})
     assert json.loads((saved / STATE).read_text())["epoch"] == 3
 
 
 def test_a_setting_newer_than_the_checkpoint_had_its_default(tmp_path: Path) -> None:
-    model, optimiser = made()
-    save_checkpoint(tmp_path, 1, model, optimiser, {"lr": 1}, [])
+    model, optimizer = made()
+    save_checkpoint(tmp_path, 1, model, optimizer, {"lr": 1}, [])
     path = latest_checkpoint(tmp_path)
     assert path is not None
     newer = {"lr": 1, "logit_adjustment": 0.0, "computed in": "float32"}

@@ -5,16 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from antcache.cli.main import cli
-from antcache.cli.student_train import SETTINGS
+from antcache.cli.student.train import train as train_command
+from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.loop import Trainer
-from antcache.student.train import train
+from antcache.student.runs.train import train
+from antcache.student.training.loop import Trainer
 
 MakeStore = Callable[..., Store]
 SIZES = {"layers": 1, "heads": 2, "width": 16, "epochs": 2, "batch-size": 8, "device": "cpu"}
@@ -25,10 +27,27 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["student", "train", *map(str, arguments)])
 
 
-def test_every_setting_is_one_of_the_config() -> None:
-    """And the other way round, but for the windows, which have options of their own."""
-    names = {name.replace("-", "_") for name, _, _ in SETTINGS}
-    assert names == set(StudentConfig.__dataclass_fields__) - {"protocol"}
+def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
+    options = {option.name: option for option in train_command.params}
+    for name, setting in settings_of(StudentConfig).items():
+        option = options[name]
+        assert isinstance(option, click.Option)
+        assert option.opts == [f"--{name.removesuffix('_s').replace('_', '-')}"]
+        assert option.help is not None
+        assert option.help.startswith(setting.text)
+        assert setting.text.endswith(".")
+        silent = setting.kind is bool or setting.default is None or setting.default == ()
+        said = "" if silent else f"  [default: {setting.default}]"
+        assert option.help.removeprefix(setting.text) == said
+
+
+def test_several_are_given_again_or_with_commas(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store()
+    again = ("--targets", "oracle", "--targets", "teacher")
+    for number, given in enumerate((again, ("--targets", "oracle,teacher"))):
+        result = run(store.path, "--run", tmp_path / str(number), *given, *SMALL)
+        assert result.exit_code == 2  # the kitchen has no such teacher
+        assert "no set of soft targets 'teacher'" in result.stderr
 
 
 def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> None:
@@ -42,12 +61,11 @@ def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> Non
 
 def test_json_equals_the_library(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store()
-    result = run(store.path, "--run", tmp_path / "run", "--json", "--gap-s", "0.5", *SMALL)
+    result = run(store.path, "--run", tmp_path / "run", "--json", "--gap", "0.5", *SMALL)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     config = StudentConfig.from_dict(said["config"])
-    assert config.protocol is not None
-    assert (config.protocol.gap_s, config.protocol.num_frames) == (0.5, 10)
+    assert (config.window.gap_s, config.window.num_frames) == (0.5, None)
     assert train(store, None, config).metrics == said["metrics"]
 
 
@@ -78,7 +96,9 @@ def test_a_resumed_run_says_where_it_went_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_epoch", stop)
-        assert run(store.path, "--run", folder, *SMALL).exit_code == 1  # click's, for an interrupt
+        stopped = run(store.path, "--run", folder, *SMALL)
+    assert stopped.exit_code == 130
+    assert "antcache student train STORE --run RUN --resume" in stopped.stderr
     again = run(store.path, "--run", folder, "--resume")
     assert again.exit_code == 0, again.output
     assert f"{folder}: resumed after epoch 1" in again.output

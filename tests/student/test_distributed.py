@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ from torch.nn import functional as F
 from antcache.errors import BadConfig
 from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
-from antcache.student.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.distributed import ALONE, Processes, own_device, processes
-from antcache.student.train import train
+from antcache.student.runs.checkpoint import AVERAGE, BEST, WEIGHTS, latest_checkpoint
+from antcache.student.runs.train import train
+from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 
 MakeStore = Callable[..., Store]
 
@@ -30,7 +29,7 @@ import json, sys, torch
 from pathlib import Path
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.runs.train import train
 torch.set_num_threads(1)
 for run, values in json.loads(Path(sys.argv[2]).read_text()).items():
     train(Store.open(sys.argv[1]), run, StudentConfig.from_dict(values))
@@ -45,10 +44,10 @@ def test_two_processes_equal_one(
     whole = store.targets("oracle")
     arrays = {name: array[::2] for name, array in whole.arrays().items()}
     store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
-    base = replace(small, targets="some", allow_missing_targets=True, epochs=2)
+    base = small.replace(targets=("some",), allow_missing_targets=True, epochs=2)
     configs = {
-        "light": replace(base, feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
-        "avth": replace(base, head="avth", verb_noun_weight=0.5, optimiser="sgd"),
+        "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
+        "avth": base.replace(head="avth", verb_noun_weight=0.5, optimizer="sgd"),
     }
     written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
     (tmp_path / "configs.json").write_text(json.dumps(written))
@@ -86,9 +85,9 @@ def test_parts_cover_the_batch_in_order() -> None:
 def test_a_batch_that_does_not_split_is_refused(
     make_store: MakeStore, small: StudentConfig
 ) -> None:
-    from antcache.student.problem import load_problem
+    from antcache.student.training.training_data import load_training_data
 
-    windows = load_problem(make_store(), small, torch.device("cpu")).train
+    windows = load_training_data(make_store(), small, torch.device("cpu")).train
     with pytest.raises(BadConfig, match="multiple of 3"):
         next(iter(Processes(0, 3).batches(windows, torch.arange(8), 8)))
 

@@ -9,14 +9,15 @@ from torch.nn import functional as F
 
 from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
-from antcache.student.fused import FusedHead
-from antcache.student.head import Head, HeadOutput, Sizes, standardise
-from antcache.student.heads import HEADS, build_head
+from antcache.student.heads.config import ModelConfig
+from antcache.student.heads.fused import FusedHead
+from antcache.student.heads.head import Head, HeadOutput, ModelShape, standardise
+from antcache.student.heads.recurrent import RulstmHead
+from antcache.student.heads.table import HEADS, build_head, sizes_of
 from antcache.student.presets import PRESETS
-from antcache.student.recurrent import RulstmHead
 
 B, T, D, C = 3, 7, 12, 5
-ONE = Sizes(dims=(D,), num_classes=C, num_frames=T)
+ONE = ModelShape(dims=(D,), num_classes=C, num_frames=T)
 SEVERAL = replace(ONE, dims=(6, 4, 2))
 KINDS = [(name, "concat", ONE) for name in HEADS] + [
     (name, fusion, SEVERAL) for name in HEADS for fusion in ("concat", "late", "attention")
@@ -24,7 +25,7 @@ KINDS = [(name, "concat", ONE) for name in HEADS] + [
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}-{len(kind[2].dims)}")
-def kind(request: pytest.FixtureRequest) -> tuple[StudentConfig, Sizes]:
+def kind(request: pytest.FixtureRequest) -> tuple[StudentConfig, ModelShape]:
     """Every head, with one stream and with several, fused in every way."""
     name, fusion, sizes = request.param
     return small(name, fusion), sizes
@@ -32,15 +33,15 @@ def kind(request: pytest.FixtureRequest) -> tuple[StudentConfig, Sizes]:
 
 def small(name: str, fusion: str = "concat") -> StudentConfig:
     own = {"layers": 2, "heads": 2, "width": 16}
-    streams = "a,b,c" if fusion != "concat" else None
-    config = StudentConfig(head=name, fusion=fusion, stream=streams)
-    return replace(config, **{k: v for k, v in own.items() if k in HEADS[name].settings})
+    streams = ("a", "b", "c") if fusion != "concat" else ()
+    config = StudentConfig.of(head=name, fusion=fusion, stream=streams)
+    return config.replace(**{k: v for k, v in own.items() if k in sizes_of(HEADS[name])})
 
 
-def seeded(config: StudentConfig, sizes: Sizes = ONE, seed: int = 0) -> Head:
+def seeded(config: StudentConfig, sizes: ModelShape = ONE, seed: int = 0) -> Head:
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(seed)
-        return build_head(config, sizes).eval()
+        return build_head(config.model, sizes).eval()
 
 
 def windows(batch: int = B, time: int = T, seed: int = 1) -> torch.Tensor:
@@ -54,14 +55,14 @@ def windows(batch: int = B, time: int = T, seed: int = 1) -> torch.Tensor:
 def test_published_numbers_of_parameters(
     preset: str, dim: int, classes: int, millions: float
 ) -> None:
-    sizes = Sizes(dims=(dim,), num_classes=classes, num_frames=10)
+    sizes = ModelShape(dims=(dim,), num_classes=classes, num_frames=10)
     with torch.device("meta"):
-        head = build_head(PRESETS[preset], sizes)
+        head = build_head(PRESETS[preset].model, sizes)
     count = sum(p.numel() for p in head.parameters())
     assert count == pytest.approx(millions * 1e6, rel=0.005)
 
 
-def test_outputs_have_the_promised_shapes(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_outputs_have_the_promised_shapes(kind: tuple[StudentConfig, ModelShape]) -> None:
     head = seeded(*kind)
     output = head(windows(), past=True, decode=True)
     assert output.logits.shape == (B, C)
@@ -73,7 +74,7 @@ def test_outputs_have_the_promised_shapes(kind: tuple[StudentConfig, Sizes]) -> 
 
 
 def test_what_is_not_asked_for_is_not_given_and_changes_nothing(
-    kind: tuple[StudentConfig, Sizes],
+    kind: tuple[StudentConfig, ModelShape],
 ) -> None:
     """1e-6: the last state may be computed alone."""
     head = seeded(*kind)
@@ -89,7 +90,9 @@ def test_what_is_not_asked_for_is_not_given_and_changes_nothing(
 
 
 @pytest.mark.parametrize("frame", range(T))
-def test_no_output_depends_on_a_later_frame(kind: tuple[StudentConfig, Sizes], frame: int) -> None:
+def test_no_output_depends_on_a_later_frame(
+    kind: tuple[StudentConfig, ModelShape], frame: int
+) -> None:
     """Tolerance 0: what comes later is not looked at, so not even rounding may differ."""
     head, before = seeded(*kind), windows()
     after = before.clone()
@@ -110,7 +113,7 @@ def test_no_output_depends_on_a_later_frame(kind: tuple[StudentConfig, Sizes], f
     assert not torch.allclose(one.logits, two.logits)
 
 
-def test_a_shorter_window_is_one_that_ended_earlier(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_a_shorter_window_is_one_that_ended_earlier(kind: tuple[StudentConfig, ModelShape]) -> None:
     """Frames after t can't matter if they are not even there. 1e-5: sums of other lengths."""
     head, x = seeded(*kind), windows()
     whole, cut = head(x, past=True, decode=True), head(x[:, :4], past=True, decode=True)
@@ -120,7 +123,7 @@ def test_a_shorter_window_is_one_that_ended_earlier(kind: tuple[StudentConfig, S
     torch.testing.assert_close(cut.past_logits, whole.past_logits[:, :4], atol=1e-5, rtol=1e-5)
 
 
-def test_same_seed_same_weights_and_same_outputs(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_same_seed_same_weights_and_same_outputs(kind: tuple[StudentConfig, ModelShape]) -> None:
     one, two = seeded(*kind), seeded(*kind)
     mine, theirs = one.state_dict(), two.state_dict()
     assert mine.keys() == theirs.keys()
@@ -129,7 +132,7 @@ def test_same_seed_same_weights_and_same_outputs(kind: tuple[StudentConfig, Size
     assert not torch.equal(seeded(*kind, seed=1)(windows()).logits, one(windows()).logits)
 
 
-def test_state_goes_out_and_in_again(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_state_goes_out_and_in_again(kind: tuple[StudentConfig, ModelShape]) -> None:
     one, other = seeded(*kind), seeded(*kind, seed=1)
     other.load_state_dict({name: v.clone() for name, v in one.state_dict().items()})
     assert torch.equal(
@@ -139,7 +142,7 @@ def test_state_goes_out_and_in_again(kind: tuple[StudentConfig, Sizes]) -> None:
 
 
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (1, T), (5, 3)])
-def test_odd_sizes(kind: tuple[StudentConfig, Sizes], batch: int, time: int) -> None:
+def test_odd_sizes(kind: tuple[StudentConfig, ModelShape], batch: int, time: int) -> None:
     """One window, one frame, and windows shorter than the head was built for."""
     output = seeded(*kind)(windows(batch, time), past=True, decode=True)
     assert output.logits.shape == (batch, C)
@@ -148,7 +151,7 @@ def test_odd_sizes(kind: tuple[StudentConfig, Sizes], batch: int, time: int) -> 
     assert all(value.isfinite().all() for value in output if value is not None)
 
 
-def test_every_weight_is_learned(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_every_weight_is_learned(kind: tuple[StudentConfig, ModelShape]) -> None:
     """The losses together reach every parameter, and no gradient is lost or infinite."""
     head = seeded(*kind).train()
     with torch.random.fork_rng():
@@ -169,7 +172,7 @@ def test_every_weight_is_learned(kind: tuple[StudentConfig, Sizes]) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_dropout_works_in_training_alone(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_dropout_works_in_training_alone(kind: tuple[StudentConfig, ModelShape]) -> None:
     head, x = seeded(*kind), windows()
     with torch.random.fork_rng():
         assert torch.equal(head(x).logits, head(x).logits)
@@ -217,7 +220,7 @@ def test_mean_forgets_the_order() -> None:
 
 def test_rulstm_by_hand() -> None:
     """Rolled over the frames, then unrolled on the last one for 3 + 1 steps, cell by cell."""
-    config = replace(small("rulstm"), layers=1)
+    config = small("rulstm").replace(layers=1)
     head = seeded(config, replace(ONE, steps_ahead=3))
     assert isinstance(head, RulstmHead)
     x = F.layer_norm(windows(), (D,))
@@ -273,7 +276,7 @@ def test_fusion_by_attention_begins_even_and_can_choose() -> None:
 def test_defaults_are_the_documented_sizes() -> None:
     with torch.device("meta"):
         light, avth, rulstm, gru, mean = (
-            build_head(StudentConfig(head=name), ONE)
+            build_head(ModelConfig(head=name), ONE)
             for name in ("light", "avth", "rulstm", "gru", "mean")
         )
     assert (len(light.transformer.blocks), light.encoder.out_features) == (2, 256)
@@ -286,7 +289,7 @@ def test_defaults_are_the_documented_sizes() -> None:
 
 def test_unknown_head_names_the_known_ones() -> None:
     with pytest.raises(BadConfig, match="avth or light or rulstm or gru or mean"):
-        build_head(StudentConfig(head="heavy"), ONE)
+        build_head(ModelConfig(head="heavy"), ONE)
 
 
 @pytest.mark.parametrize(
@@ -295,10 +298,10 @@ def test_unknown_head_names_the_known_ones() -> None:
 )
 def test_a_size_without_effect_is_refused(head: str, setting: str) -> None:
     with pytest.raises(BadConfig, match=f"{setting} has no effect on the head {head!r}"):
-        build_head(StudentConfig(head=head, **{setting: 4}), ONE)
+        build_head(ModelConfig(head=head, **{setting: 4}), ONE)
 
 
-def test_a_first_loss_is_that_of_guessing(kind: tuple[StudentConfig, Sizes]) -> None:
+def test_a_first_loss_is_that_of_guessing(kind: tuple[StudentConfig, ModelShape]) -> None:
     """Classifiers begin with small weights: no head is sure of anything before it has learned."""
     logits = seeded(*kind)(windows(64)).logits
     loss = F.cross_entropy(logits, torch.arange(64) % C).item()

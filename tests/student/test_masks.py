@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from antcache.student.masks import Dropout, bernoulli, sites_of
+from antcache.student.heads.masks import Dropout, bernoulli, sites_of
 
 
 def test_the_same_generator_gives_the_same_dropout() -> None:

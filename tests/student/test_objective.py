@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from torch.nn import functional as F
 
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.student.config import StudentConfig
-from antcache.student.head import HeadOutput, Sizes
-from antcache.student.heads import HEADS
+from antcache.student.heads.head import HeadOutput, ModelShape
+from antcache.student.heads.table import HEADS, sizes_of
 from antcache.student.model import build_student
-from antcache.student.objective import Batch, losses
-from antcache.student.teachers import Teachers
+from antcache.student.training.objective import losses
+from antcache.windows.dataset import Batch
+from antcache.windows.teacher_targets import TeacherTargets
 
 B, T, D, C = 2, 3, 2, 4
 
@@ -25,7 +27,7 @@ def batch(target: list[int] | None = None, padded: list[list[bool]] | None = Non
         verb=torch.tensor([0, 1]),
         noun=torch.tensor([2, 0]),
         frame_action=torch.full((B, T), -100),
-        target=torch.tensor([-1, -1] if target is None else target),
+        target_rows=None if target is None else torch.tensor(target),
     )
 
 
@@ -49,7 +51,7 @@ def test_cross_entropy_alone_by_hand() -> None:
 
 def test_feature_regression_by_hand() -> None:
     """Inputs 0..11 against zeros: frames 1 and 2 are (2, 3), (4, 5) and (8, 9), (10, 11)."""
-    config = StudentConfig(feature_weight=2.0)
+    config = StudentConfig.of(feature_weight=2.0)
     terms = losses(output(), batch(), None, config)
     squares = [2, 3, 4, 5, 8, 9, 10, 11]
     assert terms.feature_loss.item() == pytest.approx(2 * sum(s * s for s in squares) / 8)
@@ -57,7 +59,7 @@ def test_feature_regression_by_hand() -> None:
 
 
 def test_feature_regression_passes_padding_over() -> None:
-    config = StudentConfig(feature_weight=1.0)
+    config = StudentConfig.of(feature_weight=1.0)
     padded = [[True, True, False], [True, False, False]]
     terms = losses(output(), batch(padded=padded), None, config)
     assert terms.feature_loss.item() == pytest.approx((10**2 + 11**2) / 2)
@@ -69,7 +71,7 @@ def test_unlabelled_frames_give_no_gradient() -> None:
     past = torch.randn(B, T, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mine = batch()
     mine.frame_action[1, 2] = 3
-    config = StudentConfig(past_weight=0.5)
+    config = StudentConfig.of(past_weight=0.5)
     terms = losses(output(past=past), mine, None, config)
     expected = -past.detach()[1, 2].log_softmax(0)[3]
     assert terms.past_loss.item() == pytest.approx(0.5 * expected.item())
@@ -84,16 +86,16 @@ def test_unlabelled_frames_give_no_gradient() -> None:
 def test_masked_targets_give_no_gradient() -> None:
     """Two rows, one with a target: the other's gradient is that of its label alone."""
     logits = torch.randn(B, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    targets = DenseTargets(logits=torch.tensor([[5.0, 0.0, 0.0, 0.0]]))
-    teacher = Teachers(targets=targets)
-    config = StudentConfig(targets="t", weight=2.0, temperature=3.0)
+    targets = DenseTargets(logits=torch.tensor([[[5.0, 0.0, 0.0, 0.0]]]))
+    teacher = TeacherTargets(targets=targets, row=torch.tensor([0, -1]))
+    config = StudentConfig.of(targets=("t",), weight=2.0, temperature=3.0)
     plain = torch.autograd.grad(losses(output(logits), batch(), None, config).loss, logits)[0]
     terms = losses(output(logits), batch([0, -1]), teacher, config)
     distilled = torch.autograd.grad(terms.loss, logits)[0]
     torch.testing.assert_close(distilled[1], plain[1])
     assert not torch.allclose(distilled[0], plain[0])
     # weight * T^2 * KL, its mean over the one row that has a target
-    log_q = (targets.logits[0] / 3).log_softmax(0)
+    log_q = (targets.logits[0, 0] / 3).log_softmax(0)
     kl = (log_q.exp() * (log_q - (logits.detach()[0] / 3).log_softmax(0))).sum()
     assert terms.distillation_loss.item() == pytest.approx(2 * 9 * kl.item(), rel=1e-5)
     assert terms.loss.item() == pytest.approx(
@@ -106,7 +108,7 @@ def test_masked_targets_give_no_gradient() -> None:
 # Gradients against plain PyTorch: one student of each head, every term at once.
 
 N, SHAPE = 6, (6, 5, 12)
-SIZES = Sizes(
+SIZES = ModelShape(
     dims=(12,),
     num_classes=7,
     num_frames=5,
@@ -138,11 +140,11 @@ def a_batch() -> Batch:
         verb=labels(3, N),
         noun=labels(4, N),
         frame_action=frames,
-        target=torch.tensor([0, 2, -1, 1, -1, 3]),
+        target_rows=torch.tensor([0, 2, -1, 1, -1, 3]),
     )
 
 
-def three_teachers(form: str = "dense", share: list[float] | None = None) -> Teachers:
+def three_teachers(form: str = "dense", share: list[float] | None = None) -> TeacherTargets:
     logits = 3 * drawn(3, 4, 7, seed=5)
     has = torch.tensor([True, True, False, True])
     feature = drawn(4, 13, seed=6).where(has[:, None], 0)
@@ -150,8 +152,9 @@ def three_teachers(form: str = "dense", share: list[float] | None = None) -> Tea
     if form == "top-k":
         best = logits.topk(4, dim=-1)
         targets = TopKTargets(index=best.indices, logit=best.values)
-    return Teachers(
+    return TeacherTargets(
         targets=targets,
+        row=torch.tensor([0, 2, -1, 1, -1, 3]),
         share=None if share is None else torch.tensor(share),
         feature=feature,
         has_feature=has,
@@ -166,7 +169,7 @@ def kl_rows(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> 
 
 
 def plain_total(
-    output: HeadOutput, batch: Batch, teachers: Teachers, config: StudentConfig
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets, config: StudentConfig
 ) -> torch.Tensor:
     """The objective again, in the plainest PyTorch there is, in float64 and row by row."""
     logits = output.logits.double()
@@ -175,20 +178,20 @@ def plain_total(
     assert output.noun_logits is not None
     verb = F.cross_entropy(output.verb_logits.double(), batch.verb)
     noun = F.cross_entropy(output.noun_logits.double(), batch.noun)
-    total = total + config.verb_noun_weight * (verb + noun)
+    total = total + config.losses.verb_noun_weight * (verb + noun)
     frames = [(n, t) for n in range(N) for t in range(4) if not batch.padded[n, t]]
     squares = [
         (output.decoded[n, t] - output.inputs[n, t + 1].detach()).double().square().mean()
         for n, t in frames
     ]
-    total = total + config.feature_weight * torch.stack(squares).mean()
+    total = total + config.losses.feature_weight * torch.stack(squares).mean()
     assert output.past_logits is not None
     past = F.cross_entropy(output.past_logits.double().flatten(0, 1), batch.frame_action.flatten())
-    total = total + config.past_weight * past
-    here = [n for n in range(N) if batch.target[n] >= 0]
-    rows = batch.target[here]
+    total = total + config.losses.past_weight * past
+    here = [n for n in range(N) if batch.target_rows[n] >= 0]
+    rows = batch.target_rows[here]
     assert isinstance(teachers.targets, DenseTargets)
-    t = config.temperature
+    t = config.distillation.temperature
     each = (teachers.targets.logits[:, rows].double() / t).softmax(-1)  # (M, n, C)
     if output.teacher_scores is not None:
         share = output.teacher_scores[here].double().softmax(1)
@@ -197,20 +200,22 @@ def plain_total(
         weights = torch.ones(3) if teachers.share is None else teachers.share
         mixed = (each * (weights / weights.sum()).double()[:, None, None]).sum(0)
         kl = kl_rows(logits[here], mixed, t)
-    total = total + config.weight * t**2 * kl.mean()
+    total = total + config.distillation.weight * t**2 * kl.mean()
     assert output.aligned is not None
     assert teachers.feature is not None
     aligned = []
     for n in here:
-        row = int(batch.target[n])
+        row = int(batch.target_rows[n])
         if row == 2:
             continue  # it has no feature
         mine, theirs = output.aligned[n].double(), teachers.feature[row].double()
         for low, high in ((0, 4), (4, 9), (9, 13)):
             a, b = mine[low:high], theirs[low:high]
             cosine = 1 - (a @ b) / (a.norm() * b.norm())
-            aligned.append(cosine if config.align == "cosine" else (a - b).square().mean())
-    return total + config.align_weight * torch.stack(aligned).mean()
+            aligned.append(
+                cosine if config.distillation.align == "cosine" else (a - b).square().mean()
+            )
+    return total + config.distillation.align_weight * torch.stack(aligned).mean()
 
 
 @pytest.mark.parametrize("align", ["cosine", "mse"])
@@ -222,9 +227,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
     head: str, weights: str | None, share: list[float] | None, align: str
 ) -> None:
     """2e-4 of the largest gradient of a tensor: float32 against float64 sums."""
-    config = StudentConfig(
+    config = StudentConfig.of(
         head=head,
-        targets="a,b,c",
+        targets=("a", "b", "c"),
         target_weights=weights,
         weight=1.5,
         temperature=3.0,
@@ -234,8 +239,8 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         feature_weight=0.6,
         past_weight=0.3,
         dropout=0.0,
-        **{k: v for k, v in (("width", 16), ("heads", 2)) if k in HEADS[head].settings},
-        **({"layers": 1} if "layers" in HEADS[head].settings else {}),
+        **{k: v for k, v in (("width", 16), ("heads", 2)) if k in sizes_of(HEADS[head])},
+        **({"layers": 1} if "layers" in sizes_of(HEADS[head]) else {}),
     )
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
@@ -260,7 +265,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
 
 
 def test_attention_reads_the_state_without_shaping_it() -> None:
-    config = StudentConfig(targets="a,b,c", target_weights="attention", layers=1, heads=2, width=16)
+    config = StudentConfig.of(
+        targets=("a", "b", "c"), target_weights="attention", layers=1, heads=2, width=16
+    )
     with torch.random.fork_rng():
         student = build_student(config, SIZES).eval()
     output = student(a_batch().features)
@@ -275,7 +282,7 @@ def test_attention_reads_the_state_without_shaping_it() -> None:
 def test_even_attention_gives_the_student_the_gradient_of_the_mixture() -> None:
     logits = drawn(N, 7).requires_grad_()
     batch, teachers = a_batch(), three_teachers()
-    config = StudentConfig(targets="a,b,c", weight=2.0, temperature=4.0)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
     given = HeadOutput(logits, drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     mixed = losses(given, batch, teachers, config)
     attended = losses(given._replace(teacher_scores=torch.zeros(N, 3)), batch, teachers, config)
@@ -289,7 +296,7 @@ def test_attention_over_top_k_teachers() -> None:
     logits = drawn(N, 7).requires_grad_()
     batch, teachers = a_batch(), three_teachers("top-k")
     assert isinstance(teachers.targets, TopKTargets)
-    config = StudentConfig(targets="a,b,c", weight=2.0, temperature=4.0)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
     scores = drawn(N, 3, seed=9)
     given = HeadOutput(logits, drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     given = given._replace(teacher_scores=scores)
@@ -297,7 +304,7 @@ def test_attention_over_top_k_teachers() -> None:
     expected = 0.0
     for n in range(N):
         for m in range(3):
-            row = int(batch.target[n])
+            row = int(batch.target_rows[n])
             if row >= 0:
                 index = teachers.targets.index[m, row]
                 q = (teachers.targets.logit[m, row] / 4).softmax(0)
@@ -307,7 +314,7 @@ def test_attention_over_top_k_teachers() -> None:
 
 
 def test_windows_without_a_target_or_feature_give_no_gradient() -> None:
-    config = StudentConfig(targets="a,b,c", align="mse")
+    config = StudentConfig.of(targets=("a", "b", "c"), align="mse")
     aligned, scores = drawn(N, 13).requires_grad_(), drawn(N, 3).requires_grad_()
     given = HeadOutput(drawn(N, 7), drawn(*SHAPE), drawn(*SHAPE), None, drawn(N, 2))
     given = given._replace(aligned=aligned, teacher_scores=scores)
@@ -315,7 +322,7 @@ def test_windows_without_a_target_or_feature_give_no_gradient() -> None:
     of_aligned, of_scores = torch.autograd.grad(terms.loss, (aligned, scores))
     assert (of_aligned.abs().sum(1) > 0).tolist() == [True, False, False, True, False, True]
     assert (of_scores.abs().sum(1) > 0).tolist() == [True, True, False, True, False, True]
-    nobody = a_batch()._replace(target=torch.full((N,), -1))
+    nobody = replace(a_batch(), target_rows=torch.full((N,), -1))
     none = losses(given, nobody, three_teachers(), config)
     assert none.align_loss == none.distillation_loss == 0
     assert none.loss.isfinite()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,9 +12,10 @@ import torch
 
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.head import Sizes
-from antcache.student.heads import HEADS, build_head
-from antcache.student.train import train
+from antcache.student.heads.config import ModelConfig
+from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import HEADS, build_head
+from antcache.student.runs.train import train
 
 
 @pytest.fixture
@@ -36,11 +36,10 @@ def last(repo: Path, monkeypatch: pytest.MonkeyPatch) -> type:
 def test_trains_by_its_name(
     last: type, make_store: Callable[..., Store], small: StudentConfig
 ) -> None:
-    config = replace(
-        small,
+    config = small.replace(
         head="last",
         **dict.fromkeys(("layers", "heads", "width")),
-        targets="oracle",
+        targets=("oracle",),
         feature_weight=0.1,
         past_weight=0.1,
     )
@@ -52,7 +51,7 @@ def test_trains_by_its_name(
 def test_looks_at_the_last_frame_alone(last: type) -> None:
     with torch.random.fork_rng():
         head = build_head(
-            StudentConfig(head="last"), Sizes(dims=(4, 2), num_classes=3, num_frames=5)
+            ModelConfig(head="last"), ModelShape(dims=(4, 2), num_classes=3, num_frames=5)
         ).eval()
     assert isinstance(head, last)
     x = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))

@@ -13,17 +13,17 @@ import torch
 from click.testing import CliRunner
 
 from antcache.cli.main import cli
-from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, MissingKey, NotFound
 from antcache.evaluation import Predictions, score
-from antcache.evaluation.streaming import Clock, evaluate_streaming
-from antcache.student.predicting import TrainedStudent
-from antcache.student.train import train
+from antcache.evaluation.online import OnlineClock, evaluate_online
+from antcache.student.runs.predicting import TrainedStudent
+from antcache.student.runs.train import train
 
 
 @pytest.fixture
 def trained(make_store, small, tmp_path):
     store = make_store()
-    config = replace(small, verb_noun_weight=0.5, ema=0.5)
+    config = small.replace(verb_noun_weight=0.5, ema=0.5)
     return store, tmp_path / "run", train(store, tmp_path / "run", config)
 
 
@@ -43,12 +43,48 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     oracle = store.targets("oracle")
     feature = np.random.default_rng(0).standard_normal((len(oracle.uid), 5)).astype(np.float32)
     store.write_targets("featured", replace(oracle, feature=feature))
-    config = replace(small, targets="featured", align="cosine")
+    config = small.replace(targets=("featured",), align="cosine")
     expected = train(store, tmp_path / "run", config).predictions
-    found = TrainedStudent(store, tmp_path / "run").predict(
-        store.labels("validation"), split="validation"
-    )
+    segments, run = store.labels("validation"), tmp_path / "run"
+    found = TrainedStudent(store, run).predict(segments, split="validation")
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    account = json.loads((run / "config.json").read_text())
+    assert account["shape"]["teacher_dims"] == [5]
+    shutil.copytree(run, tmp_path / "older")
+    del account["shape"]
+    (tmp_path / "older/config.json").write_text(json.dumps(account))
+    older = TrainedStudent(store, tmp_path / "older").predict(segments, split="validation")
+    np.testing.assert_array_equal(older.scores, found.scores)
+    store.remove("targets/featured")  # the model does not need it any more
+    again = TrainedStudent(store, run).predict(segments, split="validation")
+    np.testing.assert_array_equal(again.scores, found.scores)
+    with pytest.raises(MissingKey, match="featured"):
+        TrainedStudent(store, tmp_path / "older")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_classes": 7}, "not of the shape of what it was trained on"),
+        ({"dims": [12, 12]}, "not of the shape of what it was trained on"),
+        ({"num_teachers": 1}, "not of the shape of what it was trained on"),
+        ({"teacher_dims": [10**9]}, "teacher_dims of a shape: .1000000000.$"),
+        ({"teacher_dims": 5}, "teacher_dims of a shape: 5"),
+        ({"dims": ["12"]}, "dims of a shape: .'12'."),
+        ({"num_verbs": True}, "num_verbs of a shape: True"),
+        ({"num_nouns": -1}, "num_nouns of a shape: -1"),
+        ({"depth": 3}, "not the fields of a shape: .*depth"),
+        ({"dims": None}, "dims of a shape: None"),
+    ],
+)
+def test_a_shape_that_can_not_be_is_refused(trained, changes, words):
+    """A run may come from anybody: its account is believed where it fits its weights."""
+    store, run, _ = trained
+    file = run / "config.json"
+    account = json.loads(file.read_text())
+    file.write_text(json.dumps({**account, "shape": {**account["shape"], **changes}}))
+    with pytest.raises(BadCheckpoint, match=words):
+        TrainedStudent(store, run)
 
 
 def test_segments_of_which_none_can_be_seen(trained):
@@ -63,9 +99,9 @@ def test_segments_of_which_none_can_be_seen(trained):
 def test_it_predicts_the_same_bits_in_bfloat16(make_store, small, tmp_path, head):
     """Linear layers are cast once and not in every call."""
     store = make_store()
-    config = replace(small, head=head, precision="bfloat16", verb_noun_weight=0.5)
+    config = small.replace(head=head, precision="bfloat16", verb_noun_weight=0.5)
     if head == "gru":
-        config = replace(config, heads=None)
+        config = config.replace(heads=None)
     expected = train(store, tmp_path / "run", config).predictions
     student = TrainedStudent(store, tmp_path / "run")
     assert student.predictor.student.head.classifier.weight.dtype == torch.bfloat16
@@ -79,20 +115,23 @@ def test_streaming_with_and_without_runtime(trained):
     student, segments = TrainedStudent(store, run), store.labels("validation")
 
     def at(**clock):
-        return evaluate_streaming(
+        return evaluate_online(
             segments,
             store.taxonomy,
             student.protocol.gap_s,
-            Clock(**clock),
+            OnlineClock(**clock),
             lambda asked: student.predict(asked, split="validation"),
         )
 
     classic = at(latency_s=0)
     direct = student.predict(segments, split="validation")
     np.testing.assert_array_equal(classic.predictions.scores, direct.scores)
-    known = np.isin(segments.uid, direct.uid)
     expected = score(
-        direct.scores, segments[known], store.taxonomy, missed=segments[~known], own=direct.own
+        direct.scores,
+        segments,
+        store.taxonomy,
+        rows=segments.locate(direct.uid),
+        verb_noun_scores=direct.verb_noun_scores,
     )
     assert classic.metrics == expected
     # Actions last 3 s: with a whole action of runtime the window shows the one before.
@@ -180,7 +219,7 @@ def test_one_missing_video_hinders_no_other(trained, tmp_path, listed):
     refused = run_command(*arguments)
     assert refused.exit_code == 2
     assert "no_features" in refused.stderr
-    assert "leave the segments out with --allow-missing" in refused.stderr
+    assert "leave the segments out: --allow-missing" in refused.stderr
     assert not (tmp_path / "p").exists()
     done = run_command(*arguments, "--allow-missing")
     assert done.exit_code == 0, done.output

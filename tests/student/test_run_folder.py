@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from antcache.errors import AlreadyExists, NotFound, WriteFailed
 from antcache.evaluation import Predictions
 from antcache.files import is_leftover
 from antcache.store import Store
-from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.runs import CONFIG, LOG, RunFolder
-from antcache.student.sweep import sweep
-from antcache.student.sweep_plan import Sweep
-from antcache.student.train import train
+from antcache.student.runs.checkpoint import latest_checkpoint
+from antcache.student.runs.place import CONFIG, LOG, check_place
+from antcache.student.runs.train import train
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
 
 MakeStore = Callable[..., Store]
 Killed = Callable[[Callable[[], Any], int], bool]
@@ -36,7 +35,7 @@ Failing = Callable[[int, int], AbstractContextManager[list[str]]]
 
 @pytest.fixture
 def config(small: StudentConfig) -> StudentConfig:
-    return replace(small, epochs=2, head="mean", layers=None, heads=None, width=None)
+    return small.replace(epochs=2, head="mean", layers=None, heads=None, width=None)
 
 
 def kept(run: Path) -> dict[str, bytes]:
@@ -173,7 +172,7 @@ def test_killed_at_any_point(
 def test_a_sweep_killed_at_any_point(
     store: Store, config: StudentConfig, tmp_path: Path, killed: Killed
 ) -> None:
-    plan = Sweep(settings={"a": config, "b": replace(config, lr=1e-3)}, seeds=(0,))
+    plan = Sweep(settings={"a": config, "b": config.replace(lr=1e-3)}, seeds=(0,))
     sweep(store, tmp_path / "whole-sweep", plan)
     names = ("a/seed-0", "b/seed-0")
     wanted = {name: kept(tmp_path / "whole-sweep" / name) for name in names}
@@ -194,11 +193,11 @@ def test_files_have_the_permissions_of_the_umask(
 ) -> None:
     before = os.umask(0o022)
     try:
-        train(store, tmp_path / "run", replace(config, held_out=0.5, ema=0.9))
+        train(store, tmp_path / "run", config.replace(held_out=0.5, ema=0.9))
     finally:
         os.umask(before)
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "run").rglob("*")}
-    assert {"weights.safetensors", "optimiser.safetensors", "predictions.safetensors"} < set(modes)
+    assert {"weights.safetensors", "optimizer.safetensors", "predictions.safetensors"} < set(modes)
     assert {"average.safetensors", "best.safetensors", "held_out.safetensors"} < set(modes)
     assert {n for n, m in modes.items() if m not in (0o644, 0o755)} == set()
 
@@ -209,15 +208,15 @@ def test_what_is_no_run_yet(tmp_path: Path) -> None:
     run.mkdir()
     for name in (LOG, ".lock", f".config.json.{'0' * 32}", f".config.json.{'0' * 32}.lock"):
         (run / name).write_text("")
-    RunFolder.locate(run, resume=False)
+    check_place(run, resume=False)
     (run / ".config.json.123").write_text("")
     with pytest.raises(AlreadyExists, match=r"already here \(choose another folder\)"):
-        RunFolder.locate(run, resume=False)
+        check_place(run, resume=False)
     with pytest.raises(NotFound, match="no run to resume"):  # so that is no way out
-        RunFolder.locate(run, resume=True)
+        check_place(run, resume=True)
     (run / CONFIG).write_text("{}")
     with pytest.raises(AlreadyExists, match=r"already here .*go on with this one: --resume"):
-        RunFolder.locate(run, resume=False)
+        check_place(run, resume=False)
 
 
 def test_a_refused_disk_says_which_run(store: Store, config: StudentConfig) -> None:

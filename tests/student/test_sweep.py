@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,18 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from antcache.cli.main import cli
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import AlreadyExists, BadConfig, MissingExtra, NotFound
 from antcache.evaluation import Predictions
+from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
-from antcache.student import sweep as sweep_module
-from antcache.student.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.stack import Stack
-from antcache.student.sweep import sweep
-from antcache.student.sweep_plan import Sweep, read_plan
-from antcache.student.sweep_table import t_quantile, t_test, tabulate
-from antcache.student.train import train
+from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
+from antcache.student.runs.train import train
+from antcache.student.sweeps import run as sweep_module
+from antcache.student.sweeps.plan import Sweep, read_plan
+from antcache.student.sweeps.run import sweep
+from antcache.student.sweeps.table import tabulate
+from antcache.student.training.stack import Stack
 
 MakeStore = Callable[..., Store]
 
@@ -36,7 +38,7 @@ def assert_equals_solo(store: Store, folder: Path, plan: Sweep) -> None:
         solo = train(store, None, config)
         checkpoint = latest_checkpoint(folder / name / "checkpoint")
         assert checkpoint is not None
-        if not config.ema:
+        if not config.optimization.ema:
             for key, value in load_file(checkpoint / WEIGHTS).items():
                 alone = solo.model.state_dict()[key]
                 torch.testing.assert_close(value, alone, rtol=1e-4, atol=2e-6, msg=f"{name} {key}")
@@ -52,15 +54,15 @@ def assert_equals_solo(store: Store, folder: Path, plan: Sweep) -> None:
 def test_members_equal_their_solo_runs(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, head: str
 ) -> None:
-    """Own rate, decay, optimiser, dropout, weight, temperature, targets, average: all at once."""
-    store, base = make_store(), replace(small, head=head, epochs=2)
-    oracle = replace(base, targets="oracle")
+    """Own rate, decay, optimizer, dropout, weight, temperature, targets, average: all at once."""
+    store, base = make_store(), small.replace(head=head, epochs=2)
+    oracle = base.replace(targets=("oracle",))
     plan = Sweep(
         settings={
             "plain": base,
-            "smooth": replace(base, label_smoothing=0.1, lr=1e-3, weight_decay=0.3, dropout=0.4),
-            "distilled": replace(oracle, temperature=3.0, grad_clip=None, warmup_epochs=0.0),
-            "sgd": replace(oracle, optimiser="sgd", lr=1e-2, weight=0.7, ema=0.8),
+            "smooth": base.replace(label_smoothing=0.1, lr=1e-3, weight_decay=0.3, dropout=0.4),
+            "distilled": oracle.replace(temperature=3.0, grad_clip=None, warmup_epochs=0.0),
+            "sgd": oracle.replace(optimizer="sgd", lr=1e-2, weight=0.7, ema=0.8),
         },
         seeds=(3, 5),
         at_once=8,
@@ -80,8 +82,8 @@ def test_students_without_dropout_and_targets_that_some_windows_lack(
     valid = np.arange(len(oracle.uid)) % 3 > 0
     store.write_targets("some", replace(oracle, valid=valid))
     sizes = dict.fromkeys(("layers", "heads", "width"))
-    base = replace(small, head="mean", **sizes, dropout=0.0, epochs=2, targets="some")
-    plan = Sweep(settings={"a": base, "b": replace(base, weight=0.5)}, seeds=(0, 1), at_once=4)
+    base = small.replace(head="mean", **sizes, dropout=0.0, epochs=2, targets=("some",))
+    plan = Sweep(settings={"a": base, "b": base.replace(weight=0.5)}, seeds=(0, 1), at_once=4)
     _, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
     assert_equals_solo(store, tmp_path / "runs", plan)
@@ -95,8 +97,8 @@ def test_further_terms_and_masked_windows(
     whole = store.targets("oracle")
     arrays = {name: array[::2] for name, array in whole.arrays().items()}
     store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
-    base = replace(small, epochs=1, feature_weight=0.5, past_weight=0.2, verb_noun_weight=0.1)
-    some = replace(base, targets="some", allow_missing_targets=True)
+    base = small.replace(epochs=1, feature_weight=0.5, past_weight=0.2, verb_noun_weight=0.1)
+    some = base.replace(targets=("some",), allow_missing_targets=True)
     plan = Sweep(settings={"plain": base, "some": some}, seeds=(0, 1), at_once=4)
     sweep(store, tmp_path / "runs", plan)
     assert_equals_solo(store, tmp_path / "runs", plan)
@@ -105,11 +107,11 @@ def test_further_terms_and_masked_windows(
 def test_every_setting_says_once_what_its_weight_comes_to(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    oracle = replace(small, targets="oracle", epochs=1)
+    oracle = small.replace(targets=("oracle",), epochs=1)
     settings = {
-        "own": replace(oracle, weight=3.0),
-        "paper": replace(oracle, weight=150 / 106, temperature=10.0),
-        "cut": replace(oracle, weight=3.0, top_k=2),
+        "own": oracle.replace(weight=3.0),
+        "paper": oracle.replace(weight=150 / 106, temperature=10.0),
+        "cut": oracle.replace(weight=3.0, top_k=2),
     }
     with caplog.at_level(logging.INFO):
         sweep(make_store(), tmp_path / "runs", Sweep(settings=settings, seeds=(0, 1)))
@@ -128,7 +130,7 @@ def test_an_interrupted_sweep_goes_on(
 ) -> None:
     """Stopped in the third epoch; then one member is behind, and one was finished before."""
     store, folder = make_store(), tmp_path / "runs"
-    plan = Sweep(settings={"a": replace(small, ema=0.5)}, seeds=(0, 1, 2), at_once=3)
+    plan = Sweep(settings={"a": small.replace(ema=0.5)}, seeds=(0, 1, 2), at_once=3)
     train(store, folder / "a" / "seed-2", plan.members()[2][1])
     finished = (folder / "a" / "seed-2" / "result.json").stat().st_mtime_ns
     train_epoch, count = Stack.train_epoch, []
@@ -152,7 +154,7 @@ def test_an_interrupted_sweep_goes_on(
     assert_equals_solo(store, folder, plan)
     again, _ = sweep(store, folder, plan)
     assert again == table
-    other = Sweep(settings={"a": replace(small, lr=1.0)}, seeds=(0,))
+    other = Sweep(settings={"a": small.replace(lr=1.0)}, seeds=(0,))
     with pytest.raises(BadConfig, match=r"run of other settings.*lr = 1.0"):
         sweep(store, folder, other)
 
@@ -161,7 +163,7 @@ def test_one_member_that_fails_does_not_touch_the_others(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     store, folder = make_store(), tmp_path / "runs"
-    wild = replace(small, optimiser="sgd", lr=1e6, grad_clip=None, warmup_epochs=0.0)
+    wild = small.replace(optimizer="sgd", lr=1e6, grad_clip=None, warmup_epochs=0.0)
     plan = Sweep(settings={"tame": small, "wild": wild}, seeds=(0, 1), at_once=4)
     table, failed = sweep(store, folder, plan)
     assert sorted(failed) == ["wild/seed-0", "wild/seed-1"]
@@ -172,7 +174,7 @@ def test_one_member_that_fails_does_not_touch_the_others(
 
 def test_the_command(make_store: MakeStore, small: StudentConfig, tmp_path: Path) -> None:
     store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
-    base = {k: getattr(small, k) for k in ("layers", "heads", "width", "batch_size", "device")}
+    base = {k: small.values[k] for k in ("layers", "heads", "width", "batch_size", "device")}
     lines = ["base:", *(f"  {k}: {v}" for k, v in base.items()), "  epochs: 1", "  lr: 3e-3"]
     lines += ["seeds: [0, 1]", "grid:", "  dropout: [0.1, 0.2]"]
     plan.write_text("\n".join(lines))
@@ -195,8 +197,8 @@ def test_the_command_ends_with_1_where_a_member_failed(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, as_json: bool
 ) -> None:
     store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
-    base = {k: getattr(small, k) for k in ("layers", "heads", "width", "batch_size", "device")}
-    wild = {"optimiser": "sgd", "lr": 1e6, "grad_clip": None, "warmup_epochs": 0}
+    base = {k: small.values[k] for k in ("layers", "heads", "width", "batch_size", "device")}
+    wild = {"optimizer": "sgd", "lr": 1e6, "grad_clip": None, "warmup_epochs": 0}
     settings = {"wild": wild, "tame": {}}
     written = {"base": {**base, "epochs": 1}, "seeds": [0], "settings": settings}
     plan.write_text(json.dumps(written))  # which is YAML too
@@ -243,7 +245,7 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
         "different seeds": "seeds: [1, 1]\nsettings: {a: {}}",
         "names its folder": "settings: {../a: {}}",
         "unknown settings of a student": "settings: {a: {wight: 1}}",
-        "lr must be a number": "settings: {a: {lr: fast}}",
+        "lr: wrong type: expected float, found 'fast'": "settings: {a: {lr: fast}}",
         "width of b": "settings: {a: {}, b: {width: 8}}",
         "past_weight of b": "settings: {a: {}, b: {past_weight: 1}}",
         "impossible at_once": "at_once: 0\nsettings: {a: {}}",
@@ -253,9 +255,85 @@ def test_bad_plans_are_refused(make_store: MakeStore, small: StudentConfig, tmp_
             plan(text)
     with pytest.raises(NotFound, match=r"nothing\.yaml"):
         read_plan(tmp_path / "nothing.yaml")
-    gru = replace(small, head="gru", heads=None)
+    gru = small.replace(head="gru", heads=None)
     with pytest.raises(BadConfig, match="can't be trained at once"):
         sweep(make_store(), tmp_path / "runs", Sweep(settings={"a": gru}, seeds=(0,), at_once=2))
+
+
+def test_a_plan_sets_whatever_an_option_sets() -> None:
+    """By name alone or in groups, in YAML's types or as text."""
+    settings = {
+        **{"num_frames": 5, "rate": "1", "gap_s": 0.5, "parity": "avt", "stream": "rgb,flow"},
+        **{"targets": ["a", "b"], "target_weights": "1, 3", "grad_clip": None, "lr": "1e-4"},
+        **{"tail": True, "top_k": 3, "fusion": "late", "device": "cpu", "patience": 2},
+        "held_out": 0.2,
+    }
+    wanted = StudentConfig.of(
+        **{"num_frames": 5, "rate": 1.0, "gap_s": 0.5, "parity": "avt", "stream": ("rgb", "flow")},
+        **{"targets": ("a", "b"), "target_weights": (1.0, 3.0), "grad_clip": None, "lr": 1e-4},
+        **{"tail": True, "top_k": 3, "fusion": "late", "device": "cpu", "patience": 2},
+        held_out=0.2,
+    )
+    flat = Sweep.from_dict({"base": settings, "settings": {"a": {}}})
+    assert flat.settings["a"] == wanted
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        groups.setdefault(settings_of(StudentConfig)[name].group, {})[name] = value
+    assert Sweep.from_dict({"base": groups, "settings": {"a": {}}}).settings["a"] == wanted
+    changed = {"optimization": {"lr": 0.1}}
+    other = Sweep.from_dict({"base": groups, "settings": {"a": changed}}).settings["a"]
+    assert other == wanted.replace(lr=0.1)
+    whole = json.loads(json.dumps(wanted.to_dict()))
+    assert Sweep.from_dict({"base": whole, "settings": {"a": {}}}).settings["a"] == wanted
+
+
+@pytest.mark.parametrize("name", list(settings_of(StudentConfig)))
+def test_every_setting_is_one_of_a_plan(name: str) -> None:
+    value = StudentConfig().values[name]
+    plan = {"base": {name: list(value) if isinstance(value, tuple) else value}}
+    found = Sweep.from_dict(plan | {"settings": {"a": {}}})
+    assert found.settings["a"] == StudentConfig()
+
+
+def test_members_differ_in_what_their_fields_allow() -> None:
+    """A setting that must be shared is refused, by its name; 0 in all or in none of a switch."""
+    others = {
+        **{"stream": ("x",), "gap_s": 0.5, "num_frames": 5, "rate": 1.0, "parity": "avt"},
+        **{"train_split": "x", "validation_split": "x", "allow_missing": True, "head": "mean"},
+        **{"layers": 1, "heads": 1, "width": 8, "epochs": 5, "batch_size": 2, "metric": "x"},
+        **{"device": "cpu", "precision": "float32", "compile": "off", "windows": "stream"},
+        **{"evaluate_every": 2, "checkpoint_every": 2, "held_out": 0.1},
+    }
+    base = StudentConfig()
+    for name, value in others.items():
+        with pytest.raises(BadConfig, match=f"^{name} of b: the settings of a sweep must share"):
+            Sweep(settings={"a": base, "b": base.replace(**{name: value})}, seeds=(0,))
+    free = {
+        **{"targets": ("x",), "weight": 1.0, "temperature": 1.0, "allow_missing_targets": True},
+        **{"label_smoothing": 0.1, "logit_adjustment": 0.1, "optimizer": "sgd", "lr": 0.1},
+        **{"weight_decay": 0.0, "warmup_epochs": 0.0, "grad_clip": None, "ema": 0.5, "seed": 5},
+    }
+    for name, value in free.items():
+        Sweep(settings={"a": base, "b": base.replace(**{name: value})}, seeds=(0,))
+    for name in ("feature_weight", "past_weight", "verb_noun_weight", "dropout"):
+        none, some, more = (StudentConfig.of(**{name: value}) for value in (0.0, 0.1, 0.2))
+        Sweep(settings={"a": some, "b": more}, seeds=(0,))
+        with pytest.raises(BadConfig, match=f"^{name} of b"):
+            Sweep(settings={"a": none, "b": some}, seeds=(0,))
+
+
+def test_hints_name_keys_to_a_sweep_and_options_to_a_run(
+    make_store: MakeStore, tmp_path: Path
+) -> None:
+    store, plan = make_store(), tmp_path / "plan.yaml"
+    store.create_stream("flow", dim=3, dtype="float16", fps=4, source="made up", config={})
+    plan.write_text("settings: {a: {device: cpu}}")
+    runs = ("--runs", str(tmp_path / "runs"))
+    said = CliRunner().invoke(cli, ["student", "sweep", str(store.path), str(plan), *runs])
+    assert "name one: `stream`" in said.output
+    run = ("--run", str(tmp_path / "run"), "--device", "cpu")
+    said = CliRunner().invoke(cli, ["student", "train", str(store.path), *run])
+    assert "name one: --stream" in said.output
 
 
 FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
@@ -265,19 +343,19 @@ FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
     ("text", "message"),
     [
         (
-            "settings: {a: {targets: [x, y]}}",
-            r"targets: .*expected str or None, found \['x', 'y'\]",
+            "settings: {a: {targets: [x, 5]}}",
+            r"targets\[1\]: .*expected str, found 5",
         ),
-        ("settings: {a: {stream: 5}}", "stream: .*expected str or None, found 5"),
+        ("settings: {a: {stream: 5}}", "stream: .*expected tuple of str, found 5"),
         ("settings: {a: {width: 256.0}}", r"width: .*expected int or None, found 256\.0"),
         ("settings: {a: {epochs: 2.5}}", r"epochs: .*expected int, found 2\.5"),
         ("settings: {a: {allow_missing: 'no'}}", "allow_missing: .*expected bool, found 'no'"),
         ("settings: {a: {preset: [x]}}", "unknown preset: expected ek55-tsn or"),
-        ("settings: {a: {protocol: 5}}", "a setting has the wrong type"),
-        ("settings: {a: {1: 2}}", "unknown settings of a student: found 1"),
+        ("settings: {a: {protocol: 5}}", "unknown settings of a student: .*found protocol"),
+        ("settings: {a: {1: 2}}", "unknown settings of a student: .*found 1"),
         ("1: 2\nsettings: {a: {}}", "unknown keys of a sweep: .*found 1"),
-        ("at_once: two\nsettings: {a: {}}", "at_once: .*expected a whole number, found two"),
-        ("at_once: 2.5\nsettings: {a: {}}", r"at_once: .*expected a whole number, found 2\.5"),
+        ("at_once: two\nsettings: {a: {}}", "at_once: .*expected int or None, found 'two'"),
+        ("at_once: 2.5\nsettings: {a: {}}", r"at_once: .*expected int or None, found 2\.5"),
         ("seeds: '01'\nsettings: {a: {}}", "seeds must be a list of whole numbers: found 01"),
         ("seeds: [1.5]\nsettings: {a: {}}", r"seeds must be .*found \[1\.5\]"),
         ("seeds: [true]\nsettings: {a: {}}", r"seeds must be .*found \[True\]"),
@@ -289,9 +367,21 @@ FIVE = ("weight", "temperature", "lr", "ema", "label_smoothing")
             f"seeds: {list(range(5001))}\nsettings: {{a: {{}}, b: {{}}}}",
             "too many settings and seeds: expected at most 10000 runs, found 10002",
         ),
-        ("settings: {a: {layers: 101}}", "impossible layers: expected at least 1 and at most 100"),
-        ("settings: {a: {width: 65537}}", "impossible width: .*at most 65536, found 65537"),
+        ("settings: {a: {layers: 101}}", "impossible layers: expected from 1 to 100"),
+        ("settings: {a: {width: 65537}}", "impossible width: expected from 1 to 65536"),
+        ("settings: {a: {optimizr: sgd}}", r"found optimizr \(did you mean optimizer\?\)"),
+        ("base: {epochs: 2, warmup_epochs: 3}\nsettings: {a: {}}", "shorten it .*`warmup_epochs`"),
+        ("settings: {a: {self: 1, cls: 2}}", "unknown settings of a student: .*found cls, self"),
+        ("settings: {a: {num_frames: 0}}", "impossible num_frames: expected from 1 to 10000"),
+        ("settings: {a: {}, b: {num_frames: 5}}", "must share .*expected None, as in a, found 5"),
         (f"seeds: [{'9' * 5000}]\nsettings: {{a: {{}}}}", "the sweep can't be read: .*digits"),
+        ("settings: {a: {seed: 3}}", "differ in seed by themselves .*`seeds`"),
+        ("grid: {seed: [1, 2]}", "differ in seed by themselves"),
+        ("settings: {1: {}, '1': {}}", "the key '1' stands twice"),
+        ("grid: {lr: [0.1, 0.1]}", "a value stands twice in the grid"),
+        ("base: {model: {lr: 0.1}}\nsettings: {a: {}}", "`lr` is no setting of `model`"),
+        ("base: {optimization: {lr: 1.0}, lr: 0.1}\nsettings: {a: {}}", "`lr` is set twice"),
+        ("seeds: [-1]\nsettings: {a: {}}", "impossible seeds"),
         ("settings: &a {b: *a}", "the sweep can't be read: found nested too deeply"),
         ("#" * 300_000, "the sweep can't be read: found more than 262144 bytes"),
     ],
@@ -308,6 +398,32 @@ def test_wrong_types_in_a_plan_are_one_line_that_names_file_and_key(
     assert len(said.output.splitlines()) == 1, said.output
 
 
+def test_a_folder_with_anything_else_is_refused(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """A plan goes on in its folder, and in one of fewer settings; nobody else's is touched."""
+    store, base = make_store(), small.replace(epochs=1)
+    one = Sweep(settings={"a": base}, seeds=(0,))
+    two = Sweep(settings={"a": base, "b": base.replace(lr=0.1)}, seeds=(0,))
+    sweep(store, tmp_path / "runs", one)
+    sweep(store, tmp_path / "runs", two)
+    table = (tmp_path / "runs/table.json").read_bytes()
+    for folder in ("runs", "runs/a/seed-0"):
+        with pytest.raises(AlreadyExists, match="not of this plan"):
+            sweep(store, tmp_path / folder, one)
+    assert (tmp_path / "runs/table.json").read_bytes() == table
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("settings: {a: {}}")
+    before = sorted(store.path.rglob("*"))
+    for runs in (store.path, store.path / "features"):
+        said = CliRunner().invoke(
+            cli, ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+        )
+        assert (said.exit_code, len(said.output.splitlines())) == (2, 1)
+        assert "not of this plan" in said.output
+    assert sorted(store.path.rglob("*")) == before
+
+
 def test_table_by_hand() -> None:
     """Differences 1, 2, 3: t = 2 * sqrt(3), p = 0.0742 with 2 degrees of freedom."""
 
@@ -322,15 +438,6 @@ def test_table_by_hand() -> None:
     assert b.low == pytest.approx(2 - 4.30265 / np.sqrt(3), abs=1e-3)
     c = table.cells["c"]["action/top1"]
     assert (c.deviation, c.difference, c.p) == (None, 0, None)
-
-
-@pytest.mark.parametrize(
-    ("degrees", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (100, 1.98397)]
-)
-def test_student_t_by_the_book(degrees: int, t: float) -> None:
-    assert t_test(t, degrees) == pytest.approx(0.05, abs=1e-5)
-    assert t_quantile(degrees) == pytest.approx(t, rel=1e-4)
-    assert t_test(0, degrees) == pytest.approx(1)
 
 
 def test_no_more_at_once_than_the_device_has_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, TopKTargets
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
-from antcache.student.heads import HEADS
-from antcache.student.loop import Trainer
-from antcache.student.problem import Problem, load_problem
-from antcache.student.teachers import Teachers
-from antcache.student.train import train
+from antcache.student.heads.table import HEADS, sizes_of
+from antcache.student.runs.train import train
+from antcache.student.training.loop import Trainer
+from antcache.student.training.training_data import TrainingData, load_training_data
+from antcache.windows.teacher_targets import TeacherTargets
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")
@@ -44,40 +44,40 @@ def store(make_store: MakeStore) -> Store:
     return made
 
 
-def load(store: Store, **settings: Any) -> Problem:
-    return load_problem(store, StudentConfig(**settings), CPU)
+def load(store: Store, **settings: Any) -> TrainingData:
+    return load_training_data(store, StudentConfig.of(**settings), CPU)
 
 
-def taught(problem: Problem) -> Teachers:
-    assert problem.train.targets is not None
-    return problem.train.targets
+def taught(data: TrainingData) -> TeacherTargets:
+    assert data.train.targets is not None
+    return data.train.targets
 
 
 def final_losses(store: Store, config: StudentConfig) -> tuple[Trainer, dict[str, float]]:
     """Train without a run folder, and give the mean losses of the last epoch."""
-    problem = load_problem(store, config, CPU)
-    trainer = Trainer(config, problem.train, problem.sizes)
+    data = load_training_data(store, config, CPU)
+    trainer = Trainer(config, data.train, data.shape)
     means: dict[str, float] = {}
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1, config.optimization.epochs + 1):
         means = trainer.train_epoch(epoch)
     return trainer, means
 
 
 def test_several_teachers_are_read_and_weighed(store: Store) -> None:
-    problem = load(store, targets="oracle,wrong", target_weights="1,3")
-    assert problem.sizes.num_teachers == 2
-    teachers = taught(problem)
+    data = load(store, targets=("oracle", "wrong"), target_weights=(1.0, 3.0))
+    assert data.shape.num_teachers == 2
+    teachers = taught(data)
     assert isinstance(teachers.targets, DenseTargets)
     assert teachers.targets.logits.shape == (2, 42, 6)
     assert teachers.share is not None
     assert teachers.share.tolist() == [1, 3]
-    first, second = teachers.targets.logits[:, problem.train.target].argmax(-1)
-    assert torch.equal(first, problem.train.action)
+    first, second = teachers.targets.logits[:, teachers.row].argmax(-1)
+    assert torch.equal(first, data.train.tensors.action)
     assert torch.equal(second, (first + 1) % 6)
-    both = load(store, targets="oracle,wrong", top_k=2)
+    both = load(store, targets=("oracle", "wrong"), top_k=2)
     assert isinstance(taught(both).targets, TopKTargets)
-    assert problem.fingerprints["soft targets"] != both.fingerprints["taxonomy"]
-    assert problem.fingerprints["soft targets"].count(",") == 1
+    assert data.fingerprints["soft targets"] != both.fingerprints["taxonomy"]
+    assert data.fingerprints["soft targets"].count(",") == 1
 
 
 def test_a_window_that_one_teacher_lacks_is_masked_and_counted(
@@ -86,42 +86,46 @@ def test_a_window_that_one_teacher_lacks_is_masked_and_counted(
     wrong = store.targets("wrong")
     valid = wrong.uid != "t1_3"
     store.write_targets("masked", replace(wrong, valid=valid))
-    problem = load(store, targets="oracle,masked")
-    assert problem.counts["targets"] == {"found": 41, "absent": 0, "not_valid": 1}
-    assert problem.train.uid[(problem.train.target < 0).numpy()].tolist() == ["t1_3"]
+    data = load(store, targets=("oracle", "masked"))
+    assert data.counts["targets"] == {"found": 41, "absent": 0, "not_valid": 1}
+    assert data.train.labels.uid[(taught(data).row < 0).numpy()].tolist() == ["t1_3"]
     arrays = {name: a[valid] for name, a in wrong.arrays().items()}
     store.write_targets("fewer", SoftTargets(**arrays, attributes=wrong.attributes))
     with pytest.raises(MissingTarget, match=r"oracle,fewer: 1 of 42 .*none for t1_3"):
-        load(store, targets="oracle,fewer")
-    again = load(store, targets="oracle,fewer", allow_missing_targets=True)
+        load(store, targets=("oracle", "fewer"))
+    again = load(store, targets=("oracle", "fewer"), allow_missing_targets=True)
     assert again.counts["targets"]["absent"] == 1
 
 
 def test_the_weights_of_a_stored_mixture(store: Store, small: StudentConfig) -> None:
     """It trusts the oracle alone: training equals training on the oracle at half its logits."""
-    config = replace(small, targets="oracle,wrong", target_weights="joint")
-    teachers = taught(load_problem(store, config, CPU))
+    config = small.replace(targets=("oracle", "wrong"), target_weights="joint")
+    teachers = taught(load_training_data(store, config, CPU))
     assert teachers.share is not None
     assert teachers.share.tolist() == [1, 0]
     oracle = store.targets("oracle")
     assert oracle.logits is not None
     store.write_targets("half", replace(oracle, logits=oracle.logits / 2))
     _, mixed = final_losses(store, config)
-    _, alone = final_losses(store, replace(small, targets="half"))
+    _, alone = final_losses(store, small.replace(targets=("half",)))
     assert mixed["distillation_loss"] == pytest.approx(alone["distillation_loss"], rel=1e-4)
     with pytest.raises(BadConfig, match=r"targets/oracle: .*no ensemble"):
-        load(store, targets="joint,wrong", target_weights="oracle")
+        load(store, targets=("joint", "wrong"), target_weights="oracle")
 
 
 def test_attention_turns_to_the_teacher_that_agrees(store: Store, small: StudentConfig) -> None:
     """Labels pull the student to the oracle; the nearer teacher gets the weight."""
-    config = replace(
-        small, targets="wrong,oracle", target_weights="attention", weight=0.1, epochs=12, lr=1e-2
+    config = small.replace(
+        targets=("wrong", "oracle"),
+        target_weights="attention",
+        weight=0.1,
+        epochs=12,
+        lr=1e-2,
     )
     trainer, means = final_losses(store, config)
     trainer.model.eval()
-    problem = load_problem(store, config, CPU)
-    _, features = next(problem.train.batches(torch.arange(42), 42))
+    data = load_training_data(store, config, CPU)
+    _, features = next(data.train.batches(torch.arange(42), 42))
     scores = trainer.model(features.float()).teacher_scores
     assert scores is not None
     share = scores.softmax(1).mean(0)
@@ -131,9 +135,9 @@ def test_attention_turns_to_the_teacher_that_agrees(store: Store, small: Student
 
 @pytest.mark.parametrize("align", ["cosine", "mse"])
 def test_alignment_is_learned(store: Store, small: StudentConfig, align: str) -> None:
-    config = replace(small, targets="featured", align=align, epochs=1, lr=1e-2)
+    config = small.replace(targets=("featured",), align=align, epochs=1, lr=1e-2)
     _, first = final_losses(store, config)
-    _, last = final_losses(store, replace(config, epochs=8))
+    _, last = final_losses(store, config.replace(epochs=8))
     assert 0 < last["align_loss"] < 0.8 * first["align_loss"]
 
 
@@ -141,37 +145,37 @@ def test_alignment_needs_features_and_says_which_are_missing(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(MissingTarget, match=r"targets/oracle: .*no feature of their teacher"):
-        load(store, targets="oracle", align="cosine")
+        load(store, targets=("oracle",), align="cosine")
     with caplog.at_level(logging.WARNING):
-        problem = load(store, targets="featured", align="cosine")
+        data = load(store, targets=("featured",), align="cosine")
     assert "1 of 42 windows with soft targets have no feature of the teacher" in caplog.text
-    teachers = taught(problem)
+    teachers = taught(data)
     assert teachers.has_feature is not None
-    without = problem.train.uid[(~teachers.has_feature[problem.train.target]).numpy()]
+    without = data.train.labels.uid[(~teachers.has_feature[teachers.row]).numpy()]
     assert without.tolist() == ["t1_3"]
-    assert problem.sizes.teacher_dims == (4,)
-    assert taught(load(store, targets="featured")).feature is None
+    assert data.shape.teacher_dims == (4,)
+    assert taught(load(store, targets=("featured",))).feature is None
 
 
 def test_own_verb_and_noun_classifiers(store: Store, small: StudentConfig) -> None:
-    config = replace(small, verb_noun_weight=0.5, epochs=10, lr=1e-2)
+    config = small.replace(verb_noun_weight=0.5, epochs=10, lr=1e-2)
     trainer, means = final_losses(store, config)
-    _, first = final_losses(store, replace(config, epochs=1))
+    _, first = final_losses(store, config.replace(epochs=1))
     assert 0 < means["verb_noun_loss"] < 0.7 * first["verb_noun_loss"]
-    problem = load_problem(store, config, CPU)
-    assert torch.equal(problem.train.verb, problem.train.action // 3)
-    assert torch.equal(problem.train.noun, problem.train.action % 3)
+    data = load_training_data(store, config, CPU)
+    assert torch.equal(data.train.tensors.verb, data.train.tensors.action // 3)
+    assert torch.equal(data.train.tensors.noun, data.train.tensors.action % 3)
     trainer.model.eval()
-    _, features = next(problem.train.batches(torch.arange(42), 42))
+    _, features = next(data.train.batches(torch.arange(42), 42))
     output = trainer.model(features.float())
     assert output.verb_logits is not None
     assert output.noun_logits is not None
     assert output.verb_logits.shape == (42, 2)
-    assert (output.noun_logits.argmax(1) == problem.train.noun).float().mean() > 0.6
+    assert (output.noun_logits.argmax(1) == data.train.tensors.noun).float().mean() > 0.6
 
 
 def test_own_scores_come_to_the_predictions(store: Store, small: StudentConfig) -> None:
-    predictions = train(store, None, replace(small, verb_noun_weight=0.5)).predictions
+    predictions = train(store, None, small.replace(verb_noun_weight=0.5)).predictions
     assert predictions.verb_scores is not None
     assert predictions.noun_scores is not None
     assert predictions.verb_scores.shape == (len(predictions), 2)
@@ -180,8 +184,8 @@ def test_own_scores_come_to_the_predictions(store: Store, small: StudentConfig) 
 
 
 def test_what_is_not_asked_for_is_not_there(store: Store, small: StudentConfig) -> None:
-    problem = load_problem(store, replace(small, targets="oracle"), CPU)
-    model = Trainer(small, problem.train, problem.sizes).model
+    data = load_training_data(store, small.replace(targets=("oracle",)), CPU)
+    model = Trainer(small, data.train, data.shape).model
     assert all(name.startswith("head.") for name in model.state_dict())
     output = model(torch.zeros(1, 10, 12))
     assert not any(value is not None for value in output[5:])
@@ -191,7 +195,7 @@ def test_the_weight_of_the_distillation_is_logged(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        load(store, targets="oracle", weight=1.415, temperature=10.0, top_k=2)
+        load(store, targets=("oracle",), weight=1.415, temperature=10.0, top_k=2)
     assert (
         "= 2.83 in the paper's convention (mean over the teacher's 2 best classes)" in caplog.text
     )
@@ -200,13 +204,12 @@ def test_the_weight_of_the_distillation_is_logged(
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_learns_with_every_term(store: Store, small: StudentConfig, head: str) -> None:
-    sizes = {n: getattr(small, n) for n in ("layers", "heads", "width")}
-    own = {n: v if n in HEADS[head].settings else None for n, v in sizes.items()}
-    config = replace(
-        small,
+    sizes = {n: getattr(small.model, n) for n in ("layers", "heads", "width")}
+    own = {n: v if n in sizes_of(HEADS[head]) else None for n, v in sizes.items()}
+    config = small.replace(
         head=head,
         **own,
-        targets="featured,wrong",
+        targets=("featured", "wrong"),
         target_weights="attention",
         verb_noun_weight=0.5,
         feature_weight=0.1,
@@ -214,5 +217,5 @@ def test_every_head_learns_with_every_term(store: Store, small: StudentConfig, h
         epochs=1,
     )
     _, first = final_losses(store, config)
-    _, last = final_losses(store, replace(config, epochs=4))
+    _, last = final_losses(store, config.replace(epochs=4))
     assert last["loss"] < first["loss"]

@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from antcache.annotations import Protocol, Segments
+from antcache.annotations import Segments
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.store import Store
-from antcache.student import train as train_module
-from antcache.student.checkpoint import latest_checkpoint
 from antcache.student.config import StudentConfig
-from antcache.student.loop import Trainer, learning_rate
-from antcache.student.runs import RunFolder, read_config
-from antcache.student.train import RunResult, train
+from antcache.student.runs import train as train_module
+from antcache.student.runs.checkpoint import latest_checkpoint
+from antcache.student.runs.folder import RunFolder
+from antcache.student.runs.place import read_config
+from antcache.student.runs.train import RunResult, train
+from antcache.student.training.loop import Trainer, learning_rate
+from antcache.student.training.optimization_config import OptimizationConfig
 
 MakeStore = Callable[..., Store]
-MARKOV = Protocol(gap_s=1.0, num_frames=4, rate=1.0)
+MARKOV = {"gap_s": 1.0, "num_frames": 4, "rate": 1.0}
 
 
 def weights(result: RunResult) -> dict[str, torch.Tensor]:
@@ -43,8 +45,8 @@ def assert_same_weights(one: RunResult, two: RunResult) -> None:
 def test_learns_what_can_be_seen(make_store: MakeStore, small: StudentConfig, head: str) -> None:
     """The next action is the one after what is under way, in nine of ten cases."""
     store = make_store(num_videos=20)
-    config = replace(small, head=head, width=32, epochs=15, feature_weight=0.1, past_weight=0.1)
-    result = train(store, None, replace(config, protocol=MARKOV))
+    config = small.replace(head=head, width=32, epochs=15, feature_weight=0.1, past_weight=0.1)
+    result = train(store, None, config.replace(**MARKOV))
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
     assert result.metrics["action/top1"] > 60
     assert result.metrics == result.history[-1]["validation"]
@@ -61,11 +63,11 @@ def test_distillation_reaches_the_student(make_store: MakeStore, small: StudentC
         return Segments(**{**segments.arrays(), **columns})
 
     store = make_store(num_videos=20, relabel=shuffled)
-    config = replace(small, width=32, epochs=15, protocol=MARKOV, weight=10.0)
+    config = small.replace(width=32, epochs=15, **MARKOV, weight=10.0)
     plain = train(store, None, config)
-    distilled = train(store, None, replace(config, targets="oracle"))
+    distilled = train(store, None, config.replace(targets=("oracle",)))
     assert distilled.metrics["action/top1"] > 60 > 40 > plain.metrics["action/top1"]
-    cut = train(store, None, replace(config, targets="oracle", top_k=3))
+    cut = train(store, None, config.replace(targets=("oracle",), top_k=3))
     assert cut.metrics["action/top1"] > 40
 
 
@@ -78,8 +80,8 @@ def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(
 ) -> None:
     """One batch, and a rate at which no weight moves: the same gradient each time."""
     sizes = dict.fromkeys(("layers", "heads", "width"))  # of the mean, which has no other dropout
-    still = replace(small, head="mean", **sizes, dropout=0.0, batch_size=64, lr=1e-12, epochs=4)
-    still = replace(still, grad_clip=clip)
+    still = small.replace(head="mean", **sizes, dropout=0.0, batch_size=64, lr=1e-12, epochs=4)
+    still = still.replace(grad_clip=clip)
     result = train(make_store(), None, still)
     assert len(gradients) == 4
     for step in gradients:
@@ -98,7 +100,7 @@ def test_one_seed_one_result(make_store: MakeStore, small: StudentConfig) -> Non
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(123)
         assert_same_weights(one, train(store, None, small))
-    other = train(store, None, replace(small, seed=1))
+    other = train(store, None, small.replace(seed=1))
     assert any(not torch.equal(v, weights(other)[k]) for k, v in weights(one).items())
 
 
@@ -147,7 +149,7 @@ def test_without_a_folder_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "precision"),
+    ("optimizer", "precision"),
     [("adamw", "float32"), ("adam", "float32"), ("sgd", "float32"), ("adamw", "bfloat16")],
 )
 def test_resumes_to_the_same_bits(
@@ -155,12 +157,12 @@ def test_resumes_to_the_same_bits(
     small: StudentConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    optimiser: str,
+    optimizer: str,
     precision: str,
 ) -> None:
     """Stopped while epoch 3 of 4 trains, then resumed; dropout is on."""
     store = make_store()
-    config = replace(small, epochs=4, optimiser=optimiser, precision=precision, targets="oracle")
+    config = small.replace(epochs=4, optimizer=optimizer, precision=precision, targets=("oracle",))
     whole = train(store, tmp_path / "whole", config)
     train_epoch = Trainer.train_epoch
 
@@ -188,7 +190,8 @@ import json, os, signal, sys, torch
 from pathlib import Path
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.train import train
+from antcache.student.training.optimization_config import OptimizationConfig
+from antcache.student.runs.train import train
 left, saved = int(sys.argv[4]), False
 def count(frame, event, argument):
     global left, saved
@@ -209,13 +212,13 @@ def test_a_killed_process_resumes_to_the_same_bits(
 ) -> None:
     """At any moment after the first checkpoint, with everything that has a state."""
     store, run = make_store(num_videos=2), tmp_path / "killed"
-    config = replace(small, epochs=20, evaluate_every=20, ema=0.9, held_out=0.5, targets="oracle")
+    config = small.replace(epochs=20, evaluate_every=20, ema=0.9, held_out=0.5, targets=("oracle",))
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     arguments = [store.path, run, tmp_path / "config.json", calls]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)])
     assert killed.returncode == -signal.SIGKILL
     resumed = train(store, run, config, resume=True)
-    assert 0 < resumed.resumed_epoch < config.epochs
+    assert 0 < resumed.resumed_epoch < config.optimization.epochs
     assert_same_weights(train(store, None, config), resumed)
 
 
@@ -228,7 +231,7 @@ def test_a_finished_run_is_only_read(
     with caplog.at_level("INFO"):
         again = train(store, run, small, resume=True)
     assert "already finished" in caplog.text
-    assert again.resumed_epoch == small.epochs
+    assert again.resumed_epoch == small.optimization.epochs
     assert again.metrics == first.metrics
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
 
@@ -239,8 +242,8 @@ def test_another_configuration_is_not_resumed(
     store, run = make_store(), tmp_path / "run"
     train(store, run, small)
     with pytest.raises(BadCheckpoint, match=r"width: 16 -> 32"):
-        train(store, run, replace(small, width=32), resume=True)
-    train(store, run, replace(small, evaluate_every=2), resume=True)
+        train(store, run, small.replace(width=32), resume=True)
+    train(store, run, small.replace(evaluate_every=2), resume=True)
     store.remove("labels/train")
     segments = store.labels("validation")
     others = replace(segments, uid=np.char.add("other ", segments.uid))
@@ -255,7 +258,7 @@ def test_another_precision_is_not_resumed(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`auto` comes to what the device computes in, which another one may not."""
-    store, run, config = make_store(), tmp_path / "run", replace(small, precision="auto")
+    store, run, config = make_store(), tmp_path / "run", small.replace(precision="auto")
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "uses_bfloat16", lambda *_: True)
         train(store, run, config)
@@ -269,7 +272,7 @@ def test_a_failure_before_training_leaves_no_run(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(BadConfig, match="unknown head"):
-        train(make_store(), tmp_path / "run", replace(small, head="heavy"))
+        train(make_store(), tmp_path / "run", small.replace(head="heavy"))
     assert not (tmp_path / "run").exists()
 
 
@@ -281,18 +284,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     rows[72:74] = np.nan  # 18 to 18.25 s: in the window of t1_7 (15.5 to 20 s) alone
     store.remove("features/rgb/t1")
     store.write_features("rgb", "t1", rows)
-    with pytest.raises(NotFinite, match=r"epoch 1, step \d of 6.*t1_7.*--lr"):
+    with pytest.raises(NotFinite, match=r"epoch 1, step \d of 6.*t1_7.*lower `lr`"):
         train(store, tmp_path / "run", small)
     assert latest_checkpoint(tmp_path / "run" / "checkpoint") is None
 
 
 def test_scoring_can_be_rarer_than_epochs(make_store: MakeStore, small: StudentConfig) -> None:
-    result = train(make_store(), None, replace(small, evaluate_every=2))
+    result = train(make_store(), None, small.replace(evaluate_every=2))
     assert [("validation" in record) for record in result.history] == [False, True, True]
 
 
 def test_bfloat16_trains_too(make_store: MakeStore, small: StudentConfig) -> None:
-    result = train(make_store(), None, replace(small, precision="bfloat16", targets="oracle"))
+    result = train(make_store(), None, small.replace(precision="bfloat16", targets=("oracle",)))
     assert result.predictions.scores.dtype == np.float32
     assert np.isfinite(result.history[-1]["loss"])
 
@@ -308,8 +311,8 @@ def test_compiled_training_is_the_same(
         return compile_model(model, backend="aot_eager", dynamic=dynamic)
 
     monkeypatch.setattr(torch, "compile", captured)
-    config = replace(small, epochs=2, past_weight=0.1, targets="oracle")
-    plain, compiled = (train(store, None, replace(config, compile=c)) for c in ("auto", "on"))
+    config = small.replace(epochs=2, past_weight=0.1, targets=("oracle",))
+    plain, compiled = (train(store, None, config.replace(compile=c)) for c in ("auto", "on"))
     assert asked == ["default"]
     # The decoder, which this objective does not use, has no gradient in one case and 0 in the
     # other: there it decays.
@@ -375,7 +378,7 @@ def test_tensorboard_events(
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run, config = tmp_path / "run", replace(small, checkpoint_every=2)
+    run, config = tmp_path / "run", small.replace(checkpoint_every=2)
     record = RunFolder.record
 
     def stop_after_the_third(self: RunFolder, epoch: int, *args: Any, **options: Any) -> None:
@@ -386,9 +389,9 @@ def test_tensorboard_events(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "record", stop_after_the_third)
         with pytest.raises(KeyboardInterrupt):
-            train(make_store(), run, replace(config, epochs=4))
+            train(make_store(), run, config.replace(epochs=4))
     assert latest_checkpoint(run / "checkpoint") == run / "checkpoint" / "epoch-0002"
-    result = train(Store.open(tmp_path / "store"), run, replace(config, epochs=4), resume=True)
+    result = train(Store.open(tmp_path / "store"), run, config.replace(epochs=4), resume=True)
     assert len(list((run / "tensorboard").glob("events.out.tfevents.*"))) == 2
     read = EventAccumulator(str(run / "tensorboard")).Reload()
     for name, own in (("train/loss", "loss"), ("train/lr", "lr")):
@@ -400,19 +403,19 @@ def test_tensorboard_events(
 
 def test_learning_rate_by_hand() -> None:
     """4 epochs of 2 steps, 1 of them warm-up: half, whole, then a cosine over 6 steps."""
-    config = StudentConfig(lr=2.0, epochs=4, warmup_epochs=1)
+    config = OptimizationConfig(lr=2.0, epochs=4, warmup_epochs=1)
     rates = [learning_rate(config, step, 8, 2) for step in range(8)]
     assert rates[:3] == pytest.approx([1.0, 2.0, 2.0])
     assert rates[5] == pytest.approx(1.0)
     assert 0 < rates[7] < 0.2
-    flat = StudentConfig(lr=2.0, epochs=4, warmup_epochs=0)
+    flat = OptimizationConfig(lr=2.0, epochs=4, warmup_epochs=0)
     assert learning_rate(flat, 0, 8, 2) == 2.0
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_trains_on_a_gpu(make_store: MakeStore, small: StudentConfig) -> None:
-    config = replace(small, device="cuda", epochs=15, width=32, protocol=MARKOV, targets="oracle")
+    config = small.replace(device="cuda", epochs=15, width=32, **MARKOV, targets=("oracle",))
     result = train(make_store(num_videos=20), None, config)
     assert next(result.model.parameters()).is_cuda
     assert result.metrics["action/top1"] > 60
@@ -433,7 +436,7 @@ def test_a_run_stopped_in_its_first_epoch_can_change(
     def stop(self: Trainer, epoch: int, *args: object) -> dict[str, float]:
         raise KeyboardInterrupt
 
-    store, wide = make_store(), replace(small, width=32)
+    store, wide = make_store(), small.replace(width=32)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_epoch", stop)
         with pytest.raises(KeyboardInterrupt):

@@ -7,10 +7,10 @@ import torch
 from click.testing import CliRunner, Result
 from torch.nn import functional as F
 
-from antcache.cli.student_weight import weight
+from antcache.cli.student.weight import weight
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
-from antcache.student.weights import PUBLISHED, Weight, describe, parse_weight
+from antcache.student.training.weights import PUBLISHED, Weight, describe, parse_weight
 
 
 def run(*arguments: object) -> Result:
@@ -34,10 +34,13 @@ def test_the_conversion_is_that_of_the_losses(k: int | None) -> None:
     student, teacher = torch.randn(2, 5, 9, generator=generator)
     given = parse_weight("150@T10/C9", convention="paper", k=k)
     if k is None:
-        targets, picked = DenseTargets(logits=teacher), torch.arange(9).expand(5, 9)
+        targets, picked = DenseTargets(logits=teacher[None]), torch.arange(9).expand(5, 9)
     else:
         best = teacher.topk(k)
-        targets, picked = TopKTargets(index=best.indices, logit=best.values), best.indices
+        targets, picked = (
+            TopKTargets(index=best.indices[None], logit=best.values[None]),
+            best.indices,
+        )
     log_p = (student.gather(1, picked) / 10).log_softmax(1)
     q = (teacher.gather(1, picked) / 10).softmax(1)
     paper = 150 * 10**2 * F.kl_div(log_p, q, reduction="none").mean()
@@ -121,12 +124,12 @@ def test_another_number_of_classes_is_said_aloud() -> None:
 def test_the_papers_number_over_other_classes_is_said_aloud() -> None:
     said = describe(own(20 / 2513, 5, 2513))
     assert "the paper's 20 of EK55, but as a mean over 2513 classes in place of 50" in said[1]
-    assert "0.0199 times as strong: --weight 0.4 is the same" in said[1]
+    assert "0.0199 times as strong: weight 0.4 is the same" in said[1]
 
 
 def test_a_weight_of_the_paper_taken_for_ours_is_said_aloud() -> None:
     said = describe(own(150, 10, 106))
-    assert "106 times as strong: --weight 1.415 is the same" in said[1]
+    assert "106 times as strong: weight 1.415 is the same" in said[1]
 
 
 @pytest.mark.parametrize(
@@ -147,5 +150,5 @@ def test_the_command_warns_as_a_run_does(arguments: tuple[object, ...], warning:
 
 
 def test_weights_are_checked_however_made() -> None:
-    with pytest.raises(BadConfig, match="k from 1"):
+    with pytest.raises(BadConfig, match="impossible k: expected from 1"):
         Weight(ours=1, temperature=1, classes=5, k=0)

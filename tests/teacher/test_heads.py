@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from antcache.teacher import loops
 from antcache.teacher.heads import ActionHeads, recent_nouns
 from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.trained import TrainedSettings
 
 
 def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
@@ -34,10 +35,10 @@ def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
 
 
 @pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("factorised", [True, False])
-def test_each_part_adds_what_it_says(taxonomy, factorised, memory):
+@pytest.mark.parametrize("factorized", [True, False])
+def test_each_part_adds_what_it_says(taxonomy, factorized, memory):
     torch.manual_seed(0)
-    heads = ActionHeads(taxonomy, 5, 3, factorised=factorised, memory=memory)
+    heads = ActionHeads(taxonomy, 5, 3, factorized=factorized, memory=memory)
     for table in heads.tables():
         torch.nn.init.normal_(table)
     z, history = torch.randn(1, 5), torch.tensor([[-1, 4, 9]])
@@ -46,7 +47,7 @@ def test_each_part_adds_what_it_says(taxonomy, factorised, memory):
     verb_of, noun_of = list(taxonomy.action_verbs), list(taxonomy.action_nouns)
     for c in range(len(taxonomy.actions)):
         value = expected[c]
-        if factorised:
+        if factorized:
             value = value + verb[0, verb_of[c]] + noun[0, noun_of[c]]
         if memory:
             place = {noun_of[4]: 1, noun_of[9]: 0}.get(noun_of[c], 3)
@@ -65,14 +66,8 @@ def test_loss_is_the_weighted_sum_of_three(taxonomy):
     outputs = heads(torch.randn(4, 5), torch.randint(-1, 12, (4, 3)))
     target = torch.tensor([0, 5, 11, 7])
     weight = torch.rand(len(taxonomy.actions))
-    loss = heads.loss(
-        outputs,
-        target,
-        verb_weight=0.2,
-        noun_weight=0.1,
-        label_smoothing=0.1,
-        class_weight=weight,
-    )
+    settings = TrainedSettings(verb_weight=0.2, noun_weight=0.1, label_smoothing=0.1)
+    loss = heads.loss(outputs, target, settings, class_weight=weight)
     verbs = torch.tensor(taxonomy.action_verbs)[target]
     nouns = torch.tensor(taxonomy.action_nouns)[target]
     expected = (

@@ -105,8 +105,8 @@ def test_a_uid_in_two_splits_is_refused(make_segments, taxonomy):
     ("bad", "words"),
     [
         ({"mode": "future"}, "unknown history: expected complete or .*, found future"),
-        ({"gap_s": -1.0}, "impossible gap: .*found -1.0"),
-        ({"gap_s": float("nan")}, "impossible gap: .*found nan"),
+        ({"gap_s": -1.0}, "impossible gap_s: .*found -1.0"),
+        ({"gap_s": float("nan")}, "impossible gap_s: .*found nan"),
     ],
 )
 def test_impossible_histories_are_refused(bad, words):
@@ -248,18 +248,6 @@ def test_a_part_and_the_whole_carry_times_and_unknown_ones_are_no_number(make_se
     assert concatenate([script, script]).ago_s is None
     with pytest.raises(BadConfig, match=r"times.*times=True"):
         script.require_times()
-
-
-def test_participants_are_held_out_with_all_their_videos(make_segments, join, taxonomy):
-    videos = ["P01_02", "P02_01", "P01_01", "P03-R01-Pizza", "P03-R02-Pizza"]
-    both = join([make_segments(video, [0, 10]) for video in videos])
-    timeline = Timeline.of({"train": both}, taxonomy)
-    examples = timeline.examples(HistoryConfig(), 1, group="participant")
-    assert examples.group.tolist() == [0, 0, 1, 1, 0, 0, 2, 2, 2, 2]
-    assert len(set(examples.folds(3)[[0, 2, 6]])) == 3
-    assert len(np.unique(timeline.examples(HistoryConfig(), 1).group)) == 5
-    with pytest.raises(BadConfig, match=r"group.*kitchen"):
-        timeline.examples(HistoryConfig(), 1, group="kitchen")
 
 
 def test_folds_keep_groups_together_and_are_of_about_equal_size():

@@ -19,9 +19,9 @@ from antcache.store import Store
 from antcache.store.format import STAGING
 from antcache.store.remote import claim
 from antcache.teacher import keeping
-from antcache.teacher.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.keeping import MADE, teacher_folder
 from antcache.teacher.language import adapt
+from antcache.teacher.mixing.ensemble import EnsembleConfig, ensemble
 from antcache.teacher.scripts import Scripts, read_scripts
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach

@@ -13,7 +13,7 @@ from antcache.annotations import Taxonomy
 from antcache.errors import BadConfig, FingerprintMismatch
 from antcache.evaluation.predictions import Predictions
 from antcache.teacher.histories import HistoryConfig, Timeline
-from antcache.teacher.noise import ABSENT, corrupt, recognised, relabelled
+from antcache.teacher.noise import ABSENT, corrupt, recognized, relabeled
 
 COMPLETE = HistoryConfig()
 
@@ -101,7 +101,7 @@ def test_bad_noise(taxonomy):
 
 def test_true_labels_give_the_true_histories(timeline):
     expected = timeline.examples(COMPLETE, 4)
-    found = relabelled(timeline, timeline.segments.action, COMPLETE, 4)
+    found = relabeled(timeline, timeline.segments.action, COMPLETE, 4)
     for name in ("history", "target", "group"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -109,7 +109,7 @@ def test_true_labels_give_the_true_histories(timeline):
 def test_a_segment_has_one_label_in_all_histories_and_keeps_its_target(make_segments, taxonomy):
     segments = make_segments("v", [0, 2, 4, 6], [5, 6, 7, 8])
     timeline = Timeline.of({"validation": segments}, taxonomy)
-    found = relabelled(timeline, np.array([1, 2, 3, 4]), COMPLETE, 3)
+    found = relabeled(timeline, np.array([1, 2, 3, 4]), COMPLETE, 3)
     assert found.history.tolist() == [[-1, -1, -1], [-1, -1, 1], [-1, 1, 2], [1, 2, 3]]
     assert found.target.tolist() == [5, 6, 7, 8]
 
@@ -123,7 +123,7 @@ def test_an_older_segment_takes_the_place_of_an_absent_one(make_segments, taxono
     )
     timeline = Timeline.of({"validation": segments}, taxonomy)
     labels = np.array([0, 1, ABSENT, ABSENT, 4, 5, ABSENT, 7])
-    found = relabelled(timeline, labels, COMPLETE, 2)
+    found = relabeled(timeline, labels, COMPLETE, 2)
     assert found.history.tolist() == [
         [-1, -1],
         [-1, 0],
@@ -135,7 +135,7 @@ def test_an_older_segment_takes_the_place_of_an_absent_one(make_segments, taxono
         [-1, -1],
     ]
     assert found.target.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
-    nothing = relabelled(timeline, np.full(8, ABSENT), COMPLETE, 2)
+    nothing = relabeled(timeline, np.full(8, ABSENT), COMPLETE, 2)
     assert (nothing.history == -1).all()
 
 
@@ -143,7 +143,7 @@ def test_times_go_with_their_segments(make_segments, taxonomy):
     segments = make_segments("v", [0, 2, 5, 9], [0, 1, 2, 3])
     timeline = Timeline.of({"validation": segments}, taxonomy)
     config = HistoryConfig(gap_s=1.0)
-    found = relabelled(timeline, np.array([0, ABSENT, 2, 3]), config, 3, times=True)
+    found = relabeled(timeline, np.array([0, ABSENT, 2, 3]), config, 3, times=True)
     assert found.history[3].tolist() == [-1, 0, 2]
     np.testing.assert_allclose(found.ago_s[3], [np.nan, 8, 3])
     np.testing.assert_allclose(found.lasted_s[3], [np.nan, 1, 1])
@@ -153,20 +153,20 @@ def test_times_go_with_their_segments(make_segments, taxonomy):
 def test_recognised_labels_are_the_first_of_the_predictions(timeline, taxonomy, splits):
     uids = splits["validation"].uid
     some = predict(taxonomy, [uids[4], uids[0]], [11, 3])
-    labels = recognised(timeline, [some])
+    labels = recognized(timeline, [some])
     row = {uid: i for i, uid in enumerate(timeline.segments.uid.tolist())}
     assert (labels[row[uids[4]]], labels[row[uids[0]]]) == (11, 3)
     assert (labels == ABSENT).sum() == len(labels) - 2
     more = predict(taxonomy, splits["train"].uid[:3], [1, 1, 1], split="train")
-    assert (recognised(timeline, [some, more]) != ABSENT).sum() == 5
+    assert (recognized(timeline, [some, more]) != ABSENT).sum() == 5
 
 
 def test_predictions_that_do_not_fit(timeline, taxonomy, splits):
     uids = splits["validation"].uid
     some = predict(taxonomy, uids[:2], [1, 1])
     with pytest.raises(BadConfig, match="same segment"):
-        recognised(timeline, [some, some])
+        recognized(timeline, [some, some])
     with pytest.raises(FingerprintMismatch, match="none of the segments"):
-        recognised(timeline, [predict(taxonomy, ["x"], [1])])
+        recognized(timeline, [predict(taxonomy, ["x"], [1])])
     with pytest.raises(FingerprintMismatch, match="another taxonomy"):
-        recognised(timeline, [replace(some, taxonomy="0" * 32)])
+        recognized(timeline, [replace(some, taxonomy="0" * 32)])

@@ -129,7 +129,7 @@ def test_the_temperature_of_a_trained_teacher_is_that_of_another_split(store, sp
     examples = Timeline.of({"more": held}, taxonomy).examples(HistoryConfig(), 20)
     fitted = found["temperature"]["complete"]
     assert fitted["fitted_on"] == "more"
-    expected = fit_temperature(teacher.logits(examples), held.action)
+    expected = fit_temperature(teacher.predict(examples).logits, held.action)
     assert fitted["value"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -142,7 +142,7 @@ def test_histories_of_which_nothing_was_recognised(store, splits, taxonomy, tmp_
     Predictions(uid=uid, scores=scores, split="validation", taxonomy=taxonomy.fingerprint).save(
         tmp_path / "p"
     )
-    words = ["--histories", "complete", "--recognised", tmp_path / "p", "--bootstrap", 0]
+    words = ["--histories", "complete", "--recognized", tmp_path / "p", "--bootstrap", 0]
     _, found = one("kitchen", "teacher", *words)["imperfect"]
     assert (found["wrong"], found["absent"]) == (0, 100)
 
@@ -176,7 +176,7 @@ def test_a_teacher_is_asked_with_every_history(store, timeline, splits, taxonomy
     mine = timeline.split == "validation"
     for mode in MODES:
         examples = timeline.examples(HistoryConfig(mode=mode, gap_s=3.0), teacher.config.length)
-        expected = score(teacher.logits(examples[mine]), splits["validation"], taxonomy)
+        expected = score(teacher.predict(examples[mine]).logits, splits["validation"], taxonomy)
         assert found["sheets"][mode]["counted"]["all"]["metrics"] == pytest.approx(expected)
     top5 = {m: found["sheets"][m]["counted"]["all"]["metrics"]["action/top5"] for m in MODES}
     assert top5["observed"] < top5["complete"]  # 3 s before, the last action had not begun
@@ -215,9 +215,9 @@ def test_recognised_histories(store, splits, taxonomy, tmp_path):
     right.save(tmp_path / "right")
     half = np.arange(len(truth)) % 2 == 0
     replace(right, uid=truth.uid[half], scores=scores[half]).save(tmp_path / "half")
-    words = ["kitchen", "teacher", "--histories", "complete", "--bootstrap", 0, "--recognised"]
+    words = ["kitchen", "teacher", "--histories", "complete", "--bootstrap", 0, "--recognized"]
     true, same = one(*words, tmp_path / "right")["imperfect"]
-    assert (same["labels"], same["wrong"], same["absent"]) == ("recognised", 0, 0)
+    assert (same["labels"], same["wrong"], same["absent"]) == ("recognized", 0, 0)
     assert same["metrics"] == true["metrics"]
     _, less = one(*words, tmp_path / "half")["imperfect"]
     assert less["wrong"] == 0
@@ -226,7 +226,7 @@ def test_recognised_histories(store, splits, taxonomy, tmp_path):
     assert "no predictions here" in refused(*words, tmp_path / "none")
     replace(right, taxonomy="0" * 32).save(tmp_path / "alien")
     assert "another taxonomy" in refused(*words, tmp_path / "alien")
-    error = refused(*words, tmp_path / "right", "--recognised", tmp_path / "half")
+    error = refused(*words, tmp_path / "right", "--recognized", tmp_path / "half")
     assert "same segment" in error
 
 
@@ -255,7 +255,7 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
     store.write_targets("gaps", replace(targets, valid=valid), overwrite=True)
     result = score_teacher(store, "gaps", ScoreConfig())
     everything = result.sheets["as stored"].counted["all"]
-    assert (everything.n, everything.missed) == (36, 6)
+    assert (everything.n, everything.unpredicted) == (36, 6)
     assert everything.metrics == score_targets(store, "gaps", "validation").all
     assert result.sheets["as stored"].calibration.n == 30
     store.remove("targets/gaps")
@@ -267,17 +267,20 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
         (["absent"], "neither soft targets of the store nor the folder of a teacher"),
         (["count", "--split", "test"], "no split 'test'"),
         (["count", "--bootstrap", 1], "0, or 2 and more"),
-        (["count", "--cluster", "kitchen"], "video or segment"),
+        (["count", "--cluster", "kitchen"], "is not one of 'video', 'segment'"),
         (["count", "--coverage", "0"], "impossible --coverage"),
         (["count", "--coverage", "a"], "impossible --coverage"),
-        (["count", "--coverage", ""], "impossible k"),
-        (["teacher", "--histories", "future"], "unknown history"),
+        (["count", "--coverage", ""], "no coverage"),
+        (
+            ["teacher", "--histories", "future"],
+            "'future' is not one of 'complete', 'observed', 'gappy'",
+        ),
         (["teacher", "--gap", -1], "impossible --gap"),
         (["teacher", "--noise", "1.5"], "impossible --noise"),
         (["teacher", "--noise", "some"], "impossible --noise"),
         (["teacher", "--device", "cuda"], "runs on the CPU"),
         (["count", "--noise", "0.1"], "need the teacher itself"),
-        (["count", "--recognised", "x"], "need the teacher itself"),
+        (["count", "--recognized", "x"], "need the teacher itself"),
     ],
 )
 def test_bad_input_ends_with_one_line(store, words, message):
@@ -290,7 +293,7 @@ def test_a_split_of_one_video(tmp_path, make_segments, taxonomy, timeline):
     teacher, _ = make_targets(timeline, TargetConfig(folds=0))
     save_teacher(teacher, HistoryConfig(), tmp_path / "teacher")
     words = [tmp_path / "one", tmp_path / "teacher"]
-    assert "2 or more groups" in refused(*words)
+    assert "number of groups to draw: expected from 2" in refused(*words)
     assert json.loads(run(*words, "--bootstrap", 0, "--json").stdout)
     assert json.loads(run(*words, "--cluster", "segment", "--json").stdout)
 

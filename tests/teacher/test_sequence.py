@@ -32,7 +32,7 @@ def test_it_learns_what_follows_what(taxonomy):
     )
     teacher = SequenceTeacher(taxonomy, config)
     teacher.fit(examples)
-    assert (teacher.logits(examples).argmax(axis=1) == examples.target).mean() > 0.95
+    assert (teacher.predict(examples).logits.argmax(axis=1) == examples.target).mean() > 0.95
 
 
 def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(taxonomy, steps_of_one_batch):
@@ -57,7 +57,7 @@ def test_the_memory_reaches_further_than_attention(taxonomy):
     )
     teacher = SequenceTeacher(taxonomy, config)
     teacher.fit(examples)
-    assert (teacher.logits(examples).argmax(axis=1) == target).all()
+    assert (teacher.predict(examples).logits.argmax(axis=1) == target).all()
 
 
 def test_times_tell_apart_what_actions_do_not(taxonomy):
@@ -78,7 +78,7 @@ def test_times_tell_apart_what_actions_do_not(taxonomy):
     )
     teacher = SequenceTeacher(taxonomy, config)
     teacher.fit(examples)
-    assert (teacher.logits(examples).argmax(axis=1) == examples.target).all()
+    assert (teacher.predict(examples).logits.argmax(axis=1) == examples.target).all()
 
 
 def test_unknown_times_have_a_bin_of_their_own(taxonomy, timeline):
@@ -91,8 +91,8 @@ def test_unknown_times_have_a_bin_of_their_own(taxonomy, timeline):
     text = timeline.examples(HistoryConfig(), 6)
     timed = timeline.examples(HistoryConfig(), 6, times=True)
     teacher.fit(timed, scripts=text)
-    assert np.isfinite(teacher.logits(timed)).all()
-    for call in (teacher.fit, teacher.logits):
+    assert np.isfinite(teacher.predict(timed).logits).all()
+    for call in (teacher.fit, teacher.predict):
         with pytest.raises(BadConfig, match="times=True"):
             call(text)
 
@@ -101,7 +101,7 @@ def test_empty_histories_get_a_prediction(taxonomy, labelled):
     teacher = SequenceTeacher(taxonomy, SMALL)
     empty = Examples(history=np.full((2, 6), -1), target=np.zeros(2, int), group=np.arange(2))
     teacher.fit(labelled)
-    logits = teacher.logits(empty)
+    logits = teacher.predict(empty).logits
     assert logits.shape == (2, 12)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
@@ -113,7 +113,7 @@ def test_the_seed_decides_and_the_callers_random_state_stays(taxonomy, labelled)
         config = SequenceConfig(**{**SMALL.__dict__, "seed": seed})
         teacher = SequenceTeacher(taxonomy, config)
         teacher.fit(labelled)
-        return teacher.logits(labelled)
+        return teacher.predict(labelled).logits
 
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -127,9 +127,9 @@ def test_the_seed_decides_and_the_callers_random_state_stays(taxonomy, labelled)
 def test_fitting_again_starts_afresh(taxonomy, labelled):
     teacher = SequenceTeacher(taxonomy, SMALL)
     teacher.fit(labelled)
-    first = teacher.logits(labelled)
+    first = teacher.predict(labelled).logits
     teacher.fit(labelled)
-    np.testing.assert_array_equal(teacher.logits(labelled), first)
+    np.testing.assert_array_equal(teacher.predict(labelled).logits, first)
 
 
 def test_scripts_are_trained_on(taxonomy, labelled):
@@ -138,7 +138,7 @@ def test_scripts_are_trained_on(taxonomy, labelled):
     plain, told = SequenceTeacher(taxonomy, SMALL), SequenceTeacher(taxonomy, SMALL)
     plain.fit(labelled)
     told.fit(labelled, scripts=text)
-    assert told.logits(asked)[0, 11] > plain.logits(asked)[0, 11]
+    assert told.predict(asked).logits[0, 11] > plain.predict(asked).logits[0, 11]
 
 
 def test_a_teacher_can_be_taken_up_again(taxonomy, labelled):
@@ -146,7 +146,7 @@ def test_a_teacher_can_be_taken_up_again(taxonomy, labelled):
     teacher.fit(labelled)
     other = SequenceTeacher(taxonomy, SMALL)
     other.restore(teacher.arrays())
-    np.testing.assert_array_equal(other.logits(labelled), teacher.logits(labelled))
+    np.testing.assert_array_equal(other.predict(labelled).logits, teacher.predict(labelled).logits)
     wider = SequenceTeacher(taxonomy, SequenceConfig(**{**SMALL.__dict__, "width": 32}))
     with pytest.raises(BadCheckpoint, match="another network"):
         wider.restore(teacher.arrays())
@@ -175,7 +175,7 @@ def test_one_cycle_rises_and_falls():
         ("attended", 0),
         ("width", 130),
         ("dropout", 1.0),
-        ("verb_weight", 0.9),
+        ("verb_weight", -0.1),
         ("epochs", 0),
         ("lr", 0.0),
         ("lr", float("nan")),
@@ -183,7 +183,7 @@ def test_one_cycle_rises_and_falls():
     ],
 )
 def test_impossible_settings_are_refused(name, value):
-    words = rf"impossible sequence teacher: .*found .*\b{name}={value}[,)]"
+    words = rf"impossible {name}: expected .*, found {value}$"
     with pytest.raises(BadConfig, match=words):
         SequenceConfig(**{name: value})
 
@@ -203,4 +203,6 @@ def test_on_a_gpu_it_predicts_as_on_the_cpu(taxonomy, labelled):
     there.fit(labelled)
     here = SequenceTeacher(taxonomy, SMALL)
     here.restore(there.arrays())
-    np.testing.assert_allclose(here.logits(labelled), there.logits(labelled), atol=0.1)
+    np.testing.assert_allclose(
+        here.predict(labelled).logits, there.predict(labelled).logits, atol=0.1
+    )

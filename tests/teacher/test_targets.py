@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from antcache.errors import BadConfig, MissingKey
 from antcache.teacher import targets as module
-from antcache.teacher.base import make_teacher
+from antcache.teacher.base import KINDS, TeacherOutput
+from antcache.teacher.counting.teacher import CountConfig, CountTeacher
 from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, examples_for, make_targets, score_segments
@@ -85,18 +88,17 @@ def test_no_teacher_is_fitted_on_a_video_that_it_scores(timeline, monkeypatch):
     """From the calls themselves: whatever the kind, train and held-out videos are disjoint."""
     seen = []
 
-    class Spy:
-        kind, config = "spy", make_teacher("count", timeline.taxonomy).config
-        taxonomy = timeline.taxonomy
-
+    class Spy(CountTeacher):
         def fit(self, examples, **_):
             self.groups = set(examples.group.tolist())
 
-        def logits(self, examples):
+        def predict(self, examples):
             seen.append((self.groups, set(examples.group.tolist())))
-            return np.zeros((len(examples), 12), dtype=np.float32)
+            return TeacherOutput(logits=np.zeros((len(examples), 12), dtype=np.float32))
 
-    monkeypatch.setattr(module, "make_teacher", lambda *_, **__: Spy())
+    monkeypatch.setattr(
+        module, "make_teacher", lambda *_, **__: Spy(timeline.taxonomy, CountConfig())
+    )
     make_targets(timeline, TargetConfig(folds=4))
     assert len(seen) == 5
     assert all(not fitted & scored for fitted, scored in seen[:4])
@@ -161,15 +163,27 @@ def test_features_of_a_language_model(timeline, language_models, tmp_path):
     settings = {"model": language_models("bert"), "epochs": 1, "held_out": 0.0}
     config = TargetConfig(kind="language", settings=settings, features=True)
     teacher, targets = make_targets(timeline, config)
-    logits, states = teacher.logits_and_features(examples_for(teacher, timeline, config.history))
-    np.testing.assert_array_equal(targets.feature, states)
-    np.testing.assert_array_equal(targets.logits, logits)
+    output = teacher.predict(examples_for(teacher, timeline, config.history))
+    np.testing.assert_array_equal(targets.feature, output.features)
+    np.testing.assert_array_equal(targets.logits, output.logits)
     again = score_segments(timeline, teacher, config.history, features=True)
-    np.testing.assert_array_equal(again.feature, states)
+    np.testing.assert_array_equal(again.feature, output.features)
+    assert score_segments(timeline, teacher, config.history).feature is None
     with pytest.raises(BadConfig, match="has no features"):
         make_targets(timeline, TargetConfig(folds=0, features=True))
     with pytest.raises(BadConfig, match="a network of its own"):
         TargetConfig(kind="language", folds=2, features=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folds_are_those_of_the_kind_unless_given(kind, timeline, monkeypatch):
+    made = replace(KINDS["count"], folds=3 if kind == "count" else 0)
+    monkeypatch.setitem(KINDS, kind, made)
+    settings = SMALL["count"]
+    _, targets = make_targets(timeline, TargetConfig(kind=kind, settings=settings))
+    assert targets.attributes["folds"] == made.folds
+    _, targets = make_targets(timeline, TargetConfig(kind=kind, settings=settings, folds=2))
+    assert targets.attributes["folds"] == 2
 
 
 def test_a_teacher_of_times_is_told_them(timeline):

@@ -1,5 +1,5 @@
 """The report of a comparison: one self-contained HTML page that needs no script and no network."""
 
-from antcache.evaluation.report.page import Layout, render, write_report
+from antcache.evaluation.report.page import ReportLayout, render, write_report
 
-__all__ = ["Layout", "render", "write_report"]
+__all__ = ["ReportLayout", "render", "write_report"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from antcache.evaluation.compare import ClassChange, Comparison
+from antcache.evaluation.comparing.compare import ClassChange, Comparison
 from antcache.evaluation.metrics import KINDS
 from antcache.evaluation.report.svg import Drawing, shorten
 from antcache.evaluation.report.words import signed
@@ -37,13 +37,16 @@ def largest(changes: Sequence[ClassChange], count: int) -> list[ClassChange]:
     return sorted(changes, key=lambda c: (-abs(segments(c)), c.n, c.id))[:count]
 
 
-def draw(changes: Sequence[ClassChange], name: str, title: str, *, scale: float) -> str:
+def draw(
+    changes: Sequence[ClassChange], name: str, title: str, names: tuple[str, str], *, scale: float
+) -> str:
     """Bars of the changes, one below the other.
 
     Args:
         changes: at least one.
         name: unique on the page.
         title: of the drawing.
+        names: of A and B.
         scale: segments of a bar over the whole width.
     """
     words = "; ".join(f"{c.name} {signed(segments(c), 1)} of {c.n}" for c in changes)
@@ -56,6 +59,7 @@ def draw(changes: Sequence[ClassChange], name: str, title: str, *, scale: float)
         drawing.text(WIDTH, y + 13, f"{signed(segments(change), 1)} of {change.n}", "end")
         drawing.rect(0, y + 18, WIDTH, 7, "track")
         length = max(1.0, WIDTH * abs(segments(change)) / scale)
-        about = f"{change.name}: A {change.a:.1f} %, B {change.b:.1f} %, {change.n} segments"
+        about = f"{change.name}: {names[0]} {change.a:.1f} %, {names[1]} {change.b:.1f} %, "
+        about += f"{change.n} segments"
         drawing.rect(0, y + 18, length, 7, "gain" if change.gain > 0 else "loss", about)
     return str(drawing)

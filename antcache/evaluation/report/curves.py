@@ -13,18 +13,18 @@ from typing import Any
 
 from antcache.errors import BadCheckpoint
 from antcache.evaluation.predictions import FILE_NAME, HELD_OUT
-from antcache.evaluation.report.svg import Drawing, ticks
+from antcache.evaluation.report.svg import Drawing, shorten, ticks
 from antcache.evaluation.report.words import metric_label
 from antcache.untrusted import JSON_BYTES, parse_json, read_text
 
 METRICS = "metrics.jsonl"
 SCORED = {"held_out": "held-out training videos", "validation": "validation"}
 LOSSES = {"loss": "training loss, all terms", "action_loss": "training cross-entropy of the action"}
-WIDTH, HEIGHT = 360.0, 220.0
-LETTER = 12.0
+WIDTH, HEIGHT = 360.0, 236.0
+KEYS, KEY_Y = (44.0, 204.0), 12.0  # where the key of each side begins, above the curves
 MOST_EPOCHS, LARGEST = 1 << 32, 1e100
 """Of what is drawn: the axis of a larger number has no ticks that floats can hold."""
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 340.0, 14.0, 184.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 352.0, 30.0, 200.0
 
 Curve = dict[int, float]
 """Epoch -> value."""
@@ -38,21 +38,23 @@ class Panel:
         title: what is drawn.
         a: one curve for each run of A that has one.
         b: the same of B.
+        names: of A and B.
     """
 
     title: str
     a: Sequence[Curve]
     b: Sequence[Curve]
+    names: tuple[str, str]
 
     def summary(self) -> str:
         """The last values, in words."""
         parts = []
-        for side, curves in (("A", self.a), ("B", self.b)):
+        for name, curves in zip(self.names, (self.a, self.b), strict=True):
             mean = mean_curve(curves)
             if mean:
                 last = max(mean)
                 runs = f"mean of {len(curves)} runs, " if len(curves) > 1 else ""
-                parts.append(f"{side} ends at {mean[last]:.4g} ({runs}epoch {last})")
+                parts.append(f"{name} ends at {mean[last]:.4g} ({runs}epoch {last})")
         return "; ".join(parts) + "."
 
 
@@ -95,8 +97,10 @@ def read_history(name: str) -> list[dict[str, Any]] | None:
     return records or None
 
 
-def panels_of(a: Sequence[list[dict[str, Any]]], b: Sequence[list[dict[str, Any]]]) -> list[Panel]:
-    """The panels that the histories of A and B have anything for."""
+def panels_of(
+    a: Sequence[list[dict[str, Any]]], b: Sequence[list[dict[str, Any]]], names: tuple[str, str]
+) -> list[Panel]:
+    """The panels that the histories of A and B, called `names`, have anything for."""
     everything = [_flat(record) for history in (*a, *b) for record in history]
     present = {key for record in everything for key in record}
     keys = {key: title for key, title in LOSSES.items() if key in present}
@@ -109,7 +113,8 @@ def panels_of(a: Sequence[list[dict[str, Any]]], b: Sequence[list[dict[str, Any]
         for name in metrics:
             keys[f"{part}/{name}"] = f"{metric_label(name)}, {title}, %"
     panels = [
-        Panel(title=title, a=_curves(a, key), b=_curves(b, key)) for key, title in keys.items()
+        Panel(title=title, a=_curves(a, key), b=_curves(b, key), names=names)
+        for key, title in keys.items()
     ]
     return [panel for panel in panels if panel.a or panel.b]
 
@@ -152,20 +157,15 @@ def draw(panel: Panel, name: str) -> str:
         if not crowded:
             drawing.text(place(epoch, low)[0], BOTTOM + 15, str(epoch), "mid soft")
     drawing.text((LEFT + RIGHT) / 2, HEIGHT - 4, "epoch", "mid soft")
-    ends: dict[str, float] = {}
-    for side, own in (("a", panel.a), ("b", panel.b)):
+    for side, name, own, at in zip("ab", panel.names, (panel.a, panel.b), KEYS, strict=True):
+        if own:
+            drawing.line([(at, KEY_Y - 4), (at + 22, KEY_Y - 4)], f"sample {side}")
+            drawing.text(at + 27, KEY_Y, shorten(name, 18), side)
         for curve in own if len(own) > 1 else ():
             _line(drawing, [place(*point) for point in curve.items()], f"thin {side}")
         points = [place(*point) for point in mean_curve(own).items()]
         if points:
             _line(drawing, points, f"thick {side}")
-            ends[side] = points[-1][1]
-    if len(ends) == 2 and abs(ends["a"] - ends["b"]) < LETTER:  # keep the letters apart
-        middle = (ends["a"] + ends["b"]) / 2
-        upper, lower = sorted(ends, key=lambda side: ends[side])
-        ends = {upper: middle - LETTER / 2, lower: middle + LETTER / 2}
-    for side, y in ends.items():
-        drawing.text(RIGHT + 5, y + 4, side.upper(), f"{side} bold")
     return str(drawing)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.errors import BadConfig, MissingExtra, NotFound
-from antcache.evaluation.compare import CompareConfig, Comparison, MetricChange, compare
+from antcache.checks import Count, check_types
+from antcache.errors import NotFound, needs
+from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
 from antcache.files import atomic_file, check_file
@@ -25,19 +26,18 @@ TEMPLATE = "page.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ReportLayout:
     """What a report shows of a comparison."""
 
-    title: str = "Comparison of two students"
-    """Of the page."""
-    classes: int = 15
+    title: str | None = None
+    """Of the page; None: that the one is compared with the other."""
+    classes: Count = 15
     """Action classes that are drawn, of those gained and of those lost."""
     video: str | None = None
     """Of the timeline; None: one whose gain is the closest to that of the whole split."""
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise BadConfig("no class to draw", expected="1 or more", found=self.classes)
+        check_types(self)
 
 
 def write_report(
@@ -46,19 +46,21 @@ def write_report(
     b: Sequence[str],
     path: Path,
     *,
+    names: Sequence[str] | None = None,
     teacher: str | None = None,
     split: str | None = None,
     config: CompareConfig | None = None,
-    layout: Layout | None = None,
+    layout: ReportLayout | None = None,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare the runs `b` with the runs `a` and write the page to `path`.
 
     Args:
         store: where the labels are.
-        a: see `compare.compare`, as for `b`, `teacher` and `split`.
+        a: see `compare.compare`, as for `b`, `names`, `teacher` and `split`.
         b: paired with `a` by order.
         path: of the HTML file.
+        names: what A and B are called.
         teacher: by which fixed and broken segments are sorted.
         split: of the labels.
         config: how they are compared.
@@ -76,11 +78,11 @@ def write_report(
             `compare.compare`, `curves.read_history` and `timeline.timeline`.
     """
     config = config or CompareConfig()
-    _environment()  # a missing package is said before the work
+    page_environment()  # a missing package is said before the work
     check_file(path, overwrite=overwrite)
     if not path.parent.is_dir():
         raise NotFound("no folder to write the report in", where=path.parent)
-    found = compare(store, a, b, teacher=teacher, split=split, config=config)
+    found = compare(store, a, b, names=names, teacher=teacher, split=split, config=config)
     streams = [store.stream(name) for name in store.streams()]
     page = render(found, store.taxonomy, config, layout, streams)
     with atomic_file(path, overwrite=overwrite) as staged:
@@ -92,7 +94,7 @@ def render(
     found: Comparison,
     taxonomy: Taxonomy,
     config: CompareConfig | None = None,
-    layout: Layout | None = None,
+    layout: ReportLayout | None = None,
     streams: Sequence[Stream] = (),
 ) -> str:
     """The page of a comparison.
@@ -108,8 +110,8 @@ def render(
         MissingExtra: jinja2 is not installed.
         BadConfig, BadCheckpoint: see `write_report`.
     """
-    config, layout = config or CompareConfig(), layout or Layout()
-    environment = _environment()
+    config, layout = config or CompareConfig(), layout or ReportLayout()
+    environment = page_environment()
     environment.filters |= {
         "signed": words.signed,
         "amount": words.amount,
@@ -119,7 +121,9 @@ def render(
         "p_value": words.p_value,
     }
     page: str = environment.get_template(TEMPLATE).render(
-        title=layout.title,
+        title=layout.title or f"{found.names[1]} compared with {found.names[0]}",
+        name_a=found.names[0],
+        name_b=found.names[1],
         version=__version__,
         found=found,
         sampling=config.sampling,
@@ -139,13 +143,20 @@ def render(
     return page
 
 
-def _environment() -> Any:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report") from error
+def page_environment(*templates: tuple[str, str]) -> Any:
+    """Jinja2's environment of a page in the style of reports.
+
+    Args:
+        templates: package and folder of further templates, which `{% include "style.css" %}`.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    with needs("jinja2", "report"):
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    places = (("antcache.evaluation", "report"), *templates)
     return Environment(
-        loader=PackageLoader("antcache.evaluation", "report"),
+        loader=ChoiceLoader([PackageLoader(*place) for place in places]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -188,8 +199,8 @@ def _groups(found: Comparison, number: int) -> dict[str, Any]:
 def _curves(found: Comparison) -> dict[str, Any]:
     sides = [[(s.name, curves.read_history(s.name)) for s in side] for side in (found.a, found.b)]
     without = [name for side in sides for name, history in side if history is None]
-    own = [[history for _, history in side if history is not None] for side in sides]
-    panels = curves.panels_of(*own)
+    a, b = ([history for _, history in side if history is not None] for side in sides)
+    panels = curves.panels_of(a, b, found.names)
     drawn = [(panel, curves.draw(panel, f"curve-{i}")) for i, panel in enumerate(panels)]
     return {"curves": drawn, "without_curves": without}
 
@@ -202,6 +213,8 @@ def _classes(found: Comparison, count: int) -> dict[str, Any]:
     for name, changes in shown.items():
         total = len(everything[name])
         title = f"Action classes that {'gain' if name == 'gained' else 'lose'} most"
-        drawing = classes.draw(changes, f"classes-{name}", title, scale=scale) if changes else ""
+        drawing = ""
+        if changes:
+            drawing = classes.draw(changes, f"classes-{name}", title, found.names, scale=scale)
         sides.append({"name": name, "rows": changes, "total": total, "drawing": drawing})
     return {"class_counts": classes.counts(found), "class_sides": sides}

@@ -7,7 +7,7 @@ of runs. Letters: N segments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import BadConfig
-from antcache.evaluation.compare import Comparison
+from antcache.evaluation.comparing.compare import Comparison
+from antcache.evaluation.comparing.systems import System
 from antcache.evaluation.report.svg import Drawing, shorten
 from antcache.evaluation.report.words import clock, signed
-from antcache.evaluation.systems import System
 
 SPANS_S = (600, 300, 120, 60, 30, 20, 10, 5, 2)
 USUAL, MOST = 12, 20  # segments that begin in nine of ten strips, and in the fullest
 CLEAR = (10, 80)  # segments of a video that shows something and fits a page
-WIDTH, LEFT, ROW, LANE = 360.0, 54.0, 19.0, 9.0
+WIDTH, LEFT, ROW, LANE = 360.0, 80.0, 19.0, 9.0
+LETTERS = 11  # of a name that fit beside its row
 MARK = 13.0
 STATES = {
     "right": "right",
@@ -55,7 +56,7 @@ class Event:
         start_s: seconds.
         stop_s: seconds.
         truth: the action's name.
-        guesses: row's name -> guess.
+        guesses: row -> guess.
     """
 
     number: int
@@ -66,34 +67,34 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class VideoTimeline:
     """A video.
 
     Attributes:
         video: its name.
         chosen: why it is shown, in words; empty if it was asked for.
         events: by start.
-        rows: names of the systems, in the order of the drawing.
+        rows: what each system is called, in the order of the drawing: `teacher`, `a` and `b`.
         strips: the drawings, one for each stretch of time in which something happens.
     """
 
     video: str
     chosen: str
     events: tuple[Event, ...]
-    rows: tuple[str, ...]
+    rows: dict[str, str]
     strips: tuple[str, ...]
 
     def tally(self) -> list[tuple[str, int, int]]:
-        """For each row: its name, guesses that are right, and right or among the 5 best."""
+        """For each row: what it is called, guesses that are right, or right or among the 5 best."""
         counts = []
-        for row in self.rows:
+        for row, name in self.rows.items():
             states = [event.guesses[row].state for event in self.events]
             right = states.count("right")
-            counts.append((row, right, right + states.count("near")))
+            counts.append((name, right, right + states.count("near")))
         return counts
 
 
-def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) -> Timeline:
+def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) -> VideoTimeline:
     """The timeline of a video.
 
     Args:
@@ -119,7 +120,8 @@ def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) ->
         )
     rows = rows[np.lexsort([found.segments.stop_s[rows], found.segments.start_s[rows]])]
     systems = {} if found.teacher is None else {"teacher": found.teacher}
-    systems |= {"A": found.a[0], "B": found.b[0]}
+    systems |= {"a": found.a[0], "b": found.b[0]}
+    called = {row: row for row in systems} | dict(zip("ab", found.names, strict=True))
     events = tuple(
         Event(
             number=number,
@@ -130,12 +132,12 @@ def timeline(found: Comparison, taxonomy: Taxonomy, video: str | None = None) ->
         )
         for number, row in enumerate(rows, start=1)
     )
-    return Timeline(
+    return VideoTimeline(
         video=video,
         chosen=chosen,
         events=events,
-        rows=tuple(systems),
-        strips=tuple(_strips(events, tuple(systems))),
+        rows=called,
+        strips=tuple(_strips(events, called)),
     )
 
 
@@ -165,7 +167,7 @@ def _guess(system: System, row: int, taxonomy: Taxonomy) -> Guess:
     return Guess(name=taxonomy.actions[system.guess[row]], state=state)
 
 
-def _strips(events: Sequence[Event], rows: Sequence[str]) -> list[str]:
+def _strips(events: Sequence[Event], rows: Mapping[str, str]) -> list[str]:
     starts = np.array([event.start_s for event in events])
     span = next((s for s in SPANS_S if _fits(starts, s)), SPANS_S[-1])
     lanes = _lanes(events)
@@ -201,12 +203,12 @@ def _strip(
     begin: float,
     end: float,
     events: Sequence[tuple[Event, int]],
-    rows: Sequence[str],
+    rows: Mapping[str, str],
 ) -> str:
     """One stretch of time: an axis, the segments, their numbers, and a mark per system below."""
     scale = (WIDTH - LEFT - 8) / (end - begin)
 
-    def x(seconds: float) -> float:
+    def place_of(seconds: float) -> float:
         return LEFT + (min(max(seconds, begin), end) - begin) * scale
 
     beginning = [event for event, _ in events if event.start_s >= begin]
@@ -217,28 +219,28 @@ def _strip(
         WIDTH,
         first + 6 + ROW * len(rows),
         title=f"{clock(begin)} to {clock(end)}",
-        description=_described(beginning),
+        description=_described(beginning, rows),
     )
     for i in range(6):
         at = begin + (end - begin) * i / 5
-        drawing.line([(x(at), top - 3), (x(at), first + ROW * len(rows))], "grid")
+        drawing.line([(place_of(at), top - 3), (place_of(at), first + ROW * len(rows))], "grid")
         if i < 5:
-            drawing.text(x(at), top - 6, clock(at).removesuffix(".0"), "small soft mid")
+            drawing.text(place_of(at), top - 6, clock(at).removesuffix(".0"), "small soft mid")
     drawing.text(0, top + 8, "truth")
     for event, lane in events:
         words = f"{event.number}: {event.truth}, {clock(event.start_s)} to {clock(event.stop_s)}"
-        width = max(2.0, x(event.stop_s) - x(event.start_s) - 1)
-        drawing.rect(x(event.start_s), top + LANE * lane, width, LANE - 2, "truth", words)
-    for row, name in enumerate(rows):
-        drawing.text(0, first + ROW * (row + 1) - 2, shorten(name, 8), name.lower())
-    places = _spread([x(event.start_s) for event in beginning])
-    for event, place in zip(beginning, places, strict=True):
-        drawing.line([(x(event.start_s), top + depth - 1), (place, first - 9)], "lead")
-        drawing.text(place, first, str(event.number), "small mid")
-        for row, name in enumerate(rows):
-            guess = event.guesses[name]
+        width = max(2.0, place_of(event.stop_s) - place_of(event.start_s) - 1)
+        drawing.rect(place_of(event.start_s), top + LANE * lane, width, LANE - 2, "truth", words)
+    for place, (row, name) in enumerate(rows.items(), start=1):
+        drawing.text(0, first + ROW * place - 2, shorten(name, LETTERS), row)
+    places = _spread([place_of(event.start_s) for event in beginning])
+    for event, x in zip(beginning, places, strict=True):
+        drawing.line([(place_of(event.start_s), top + depth - 1), (x, first - 9)], "lead")
+        drawing.text(x, first, str(event.number), "small mid")
+        for number, (row, name) in enumerate(rows.items()):
+            guess = event.guesses[row]
             said = f"{name}: {guess.name or '-'} ({guess.words}); truth: {event.truth}"
-            _mark(drawing, place, first + ROW * row + 6, guess.state, said)
+            _mark(drawing, x, first + ROW * number + 6, guess.state, said)
     return str(drawing)
 
 
@@ -274,12 +276,12 @@ def _mark(drawing: Drawing, x: float, y: float, state: str, words: str) -> None:
         drawing.line([(x + 3, y + 3.5), (x - 3, y + 9.5)], "sign wrong")
 
 
-def _described(events: Sequence[Event]) -> str:
+def _described(events: Sequence[Event], rows: Mapping[str, str]) -> str:
     if not events:
         return "No segment begins here."
     return " ".join(
         f"{event.number}: {event.truth}; "
-        + ", ".join(f"{row} {guess.words}" for row, guess in event.guesses.items())
+        + ", ".join(f"{rows[row]} {guess.words}" for row, guess in event.guesses.items())
         + "."
         for event in events
     )

@@ -7,8 +7,8 @@ Promise: every sentence follows from the comparison's figures by a fixed rule, s
 from __future__ import annotations
 
 from antcache.evaluation.bootstrap import Difference
-from antcache.evaluation.buckets import CHANGES
-from antcache.evaluation.compare import Comparison, MetricChange
+from antcache.evaluation.comparing.buckets import CHANGES
+from antcache.evaluation.comparing.compare import Comparison, MetricChange
 
 MINUS = "\N{MINUS SIGN}"
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
@@ -87,9 +87,9 @@ def summary(found: Comparison) -> list[str]:
     verdicts = [verdict(change) for change in own.values()]
     higher, lower = verdicts.count("higher"), verdicts.count("lower")
     said.append(
-        f"Of {len(verdicts)} metrics, B is clearly higher in {higher} and clearly lower in "
-        f"{lower}; in {len(verdicts) - higher - lower} the interval holds zero. Intervals and "
-        "p-values are those of one metric each and are not corrected for their number."
+        f"Of {len(verdicts)} metrics, {found.names[1]} is clearly higher in {higher} and clearly "
+        f"lower in {lower}; in {len(verdicts) - higher - lower} the interval holds zero. Intervals "
+        "and p-values are those of one metric each and are not corrected for their number."
     )
     actions = sum(change.kind == "action" for change in found.classes)
     gained, lost = len(found.gained()), len(found.lost())
@@ -108,10 +108,11 @@ def _headline(found: Comparison, name: str) -> str:
         "lower": "clearly lower",
         "not clear": "not clearly different",
     }[verdict(change)]
+    p = p_value(d) if AT_MOST in p_value(d) else f"= {p_value(d)}"
     return (
-        f"B's {metric_label(name)} is {judged}: {change.mean_b:.2f} % against {change.mean_a:.2f} "
-        f"% of A, {signed(d.value)} points ({percent(d.level)} interval {signed(d.low)} to "
-        f"{signed(d.high)}, p {'' if AT_MOST in p_value(d) else '= '}{p_value(d)})."
+        f"The {metric_label(name)} of {found.names[1]} is {judged}: {change.mean_b:.2f} % against "
+        f"{change.mean_a:.2f} % of {found.names[0]}, {signed(d.value)} points ({percent(d.level)} "
+        f"interval {signed(d.low)} to {signed(d.high)}, p {p})."
     )
 
 
@@ -123,8 +124,8 @@ def _buckets(found: Comparison) -> list[str]:
     }
     guess = "By the best guess" if buckets.k == 1 else f"By the {buckets.k} best guesses"
     text = (
-        f"{guess}, B fixes {amount(totals['fixed'])} of {found.n:,} segments and breaks "
-        f"{amount(totals['broken'])}"
+        f"{guess}, {found.names[1]} fixes {amount(totals['fixed'])} of {found.n:,} segments and "
+        f"breaks {amount(totals['broken'])}"
     )
     if found.teacher is not None:
         known = {change: buckets.cell("right", change).count for change in totals}
@@ -141,8 +142,8 @@ def _cautions(found: Comparison) -> list[str]:
         said.append(
             "There is one run of each, so the intervals say nothing about the chance of training."
         )
-    missed = {name: count for name, count in found.missed.items() if count}
-    if missed:
-        names = ", ".join(f"{name} ({count:,})" for name, count in missed.items())
+    unpredicted = {name: count for name, count in found.unpredicted.items() if count}
+    if unpredicted:
+        names = ", ".join(f"{name} ({count:,})" for name, count in unpredicted.items())
         said.append(f"Segments without a prediction count as wrong: {names}.")
     return said

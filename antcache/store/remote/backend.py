@@ -13,34 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
-from antcache.errors import (
-    AlreadyExists,
-    AntcacheError,
-    DamagedStore,
-    MissingKey,
-    Unreachable,
-    WriteFailed,
-)
-from antcache.store import zarr_unit
-from antcache.store.backend import KEY, Attributes, Backend, Count, LazyArray, Unit, differing
-from antcache.store.faults import damaged
-from antcache.store.format import GROUPS, MARK, STAGING, Arrays, digest, is_key, may_lie_in
-from antcache.store.inside import TEXT_BYTES
-from antcache.store.location import Location
-from antcache.store.pieces import PiecedArray
+from antcache.errors import AlreadyExists, DamagedStore
+from antcache.store.backend import Attributes, Backend, LazyArray, Unit
+from antcache.store.faults import damaged, require_written
+from antcache.store.format import STAGING, TEXT_BYTES, Arrays, is_key, join, may_lie_in
+from antcache.store.reading.pieces import PiecedArray
+from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
-from antcache.store.remote.files import BATCH_BYTES, RemoteFiles, batches, inside
+from antcache.store.remote.files import RemoteFiles
 from antcache.store.remote.source import MemorySource, RemoteSource
-from antcache.store.remote.writer import NEW, UnitWriter, clear, not_as_written
-from antcache.store.seal import attributes_of, intact, mended, sealed
-from antcache.store.tree import MARK_BYTES
-from antcache.store.zarr_layout import ZARR_JSON, layouts, unit_of
-from antcache.store.zarr_unit import GROUP, encode
+from antcache.store.remote.writer import NEW, UnitWriter, clear
+from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
 
 T = TypeVar("T")
-
-TRIES = 10
-"""How often the attributes of a group are tried to be set while others do."""
 
 
 class RemoteZarrBackend(Backend):
@@ -48,128 +33,56 @@ class RemoteZarrBackend(Backend):
 
     Args:
         root: the URL.
-        memory_map: has no effect; nothing here can be mapped.
         storage_options: for fsspec's filesystem, over its configuration and environment.
     """
 
     root: str
+    form = "zarr"
     group_file = ZARR_JSON
-    waits = False
+    group_frame = GROUP
+    can_wait = False
+    retry_when = "the URL, the credentials and the network allow it"
 
-    def __init__(
-        self,
-        root: Location,
-        *,
-        memory_map: bool = True,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(root, memory_map=memory_map)
-        self.files = RemoteFiles(str(root), storage_options)
-
-    @classmethod
-    def recognises(cls, root: Location) -> bool:
-        """See `Backend`."""
-        return cls(root).is_store()
-
-    def is_store(self) -> bool:
-        """Whether there is, or was before it was damaged, a store at the URL."""
-        text = self.group_text("") or b""
-        if MARK in attributes_of(text):
-            return True
-        if intact(text):  # the file of something inside a store
-            return False
-        # A damaged mark is known by what it was, or by what lies beside it.
-        beside = (self.group_text(key) or b"" for key in GROUPS)
-        return any(b'"seal"' in each for each in beside) or (
-            len(text) <= MARK_BYTES and MARK in attributes_of(mended(text) or b"")
-        )
-
-    def create(self, attributes: Attributes) -> None:
-        """See `Backend`; a bucket is not ours to make."""
-        with self._writing(""):
-            try:
-                self.files.create(ZARR_JSON, self.document("", attributes))
-            except FileExistsError as error:
-                problem = "another process has just made a store here"
-                raise AlreadyExists(problem, where=self.root) from error
-
-    def document(self, key: str, attributes: Attributes) -> bytes:
-        """See `Backend`."""
-        return sealed({**attributes, KEY: key}, GROUP)
+    def __init__(self, root: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(root)
+        self.files = RemoteFiles(root, storage_options)
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
         try:
-            return self.files.read(inside(key, ZARR_JSON))
+            return self.files.read(join(key, ZARR_JSON))
         except (FileNotFoundError, DamagedStore):
             return None
 
     def set_group_text(self, key: str, text: bytes | None) -> None:
         """See `Backend`."""
-        name = inside(key, ZARR_JSON)
+        name = join(key, ZARR_JSON)
         with self._writing(key):
             if text is None:
                 self.files.delete(name)
             else:
                 self.files.write_many({name: text})
 
-    def set_group_attributes(self, key: str, attributes: Attributes) -> None:
-        """See `Backend`. No change of another process is lost where objects can be replaced on
-        condition, as on S3."""
-        above, _, _ = key.rpartition("/")
-        if above and self.group_text(above) is None:  # no gaps in a hierarchy, for plain readers
-            self.set_group_attributes(above, {})
-        name = inside(key, ZARR_JSON)
-        for _ in range(TRIES):
-            text = self.group_text(key)
-            old = self._attributes(key, text)
-            new = {**old, **attributes}
-            if text is not None and new == old:
-                return
-            with self._writing(key), suppress(FileExistsError):
-                if text is None:
-                    self.files.create(name, self.document(key, new))
-                    return
-                if self.files.replace(name, self.document(key, new), was=text):
-                    return
-        raise self._failed(key, "other processes keep changing it")
-
-    def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
-        """See `Backend`. Of two that do so at once the first one's stay where objects can be
-        created on condition (S3, Google and Azure); elsewhere those of one do, and it may be that
-        only the next call tells the other.
-        """
-        above, _, _ = key.rpartition("/")
-        if above and self.group_text(above) is None:
-            self.set_group_attributes(above, {})
-        name = inside(key, ZARR_JSON)
-        for _ in range(TRIES):
-            text = self.group_text(key)
-            old = self._attributes(key, text)
-            new = {**old, **{k: v for k, v in attributes.items() if old.get(k) is None}}
-            if text is not None and new == old:
-                return old
-            with self._writing(key), suppress(FileExistsError):  # what is there then is looked at
-                if text is None:
-                    self.files.create(name, self.document(key, new))
-                else:
-                    self.files.replace(name, self.document(key, new), was=text)
-        raise self._failed(key, "other processes keep changing it")
+    def _swap_group_text(self, key: str, text: bytes, *, was: bytes | None) -> bool:
+        name = join(key, ZARR_JSON)
+        with self._writing(key), suppress(FileExistsError):
+            if was is not None:
+                return self.files.replace(name, text, was=was)
+            self.files.create(name, text)
+            return True
+        return False
 
     @contextmanager
-    def alone(self, key: str) -> Iterator[None]:
+    def exclusively(self, key: str) -> Iterator[None]:
         """See `Backend`; whoever does it is not waited for."""
         with self._writing(key), claimed(self.files, key, ALONE):
             yield
 
-    def groups(self, key: str) -> list[str]:
-        """See `Backend`."""
-        return [
-            name
-            for name in self.files.folders(key)
-            if may_lie_in(key, name)
-            if self.files.is_file(inside(key, name, ZARR_JSON)) or self.units(inside(key, name))
-        ]
+    def _folders(self, key: str) -> list[str]:
+        return self.files.folders(key)
+
+    def _has_group_file(self, key: str) -> bool:
+        return self.files.is_file(join(key, ZARR_JSON))
 
     def units(self, key: str) -> list[str]:
         """See `Backend`: one listing of all objects in the group."""
@@ -179,7 +92,7 @@ class RemoteZarrBackend(Backend):
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
-        return is_key(key) and self.files.is_file(inside(key, ZARR_JSON))
+        return is_key(key) and self.files.is_file(join(key, ZARR_JSON))
 
     def publish(
         self,
@@ -209,7 +122,7 @@ class RemoteZarrBackend(Backend):
             there = self.has(key)
             if there and not overwrite:
                 raise AlreadyExists("already in the store", where=self.where(key))
-            expected = self.described(key, arrays, attributes)
+            expected = self.unit_attributes(key, arrays, attributes)
             files = self._encoded(key, arrays, expected, compressed=compressed)
             UnitWriter(self.files, key, claim).publish(files, replace=there)
 
@@ -228,7 +141,7 @@ class RemoteZarrBackend(Backend):
                 writer = UnitWriter(
                     self.files, unit, stack.enter_context(claimed(self.files, unit))
                 )
-                files = self._encoded(unit, arrays, self.described(unit, arrays, own, group))
+                files = self._encoded(unit, arrays, self.unit_attributes(unit, arrays, own, group))
                 if self.has(unit):
                     stack.enter_context(writer.staged(files))
                     switched.append((writer, files))
@@ -247,19 +160,15 @@ class RemoteZarrBackend(Backend):
     ) -> dict[str, bytes]:
         """The files of a unit, which hold what they should."""
         files = encode(arrays, expected, compressed=compressed)
-        if differing(_decoded(files, self.where(key)), expected):
-            raise not_as_written(self.where(key))
+        require_written(_decoded(files, self.where(key)), arrays, self.where(key))
         return files
 
-    def remove(self, key: str) -> None:
-        """See `Backend`."""
-        if not self.has(key):
-            raise MissingKey("not in the store", where=self.where(key))
-        with self._writing(key), claimed(self.files, key):
-            self.files.delete(inside(key, ZARR_JSON))
+    def _remove(self, key: str) -> None:
+        with claimed(self.files, key):
+            self.files.delete(join(key, ZARR_JSON))
             clear(self.files, key)
 
-    def sweep(self) -> None:
+    def remove_leftovers(self) -> None:
         """See `Backend`; what a writer that may live has claimed is left alone."""
         for key in sorted(self._leftovers()):
             with suppress(AlreadyExists), self._writing(key), claimed(self.files, key):
@@ -269,7 +178,7 @@ class RemoteZarrBackend(Backend):
         for name in self.files.sizes(STAGING):
             if name.endswith(ALONE):
                 key = name.removesuffix(ALONE).replace(",", "/")
-                with suppress(AlreadyExists), self.alone(key):
+                with suppress(AlreadyExists), self.exclusively(key):
                     pass  # whoever takes it over gives it up
 
     def _leftovers(self) -> set[str]:
@@ -281,11 +190,11 @@ class RemoteZarrBackend(Backend):
             for ending in (CLAIM, NEW)
             if name.endswith(ending)
         }
-        streams = [inside("features", name) for name in self.files.folders("features")]
+        streams = [join("features", name) for name in self.files.folders("features")]
         for group in ("labels", "targets", *streams):
             units = set(self.units(group))
             here = {name.partition("/")[0] for name in self.files.sizes(group) if "/" in name}
-            found |= {inside(group, name) for name in here - units}
+            found |= {join(group, name) for name in here - units}
         return set(filter(is_key, found))  # anything else is somebody else's
 
     def claim(self, key: str) -> AbstractContextManager[bool]:
@@ -293,82 +202,27 @@ class RemoteZarrBackend(Backend):
         work it saves. `publish` lets one writer win."""
         return nullcontext(True)
 
-    def _damage(self, key: str, count: Count) -> list[str]:
-        sizes = self.files.sizes(key)
-        ahead = self._reading_ahead(key, sizes, count)
+    def _damaged_parts(self, key: str, count: Count) -> list[str]:
+        def read() -> bytes:
+            text = self.files.read(join(key, ZARR_JSON))
+            count(len(text))
+            return text
 
-        def read(name: str) -> bytes:
-            require_short(self.where(key), name, sizes=sizes)
-            return ahead(name)
-
-        def digest_of(name: str) -> str:
-            if sizes.get(name, 0) > BATCH_BYTES:
-                return self.files.digest(inside(key, name), sizes[name], count)
-            return digest(ahead(name))
-
-        return zarr_unit.damage(read, digest_of)
-
-    def _reading_ahead(
-        self, key: str, sizes: Mapping[str, int], count: Count
-    ) -> Callable[[str], bytes]:
-        """Reads objects of a unit that are asked for by name, with those of the same batch."""
-        batch_of = {name: batch for batch in batches(sizes) for name in batch}
-        held: dict[str, bytes | None] = {}
-
-        def read(name: str) -> bytes:
-            if name not in held:
-                held.clear()
-                batch = batch_of.get(name, [name])
-                found = self.files.read_many(inside(key, each) for each in batch)
-                held.update(zip(batch, found, strict=True))
-            value = held[name]
-            if value is None:
-                raise FileNotFoundError(name)
-            count(len(value))
-            return value
-
-        return read
+        return damaged_parts(read, lambda names: self.files.digests(key, names, count))
 
     def _open(self, key: str) -> Unit:
         sizes, where = self.files.sizes(key), f"{self.root}/{key}"
-        require_short(where, ZARR_JSON, sizes=sizes)
-        attributes, files = unit_of(self.files.read(inside(key, ZARR_JSON)), where)
+        attributes, files = unit_of(self.files.read(join(key, ZARR_JSON)), where)
         described = [name for name in files if name.endswith(ZARR_JSON) and name in sizes]
-        require_short(where, *described, sizes=sizes)
-        texts = self.files.read_many(inside(key, name) for name in described)
+        if (long := sum(sizes[name] for name in described)) > TEXT_BYTES:
+            raise damaged(where, f"{', '.join(described)}: {long} bytes are too many")
+        texts = self.files.read_many(join(key, name) for name in described)
         ahead = {
             name: text for name, text in zip(described, texts, strict=True) if text is not None
         }
         found = layouts(files, looked_up(ahead), looked_up(sizes), key, where)
         source = RemoteSource(self.files)
         return {name: PiecedArray(layout, source) for name, layout in found.items()}, attributes
-
-    @contextmanager
-    def _writing(self, key: str) -> Iterator[None]:
-        """Turn what the other side says into our error."""
-        try:
-            yield
-        except Unreachable as error:
-            raise self._failed(key, error.reason) from error
-        except AntcacheError:
-            raise
-        except OSError as error:
-            raise self._failed(key, str(error.strerror or error)) from error
-
-    def _failed(self, key: str, reason: str) -> WriteFailed:
-        return WriteFailed(
-            f"can't be written ({reason})",
-            where=self.where(key),
-            hint="what was published before is intact; run the command again when the URL, the "
-            "credentials and the network allow it",
-        )
-
-
-def require_short(where: str, *names: str, sizes: Mapping[str, int]) -> None:
-    """Raise `DamagedStore` if objects, which are read whole, are too long for what they are."""
-    found = sum(sizes.get(name, 0) for name in names)
-    if found > TEXT_BYTES:
-        raise damaged(where, f"{', '.join(names)}: {found} bytes are too many")
 
 
 def looked_up(found: Mapping[str, T]) -> Callable[[str], T]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from antcache.errors import AlreadyExists, AntcacheError
 from antcache.store.format import STAGING
+from antcache.store.reading.proof import boot_id
 from antcache.store.remote.files import RemoteFiles
 from antcache.untrusted import parse_json
 
@@ -42,7 +43,10 @@ class Claim:
         self._key = key
         self._name = in_staging(key, ending)
         self.taken_over = False
-        self._text = json.dumps({"owner": uuid.uuid4().hex, **_this_process()}).encode()
+        pid = os.getpid()
+        about = {"host": socket.gethostname(), "machine": _machine(), "pid": pid}
+        about |= {"owner": uuid.uuid4().hex, "started": _started(pid)}
+        self._text = json.dumps(about).encode()
 
     def take(self) -> None:
         """Become its holder.
@@ -94,7 +98,9 @@ class Claim:
         )
 
     def _is_void(self, theirs: bytes) -> bool:
-        if _is_gone(_fields(theirs)):
+        holder, machine = _fields(theirs), _machine()
+        same = machine is not None and holder.get("machine") == machine
+        if same and _started(int(holder["pid"])) != holder["started"]:
             return True
         probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
         self._files.write_many({probe: b"what time is it?"})
@@ -126,18 +132,11 @@ def claimed(files: RemoteFiles, key: str, ending: str = CLAIM) -> Iterator[Claim
             claim.release()
 
 
-def _this_process() -> dict[str, Any]:
-    """What tells this process from every other one on any machine."""
-    pid = os.getpid()
-    found = {"host": socket.gethostname(), "machine": _machine(), "pid": pid}
-    return {**found, "started": _started(pid)}
-
-
 def _machine() -> str | None:
     """This boot of this machine, and the space in which process numbers count; None: unknown."""
+    boot = boot_id()
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        return boot and f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return None
 
@@ -149,14 +148,6 @@ def _started(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]
-
-
-def _is_gone(holder: dict[str, Any]) -> bool:
-    """Whether a claim's holder is known to be dead."""
-    machine = _machine()
-    if machine is None or holder.get("machine") != machine:
-        return False
-    return bool(_started(int(holder["pid"])) != holder["started"])
 
 
 def _fields(text: bytes) -> dict[str, Any]:

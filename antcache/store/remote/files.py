@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable
+from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
 from antcache.store.faults import damaged, require_fetched
-from antcache.store.inside import TEXT_BYTES
+from antcache.store.format import TEXT_BYTES, digest
+from antcache.store.reading.proof import Count
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
@@ -46,26 +47,39 @@ class RemoteFiles:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_connected": None}
 
-    def read(self, name: str, at_most: int = TEXT_BYTES) -> bytes:
+    def read(self, name: str) -> bytes:
         """An object; FileNotFoundError if it is not there, DamagedStore if it is too long."""
         with self._talking(name) as (fs, path):
-            fs.invalidate_cache()
             found = int(fs.info(path).get("size") or 0)
-            if found > at_most:
+            if found > TEXT_BYTES:
                 raise damaged(f"{self.url}/{name}", f"{found} bytes are too many")
             text = bytes(fs.cat_file(path))
         require_fetched(text, f"{self.url}/{name}")
         return text
 
-    def digest(self, name: str, size: int, count: Callable[[int], None]) -> str:
-        """BLAKE2b (16 bytes, as hex) of a long object, a part at a time."""
-        total = hashlib.blake2b(digest_size=16)
-        with self._talking(name) as (fs, path):
-            for start in range(0, size, BATCH_BYTES):
-                part = bytes(fs.cat_file(path, start=start, end=min(size, start + BATCH_BYTES)))
-                total.update(part)
-                count(len(part))
-        return total.hexdigest()
+    def digests(
+        self, folder: str, names: Collection[str], count: Count
+    ) -> Iterator[tuple[str, str]]:
+        """Name and BLAKE2b (16 bytes, as hex) of those of a folder's objects that are there.
+
+        Short ones are fetched in parallel, long ones a part at a time.
+        """
+        sizes = {name: size for name, size in self.sizes(folder).items() if name in names}
+        short = {name: size for name, size in sizes.items() if size <= BATCH_BYTES}
+        for batch in batches(short):
+            found = self.read_many(f"{folder}/{name}" for name in batch)
+            for name, raw in zip(batch, found, strict=True):
+                if raw is not None:
+                    count(len(raw))
+                    yield name, digest(raw)
+        for name in sizes.keys() - short.keys():
+            total = hashlib.blake2b(digest_size=16)
+            with suppress(FileNotFoundError), self._talking(f"{folder}/{name}") as (fs, path):
+                for start in range(0, sizes[name], BATCH_BYTES):
+                    end = min(sizes[name], start + BATCH_BYTES)
+                    total.update(part := bytes(fs.cat_file(path, start=start, end=end)))
+                    count(len(part))
+            yield name, total.hexdigest()
 
     def read_many(self, names: Iterable[str]) -> list[bytes | None]:
         """Objects, fetched in parallel; None for one that is not there."""
@@ -136,7 +150,6 @@ class RemoteFiles:
         """
         with self._talking(name) as (fs, path):
             try:
-                fs.invalidate_cache()
                 tag = fs.info(path).get("ETag")
                 if fs.cat_file(path) != was:
                     return False
@@ -174,7 +187,6 @@ class RemoteFiles:
         """Whether there is an object of this name."""
         try:
             with self._talking(name) as (fs, path):
-                fs.invalidate_cache()
                 return bool(fs.info(path)["type"] == "file")
         except FileNotFoundError:
             return False
@@ -183,7 +195,6 @@ class RemoteFiles:
         """Bytes of each object below a folder, by name relative to it."""
         try:
             with self._talking(folder) as (fs, path):
-                fs.invalidate_cache()
                 found = fs.find(path, detail=True)
                 start = f"{path}/"
                 return {
@@ -198,7 +209,6 @@ class RemoteFiles:
         """Names of the folders in a folder, sorted."""
         try:
             with self._talking(folder) as (fs, path):
-                fs.invalidate_cache()
                 found = [i["name"] for i in fs.ls(path, detail=True) if i["type"] == "directory"]
         except FileNotFoundError:
             return []
@@ -209,7 +219,6 @@ class RemoteFiles:
         """Whether nothing is at the URL."""
         try:
             with self._talking() as (fs, path):
-                fs.invalidate_cache()
                 return not fs.ls(path, detail=True)
         except FileNotFoundError:
             return True
@@ -217,7 +226,6 @@ class RemoteFiles:
     def seconds_between(self, first: str, second: str) -> float | None:
         """How much later the second object was written, by the server's clock; None: unknown."""
         with self._talking() as (fs, root):
-            fs.invalidate_cache()
             try:
                 times = [fs.modified(f"{root}/{name}") for name in (first, second)]
                 return float((times[1] - times[0]).total_seconds())
@@ -235,6 +243,7 @@ class RemoteFiles:
     def _talking(self, name: str = "") -> Iterator[tuple[Any, str]]:
         """The filesystem and the path of `name`; what goes wrong becomes ours."""
         fs, root = self._connect()
+        fs.invalidate_cache()  # others write, too
         try:
             yield fs, f"{root}/{name}" if name else root
         except (FileNotFoundError, FileExistsError, AntcacheError):
@@ -249,11 +258,6 @@ class RemoteFiles:
         return any(
             each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
         )
-
-
-def inside(*parts: str) -> str:
-    """Name of an object in a folder; the root is `""`."""
-    return "/".join(part for part in parts if part)
 
 
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -271,12 +275,10 @@ def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 
 
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    try:
+    with needs("fsspec", "remote"):
         import fsspec
         from fsspec.config import conf
         from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise MissingExtra("fsspec", "remote") from error
     protocol = url.partition("://")[0]
     configured = {key for name in S3 for key in conf.get(name, {})}
     own = _s3_options() if protocol in S3 else {}

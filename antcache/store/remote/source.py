@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from antcache.store.faults import damaged
 from antcache.store.format import digest
-from antcache.store.pieces import Piece
+from antcache.store.reading.pieces import Piece
 from antcache.store.remote.files import RemoteFiles, batches
 
 
@@ -27,7 +27,12 @@ class RemoteSource:
         by_name = {piece.proof.file: piece for piece in pieces}
         for names in batches({name: piece.length for name, piece in by_name.items()}):
             for name, raw in zip(names, self._files.read_many(names), strict=True):
-                yield _proven(by_name[name], raw, self.where(by_name[name]))
+                where = self.where(by_name[name])
+                if raw is None:
+                    raise damaged(where, "it is gone")
+                if digest(raw) != by_name[name].proof.digest:
+                    raise damaged(where, "its values are not as they were written")
+                yield raw
 
     def where(self, piece: Piece) -> str:
         """See `Source`."""
@@ -35,7 +40,7 @@ class RemoteSource:
 
 
 class MemorySource:
-    """Objects that are about to be written; see `Source`."""
+    """Objects that are about to be written, and were hashed just now; see `Source`."""
 
     in_part = False
 
@@ -45,16 +50,8 @@ class MemorySource:
     def read(self, pieces: Sequence[Piece]) -> Iterator[bytes]:
         """See `Source`."""
         for piece in pieces:
-            yield _proven(piece, self._files.get(piece.proof.file), self.where(piece))
+            yield self._files[piece.proof.file]
 
     def where(self, piece: Piece) -> str:
         """See `Source`."""
         return piece.proof.file
-
-
-def _proven(piece: Piece, raw: bytes | None, where: str) -> bytes:
-    if raw is None:
-        raise damaged(where, "it is gone")
-    if digest(raw) != piece.proof.digest:
-        raise damaged(where, "its values are not as they were written")
-    return raw

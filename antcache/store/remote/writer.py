@@ -6,15 +6,16 @@ unit's claim. What fails takes away what it wrote.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from antcache.errors import AlreadyExists, AntcacheError, DamagedStore
-from antcache.store import zarr_unit
+from antcache.errors import AlreadyExists, AntcacheError
+from antcache.store.faults import not_as_written
+from antcache.store.format import join
+from antcache.store.reading.proof import uncounted
 from antcache.store.remote.claim import Claim, in_staging
-from antcache.store.remote.files import RemoteFiles, batches, inside
-from antcache.store.zarr_layout import ZARR_JSON
+from antcache.store.remote.files import RemoteFiles, batches
+from antcache.store.zarr_unit import ZARR_JSON, damaged_parts
 
 NEW = ".new"
 """Ending of a folder in staging: what will replace a unit."""
@@ -27,7 +28,7 @@ class UnitWriter:
         self._files = files
         self._key = key
         self._claim = claim
-        self._name = inside(key, ZARR_JSON)
+        self._name = join(key, ZARR_JSON)
 
     def publish(self, files: Mapping[str, bytes], *, replace: bool) -> None:
         """Write a unit's files; `replace` says whether a unit is there, which they replace.
@@ -59,14 +60,14 @@ class UnitWriter:
     def _upload(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Write objects into a folder and read them back."""
         for batch in batches({name: len(value) for name, value in files.items()}):
-            self._files.write_many({inside(folder, name): files[name] for name in batch})
+            self._files.write_many({join(folder, name): files[name] for name in batch})
             self._check(folder, {name: files[name] for name in batch})
             self._claim.renew()
 
     def _check(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Raise `DamagedStore` unless a folder holds these objects."""
         for batch in batches({name: len(value) for name, value in files.items()}):
-            found = self._files.read_many(inside(folder, name) for name in batch)
+            found = self._files.read_many(join(folder, name) for name in batch)
             if found != [files[name] for name in batch]:
                 raise not_as_written(self._where)
 
@@ -89,7 +90,7 @@ class UnitWriter:
         """Put what is staged in the place of the unit that is hidden, and show it."""
         data, staged = _data(files), in_staging(self._key, NEW)
         clear(self._files, self._key, keep=data)
-        names = {inside(staged, name): inside(self._key, name) for name in data}
+        names = {join(staged, name): join(self._key, name) for name in data}
         if not self._files.copy_many(names):
             self._upload(self._key, data)
         self._check(self._key, data)
@@ -107,10 +108,12 @@ class UnitWriter:
             raise not_as_written(self._where)
 
     def _damaged(self) -> bool:
-        def read(name: str) -> bytes:
-            return self._files.read(inside(self._key, name), at_most=sys.maxsize)
-
-        return bool(zarr_unit.damage(read))
+        return bool(
+            damaged_parts(
+                lambda: self._files.read(self._name),
+                lambda names: self._files.digests(self._key, names, uncounted),
+            )
+        )
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
@@ -133,13 +136,4 @@ def clear(files: RemoteFiles, folder: str, keep: Collection[str] = ()) -> None:
     """Delete what is in a folder, but for some names."""
     for name in files.sizes(folder):
         if name not in keep:
-            files.delete(inside(folder, name))
-
-
-def not_as_written(where: str) -> DamagedStore:
-    """The error for what came back changed."""
-    return DamagedStore(
-        "what was read back is not what was written",
-        where=where,
-        hint="nothing was published; run the command again",
-    )
+            files.delete(join(folder, name))

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from antcache import __version__
-from antcache.errors import BadAnnotations, BadConfig, MissingExtra
+from antcache.checks import Count, check_types
+from antcache.errors import BadAnnotations, BadConfig, needs
 from antcache.files import FolderKind, atomic_folder
 from antcache.progress import Progress, silent
-from antcache.teacher.corpus.extractors import Action, Extractor
+from antcache.teacher.corpus.extractors import Extractor
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.recipes import Recipe, read_recipes
 
 FORMAT = "antcache-corpus-1"
@@ -40,13 +42,10 @@ class CorpusConfig:
     """
 
     partitions: tuple[str, ...] = ()
-    rows_per_group: int = 8192
+    rows_per_group: Count = 8192
 
     def __post_init__(self) -> None:
-        if self.rows_per_group < 1:
-            raise BadConfig(
-                "impossible rows_per_group", expected="at least 1", found=self.rows_per_group
-            )
+        check_types(self)
         if "" in self.partitions:
             raise BadConfig("a partition without a name", expected="names such as train, val")
 
@@ -83,10 +82,8 @@ def write_corpus(
         MissingExtra: pyarrow is not installed.
     """
     config = config or CorpusConfig()
-    try:
+    with needs("pyarrow", "corpus"):
         import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "corpus") from error
     OUTPUT.check(folder, overwrite=overwrite)
     total = source.stat().st_size if source.is_file() else 0
     recipes = read_recipes(source, read=lambda done: progress("bytes read", done, total))
@@ -110,7 +107,7 @@ def _write(
     columns = {"id": pyarrow.string(), "partition": pyarrow.string(), "title": pyarrow.string()}
     columns |= {"text": pyarrow.string(), "verbs": words, "objects": words}
     schema = pyarrow.schema([*columns.items(), ("n_actions", pyarrow.int32())])
-    tally = _Tally()
+    tally = _CorpusTally()
     with pyarrow.parquet.ParquetWriter(folder / RECIPES_FILE, schema) as writer:
         rows: list[dict[str, Any]] = []
         while batch := list(islice(recipes, BATCH)):
@@ -143,7 +140,7 @@ def _write(
     return facts
 
 
-class _Tally:
+class _CorpusTally:
     """Rows of recipes, and counts of everything that passes."""
 
     def __init__(self) -> None:
@@ -167,7 +164,7 @@ class _Tally:
                 rows.append(row)
         return rows
 
-    def _row(self, recipe: Recipe, found: list[Action]) -> dict[str, Any]:
+    def _row(self, recipe: Recipe, found: list[ParsedAction]) -> dict[str, Any]:
         pairs = [(action.verb, action.object) for action in found if action.object is not None]
         verbs = [verb for verb, _ in pairs]
         objects = [thing for _, thing in pairs]

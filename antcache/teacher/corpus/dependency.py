@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from antcache.errors import BadConfig, MissingExtra, NotFound
+from antcache.errors import BadConfig, NotFound, needs
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import Action
+from antcache.teacher.corpus.parsed import ParsedAction, Seen, meant
 from antcache.teacher.corpus.phrases import TOKEN, split_sentences
 
 OBJECTS = ("dobj", "obj")
@@ -63,10 +63,8 @@ class DependencyExtractor:
             NotFound: the model is not.
             BadConfig: it has no parser, tagger or lemmatizer.
         """
-        try:
+        with needs("spacy", "parse"):
             import spacy
-        except ImportError as error:
-            raise MissingExtra("spacy", "parse") from error
         try:
             nlp = spacy.load(model, exclude=["ner"])
         except OSError as error:
@@ -77,7 +75,7 @@ class DependencyExtractor:
             ) from error
         return cls(nlp, model)
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
         return [actions_of(doc) for doc in self._nlp.pipe(map(as_statements, instructions))]
 
@@ -96,10 +94,10 @@ def _as_statement(sentence: str) -> str:
     return f"You can {sentence[0].lower()}{sentence[1:]}"
 
 
-def actions_of(doc: Any) -> list[Action]:
+def actions_of(doc: Any) -> list[ParsedAction]:
     """The actions of a parsed instruction (a `spacy.tokens.Doc`)."""
-    found: list[Action] = []
-    seen: list[tuple[str, bool]] = []  # things named so far, and whether they are many
+    found: list[ParsedAction] = []
+    seen: Seen = []
     for sentence in doc.sents:
         waiting: list[int] = []
         for verb in _commands(sentence.root):
@@ -108,13 +106,13 @@ def actions_of(doc: Any) -> list[Action]:
             if not things:
                 if not rest and not objects and verb.lemma_.lower() not in voc.ALONE:
                     waiting.append(len(found))
-                found.append(Action(name, None))
+                found.append(ParsedAction(name, None))
                 continue
             for place in reversed(waiting):  # "peel and cut the onion"
-                shared = [Action(found[place].verb, thing) for thing in things]
+                shared = [ParsedAction(found[place].verb, thing) for thing in things]
                 found[place : place + 1] = shared
             waiting = []
-            found += [Action(name, thing) for thing in things]
+            found += [ParsedAction(name, thing) for thing in things]
     return found
 
 
@@ -178,20 +176,13 @@ def _joined(tokens: Sequence[Any]) -> list[Any]:
     return sorted(found, key=lambda token: token.i)
 
 
-def _thing(token: Any, seen: list[tuple[str, bool]]) -> str | None:
+def _thing(token: Any, seen: Seen) -> str | None:
     """What an object names; a pronoun stands for the last thing of its number."""
     if token.lower_ in ("it", "them"):
-        many = token.lower_ == "them"
-        fitting = [thing for thing, plural in seen if plural == many]
-        return fitting[-1] if fitting else seen[-1][0] if seen else None
+        return meant(seen, many=token.lower_ == "them")
     if token.lemma_.lower() in voc.MEASURES:  # "two cans of tomatoes"
-        inside = [
-            held
-            for of in token.children
-            if of.lower_ == "of"
-            for held in of.children
-            if held.dep_ == "pobj"
-        ]
+        ofs = [t for t in token.children if t.lower_ == "of"]
+        inside = [held for of in ofs for held in of.children if held.dep_ == "pobj"]
         if inside:
             return _thing(inside[0], seen)
     if token.pos_ not in ("NOUN", "PROPN") or token.lemma_.lower() in voc.TIMES:
@@ -207,6 +198,8 @@ def _thing(token: Any, seen: list[tuple[str, bool]]) -> str | None:
             or (t.dep_ == "amod" and (t.lower_, head) in voc.NAMES)
         )
     ]
+    if not modifiers and head in voc.NAMELESS:
+        return None
     thing = " ".join([*modifiers, head])
     seen.append((thing, token.tag_ in PLURAL))
     return thing

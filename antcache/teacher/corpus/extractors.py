@@ -7,20 +7,15 @@ objects in base form and lower case, words separated by one blank.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from antcache.checks import one_of
 from antcache.errors import BadConfig
+from antcache.teacher.corpus.parsed import ParsedAction
 from antcache.teacher.corpus.words import WordLists
 
 EXTRACTORS = ("lexicon", "dependency")
 DEFAULT_SPACY_MODEL = "en_core_web_sm"
-
-
-class Action(NamedTuple):
-    """What the cook is told to do; `object` is None where the instruction names none."""
-
-    verb: str
-    object: str | None
 
 
 class Extractor(Protocol):
@@ -34,7 +29,7 @@ class Extractor(Protocol):
     def settings(self) -> dict[str, str | int]:
         """What its output depends on beside the text, JSON-ready."""
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
 
 
@@ -53,8 +48,7 @@ def make_extractor(
         MissingExtra: the dependency extractor without spaCy.
         NotFound: the spaCy model is not installed.
     """
-    if name not in EXTRACTORS:
-        raise BadConfig("unknown extractor", expected=" or ".join(EXTRACTORS), found=name)
+    one_of("extractor", name, EXTRACTORS)
     if name == "lexicon":
         from antcache.teacher.corpus.lexicon import LexiconExtractor
 

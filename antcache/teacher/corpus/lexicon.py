@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from antcache.teacher.corpus import vocabulary as voc
-from antcache.teacher.corpus.extractors import Action
+from antcache.teacher.corpus.parsed import ParsedAction, Seen, meant
 from antcache.teacher.corpus.phrases import (
     Chunk,
     chunks,
@@ -25,6 +25,10 @@ from antcache.teacher.corpus.phrases import (
     stops_phrase,
 )
 from antcache.teacher.corpus.words import WordLists, base_form, singular
+
+NO_VERBS = voc.ADJECTIVES | voc.AMOUNTS | voc.NEGATIONS | voc.SUBJECTS | {"of", "sure"}
+BEFORE_NOUNS = voc.DETERMINERS | voc.PREPOSITIONS | voc.SUBJECTS | voc.MODALS | {"of"}
+"""After one of these a word is no verb, though it may be one elsewhere."""
 
 
 class LexiconExtractor:
@@ -40,20 +44,20 @@ class LexiconExtractor:
         singles = {verb.split()[0] for verb in words.verbs if verb}
         self.verbs = frozenset(singles | voc.VERBS) - voc.NOT_COMMANDS
         self._phrasal = frozenset(verb for verb in words.verbs if " " in verb)
-        self._nouns = words.nouns
+        self.nouns = words.nouns
         self.heads = frozenset(noun.split()[-1] for noun in words.nouns)
         self.settings: dict[str, str | int] = {
             "verbs": len(words.verbs),
             "nouns": len(words.nouns),
         }
 
-    def actions(self, instructions: Sequence[str]) -> list[list[Action]]:
+    def actions(self, instructions: Sequence[str]) -> list[list[ParsedAction]]:
         """The actions of each of N instructions."""
         return [self._instruction(text) for text in instructions]
 
-    def _instruction(self, text: str) -> list[Action]:
-        found: list[Action] = []
-        seen: list[tuple[str, bool]] = []  # things named so far, and whether they are many
+    def _instruction(self, text: str) -> list[ParsedAction]:
+        found: list[ParsedAction] = []
+        seen: Seen = []
         for tokens in sentences(text):
             _Sentence(self, found, seen).read(chunks(tokens))
         return found
@@ -84,14 +88,9 @@ class LexiconExtractor:
     def _unknown_verb(self, word: str, after: str, *, first: bool) -> bool:
         """A word that is no noun, adjective or function word, right before an object."""
         if (
-            is_number(word)
+            word in NO_VERBS
             or starts_phrase(word)
             or stops_phrase(word)
-            or word in voc.ADJECTIVES
-            or word in voc.AMOUNTS
-            or word in voc.NEGATIONS
-            or word in voc.SUBJECTS
-            or word in ("of", "sure")
             or singular(word) in self.heads
             or word.endswith(("ed", "ing", "s"))
             or "'" in word
@@ -99,10 +98,6 @@ class LexiconExtractor:
             return False
         before_object = after in voc.DETERMINERS or after in ("it", "them")
         return before_object or (first and singular(after) in self.heads)
-
-    def base(self, gerund: str) -> str:
-        """`stirring` is `stir`."""
-        return base_form(gerund, self.verbs)
 
     def is_particle(self, verb: str, words: Sequence[str], i: int) -> bool:
         """Whether `words[i]`, right after `verb`, belongs to it rather than to what follows."""
@@ -113,24 +108,18 @@ class LexiconExtractor:
             return True
         if i + 1 == len(words) or words[i + 1] in voc.PREPOSITIONS:
             return word not in ("around", "over") or i + 1 == len(words)
-        after = noun_phrase(words, i + 1, self._nouns)
+        after = noun_phrase(words, i + 1, self.nouns)
         if after.thing is None:
             return False
         place = after.thing.split()[-1] in voc.PLACES
         known = f"{verb} {word}" in self._phrasal or (word == "in" and verb in voc.POURING)
         return word in ("in", "on", "over") and known and not place and not after.pronoun
 
-    def phrase(self, words: Sequence[str], i: int) -> tuple[str | None, bool, int]:
-        """The noun phrase at `i`: thing, whether it is a pronoun, end."""
-        return noun_phrase(words, i, self._nouns)
-
 
 class _Sentence:
     """Reads the chunks of one sentence in order."""
 
-    def __init__(
-        self, lexicon: LexiconExtractor, found: list[Action], seen: list[tuple[str, bool]]
-    ) -> None:
+    def __init__(self, lexicon: LexiconExtractor, found: list[ParsedAction], seen: Seen) -> None:
         self._lexicon = lexicon
         self._found = found
         self._seen = seen
@@ -197,7 +186,7 @@ class _Sentence:
         if verb in voc.PHASES and i < len(words):
             j = i + (words[i] == "to") + (words[i] in voc.ADVERBS)
             if j < len(words) and words[j].endswith("ing") and len(words[j]) > 4:
-                verb, i = lexicon.base(words[j]), j + 1
+                verb, i = base_form(words[j], lexicon.verbs), j + 1
             elif j > i and j < len(words) and lexicon.is_verb(words, j, first=True):
                 verb, i = words[j], j + 1
         if i < len(words) and words[i] == "sure":  # "make sure that" does nothing yet
@@ -221,7 +210,7 @@ class _Sentence:
         if thing is not None:
             for place in waiting:
                 self._found[place] = self._found[place]._replace(object=thing)
-        self._found.append(Action(verb, thing))
+        self._found.append(ParsedAction(verb, thing))
         self._mention_later(words, end)
         if thing is not None and end >= len(words):
             self._verb = verb
@@ -236,24 +225,19 @@ class _Sentence:
             known = words[j] in self._lexicon.verbs
             if pronoun or (known and (j == i or words[j - 1] not in voc.DETERMINERS)):
                 thing = self._thing(words[:j], i)[0] if j > i else None
-                self._found.append(Action(self._late_particle(words[j], words, j + 1), thing))
+                self._found.append(ParsedAction(self._late_particle(words[j], words, j + 1), thing))
                 return
             if words[j] in voc.PREPOSITIONS and words[j] != "to":
                 return
 
     def _thing(self, words: Sequence[str], i: int) -> tuple[str | None, int]:
         """The object at `i`, a pronoun replaced by what was named last."""
-        thing, pronoun, end = self._lexicon.phrase(words, i)
+        thing, pronoun, end = noun_phrase(words, i, self._lexicon.nouns)
         if pronoun:
-            thing = self._meant(many=words[end - 1] != "it")
+            thing = meant(self._seen, many=words[end - 1] != "it")
         elif thing is not None:
             self._seen.append((thing, _many(words, i, end, thing)))
         return thing, end
-
-    def _meant(self, *, many: bool) -> str | None:
-        """What a pronoun stands for: the last thing of its number, or else the last."""
-        fitting = [thing for thing, plural in self._seen if plural == many]
-        return fitting[-1] if fitting else self._seen[-1][0] if self._seen else None
 
     def _late_particle(self, verb: str, words: Sequence[str], i: int) -> str:
         """`take out` for "take the dough out of the pan"."""
@@ -261,15 +245,9 @@ class _Sentence:
             i += 1
         if " " in verb or i >= len(words) or words[i] not in voc.PARTICLES:
             return verb
-        after = words[i + 1] if i + 1 < len(words) else ""
-        alone = (
-            not after
-            or after == "of"
-            or after in voc.PREPOSITIONS
-            or after in voc.SUBORDINATORS
-            or words[i] in ("aside", "apart", "away")
-        )
-        return f"{verb} {words[i]}" if alone else verb
+        after = words[i + 1] if i + 1 < len(words) else "of"
+        alone = after == "of" or after in voc.PREPOSITIONS or after in voc.SUBORDINATORS
+        return f"{verb} {words[i]}" if alone or words[i] in ("aside", "apart", "away") else verb
 
     def _object(self, words: Sequence[str], i: int) -> None:
         """A further object of the command before."""
@@ -284,7 +262,7 @@ class _Sentence:
         if thing is None or (end < len(words) and words[end] in voc.BE):
             self._close()
             return
-        self._found.append(Action(verb, thing))
+        self._found.append(ParsedAction(verb, thing))
         if end < len(words):
             self._close()
 
@@ -305,14 +283,7 @@ class _Sentence:
             known = lexicon.is_verb(words, j, first=False)
             if not known or (words[j] in voc.NOUN_OR_VERB and not starts_phrase(after)):
                 continue
-            if (
-                previous in voc.DETERMINERS
-                or previous in voc.PREPOSITIONS
-                or previous in voc.SUBJECTS
-                or previous in voc.MODALS
-                or (after_place and previous in voc.ADJECTIVES)
-                or previous == "of"
-            ):
+            if previous in BEFORE_NOUNS or (after_place and previous in voc.ADJECTIVES):
                 continue
             if after_place or starts_phrase(after) or singular(after) in lexicon.heads:
                 self._command(words, j, joined=False)
@@ -335,7 +306,7 @@ class _Sentence:
 
     def _mention(self, words: Sequence[str], i: int) -> None:
         if i < len(words) and words[i] not in voc.SUBJECTS:
-            thing, pronoun, end = self._lexicon.phrase(words, i)
+            thing, pronoun, end = noun_phrase(words, i, self._lexicon.nouns)
             if thing is not None and not pronoun:
                 self._seen.append((thing, _many(words, i, end, thing)))
 

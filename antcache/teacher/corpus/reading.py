@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from antcache.errors import BadAnnotations, BadConfig, MissingExtra, NotFound
-from antcache.store.importers.parquet_pages import check_parquet
+from antcache.errors import BadAnnotations, BadConfig, NotFound, needs
+from antcache.interop.arrays.parquet_pages import check_parquet
 from antcache.teacher.corpus.build import FACTS_FILE, FORMAT, RECIPES_FILE
 from antcache.untrusted import NotFetched, check_fetched, read_json
 
@@ -64,11 +64,9 @@ def read_actions(
 
 
 def _rows(folder: Path, partition: str | None, columns: list[str]) -> Iterator[dict[str, Any]]:
-    try:
+    with needs("pyarrow", "corpus"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("pyarrow", "corpus") from error
     known = corpus_facts(folder)["partitions"]
     if partition is not None and partition not in known:
         raise BadConfig(

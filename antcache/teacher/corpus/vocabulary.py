@@ -67,8 +67,8 @@ AMOUNTS = _set(
 """What may stand between a determiner and the noun and counts rather than names."""
 
 PRONOUNS = _set("it them they this these that those")
-NAMELESS = _set("everything something anything some any more one others rest each all both half")
-"""Stand for things without naming them."""
+NAMELESS = _set("everything something anything some any more one other rest each all both half")
+"""Stand for things without naming them; base forms, as words are looked up by these."""
 
 PREPOSITIONS = _set(
     "in into on onto to with without from for at by over under above below through between among "

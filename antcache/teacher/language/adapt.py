@@ -25,21 +25,15 @@ from antcache import __version__
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.files import FolderKind, atomic_folder
+from antcache.files.locks import exclusively, lock_beside
 from antcache.hub import quiet
-from antcache.locks import alone, lock_beside
 from antcache.progress import Progress, silent
-from antcache.teacher.language.checkpoint import (
-    fetch,
-    import_transformers,
-    load_model,
-    new_model,
-    read_settings,
-)
+from antcache.teacher.language.checkpoint import import_transformers, open_model
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.masked import MaskedTraining
 from antcache.teacher.language.network import resize, token_limit
 from antcache.teacher.language.recipes import Masker, Pieces, Recipe
-from antcache.teacher.language.text import ActionTokens, add_marks
+from antcache.teacher.language.text import ActionTokens
 from antcache.teacher.training import random_state
 from antcache.tensors import system_errors
 from antcache.untrusted import read_json
@@ -88,7 +82,7 @@ def adapt(
         NotFound: there is no such model.
     """
     work = output.with_name(f".{output.name}.adapting")
-    with alone(lock_beside(output), "another process is training it", where=output):
+    with exclusively(lock_beside(output), "another process is training it", where=output):
         finished = _report(output) if resume and not overwrite else None
         if finished is None:
             _check_output(output, work, resume=resume, overwrite=overwrite)
@@ -138,17 +132,10 @@ def _prepare(
     for part, what in ((pieces, "train on"), (measured, "measure perplexity on")):
         if not len(part):
             raise BadConfig(f"there are no recipes to {what}")
-    folder = fetch(config.model, config.revision)
-    settings, tokenizer = read_settings(folder)
-    if config.form == "paper":
-        add_marks(tokenizer)
     with random_state(place, config.seed):
-        if config.init == "random":
-            model = new_model(folder, settings, auto="AutoModelForMaskedLM")
-        else:
-            model, new = load_model(folder, settings, auto="AutoModelForMaskedLM")
-            if new:
-                log.info("new weights: %s (the rest of the head is tied)", ", ".join(new))
+        model, tokenizer, new = open_model(config, config.form, auto="AutoModelForMaskedLM")
+        if new:
+            log.info("new weights: %s (the rest of the head is tied)", ", ".join(new))
         resize(model, len(tokenizer))
     model.to(place)
     tokens = ActionTokens.of(tokenizer, tuple(known), config.form, token_limit(model))

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from antcache.errors import AntcacheError, BadConfig, MissingExtra, NotFound
+from antcache.errors import AntcacheError, BadConfig, NotFound, needs
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
+from antcache.teacher.language.config import ModelSettings
+from antcache.teacher.language.text import add_marks
 
 PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files of a hub id that are downloaded: settings, tokenizer and weights; no pickles."""
@@ -27,10 +29,8 @@ def import_transformers() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
+    with needs("transformers", "teacher"):
         import transformers
-    except ImportError as error:
-        raise MissingExtra("transformers", "teacher") from error
     return transformers
 
 
@@ -89,7 +89,7 @@ def read_settings(folder: Path) -> tuple[Any, Any]:
     """
     transformers = import_transformers()
     own = {"local_files_only": True, "trust_remote_code": False}  # else it would ask on stdin
-    with _one_line(folder), quiet(import_transformers()):
+    with _used(folder):
         check_folder(folder)
         config = transformers.AutoConfig.from_pretrained(folder, **own)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **own)
@@ -140,7 +140,7 @@ def load_model(folder: Path, config: Any, *, auto: str = "AutoModel") -> tuple[A
             if pickles
             else "fetch them, or train from random weights",
         )
-    with _one_line(folder), quiet(import_transformers()):
+    with _used(folder):
         made_by = getattr(transformers, auto)
         check_size(lambda: made_by.from_config(config), [*folder.glob("*.safetensors")])
         model, info = made_by.from_pretrained(
@@ -172,18 +172,40 @@ def new_model(
     With `weights`, the file that they will be taken from, it may not be much larger than that.
     """
     transformers = import_transformers()
-    with _one_line(folder), quiet(import_transformers()):
+    with _used(folder):
         make = getattr(transformers, auto).from_config
         if weights is not None:
             check_size(lambda: make(config), [weights])
         return make(config, dtype=torch.float32)
 
 
+def open_model(
+    config: ModelSettings, form: str, *, auto: str = "AutoModel"
+) -> tuple[Any, Any, list[str]]:
+    """The model that settings name, its tokenizer, and which weights of the checkpoint are new.
+
+    The tokenizer has the marks of the paper's `form`; the model may not have room for them yet.
+
+    Raises:
+        BadConfig: the model can't be used.
+        NotFound: there is no such model.
+    """
+    folder = fetch(config.model, config.revision)
+    settings, tokenizer = read_settings(folder)
+    if form == "paper":
+        add_marks(tokenizer)
+    if config.init == "random":
+        return new_model(folder, settings, auto=auto), tokenizer, []
+    model, new = load_model(folder, settings, auto=auto)
+    return model, tokenizer, new
+
+
 @contextmanager
-def _one_line(folder: Path) -> Iterator[None]:
-    """Whatever transformers raises about a model, as `BadConfig`."""
+def _used(folder: Path) -> Iterator[None]:
+    """Transformers says nothing, and whatever it raises about a model becomes `BadConfig`."""
     try:
-        yield
+        with quiet(import_transformers()):
+            yield
     except (AntcacheError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # transformers, safetensors and torch have no common root

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from antcache.files import atomic_file
 from antcache.progress import Progress
 from antcache.teacher.language.config import AdaptConfig
 from antcache.teacher.language.recipes import Masked, Masker, Pieces, order
-from antcache.teacher.training import one_cycle, random_state
+from antcache.teacher.training import Descent, one_cycle, random_state
 from antcache.tensors import read_tensors, write_tensors
 
 log = logging.getLogger(__name__)
@@ -33,54 +34,52 @@ LOGGED = 50  # steps between lines in the log
 
 
 class MaskedTraining:
-    """A training: model, optimiser and the step that it is at."""
+    """A training: model, optimizer and the step that it is at."""
 
     def __init__(
         self, model: Any, masker: Masker, config: AdaptConfig, device: torch.device
     ) -> None:
         self.model, self.masker, self.config, self.device = model, masker, config, device
         self.autocast = uses_bfloat16(config.precision, device)
-        self.step = 0
         self.names = dict(model.named_parameters())  # what is tied counts once
         decayed = [p for p in self.names.values() if p.dim() > 1]
         plain = [p for p in self.names.values() if p.dim() < 2]
-        self.optimiser = torch.optim.AdamW(
+        self._descent = Descent(
             [
                 {"params": decayed, "weight_decay": config.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
+            lambda step: one_cycle((step + 1) / (config.steps + 1), config.warmup),
+            clipped=self.names.values(),
             lr=config.lr,
-            betas=(0.9, 0.98),
-            fused=True,
         )
+
+    @property
+    def step(self) -> int:
+        """Steps so far."""
+        return self._descent.taken
 
     def train(self, pieces: Pieces, state: Path, facts: dict[str, Any], progress: Progress) -> None:
         """Step until all are done, saving the state on the way."""
         config, total = self.config, 0.0
         while self.step < config.steps:
-            for group in self.optimiser.param_groups:
-                group["lr"] = config.lr * one_cycle(
-                    (self.step + 1) / (config.steps + 1), config.warmup
-                )
             self.model.train()
-            self.optimiser.zero_grad()
             with random_state(self.device, _step_seed(config.seed, self.step)):
-                for part in range(config.accumulate):
-                    at = self.step * config.accumulate + part
-                    rows = order(len(pieces), at, config.batch, config.seed)
-                    batch = self.masker.batch(pieces.histories(rows), [config.seed, 1, at])
-                    loss = self.loss(batch) / config.accumulate
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    total += float(loss.detach())
-            nn.utils.clip_grad_norm_(self.names.values(), 1.0)
-            self.optimiser.step()
-            self.step += 1
+                total += float(self._descent.step(self._losses(pieces)))
             progress("adapting", self.step, config.steps)
             if self.step % LOGGED == 0:
                 log.info("step %d of %d: loss %.4f", self.step, config.steps, total / LOGGED)
                 total = 0.0
             if self.step % config.save_every == 0 and self.step < config.steps:
                 self.save(state, facts)
+
+    def _losses(self, pieces: Pieces) -> Iterator[Tensor]:
+        """What this step adds up."""
+        config, first = self.config, self.step * self.config.accumulate
+        for at in range(first, first + config.accumulate):
+            rows = order(len(pieces), at, config.batch, config.seed)
+            batch = self.masker.batch(pieces.histories(rows), [config.seed, 1, at])
+            yield self.loss(batch) / config.accumulate
 
     def loss(self, batch: Masked) -> Tensor:
         """Mean cross-entropy of the chosen tokens.
@@ -118,14 +117,14 @@ class MaskedTraining:
         return math.exp(min(total / count, 700.0))
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Write weights and the optimiser's state, in the place of what was there.
+        """Write weights and the optimizer's state, in the place of what was there.
 
         Raises:
             WriteFailed: the disk refused.
         """
         tensors = {f"model.{n}": p.detach() for n, p in self.names.items()}
-        for i, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{i}.{key}": value for key, value in values.items()}
+        for i, values in self._descent.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{key}": value for key, value in values.items()}
         metadata = {"step": str(self.step), "training": self._identity(facts)}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         with atomic_file(path, overwrite=True) as staged:
@@ -158,7 +157,7 @@ class MaskedTraining:
                 hint="resume with the same, or --overwrite to start anew",
             )
         state: dict[int, dict[str, Tensor]] = {}
-        groups = self.optimiser.state_dict()["param_groups"]
+        groups = self._descent.optimizer.state_dict()["param_groups"]
         try:
             for name, tensor in tensors.items():
                 kind, _, rest = name.partition(".")
@@ -167,8 +166,8 @@ class MaskedTraining:
                 else:
                     number, _, key = rest.partition(".")
                     state.setdefault(int(number), {})[key] = tensor
-            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-            self.step = int(metadata["step"])
+            self._descent.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            self._descent.taken = int(metadata["step"])
         except (ValueError, KeyError) as error:
             raise BadCheckpoint(
                 "the stopped training is damaged", where=path, hint="--overwrite starts anew"

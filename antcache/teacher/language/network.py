@@ -90,7 +90,7 @@ class LanguageNetwork(nn.Module):
             taxonomy,
             self.width,
             config.length,
-            factorised=config.factorised,
+            factorized=config.factorized,
             memory=config.memory,
         )
 

@@ -20,26 +20,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from antcache.annotations import Taxonomy
 from antcache.devices import pick_device, uses_bfloat16
 from antcache.errors import BadCheckpoint, BadConfig, NotFound
+from antcache.evaluation.metrics import top_k_accuracy, true_class_ranks
 from antcache.hub import quiet
-from antcache.progress import Progress, silent
-from antcache.teacher.base import ARRAYS_FILE
+from antcache.progress import Progress
+from antcache.teacher.base import ARRAYS_FILE, Teacher, TeacherOutput
 from antcache.teacher.histories import Examples, concatenate
 from antcache.teacher.language.checkpoint import (
-    fetch,
     import_transformers,
-    load_model,
     new_model,
+    open_model,
     read_settings,
 )
 from antcache.teacher.language.config import LanguageConfig
 from antcache.teacher.language.network import LanguageNetwork, resize, token_limit
-from antcache.teacher.language.text import ActionTokens, action_texts, add_marks
-from antcache.teacher.training import one_cycle, random_state, take_weights, weights
+from antcache.teacher.language.text import ActionTokens, action_texts
+from antcache.teacher.training import Descent, one_cycle, random_state, take_weights, weights
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ BLOCK = 256  # examples scored at a time
 BUCKET = 32  # batches that are sorted by length together
 
 
-class LanguageTeacher:
+class LanguageTeacher(Teacher):
     """A language model with heads; see the module."""
 
     kind = "language"
+    has_features = True
 
     def __init__(self, taxonomy: Taxonomy, config: LanguageConfig, device: str = "cpu") -> None:
         import_transformers()
@@ -65,48 +66,23 @@ class LanguageTeacher:
         self._tokens: ActionTokens | None = None
         self._network: LanguageNetwork | None = None
 
-    def fit(
-        self,
-        examples: Examples,
-        *,
-        scripts: Examples | None = None,
-        progress: Progress = silent,
-    ) -> None:
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
         """Train from the checkpoint on `examples` and `scripts` together.
 
         Raises:
-            BadConfig: there are no examples, or the checkpoint can't be used.
+            BadConfig: the checkpoint can't be used.
             NotFound: there is no such checkpoint.
         """
         train, held = self._hold_out(examples)
         if scripts is not None:
             train = concatenate([train, scripts])
-        if not len(train):
-            raise BadConfig("there is nothing to train on")
-        folder = fetch(self.config.model, self.config.revision)
-        self._settings, self._tokenizer = read_settings(folder)
-        if self.config.form == "paper":
-            add_marks(self._tokenizer)
         with random_state(self.device, self.config.seed):
-            if self.config.init == "random":
-                model = new_model(folder, self._settings)
-            else:
-                model, _ = load_model(folder, self._settings)
+            model, self._tokenizer, _ = open_model(self.config, self.config.form)
             self._build(model)
             self._train(train, held, progress)
 
-    def logits(self, examples: Examples) -> NDArray[np.float32]:
-        """Scores (N, C) of every action after each history."""
-        return self.logits_and_features(examples)[0]
-
-    def features(self, examples: Examples) -> NDArray[np.float32]:
-        """Pooled state (N, E) of the language model after reading each history."""
-        return self.logits_and_features(examples)[1]
-
-    def logits_and_features(
-        self, examples: Examples
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both in one pass.
+    def predict(self, examples: Examples) -> TeacherOutput:
+        """Scores (N, C) of every action, and the model's pooled state (N, E), after each history.
 
         Raises:
             BadConfig: the teacher was neither trained nor loaded.
@@ -123,7 +99,7 @@ class LanguageTeacher:
                 (action, _, _), state = network(*texts[rows], autocast=self._autocast)
                 at = rows.cpu().numpy()
                 logits[at], states[at] = action.cpu().numpy(), state.cpu().numpy()
-        return logits, states
+        return TeacherOutput(logits=logits, features=states)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights by name; `tokens` (K,) are the vocabulary's ids whose embeddings are kept."""
@@ -197,9 +173,10 @@ class LanguageTeacher:
         target = torch.from_numpy(train.target).to(self.device)
         weight = self._class_weight(train.target)
         steps = config.epochs * math.ceil(len(target) / config.batch)
-        optimiser = torch.optim.AdamW(network.groups(config), betas=(0.9, 0.98), fused=True)
-        cycle = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: one_cycle(step / steps, config.warmup)
+        descent = Descent(
+            network.groups(config),
+            lambda step: one_cycle(step / steps, config.warmup),
+            clipped=network.parameters(),
         )
         best, kept, waited = -math.inf, None, 0
         for epoch in range(config.epochs):
@@ -208,26 +185,14 @@ class LanguageTeacher:
             batches = _bucketed(texts.lengths, config.batch)
             for i, rows in enumerate(batches):
                 outputs, _ = network(*texts[rows], autocast=self._autocast)
-                loss = network.heads.loss(
-                    outputs,
-                    target[rows],
-                    verb_weight=config.verb_weight,
-                    noun_weight=config.noun_weight,
-                    label_smoothing=config.label_smoothing,
-                    class_weight=weight,
-                )
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                cycle.step()
-                total += loss.detach() * len(rows)
+                loss = network.heads.loss(outputs, target[rows], config, class_weight=weight)
+                total += descent.step([loss]) * len(rows)
                 progress("epochs", epoch + (i + 1) / len(batches), config.epochs)
             words = f"epoch {epoch + 1} of {config.epochs}: loss {total / len(target):.4f}"
             if held is None:
                 log.info(words)
                 continue
-            figures = _held_out_figures(self.logits(held), held.target)
+            figures = _held_out_figures(self.predict(held).logits, held.target)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
             log.info("%s; %d held out: %s", words, len(held), shown)
             value = -figures["nll"] if config.metric == "nll" else figures[config.metric]
@@ -285,10 +250,9 @@ def _bucketed(lengths: Tensor, batch: int) -> list[Tensor]:
 
 def _held_out_figures(logits: NDArray[np.float32], target: NDArray[np.int64]) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent, and the mean negative log-likelihood in nats."""
-    scores, truth = torch.from_numpy(logits), torch.from_numpy(target)
-    place = (scores > scores.gather(1, truth[:, None])).sum(dim=1)
+    ranks = true_class_ranks(logits, target)
     return {
-        "top1": 100 * float((place < 1).double().mean()),
-        "top5": 100 * float((place < 5).double().mean()),
-        "nll": float(F.cross_entropy(scores, truth)),
+        "top1": top_k_accuracy(ranks, 1),
+        "top5": top_k_accuracy(ranks, 5),
+        "nll": float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(target))),
     }

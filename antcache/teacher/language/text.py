@@ -69,11 +69,6 @@ def action_texts(taxonomy: Taxonomy, form: str) -> list[str]:
     return [action_text(verb, noun, form) for verb, noun in action_words(taxonomy)]
 
 
-def history_text(actions: Sequence[int], texts: Sequence[str], form: str) -> str:
-    """Text of one history of action ids; what is negative is passed over."""
-    return JOINS[form].join(texts[a] for a in actions if a >= 0)
-
-
 def add_marks(tokenizer: Any) -> int:
     """Give the tokenizer the marks of the paper's form as special tokens; the number of new ones.
 
@@ -89,7 +84,7 @@ def add_marks(tokenizer: Any) -> int:
     return added
 
 
-def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+def surrounding_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Tokens that the tokenizer puts before and after a text.
 
     A tokenizer that adds none gets its first of begin, end, class, separator and padding token
@@ -98,7 +93,7 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     Raises:
         BadConfig: there is no such token.
     """
-    bare, full = tokenise(tokenizer, ["a"])[0], list(tokenizer("a")["input_ids"])
+    bare, full = tokenize(tokenizer, ["a"])[0], list(tokenizer("a")["input_ids"])
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             before, after = full[:start], full[start + len(bare) :]
@@ -116,7 +111,7 @@ def frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return before, after
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of each text, without any around it."""
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return ids
@@ -152,17 +147,17 @@ class ActionTokens:
             BadConfig: the tokenizer does not work action by action, or the longest action does not
                 fit into `limit`.
         """
-        before, after = frame(tokenizer)
+        before, after = surrounding_tokens(tokenizer)
         # What follows is tokenised behind another action: its first token may hold the blank.
         anchor = texts[0]
-        head = tokenise(tokenizer, [anchor])[0]
+        head = tokenize(tokenizer, [anchor])[0]
         follow = []
         pairs = [f"{anchor}{JOINS[form]}{text}" for text in texts]
-        for pair, both in zip(pairs, tokenise(tokenizer, pairs), strict=True):
+        for pair, both in zip(pairs, tokenize(tokenizer, pairs), strict=True):
             if both[: len(head)] != head:
                 raise BadConfig("the tokenizer does not read a text action by action", found=pair)
             follow.append(both[len(head) :])
-        pieces = [before, after, *tokenise(tokenizer, texts), *follow]
+        pieces = [before, after, *tokenize(tokenizer, texts), *follow]
         longest = len(before) + len(after) + max(map(len, pieces[2:]))
         if limit is not None and longest > limit:
             raise BadConfig(

@@ -83,7 +83,7 @@ def test_refusals(layer1, tmp_path, classes):
     assert "no class file of verbs" in refused(layer1, "-o", out, "--annotations", tmp_path)
     words = ["--annotations", classes]
     assert "no recipe file" in refused(tmp_path / "none.json", "-o", out, *words)
-    assert "unknown extractor" in refused(layer1, "-o", out, "--extractor", "regex")
+    assert "'regex' is not one of" in refused(layer1, "-o", out, "--extractor", "regex")
     assert "no word lists" in refused(layer1, "-o", out, "--extractor", "dependency", *words)
     assert "no spaCy model" in refused(layer1, "-o", out, "--spacy-model", "x", *words)
     assert "'test'" in refused(layer1, "-o", out, *words, "--partition", "test")

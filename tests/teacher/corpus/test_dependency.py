@@ -25,6 +25,7 @@ TAGS |= {"i": ("ADP", "IN"), "c": ("CCONJ", "CC"), "r": ("ADV", "RB"), "m": ("AU
 TAGS |= {".": ("PUNCT", "."), "R": ("ADP", "RP"), "#": ("NUM", "CD"), "x": ("PART", "RB")}
 TAGS |= {"b": ("AUX", "VBZ"), "P": ("VERB", "VBD")}
 LEMMAS = {"onions": "onion", "eggs": "egg", "tomatoes": "tomato", "cans": "can", "cooking": "cook"}
+LEMMAS |= {"others": "other"}
 
 # Each word as word/kind/dependency/head, the head counted from the first word of the text.
 PARSES = {
@@ -90,6 +91,12 @@ PARSES = {
         [("cook", None)],
     ),
     "fry it": ("fry/v/ROOT/0 it/p/dobj/0", [("fry", None)]),
+    "take the others": ("take/v/ROOT/0 the/d/det/2 others/N/dobj/0", [("take", None)]),
+    "take the others and fry them": (
+        "take/v/ROOT/0 the/d/det/2 others/N/dobj/0 and/c/cc/0 fry/v/conj/0 them/p/dobj/4",
+        [("take", None), ("fry", None)],
+    ),
+    "take the rest": ("take/v/ROOT/0 the/d/det/2 rest/n/dobj/0", [("take", None)]),
     "let the dough rest": (
         "let/v/ROOT/0 the/d/det/2 dough/n/nsubj/3 rest/v/ccomp/0",
         [("rest", "dough")],

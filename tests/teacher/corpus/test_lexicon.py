@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labeled import agreement, read_labeled
 
-from antcache.teacher.corpus.labelled import agreement, read_labelled
+from antcache.teacher.corpus import vocabulary
 from antcache.teacher.corpus.lexicon import LexiconExtractor
 from antcache.teacher.corpus.words import WordLists, base_form, read_word_lists, singular
 
@@ -61,6 +62,10 @@ def found(text: str) -> list[tuple[str, str | None]]:
         ("Add salt, the onion is soft.", [("add", "salt")]),
         ("Add stock, stirring constantly, one ladle at a time.", [("add", "stock")]),
         ("Add everything to the pan.", [("add", None)]),
+        ("Take the others.", [("take", None)]),
+        ("Take half of the others.", [("take", None)]),
+        ("Chop the ones.", [("chop", None)]),
+        ("Chop the other onions.", [("chop", "onion")]),
         ("Salt and pepper the pork", [("salt", "pork"), ("pepper", "pork")]),
     ],
 )
@@ -110,6 +115,13 @@ def test_singular(plural, one):
     assert singular(plural) == one
 
 
+@pytest.mark.parametrize("table", ["NAMELESS", "TIMES", "MEASURES", "THINGS_IN_ING"])
+def test_what_is_looked_up_by_its_base_form_is_found_by_it(table):
+    words = getattr(vocabulary, table)
+    assert not [word for word in words if singular(word) not in words]
+    assert words
+
+
 def test_base_form_settles_the_spelling_by_the_list():
     verbs = {"bake", "mix", "chop", "fry"}
     assert [base_form(w, verbs) for w in ("baking", "mixing", "chopping", "frying", "cut")] == [
@@ -120,10 +132,10 @@ def test_base_form_settles_the_spelling_by_the_list():
 def test_agreement_with_the_labels(data_dir):
     """Precision and recall of pairs on instructions that no rule was made for: at least 75 %."""
     recipes = data_dir / "recipes" / "layer1.json"
-    labelled = read_labelled(HERE / "labelled_instructions.json", recipes)
-    assert len(labelled) == 100
+    labeled = read_labeled(HERE / "labelled_instructions.json", recipes)
+    assert len(labeled) == 100
     extractor = LexiconExtractor(read_word_lists(data_dir / "epic-kitchens-55"))
-    for part in (labelled[50:], read_labelled(HERE / "labelled_afterwards.json", recipes)):
+    for part in (labeled[50:], read_labeled(HERE / "labelled_afterwards.json", recipes)):
         score = agreement(extractor.actions([label.text for label in part]), part)
         assert score.precision >= 0.75
         assert score.recall >= 0.75

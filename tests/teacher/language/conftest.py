@@ -6,6 +6,7 @@ import pytest
 
 from antcache.teacher.base import make_teacher
 from antcache.teacher.histories import HistoryConfig
+from antcache.teacher.language.text import JOINS
 
 SMALL = {"length": 4, "attended": 2, "epochs": 1, "batch": 16, "held_out": 0.0}
 
@@ -24,3 +25,9 @@ def make(language_models, taxonomy):
         return make_teacher("language", taxonomy, {"model": model, **SMALL, **settings})
 
     return teacher
+
+
+@pytest.fixture
+def history_text():
+    """The text of one history of action ids, as a whole; what is negative is passed over."""
+    return lambda actions, texts, form: JOINS[form].join(texts[a] for a in actions if a >= 0)

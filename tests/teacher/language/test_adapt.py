@@ -180,7 +180,7 @@ def test_it_learns_and_its_output_is_what_a_teacher_reads(
     teacher = make_teacher("language", taxonomy, {**settings, "epochs": 1})
     examples = timeline.examples(HistoryConfig(), 4)
     teacher.fit(examples)
-    assert np.isfinite(teacher.logits(examples)).all()
+    assert np.isfinite(teacher.predict(examples).logits).all()
 
 
 def test_the_seed_decides_and_the_callers_random_state_stays(config, tmp_path):
@@ -319,7 +319,7 @@ def test_nothing_is_overwritten_unasked(config, tmp_path):
     ("name", "value"), [("mask", 0.0), ("mask", 1.0), ("steps", 0), ("lr", -1.0), ("warmup", 1.0)]
 )
 def test_impossible_settings_are_refused(name, value):
-    with pytest.raises(BadConfig, match=rf"impossible adaptation: .*found .*\b{name}={value}\b"):
+    with pytest.raises(BadConfig, match=rf"impossible {name}: expected .*, found {value}$"):
         AdaptConfig(**{name: value})
 
 
@@ -373,7 +373,7 @@ def command(*words, code=0):
 
 
 def test_the_command_does_what_the_library_does(corpus, config, language_models):
-    options = ["--model", language_models("bert"), "--steps", 6, "--batch", 8, "--actions", 4]
+    options = ["--model", language_models("bert"), "--steps", 6, "--batch-size", 8, "--actions", 4]
     options += ["--lr", 1e-2, "--save-every", 4]
     report = json.loads(command(corpus, "-o", "out", *options, "--json").stdout)
     assert (report["recipes"], report["held_out_recipes"]) == (32, 8)
@@ -388,7 +388,7 @@ def test_the_command_does_what_the_library_does(corpus, config, language_models)
 def test_the_command_takes_up_what_was_stopped(corpus, config, language_models):
     with pytest.raises(Stopped):
         adapt(TRAIN, HELD_OUT, config(), Path("out"), progress=stop_at(5))
-    options = ["--model", language_models("bert"), "--steps", 6, "--batch", 8, "--actions", 4]
+    options = ["--model", language_models("bert"), "--steps", 6, "--batch-size", 8, "--actions", 4]
     options += ["--lr", 1e-2]
     assert "--resume" in command(corpus, "-o", "out", *options, code=2).stderr
     command(corpus, "-o", "out", *options, "--resume")

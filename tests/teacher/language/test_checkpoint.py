@@ -105,11 +105,11 @@ def test_a_model_of_the_hub_is_read_from_where_it_was_fetched(
     assert asked == [("somebody/model", "v1")]
     local = make()
     local.fit(labelled)
-    np.testing.assert_array_equal(teacher.logits(labelled), local.logits(labelled))
+    np.testing.assert_array_equal(teacher.predict(labelled).logits, local.predict(labelled).logits)
 
 
 def test_a_teacher_that_was_not_trained_says_so(make, labelled):
-    for ask in (make().arrays, lambda: make().logits(labelled)):
+    for ask in (make().arrays, lambda: make().predict(labelled).logits):
         with pytest.raises(BadConfig, match="this teacher was not trained yet"):
             ask()
     with pytest.raises(BadCheckpoint, match="files of the language model are missing"):
@@ -125,7 +125,7 @@ def test_models_and_poolings_that_do_not_fit_are_refused(make, labelled):
     with pytest.raises(BadConfig, match="first token of a causal model"):
         make("gpt2", pooling="first").fit(labelled)
     with pytest.raises(BadConfig, match="not trained yet"):
-        make().logits(labelled)
+        make().predict(labelled)
     with pytest.raises(BadConfig, match="nothing to train on"):
         make().fit(labelled[:0])
 

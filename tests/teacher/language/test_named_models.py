@@ -19,7 +19,7 @@ def test_an_architecture_with_random_weights_trains(named, monkeypatch, tmp_path
     settings = named.with_model({"model": "config:tiny", "epochs": 1}, tmp_path)
     teacher = make(**settings)
     teacher.fit(labelled)
-    assert teacher.features(labelled[:2]).shape == (2, 24)
+    assert teacher.predict(labelled[:2]).features.shape == (2, 24)
     before = (tmp_path / "config-tiny" / "model.safetensors").read_bytes()
     assert named.language_model("config:tiny", tmp_path) == settings["model"]
     assert (tmp_path / "config-tiny" / "model.safetensors").read_bytes() == before

@@ -44,17 +44,18 @@ def test_every_family_is_trained_saved_and_loaded_offline(
     copy = shutil.copytree(language_models(family), tmp_path / "model")
     teacher = make(model=copy, form="paper" if family in ("bert", "roberta", "gpt2") else "natural")
     teacher.fit(labelled)
-    logits, features = teacher.logits_and_features(labelled)
+    output = teacher.predict(labelled)
+    logits, features = output.logits, output.features
     assert (logits.dtype, logits.shape) == (np.float32, (len(labelled), 12))
     assert features.shape == (len(labelled), 16)
     assert np.isfinite(logits).all()
-    assert np.isfinite(teacher.logits(empty(1))).all()
+    assert np.isfinite(teacher.predict(empty(1)).logits).all()
     save_teacher(teacher, HistoryConfig(), tmp_path / "teacher")
     shutil.rmtree(copy)
     monkeypatch.setattr(socket, "create_connection", None)
     loaded, _ = load_teacher(tmp_path / "teacher", taxonomy)
-    np.testing.assert_array_equal(loaded.logits(labelled), logits)
-    np.testing.assert_array_equal(loaded.features(labelled), features)
+    np.testing.assert_array_equal(loaded.predict(labelled).logits, logits)
+    np.testing.assert_array_equal(loaded.predict(labelled).features, features)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
@@ -62,7 +63,7 @@ def test_it_learns_what_follows_what(family, make):
     teacher = make(family, epochs=25, lr=1e-2, head_lr=1e-2, memory=False, label_smoothing=0.0)
     teacher.fit(following(160))
     asked = following(60, seed=2)
-    assert (teacher.logits(asked).argmax(axis=1) == asked.target).mean() > 0.9
+    assert (teacher.predict(asked).logits.argmax(axis=1) == asked.target).mean() > 0.9
 
 
 def test_a_step_takes_the_clipped_gradient_of_its_batch_alone(make, steps_of_one_batch):
@@ -83,9 +84,11 @@ def test_a_text_holds_the_attended_actions_alone(make):
         Examples(history=h, target=np.zeros(1, int), group=np.zeros(1, int))
         for h in (first, changed)
     ]
-    np.testing.assert_array_equal(teacher.logits(asked[0]), teacher.logits(asked[1]))
+    np.testing.assert_array_equal(
+        teacher.predict(asked[0]).logits, teacher.predict(asked[1]).logits
+    )
     changed[0, 2] = (changed[0, 2] + 1) % 12
-    assert (teacher.logits(asked[0]) != teacher.logits(asked[1])).any()
+    assert (teacher.predict(asked[0]).logits != teacher.predict(asked[1]).logits).any()
 
 
 def test_pooling_decides_what_is_looked_at(make, labelled):
@@ -93,7 +96,7 @@ def test_pooling_decides_what_is_looked_at(make, labelled):
     for pooling in ("auto", "first", "last", "mean"):
         teacher = make(pooling=pooling, precision="float32")
         teacher.fit(labelled)
-        states[pooling] = teacher.features(labelled)
+        states[pooling] = teacher.predict(labelled).features
     np.testing.assert_array_equal(states["auto"], states["first"])
     assert np.abs(states["first"] - states["last"]).max() > 0.1
     assert np.abs(states["mean"] - states["last"]).max() > 0.1
@@ -104,23 +107,25 @@ def test_a_batch_changes_no_prediction(make, labelled):
     for family, pooling in (("bert", "mean"), ("roberta", "last"), ("gpt2", "last")):
         teacher = make(family, pooling=pooling, precision="float32")
         teacher.fit(labelled)
-        together = teacher.logits(labelled)
-        alone = np.concatenate([teacher.logits(labelled[i : i + 1]) for i in range(5)])
+        together = teacher.predict(labelled).logits
+        alone = np.concatenate([teacher.predict(labelled[i : i + 1]).logits for i in range(5)])
         np.testing.assert_allclose(together[:5], alone, atol=1e-4)
 
 
-def test_the_state_is_that_of_the_whole_model(make, labelled, taxonomy, language_models):
+def test_the_state_is_that_of_the_whole_model(
+    make, labelled, taxonomy, language_models, history_text
+):
     """Cut down to the tokens that occur, and asked by rows, the model says what it said before."""
     from transformers import AutoModel, AutoTokenizer
 
-    from antcache.teacher.language.text import action_texts, history_text
+    from antcache.teacher.language.text import action_texts
 
     folder = language_models("roberta")
     whole = AutoModel.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     teacher = make("roberta", precision="float32", epochs=1, lr=1e-30, weight_decay=0.0)
     teacher.fit(labelled)
-    states = teacher.features(labelled[:4])
+    states = teacher.predict(labelled[:4]).features
     texts = action_texts(taxonomy, "natural")
     for row, state in zip(labelled.history[:4], states, strict=True):
         text = history_text(row[-2:], texts, "natural")
@@ -133,7 +138,7 @@ def test_the_seed_decides_and_the_callers_random_state_stays(make, labelled):
     def trained(**settings):
         teacher = make(**settings)
         teacher.fit(labelled)
-        return teacher.logits(labelled)
+        return teacher.predict(labelled).logits
 
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -160,9 +165,9 @@ def test_dropout_inside_the_model_can_be_set(make, labelled):
 def test_fitting_again_starts_afresh(make, labelled):
     teacher = make(held_out=0.3, epochs=2)
     teacher.fit(labelled)
-    first = teacher.logits(labelled)
+    first = teacher.predict(labelled).logits
     teacher.fit(labelled)
-    np.testing.assert_array_equal(teacher.logits(labelled), first)
+    np.testing.assert_array_equal(teacher.predict(labelled).logits, first)
 
 
 def test_training_stops_by_held_out_videos(make, caplog):
@@ -184,7 +189,7 @@ def test_training_stops_by_held_out_videos(make, caplog):
     assert np.argmin(values) == len(values) - 3
     held = noise[noise.folds(4, 0) == 0]
     score = torch.nn.functional.cross_entropy(
-        torch.from_numpy(teacher.logits(held)), torch.from_numpy(held.target)
+        torch.from_numpy(teacher.predict(held).logits), torch.from_numpy(held.target)
     )
     assert float(score) == pytest.approx(min(values), abs=1e-3)  # the best epoch was kept
 
@@ -201,7 +206,7 @@ def test_scripts_are_trained_on(make, labelled):
     plain, told = make(), make()
     plain.fit(labelled)
     told.fit(labelled, scripts=text)
-    assert told.logits(text[:1])[0, 11] > plain.logits(text[:1])[0, 11]
+    assert told.predict(text[:1]).logits[0, 11] > plain.predict(text[:1]).logits[0, 11]
 
 
 def test_class_weights_are_inverse_frequencies(make):
@@ -252,10 +257,9 @@ def test_progress_reaches_all_epochs(make, labelled):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("model", ""),
         ("attended", 21),
         ("attended", 0),
-        ("verb_weight", 0.9),
+        ("held_out", -0.1),
         ("layer_decay", 0.0),
         ("balance", 2.0),
         ("lr", float("nan")),
@@ -265,9 +269,16 @@ def test_progress_reaches_all_epochs(make, labelled):
     ],
 )
 def test_impossible_settings_are_refused(name, value):
-    words = rf"impossible language-model teacher: .*found .*\b{name}={value!r}[,)]"
+    words = rf"impossible {name}: expected .*, found {value}$"
     with pytest.raises(BadConfig, match=words):
         LanguageConfig(**{name: value})
+
+
+def test_the_action_keeps_a_weight_and_a_model_has_a_name():
+    with pytest.raises(BadConfig, match=r"impossible verb_weight \+ noun_weight: .*found 1\.05"):
+        LanguageConfig(verb_weight=0.9)
+    with pytest.raises(BadConfig, match="no model"):
+        LanguageConfig(model="")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +316,7 @@ def test_a_real_pretrained_model_learns_from_few_examples(taxonomy, labelled):
     teacher.fit(labelled[labelled.group < 8])
     assert len(teacher.arrays()["tokens"]) < 20
     asked = labelled[labelled.group >= 8]
-    top = np.argsort(-teacher.logits(asked), axis=1)[:, :6]
+    top = np.argsort(-teacher.predict(asked).logits, axis=1)[:, :6]
     assert (top == asked.target[:, None]).any(axis=1).mean() > 0.8
 
 
@@ -318,4 +329,6 @@ def test_on_a_gpu_it_predicts_as_on_the_cpu(language_models, labelled, taxonomy)
     here = make_teacher("language", taxonomy, settings)
     here.fit(labelled)
     here.restore(there.arrays())
-    np.testing.assert_allclose(here.logits(labelled), there.logits(labelled), atol=0.1)
+    np.testing.assert_allclose(
+        here.predict(labelled).logits, there.predict(labelled).logits, atol=0.1
+    )

@@ -14,8 +14,7 @@ from antcache.teacher.language.text import (
     action_texts,
     action_words,
     add_marks,
-    frame,
-    history_text,
+    surrounding_tokens,
 )
 
 pytest.importorskip("transformers")
@@ -46,10 +45,6 @@ def test_words_of_epic_kitchens_55():
     ]
     natural = action_texts(taxonomy, "natural")
     assert natural == ["take cutting board", "pick up pan", "wash c b a"]
-    assert history_text([-1, -1, 0, 1], natural, "natural") == "take cutting board, pick up pan"
-    assert history_text([-1], natural, "natural") == ""
-    texts = action_texts(taxonomy, "paper")
-    assert history_text([0, 2], texts, "paper") == "take <v> cutting board <a> wash <v> c b a"
 
 
 @pytest.mark.parametrize("dataset", ["egtea", "egtea-split2"])
@@ -76,13 +71,13 @@ def test_words_of_epic_kitchens_100():
 
 @pytest.mark.parametrize("form", ["natural", "paper"])
 @pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])  # wordpiece, unigram, bytes
-def test_tokens_are_those_of_the_whole_text(family, form, language_models, taxonomy):
+def test_tokens_are_those_of_the_whole_text(family, form, language_models, taxonomy, history_text):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(language_models(family))
     if form == "paper":
         add_marks(tokenizer)
-    before, after = frame(tokenizer)
+    before, after = surrounding_tokens(tokenizer)
     texts = action_texts(taxonomy, form)
     tokens = ActionTokens.of(tokenizer, texts, form, None)
     history = np.random.default_rng(0).integers(-1, 12, (60, 4))
@@ -116,14 +111,14 @@ class Odd:
 
 def test_tokenizers_that_do_not_work_action_by_action_are_refused():
     with pytest.raises(BadConfig, match=r"changes a text between .*found \[1, 9, 2\]"):
-        frame(Odd(lambda text, framed: [1, 9, 2] if framed else [5]))
+        surrounding_tokens(Odd(lambda text, framed: [1, 9, 2] if framed else [5]))
     plain = Odd(lambda text, framed: [ord(c) for c in text])
     with pytest.raises(BadConfig, match="no special token: expected a begin, end or padding"):
-        frame(plain)
+        surrounding_tokens(plain)
     for special in ("bos", "eos", "cls", "sep", "pad"):
-        assert frame(Odd(plain.read, [(special, 7)])) == ([7], [])
-    assert frame(Odd(plain.read, [("pad", 7), ("eos", 8)])) == ([8], [])
-    assert frame(Odd(lambda text, framed: [1, 5, 2] if framed else [5])) == ([1], [2])
+        assert surrounding_tokens(Odd(plain.read, [(special, 7)])) == ([7], [])
+    assert surrounding_tokens(Odd(plain.read, [("pad", 7), ("eos", 8)])) == ([8], [])
+    assert surrounding_tokens(Odd(lambda text, framed: [1, 5, 2] if framed else [5])) == ([1], [2])
     merged = Odd(lambda text, framed: [len(text)], [("bos", 0)])  # one token for any text
     with pytest.raises(BadConfig, match="does not read a text action by action: found one"):
         ActionTokens.of(merged, ("one", "two"), "natural", None)

@@ -1,0 +1,1 @@
+"""What leaderboards ask to be predicted, and the files that they take."""

@@ -1,0 +1,25 @@
+"""Files and folders that appear as a whole or not at all, and who may write them."""
+
+from antcache.files.atomic import (
+    LOCK,
+    FolderKind,
+    atomic_file,
+    atomic_folder,
+    check_file,
+    clear_leftovers,
+    is_leftover,
+    is_vacant,
+    writing,
+)
+
+__all__ = [
+    "LOCK",
+    "FolderKind",
+    "atomic_file",
+    "atomic_folder",
+    "check_file",
+    "clear_leftovers",
+    "is_leftover",
+    "is_vacant",
+    "writing",
+]

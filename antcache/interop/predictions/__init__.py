@@ -1,0 +1,1 @@
+"""Predictions that others have made, into the store as soft targets."""

@@ -1,0 +1,169 @@
+"""The protocol of heads: what stands between the features of a window and the next action's scores.
+
+Promise: every head takes features (B, T, D) and gives a `HeadOutput`; its output at time t depends
+on inputs up to t alone. `heads.HEADS` names them; a head of one's own is a subclass of `Head` in a
+file of its own and one entry there (docs/student.md has one in full).
+Letters: B batch, T time, D feature, S state, C classes, V verbs, O nouns, M teachers, E teacher's
+feature.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antcache.annotations import Protocol, Taxonomy
+from antcache.checks import MANY
+from antcache.store import Stream
+from antcache.timebase import exact_ceil
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """What a student has to fit: its data, and its teachers.
+
+    Attributes:
+        dims: width of each feature stream; the features are these side by side.
+        num_classes: actions, C.
+        num_frames: frames of a window, T.
+        steps_ahead: frames from the window's last one to the action's start, at the window's rate.
+        num_verbs: V.
+        num_nouns: O.
+        num_teachers: M, 0 without soft targets.
+        teacher_dims: width of each teacher's features, empty where they are not aligned with.
+    """
+
+    dims: tuple[int, ...]
+    num_classes: int
+    num_frames: int
+    steps_ahead: int = 1
+    num_verbs: int = 0
+    num_nouns: int = 0
+    num_teachers: int = 0
+    teacher_dims: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        taxonomy: Taxonomy,
+        streams: Sequence[Stream],
+        protocol: Protocol,
+        *,
+        num_teachers: int = 0,
+        teacher_dims: tuple[int, ...] = (),
+    ) -> ModelShape:
+        """The shape of a student for windows of `streams` under `protocol`."""
+        return cls(
+            dims=tuple(stream.dim for stream in streams),
+            num_classes=len(taxonomy.actions),
+            num_frames=protocol.num_frames,
+            steps_ahead=int(exact_ceil(protocol.gap_s * protocol.rate)),
+            num_verbs=len(taxonomy.verbs),
+            num_nouns=len(taxonomy.nouns),
+            num_teachers=num_teachers,
+            teacher_dims=teacher_dims,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelShape:
+        """A shape as `asdict` and JSON have it.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if set(values) != {field.name for field in fields(cls)}:
+            raise ValueError(f"not the fields of a shape: {', '.join(map(str, values))}")
+        for name, value in values.items():
+            several = name.endswith("dims")
+            numbers = value if isinstance(value, list) else [value]
+            if several != isinstance(value, list) or not all(
+                type(number) is int and 0 <= number <= MANY for number in numbers
+            ):
+                raise ValueError(f"{name} of a shape: {value!r:.60}")
+        tuples = {name: tuple(values[name]) for name in ("dims", "teacher_dims")}
+        return cls(**{**values, **tuples})
+
+    @property
+    def dim(self) -> int:
+        """D, of all streams together."""
+        return sum(self.dims)
+
+
+class HeadOutput(NamedTuple):
+    """What a student makes of a batch of windows; a head gives the first five.
+
+    Attributes:
+        logits: (B, C) scores of the next action.
+        inputs: (B, T, D) features as the head reads them.
+        decoded: (B, T, D), at t the expectation of `inputs` at t + 1, or None if not asked for.
+        past_logits: (B, T, C) scores of the action at each frame, from what was seen before it
+            (at t = 0 from the frame itself), or None if not asked for.
+        state: (B, S), what the classifier reads, before dropout.
+        verb_logits: (B, V) of the student's own verb classifier, or None without one.
+        noun_logits: (B, O) likewise.
+        teacher_scores: (B, M) attention over teachers before its softmax, or None without it.
+        aligned: (B, sum of E) the state brought to the teachers' features, or None.
+    """
+
+    logits: Tensor
+    inputs: Tensor
+    decoded: Tensor | None
+    past_logits: Tensor | None
+    state: Tensor
+    verb_logits: Tensor | None = None
+    noun_logits: Tensor | None = None
+    teacher_scores: Tensor | None = None
+    aligned: Tensor | None = None
+
+
+class Head(nn.Module):
+    """Base of all heads.
+
+    Attributes:
+        build: class method that makes a head of some `ModelShape`. Its keywords are those of
+            `layers`, `heads`, `width` and `dropout` that mean something to the head, with its own
+            values: `build(cls, shape, *, width=256, dropout=0.3)`.
+        state_dim: S, set by each head.
+    """
+
+    build: ClassVar[Callable[..., Head]]
+    state_dim: int
+
+    @abstractmethod
+    def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
+        """Anticipate from float32 `features` (B, T, D).
+
+        `past` asks for `past_logits`, `decode` for `decoded`: what only the last frame's state
+        needs is all that is computed without them.
+        """
+
+
+def standardise(features: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Each row of each stream with mean 0 and variance 1, (B, T, D) to (B, T, D).
+
+    Streams differ in scale by orders of magnitude (object scores and network features): each by
+    itself, so that none drowns the others.
+    """
+    if len(dims) == 1:
+        return F.layer_norm(features, features.shape[-1:])
+    parts = torch.split(features, list(dims), dim=-1)
+    return torch.cat([F.layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
+
+
+def shifted(first: Tensor, states: Tensor) -> Tensor:
+    """States (B, T, S) one frame later, with `first` (B, S) at t = 0: what was known before t."""
+    return torch.cat([first[:, None], states[:, :-1]], dim=1)
+
+
+def classifier(state_dim: int, num_classes: int) -> nn.Linear:
+    """A linear classifier that begins with small weights, as AVT's do, and no bias."""
+    layer = nn.Linear(state_dim, num_classes)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer

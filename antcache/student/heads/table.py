@@ -1,0 +1,64 @@
+"""Heads by name: the table that `--head` looks into.
+
+Promise: what is named here keeps the protocol of `head.Head`; `build_head` gives it the initial
+weights of PyTorch's current random state, whatever the number of streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from inspect import signature
+
+from antcache.checks import one_of
+from antcache.errors import BadConfig
+from antcache.student.heads.avth import AvtHead
+from antcache.student.heads.config import ModelConfig
+from antcache.student.heads.fused import FusedHead
+from antcache.student.heads.head import Head, ModelShape
+from antcache.student.heads.light import LightHead
+from antcache.student.heads.mean import MeanHead
+from antcache.student.heads.recurrent import GruHead, RulstmHead
+
+HEADS: dict[str, type[Head]] = {
+    "avth": AvtHead,
+    "light": LightHead,
+    "rulstm": RulstmHead,
+    "gru": GruHead,
+    "mean": MeanHead,
+}
+"""Heads by the name that `--head` takes."""
+
+
+def sizes_of(head: type[Head]) -> tuple[str, ...]:
+    """Which of `layers`, `heads`, `width` and `dropout` mean something to a head."""
+    given = signature(head.build).parameters.values()
+    return tuple(one.name for one in given if one.kind is one.KEYWORD_ONLY)
+
+
+def build_head(config: ModelConfig, shape: ModelShape) -> Head:
+    """The head that `config` names, one branch per stream if they are fused late.
+
+    Raises:
+        BadConfig: there is no such head, its sizes are impossible, or one has no effect.
+    """
+    one_of("head", config.head, HEADS)
+    build = HEADS[config.head].build
+    given = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in ("head", "fusion") and value is not None
+    }
+    takes = sizes_of(HEADS[config.head])
+    for name, value in given.items():
+        if name not in takes:
+            raise BadConfig(
+                f"{name} has no effect on the head {config.head!r}",
+                expected=", ".join(takes),
+                found=f"{name} = {value}",
+                hint="leave it out",
+            )
+    own = partial(build, **given)
+    if config.fusion != "concat" and len(shape.dims) > 1:
+        return FusedHead.around(own, shape, attention=config.fusion == "attention")
+    return own(shape)

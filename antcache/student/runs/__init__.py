@@ -1,0 +1,1 @@
+"""Runs: the folder that keeps one, its checkpoints, and predictions from it."""

@@ -1,0 +1,1 @@
+"""Sweeps: many seeds and settings of one architecture, trained at once."""

@@ -1,0 +1,1 @@
+"""Training: what is learned from, the objective, and the loop."""

@@ -1,0 +1,152 @@
+"""The objective: what a student is trained on, term by term.
+
+Promise: every term is a mean over what it is defined on, and 0 where that is nothing; padding and
+unlabelled frames, and windows without a soft target or feature, give no gradient. No value is
+fetched from the device. Sources: AVT (Girdhar and Grauman 2021) for cross-entropy, feature
+regression and past classification; `antcache.kernels.distillation_loss` for the KL; Ghosh et al.
+2023 (StonyBrookNLP/action-anticipation-lmtovideo) for feature alignment and several teachers.
+Letters: B batch, T time, D feature, C classes, M teachers, E teacher's feature.
+
+    total = CE(action) + verb_noun_weight * (CE(verb) + CE(noun))
+          + feature_weight * MSE(decoded at t, input at t + 1) + past_weight * CE(past frames)
+          + weight * temperature^2 * KL + align_weight * (1 - cosine, or MSE)
+
+Several teachers with fixed weights are mixed as probabilities, and KL is taken to the mixture. With
+attention, KL is `sum_m a_m KL_m`, a the softmax of the student's scores of the teachers. Its
+gradient for the student's logits is that of the mixture; its gradient for a favours the teachers
+that are nearest to the student, which need not be the best ones: compare it with equal weights.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antcache.kernels import distillation_loss
+from antcache.student.config import StudentConfig
+from antcache.student.heads.head import HeadOutput
+from antcache.windows.dataset import Batch
+from antcache.windows.teacher_targets import TeacherTargets
+
+
+class Losses(NamedTuple):
+    """Terms with their weights, () float32 each; `loss` is their sum."""
+
+    loss: Tensor
+    action_loss: Tensor
+    feature_loss: Tensor
+    past_loss: Tensor
+    distillation_loss: Tensor
+    verb_noun_loss: Tensor
+    align_loss: Tensor
+
+
+def losses(
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets | None, config: StudentConfig
+) -> Losses:
+    """All terms of the objective for one batch."""
+    zero = output.logits.new_zeros((), dtype=torch.float32)
+    feature, past, verb_noun, align = zero, zero, zero, zero
+    mixed = None if teachers is None or output.teacher_scores is not None else teachers
+    parts = distillation_loss(
+        output.logits,
+        None if mixed is None else mixed.targets,
+        batch.action,
+        rows=None if mixed is None else batch.target_rows,
+        temperature=config.distillation.temperature,
+        weight=config.distillation.weight,
+        label_smoothing=config.losses.label_smoothing,
+        teacher_weight=None if mixed is None else mixed.share,
+        return_parts=True,
+    )
+    loss, distillation = parts.loss, zero
+    if mixed is not None:
+        mean_kl = parts.kl.sum() / parts.has_target.sum().clamp(min=1)
+        distillation = config.distillation.weight * config.distillation.temperature**2 * mean_kl
+    elif teachers is not None:
+        distillation = _attended(output, batch, teachers, config)
+        loss = loss + distillation
+    if output.verb_logits is not None and output.noun_logits is not None:
+        verb_noun = config.losses.verb_noun_weight * (
+            _cross_entropy(output.verb_logits, batch.verb, config)
+            + _cross_entropy(output.noun_logits, batch.noun, config)
+        )
+    if config.losses.feature_weight:
+        feature = config.losses.feature_weight * _feature_error(output, batch.padded)
+    if config.losses.past_weight:
+        assert output.past_logits is not None
+        past = config.losses.past_weight * distillation_loss(
+            output.past_logits.flatten(0, 1), labels=batch.frame_action.flatten()
+        )
+    if output.aligned is not None and teachers is not None:
+        how = config.distillation.align
+        misaligned = _misalignment(output.aligned, batch, teachers, how)
+        align = config.distillation.align_weight * misaligned
+    total = loss + feature + past + verb_noun + align
+    return Losses(total, parts.ce.mean(), feature, past, distillation, verb_noun, align)
+
+
+def _cross_entropy(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
+    """Mean cross-entropy () of logits (B, V) of any float type, smoothed as the action's."""
+    return F.cross_entropy(logits.float(), label, label_smoothing=config.losses.label_smoothing)
+
+
+def _attended(
+    output: HeadOutput, batch: Batch, teachers: TeacherTargets, config: StudentConfig
+) -> Tensor:
+    """Mean () over windows with targets of the teachers' KL, weighed by the student's attention."""
+    assert output.teacher_scores is not None
+    assert batch.target_rows is not None
+    share = output.teacher_scores.float().softmax(dim=1)
+    terms = [
+        distillation_loss(
+            output.logits,
+            targets,
+            rows=batch.target_rows,
+            temperature=config.distillation.temperature,
+            weight=config.distillation.weight,
+            reduction="none",
+        )
+        for targets in teachers.each_teacher()
+    ]
+    total = (share * torch.stack(terms, dim=1)).sum()
+    return total / (batch.target_rows >= 0).sum().clamp(min=1)
+
+
+def _misalignment(aligned: Tensor, batch: Batch, teachers: TeacherTargets, how: str) -> Tensor:
+    """Mean () over windows and teachers of `1 - cosine`, or of the mean squared error over E.
+
+    The paper compares the student's feature itself, which has its teacher's width, and its squared
+    error is between unit vectors: 2 / E times `1 - cosine`. Here a projection is compared.
+    """
+    assert teachers.feature is not None
+    assert teachers.has_feature is not None
+    assert batch.target_rows is not None
+    rows = batch.target_rows.clamp(min=0)
+    widths = list(teachers.dims)
+    theirs = torch.split(teachers.feature.index_select(0, rows), widths, dim=1)
+    has = (batch.target_rows >= 0) & teachers.has_feature.index_select(0, rows)
+    per_window = aligned.new_zeros(len(aligned), dtype=torch.float32)
+    mine = torch.split(aligned.float(), widths, dim=1)
+    for own, feature in zip(mine, theirs, strict=True):
+        if how == "cosine":
+            per_window = per_window + 1 - F.cosine_similarity(own, feature, dim=1)
+        else:
+            per_window = per_window + (own - feature).square().mean(dim=1)
+    count = has.sum().clamp(min=1) * len(teachers.dims)
+    return per_window.where(has, 0).sum() / count
+
+
+def _feature_error(output: HeadOutput, padded: Tensor) -> Tensor:
+    """Mean squared error () of decoded features at t to inputs at t + 1, both frames real.
+
+    A padded frame repeats the first one: predicting the repetition would teach to copy.
+    """
+    assert output.decoded is not None
+    error = output.decoded[:, :-1].float() - output.inputs[:, 1:].detach().float()
+    real = ~padded[:, :-1]
+    per_frame = error.square().mean(dim=2).where(real, 0)
+    return per_frame.sum() / real.sum().clamp(min=1)

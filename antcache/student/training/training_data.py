@@ -1,0 +1,266 @@
+"""What a run learns from, taken from the store and checked: windows, labels and soft targets.
+
+Promise: whatever does not fit (features, soft targets, classes) is refused here, before anything is
+trained or written, and what is passed over is counted, named and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from antcache.annotations import Protocol, Segments, Taxonomy
+from antcache.annotations.parity import of_another_form
+from antcache.errors import BadConfig, MissingTarget
+from antcache.kernels import DenseTargets, Targets, TopKTargets
+from antcache.progress import Progress, silent
+from antcache.store import SoftTargets, Store, Stream
+from antcache.store.format import checksums, fingerprint
+from antcache.store.reading.mapped import MappedArray
+from antcache.store.soft_targets import training_unknown
+from antcache.student.config import StudentConfig
+from antcache.student.heads.head import ModelShape
+from antcache.student.training.objective_config import ATTENTION
+from antcache.student.training.weights import Weight, describe
+from antcache.text import listed
+from antcache.windows.dataset import WindowFeatures, Windows
+from antcache.windows.lazy import LazyFeatures
+from antcache.windows.memory import PACK_SHARE, free_bytes
+from antcache.windows.pack import PackedFeatures
+from antcache.windows.split import SplitWindows, split_windows
+from antcache.windows.target_rows import TargetRows
+from antcache.windows.teacher_targets import TeacherTargets, stored_shares
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The windows that are trained on and scored, and where they come from.
+
+    Attributes:
+        taxonomy: the classes.
+        streams: the features, side by side in this order.
+        protocol: the windows.
+        shape: what a student for it has to fit.
+        train: windows that are trained on.
+        validation: windows that are scored.
+        segments: the segments of the validation windows, in their order.
+        dropped: split -> reason -> uids of the segments without a window.
+        counts: windows, padded windows, and soft targets found and masked, JSON-ready.
+        fingerprints: hashes by which a resumed run knows its data.
+    """
+
+    taxonomy: Taxonomy
+    streams: tuple[Stream, ...]
+    protocol: Protocol
+    shape: ModelShape
+    train: Windows
+    validation: Windows
+    segments: Segments
+    dropped: Mapping[str, Mapping[str, tuple[str, ...]]]
+    counts: dict[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+
+def load_training_data(
+    store: Store, config: StudentConfig, device: torch.device, progress: Progress = silent
+) -> TrainingData:
+    """Read the windows of both splits, and the soft targets of the training windows.
+
+    Raises:
+        MissingKey: the store lacks a split, the stream or the soft targets.
+        MissingFeature: features of labelled segments are missing, and that is not allowed.
+        MissingTarget: training segments have no soft target, and that is not allowed.
+        BadConfig: the stream is not named, no window is left, the windows do not fit, or a tail is
+            asked of dense soft targets.
+    """
+    taxonomy = store.taxonomy
+    streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
+    protocol = config.window.protocol(taxonomy.dataset)
+    soft = {name: store.targets(name) for name in config.distillation.targets}
+    chosen = (config.data.train_split, config.data.validation_split)
+    labels = {split: store.labels(split) for split in chosen}
+    splits: dict[str, SplitWindows] = {}
+    counts: dict[str, Any] = {}
+    fingerprints = {
+        "taxonomy": taxonomy.fingerprint,
+        "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
+    }
+    for split, segments in labels.items():
+        if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
+            log.warning("%s: %s", split, warning)
+        found = split_windows(
+            store, streams, split, segments, protocol, allow_missing=config.data.allow_missing
+        )
+        counts[split] = {"windows": len(found), "padded": found.num_padded}
+        splits[split] = found
+    teachers: TeacherTargets | None = None
+    if soft:
+        uid = splits[config.data.train_split].labels.uid
+        teachers, counts["targets"] = _teachers(store, soft, uid, config)
+        say_weight(config, teachers, len(taxonomy.actions))
+        arrays = [checksums(targets.arrays()) for targets in soft.values()]
+        fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
+    packed = _packed(config, splits.values(), device)
+    windows: dict[str, Windows] = {}
+    for split, found in splits.items():
+        features: WindowFeatures
+        if packed:
+            label = f"{split} windows"
+            features = PackedFeatures.gather(found.streams, device, label=label, progress=progress)
+        else:
+            features = LazyFeatures.of(found.streams, device)
+        taught = teachers if split == config.data.train_split else None
+        windows[split] = Windows(found.labels, features, taught)
+        log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
+        fingerprints[f"{split} windows"] = found.fingerprint
+    return TrainingData(
+        taxonomy=taxonomy,
+        streams=tuple(streams),
+        protocol=protocol,
+        shape=ModelShape.of(
+            taxonomy,
+            streams,
+            protocol,
+            num_teachers=len(soft),
+            teacher_dims=() if teachers is None else teachers.dims,
+        ),
+        train=windows[config.data.train_split],
+        validation=windows[config.data.validation_split],
+        segments=splits[config.data.validation_split].segments,
+        dropped={split: found.dropped for split, found in splits.items()},
+        counts=counts,
+        fingerprints=fingerprints,
+    )
+
+
+def _teachers(
+    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
+) -> tuple[TeacherTargets, dict[str, int]]:
+    """What the teachers say about the training windows `uid` (N,), weighed as configured.
+
+    Also how many of the windows have soft targets; see `_check_coverage`.
+    """
+    for each, targets in soft.items():
+        if unknown := training_unknown(targets.attributes, store.splits()):
+            log.warning("targets/%s: %s", each, unknown)
+    where = TargetRows.of([(targets.uid, targets.valid) for targets in soft.values()], uid)
+    counts = _check_coverage(store, where, uid, config)
+    name = config.distillation.target_weights
+    share: Sequence[float] | None = name if isinstance(name, tuple) else None
+    temperatures: Sequence[float] | None = None
+    if isinstance(name, str) and name != ATTENTION:
+        share, temperatures = stored_shares(name, store.targets(name), config.distillation.targets)
+        log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
+    teachers = TeacherTargets.of(
+        soft,
+        where,
+        top_k=config.distillation.top_k,
+        tail=config.distillation.tail,
+        features=config.distillation.align != "none",
+        share=share,
+        temperatures=temperatures,
+    )
+    if config.distillation.tail and isinstance(teachers.targets, DenseTargets):
+        raise BadConfig(
+            "tail has no effect on dense soft targets",
+            where=f"targets/{','.join(config.distillation.targets)}",
+            hint="cut them to their k best: `top_k`",
+        )
+    if teachers.has_feature is not None and not bool(teachers.has_feature.all()):
+        log.warning(
+            "%d of %d windows with soft targets have no feature of the teacher and are not aligned",
+            int((~teachers.has_feature).sum()),
+            len(teachers.has_feature),
+        )
+    return teachers, counts
+
+
+def say_weight(config: StudentConfig, teachers: TeacherTargets, num_classes: int) -> None:
+    """Log what the weight of the distillation comes to with these teachers."""
+    targets = teachers.targets
+    k = targets.index.shape[-1] if isinstance(targets, TopKTargets) else None
+    said = config.distillation
+    own = Weight(ours=said.weight, temperature=said.temperature, classes=num_classes, k=k)
+    # With attention each teacher has a KL of its own, over its own classes.
+    union = None if config.distillation.target_weights == ATTENTION else _union(targets)
+    weight, *changed = describe(own, union)
+    log.info("distillation: %s", weight)
+    for sentence in changed:
+        log.warning("distillation: %s", sentence)
+
+
+def _union(targets: Targets) -> tuple[int, int] | None:
+    """Fewest and most classes in a row of several teachers' k best; None of one, or dense ones."""
+    if not isinstance(targets, TopKTargets) or targets.num_teachers == 1:
+        return None
+    named = targets.index.transpose(0, 1).flatten(1).sort(dim=1).values  # (R, M * K)
+    count = 1 + (named.diff(dim=1) != 0).sum(dim=1)
+    return int(count.min()), int(count.max())
+
+
+def _packed(config: StudentConfig, splits: Iterable[SplitWindows], device: torch.device) -> bool:
+    """Whether the windows are gathered on the device, or else read lazily; says why in the log."""
+    splits = list(splits)
+    needed = sum(split.num_bytes for split in splits)
+    free = free_bytes(device)
+    fit = free is None or needed <= PACK_SHARE * free
+    packed = fit if config.runtime.windows == "auto" else config.runtime.windows == "pack"
+    log.info(
+        "windows: %.2f GB; %s free on %s; %s (windows = %s)",
+        needed / 1e9,
+        "unknown" if free is None else f"{free / 1e9:.2f} GB",
+        device,
+        "packed on the device" if packed else "read from the store, batch by batch",
+        config.runtime.windows,
+    )
+    read = [f for split in splits for s in split.streams for f in s.features.values() if f.num_rows]
+    if not packed and not all(isinstance(f.rows, MappedArray) for f in read):
+        log.warning(
+            "the rows are compressed, remote or not to be mapped: each batch decodes the chunks "
+            "that it touches, which is slow; convert the store to an uncompressed local one"
+        )
+    return packed
+
+
+def _check_coverage(
+    store: Store, found: TargetRows, uid: NDArray[np.str_], config: StudentConfig
+) -> dict[str, int]:
+    """How many training windows `uid` have a target of every teacher; absent ones are an error.
+
+    A segment that a set contains but calls not valid is the teacher's own mask: counted, and never
+    an error unless no segment is left.
+    """
+    where = f"{store.path}: {','.join(config.distillation.targets)}"
+    absent, counts = found.absent, found.counts()
+    if not found.has.any():
+        raise MissingTarget(
+            "no training segment has a soft target",
+            where=where,
+            expected=f"targets for segments of {config.data.train_split!r}",
+            hint="antcache teacher writes them",
+        )
+    if absent.any() and not config.distillation.allow_missing_targets:
+        raise MissingTarget(
+            f"{absent.sum()} of {len(uid)} training segments are not in the soft targets",
+            where=where,
+            found=f"none for {listed(uid[absent].tolist())}",
+            hint="write targets for them, or mask them: `allow_missing_targets`",
+        )
+    if not found.has.all():
+        log.warning(
+            "%d of %d training windows have no soft target and are masked "
+            "(%d absent from the set, %d without a valid one)",
+            (~found.has).sum(),
+            len(uid),
+            counts["absent"],
+            counts["not_valid"],
+        )
+    return counts

@@ -1,0 +1,1 @@
+"""The count teacher: n-grams and recency."""

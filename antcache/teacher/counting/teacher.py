@@ -1,0 +1,188 @@
+"""The count teacher: interpolated n-grams over actions, verbs and nouns. No download, seconds.
+
+Promise: deterministic, and every prediction is a probability distribution over the actions. It is a
+mixture of three models, each counted in one pass:
+
+- `action`: n-grams of actions, P(a | the last n - 1 actions) (`antcache.teacher.counting.ngrams`).
+- `factored`: n-grams of nouns times n-grams of verbs, over the actions that exist.
+- `recency`: the noun by when and how it was last handled, times the verb by what was last done to
+  it (`antcache.teacher.counting.recency`).
+
+The weights of the mixture depend on how many of the last actions were seen in this order before,
+and maximise the likelihood of held-out groups (videos): every group is scored by counts of the
+other folds, and expectation maximisation finds the weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antcache.annotations import Taxonomy
+from antcache.checks import Amount, Range, Seed, at_least, check_types, one_of
+from antcache.errors import BadCheckpoint, BadConfig
+from antcache.evaluation.metrics import blocks
+from antcache.evaluation.mixture_weights import mixture_weights
+from antcache.progress import Progress
+from antcache.teacher.base import Teacher, TeacherOutput
+from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
+from antcache.teacher.counting.recency import Recency, with_prefix
+from antcache.teacher.histories import Examples, Length, check_folds, concatenate
+from antcache.teacher.loops import Floats, Ints
+
+log = logging.getLogger(__name__)
+
+MODELS = ("action", "factored", "recency")
+ROUNDS = 100  # of expectation maximization
+LEAN = 50.0
+"""How many events the weights of all count for in those of a few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountConfig:
+    """Settings of the count teacher; tuned on training videos of EPIC-KITCHENS-55 held out."""
+
+    length: Length = 20
+    """Past actions it is told about, h; the recency model looks at all of them."""
+    order: Annotated[int, Range(1, 5)] = 4
+    """Longest n-gram, n: the last n - 1 actions predict the next."""
+    smoothing: str = "kneser-ney"
+    """How n-grams are interpolated: one of `ngrams.SMOOTHINGS`."""
+    times: bool = False
+    """It is also told when the past actions happened (`Examples.ago_s`): recency looks at it."""
+    folds: Amount = 5
+    """Folds of videos on which the weights of the mixture are fitted; with fewer videos, one each.
+    With 0, or a single video, the weights are equal."""
+    seed: Seed = 0
+    """Decides which video falls into which fold."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        one_of("smoothing", self.smoothing, SMOOTHINGS)
+        at_least("length", self.length, self.order - 1)
+        check_folds(self.folds)
+
+
+class CountTeacher(Teacher):
+    """Interpolated n-grams; see the module. `config` and `taxonomy` are those it was made with."""
+
+    kind = "count"
+
+    def __init__(self, taxonomy: Taxonomy, config: CountConfig, device: str = "cpu") -> None:
+        if device not in ("cpu", "auto"):
+            raise BadConfig("the count teacher runs on the CPU", found=device)
+        self.taxonomy = taxonomy
+        self.config = config
+        self.needs_times = config.times
+        self._verb = np.append(taxonomy.verb_of, -1)  # position -1: no action, no verb
+        self._noun = np.append(taxonomy.noun_of, -1)
+        sizes = {
+            "action": len(taxonomy.actions),
+            "noun": len(taxonomy.nouns),
+            "verb": len(taxonomy.verbs),
+        }
+        self._chains = {kind: Chain(size, config.smoothing) for kind, size in sizes.items()}
+        self._recency = Recency(taxonomy, config.length, config.smoothing, times=config.times)
+        self._weights = self._equal()
+
+    def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
+        """Count all; fit the mixture on held-out groups of `examples`, not of `scripts`."""
+        folds = min(self.config.folds, len(np.unique(examples.group)))
+        self._weights = self._equal()
+        if folds > 1:
+            fold = examples.folds(folds, self.config.seed)
+            likelihood = np.zeros((len(MODELS), len(examples)))
+            depth = np.zeros(len(examples), dtype=np.int64)
+            for k in range(folds):
+                progress("counting", k, folds + 1)
+                rest = examples[fold != k]
+                self._count(rest if scripts is None else concatenate([rest, scripts]))
+                held = np.flatnonzero(fold == k)
+                for block in (held[part] for part in blocks(len(held))):
+                    rows, depth[block] = self._models(examples[block])
+                    likelihood[:, block] = rows[:, np.arange(len(block)), examples.target[block]]
+            overall = mixture_weights(likelihood, rounds=ROUNDS)
+            self._weights[:] = overall
+            for n in np.unique(depth):
+                self._weights[n] = mixture_weights(
+                    likelihood[:, depth == n], prior=LEAN * overall, rounds=ROUNDS
+                )
+            shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(MODELS, overall, strict=True))
+            log.info("mixture, fitted on %d folds: %s", folds, shares)
+        self._count(examples if scripts is None else concatenate([examples, scripts]))
+        progress("counting", folds + 1, folds + 1)
+
+    def predict(self, examples: Examples) -> TeacherOutput:
+        """Log-probability (N, C) of every action after each history.
+
+        Raises:
+            BadConfig: the examples lack the times that it was told about.
+        """
+        if self.config.times:
+            examples.require_times()
+        out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
+        for block in blocks(len(examples)):
+            rows, depth = self._models(examples[block])
+            out[block] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
+        return TeacherOutput(logits=out)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was learned, by name."""
+        learned: dict[str, Chain | Recency] = {**self._chains, "recency": self._recency}
+        return {"weights": self._weights} | {
+            f"{model}.{name}": array
+            for model, counted in learned.items()
+            for name, array in counted.arrays().items()
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` gave.
+
+        Raises:
+            BadCheckpoint: something is missing or damaged.
+        """
+        weights = arrays.get("weights")
+        if weights is None or weights.shape != self._weights.shape:
+            raise BadCheckpoint("the counts are incomplete", found="no weights that fit")
+        if weights.dtype != np.float64 or not ((weights >= 0) & (weights <= 1)).all():
+            raise BadCheckpoint("the counts are damaged", found="weights that are no shares")
+        for kind, chain in self._chains.items():
+            chain.restore(with_prefix(arrays, f"{kind}."), self.config.order)
+        self._recency.restore(with_prefix(arrays, "recency."))
+        self._weights = weights
+
+    def _equal(self) -> Floats:
+        """Equal weights (n, models), one row for each number of actions known in their order."""
+        return np.full((self.config.order, len(MODELS)), 1 / len(MODELS))
+
+    def _symbols(self, kind: str, actions: Ints) -> Ints:
+        """Actions as such, or their verbs or nouns; -1 stays."""
+        return {"action": actions, "noun": self._noun[actions], "verb": self._verb[actions]}[kind]
+
+    def _contexts(self, kind: str, history: Ints) -> list[Ints]:
+        """Contexts of one kind, from none to the last n - 1 symbols."""
+        past = self._symbols(kind, history)
+        return list(history_contexts(past, self.config.order, self._chains[kind].size))
+
+    def _count(self, examples: Examples) -> None:
+        """Count everything in `examples`."""
+        for kind, chain in self._chains.items():
+            outcomes = self._symbols(kind, examples.target)
+            chain.fit(self._contexts(kind, examples.history), outcomes, base=chain.size + 1)
+        self._recency.fit(examples)
+
+    def _models(self, examples: Examples) -> tuple[Floats, Ints]:
+        """Probabilities (models, Q, C) of each model, and how many actions are known (Q,)."""
+        verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
+        contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
+        action, noun, verb = (chain.rows(contexts[k]) for k, chain in self._chains.items())
+        nothing = np.zeros(1, dtype=np.int64)
+        recency = self._recency.rows(examples, self._chains["noun"].rows([nothing])[0])
+        rows = np.stack([action, noun[:, noun_of] * verb[:, verb_of], recency])
+        rows /= rows.sum(axis=2, keepdims=True)
+        return rows, self._chains["action"].depth(contexts["action"])

@@ -1,0 +1,1 @@
+"""Several teachers as one: mixtures, how they are learned, and joint soft targets."""

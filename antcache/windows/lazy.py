@@ -1,0 +1,156 @@
+"""Windows whose features stay in the store and are read batch by batch: for what fits no device.
+
+Promise: the same values as `PackedFeatures`, so that training on a CPU gives the same bits. A
+thread reads the next batches while one is trained on; host memory is a few batches, and pages of
+the store that the system may take back at any time. Reads are as fast as memory where the store is
+uncompressed and local; of other stores each batch decodes the chunks that it touches.
+Letters: N windows, B windows of a batch, T time, D feature.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antcache.progress import Progress, silent
+from antcache.store.reading.gather import Gatherer
+from antcache.windows.pack import DTYPES, PackedFeatures
+from antcache.windows.split import StreamRows
+from antcache.windows.staging import Staging
+
+BUFFERS = 3
+"""Batches in host memory: one that is trained on, and those that are read meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LazyStream:
+    """The features of windows in one stream, read from the store when they are needed.
+
+    Attributes:
+        stream: the rows that they look at.
+        gatherer: their videos.
+        which: (N,) position of each window's video in it.
+        device: where batches arrive.
+    """
+
+    stream: StreamRows
+    gatherer: Gatherer
+    which: NDArray[np.int64]
+    device: torch.device
+
+    @classmethod
+    def of(cls, stream: StreamRows, device: torch.device) -> LazyStream:
+        """Nothing is read yet."""
+        videos, which = np.unique(stream.video, return_inverse=True)
+        return cls(
+            stream=stream,
+            gatherer=Gatherer([stream.features[video] for video in videos.tolist()]),
+            which=which.astype(np.int64, copy=False),
+            device=device,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The stream's."""
+        return DTYPES[self.gatherer.dtype.name]
+
+    def read(self, positions: NDArray[np.int64], out: NDArray[np.generic]) -> None:
+        """Copy the features of the windows at `positions` (B,) into `out` (B, T, D).
+
+        Raises:
+            DamagedStore: they can't be read.
+        """
+        self.gatherer.into(out, self.which[positions], self.stream.rows[positions])
+
+    def batches(self, order: Tensor, size: int) -> Generator[tuple[Tensor, Tensor]]:
+        """As `dataset.WindowFeatures` has them. Leaving the iterator, or its failure, ends its
+        thread."""
+        host = torch.split(order, size)
+        positions = torch.split(order.to(self.device), size)
+        shape = (min(size, len(order)), *self.stream.shape[1:])
+        staging = Staging(shape, self.dtype, self.device, depth=BUFFERS)
+
+        def prepare(turn: int) -> None:
+            rows = host[turn].numpy()
+            self.read(rows, staging.buffer(turn, len(rows)).numpy())
+
+        ahead: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="windows") as reader:
+            try:
+                for turn, here in enumerate(positions):
+                    # The buffer of the batch before this one is free now, and no earlier.
+                    while len(ahead) < BUFFERS and turn + len(ahead) < len(host):
+                        ahead.append(reader.submit(prepare, turn + len(ahead)))
+                    ahead.popleft().result()
+                    yield here, staging.send(turn, len(here))
+            finally:
+                reader.shutdown(cancel_futures=True)
+
+    def take(self, positions: Sequence[int]) -> Tensor:
+        """Features (B, T, D) of some windows on the host, in memory of their own."""
+        shape = (len(positions), *self.stream.shape[1:])
+        out = torch.empty(shape, dtype=self.dtype)
+        self.read(np.asarray(positions, dtype=np.int64), out.numpy())
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class LazyFeatures:
+    """Features of windows that are read when they are needed, of several streams side by side.
+
+    Attributes:
+        streams: the same windows in each stream.
+    """
+
+    streams: tuple[LazyStream, ...]
+
+    @classmethod
+    def of(cls, streams: Sequence[StreamRows], device: torch.device) -> LazyFeatures:
+        """The windows of one stream or several, whose batches arrive on `device`."""
+        return cls(streams=tuple(LazyStream.of(stream, device) for stream in streams))
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches arrive."""
+        return self.streams[0].device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, T, D)."""
+        shapes = [part.stream.shape for part in self.streams]
+        num_windows, time, _ = shapes[0]
+        return num_windows, time, sum(dim for _, _, dim in shapes)
+
+    @property
+    def num_bytes(self) -> int:
+        """Nothing lies on the device."""
+        return 0
+
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `dataset.WindowFeatures`. One thread for each stream."""
+        with ExitStack() as stack:
+            parts = [stack.enter_context(closing(s.batches(order, size))) for s in self.streams]
+            for batches in zip(*parts, strict=True):
+                yield batches[0][0], side_by_side([features for _, features in batches])
+
+    def take(self, positions: Sequence[int]) -> Tensor:
+        """See `dataset.WindowFeatures`."""
+        return side_by_side([stream.take(positions) for stream in self.streams])
+
+    def pack(self, device: torch.device, progress: Progress = silent) -> PackedFeatures:
+        """See `dataset.WindowFeatures`."""
+        rows = [part.stream for part in self.streams]
+        return PackedFeatures.gather(rows, device, progress=progress)
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Features (B, T, D) of each stream in one tensor; those of a single one as they are."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)

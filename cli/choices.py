@@ -1,0 +1,25 @@
+"""Fixed values that options take, known without loading the part of the library that they are for.
+
+Promise: each is what the library takes; `tests/cli/test_choices.py` compares them.
+"""
+
+from __future__ import annotations
+
+import click
+
+BACKENDS = click.Choice(["zarr", "hdf5"])
+DTYPES = click.Choice(["float16", "float32"])
+
+TEACHERS = click.Choice(["count", "sequence", "language"])
+HISTORIES = click.Choice(["complete", "observed", "gappy"])
+HISTORIES_OF_OTHERS = click.Choice(["unknown", "complete", "observed", "gappy"])
+MIXES = click.Choice(["mean", "stack", "attention"])
+EXTRACTORS = click.Choice(["lexicon", "dependency"])
+INITS = click.Choice(["pretrained", "random"])
+FORMS = click.Choice(["natural", "paper"])
+PRECISIONS = click.Choice(["auto", "bfloat16", "float32"])
+
+CLUSTERS = click.Choice(["video", "segment"])
+DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
+MIXTURES = click.Choice(["probabilities", "logits"])
+CHALLENGES = click.Choice(["ek55", "ek100"])

@@ -1,0 +1,1 @@
+"""Commands that score, compare, mix and hand in predictions."""

@@ -1,0 +1,17 @@
+"""`antcache import`: features and predictions that others have made."""
+
+from __future__ import annotations
+
+import click
+
+from antcache.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "lmdb": ("antcache.cli.importing.lmdb", "Features as RULSTM and AVT publish them."),
+    "predictions": ("antcache.cli.importing.predictions", "A teacher's predictions."),
+}
+
+
+@click.group("import", cls=LazyGroup, table=COMMANDS)
+def import_() -> None:
+    """Bring features and predictions that others have made into a store."""

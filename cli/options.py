@@ -1,0 +1,159 @@
+"""Options that several commands have: the same name, words and type wherever they stand.
+
+Promise: what means the same is one option of this file. Values of a fixed set are in `choices`, the
+ranges of numbers in `numbers`; what every command has is in `command`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from antcache.cli.choices import BACKENDS, CLUSTERS, DTYPES
+from antcache.cli.common import PATH
+from antcache.cli.numbers import AMOUNT, COUNT, FPS, GAP, SEED, Several
+
+Decorator = Callable[[Any], Any]
+
+
+def _all(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]
+) -> tuple[str, ...]:
+    """What was given once or again, each time one value or several with commas."""
+    return tuple(chain.from_iterable(value))
+
+
+def repeatable(*names: str, text: str, shown: str | None = None) -> Decorator:
+    """An option that may be given again, and takes several names with commas as well."""
+    return click.option(
+        *names,
+        multiple=True,
+        type=Several(click.STRING),
+        callback=_all,
+        metavar="NAME,...",
+        show_default=shown,
+        help=f"{text}; repeatable, or with commas.",
+    )
+
+
+def output_option(text: str, *, default: Path | None = None, shown: str | None = None) -> Decorator:
+    """Where the command writes; required, unless there is a default, or words for one."""
+    about: dict[str, Any] = {"type": PATH, "help": text}
+    if default is not None:
+        about |= {"default": default, "show_default": True}
+    elif shown is not None:
+        about |= {"show_default": shown}
+    else:
+        about |= {"required": True}  # and no default: None would be one
+    return click.option("-o", "--output", **about)
+
+
+def split_option(default: str | None = None, *, shown: str | None = None) -> Decorator:
+    """Which labelled segments, with the default or words for it."""
+    return click.option(
+        "--split",
+        metavar="NAME",
+        default=default,
+        show_default=shown or default is not None,
+        help="Split of the labels.",
+    )
+
+
+def bootstrap_option(default: int) -> Decorator:
+    """How often segments are resampled for an interval."""
+    return click.option(
+        "--bootstrap",
+        type=AMOUNT,
+        metavar="N",
+        default=default,
+        help="Resamples for 95 % intervals; 0: none.",
+    )
+
+
+def segments_option(*, shown: str | None = None) -> Decorator:
+    """A list of segments without labels."""
+    return click.option(
+        "--segments",
+        type=PATH,
+        metavar="FILE",
+        show_default=shown,
+        help="List of segments: test_seen.csv, or an own table (uid,video,start,stop).",
+    )
+
+
+def targets_option(shown: str | None = None) -> Decorator:
+    """Soft targets by name, of which none are taken unless there are words for a default."""
+    return repeatable("--targets", text="Soft targets", shown=shown)
+
+
+def dtype_option(default: str | None = None, *, shown: str | None = None) -> Decorator:
+    """How features lie in the store."""
+    return click.option(
+        "--dtype",
+        type=DTYPES,
+        default=default,
+        show_default=shown or default is not None,
+        help="Type that features are stored as.",
+    )
+
+
+def seed_option(default: int | None = 0) -> Decorator:
+    """What decides all chance; None where something else has the default, which is 0, too."""
+    return click.option(
+        "--seed",
+        type=SEED,
+        default=default,
+        show_default=None if default is not None else "0",
+        help="Decides all that is random.",
+    )
+
+
+allow_missing_option = click.option(
+    "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
+)
+cluster_option = click.option(
+    "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
+)
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    default="auto",
+    help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be done; write nothing."
+)
+format_option = click.option(
+    "--format",
+    "backend",
+    type=BACKENDS,
+    show_default="hdf5 if its name ends in .h5, else zarr",
+    help="Of a new store.",
+)
+key_fps_option = click.option(
+    "--fps-of-keys", "key_fps", type=FPS, default=30.0, help="Frames per second of keys."
+)
+name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
+table_fps_option = click.option(
+    "--fps", type=FPS, help="Own tables: times are frames at this rate."
+)
+top_k_option = click.option(
+    "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
+)
+train_split_option = click.option(
+    "--train-split", metavar="NAME", default="train", help="Split that is trained on."
+)
+
+gap_option = click.option(
+    "--gap",
+    "gap_s",
+    type=GAP,
+    show_default="the dataset's",
+    help="Seconds between what is seen and the action.",
+)

@@ -1,0 +1,20 @@
+"""`antcache student`: students, one by one and many at once."""
+
+from __future__ import annotations
+
+import click
+
+from antcache.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "train": ("antcache.cli.student.train", "Train a student; score it on the validation split."),
+    "sweep": ("antcache.cli.student.sweep", "Train many seeds and settings; compare them."),
+    "predict": ("antcache.cli.student.predict", "Predict another split, or a test list."),
+    "stream": ("antcache.cli.student.streaming", "Score with predictions that come late."),
+    "weight": ("antcache.cli.student.weight", "Convert a distillation weight to the paper's."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS)
+def student() -> None:
+    """Train students from a store."""

@@ -1,0 +1,126 @@
+"""A tiny kitchen: a store whose next action follows from what can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.store import SoftTargets, Store
+from antcache.student.config import StudentConfig
+
+CLASSES, DIM, FPS, SECONDS = 6, 12, 4.0, 3.0
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    torch.set_num_threads(1)
+
+
+def tiny_taxonomy() -> Taxonomy:
+    return Taxonomy(
+        dataset="tiny",
+        verbs=("take", "cut"),
+        nouns=("pan", "leek", "salt"),
+        actions=tuple(f"action {i}" for i in range(CLASSES)),
+        action_verbs=(0, 0, 0, 1, 1, 1),
+        action_nouns=(0, 1, 2, 0, 1, 2),
+    )
+
+
+def tiny_split(prefix: str, num_videos: int, length: int, rng: np.random.Generator) -> Segments:
+    """Segments of SECONDS each without pause; the action after `a` is `a + 1`, seldom another."""
+    taxonomy, columns = tiny_taxonomy(), []
+    for v in range(num_videos):
+        action = int(rng.integers(CLASSES))
+        for i in range(length):
+            start = i * SECONDS
+            columns.append((f"{prefix}{v}_{i}", f"{prefix}{v}", start, start + SECONDS, action))
+            action = (action + 1) % CLASSES if rng.random() < 0.9 else int(rng.integers(CLASSES))
+    uid, video, start_s, stop_s, action_ids = zip(*columns, strict=True)
+    ids = np.asarray(action_ids)
+    return Segments.of(
+        uid=uid,
+        video=video,
+        start_s=start_s,
+        stop_s=stop_s,
+        verb=taxonomy.verb_of[ids],
+        noun=taxonomy.noun_of[ids],
+        action=ids,
+    )
+
+
+def write_features(store: Store, segments: Segments, directions: np.ndarray, seed: int) -> None:
+    """Rows that show the action under way, and noise."""
+    rng = np.random.default_rng(seed)
+    for video in segments.videos:
+        own = segments[segments.video == video]
+        seconds = np.arange(int(own.stop_s.max() * FPS)) / FPS
+        under_way = own.action[(seconds[:, None] >= own.start_s).sum(axis=1) - 1]
+        rows = directions[under_way] + 0.3 * rng.standard_normal((len(seconds), DIM))
+        store.write_features("rgb", video, rows.astype(np.float16))
+
+
+def oracle_targets(segments: Segments, **changes: Any) -> SoftTargets:
+    """Soft targets that know the truth."""
+    logits = np.zeros((len(segments), CLASSES), dtype=np.float32)
+    logits[np.arange(len(segments)), segments.action] = 4.0
+    fields: dict[str, Any] = {
+        "uid": segments.uid,
+        "valid": np.ones(len(segments), dtype=bool),
+        "logits": logits,
+        "attributes": {"taxonomy": tiny_taxonomy().fingerprint},
+    }
+    return SoftTargets(**{**fields, **changes})
+
+
+MakeStore = Callable[..., Store]
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> MakeStore:
+    """Function that writes a store; `relabel` changes the training labels after the fact."""
+
+    def make(
+        name: str = "store",
+        backend: str = "zarr",
+        *,
+        num_videos: int = 6,
+        length: int = 8,
+        relabel: Callable[[Segments], Segments] = lambda s: s,
+    ) -> Store:
+        rng = np.random.default_rng(1)
+        store = Store.create(tmp_path / name, backend=backend)
+        directions = rng.standard_normal((CLASSES, DIM))
+        store.create_stream("rgb", dim=DIM, dtype="float16", fps=FPS, source="made up", config={})
+        for split, videos in (("train", num_videos), ("validation", 3)):
+            segments = tiny_split(split[0], videos, length, rng)
+            write_features(store, segments, directions, seed=videos)
+            labels = relabel(segments) if split == "train" else segments
+            store.write_labels(split, labels, tiny_taxonomy(), source="made up")
+            if split == "train":
+                store.write_targets("oracle", oracle_targets(segments))
+        return store
+
+    return make
+
+
+@pytest.fixture
+def small() -> StudentConfig:
+    """A student that trains in well under a second, in one precision on all machines."""
+    return StudentConfig.of(
+        layers=1,
+        heads=2,
+        width=16,
+        dropout=0.1,
+        epochs=3,
+        batch_size=8,
+        lr=3e-3,
+        device="cpu",
+        precision="float32",
+    )

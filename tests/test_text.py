@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from antcache.text import listed
+
+
+@pytest.mark.parametrize(
+    ("items", "shown", "expected"),
+    [
+        ([], 5, ""),
+        (["a"], 5, "a"),
+        (list("abcde"), 5, "a, b, c, d, e"),
+        (list("abcdef"), 5, "a, b, c, d, e, and 1 more"),
+        (list("abcdef"), 2, "a, b, and 4 more"),
+    ],
+)
+def test_the_first_few_and_how_many_more(items, shown, expected):
+    assert listed(items, shown) == expected
+
+
+def test_five_are_named_unless_asked_otherwise():
+    assert listed(list("abcdefg")) == "a, b, c, d, e, and 2 more"
