@@ -321,8 +321,8 @@ def step_flops(trainer: Trainer) -> int:
     batch = trainer.windows.batch(rows, features)
     trainer.model.train()
     with FlopCounterMode(display=False) as counter, trainer.autocast():
-        asks = trainer.config.losses.asks
-        output = trainer.model(batch.features, **asks)  # never the compiled one
+        outputs = trainer.config.losses.frame_outputs
+        output = trainer.model(batch.features, **outputs)  # never the compiled one
         losses(output, batch, trainer.windows.targets, trainer.config).loss.backward()
     return int(counter.get_total_flops())
 
