@@ -106,12 +106,16 @@ class Store(stored.Store):
                 where=self.path,
                 found=", ".join(unknown[:5].tolist()),
             )
-        own = {"scores": scores, "verb_scores": verb_scores, "noun_scores": noun_scores}
-        arrays = {name: _float32(value) for name, value in own.items() if value is not None}
-        wanted = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
-        columns_of = dict(zip(own, wanted, strict=True))
-        for name, array in arrays.items():
-            columns = columns_of[name]
+        arrays = {}
+        for name, given, classes in (
+            ("scores", scores, taxonomy.actions),
+            ("verb_scores", verb_scores, taxonomy.verbs),
+            ("noun_scores", noun_scores, taxonomy.nouns),
+        ):
+            if given is None:
+                continue
+            arrays[name] = array = _float32(given)
+            columns = len(classes)
             if array.ndim != 2 or array.shape[1] != columns:
                 raise BadConfig(
                     f"{name} do not fit the store's classes",

@@ -106,9 +106,9 @@ def ungrouped(record: type[DataclassInstance], values: Mapping[str, Any]) -> dic
         grouped = name in groups and isinstance(value, Mapping)
         for own, given in (value if grouped else {name: value}).items():
             if grouped and own in table and table[own].group != name:
-                raise BadConfig(
-                    f"`{own}` is no setting of `{name}`", hint=f"of `{table[own].group or own}`"
-                )
+                group = table[own].group
+                hint = f"it is one of `{group}`" if group else "it is in no group"
+                raise BadConfig(f"`{own}` is no setting of `{name}`", hint=hint)
             if own in flat:
                 raise BadConfig(f"`{own}` is set twice")
             flat[own] = given

@@ -9,13 +9,16 @@ characters.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -61,23 +64,32 @@ class InputError(click.ClickException):
         super().__init__(plain(text))
 
 
-def _one_line(error: click.UsageError) -> InputError:
-    """What click found wrong in the words of a command line."""
-    text = " ".join(error.format_message().split()).rstrip(".")
-    return InputError(f"{text} ({error.ctx.command_path} --help)" if error.ctx else text)
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Say what click finds wrong in the words of a command line as our own errors are said."""
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, HELP):
+            raise
+        text = " ".join(error.format_message().split()).rstrip(".")
+        hint = f" ({error.ctx.command_path} --help)" if error.ctx else ""
+        raise InputError(text + hint) from error
 
 
 class Root(LazyGroup):
     """The whole command line, which turns errors into one line and exit code 2."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the words before the command."""
+        with _in_one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; our own errors, click's and the system's become one line."""
         try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            if isinstance(error, HELP) or error.ctx is None:
-                raise
-            raise _one_line(error) from error
+            with _in_one_line():
+                return super().invoke(ctx)
         except AntcacheError as error:
             raise InputError(in_options(str(error), ctx.meta.get(CALLED))) from error
         except MemoryError as error:
@@ -157,8 +169,6 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:
-        if isinstance(error, click.UsageError) and not isinstance(error, HELP):
-            error = _one_line(error)  # of words before the command
         if not isinstance(error, HELP):
             # Arguments may be names that a shell has filled in.
             vars(error)["message"] = plain(error.message)

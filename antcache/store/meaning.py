@@ -40,9 +40,14 @@ TARGETS: Mapping[str, tuple[str, int]] = {
 """Kinds of types and numbers of dimensions of the arrays of soft targets."""
 
 STREAM: Mapping[str, Any] = {
-    **{"dim": int, "dtype": str, "fps": (int, float), "source": str, "config": dict},
-    **{"compressed": bool},
-    **dict.fromkeys(("step_s", "max_age_s"), (int, float, type(None))),
+    "dim": int,
+    "dtype": str,
+    "fps": (int, float),
+    "source": str,
+    "config": dict,
+    "compressed": bool,
+    "step_s": (int, float, type(None)),
+    "max_age_s": (int, float, type(None)),
 }
 """Types of the settings of a stream."""
 

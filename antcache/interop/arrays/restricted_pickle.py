@@ -247,8 +247,14 @@ class Machine:
 
 
 NONSENSE = (
-    *(ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
-    *(AssertionError, MemoryError, struct.error),
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    struct.error,
 )
 """What opcodes that make no sense raise, here and in numpy."""
 

@@ -217,9 +217,10 @@ def _shown(key: bytes) -> str:
 
 def _is_text(data: bytes) -> bool:
     try:
-        return bool(data.decode())
+        data.decode()
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _name(path: Path, text: str) -> str:

@@ -125,8 +125,13 @@ def import_predictions(
     _check(store, paths, config, classes)
     labels = {split: store.labels(split).uid for split in store.splits()}
     uids = np.concatenate(list(labels.values()))
-    allowed = {"allow_unknown": config.allow_unknown, "allow_nan": config.allow_nan}
-    table = PredictionTable(uids, classes, **allowed, features=config.features)
+    table = PredictionTable(
+        uids,
+        classes,
+        allow_unknown=config.allow_unknown,
+        allow_nan=config.allow_nan,
+        features=config.features,
+    )
     files = [_add_file(table, path, progress) for path in paths]
     table.check(store.path)
     attributes = {

@@ -275,10 +275,14 @@ class _Conversion:
                 done.append(unit.key)
             else:
                 self.to_do.append(unit)
-        there = self.target or Store(new_backend(self.place, self.config.backend, self.options))
+        there = (
+            self.target.backend
+            if self.target
+            else new_backend(self.place, self.config.backend, self.options)
+        )
         return ConvertPlan(
             target=str(self.place),
-            backend=there.kind,
+            backend=there.form,
             done=tuple(done),
             to_do=tuple(unit.key for unit in self.to_do),
             num_bytes=sum(unit.num_bytes for unit in self.to_do),

@@ -14,7 +14,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Taxonomy
 from antcache.cli.main import cli
 from antcache.errors import (
     AlreadyExists,
@@ -27,25 +27,8 @@ from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS
 from antcache.store.integrity.convert import ConvertConfig, convert, plan_conversion
 from antcache.store.integrity.info import describe
+from antcache.testing import SEGMENTS, TAXONOMY
 
-TAXONOMY = Taxonomy(
-    dataset="toy",
-    verbs=("take", "put"),
-    nouns=("pan", "jalapeño"),
-    actions=("take_pan", "put_pan", "take_jalapeño"),
-    action_verbs=(0, 1, 0),
-    action_nouns=(0, 0, 1),
-    many_shot_actions=(0,),
-)
-SEGMENTS = Segments.of(
-    uid=["0001", "ü2", "3"],
-    video=["v1", "v1", "v2"],
-    start_s=[0.1, 2.0, 1 / 3],
-    stop_s=[1.0, 3.0, 7.0],
-    verb=[0, 1, 0],
-    noun=[0, 0, 1],
-    action=[0, 1, 2],
-)
 FORMS = list(itertools.product(("zarr", "hdf5"), (False, True)))
 IDS = [f"{kind}-{'compressed' if packed else 'plain'}" for kind, packed in FORMS]
 EXTRA = {"file": "v1.mp4", "frames": 17, "ended_early": False, "precision": None, "clip": [1, 2]}
