@@ -210,7 +210,7 @@ def distillation_loss(
     else:
         parts = reference(_plain(inputs))
     if len(lead) > 1:
-        parts = DistillationParts(*(p.unflatten(0, lead) if p.ndim else p for p in parts))
+        parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in parts))
     return parts if return_parts else parts.loss
 
 

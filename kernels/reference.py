@@ -189,7 +189,8 @@ def _divergence(
         log_p = F.log_softmax(scaled.masked_fill(~inside, -math.inf), dim=1)
         return _terms(log_q, log_p, beta).sum(1)
     log_p = F.log_softmax(scaled, dim=1)
-    within = _terms(*(x.masked_fill(~inside, -math.inf) for x in (log_q, log_p)), beta).sum(1)
+    known_q, known_p = (x.masked_fill(~inside, -math.inf) for x in (log_q, log_p))
+    within = _terms(known_q, known_p, beta).sum(1)
     # Several teachers may name all classes together: then there is no other outcome.
     log_q_tail, log_p_tail = (
         x.masked_fill(inside, -math.inf).masked_fill(inside.all(1, keepdim=True), 0).logsumexp(1)
