@@ -94,14 +94,9 @@ def dense_kernel(
     if FORM == parts.DENSE and M == 1:
         ds = chunks.differences(vs, us, CHUNKS)
         z_x, z_t, rest = chunks.sum_of_three(z_x, z_t, rest)
-        p_scale = tl.div_rn(z_t, z_x)  # p and q times z_t are es times p_scale and qs
-        q_scale = 1 / z_t
-        shift = -tl.log2(p_scale)
     else:
         z_x, rest = chunks.sum_of_two(z_x, rest)
-        p_scale = 1 / z_x
-        q_scale = 1.0
-        shift = 0.0
+        z_t = tl.full((ROWS, 1), 1.0, tl.float32)
     if FORM == parts.DENSE and M > 1:
         qs = chunks.mixture(
             (t_ptr, stride_tm, stride_tc), from_t, share_ptr, stride_sb, stride_sm, row, has, lane,
@@ -109,25 +104,14 @@ def dense_kernel(
         )
         ds = chunks.log_ratios(qs, us, z_x, CHUNKS)
 
-    # Gradient of a class: of the KL, b times its own part less p times the sum of all, which of
-    # p - q is 0 but for what rounding has left; of the cross-entropy, a times exp(x), at the label
-    # minus that of all others; and for smoothing.
     gs = ()
     kl = tl.zeros((ROWS, 1), tl.float32)
     if FORM == parts.DENSE:
-        CENTRED: tl.constexpr = EXACT or BETA != parts.FORWARD
-        kl, off, gs = chunks.divergence(es, qs, ds, p_scale, shift, beta, BETA, EXACT, CHUNKS)
-        if CENTRED:
-            kl, off = chunks.sum_of_two(kl, off)
-        else:
-            kl = tl.sum(kl, 1, keep_dims=True)
-            off = 0.0
         b = factor * kl_weight * sums.kl_factor(
             row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask
-        ) / (at * n_kl) * q_scale
+        ) / (at * n_kl)
         b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)
-        kl *= q_scale
-        gs = chunks.scaled(gs, es, b, -b * off * p_scale * q_scale, CENTRED, CHUNKS)
+        kl, gs = chunks.divergence(es, qs, ds, z_x, z_t, b, beta, M, BETA, EXACT, CHUNKS)
     ce = tl.zeros((ROWS, 1), tl.float32)
     if labels_ptr is not None:
         a = tl.where(counted, factor * (label_weight / n_ce), 0.0)

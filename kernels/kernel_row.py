@@ -75,6 +75,15 @@ def sum_of_three(a, b, c):
 
 
 @triton.jit
+def sum_of_four(a, b, c, d):
+    """The same of four."""
+    ac, bd = tl.split(tl.sum(tl.join(tl.join(a, c), tl.join(b, d)), 1, keep_dims=True))
+    a, c = tl.split(ac)
+    b, d = tl.split(bd)
+    return a, b, c, d
+
+
+@triton.jit
 def exponents(chunks, top, scale, K: tl.constexpr):
     """u = (x - top) scale, and its exponentials 2^u.
 
@@ -216,29 +225,90 @@ def log_ratios(qs, us, z, K: tl.constexpr):
 
 @triton.jit
 def divergence(
-    es, qs, ds, p_scale, shift, beta, BETA: tl.constexpr, EXACT: tl.constexpr, K: tl.constexpr,
+    es, qs, ds, z_x, z_t, b, beta, M: tl.constexpr, BETA: tl.constexpr, EXACT: tl.constexpr,
+    K: tl.constexpr,
 ):
-    """Per lane the sums of the divergence's terms and of the gradient's own parts; those parts."""
+    """Divergence (R, 1) of p = es / z_x from q = qs / z_t, and b (R, 1) times its gradient.
+
+    The gradient of a class is its own part less p times the sum of all, which of p - q is 0 but for
+    what rounding leaves. `ds` is log2(q / p), of one teacher but for the ratio of the sums.
+    """
+    if BETA == parts.REVERSE:
+        z = z_x
+        ratio = tl.div_rn(z_x, z_t)  # exactly 1 for equal rows
+        p_ratio = 1.0
+        shift = tl.log2(ratio)
+    else:
+        z = z_t
+        ratio = tl.div_rn(z_t, z_x)
+        p_ratio = ratio
+        shift = -tl.log2(ratio)
+    if M > 1:
+        shift = 0.0
     costs = ()
     gs = ()
     for k in tl.static_range(K):
-        cost, g = terms.divergence_terms(
-            es[k], p_scale, qs[k], ds[k] + shift, beta, BETA, EXACT
-        )
+        cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, beta, BETA, EXACT)
         costs = costs + (cost,)
         gs = gs + (g,)
-    return lane_sums(costs, K), lane_sums(gs, K), gs
+    cost = lane_sums(costs, K)
+    each = 1 / z
+    b *= each
+    if BETA == parts.FORWARD:
+        if EXACT:
+            cost, off = sum_of_two(cost, lane_sums(gs, K))
+            gs = weighted(gs, es, b, -b * off * p_ratio * each, K)
+        else:
+            cost = tl.sum(cost, 1, keep_dims=True)
+            gs = scaled(gs, b, K)
+    else:
+        # Of a class with p near 1 little would be left: it has minus the sum of all others.
+        half = 0.5 * z_x
+        own, few, big = split_sums(gs, es, half, K)
+        cost, own, few, big = sum_of_four(cost, own, few, big)
+        mean = (own + big) * p_ratio * each
+        gs = replaced_above(weighted(gs, es, b, -b * mean, K), es, half, b * (mean * few - own), K)
+    return cost * each, gs
 
 
 @triton.jit
-def scaled(gs, es, factor, push, CENTRED: tl.constexpr, K: tl.constexpr):
-    """The chunks times a factor (R, 1), and with CENTRED `es` times another."""
+def split_sums(gs, es, half, K: tl.constexpr):
+    """Per lane the sums of `gs` and of `es` where e is at most `half`, and of `gs` elsewhere."""
+    own = ()
+    few = ()
+    big = ()
+    for k in tl.static_range(K):
+        small = es[k] <= half
+        own = own + (tl.where(small, gs[k], 0.0),)
+        few = few + (tl.where(small, es[k], 0.0),)
+        big = big + (tl.where(small, 0.0, gs[k]),)
+    return lane_sums(own, K), lane_sums(few, K), lane_sums(big, K)
+
+
+@triton.jit
+def weighted(gs, es, factor, push, K: tl.constexpr):
+    """`gs` times a factor (R, 1) plus `es` times another."""
     out = ()
     for k in tl.static_range(K):
-        g = gs[k] * factor
-        if CENTRED:
-            g = tl.fma(es[k], push, g)
-        out = out + (g,)
+        out = out + (tl.fma(es[k], push, gs[k] * factor),)
+    return out
+
+
+@triton.jit
+def scaled(gs, factor, K: tl.constexpr):
+    """`gs` times a factor (R, 1)."""
+    out = ()
+    for k in tl.static_range(K):
+        out = out + (gs[k] * factor,)
+    return out
+
+
+@triton.jit
+def replaced_above(gs, es, half, value, K: tl.constexpr):
+    """`gs` with `value` where e is more than `half`."""
+    out = ()
+    for k in tl.static_range(K):
+        out = out + (tl.where(es[k] > half, value, gs[k]),)
     return out
 
 

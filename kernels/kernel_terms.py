@@ -48,20 +48,20 @@ def excess(q, d, diff, EXACT: tl.constexpr):
 
 
 @triton.jit
-def divergence_terms(e, ratio, q, d, beta, BETA: tl.constexpr, EXACT: tl.constexpr):
+def divergence_terms(e, q, ratio, d, beta, BETA: tl.constexpr, EXACT: tl.constexpr):
     """A term of the divergence, and what the gradient has beside p times the sum of all of these.
 
-    p is e times `ratio`. The latter is p - q; KL(p || q) has p log(p / q), and the mixture m of both
-    (1 - beta) p log(p / m).
+    The latter is p - q; of KL(p || q) it is p log(p / q), and of the mixture m of both
+    (1 - beta) p log(p / m). p is e times `ratio`, but for KL(p || q), where q is that times it: the
+    first is never rounded again.
     """
     if BETA == parts.FORWARD:
         return excess(q, bounded(d), tl.fma(e, ratio, -q), EXACT)
-    p = e * ratio
     if BETA == parts.REVERSE:
         d = bounded(-d)
-        term, _ = excess(p, d, q - p, False)
-        return term, p * d * LN2
-    return mixed_terms(p, q, -bounded(-bounded(d)), beta)
+        term, _ = excess(e, d, tl.fma(q, ratio, -e), False)
+        return term, e * d * LN2
+    return mixed_terms(e * ratio, q, -bounded(-bounded(d)), beta)
 
 
 @triton.jit
