@@ -26,20 +26,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from antcache.checks import above, at_least, one_of
+from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig
 from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
 from antcache.kernels.loss import Reduction, _constant, _plain, _targets
 from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, _kl_weight, _locate
-from antcache.kernels.sharded_rows import Rows, Scales, Shard, Terms, cut
+from antcache.kernels.sharded_rows import Scales, Shard, ShardRows, Terms, cut
 from antcache.kernels.targets import Targets, check_tensor
 
 BLOCK = 2**20
 """Logits that are in memory as float64 at once, several times."""
 
 
-class Settings(TypedDict, total=False):
+class ShardedSettings(TypedDict, total=False):
     """What `distillation_loss_sharded` takes by keyword besides `return_parts`."""
 
     group: dist.ProcessGroup | None
@@ -65,7 +65,7 @@ def distillation_loss_sharded(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[False] = ...,
-    **settings: Unpack[Settings],
+    **settings: Unpack[ShardedSettings],
 ) -> Tensor: ...
 
 
@@ -76,7 +76,7 @@ def distillation_loss_sharded(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[True],
-    **settings: Unpack[Settings],
+    **settings: Unpack[ShardedSettings],
 ) -> DistillationParts: ...
 
 
@@ -137,16 +137,16 @@ def distillation_loss_sharded(
     check_logits(logits, None)
     shard = _shard(logits.shape[-1], group, offset, num_classes)
     lead = logits.shape[:-1]
-    row_temperature, temperature = _constant("temperature", temperature, lead)
-    row_weight, weight = _constant("weight", weight, lead)
     check_settings(
+        temperature=temperature,
         weight=weight,
         label_weight=label_weight,
         label_smoothing=label_smoothing,
         beta=beta,
         ignore_index=ignore_index,
     )
-    above("temperature", temperature, 0, math.inf)
+    row_temperature, temperature = _constant("temperature", temperature, logits)
+    row_weight, weight = _constant("weight", weight, logits)
     teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
     share = (1 if teacher is None else teacher.shape[0],)
     for name, value in (("class_weight", class_weight), ("normaliser", normaliser)):
@@ -176,7 +176,7 @@ def distillation_loss_sharded(
     )
     _check(inputs, shard)
     given = _Sharded.apply(inputs.logits, _Call(_plain(inputs), shard, group))  # type: ignore[no-untyped-call]
-    parts = DistillationParts(*(p.unflatten(0, lead) if p.ndim else p for p in given))
+    parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in given))
     return parts if return_parts else parts.loss
 
 
@@ -234,12 +234,12 @@ class _Call(NamedTuple):
     shard: Shard
     group: dist.ProcessGroup | None
 
-    def blocks(self) -> Iterator[Rows]:
+    def blocks(self) -> Iterator[ShardRows]:
         """Its rows, a few at a time."""
         batch = len(self.inputs.logits)
         step = max(1, BLOCK // max(1, self.shard.width))
         for start in range(0, max(1, batch), step):
-            yield Rows(self.inputs, self.shard, slice(start, min(start + step, batch)))
+            yield ShardRows(self.inputs, self.shard, slice(start, min(start + step, batch)))
 
 
 class _Sharded(torch.autograd.Function):
@@ -292,17 +292,14 @@ def _gathered(call: _Call) -> Tensor:
 
 def _added(call: _Call, log_sums: Tensor) -> tuple[Terms, Tensor]:
     """Terms of all classes (B,) each; which rows name a top-k class that there is not (B,)."""
-    terms, tails, unknown = [], [], []
+    terms, unknown = [], []
     for rows in call.blocks():
         terms.append(torch.stack(rows.terms(log_sums[rows.at]), 1))
-        tails.append(torch.stack(rows.tail(log_sums[rows.at]), 1))
         unknown.append(rows.unknown)
     total = torch.cat(terms)
     if total.numel():
         dist.all_reduce(total, group=call.group)
-    every, tail = Terms(*total.unbind(1)), torch.cat(tails)
-    every = every._replace(divergence=every.divergence + tail[:, 0], slope=every.slope + tail[:, 1])
-    return every, torch.cat(unknown)
+    return Terms(*total.unbind(1)), torch.cat(unknown)
 
 
 def _loss(call: _Call, terms: Terms, unknown: Tensor) -> tuple[DistillationParts, Scales]:
@@ -343,4 +340,4 @@ def _loss(call: _Call, terms: Terms, unknown: Tensor) -> tuple[DistillationParts
         slope=terms.slope,
     )
     dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
-    return DistillationParts(*(x.to(dtype) for x in (loss, ce, kl)), has_target), scales
+    return DistillationParts(loss.to(dtype), ce.to(dtype), kl.to(dtype), has_target), scales

@@ -109,7 +109,7 @@ def cut(inputs: LossInputs, shard: Shard, at: slice) -> LossInputs:
     )
 
 
-class Rows:
+class ShardRows:
     """The own columns of rows `at`: their log-sums, then, given everybody's, terms and gradient."""
 
     def __init__(self, inputs: LossInputs, shard: Shard, at: slice) -> None:
@@ -191,7 +191,7 @@ class Rows:
         return log_q[:, :-1], log_p, log_q[:, -1] + self.log_others, log_sums[:, 2] - log_sums[:, 1]
 
     def terms(self, log_sums: Tensor) -> Terms:
-        """Sums over own classes, given the log-sums over all."""
+        """Sums over own classes, given the log-sums over all; with the tail where class 0 is."""
         ce = divergence = slope = label_weight = self.zeros
         if self.inputs.labels is not None:
             log_p, here = self.logits - log_sums[:, :1], self.label >= 0
@@ -204,19 +204,16 @@ class Rows:
             if smoothing:
                 ce = ce - smoothing / self.shard.num_classes * (log_p * self.weights).sum(1)
         if self.form != NONE:
-            log_q, log_p, _, _ = self._log_probabilities(log_sums)
-            both = diverge(log_q, log_p, self.inputs.beta)
+            log_q, log_p, log_q_tail, log_p_tail = self._log_probabilities(log_sums)
+            terms = diverge(log_q, log_p, self.inputs.beta)
             if self.form == TAIL:  # the others are in the tail together
-                both = (x.where(self.inside, 0) for x in both)
-            divergence, slope = (x.sum(1) for x in both)
+                terms = terms[0].where(self.inside, 0), terms[1].where(self.inside, 0)
+            divergence, slope = terms[0].sum(1), terms[1].sum(1)
+            if self.form == TAIL and not self.shard.offset:  # one process adds what all know
+                tail = diverge(log_q_tail, log_p_tail, self.inputs.beta)
+                divergence, slope = divergence + tail[0], slope + tail[1]
         every, surplus = self.zeros + self.weights.sum(), self.zeros + self.shard.surplus
         return Terms(ce, divergence, slope, label_weight, every, surplus)
-
-    def tail(self, log_sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Divergence and slope of the tail, which every process knows; 0 without one."""
-        if self.form != TAIL:
-            return self.zeros, self.zeros
-        return diverge(*self._log_probabilities(log_sums)[2:], self.inputs.beta)
 
     def gradient(self, log_sums: Tensor, scales: Scales) -> Tensor:
         """For own logits (R, n)."""
