@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import math
 import os
 import subprocess
 import sys
@@ -62,6 +63,39 @@ class Group:
         for process in self.processes:
             process.communicate(timeout=60)
             assert process.returncode == 0
+
+
+def fields_of(targets: DenseTargets | TopKTargets) -> dict[str, Any]:
+    """The tensors that there are."""
+    return {k: v for k, v in vars(targets).items() if v is not None}
+
+
+def parts_of(
+    call: dict[str, Any], widths: list[int], *, padding: int = 0, junk: float = math.nan
+) -> list[dict[str, Any]]:
+    """The calls of processes with so many classes each; what pads them is not to be looked at."""
+    calls, start, classes = [], 0, call["logits"].shape[-1]
+    for width in widths:
+        at = slice(start, start + width)
+        pad = padding if at.stop == classes else 0
+
+        def columns(value: torch.Tensor, at: slice = at, pad: int = pad) -> torch.Tensor:
+            return torch.nn.functional.pad(value[..., at], (0, pad), value=junk)
+
+        mine = {**call, "logits": columns(call["logits"]), "offset": start, "num_classes": classes}
+        if isinstance(call.get("targets"), DenseTargets):
+            mine["targets"] = fields_of(call["targets"])
+            mine["targets"]["logits"] = columns(call["targets"].logits)
+        elif isinstance(call.get("targets"), TopKTargets):
+            mine["targets"] = fields_of(call["targets"])
+        elif call.get("targets") is not None:
+            mine["targets"] = columns(call["targets"])
+        if call.get("class_weight") is not None:
+            mine["class_weight"] = call["class_weight"][at] if width else torch.ones(pad)
+        calls.append({"factor": torch.ones(()), "targets": None, **mine})
+        start += width
+    assert start == classes
+    return calls
 
 
 def outcome(

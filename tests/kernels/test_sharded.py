@@ -9,62 +9,30 @@ import itertools
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antcache.kernels import (
-    DenseTargets,
-    TopKTargets,
-    distillation_loss,
-)
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 
 B, C, N, M = 6, 11, 9, 2
 FORMS = ("none", "dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix")
 BETAS = (0.0, 0.3, 1.0)
-Group = runpy.run_path(str(Path(__file__).with_name("sharded_process.py")))["Group"]
+OURS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sharded_process.py"))))
+parts_of, fields_of = OURS.parts_of, OURS.fields_of
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def group(request, tmp_path_factory):
-    found = Group(request.param, tmp_path_factory.mktemp("group") / "file")
+    found = OURS.Group(request.param, tmp_path_factory.mktemp("group") / "file")
     yield found
     found.close()
 
 
 # --- the same call, whole and in parts
-
-
-def fields_of(targets):
-    return {k: v for k, v in vars(targets).items() if v is not None}
-
-
-def parts_of(call, widths, *, padding=0, junk=math.nan):
-    """The calls of processes with so many classes each; what pads them is not to be looked at."""
-    calls, start, classes = [], 0, call["logits"].shape[-1]
-    for width in widths:
-        at = slice(start, start + width)
-        pad = padding if at.stop == classes else 0
-
-        def columns(value, at=at, pad=pad):
-            return torch.nn.functional.pad(value[..., at], (0, pad), value=junk)
-
-        mine = {**call, "logits": columns(call["logits"]), "offset": start, "num_classes": classes}
-        if isinstance(call.get("targets"), DenseTargets):
-            mine["targets"] = fields_of(call["targets"])
-            mine["targets"]["logits"] = columns(call["targets"].logits)
-        elif isinstance(call.get("targets"), TopKTargets):
-            mine["targets"] = fields_of(call["targets"])
-        elif call.get("targets") is not None:
-            mine["targets"] = columns(call["targets"])
-        if call.get("class_weight") is not None:
-            mine["class_weight"] = call["class_weight"][at] if width else torch.ones(pad)
-        calls.append({"factor": torch.ones(()), "targets": None, **mine})
-        start += width
-    assert start == classes
-    return calls
 
 
 def whole(call, dtype=None):
@@ -87,7 +55,7 @@ def together(group, call, widths, **how):
             assert torch.equal(*(x[name].nan_to_num(7.0) for x in (answer, answers[0]))), name
     grads = [x["grad"] for x in answers]
     padded = grads[-1][..., widths[-1] :]
-    assert not padded.any() or not widths[-1]
+    assert not padded.any()
     kept = [grad[..., :width] for grad, width in zip(grads, widths, strict=True)]
     first = answers[0]
     return [x.double() for x in (first["loss"], first["ce"], first["kl"], torch.cat(kept, -1))]
@@ -257,6 +225,20 @@ def test_equal_shares_are_in_the_order_of_the_ranks(make, group, name, padding):
 def test_a_process_may_have_padding_alone(make, group, name):
     widths = {2: [C, 0], 3: [4, C - 4, 0]}[group.count]
     assert_as_exact_as_torch(group, whole_call(make, name), widths, padding=2)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense_mix"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_a_process_may_have_no_class_that_is_possible(make, group, name, beta):
+    """In one row, whose label is elsewhere."""
+    call = whole_call(make, name, beta=beta, label_smoothing=0.0, reduction="none")
+    own = uneven(group)[0]
+    call["logits"][4, :own] = call["targets"].logits[:, 2, :own] = -math.inf
+    call["rows"], call["labels"] = torch.tensor([3, -1, 0, 8, 2, 5]), torch.full((B,), C - 1)
+    loss, _, _, grad = together(group, call, uneven(group))
+    assert loss.isfinite().all()
+    assert not grad[4, :own].any()
+    assert_as_exact_as_torch(group, call, uneven(group))
 
 
 @pytest.mark.parametrize("name", FORMS)
