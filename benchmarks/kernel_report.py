@@ -134,8 +134,8 @@ class Forward:
 
     @property
     def moved(self) -> float:
-        """Bytes that memory moves."""
-        return sum(one.moved for one in self.launches)
+        """Bytes that memory moves: at least those that must, whatever the data that we don't know."""
+        return max(self.needed, sum(one.moved for one in self.launches))
 
     @property
     def reads_again(self) -> bool:
@@ -144,7 +144,8 @@ class Forward:
 
     def seconds(self, device: str) -> float:
         """How long it takes at least."""
-        return sum(one.seconds(device) for one in self.launches)
+        launches = sum(one.seconds(device) for one in self.launches)
+        return max(launches, DEVICES[device].copy_s(self.needed))
 
     def share(self, device: str, *, of_moved: bool = False) -> float:
         """Share of copy bandwidth at best, for what must move or for all that does."""

@@ -145,7 +145,8 @@ def walk(
         BadConfig: it can't be counted.
     """
     special = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
-    special |= dict.fromkeys(("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z"), 0)
+    axes = ("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z")
+    special |= dict.fromkeys(axes, 0)
     registers = Registers(constants, special)
     index = {each.address: i for i, each in enumerate(program)}
     farthest, nearest = _distances(program, index)
@@ -170,8 +171,7 @@ def walk(
         if not taken:
             continue
         if one.stem == "EXIT" or (one.stem == "RET" and not back):
-            done.fresh += _distinct(places)
-            done.fresh = min(done.fresh, done.loaded)
+            done.fresh = min(_distinct(places), done.loaded)
             return done
         if one.stem == "RET":
             there = back.pop()
@@ -209,20 +209,18 @@ def _count_bytes(
         return
     held = registers.most(one.guard)
     mask = held if isinstance(held, Tensor) else torch.full((threads,), bool(held))
+    registers.by_example = True  # where it is known, this is what is known
     place = registers.address([each for each in one.operands if "[" in each][-1])
+    registers.by_example = False
     if place is None:
-        moved = int(mask.sum()) * one.lane_bytes
-        done.fresh += moved if one.stem in _LOADS else 0
-    else:
-        every = place if isinstance(place, Tensor) else torch.full((threads,), place)
-        lanes = every[mask].unique()
-        moved = len(lanes) * one.lane_bytes
-        if one.stem in _LOADS:
-            places.append(lanes)
+        raise BadConfig("an address that can't be followed", found=str(one))
+    every = place if isinstance(place, Tensor) else torch.full((threads,), place)
+    lanes = every[mask].unique()
     if one.stem in _LOADS:
-        done.loaded += moved
+        places.append(lanes)
+        done.loaded += len(lanes) * one.lane_bytes
     else:
-        done.stored += moved
+        done.stored += len(lanes) * one.lane_bytes
 
 
 def _distinct(places: Sequence[Tensor]) -> int:

@@ -35,6 +35,7 @@ WIDTHS = {
 }
 """Registers that are written, where they are more than one."""
 
+LOADS = ("LDG",)
 WRITE_NOTHING = ("STG", "STS", "STL", "ST", "RED", "REDG", "BAR", "BSSY", "BSYNC", "NOP")
 
 
@@ -50,6 +51,23 @@ def execute(registers: Registers, guard: str, opcode: str, operands: Operands) -
         _forget(registers, stem, kinds, operands)
     if held is not True:
         registers.keep_where(held)
+    if (model or stem in LOADS) and registers.unknown():
+        registers.by_example = True
+        (model or _count_up)(registers, kinds, operands)
+        registers.by_example = False
+
+
+def _count_up(registers: Registers, kinds: list[str], operands: Operands) -> bool:
+    """An example of what is loaded: threads that read the same place get the same number."""
+    place = registers.address(operands[-1])
+    value: Value = 0
+    if isinstance(place, Tensor):
+        value = place.unique(return_inverse=True)[1]
+    halves = {"64": (value, 0), "128": (value, 0, value, 0)}  # 64-bit integers, their high words 0
+    registers.write(
+        operands[0], *next((halves[each] for each in kinds if each in halves), (value,))
+    )
+    return True
 
 
 def _forget(registers: Registers, stem: str, kinds: list[str], operands: Operands) -> None:

@@ -1,8 +1,10 @@
 """Registers and predicates of a kernel's program, as far as they are known without its data.
 
 Promise: a value is a number, where all threads have the same, or a tensor (threads,), or None: not
-known. Nothing is guessed. Registers have 32 bits, as unsigned numbers, of which some may be known
-and others not (masks are kept so); of a predicate it may be known where it is true at most.
+known. Registers have 32 bits, as unsigned numbers, of which some may be known and others not (masks
+are kept so); of a predicate it may be known where it is true at most. Beside what is known, and
+never mixed with it, stands an example: what the value would be if the integers that are loaded
+counted up from 0. It tells which threads go to the same place in memory, and nothing else.
 """
 
 from __future__ import annotations
@@ -91,11 +93,15 @@ class Registers:
         self._fog: dict[str, Any] = {}
         self._most: dict[str, Value] = {}
         self._before: dict[str, tuple[Value, Any]] = {}
+        self._examples: dict[str, Any] = {}
+        self.by_example = False
 
     def predicate(self, operand: str) -> Value:
         """Value of a predicate."""
         name = operand.lstrip("!")
         value = True if name.endswith("PT") else self._values.get(name)
+        if value is None and self.by_example:
+            value = self._examples.get(name, True)
         return value if value is None or name == operand else value ^ True
 
     def most(self, operand: str) -> Value:
@@ -121,6 +127,8 @@ class Registers:
             sign, value = at[0], self.constants.get(at[1])
         else:
             value = number(operand)
+        if self.by_example and found and (value is None or not clear(fog)):
+            value, fog = self._examples.get(name, 0), 0
         if value is None or (sign == "-" and not clear(fog)):
             return 0, WORD
         if sign:
@@ -141,14 +149,25 @@ class Registers:
         """Put values into a register and those after it, or into a predicate."""
         if is_predicate(operand):
             self._set(operand, values[0], 0)
-            self._most[operand] = most
+            if not self.by_example:
+                self._most[operand] = most
         elif (found := register(operand)) and found[2] is not None:
             for offset, value in enumerate(values):
                 self._set(f"{found[1]}{found[2] + offset}", value, fog)
 
     def _set(self, name: str, value: Value, fog: Any) -> None:
+        if self.by_example:
+            self._examples[name] = value
+            return
+        self._examples.pop(name, None)
         self._before.setdefault(name, (self._values.get(name, 0), self._fog.get(name, 0)))
         self._values[name], self._fog[name] = value, fog
+
+    def unknown(self) -> bool:
+        """Whether the instruction wrote something that is not known."""
+        return any(
+            self._values[each] is None or not clear(self._fog[each]) for each in self._before
+        )
 
     def begin(self) -> None:
         """An instruction begins."""
