@@ -134,7 +134,7 @@ class Forward:
 
     @property
     def moved(self) -> float:
-        """Bytes that memory moves: at least those that must, whatever the data that we don't know."""
+        """Bytes that memory moves: at least those that must."""
         return max(self.needed, sum(one.moved for one in self.launches))
 
     @property
