@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 from kernel_model import ARCHS
 from kernel_sass import walk
 from kernel_variants import build, caught, constant_bank
