@@ -163,7 +163,7 @@ def forward(case: Case) -> Forward:
     return Forward(case=case, launches=tuple(report(case, one, SM_90) for one in wanted))
 
 
-class Table:
+class Columns:
     """Lines of a table of Markdown.
 
     Args:
@@ -187,7 +187,7 @@ class Table:
         return f"| {' | '.join(aligned)} |"
 
 
-VARIANTS = Table(
+VARIANTS = Columns(
     (
         *("kernel", "first case", "cases", "arch", "warps", "regs", "spill", "shared", "occup."),
         *(
@@ -203,7 +203,7 @@ VARIANTS = Table(
     ),
     texts=2,
 )
-FORWARDS = Table(
+FORWARDS = Columns(
     (
         *("forward and gradient, sm_90", "issue/row", "needed/row", "moved/row"),
         *(f"{name} us" for name in DEVICES),
