@@ -164,53 +164,45 @@ def forward(case: Case) -> Forward:
 
 
 class Columns:
-    """Lines of a table of Markdown.
+    """Columns of a table of Markdown.
 
     Args:
-        heads: of the columns.
-        texts: how many of the first columns are text, 16 and 44 wide; numbers have 9.
+        texts: names and widths of the first ones, which are text.
+        numbers: names of the others.
     """
 
-    def __init__(self, heads: Sequence[str], texts: int) -> None:
-        self.widths = [*(15, 45)[2 - texts :], *(max(6, len(each)) for each in heads[texts:])]
-        self.texts, self.heads = texts, heads
+    def __init__(self, texts: dict[str, int], numbers: Sequence[str]) -> None:
+        self.names = (*texts, *numbers)
+        self.texts = len(texts)
+        self.widths = (*texts.values(), *(max(6, len(each)) for each in numbers))
 
     def head(self) -> str:
-        """Titles, and the line under them."""
+        """Names, and the line under them."""
         rule = ["-" * (w + 1) + ("-" if i < self.texts else ":") for i, w in enumerate(self.widths)]
-        return f"{self.line(self.heads)}\n|{'|'.join(rule)}|"
+        return f"{self.line(self.names)}\n|{'|'.join(rule)}|"
 
     def line(self, cells: Sequence[str]) -> str:
-        """One of them."""
+        """One line of the table."""
         both = zip(cells, self.widths, strict=True)
         aligned = [f"{c:{w}}" if i < self.texts else f"{c:>{w}}" for i, (c, w) in enumerate(both)]
         return f"| {' | '.join(aligned)} |"
 
 
 VARIANTS = Columns(
+    {"kernel": 15, "first case": 45},
     (
-        *("kernel", "first case", "cases", "arch", "warps", "regs", "spill", "shared", "occup."),
-        *(
-            "instr/row",
-            "issue/row",
-            "SFU/row",
-            "LSU/row",
-            "asked/row",
-            "moved/row",
-            "final",
-            *DEVICES,
-        ),
+        *("cases", "arch", "warps", "regs", "spill", "shared", "occup.", "instr/row", "issue/row"),
+        *("SFU/row", "LSU/row", "asked/row", "moved/row", "final", *DEVICES),
     ),
-    texts=2,
 )
 FORWARDS = Columns(
+    {"forward and gradient, sm_90": 45},
     (
-        *("forward and gradient, sm_90", "issue/row", "needed/row", "moved/row"),
+        *("issue/row", "needed/row", "moved/row"),
         *(f"{name} us" for name in DEVICES),
         *(f"{name} share" for name in DEVICES),
         *(f"{name} moved" for name in DEVICES),
     ),
-    texts=1,
 )
 
 
@@ -236,6 +228,12 @@ def variant_line(one: Report, cases: int) -> str:
             *(f"{one.share(name):.0%}" if arch == SM_90 else "-" for name in DEVICES),
         )
     )
+
+
+def opcode_line(one: Report, most: int) -> str:
+    """What is issued most, for a row by all its warps."""
+    common = one.walked.issued.most_common(most)
+    return ", ".join(f"{opcode} {_short(one.per_row(one.made.warps * n))}" for opcode, n in common)
 
 
 def forward_line(one: Forward) -> str:

@@ -144,7 +144,7 @@ def walk(
     Raises:
         BadConfig: it can't be counted.
     """
-    special = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
+    special: dict[str, Value] = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
     axes = ("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z")
     special |= dict.fromkeys(axes, 0)
     registers = Registers(constants, special)
@@ -215,7 +215,7 @@ def _count_bytes(
     if place is None:
         raise BadConfig("an address that can't be followed", found=str(one))
     every = place if isinstance(place, Tensor) else torch.full((threads,), place)
-    lanes = every[mask].unique()
+    lanes = torch.unique(every[mask])
     if one.stem in _LOADS:
         places.append(lanes)
         done.loaded += len(lanes) * one.lane_bytes
@@ -226,7 +226,7 @@ def _count_bytes(
 def _distinct(places: Sequence[Tensor]) -> int:
     """Bytes of the sectors of memory in which these addresses are."""
     every = torch.cat([torch.empty(0, dtype=torch.long), *places])
-    return SECTOR_BYTES * len((every // SECTOR_BYTES).unique())
+    return SECTOR_BYTES * len(torch.unique(every // SECTOR_BYTES))
 
 
 def _distances(

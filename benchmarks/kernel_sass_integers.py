@@ -7,9 +7,10 @@ any other writes is not known afterwards.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from kernel_sass_registers import (
     WORD,
     Registers,
@@ -62,7 +63,7 @@ def _count_up(registers: Registers, kinds: list[str], operands: Operands) -> boo
     place = registers.address(operands[-1])
     value: Value = 0
     if isinstance(place, Tensor):
-        value = place.unique(return_inverse=True)[1]
+        value = torch.unique(place, return_inverse=True)[1]
     halves = {"64": (value, 0), "128": (value, 0, value, 0)}  # 64-bit integers, their high words 0
     registers.write(
         operands[0], *next((halves[each] for each in kinds if each in halves), (value,))
@@ -144,8 +145,9 @@ def _compare(registers: Registers, kinds: list[str], operands: Operands) -> bool
     return True
 
 
-def _lut(table: int, a: Any, b: Any, c: Any, ones: int) -> Any:
+def _lut(table: int, values: Sequence[Any], ones: int) -> Any:
     """The function of three bits that the table lists, for all bits at once."""
+    a, b, c = values
     result: Any = 0
     for index in range(8):
         if table >> index & 1:
@@ -167,7 +169,7 @@ def _logic_of_predicates(registers: Registers, kinds: list[str], operands: Opera
                 values[i] = bool(tried >> place & 1)
                 if values[i]:
                     inside = inside & registers.most(operands[2 + i])
-            results.append(_lut(int(table, 16), *(_bit(each) for each in values), 1) == 1)
+            results.append(_lut(int(table, 16), [_bit(each) for each in values], 1) == 1)
             most = most | (results[-1] & inside)
         same = all(each is results[0] for each in results)
         registers.write(out, results[0] if same else None, most=most)
@@ -186,7 +188,7 @@ def _logic(registers: Registers, kinds: list[str], operands: Operands) -> bool:
     results = [
         _lut(
             int(sources[3], 16),
-            *(v | fog if tried >> i & 1 else v for i, (v, fog) in enumerate(values)),
+            [v | fog if tried >> i & 1 else v for i, (v, fog) in enumerate(values)],
             WORD,
         )
         for tried in range(tries)
