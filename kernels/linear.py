@@ -9,7 +9,6 @@ Letters: B batch rows, D features of a row, W width of the logits, C classes.
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypedDict, Unpack, get_args, overload
 
 import torch
@@ -18,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from antcache.checks import above, one_of
+from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.kernels.checks import (
     FLOATS,
@@ -142,16 +141,16 @@ def distillation_loss_linear(
         raise BadConfig("chunk_rows must be a whole number above 0", found=chunk_rows)
     logits = hidden.new_empty((), dtype=layer.dtype).expand(*lead, classifier.shape[0])
     check_logits(logits, num_classes)
-    row_temperature, temperature = _constant("temperature", temperature, lead)
-    row_weight, weight = _constant("weight", weight, lead)
     check_settings(
+        temperature=temperature,
         weight=weight,
         label_weight=label_weight,
         label_smoothing=label_smoothing,
         beta=beta,
         ignore_index=ignore_index,
     )
-    above("temperature", temperature, 0, math.inf)
+    row_temperature, temperature = _constant("temperature", temperature, logits)
+    row_weight, weight = _constant("weight", weight, logits)
     teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
     share = (1 if teacher is None else teacher.shape[0],)
     for name, value in (("class_weight", class_weight), ("normaliser", normaliser)):
