@@ -127,7 +127,7 @@ def distillation_loss_linear(
             reduction `none`, whose rows have a factor each: its backward computes the chunks again.
             torch is ordinary autograd of chunks that backward computes again (`checkpoint`).
         chunk_rows: rows of a chunk, at most. None: as many as have logits of the size of `hidden`,
-            but enough to keep the matrix products fast (64 to 128 on a CPU, 512 to 1024 on a GPU).
+            but enough to keep the matrix products fast (64 to 192 on a CPU, 512 to 1024 on a GPU).
 
     Returns:
         () or (...), as `distillation_loss`.
@@ -236,14 +236,18 @@ def _implementation(layer: Layer, inputs: LossInputs, impl: str) -> str:
         BadConfig: `impl` can't.
         MissingExtra: its package is not installed.
     """
-    known = [tensor for tensor in layer[:3] if tensor is not None]
     inside = not torch.compiler.is_compiling() and forward_ad._current_level >= 0
-    if inside and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in known):
+    if inside and any(_tangent(tensor) is not None for tensor in layer[:3]):
         if impl in ("auto", "torch"):
             return "torch"
         found = "a tangent of forward-mode AD"
         raise BadConfig(f"impl={impl!r} can't compute this", found=found, hint="use impl='torch'")
     return _choose(inputs, impl).impl
+
+
+def _tangent(tensor: Tensor | None) -> Tensor | None:
+    """That of forward-mode AD, where there is one."""
+    return None if tensor is None else forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
 
 
 def _fused(layer: Layer, inputs: LossInputs, chunk_rows: int, impl: str) -> DistillationParts:

@@ -18,8 +18,8 @@ from antcache.kernels.record import LossInputs, LossOutputs
 PER_ROW = ("labels", "rows", "row_temperature", "row_weight")
 """Fields of `LossInputs` that are (B,), if they aren't one number for all rows."""
 
-LEAST_ROWS = {"cpu": 128, "cuda": 1024}
-"""Rows of a chunk that the matrix products of a device need to be fast; half will do for few."""
+ROWS = {"cpu": (64, 192), "cuda": (512, 1024)}
+"""Rows of a chunk that keep the matrix products of a device fast: of few rows in all, of many."""
 
 BLOCK = 8192
 """Classes whose numbers in half precision are widened at once."""
@@ -115,9 +115,8 @@ def rows_at_once(layer: Layer, most: int) -> int:
     (batch, features), width = layer.hidden.shape, layer.classifier.shape[0]
     if not most:
         as_hidden = -(-batch * features // width)  # rows whose logits are as large as `hidden`
-        fast = LEAST_ROWS.get(layer.hidden.device.type, max(LEAST_ROWS.values()))
-        least = max(fast // 2, min(fast, batch // 4))
-        most = max(least, 1 << max(0, as_hidden - 1).bit_length())
+        few, many = ROWS.get(layer.hidden.device.type, ROWS["cuda"])
+        most = max(few, min(many, batch // 4), 1 << max(0, as_hidden - 1).bit_length())
     count = max(1, -(-batch // most))
     return max(1, -(-batch // count))
 
