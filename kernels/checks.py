@@ -11,27 +11,83 @@ import math
 import torch
 from torch import Tensor
 
-from antcache.checks import above, at_least, one_of
+from antcache.checks import at_least
 from antcache.errors import BadConfig
 from antcache.kernels.record import LossInputs
-from antcache.kernels.targets import INTEGERS
+from antcache.kernels.targets import INTEGERS, check_tensor
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_settings(
-    temperature: float, weight: float, label_weight: float, label_smoothing: float, reduction: str
+    *, weight: float, label_weight: float, label_smoothing: float, beta: float, ignore_index: int
 ) -> None:
-    """Check the plain numbers and the name of the reduction.
+    """Check the plain numbers.
 
     Raises:
-        BadConfig: one of them is out of range, or a tensor.
+        BadConfig: one of them is out of range, or of another kind.
     """
-    above("temperature", temperature, 0, math.inf)
     at_least("weight", weight, 0, math.inf)
     at_least("label_weight", label_weight, 0, math.inf)
     at_least("label_smoothing", label_smoothing, 0, 1)
-    one_of("reduction", reduction, ("mean", "sum", "none"))
+    at_least("beta", beta, 0, 1)
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | torch.SymInt):
+        raise BadConfig("ignore_index must be a whole number", found=ignore_index)
+
+
+def check_logits(logits: object, num_classes: object) -> None:
+    """Check the student's logits, and how many of their columns are classes.
+
+    Raises:
+        BadConfig: they are no tensor (..., W) of at least one class, or there are fewer columns.
+    """
+    check_tensor("logits", logits)
+    assert isinstance(logits, Tensor)
+    if logits.ndim < 2 or logits.shape[-1] == 0 or logits.dtype not in FLOATS:
+        raise BadConfig(
+            "logits of a wrong shape or dtype",
+            expected="(batch, classes) of float16, bfloat16, float32 or float64",
+            found=f"{tuple(logits.shape)} of {logits.dtype}",
+        )
+    if num_classes is None:
+        return
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
+        raise BadConfig("num_classes must be a whole number", found=num_classes)
+    if not 1 <= num_classes <= logits.shape[-1]:
+        expected = f"1 to {logits.shape[-1]}, the columns of the logits"
+        raise BadConfig("impossible num_classes", expected=expected, found=num_classes)
+
+
+def per_row(
+    name: str,
+    value: Tensor | None,
+    lead: tuple[int, ...],
+    *,
+    after: tuple[int, ...] = (),
+    one: bool = False,
+) -> Tensor | None:
+    """What there is one of per row of the logits (*lead, W), as (B, ...); None stays None.
+
+    Args:
+        name: for the message.
+        value: (*lead, *after).
+        lead: leading axes of the logits.
+        after: axes of what there is for a row.
+        one: (*after) for all rows together will do, and comes back as it is.
+
+    Raises:
+        BadConfig: it is no tensor, or its shape is another. That of a plain batch is left to
+            `check_tensors`.
+    """
+    if value is None:
+        return None
+    check_tensor(name, value)
+    if len(lead) == 1 or (one and value.ndim <= len(after)):
+        return value
+    if value.shape[: len(lead)] != lead or value.ndim != len(lead) + len(after):
+        expected = f"{(*lead, *after)}" + (f" or {after}" if one else "")
+        raise BadConfig(f"{name} of a wrong shape", expected=expected, found=tuple(value.shape))
+    return value.flatten(0, len(lead) - 1)
 
 
 def check_tensors(inputs: LossInputs) -> None:
@@ -41,26 +97,28 @@ def check_tensors(inputs: LossInputs) -> None:
         BadConfig: a shape, dtype or device is wrong, or an argument would have no effect.
     """
     logits, teacher, rows = inputs.logits, inputs.teacher, inputs.rows
-    if logits.ndim != 2 or logits.shape[1] == 0 or logits.dtype not in FLOATS:
-        raise BadConfig(
-            "logits of a wrong shape or dtype",
-            expected="(batch, classes) of float16, bfloat16, float32 or float64",
-            found=f"{tuple(logits.shape)} of {logits.dtype}",
-        )
     if teacher is None and inputs.labels is None:
         raise BadConfig("neither targets nor labels: there is nothing to learn from")
-    batch, num_classes = logits.shape
+    batch, device = logits.shape[0], logits.device
     if inputs.labels is None and (inputs.class_weight is not None or inputs.label_smoothing):
         raise BadConfig("class_weight and label_smoothing have no effect without labels")
-    _check("labels", inputs.labels, INTEGERS, [(batch,)], logits.device)
-    _check("class_weight", inputs.class_weight, FLOATS, [(num_classes,)], logits.device)
+    _check("labels", inputs.labels, INTEGERS, [(batch,)], device)
+    _check("class_weight", inputs.class_weight, FLOATS, [(inputs.classes,)], device)
+    if inputs.normaliser is not None:
+        if inputs.reduction != "mean":
+            raise BadConfig("a normaliser has no effect but for the mean", found=inputs.reduction)
+        _check("normaliser", inputs.normaliser, FLOATS, [(), (2,)], device)
     if teacher is None:
-        if rows is not None or inputs.teacher_weight is not None:
-            raise BadConfig("rows and teacher_weight have no effect without targets")
+        given = ("rows", "teacher_weight", "row_temperature", "row_weight")
+        if inputs.beta or any(getattr(inputs, name) is not None for name in given):
+            raise BadConfig(
+                "rows, teacher_weight, beta and a temperature or weight of each row have no effect "
+                "without targets"
+            )
         return
     _check_teacher(inputs, teacher)
-    _check("rows", rows, INTEGERS, [(batch,)], logits.device)
-    if rows is not None and batch and not inputs.num_rows:
+    _check("rows", rows, INTEGERS, [(batch,)], device)
+    if rows is not None and not inputs.num_rows and batch:
         raise BadConfig("the targets hold no row")
     if rows is None and inputs.num_rows != batch:
         raise BadConfig(
@@ -69,14 +127,16 @@ def check_tensors(inputs: LossInputs) -> None:
             found=inputs.num_rows,
             hint="rows= picks teacher rows by index",
         )
-    shapes = [(len(teacher),), (batch, len(teacher))]
-    _check("teacher_weight", inputs.teacher_weight, FLOATS, shapes, logits.device)
+    shapes = [(teacher.shape[0],), (batch, teacher.shape[0])]
+    _check("teacher_weight", inputs.teacher_weight, FLOATS, shapes, device)
+    for name, value in (("temperature", inputs.row_temperature), ("weight", inputs.row_weight)):
+        _check(name, value, FLOATS, [(), (batch,)], device)
 
 
 def _check_teacher(inputs: LossInputs, teacher: Tensor) -> None:
-    num_classes, found = inputs.logits.shape[1], teacher.shape[2]
+    num_classes, found, width = inputs.classes, teacher.shape[2], inputs.logits.shape[1]
     dense = inputs.teacher_index is None
-    if found != num_classes if dense else found > num_classes:
+    if found not in (num_classes, width) if dense else found > num_classes:
         expected = f"{num_classes}" if dense else f"k of at most {num_classes}"
         raise BadConfig("targets and logits differ in classes", expected=expected, found=found)
     if teacher.device != inputs.logits.device:
@@ -97,6 +157,7 @@ def _check(
 ) -> None:
     if value is None:
         return
+    check_tensor(name, value)
     if value.dtype not in dtypes or tuple(value.shape) not in shapes or value.device != device:
         kind = "integer" if dtypes is INTEGERS else "floating"
         raise BadConfig(

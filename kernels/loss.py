@@ -14,18 +14,19 @@ over rows *and* classes: its weight w is `weight = w / C` here (w / K for the to
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from typing import Literal, NamedTuple, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
 
-from antcache.checks import one_of
+from antcache.checks import above, one_of
 from antcache.errors import BadConfig, MissingExtra
-from antcache.kernels.checks import check_settings, check_tensors
+from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
 from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
-from antcache.kernels.targets import DenseTargets, Targets
+from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
 
 Reduction = Literal["mean", "sum", "none"]
 Impl = Literal["auto", "triton", "numba", "torch"]
@@ -43,13 +44,16 @@ class Settings(TypedDict, total=False):
     """What `distillation_loss` takes by keyword besides `return_parts`."""
 
     rows: Tensor | None
-    temperature: float
-    weight: float
+    temperature: float | Tensor
+    weight: float | Tensor
     label_weight: float
     class_weight: Tensor | None
     label_smoothing: float
     ignore_index: int
     teacher_weight: Tensor | None
+    num_classes: int | None
+    beta: float
+    normaliser: Tensor | None
     reduction: Reduction
     impl: Impl
     overwrite_logits: bool
@@ -83,13 +87,16 @@ def distillation_loss(
     labels: Tensor | None = None,
     *,
     rows: Tensor | None = None,
-    temperature: float = 1.0,
-    weight: float = 1.0,
+    temperature: float | Tensor = 1.0,
+    weight: float | Tensor = 1.0,
     label_weight: float = 1.0,
     class_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
     teacher_weight: Tensor | None = None,
+    num_classes: int | None = None,
+    beta: float = 0.0,
+    normaliser: Tensor | None = None,
     reduction: Reduction = "mean",
     return_parts: bool = False,
     impl: Impl = "auto",
@@ -98,14 +105,18 @@ def distillation_loss(
     """Cross-entropy on labels plus temperature-scaled KL to soft targets, from raw logits.
 
     Args:
-        logits: (B, C) student logits, float16, bfloat16, float32 or float64.
+        logits: (B, W) student logits, float16, bfloat16, float32 or float64. With more axes in
+            front, (..., W), everything of which there is one per row has them too, and B is their
+            product.
         targets: soft targets of N rows, constants for autograd; a plain tensor (N, C) means the
             `DenseTargets` of one teacher; None leaves the KL term out.
         labels: (B,) integer classes; None leaves the cross-entropy out.
         rows: (B,) integer, the teacher row of each batch row; a negative one (or one that
             `targets.valid` calls false) masks the KL of that row. None: row i is teacher row i.
-        temperature: T > 0, of both softmaxes in the KL; the cross-entropy is taken at 1.
-        weight: of the KL term, >= 0.
+        temperature: T > 0, of both softmaxes in the KL; the cross-entropy is taken at 1. A tensor,
+            () or one per row (B,), is a constant too (only torch gives it a gradient), and a
+            compiled graph is not made anew for another value.
+        weight: of the KL term, >= 0; likewise. The mean divides by rows, not by weights.
         label_weight: of the cross-entropy, >= 0.
         class_weight: (C,) floating, as in `torch.nn.functional.cross_entropy`.
         label_smoothing: share of the label that is spread evenly over all classes, in [0, 1].
@@ -113,6 +124,15 @@ def distillation_loss(
         teacher_weight: (M,) or (B, M) floating, >= 0, each row scaled to the sum 1; the M
             teachers are mixed as probabilities at T. None: equal weights. Top-k teachers each keep
             their own k, and the union of these is the top-k of the mixture.
+        num_classes: C, where the logits have more columns: these take no part, and have no
+            gradient. Rows of a multiple of 16 columns are read faster on a GPU. Dense targets have
+            C or W columns. None: all columns are classes.
+        beta: 0 for KL(q || p), the teacher's q to the student's p; 1 for KL(p || q); in between
+            the generalised Jensen-Shannon divergence (Agarwal et al. 2024) of the mixture
+            m = beta q + (1 - beta) p: beta KL(q || m) + (1 - beta) KL(p || m).
+        normaliser: () or (2,) floating, what the mean divides by in place of the counts of this
+            batch: of labels and of rows with a target, e.g. those of a step's micro-batches or of
+            all processes. Nothing waits for its value; 0 counts as 1.
         reduction: `mean`: cross-entropy over labels not ignored, weighted by class as PyTorch does
             it, plus KL over rows with a target. `sum`: of both over rows. `none`: (B,).
             The mean over no row at all is 0 in both terms (PyTorch's cross-entropy gives NaN).
@@ -127,45 +147,107 @@ def distillation_loss(
 
     Returns:
         () or (B,), float64 for float64 logits, else float32: everything is accumulated in that.
-        Non-finite student logits give a non-finite loss, as in PyTorch.
+        Non-finite student logits give a non-finite loss, as in PyTorch, but where all teachers
+        exclude the class as well: a class of -inf in all of them takes no part.
 
     Raises:
-        BadConfig: wrong shape, dtype, device or setting, a setting that would have no effect, or an
-            `impl` that can't do it.
+        BadConfig: wrong type, shape, dtype, device or setting, a setting that would have no effect,
+            or an `impl` that can't do it. Values of tensors are not looked at: `targets.check`.
     """
-    check_settings(temperature, weight, label_weight, label_smoothing, reduction)
-    if isinstance(targets, Tensor):
-        targets = DenseTargets(logits=targets[None])
+    one_of("reduction", reduction, get_args(Reduction))
+    check_logits(logits, num_classes)
+    lead = logits.shape[:-1]
+    targets = _targets(targets, lead)
+    row_temperature, temperature = _constant("temperature", temperature, lead)
+    row_weight, weight = _constant("weight", weight, lead)
+    check_settings(
+        weight=weight,
+        label_weight=label_weight,
+        label_smoothing=label_smoothing,
+        beta=beta,
+        ignore_index=ignore_index,
+    )
+    above("temperature", temperature, 0, math.inf)
     teacher, index, tail, valid = teacher_tensors(targets)
+    num_teachers = 1 if teacher is None else teacher.shape[0]
+    if normaliser is not None:
+        check_tensor("normaliser", normaliser)
+    if class_weight is not None:
+        check_tensor("class_weight", class_weight)
     inputs = LossInputs(
-        logits=logits,
+        logits=logits if len(lead) == 1 else logits.flatten(0, -2),
         teacher=teacher,
         teacher_index=index,
         tail=tail,
         valid=valid,
-        labels=labels,
-        rows=rows,
+        labels=per_row("labels", labels, lead),
+        rows=per_row("rows", rows, lead),
         class_weight=class_weight,
-        teacher_weight=teacher_weight,
-        temperature=float(temperature),
-        weight=float(weight),
-        label_weight=float(label_weight),
-        label_smoothing=float(label_smoothing),
+        teacher_weight=per_row(
+            "teacher_weight", teacher_weight, lead, after=(num_teachers,), one=True
+        ),
+        row_temperature=row_temperature,
+        row_weight=row_weight,
+        normaliser=normaliser,
+        temperature=temperature,
+        weight=weight,
+        label_weight=label_weight,
+        label_smoothing=label_smoothing,
+        beta=beta,
         ignore_index=ignore_index,
+        num_classes=0 if num_classes in (None, logits.shape[-1]) else num_classes,
         reduction=reduction,
         gradient=torch.is_grad_enabled() and logits.requires_grad,
     )
     check_tensors(inputs)
-    choice = choose(logits, targets, impl)
+    choice = _choose(inputs, impl)
     if choice.impl != "torch":
-        parts = _fused(inputs, choice.impl, overwrite=overwrite_logits)
-    elif overwrite_logits:
+        parts = _fused(_plain(inputs), choice.impl, overwrite=overwrite_logits)
+    elif overwrite_logits and logits.numel():
         raise BadConfig(
             "impl='torch' can't write over the logits", found=choice.reason, hint="leave it out"
         )
     else:
-        parts = reference(inputs)
+        parts = reference(_plain(inputs))
+    if len(lead) > 1:
+        parts = DistillationParts(*(p.unflatten(0, lead) if p.ndim else p for p in parts))
     return parts if return_parts else parts.loss
+
+
+def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
+    """Targets as records; a plain tensor is one dense teacher."""
+    if given is None or isinstance(given, DenseTargets | TopKTargets):
+        return given
+    check_tensor("targets", given)
+    assert isinstance(given, Tensor)
+    if not given.dtype.is_floating_point:
+        raise BadConfig(
+            "targets must be floating", found=given.dtype, hint="labels are the third argument"
+        )
+    if len(lead) > 1 and given.shape[:-1] == lead:
+        given = given.flatten(0, -2)
+    return DenseTargets(given[None])
+
+
+def _constant(
+    name: str, given: float | Tensor, lead: tuple[int, ...]
+) -> tuple[Tensor | None, float]:
+    """A constant of all rows, or of each, as a tensor () or (B,), else as a number."""
+    if isinstance(given, Tensor):
+        return per_row(name, given, lead, one=True), 1.0
+    return None, given
+
+
+def _plain(inputs: LossInputs) -> LossInputs:
+    """The same with what is a constant as `LossInputs` has it: float32, the normaliser (2,)."""
+    changed = {
+        name: value.float()
+        for name in ("row_temperature", "row_weight", "normaliser")
+        if (value := getattr(inputs, name)) is not None
+    }
+    if "normaliser" in changed:
+        changed["normaliser"] = changed["normaliser"].expand(2)
+    return inputs._replace(**changed) if changed else inputs
 
 
 def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -> Choice:
@@ -175,19 +257,26 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
+    teacher, index, tail, valid = teacher_tensors(targets)
+    return _choose(LossInputs(logits, teacher, index, tail, valid), impl)
+
+
+def _choose(inputs: LossInputs, impl: str) -> Choice:
     one_of("impl", impl, get_args(Impl))
     if impl == "torch":
         return Choice("torch", "asked for")
+    if not inputs.logits.numel():
+        return Choice("torch", "empty logits")
+    on_gpu = inputs.logits.is_cuda
     wanted = impl
     if impl == "auto":
-        wanted = "triton" if logits.is_cuda else "numba"
-    refusal = _refusal(wanted, logits, targets)
+        wanted = "triton" if on_gpu else "numba"
+    refusal = _refusal(wanted, inputs)
     missing = importlib.util.find_spec(wanted) is None
     if impl == "auto":
         if refusal or missing:
             return Choice("torch", refusal or f"{wanted} is not installed")
-        where = "on a GPU" if logits.is_cuda else "on the CPU"
-        return Choice(wanted, f"the logits are {where}")
+        return Choice(wanted, f"the logits are {'on a GPU' if on_gpu else 'on the CPU'}")
     if missing:
         raise MissingExtra(wanted, EXTRAS[wanted])
     if refusal:
@@ -204,24 +293,35 @@ def _triton_device(logits: Tensor) -> bool:
     return logits.is_cuda or (interpreted and logits.device.type == "cpu")
 
 
-def _refusal(impl: str, logits: Tensor, targets: Targets | None) -> str:
+def _refusal(impl: str, inputs: LossInputs) -> str:
     """Why `impl` can't compute the loss, empty if it can."""
+    logits = inputs.logits
     if logits.dtype == torch.float64:
         return "float64 logits"
-    if not logits.numel():
-        return "empty logits"
+    if torch.is_grad_enabled():
+        for name in ("row_temperature", "row_weight", "normaliser"):
+            value = getattr(inputs, name)
+            if value is not None and value.requires_grad:
+                return f"a gradient is wanted for the {name.removeprefix('row_')}"
     if impl == "numba" and logits.device.type != "cpu":
         return f"logits on {logits.device}"
-    if impl == "triton":
-        if not _triton_device(logits):
-            return f"logits on {logits.device}"
-        if targets is not None and not isinstance(targets, DenseTargets):
-            teachers, k = targets.num_teachers, targets.index.shape[2]
-            block_k = _power_of_2(k)
-            entries = block_k * _power_of_2(teachers)
-            if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
-                return f"{teachers} x {k} entries of top-k teachers"
+    if impl == "triton" and not _triton_device(logits):
+        return f"logits on {logits.device}"
+    if impl == "triton" and inputs.teacher_index is not None:
+        teachers, k = inputs.num_teachers, inputs.top_k
+        block_k = _power_of_2(k)
+        entries = block_k * _power_of_2(teachers)
+        if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
+            return f"{teachers} x {k} entries of top-k teachers"
+    if _new(inputs):
+        return "not yet"
     return ""
+
+
+def _new(inputs: LossInputs) -> bool:
+    """What Triton and numba learn only now."""
+    given = (inputs.row_temperature, inputs.row_weight, inputs.normaliser)
+    return bool(inputs.beta or inputs.num_classes or any(t is not None for t in given))
 
 
 MAX_ENTRIES = 1024

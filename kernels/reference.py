@@ -9,6 +9,8 @@ With q the teacher and p the student, both as softmax(logits / T) (Hinton, Vinya
 
     loss = label_weight * CE(logits, labels) + weight * T^2 * mean over rows with a target (KL_T)
     KL_T = sum_c q_c (log q_c - log p_c)
+
+or, with beta, the generalised Jensen-Shannon divergence (Agarwal et al. 2024) in place of KL_T.
 """
 
 from __future__ import annotations
@@ -45,8 +47,10 @@ def reference(inputs: LossInputs) -> DistillationParts:
 
     float64 for float64 logits, else float32: everything is accumulated in that.
     """
-    logits, temperature = inputs.logits, inputs.temperature
+    logits = inputs.logits
     student = logits if logits.dtype == torch.float64 else logits.float()
+    if inputs.num_classes:
+        student = student[:, : inputs.num_classes]
     zeros = student.new_zeros(len(student))
     ce, kl, has_target = zeros, zeros, torch.zeros_like(zeros, dtype=torch.bool)
     ce_count = zeros.sum()  # what the sum of `ce` is divided by for the mean
@@ -68,20 +72,43 @@ def reference(inputs: LossInputs) -> DistillationParts:
             ce_count = (per_class[labels.where(counted, 0)] * counted).sum()
     if inputs.teacher is not None:
         rows, has_target = _locate(inputs, student.device)
-        log_q, inside = _teacher(inputs, inputs.teacher, rows, has_target, student)
-        kl = _divergence(student / temperature, log_q, inside, tail=inputs.form == TAIL)
+        temperature = _temperature(inputs, student)
+        log_q, inside = _teacher(inputs, inputs.teacher, rows, has_target, student, temperature)
+        tail = inputs.form == TAIL
+        kl = _divergence(student / temperature, log_q, inside, tail=tail, beta=inputs.beta)
         kl = kl.where(has_target, 0)
 
+    pull = _kl_weight(inputs, student) * kl
     if inputs.reduction == "none":
-        loss = inputs.label_weight * ce + inputs.kl_weight * kl
+        loss = inputs.label_weight * ce + pull
     elif inputs.reduction == "sum":
-        loss = inputs.label_weight * ce.sum() + inputs.kl_weight * kl.sum()
+        loss = inputs.label_weight * ce.sum() + pull.sum()
     else:
+        n_ce, n_kl = ce_count, has_target.sum()
+        if inputs.normaliser is not None:
+            n_ce, n_kl = inputs.normaliser.to(student.dtype)
         # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
-        ce_mean = ce.sum() / ce_count.where(ce_count > 0, 1)
-        kl_mean = kl.sum() / has_target.sum().clamp(min=1)
-        loss = inputs.label_weight * ce_mean + inputs.kl_weight * kl_mean
+        loss = inputs.label_weight * ce.sum() / n_ce.where(n_ce > 0, 1)
+        loss = loss + pull.sum() / n_kl.where(n_kl > 0, 1)
     return DistillationParts(loss, ce, kl, has_target)
+
+
+def _temperature(inputs: LossInputs, student: Tensor) -> Tensor | float:
+    """T, or those of the rows (B, 1)."""
+    given = inputs.row_temperature
+    if given is None:
+        return inputs.temperature
+    return given.to(student.dtype).expand(len(student))[:, None]
+
+
+def _kl_weight(inputs: LossInputs, student: Tensor) -> Tensor | float:
+    """What the KL is multiplied by, T^2 included: one number, () or (B,)."""
+    factor: Tensor | float = inputs.kl_weight
+    if inputs.row_weight is not None:
+        factor = factor * inputs.row_weight.to(student.dtype)
+    if inputs.row_temperature is not None:
+        factor = factor * inputs.row_temperature.to(student.dtype).square()
+    return factor
 
 
 def _locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -97,14 +124,20 @@ def _locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _teacher(
-    inputs: LossInputs, teacher: Tensor, rows: Tensor, has_target: Tensor, student: Tensor
+    inputs: LossInputs,
+    teacher: Tensor,
+    rows: Tensor,
+    has_target: Tensor,
+    student: Tensor,
+    temperature: Tensor | float,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities of the mixed teachers at T (B, C), and the classes inside their k (B, C).
 
     The latter is None for the dense form. A row without a target gets some finite distribution, so
     that whatever its teacher row holds can't reach the gradient.
     """
-    temperature = inputs.temperature
+    if inputs.teacher_index is None:
+        teacher = teacher[..., : student.shape[1]]
     logit = teacher[:, rows].to(student.dtype).where(has_target[:, None], 0)  # (M, B, C or K)
     if inputs.teacher_index is None:
         return _mix(F.log_softmax(logit / temperature, dim=-1), inputs.teacher_weight), None
@@ -142,24 +175,43 @@ def _mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:
     )
 
 
-def _divergence(scaled: Tensor, log_q: Tensor, inside: Tensor | None, *, tail: bool) -> Tensor:
-    """KL (B,) of teacher log-probabilities (B, C) to the student, softmax(scaled) (B, C).
+def _divergence(
+    scaled: Tensor, log_q: Tensor, inside: Tensor | None, *, tail: bool, beta: float
+) -> Tensor:
+    """Divergence (B,) of teacher log-probabilities (B, C) and the student, softmax(scaled) (B, C).
 
     Over the classes `inside` alone, in which the student is renormalised, or, with `tail`, over
     these and all others together as one outcome.
     """
     if inside is None:
-        return _terms(log_q, F.log_softmax(scaled, dim=1)).sum(1)
+        return _terms(log_q, F.log_softmax(scaled, dim=1), beta).sum(1)
     if not tail:
         log_p = F.log_softmax(scaled.masked_fill(~inside, -math.inf), dim=1)
-        return _terms(log_q, log_p.masked_fill(~inside, 0)).sum(1)
+        return _terms(log_q, log_p, beta).sum(1)
     log_p = F.log_softmax(scaled, dim=1)
-    within = _terms(log_q.masked_fill(~inside, -math.inf), log_p.masked_fill(~inside, 0)).sum(1)
-    log_q_tail, log_p_tail = (x.masked_fill(inside, -math.inf).logsumexp(1) for x in (log_q, log_p))
+    within = _terms(*(x.masked_fill(~inside, -math.inf) for x in (log_q, log_p)), beta).sum(1)
     # Several teachers may name all classes together: then there is no other outcome.
-    return within + _terms(log_q_tail, log_p_tail.masked_fill(inside.all(1), 0))
+    log_q_tail, log_p_tail = (
+        x.masked_fill(inside, -math.inf).masked_fill(inside.all(1, keepdim=True), 0).logsumexp(1)
+        for x in (log_q, log_p)
+    )
+    return within + _terms(log_q_tail, log_p_tail, beta).where(~inside.all(1), 0)
 
 
-def _terms(log_q: Tensor, log_p: Tensor) -> Tensor:
-    """q (log q - log p) elementwise; 0 where q is 0 and log p finite, as in `F.kl_div`."""
-    return log_q.exp() * (log_q.masked_fill(log_q == -math.inf, 0) - log_p)
+def _terms(log_q: Tensor, log_p: Tensor, beta: float) -> Tensor:
+    """What each outcome adds to the divergence; 0 where p and q are 0, or its first factor is."""
+    out = (log_q == -math.inf) & (log_p == -math.inf)
+    log_q, log_p = log_q.masked_fill(out, 0), log_p.masked_fill(out, 0)
+    if beta == 0:
+        terms = _excess(log_q, log_p)
+    elif beta == 1:
+        terms = _excess(log_p, log_q)
+    else:
+        log_m = torch.logaddexp(log_q + math.log(beta), log_p + math.log1p(-beta))
+        terms = beta * _excess(log_q, log_m) + (1 - beta) * _excess(log_p, log_m)
+    return terms.masked_fill(out, 0)
+
+
+def _excess(log_a: Tensor, log_b: Tensor) -> Tensor:
+    """a (log a - log b) elementwise; 0 where a is 0 and log b finite, as in `F.kl_div`."""
+    return log_a.exp() * (log_a.masked_fill(log_a == -math.inf, 0) - log_b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,33 @@ MIX = DenseTargets(logits=torch.zeros(M, B, C))
         ({"logits": torch.zeros(B, C).long()}, "logits of a wrong shape or dtype"),
         ({"temperature": 0.0}, "impossible temperature"),
         ({"temperature": math.inf}, "impossible temperature"),
-        ({"temperature": torch.tensor(2.0)}, "impossible temperature"),
+        ({"temperature": "2"}, "impossible temperature"),
+        ({"temperature": torch.tensor(2)}, "temperature of a wrong shape, dtype or device"),
+        ({"temperature": torch.ones(B + 1)}, r"temperature of a wrong.*\(\) or \(5,\)"),
+        ({"weight": torch.ones(1, B)}, "weight of a wrong shape"),
+        ({"beta": 1.5}, "impossible beta"),
+        ({"beta": torch.tensor(0.5)}, "impossible beta"),
+        ({"targets": None, "beta": 0.5}, "no effect without targets"),
+        ({"targets": None, "temperature": torch.ones(B)}, "no effect without targets"),
+        ({"ignore_index": 1.0}, "ignore_index must be a whole number"),
+        ({"num_classes": C + 1}, "impossible num_classes: expected 1 to 7"),
+        ({"num_classes": 0}, "impossible num_classes"),
+        ({"num_classes": 5.0}, "num_classes must be a whole number"),
+        ({"num_classes": 5, "targets": torch.zeros(B, 6)}, "differ in classes: expected 5"),
+        ({"num_classes": 5, "class_weight": torch.ones(C)}, "class_weight of a wrong shape"),
+        ({"normaliser": 3.0}, "normaliser must be a tensor: found float"),
+        ({"normaliser": torch.ones(3)}, r"normaliser of a wrong shape.*\(\) or \(2,\)"),
+        ({"normaliser": torch.ones(()), "reduction": "sum"}, "no effect but for the mean"),
+        ({"logits": [[0.0, 1.0]]}, "logits must be a tensor: found list"),
+        ({"logits": np.zeros((B, C), np.float32)}, "logits must be a tensor: found ndarray"),
+        ({"logits": None}, "logits must be a tensor: found NoneType"),
+        ({"labels": [0] * B}, "labels must be a tensor: found list"),
+        ({"labels": np.zeros(B, np.int64)}, r"ndarray \(torch.as_tensor makes one"),
+        ({"rows": [0] * B}, "rows must be a tensor"),
+        ({"class_weight": [1.0] * C}, "class_weight must be a tensor"),
+        ({"targets": MIX, "teacher_weight": [1.0] * M}, "teacher_weight must be a tensor"),
+        ({"targets": [[0.0] * C] * B}, "targets must be a tensor"),
+        ({"targets": torch.zeros(B).long()}, "targets must be floating.*third argument"),
         ({"weight": -1.0}, "impossible weight"),
         ({"label_weight": math.nan}, "impossible label_weight"),
         ({"label_smoothing": 1.5}, "impossible label_smoothing"),
@@ -52,3 +79,22 @@ def test_bad_arguments_are_named(change, words):
     }
     with pytest.raises(BadConfig, match=words):
         distillation_loss(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("shape", [(2, 3, C), (2, 1, 3, C)])
+def test_what_is_given_per_row_has_the_leading_axes(shape):
+    lead = shape[:-1]
+    logits, labels = torch.zeros(shape), torch.zeros(lead).long()
+    for change in (
+        {"labels": labels.flatten()},
+        {"rows": labels.flatten()},
+        {"temperature": torch.ones(6)},
+        {"weight": torch.ones(6)},
+        {"targets": MIX, "teacher_weight": torch.ones(6, M)},
+    ):
+        name = next(name for name in reversed(change))
+        given = {"targets": torch.zeros(shape), "labels": labels, **change}
+        with pytest.raises(BadConfig, match=f"{name} of a wrong shape"):
+            distillation_loss(logits, **given)
+    with pytest.raises(BadConfig, match="expected 6, found 5"):
+        distillation_loss(logits, torch.zeros(B, C))

@@ -60,9 +60,9 @@ def gradient(loss, x, factor=1.0):
 @pytest.mark.parametrize("form", FORMS)
 def test_opcheck(make, impl, form):
     x, targets, labels = inputs(make, impl, form)
-    given = (*teacher_tensors(targets), labels, None, None, None)
+    given = (*teacher_tensors(targets), labels, *[None] * 6)
     for reduction in ("mean", "none"):
-        numbers = (2.0, 1.0, 1.0, 0.1, -100, reduction, True)
+        numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
         torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
 
 
@@ -172,8 +172,8 @@ def test_a_compiled_half_precision_gradient_is_rounded_once(make, impl, dtype, f
 def test_opcheck_of_the_gradient(make, impl, form):
     x, targets, labels = inputs(make, impl, form)
     x = x.detach().half()
-    given = (*teacher_tensors(targets), labels, None, None, None)
-    numbers = (2.0, 1.0, 1.0, 0.1, -100, "mean", True)
+    given = (*teacher_tensors(targets), labels, *[None] * 6)
+    numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, "mean", True)
     *_, grad, counts = op.fused(x, *given, *numbers, impl)
     factor = torch.tensor(3.7, device=x.device)
     torch.library.opcheck(op.scaled_gradient, (grad, counts, factor, x, *given, *numbers, impl))
