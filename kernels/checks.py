@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from antcache.checks import at_least
+from antcache.checks import above, at_least
 from antcache.errors import BadConfig
 from antcache.kernels.record import LossInputs
 from antcache.kernels.targets import INTEGERS, check_tensor
@@ -20,14 +20,23 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_settings(
-    *, weight: float, label_weight: float, label_smoothing: float, beta: float, ignore_index: int
+    *,
+    temperature: float | Tensor,
+    weight: float | Tensor,
+    label_weight: float,
+    label_smoothing: float,
+    beta: float,
+    ignore_index: int,
 ) -> None:
-    """Check the plain numbers.
+    """Check the numbers; of those that may be tensors, tensors are left to `check_tensors`.
 
     Raises:
         BadConfig: one of them is out of range, or of another kind.
     """
-    at_least("weight", weight, 0, math.inf)
+    if not isinstance(temperature, Tensor):
+        above("temperature", temperature, 0, math.inf)
+    if not isinstance(weight, Tensor):
+        at_least("weight", weight, 0, math.inf)
     at_least("label_weight", label_weight, 0, math.inf)
     at_least("label_smoothing", label_smoothing, 0, 1)
     at_least("beta", beta, 0, 1)
@@ -129,6 +138,7 @@ def check_tensors(inputs: LossInputs) -> None:
         )
     shapes = [(teacher.shape[0],), (batch, teacher.shape[0])]
     _check("teacher_weight", inputs.teacher_weight, FLOATS, shapes, device)
+    _check_share(inputs.teacher_weight)
     for name, value in (("temperature", inputs.row_temperature), ("weight", inputs.row_weight)):
         _check(name, value, FLOATS, [(), (batch,)], device)
 
@@ -146,6 +156,18 @@ def _check_teacher(inputs: LossInputs, teacher: Tensor) -> None:
             found=teacher.device,
             hint="targets.to(device) moves them, once",
         )
+
+
+def _check_share(teacher_weight: Tensor | None) -> None:
+    """Refuse negative weights where a look costs nothing; on a GPU they make NaN."""
+    if (
+        teacher_weight is None
+        or torch.compiler.is_compiling()
+        or type(teacher_weight) is not Tensor
+    ):
+        return
+    if teacher_weight.device.type == "cpu" and bool((teacher_weight < 0).any()):
+        raise BadConfig("teacher_weight below 0", found=teacher_weight.min().item())
 
 
 def _check(

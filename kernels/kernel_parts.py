@@ -19,6 +19,10 @@ DENSE = tl.constexpr(1)
 TOP_K = tl.constexpr(2)
 TAIL = tl.constexpr(3)
 """Forms of the teacher; TAIL takes all classes outside the k as one more outcome."""
+FORWARD = tl.constexpr(0)
+REVERSE = tl.constexpr(1)
+MIXED = tl.constexpr(2)
+"""Divergences: KL(q || p), KL(p || q), both from a mixture."""
 
 
 @triton.jit

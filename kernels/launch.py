@@ -70,6 +70,7 @@ def _run(
         "M": teachers,
         "K": inputs.top_k,
         "SMOOTH": inputs.label_smoothing > 0,
+        "BETA": inputs.divergence,
         "T_ONE": inputs.temperature == 1,
         "MEAN": inputs.reduction == "mean",
         "PER_ROW": inputs.reduction == "none",
@@ -155,9 +156,11 @@ def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor) -> list[Any
         *_view(out.grad, 2),
         *_view(outside, 2)[:2],
         *(out.ce, out.kl, out.has_target.view(torch.int8), out.loss),
-        *(out.counts, _ticket(x.device), factor, factor.stride(0) if factor.ndim else 0),
-        *(*x.shape, inputs.num_rows, inputs.temperature, inputs.kl_weight, inputs.label_weight),
-        *(inputs.label_smoothing, inputs.ignore_index),
+        *(out.counts, _ticket(x.device), *_view(factor, 1)),
+        *(*_view(inputs.row_temperature, 1), *_view(inputs.row_weight, 1), inputs.normaliser),
+        *(*x.shape, inputs.classes, inputs.num_rows),
+        *(inputs.temperature, inputs.kl_weight, inputs.label_weight),
+        *(inputs.label_smoothing, inputs.beta, inputs.ignore_index),
     ]
 
 

@@ -14,14 +14,14 @@ over rows *and* classes: its weight w is `weight = w / C` here (w / K for the to
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from typing import Literal, NamedTuple, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from antcache.checks import above, one_of
+from antcache.checks import one_of
 from antcache.errors import BadConfig, MissingExtra
 from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
 from antcache.kernels.record import LossInputs, teacher_tensors
@@ -158,18 +158,18 @@ def distillation_loss(
     check_logits(logits, num_classes)
     lead = logits.shape[:-1]
     targets = _targets(targets, lead)
-    row_temperature, temperature = _constant("temperature", temperature, lead)
-    row_weight, weight = _constant("weight", weight, lead)
     check_settings(
+        temperature=temperature,
         weight=weight,
         label_weight=label_weight,
         label_smoothing=label_smoothing,
         beta=beta,
         ignore_index=ignore_index,
     )
-    above("temperature", temperature, 0, math.inf)
     teacher, index, tail, valid = teacher_tensors(targets)
     num_teachers = 1 if teacher is None else teacher.shape[0]
+    row_temperature, temperature = _constant("temperature", temperature, logits)
+    row_weight, weight = _constant("weight", weight, logits)
     if normaliser is not None:
         check_tensor("normaliser", normaliser)
     if class_weight is not None:
@@ -210,7 +210,7 @@ def distillation_loss(
     else:
         parts = reference(_plain(inputs))
     if len(lead) > 1:
-        parts = DistillationParts(*(p.unflatten(0, lead) if p.ndim else p for p in parts))
+        parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in parts))
     return parts if return_parts else parts.loss
 
 
@@ -229,12 +229,10 @@ def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
     return DenseTargets(given[None])
 
 
-def _constant(
-    name: str, given: float | Tensor, lead: tuple[int, ...]
-) -> tuple[Tensor | None, float]:
+def _constant(name: str, given: float | Tensor, logits: Tensor) -> tuple[Tensor | None, float]:
     """A constant of all rows, or of each, as a tensor () or (B,), else as a number."""
     if isinstance(given, Tensor):
-        return per_row(name, given, lead, one=True), 1.0
+        return per_row(name, given, logits.shape[:-1], one=True), 1.0
     return None, given
 
 
@@ -298,6 +296,11 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
     logits = inputs.logits
     if logits.dtype == torch.float64:
         return "float64 logits"
+    if not torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
+            return "a transform of torch.func (grad, vmap, jvp, ...)"
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None:
+            return "a tangent of forward-mode AD"
     if torch.is_grad_enabled():
         for name in ("row_temperature", "row_weight", "normaliser"):
             value = getattr(inputs, name)
@@ -344,11 +347,22 @@ def _overlaps(logits: Tensor) -> bool:
     return near == 0 or far <= near * (short - 1)
 
 
+def _keeps(logits: Tensor) -> bool:
+    """Whether the logits are somebody's parameter, whose values must stay."""
+    base = logits._base if logits._is_view() and logits._base is not None else logits
+    return base.is_leaf and base.requires_grad
+
+
 def _fused(inputs: LossInputs, impl: str, *, overwrite: bool) -> DistillationParts:
     from antcache.kernels import op
 
     if overwrite and _overlaps(inputs.logits):
         raise BadConfig("logits that share memory among themselves can't be written over")
+    if overwrite and inputs.gradient and _keeps(inputs.logits):
+        raise BadConfig(
+            "logits that are a leaf of autograd, or a view of one, can't be written over",
+            hint="overwrite_logits is for what a classifier has computed",
+        )
     if overwrite and inputs.gradient and not torch.compiler.is_compiling():
         loss, ce, kl, has_target = op.Overwriting.apply(inputs.logits, inputs, impl)  # type: ignore[no-untyped-call]
     else:

@@ -145,11 +145,6 @@ def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
 fused.register_autograd(_backward, setup_context=_setup)
 
 
-@fused.register_vmap
-def _(*_given: Any) -> None:
-    raise BadConfig("vmap over the distillation loss is not supported", hint=_PLAIN)
-
-
 class Overwriting(torch.autograd.Function):
     """The same with the gradient written over the logits, which the caller gives away."""
 

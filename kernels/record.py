@@ -18,6 +18,9 @@ from antcache.kernels.targets import DenseTargets, Targets
 NONE, DENSE, TOP_K, TAIL = range(4)
 """Forms of the teacher: none, dense logits, top-k, top-k with all other classes as one outcome."""
 
+FORWARD, REVERSE, MIXED = range(3)
+"""Divergences: KL(q || p), KL(p || q), both from a mixture."""
+
 
 class LossInputs(NamedTuple):
     """Arguments, as `distillation_loss` explains them; tensors first, which `op.py` relies on.
@@ -81,6 +84,11 @@ class LossInputs(NamedTuple):
         if self.teacher_index is None:
             return DENSE
         return TOP_K if self.tail is None or self.top_k == self.classes else TAIL
+
+    @property
+    def divergence(self) -> int:
+        """FORWARD, REVERSE or MIXED."""
+        return {0: FORWARD, 1: REVERSE}.get(self.beta, MIXED)
 
     @property
     def num_teachers(self) -> int:

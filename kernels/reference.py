@@ -51,7 +51,7 @@ def reference(inputs: LossInputs) -> DistillationParts:
     student = logits if logits.dtype == torch.float64 else logits.float()
     if inputs.num_classes:
         student = student[:, : inputs.num_classes]
-    zeros = student.new_zeros(len(student))
+    zeros = student.new_zeros(student.shape[0])
     ce, kl, has_target = zeros, zeros, torch.zeros_like(zeros, dtype=torch.bool)
     ce_count = zeros.sum()  # what the sum of `ce` is divided by for the mean
     if inputs.labels is not None:
@@ -98,7 +98,7 @@ def _temperature(inputs: LossInputs, student: Tensor) -> Tensor | float:
     given = inputs.row_temperature
     if given is None:
         return inputs.temperature
-    return given.to(student.dtype).expand(len(student))[:, None]
+    return given.to(student.dtype).expand(student.shape[0])[:, None]
 
 
 def _kl_weight(inputs: LossInputs, student: Tensor) -> Tensor | float:
@@ -114,7 +114,7 @@ def _kl_weight(inputs: LossInputs, student: Tensor) -> Tensor | float:
 def _locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
     """Teacher row (B,) of each batch row, 0 where there is none, and which have one (B,)."""
     given = inputs.rows
-    rows = torch.arange(len(inputs.logits), device=device) if given is None else given.long()
+    rows = torch.arange(inputs.logits.shape[0], device=device) if given is None else given.long()
     has_target = rows >= 0
     rows = rows.clamp(min=0)
     if inputs.valid is not None:
@@ -164,10 +164,10 @@ def _teacher(
 
 def _mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:
     """Mix (M, B, C) log-probabilities as probabilities into (B, C)."""
-    if len(log_q) == 1:
+    if log_q.shape[0] == 1:
         return log_q[0]  # as it is: a logsumexp would round, and its only weight is 1
     if teacher_weight is None:
-        return log_q.logsumexp(0) - math.log(len(log_q))
+        return log_q.logsumexp(0) - math.log(log_q.shape[0])
     share = teacher_weight.to(log_q.dtype)
     log_share = (share / share.sum(-1, keepdim=True)).log()
     return (log_q + (log_share.T if share.ndim == 2 else log_share[:, None])[..., None]).logsumexp(
@@ -189,7 +189,8 @@ def _divergence(
         log_p = F.log_softmax(scaled.masked_fill(~inside, -math.inf), dim=1)
         return _terms(log_q, log_p, beta).sum(1)
     log_p = F.log_softmax(scaled, dim=1)
-    within = _terms(*(x.masked_fill(~inside, -math.inf) for x in (log_q, log_p)), beta).sum(1)
+    known_q, known_p = (x.masked_fill(~inside, -math.inf) for x in (log_q, log_p))
+    within = _terms(known_q, known_p, beta).sum(1)
     # Several teachers may name all classes together: then there is no other outcome.
     log_q_tail, log_p_tail = (
         x.masked_fill(inside, -math.inf).masked_fill(inside.all(1, keepdim=True), 0).logsumexp(1)

@@ -1,4 +1,4 @@
-"""The generalised Jensen-Shannon divergence, constants as tensors, padding, denominators: the truth.
+"""The truth of what is beside KL: other divergences, constants as tensors, padding, denominators.
 
 Each is held against the same thing written another way, in float64.
 """
@@ -73,7 +73,7 @@ def test_gradients_at_any_beta(make, name, beta):
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
 def test_excluded_classes(make, beta):
-    """What a teacher excludes costs without end, or a finite price where the student is mixed in."""
+    """What a teacher excludes costs without end, or is finite where the student is mixed in."""
     teacher = make.randn(1, B, C, seed=1)
     teacher[..., 0] = -math.inf
     found = make.kl(make.randn(B, C), DenseTargets(teacher), beta=beta)

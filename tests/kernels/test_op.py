@@ -204,11 +204,94 @@ def test_a_second_backward_and_a_double_one_are_refused(make, impl, overwrite):
         torch.autograd.grad(loss, x, create_graph=True)
 
 
-def test_vmap_is_refused(make, impl):
-    x, targets, _ = inputs(make, impl)
-    many = x.detach().expand(3, B, C)
-    with pytest.raises(BadConfig, match=r"vmap.*impl='torch'"):
-        torch.vmap(lambda x: distillation_loss(x, targets, impl=impl))(many)
+def transforms():
+    """Derivatives of a function of the logits, by their names."""
+    from torch import func
+
+    return {
+        "grad": lambda f, x: func.grad(f)(x),
+        "jvp": lambda f, x: func.jvp(f, (x,), (x.cos(),))[1],
+        "hessian": lambda f, x: func.hessian(f)(x),
+        "vmap": lambda f, x: func.vmap(f)(x.expand(3, B, C)),
+    }
+
+
+@pytest.mark.parametrize("name", ["grad", "jvp", "hessian", "vmap"])
+def test_transforms_are_for_torch(make, impl, name):
+    x, targets, labels = inputs(make, impl)
+    x, transform = x.detach(), transforms()[name]
+    right, found = (
+        transform(lambda x, how=how: distillation_loss(x, targets, labels, impl=how), x)
+        for how in ("torch", "auto")
+    )
+    torch.testing.assert_close(found, right)
+    assert right.any()
+    with pytest.raises(BadConfig, match=r"a transform of torch.func .*impl='torch'"):
+        transform(lambda x: distillation_loss(x, targets, labels, impl=impl), x)
+
+
+def test_a_tangent_is_never_taken_for_0(make, impl):
+    from torch.autograd import forward_ad
+
+    x, targets, labels = inputs(make, impl)
+    x = x.detach()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, x.cos())
+        tangent = forward_ad.unpack_dual(distillation_loss(dual, targets, labels)).tangent
+        with pytest.raises(BadConfig, match=r"forward-mode AD.*impl='torch'"):
+            distillation_loss(dual, targets, labels, impl=impl)
+        distillation_loss(x, targets, labels, impl=impl)  # which has no tangent
+    x.requires_grad_()
+    right = gradient(distillation_loss(x, targets, labels, impl=impl), x)
+    torch.testing.assert_close(tangent, (right * x.cos()).sum())
+
+
+@pytest.mark.parametrize("how", ["torch", "impl"])
+def test_a_graph_holds_for_any_batch(make, impl, how):
+    """And is compiled once, whatever the temperature and weight of the KL."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    how = impl if how == "impl" else how
+    x, targets, labels = inputs(make, impl)
+    counter = CompileCounterWithBackend("aot_eager")
+    torch.compiler.reset()
+
+    def step(x, t, labels):
+        return distillation_loss(x, t, labels, impl=how)
+
+    fast = torch.compile(step, fullgraph=True, dynamic=True, backend=counter)
+    for size in (4, 3, 2, 4):
+        given = tuple(value[:size].clone() for value in (x.detach(), targets.logits[0], labels))
+        given[0].requires_grad_()
+        torch.testing.assert_close(fast(*given), step(*given))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("how", ["torch", "impl"])
+def test_an_exported_graph_holds_for_any_batch(make, impl, how):
+    how = impl if how == "impl" else how
+    x, targets, labels = inputs(make, impl)
+
+    class Loss(torch.nn.Module):
+        def forward(self, x, t, labels):
+            return distillation_loss(x, t, labels, impl=how)
+
+    batch = torch.export.Dim("batch", min=2, max=100)
+    given = (x.detach(), targets.logits[0], labels)
+    shapes = ({0: batch},) * 3
+    exported = torch.export.export(Loss(), given, dynamic_shapes=shapes).module()
+    fewer = tuple(value[:3] for value in given)
+    torch.testing.assert_close(exported(*fewer), Loss()(*fewer))
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_a_parameter_is_never_written_over(make, impl, view):
+    x, targets, labels = inputs(make, impl)
+    before = x.detach().clone()
+    given = x.view(B, C) if view else x
+    with pytest.raises(BadConfig, match="a leaf of autograd"):
+        distillation_loss(given, targets, labels, impl=impl, overwrite_logits=True)
+    assert torch.equal(x.detach(), before)
 
 
 @pytest.mark.parametrize("form", FORMS)
