@@ -26,7 +26,8 @@ from antcache.kernels.benchmark.rows import OURS, Case
 from antcache.kernels.loss import Impl
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-PACKAGES = ("antcache", "torch", "triton", "numba", "numpy", "liger-kernel")
+PACKAGES = ("antcache", "torch", "triton", "numba", "numpy")
+PACKAGES += ("liger-kernel", "orda-kernel", "flash-linear-attention")
 CHILD = """
 import sys
 sys.path[:] = {path!r}
