@@ -140,10 +140,22 @@ def plain(item: Inputs) -> Tensor:
     return composed(item.logits, item.teacher, item.index, item.labels, item.classes)
 
 
+class _Handed(torch.autograd.Function):
+    """Logits as a classifier hands them over, no leaf; in the memory of those that are given."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.data  # autograd does not see that they share it, as a view it would
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
 def fused(impl: Impl, *, overwrite: bool = False) -> Loss:
     """`distillation_loss` as a user calls it."""
     return lambda item: distillation_loss(
-        item.logits,
+        _handed(item.logits) if overwrite else item.logits,
         item.targets,
         item.labels,
         temperature=TEMPERATURE,
@@ -151,6 +163,11 @@ def fused(impl: Impl, *, overwrite: bool = False) -> Loss:
         impl=impl,
         overwrite_logits=overwrite,
     )
+
+
+def _handed(logits: Tensor) -> Tensor:
+    made: Tensor = _Handed.apply(logits)  # type: ignore[no-untyped-call]
+    return made
 
 
 def compiled() -> Loss:

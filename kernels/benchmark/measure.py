@@ -61,8 +61,16 @@ def measure(
     copy_bandwidth: float,
 ) -> list[Row]:
     """Rows of these contenders in one case, in all modes; `fast` computes ours."""
-    shape = {"B": case.batch, "C": case.classes, "W": case.width}
-    blank = Row(**stamp, contender="", mode=BOTH, dtype=case.dtype, form=case.form, **shape)
+    blank = Row(
+        **stamp,
+        contender="",
+        mode=BOTH,
+        dtype=case.dtype,
+        form=case.form,
+        B=case.batch,
+        C=case.classes,
+        W=case.width,
+    )
     try:
         inputs = _rotation(case, clock)
     except torch.OutOfMemoryError:

@@ -75,6 +75,15 @@ def test_contenders_agree(form: str) -> None:
     assert moved == 7 * (2 * 4 * 125 + teacher)
 
 
+def test_ours_writes_over_the_logits_it_is_given() -> None:
+    pytest.importorskip("numba")
+    item, other = inputs(), inputs()
+    (grad,) = torch.autograd.grad(fused("numba", overwrite=True)(item), item.leaves)
+    (expected,) = torch.autograd.grad(plain(other), other.leaves)
+    assert torch.allclose(grad, expected, atol=1e-6)
+    assert torch.equal(item.logits, grad)
+
+
 def test_padding_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """By whomever: the loss is that of the rows without it, and its gradient is 0."""
     imitate(monkeypatch)
@@ -401,10 +410,15 @@ def test_what_takes_no_logits_is_skipped_where_they_are_given(name: str) -> None
         contender(name, "torch")
 
 
-def test_a_cpu_without_a_cpp_compiler_skips_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+def test_a_cpu_without_a_cpp_compiler_skips_torch_compile() -> None:
+    from torch._inductor import config
+
     loss: Loss = contender("torch.compile", "torch")
-    with pytest.raises(Skip, match=r"^torch.compile needs a C\+\+ compiler on a CPU"):
+    reason = r"^torch.compile needs a C\+\+ compiler on a CPU"
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(Skip, match=reason),
+    ):
         loss(inputs(classes=11))
 
 
