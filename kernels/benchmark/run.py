@@ -13,7 +13,7 @@ import datetime
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -174,6 +174,16 @@ def run(config: BenchmarkConfig, say: Say, command: str = "antcache bench kernel
     return result
 
 
+def gpu_jobs(cases: Sequence[Case]) -> list[tuple[Case, list[str]]]:
+    """Who is measured in which case, in order; last, what is slow to compile and has no bound."""
+    jobs = []
+    for case in cases:
+        second = WHOLE if case.form == LINEAR else OVER
+        names = [OURS, second, PLAIN, EAGER, LIGER, ORDA, FLA]
+        jobs.append((case, [*names, COMPILED] if case.large else names))
+    return jobs + [(case, [COMPILED]) for case in cases if not case.large]
+
+
 def _line(figure: Figure) -> str:
     """A figure beside its bound."""
     kept = "holds" if figure.holds else "BROKEN"
@@ -208,12 +218,7 @@ class _Bench:
         """All cases of the issue, or of the shapes asked for."""
         copy = self._copy()
         chosen = rows_.cases(self.config.shapes or rows_.shapes(self.config.quick))
-        logits = [OURS, OVER, PLAIN, EAGER, LIGER, ORDA, FLA]
-        hidden = [OURS, WHOLE, PLAIN, EAGER, LIGER, ORDA, FLA]
-        jobs = [(case, hidden if case.form == LINEAR else logits) for case in chosen]
-        jobs = [(case, [*names, COMPILED] if case.large else names) for case, names in jobs]
-        jobs += [(case, [COMPILED]) for case in chosen if not case.large]  # slow to compile
-        for case, names in jobs:
+        for case, names in gpu_jobs(chosen):
             self._case(case, names, "triton", copy)
         self.result.figures = bounds.gpu_figures(self.result.rows)
         self.result.open += bounds.faster_layouts(self.result.rows)

@@ -18,7 +18,7 @@ from antcache.cli.main import cli
 from antcache.errors import BadConfig
 from antcache.kernels.benchmark import rows as bench
 from antcache.kernels.benchmark.rows import BOTH, COMPILED, EAGER, LIGER, OURS, PLAIN, Row
-from antcache.kernels.benchmark.run import parse_shapes
+from antcache.kernels.benchmark.run import gpu_jobs, parse_shapes
 
 NUMBA = importlib.util.find_spec("numba") is not None
 # Finders of editable installs, and whatever the kernel must not need, are out of the way.
@@ -229,6 +229,18 @@ def test_shapes_are_those_of_the_project() -> None:
     assert {(c.batch, c.classes) for c in cases if c.form == bench.LINEAR} == {(8192, 131072)}
     assert set(bench.shapes(quick=True)) <= set(found)
     assert parse_shapes("16384x2513, 2x3") == ((16384, 2513), (2, 3))
+
+
+def test_every_contender_is_measured_once_in_every_case() -> None:
+    cases = bench.cases(bench.shapes())
+    jobs = gpu_jobs(cases)
+    found = {case: [name for job, names in jobs if job == case for name in names] for case in cases}
+    others = {PLAIN, EAGER, LIGER, bench.ORDA, bench.FLA, COMPILED}
+    for case, names in found.items():
+        second = bench.WHOLE if case.form == bench.LINEAR else bench.OVER
+        assert len(names) == len(set(names))
+        assert set(names) == {OURS, second, *others}
+    assert jobs[0] == (cases[0], found[cases[0]])  # compiled, too: it has a bound there
 
 
 def test_a_failure_of_ours_breaks_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +108,20 @@ def test_a_long_row_is_judged_by_the_transfers_that_it_needs(
     assert broken(bounds.share_figures([under])) == [
         f"share of copy bandwidth for {needed} transfers, 8192 x 131072 {dtype} {form}"
     ]
+
+
+def test_the_page_names_the_bounds(repo: Path) -> None:
+    text = (repo / "docs/kernel.md").read_text("utf-8")
+    line = r"^\| ([\d,]+) and more \| (.+) \| (\w+) \| ([\d.]+) \| ([\d.]+) \|$"
+    found = re.findall(line, text, re.MULTILINE)
+    expected = []
+    for one in bounds.REGIMES:
+        classes = " or ".join(f"{number:,}" for number in one.classes)
+        classes += f" in rows of {one.padded:,}" if one.padded else ""
+        dtype = one.dtypes[0] if len(one.dtypes) == 1 else "both"
+        shares = f"{one.h100:.2f}", f"{one.h200:.2f}"
+        expected.append((f"{one.batch:,}", classes, dtype, *shares))
+    assert found == expected
 
 
 def test_rows_that_are_read_twice_are_those_of_the_launcher() -> None:
