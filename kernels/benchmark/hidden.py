@@ -87,7 +87,7 @@ def make_hidden(case: Case, device: str, generator: torch.Generator) -> Hidden:
     )
 
 
-def ours() -> HiddenLoss:
+def ours(impl: Impl) -> HiddenLoss:
     """`distillation_loss_linear` as a user calls it.
 
     Raises:
@@ -99,7 +99,13 @@ def ours() -> HiddenLoss:
 
     def loss(item: Hidden) -> Tensor:
         made: Tensor = linear(
-            item.hidden, item.weight, None, item.teacher, item.labels, temperature=TEMPERATURE
+            item.hidden,
+            item.weight,
+            None,
+            item.teacher,
+            item.labels,
+            temperature=TEMPERATURE,
+            impl=impl,
         )
         return made
 
@@ -222,7 +228,7 @@ def hidden_contender(name: str, fast: Impl) -> HiddenLoss:
         Skip: it is not here.
     """
     made: dict[str, Callable[[], HiddenLoss]] = {
-        OURS: ours,
+        OURS: lambda: ours(fast),
         WHOLE: lambda: whole(fast),
         PLAIN: plain,
         EAGER: lambda: whole("torch"),
