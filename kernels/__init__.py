@@ -2,6 +2,7 @@
 
 from antcache.kernels.loss import Choice, choose, distillation_loss
 from antcache.kernels.reference import DistillationParts
+from antcache.kernels.sharded import distillation_loss_sharded
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "TopKTargets",
     "choose",
     "distillation_loss",
+    "distillation_loss_sharded",
 ]
