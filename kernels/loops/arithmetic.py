@@ -39,7 +39,7 @@ _as_int = intrinsic(_bitcast(types.float32, types.int32, ir.IntType(32)))
 
 @njit(inline="always")
 def exp(x):
-    """exp(x) for x <= 0 within 2 units in the last place; 0 below -87, NaN for NaN.
+    """exp(x) for x <= 88 within 2 units in the last place; 0 below -87, NaN for NaN.
 
     A polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes, `expf`) times a power of two, which the compiler
     can vectorise; it can't do that with a call of the C library.
@@ -78,6 +78,17 @@ def log(x):
     p = p * m + F(3.3333331174e-1)
     square = m * m
     return m + (p * m * square - n * F(2.12194440e-4) - F(0.5) * square) + n * F(0.693359375)
+
+
+@njit(inline="always")
+def series(d):
+    """(d - 1 + exp(-d)) / d^2 for |d| < 1."""
+    value = F(2.489152211637702e-05) * d - F(0.0002032434131251648)
+    value = value * d + F(0.0013892363058403134)
+    value = value * d - F(0.008330944925546646)
+    value = value * d + F(0.04166647791862488)
+    value = value * d - F(0.16666695475578308)
+    return value * d + F(0.5)
 
 
 @njit

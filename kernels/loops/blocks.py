@@ -47,25 +47,33 @@ def run(
     before it is rounded.
     """
     out = empty_outputs(inputs, grad)
+    inputs, grad = _without_padding(inputs, out.grad)
     rows = PerRow.of(inputs)
-    step = _rows_at_once(inputs, out.grad)
+    step = _rows_at_once(inputs, grad)
     ce, kl = np.empty((2, len(inputs.logits)), np.float64)
-    block = _Block(inputs, out.grad, rows, step, factor)
+    block = _Block(inputs, grad, rows, step, factor)
     with torch.no_grad(), _threads():
         for start in range(0, len(ce), step):
             block.compute(slice(start, min(start + step, len(ce))), ce, kl)
     out.ce.copy_(torch.from_numpy(ce))
     out.kl.copy_(torch.from_numpy(kl))
     out.has_target.copy_(torch.from_numpy(rows.teacher >= 0))
+    pulled, pushed = inputs.label_weight * ce, rows.kl_weight * kl
     if inputs.reduction == "none":
-        loss = torch.from_numpy(inputs.label_weight * ce + inputs.kl_weight * kl)
+        out.loss.copy_(torch.from_numpy(pulled + pushed))
     else:
-        loss = torch.tensor(
-            inputs.label_weight * ce.sum() / rows.n_ce + inputs.kl_weight * kl.sum() / rows.n_kl
-        )
-    out.loss.copy_(loss)
+        out.loss.fill_(pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl)
     out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl)))
     return out
+
+
+def _without_padding(inputs: LossInputs, grad: Tensor) -> tuple[LossInputs, Tensor]:
+    """The columns that are classes; the others have no gradient, which stands there from now on."""
+    classes = inputs.classes
+    teacher = inputs.teacher if inputs.form != DENSE else inputs.teacher[..., :classes]
+    with torch.no_grad():
+        grad[:, classes:] = 0
+    return inputs._replace(logits=inputs.logits[:, :classes], teacher=teacher), grad[:, :classes]
 
 
 @contextmanager
@@ -119,8 +127,10 @@ class _Block:
         x, stride_x = self.logits.at(at, read=True)
         grad, stride_g = self.grad.at(at)
         t, (stride_m, stride_n), index, tail, teacher, num_rows = self._teacher(at)
-        per_row = len(rows.share) > 1
+        per_row, own = len(rows.share) > 1, len(rows.kl_weight) > 1
         share = rows.share[at] if per_row else rows.share
+        inv_t = 1 / (rows.temperature[at] if own else rows.temperature)
+        push = (rows.kl_weight[at] if own else rows.kl_weight) * inv_t / rows.n_kl
         given = LoopInputs(
             x=x,
             grad=grad,
@@ -131,6 +141,7 @@ class _Block:
             share=share.ravel(),
             labels=rows.labels[at],
             class_weight=rows.class_weight,
+            log_weight=rows.log_weight,
             ce=ce[at],
             kl=kl[at],
             classes=inputs.logits.shape[1],
@@ -145,9 +156,11 @@ class _Block:
             ignore_index=inputs.ignore_index,
             gradient=inputs.gradient,
             threads=get_num_threads(),
-            inv_t=1 / inputs.temperature,
+            inv_t=inv_t,
+            push=push,
+            stride_own=int(own),
             pull=inputs.label_weight / rows.n_ce,
-            push=inputs.kl_weight / inputs.temperature / rows.n_kl,
+            beta=float(inputs.beta),
             smoothing=inputs.label_smoothing,
             weight_sum=rows.weight_sum,
         )

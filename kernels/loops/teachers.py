@@ -5,7 +5,7 @@ logits have equal probabilities; with several teachers log q is taken of q times
 Letters: C classes, K top-k, M teachers, E classes of a row that its top-k teachers name.
 """
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN201
+# ruff: noqa: ANN001, ANN201, ANN202
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from antcache.kernels.loops.arithmetic import INF, F, add, exps, largest, log, s
 
 LARGE = F(1e30)
 """Logarithm of a teacher's probability of 0: finite, since it is multiplied by 0."""
+TINY = F(1e-30)
+"""Below, a sum of exponentials may have lost some that float32 can't hold."""
 
 
 @njit
@@ -64,8 +66,8 @@ def mix_dense(t_flat, place, stride_m, num_teachers, share, scale, z_p, log_z_p,
 def top_k(t, tail, others, inv_t, part, log_part):
     """One top-k teacher: exp of each class (K,), their logarithms' zero, the sum, the rest.
 
-    Returns (sum, rest): q is part / sum, and each of the `others` classes outside has rest; log q
-    is log_part - log(sum). `others` is 0 for the form without a tail.
+    Returns (sum, log_rest): q is part / sum, and each of the `others` classes outside has rest;
+    log q is log_part - log(sum). `others` is 0 for the form without a tail.
     """
     scale = F(inv_t)
     top = largest(t)
@@ -73,7 +75,7 @@ def top_k(t, tail, others, inv_t, part, log_part):
         exps(t, top, scale, part)
         for k in range(len(t)):
             log_part[k] = (t[k] - top) * scale
-        return sum_of(part), 0.0
+        return sum_of(part), -math.inf
     exps(t, top, F(1), part)
     log_inside = math.log(-math.expm1(tail)) - math.log(sum_of(part))
     for k in range(len(t)):
@@ -83,9 +85,8 @@ def top_k(t, tail, others, inv_t, part, log_part):
     for k in range(len(t)):
         log_part[k] = F(log_part[k] - highest)
     exps(log_part, F(0), F(1), part)
-    each = math.exp(log_other - highest)
-    total = sum_of(part) + others * each
-    return total, each / total
+    total = sum_of(part) + others * math.exp(log_other - highest)
+    return total, log_other - highest - math.log(total)
 
 
 @njit(error_model="numpy")
@@ -116,16 +117,17 @@ def mix_top_k(
     """
     num_teachers, k = t.shape
     if num_teachers == 1 and len(q) == k:
-        total, rest = top_k(t[0], np.float64(tail[0]), others, inv_t, part, log_part)
+        total, log_rest = top_k(t[0], np.float64(tail[0]), others, inv_t, part, log_part)
         r_q = F(1.0 / total)
         for e in range(k):
             q[e] = part[e] * r_q
             log_q[e] = LARGE if log_part[e] == -INF else log_part[e]
-        return rest, math.log(total)
+        return math.exp(log_rest), math.log(total)
     mixed[:] = 0.0  # float64: what a teacher has for classes that it does not name is taken off
     other = 0.0
     for m in range(num_teachers):
-        total, rest = top_k(t[m], np.float64(tail[m]), others, inv_t, part, log_part)
+        total, log_rest = top_k(t[m], np.float64(tail[m]), others, inv_t, part, log_part)
+        rest = math.exp(log_rest)
         for e in range(k):
             mixed[slot[index[m, e]]] += share[m] * (np.float64(part[e]) / total - rest)
         other += share[m] * rest
@@ -133,3 +135,75 @@ def mix_top_k(
         q[e] = F(mixed[e] + other)
     logs(q, F(z_p), log_q)
     return other, log_z_p
+
+
+# KL(p || q) needs log q also where q is too small for float32, if the student has some of p there.
+# From one teacher it comes without q; from a mixture it is summed again, as logarithms.
+
+
+@njit(inline="always")
+def _lost(q, p):
+    return q < TINY and p > F(0)
+
+
+@njit
+def _begin(p, q, log_q):
+    """Whether log q is to be found for a class; there it is -inf from now on."""
+    found = False
+    for c in range(len(q)):
+        if _lost(q[c], p[c]):
+            log_q[c] = -INF
+            found = True
+    return found
+
+
+@njit
+def _end(p, q, log_q, log_z):
+    """Bring log q, where it was to be found, into the form of the others."""
+    for c in range(len(q)):
+        if _lost(q[c], p[c]):
+            log_q[c] = LARGE if log_q[c] == -INF else F(log_q[c] + log_z)
+
+
+@njit
+def _add(log_a, log_b):
+    """log(a + b)."""
+    a, b = np.float64(log_a), np.float64(log_b)
+    high = max(a, b)
+    return F(high if high == -math.inf else high + math.log1p(math.exp(min(a, b) - high)))
+
+
+@njit(error_model="numpy")
+def small_dense(t_flat, place, stride_m, num_teachers, share, inv_t, log_z_p, p, q, log_q, part):
+    """Log q (C,) of `mix_dense`, where that has lost it."""
+    if not _begin(p, q, log_q):
+        return
+    for m in range(num_teachers):
+        t = t_flat[place + m * stride_m : place + m * stride_m + len(q)]
+        top = largest(t)
+        exps(t, top, F(inv_t), part)
+        log_own = math.log(share[m]) - math.log(sum_of(part))
+        for c in range(len(q)):
+            if _lost(q[c], p[c]):
+                log_q[c] = _add(log_q[c], log_own + np.float64(t[c] - top) * inv_t)
+    _end(p, q, log_q, log_z_p)
+
+
+@njit(error_model="numpy")
+def small_top_k(index, t, tail, share, others, inv_t, slot, log_z_p, p, q, log_q, part, log_part):
+    """Log q (E,) of `mix_top_k`, where that has lost it."""
+    if not _begin(p, q, log_q):
+        return
+    named = np.empty(len(q), np.bool_)
+    for m in range(len(t)):
+        total, log_rest = top_k(t[m], np.float64(tail[m]), others, inv_t, part, log_part)
+        log_share, named[:] = math.log(share[m]), False
+        for k in range(len(part)):
+            e = slot[index[m, k]]
+            named[e] = True
+            if _lost(q[e], p[e]):
+                log_q[e] = _add(log_q[e], log_share + log_part[k] - math.log(total))
+        for e in range(len(q)):
+            if _lost(q[e], p[e]) and not named[e]:
+                log_q[e] = _add(log_q[e], log_share + log_rest)
+    _end(p, q, log_q, log_z_p)
