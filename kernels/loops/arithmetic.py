@@ -129,3 +129,10 @@ def add(x, factor, y):
     """Add factor * y to x."""
     for c in range(len(x)):
         x[c] = x[c] + factor * y[c]
+
+
+@njit
+def scaled(out, factor, y):
+    """factor * y."""
+    for c in range(len(out)):
+        out[c] = factor * y[c]

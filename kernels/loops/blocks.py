@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,12 +48,14 @@ def run(
     before it is rounded.
     """
     out = empty_outputs(inputs, grad)
-    inputs, grad = _without_padding(inputs, out.grad)
+    grad = out.grad
+    if inputs.num_classes:
+        inputs, grad = _without_padding(inputs, grad)
     rows = PerRow.of(inputs)
     step = _rows_at_once(inputs, grad)
     ce, kl = np.empty((2, len(inputs.logits)), np.float64)
     block = _Block(inputs, grad, rows, step, factor)
-    with torch.no_grad(), _threads():
+    with _ONE_AT_A_TIME, torch.no_grad(), _threads(), _told():
         for start in range(0, len(ce), step):
             block.compute(slice(start, min(start + step, len(ce))), ce, kl)
     out.ce.copy_(torch.from_numpy(ce))
@@ -60,9 +63,10 @@ def run(
     out.has_target.copy_(torch.from_numpy(rows.teacher >= 0))
     pulled, pushed = inputs.label_weight * ce, rows.kl_weight * kl
     if inputs.reduction == "none":
-        out.loss.copy_(torch.from_numpy(pulled + pushed))
+        loss = torch.from_numpy(pulled + pushed)
     else:
-        out.loss.fill_(pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl)
+        loss = torch.tensor(pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl)
+    out.loss.copy_(loss)
     out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl)))
     return out
 
@@ -88,6 +92,10 @@ def _threads() -> Iterator[None]:
         set_num_threads(own)
         if torch.get_num_threads() != wanted:  # they may share one OpenMP, whose number numba sets
             torch.set_num_threads(wanted)
+
+
+def _told() -> AbstractContextManager[Any]:
+    return told(compute_rows, "the distillation loss", seconds=15)
 
 
 def _rows_at_once(inputs: LossInputs, grad: Tensor) -> int:
@@ -127,10 +135,8 @@ class _Block:
         x, stride_x = self.logits.at(at, read=True)
         grad, stride_g = self.grad.at(at)
         t, (stride_m, stride_n), index, tail, teacher, num_rows = self._teacher(at)
-        per_row, own = len(rows.share) > 1, len(rows.kl_weight) > 1
+        per_row, own = len(rows.share) > 1, len(rows.push) > 1
         share = rows.share[at] if per_row else rows.share
-        inv_t = 1 / (rows.temperature[at] if own else rows.temperature)
-        push = (rows.kl_weight[at] if own else rows.kl_weight) * inv_t / rows.n_kl
         given = LoopInputs(
             x=x,
             grad=grad,
@@ -156,16 +162,15 @@ class _Block:
             ignore_index=inputs.ignore_index,
             gradient=inputs.gradient,
             threads=get_num_threads(),
-            inv_t=inv_t,
-            push=push,
+            inv_t=rows.inv_t[at] if own else rows.inv_t,
+            push=rows.push[at] if own else rows.push,
             stride_own=int(own),
             pull=inputs.label_weight / rows.n_ce,
             beta=float(inputs.beta),
             smoothing=inputs.label_smoothing,
             weight_sum=rows.weight_sum,
         )
-        with _ONE_AT_A_TIME, told(compute_rows, "the distillation loss", seconds=15):
-            compute_rows(tuple(given))
+        compute_rows(tuple(given))
         self.grad.write_back(at, self.factor)
 
     def _teacher(self, at: slice) -> tuple[Floats, tuple[int, int], Ints, Floats, Ints, int]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -41,14 +41,14 @@ def digest(*modules: ModuleType) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-@contextmanager
-def told(function: Any, what: str, *, seconds: float) -> Iterator[None]:
+def told(function: Any, what: str, *, seconds: float) -> AbstractContextManager[Any]:
     """Log that `what` is compiled, and about how long that takes, should `function` be in here."""
     if function.signatures:
-        yield
-        return
-    with install_listener("numba:compile", _Compilation(function, what, seconds)):
-        yield
+        return nullcontext()
+    listener: AbstractContextManager[Any] = install_listener(
+        "numba:compile", _Compilation(function, what, seconds)
+    )
+    return listener
 
 
 class _Compilation(Listener):  # type: ignore[misc]

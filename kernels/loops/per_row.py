@@ -29,8 +29,9 @@ class PerRow:
         log_weight: its logarithm.
         weight_sum: sum of the class weights.
         share: (B, M) or (1, M) weights of the teachers, of sum 1.
-        temperature: (B,) or (1,), T of each row or of all.
+        inv_t: (B,) or (1,), 1 / T of each row or of all.
         kl_weight: as long, what the KL is multiplied by, T^2 included.
+        push: as long, what its gradient for the logits over T is multiplied by.
         n_ce: what the sum of the cross-entropy is divided by.
         n_kl: the same of the KL.
     """
@@ -41,8 +42,9 @@ class PerRow:
     log_weight: Floats
     weight_sum: float
     share: Doubles
-    temperature: Doubles
+    inv_t: Doubles
     kl_weight: Doubles
+    push: Doubles
     n_ce: float
     n_kl: float
 
@@ -51,14 +53,16 @@ class PerRow:
         """Those of `inputs`."""
         num_classes = inputs.logits.shape[1]
         labels, per_class = np.empty(0, np.int64), np.empty(0, np.float32)
+        log_weight = per_class
         if inputs.labels is not None:
             labels = as_numpy(inputs.labels, torch.int64)
             if inputs.class_weight is not None:
                 per_class = as_numpy(inputs.class_weight, torch.float32)
             elif inputs.label_smoothing > 0:
                 per_class = np.ones(num_classes, np.float32)
-        with np.errstate(divide="ignore"):
-            log_weight = np.log(per_class, dtype=np.float32)
+            if inputs.label_smoothing > 0:
+                with np.errstate(divide="ignore"):
+                    log_weight = np.log(per_class)
         teacher = _teacher_rows(inputs)
         n_ce = n_kl = 1.0
         if inputs.reduction == "mean":
@@ -75,11 +79,8 @@ class PerRow:
             given = np.atleast_2d(as_numpy(inputs.teacher_weight, torch.float64))
             with np.errstate(invalid="ignore", divide="ignore"):  # weights of sum 0: NaN
                 share = given / given.sum(1, keepdims=True)
-        given_t, given_weight = (
-            np.ones(1) if each is None else as_numpy(each.reshape(-1), torch.float64)
-            for each in (inputs.row_temperature, inputs.row_weight)
-        )
-        kl_weight = inputs.kl_weight * given_weight * given_t**2
+        n_ce, n_kl = (n if n > 0 else 1.0 for n in (n_ce, n_kl))
+        inv_t, kl_weight = _constants(inputs)
         return PerRow(
             teacher=teacher,
             labels=labels,
@@ -87,11 +88,28 @@ class PerRow:
             log_weight=log_weight,
             weight_sum=float(per_class.sum(dtype=np.float64)),
             share=share,
-            temperature=np.broadcast_to(inputs.temperature * given_t, kl_weight.shape),
+            inv_t=inv_t,
             kl_weight=kl_weight,
-            n_ce=n_ce if n_ce > 0 else 1.0,
-            n_kl=n_kl if n_kl > 0 else 1.0,
+            push=kl_weight * inv_t / n_kl,
+            n_ce=n_ce,
+            n_kl=n_kl,
         )
+
+
+def _constants(inputs: LossInputs) -> tuple[Doubles, Doubles]:
+    """1 / T and what the KL is multiplied by, (B,) or (1,)."""
+    inv_t, weight = np.array([1 / inputs.temperature]), np.array([inputs.kl_weight])
+    if inputs.row_temperature is None and inputs.row_weight is None:
+        return inv_t, weight
+    if inputs.row_temperature is not None:
+        temperature = as_numpy(inputs.row_temperature, torch.float64).ravel()
+        with np.errstate(divide="ignore"):
+            inv_t = 1 / temperature
+        weight = weight * temperature**2
+    if inputs.row_weight is not None:
+        weight = weight * as_numpy(inputs.row_weight, torch.float64).ravel()
+    longest = np.zeros(max(len(inv_t), len(weight)))
+    return inv_t + longest, weight + longest
 
 
 def _teacher_rows(inputs: LossInputs) -> Ints:

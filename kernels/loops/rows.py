@@ -19,7 +19,7 @@ from numba import njit, prange
 
 from antcache.kernels import record
 from antcache.kernels.loops import arithmetic, divergence, labels, teachers
-from antcache.kernels.loops.arithmetic import NAN, F, I, add, exps, largest, sum_of
+from antcache.kernels.loops.arithmetic import NAN, F, I, exps, largest, scaled, sum_of
 from antcache.kernels.loops.compiled import digest, keep
 from antcache.kernels.loops.divergence import (
     mixture_terms,
@@ -222,8 +222,7 @@ def _rows(start, stop, r):
             if full:
                 gradient(grad, pull, e_1, push, q, r_d, e_t, off)
             else:
-                grad[:] = F(0)
-                add(grad, pull, e_1)
+                scaled(grad, pull, e_1)
             if not known:
                 grad[:] = NAN
             elif form == TOP_K:
