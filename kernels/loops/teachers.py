@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from antcache.kernels.loops.arithmetic import INF, F, add, exps, largest, log, sum_of
+from antcache.kernels.loops.arithmetic import INF, F, add, exp, exps, largest, log, sum_of
 
 LARGE = F(1e30)
 """Logarithm of a teacher's probability of 0: finite, since it is multiplied by 0."""
@@ -23,11 +23,12 @@ TINY = F(1e-30)
 
 
 @njit
-def shifted(t, top, scale, out):
-    """(t - top) * scale, `LARGE` for -inf."""
-    for c in range(len(out)):
+def exps_and_logs(t, top, scale, q, log_q):
+    """exp((t - top) * scale), and of it the logarithm, `LARGE` for that of 0."""
+    for c in range(len(q)):
         value = (t[c] - top) * scale
-        out[c] = LARGE if value == -INF else value
+        q[c] = exp(value)
+        log_q[c] = LARGE if value == -INF else value
 
 
 @njit
@@ -49,9 +50,8 @@ def mix_dense(t_flat, place, stride_m, num_teachers, share, scale, z_p, log_z_p,
     if num_teachers == 1:
         t = t_flat[place : place + classes]
         top = largest(t)
-        exps(t, top, scale, q)
+        exps_and_logs(t, top, scale, q, log_q)
         z = sum_of(q)
-        shifted(t, top, scale, log_q)
         return z, math.log(z)
     q[:] = F(0)
     for m in range(num_teachers):
