@@ -317,13 +317,13 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         entries = block_k * _power_of_2(teachers)
         if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
             return f"{teachers} x {k} entries of top-k teachers"
-    if _new(inputs):
+    if impl == "triton" and _new(inputs):
         return "not yet"
     return ""
 
 
 def _new(inputs: LossInputs) -> bool:
-    """What Triton and numba learn only now."""
+    """What Triton learns only now."""
     given = (inputs.row_temperature, inputs.row_weight, inputs.normaliser)
     return bool(inputs.beta or inputs.num_classes or any(t is not None for t in given))
 
