@@ -236,18 +236,26 @@ def _unpack(registers: Registers, kinds: list[str], operands: Operands) -> bool:
 
 
 def _add(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """IADD3, VIADD: a sum; its carry goes into a predicate, and with X one comes in."""
+    """IADD3, VIADD: a sum; its carries go into predicates, and with X they come in."""
     out, written, sources, read = _parts(operands)
-    values: list[Any] = [registers.read(each) for each in sources]
+    values: list[Any] = [_addend(registers, each) for each in sources]
     if "X" in kinds:
         values += [registers.predicate(each) for each in read]
     if any(value is None for value in values) or "64" in kinds:
         return False
     total = sum(values)
     registers.write(out, total & WORD)
-    for each in written:
-        registers.write(each, total > WORD if len(written) == 1 else None)
+    for count, each in enumerate(written, 1):
+        registers.write(each, total >= count << 32)
     return True
+
+
+def _addend(registers: Registers, operand: str) -> Any:
+    """A source of a sum. To subtract is to add the complement and 1: 0 carries then."""
+    if not operand.startswith("-R") and not operand.startswith("-UR"):
+        return registers.read(operand)
+    value = registers.read(operand.replace("-", "~", 1))
+    return None if value is None else value + 1
 
 
 def _multiply(registers: Registers, kinds: list[str], operands: Operands) -> bool:

@@ -204,6 +204,31 @@ def test_what_integer_instructions_compute(line, value):
     assert registers.read("UR1" if "UR1" in line else "R1") == value
 
 
+@pytest.mark.parametrize(
+    ("high", "low", "other", "expected"),
+    [
+        (0, 5, 0, (0, 5)),  # what is subtracted is 0: its complement and 1 carry
+        (0, 5, 7, (0xFFFFFFFF, 0xFFFFFFFE)),
+        (3, 5, 7, (2, 0xFFFFFFFE)),
+        (3, 7, 5, (3, 2)),
+    ],
+)
+def test_subtractions_of_64_bits_carry(high, low, other, expected):
+    registers = kinds.Registers({}, {})
+    registers.write("R2", low, high, other)
+    integers.execute(registers, "PT", "IADD3", ("R6", "P2", "R2", "-R4", "RZ"))
+    integers.execute(registers, "PT", "IADD3.X", ("R7", "R3", "~RZ", "RZ", "P2", "!PT"))
+    assert (registers.read("R7"), registers.read("R6")) == expected
+
+
+def test_a_sum_of_three_may_carry_twice():
+    registers = kinds.Registers({}, {})
+    registers.write("R2", 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    integers.execute(registers, "PT", "IADD3", ("R6", "P2", "P3", "R2", "R3", "R4"))
+    integers.execute(registers, "PT", "IADD3.X", ("R7", "RZ", "RZ", "RZ", "P2", "P3"))
+    assert (registers.read("R7"), registers.read("R6")) == (2, 0xFFFFFFFD)
+
+
 def test_predicates_in_the_bits_of_a_register_are_known_one_by_one():
     """So the compiler keeps masks: one that data decides hides none of the others."""
     registers = kinds.Registers({}, {})
