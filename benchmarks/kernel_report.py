@@ -221,15 +221,16 @@ def variant_line(one: Report, cases: int) -> str:
         one.cycles,
         special_cycles(issued, made.warps),
         memory_cycles(issued, made.warps),
-        one.walked.loaded + one.walked.stored,
-        one.moved / one.launch.programs,
     )
+    num_bytes = (one.walked.loaded + one.walked.stored, one.moved / one.launch.programs)
+    about = "~" if one.walked.by_example else ""
     return VARIANTS.line(
         (
             f"{name}, backward" if one.launch.backward else name,
             *(str(one.case), str(cases), arch.name, str(made.warps), str(made.registers)),
             *(str(made.spilled), str(made.shared), f"{one.occupancy:.0%}"),
             *(_short(one.per_row(each)) for each in takes),
+            *(f"{about}{_short(one.per_row(each))}" for each in num_bytes),
             "?" if one.final is None else _short(one.final),
             *(f"{one.share(name):.0%}" if arch == SM_90 else "-" for name in DEVICES),
         )

@@ -84,6 +84,22 @@ def test_a_guard_that_fails_is_issued_all_the_same_and_moves_nothing():
     assert (done.instructions, done.loaded, done.stored) == (6, 0, 0)
 
 
+def test_places_that_data_decides_are_counted_by_example_and_said():
+    """Threads that were given the same class read the same place, others another."""
+    gather = """
+        S2R R0, SR_TID.X
+        SHF.R.U32.HI R0, RZ, 0x1, R0
+        IMAD.WIDE R2, R0, 0x8, RZ
+        LDG.E.64 R4, desc[UR4][R2.64]
+        IMAD.WIDE R6, R4, 0x4, RZ
+        LDG.E R8, desc[UR4][R6.64]
+        EXIT
+    """
+    done = counted(gather, threads=64)
+    assert done.by_example
+    assert done.loaded == 32 * 8 + 32 * 4
+
+
 def test_threads_that_read_the_same_place_count_once():
     done = counted(
         """
@@ -95,6 +111,7 @@ def test_threads_that_read_the_same_place_count_once():
         threads=256,
     )
     assert done.loaded == 8
+    assert not done.by_example
 
 
 def test_a_branch_around_is_counted_unless_it_is_known_to_be_taken():
@@ -187,6 +204,11 @@ def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
         ("LOP3.LUT R1, R2, R3, RZ, 0x3c, !PT", 100 ^ 7),
         ("VIMNMX R1, R4, R3, PT", 0xFFFFFFFF),
         ("VIMNMX.U32 R1, R4, R3, PT", 7),
+        ("VIADDMNMX R1, R2, -0x1, R3, PT", 7),
+        ("VIADDMNMX R1, R2, -0x1, R3, !PT", 99),
+        ("SHF.R.U32 R1, R2, 0x2, RZ", 25),
+        ("SGXT.U32 R1, R2, 0x4", 4),
+        ("SGXT R1, R4, 0x4", 0xFFFFFFFF),
         ("SEL R1, R2, R3, !PT", 7),
         ("HFMA2.MMA R1, -RZ, RZ, 1.875, 0", 0x3F800000),
         ("HFMA2 R1, -RZ, RZ, 0, 2.98023223876953125e-07", 5),
