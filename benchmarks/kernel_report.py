@@ -7,6 +7,7 @@ moves itself, a forward pass by those that must move.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +46,7 @@ class Report:
     Attributes:
         made: what it is made of.
         walked: what a program from the middle of the grid does.
-        last: what the last one does to take its ticket.
+        last: what the last one does to take its ticket, if that can be counted.
     """
 
     case: Case
@@ -53,7 +54,7 @@ class Report:
     arch: Arch
     made: Compiled
     walked: Walk
-    last: Walk
+    last: Walk | None
 
     @property
     def occupancy(self) -> float:
@@ -79,8 +80,10 @@ class Report:
         return issue_cycles(self.walked.issued, self.made.warps)
 
     @property
-    def final(self) -> float:
+    def final(self) -> float | None:
         """Such clocks of what the last program does on top."""
+        if self.last is None:
+            return None
         return issue_cycles(self.last.issued, self.made.warps) - self.cycles
 
     def per_row(self, of_program: float) -> float:
@@ -108,11 +111,14 @@ def report(case: Case, wanted: Launch, arch: Arch) -> Report:
     bank = constant_bank(wanted, made, arch)
     block, threads = wanted.programs // 2, 32 * made.warps
     try:
-        walked = last = walk(made.code, constants=bank, block=block, threads=threads)
-        if walked.ticket:
-            last = walk(made.code, constants=bank, block=block, threads=threads, last=True)
+        walked = walk(made.code, constants=bank, block=block, threads=threads)
     except BadConfig as error:
         raise BadConfig(f"{wanted.variant.name} of {case}, {arch.name}: {error}") from error
+    last: Walk | None = walked
+    if walked.ticket:
+        with contextlib.suppress(BadConfig):
+            last = None
+            last = walk(made.code, constants=bank, block=block, threads=threads, last=True)
     return Report(case=case, launch=wanted, arch=arch, made=made, walked=walked, last=last)
 
 
@@ -215,16 +221,17 @@ def variant_line(one: Report, cases: int) -> str:
         one.cycles,
         special_cycles(issued, made.warps),
         memory_cycles(issued, made.warps),
-        one.walked.loaded + one.walked.stored,
-        one.moved / one.launch.programs,
     )
+    num_bytes = (one.walked.loaded + one.walked.stored, one.moved / one.launch.programs)
+    about = "~" if one.walked.by_example else ""
     return VARIANTS.line(
         (
             f"{name}, backward" if one.launch.backward else name,
             *(str(one.case), str(cases), arch.name, str(made.warps), str(made.registers)),
             *(str(made.spilled), str(made.shared), f"{one.occupancy:.0%}"),
             *(_short(one.per_row(each)) for each in takes),
-            _short(one.final),
+            *(f"{about}{_short(one.per_row(each))}" for each in num_bytes),
+            "?" if one.final is None else _short(one.final),
             *(f"{one.share(name):.0%}" if arch == SM_90 else "-" for name in DEVICES),
         )
     )

@@ -87,6 +87,7 @@ class Walk:
             instruction reads for several threads counts once.
         fresh: those of them that the program had not read before.
         stored: bytes written there.
+        by_example: whether data decides some of the places, so that these bytes are an example.
         ticket: whether it took one.
     """
 
@@ -94,6 +95,7 @@ class Walk:
     loaded: int = 0
     fresh: int = 0
     stored: int = 0
+    by_example: bool = False
     ticket: bool = False
 
     @property
@@ -209,8 +211,10 @@ def _count_bytes(
         return
     held = registers.most(one.guard)
     mask = held if isinstance(held, Tensor) else torch.full((threads,), bool(held))
+    where = [each for each in one.operands if "[" in each][-1]
+    done.by_example |= registers.address(where) is None
     registers.by_example = True  # where it is known, this is what is known
-    place = registers.address([each for each in one.operands if "[" in each][-1])
+    place = registers.address(where)
     registers.by_example = False
     if place is None:
         raise BadConfig("an address that can't be followed", found=str(one))
