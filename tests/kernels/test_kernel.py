@@ -487,7 +487,7 @@ def test_a_class_that_student_and_teachers_exclude_takes_no_part(device, form, b
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("distance", [1e-4, 1e-2])
 def test_gradients_of_nearly_equal_rows(device, dtype, beta, distance):
-    """p - q of rounded p and q loses its digits where both are close; no more than PyTorch's does."""
+    """p - q of rounded p and q loses digits where both are close, no more than PyTorch's does."""
     t = gaussian(8, 106, seed=3).to(dtype)
     x = (t.float() + gaussian(8, 106, seed=4) * distance).to(dtype)
     given = {"temperature": 2.0, "beta": beta, "reduction": "sum"}
