@@ -83,7 +83,7 @@ def test_longer_rows_and_top_k_have_kernels_of_their_own(launched: Launched) -> 
 
 
 def test_what_is_known_is_not_counted(launched: Launched) -> None:
-    """Only a mean over labels or picked rows counts them, in a launch of its own if there are many."""
+    """Only a mean over labels or picked rows counts them, in a launch of its own if many."""
     labels = torch.zeros(2000, dtype=torch.int64, device=DEVICE)
     loss(2000, 4)
     loss(2000, 4, labels=labels, reduction="sum")
