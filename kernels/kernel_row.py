@@ -21,11 +21,13 @@ from antcache.kernels import kernel_terms as terms
 
 @triton.jit
 def load_chunks(at, stride, lane, C, has, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr):
-    """Chunks of rows that begin at `at` (R, 1), -inf past their end.
+    """Chunks of rows that begin at `at` (R,), -inf past their end.
 
-    With SOME, rows that `has` not are 0 and aren't read.
+    With SOME, rows that `has` (R,) not are 0 and aren't read.
     """
     chunks = ()
+    at = at[:, None]
+    has = has[:, None]
     for k in tl.static_range(K):
         col = k * L + lane
         to = at + col * stride
@@ -179,7 +181,7 @@ def cross_entropy(u, rest, known, temperature, POWER: tl.constexpr):
     one = 1 + ratio
     close = x > -1
     log = tl.log2(tl.where(close, one, z)) * terms.LN2
-    log1p = tl.where(one == 1, ratio, log * (ratio / (one - 1)))
+    log1p = tl.where(one < 2, log + (ratio - (one - 1)), log)  # with what 1 + ratio has rounded off
     return tl.where(close, log1p, log - x), z
 
 
@@ -188,7 +190,7 @@ def mixture(
     to_t, from_t, share_ptr, stride_sb, stride_sm, row, has, lane, C, scale,
     M: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr,
 ):
-    """Mixed probabilities of M teachers, whose rows begin `from_t` (R, 1) behind the first."""
+    """Mixed probabilities of M teachers, whose rows begin `from_t` (R,) behind the first."""
     t_ptr, stride_tm, stride_tc = to_t
     zero = tl.zeros((has.shape[0], L), tl.float32)
     qs = ()
@@ -199,7 +201,7 @@ def mixture(
         top = tl.max(largest(ts, K), 1, keep_dims=True)
         _us, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
-        share = share / tl.sum(lane_sums(es, K), 1, keep_dims=True)
+        share = share[:, None] / tl.sum(lane_sums(es, K), 1, keep_dims=True)
         qs = added(qs, es, share, K)
         from_t += stride_tm
     return qs
@@ -317,8 +319,10 @@ def added(gs, more, factor, K: tl.constexpr):
 
 @triton.jit
 def store_chunks(at, stride, lane, there, gs, C, W, K: tl.constexpr, L: tl.constexpr, PADDED: tl.constexpr):
-    """The gradient of rows that are `there` and begin at `at` (R, 1); 0 from column C to W."""
+    """The gradient of rows that are `there` and begin at `at` (R,); 0 from column C to W."""
     kind = at.dtype.element_ty
+    at = at[:, None]
+    there = there[:, None]
     for k in tl.static_range(K):
         col = k * L + lane
         g = gs[k]

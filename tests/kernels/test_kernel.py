@@ -378,7 +378,8 @@ def test_strided_input(device, form, classes):
     torch.testing.assert_close(loss.double().cpu(), expected[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient.double().cpu(), expected[3], rtol=1e-4, atol=1e-6)
 
-    logits = x.detach().requires_grad_()  # the gradient goes over strided logits as well
+    # The gradient goes over strided logits as well.
+    logits = scatter(x.detach().clone().requires_grad_() * 1)
     around = logits.detach().as_strided((1,), (1,), 1).clone()
     distillation_loss(
         logits, targets, scatter(labels), impl="triton", overwrite_logits=True, **given
@@ -388,7 +389,7 @@ def test_strided_input(device, form, classes):
 
 
 def test_overlapping_logits_are_not_written_over(device):
-    x = torch.zeros(1, 4, device=device).expand(3, 4).requires_grad_()
+    x = torch.zeros(1, 4, device=device, requires_grad=True).mul(1).expand(3, 4)
     with pytest.raises(BadConfig, match="share memory"):
         distillation_loss(x, torch.zeros(3, 4, device=device), impl="triton", overwrite_logits=True)
 
