@@ -194,12 +194,12 @@ def mixture(
     t_ptr, stride_tm, stride_tc = to_t
     zero = tl.zeros((has.shape[0], L), tl.float32)
     qs = ()
-    for _ in tl.static_range(K):
+    for _k in tl.static_range(K):
         qs += (zero,)
     for m in range(M):  # not unrolled: all teachers at once would not fit the registers
         ts = load_chunks(t_ptr + from_t, stride_tc, lane, C, has, K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
-        _, es = exponents(ts, top, scale, K)
+        _us, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         share = share[:, None] / tl.sum(lane_sums(es, K), 1, keep_dims=True)
         qs = added(qs, es, share, K)

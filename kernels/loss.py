@@ -30,7 +30,7 @@ from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_t
 
 Reduction = Literal["mean", "sum", "none"]
 Impl = Literal["auto", "triton", "numba", "torch"]
-EXTRAS = {"triton": "gpu", "numba": "teacher"}
+EXTRAS = {"triton": "gpu", "numba": "cpu"}
 
 
 class Choice(NamedTuple):
