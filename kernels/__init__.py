@@ -3,6 +3,7 @@
 from antcache.kernels.linear import distillation_loss_linear
 from antcache.kernels.loss import Choice, choose, distillation_loss
 from antcache.kernels.reference import DistillationParts
+from antcache.kernels.sharded import distillation_loss_sharded
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "choose",
     "distillation_loss",
     "distillation_loss_linear",
+    "distillation_loss_sharded",
 ]
