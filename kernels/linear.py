@@ -242,6 +242,8 @@ def _implementation(layer: Layer, inputs: LossInputs, impl: str) -> str:
             return "torch"
         found = "a tangent of forward-mode AD"
         raise BadConfig(f"impl={impl!r} can't compute this", found=found, hint="use impl='torch'")
+    if inputs.logits.device.type != "cpu":  # where chunks are given their denominators as a tensor
+        inputs = inputs._replace(normaliser=inputs.logits.new_empty(2))
     return _choose(inputs, impl).impl
 
 
