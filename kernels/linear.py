@@ -42,7 +42,7 @@ Elsewhere these are float32, and nothing but the results is rounded.
 """
 
 
-class Settings(CommonSettings, total=False):
+class LinearSettings(CommonSettings, total=False):
     """What `distillation_loss_linear` takes by keyword besides `return_parts`."""
 
     impl: Impl
@@ -58,7 +58,7 @@ def distillation_loss_linear(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[False] = ...,
-    **settings: Unpack[Settings],
+    **settings: Unpack[LinearSettings],
 ) -> Tensor: ...
 
 
@@ -71,7 +71,7 @@ def distillation_loss_linear(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[True],
-    **settings: Unpack[Settings],
+    **settings: Unpack[LinearSettings],
 ) -> DistillationParts: ...
 
 
@@ -225,7 +225,7 @@ def _fused(layer: Layer, inputs: LossInputs, chunk_rows: int, impl: str) -> Dist
         torch.is_grad_enabled() and tensor is not None and tensor.requires_grad
         for tensor in layer[:3]
     )
-    call = linear_op.Call(layer, inputs, chunk_rows, (hidden, classifier, bias), impl)
+    call = linear_op.LinearCall(layer, inputs, chunk_rows, (hidden, classifier, bias), impl)
     loss, ce, kl, has_target, *_ = linear_op.fused(*call.arguments())
     return DistillationParts(loss, ce.detach(), kl.detach(), has_target)
 

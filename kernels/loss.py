@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-class Settings(CommonSettings, total=False):
+class LossSettings(CommonSettings, total=False):
     """What `distillation_loss` takes by keyword besides `return_parts`."""
 
     impl: Impl
@@ -60,7 +60,7 @@ def distillation_loss(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[False] = ...,
-    **settings: Unpack[Settings],
+    **settings: Unpack[LossSettings],
 ) -> Tensor: ...
 
 
@@ -71,7 +71,7 @@ def distillation_loss(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[True],
-    **settings: Unpack[Settings],
+    **settings: Unpack[LossSettings],
 ) -> DistillationParts: ...
 
 

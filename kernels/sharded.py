@@ -147,7 +147,7 @@ def distillation_loss_sharded(
         reduction=reduction,
     )
     _check(inputs, shard)
-    given = _Sharded.apply(inputs.logits, _Call(computable(inputs), shard, group))  # type: ignore[no-untyped-call]
+    given = _Sharded.apply(inputs.logits, _ShardedCall(computable(inputs), shard, group))  # type: ignore[no-untyped-call]
     parts = shaped(DistillationParts(*given), logits.shape[:-1])
     return parts if return_parts else parts.loss
 
@@ -199,7 +199,7 @@ def _check(inputs: LossInputs, shard: Shard) -> None:
     check_tensors(one)
 
 
-class _Call(NamedTuple):
+class _ShardedCall(NamedTuple):
     """One call on this process."""
 
     inputs: LossInputs
@@ -218,7 +218,7 @@ class _Sharded(torch.autograd.Function):
     """The loss and its parts from the logits; everything else is a constant."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, call: _Call) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, logits: Tensor, call: _ShardedCall) -> tuple[Tensor, ...]:
         """Parts, by two collectives."""
         log_sums = _gathered(call)
         parts, scales = _loss(call, *_added(call, log_sums))
@@ -244,7 +244,7 @@ class _Sharded(torch.autograd.Function):
         logits, log_sums, *saved = ctx.saved_tensors
         scales = Scales(*saved[: len(Scales._fields)])
         scales = scales._replace(ce=scales.ce * factor, kl=scales.kl * factor)
-        call: _Call = ctx.call._replace(inputs=ctx.call.inputs._replace(logits=logits))
+        call: _ShardedCall = ctx.call._replace(inputs=ctx.call.inputs._replace(logits=logits))
         grad = torch.zeros_like(logits)
         for rows in call.blocks():
             mine = Scales(*(value[rows.at] for value in scales))
@@ -252,7 +252,7 @@ class _Sharded(torch.autograd.Function):
         return grad, None
 
 
-def _gathered(call: _Call) -> Tensor:
+def _gathered(call: _ShardedCall) -> Tensor:
     """Log-sums over all classes, (B, 3 or 3 + M)."""
     own = torch.cat([rows.log_sums() for rows in call.blocks()])
     if not own.numel():
@@ -262,7 +262,7 @@ def _gathered(call: _Call) -> Tensor:
     return torch.stack(every).logsumexp(0)
 
 
-def _added(call: _Call, log_sums: Tensor) -> tuple[Terms, Tensor]:
+def _added(call: _ShardedCall, log_sums: Tensor) -> tuple[Terms, Tensor]:
     """Terms of all classes (B,) each; which rows name a top-k class that there is not (B,)."""
     terms, unknown = [], []
     for rows in call.blocks():
@@ -274,7 +274,7 @@ def _added(call: _Call, log_sums: Tensor) -> tuple[Terms, Tensor]:
     return Terms(*total.unbind(1)), torch.cat(unknown)
 
 
-def _loss(call: _Call, terms: Terms, unknown: Tensor) -> tuple[DistillationParts, Scales]:
+def _loss(call: _ShardedCall, terms: Terms, unknown: Tensor) -> tuple[DistillationParts, Scales]:
     """Loss and parts, and what the gradient is made of, from the terms of all classes."""
     inputs, shard = call.inputs, call.shard
     zeros = torch.zeros_like(terms.ce)
