@@ -41,12 +41,26 @@ CPU_SHAPE, CPU_TIMES, CPU_MEMORY = (4096, 2513), 2.0, 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One loss to be computed: dtype of the logits, form of the teacher, shape (B, C)."""
+    """One loss to be computed.
+
+    Attributes:
+        dtype: of the logits.
+        form: of the teacher.
+        batch: B.
+        classes: C, those that count.
+        padded: width of the rows in memory, whose columns from C on take no part; 0: C.
+    """
 
     dtype: str
     form: str
     batch: int
     classes: int
+    padded: int = 0
+
+    @property
+    def width(self) -> int:
+        """Columns of a row in memory."""
+        return self.padded or self.classes
 
     @property
     def large(self) -> bool:
@@ -54,7 +68,8 @@ class Case:
         return self.batch * self.classes >= LARGE
 
     def __str__(self) -> str:
-        return f"{self.batch} x {self.classes} {self.dtype} {self.form}"
+        rows = f" in rows of {self.padded}" if self.padded else ""
+        return f"{self.batch} x {self.classes}{rows} {self.dtype} {self.form}"
 
 
 def shapes(quick: bool = False) -> list[tuple[int, int]]:

@@ -127,3 +127,11 @@ def test_a_bound_holds_up_to_itself(
 ) -> None:
     figure = Figure(figure="f", value=value, unit="x", at_least=at_least, at_most=at_most)
     assert figure.holds is holds
+
+
+def test_a_case_says_how_wide_its_rows_are() -> None:
+    case = Case(dtype="bfloat16", form="dense", batch=4, classes=13)
+    padded = Case(dtype="bfloat16", form="dense", batch=4, classes=13, padded=16)
+    assert (case.width, str(case)) == (13, "4 x 13 bfloat16 dense")
+    assert (padded.width, str(padded)) == (16, "4 x 13 in rows of 16 bfloat16 dense")
+    assert case != padded
