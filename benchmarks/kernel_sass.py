@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from kernel_sass_values import Machine, Value, most, predicate
@@ -37,12 +38,12 @@ class Instruction:
     opcode: str
     operands: tuple[str, ...]
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """The opcode without its kinds."""
         return self.opcode.split(".")[0]
 
-    @property
+    @cached_property
     def target(self) -> int | None:
         """Where a jump goes."""
         if self.stem not in ("BRA", "CALL"):
@@ -70,15 +71,18 @@ class Walk:
 
     Attributes:
         issued: times that a warp got to an instruction, by its opcode.
-        loaded: bytes read from global memory, by all threads whose guard may hold.
+        loaded: bytes read from global memory, by all threads whose guard may hold. What one
+            instruction reads for several threads counts once, what is read again counts again.
         stored: bytes written there.
         steps: times that a warp got to an instruction, by its address.
+        ticket: whether it took one.
     """
 
     issued: Counter[str] = field(default_factory=Counter)
     loaded: int = 0
     stored: int = 0
     steps: Counter[int] = field(default_factory=Counter)
+    ticket: bool = False
 
     @property
     def instructions(self) -> int:
@@ -134,7 +138,7 @@ def walk(
     )
     index = {each.address: i for i, each in enumerate(program)}
     farthest, nearest = _distances(program, index)
-    done, ticket, back, at = Walk(), False, [], 0
+    done, back, at = Walk(), [], 0
     for _ in range(MOST_STEPS):
         one = program[at]
         done.issued[one.opcode] += 1
@@ -142,7 +146,7 @@ def walk(
         target = one.target
         if target is None and one.stem not in _ENDS:
             _count_bytes(done, machine, one, threads)
-            ticket = ticket or (one.stem in _ATOMIC and one.operands[1:2] != ("RZ",))
+            done.ticket |= one.stem in _ATOMIC and "RZ" not in one.operands[:2]
             machine.execute(one.guard, one.opcode, one.operands)
             at += 1
             continue
@@ -154,7 +158,7 @@ def walk(
                 where=f"SASS at {one.address:#06x}",
                 found=f"@{one.guard} {one.opcode} {', '.join(one.operands)}",
             )
-        if taken is None and ticket and not last:
+        if taken is None and done.ticket and not last:
             taken = target is None or nearest[there] < nearest[at + 1]
         elif taken is None:
             taken = one.stem == "BRA" and farthest[there] > farthest[at + 1]
@@ -184,10 +188,18 @@ def _first(value: Value) -> bool:
 
 
 def _count_bytes(done: Walk, machine: Machine, one: Instruction, threads: int) -> None:
+    """What a program asks for; threads that ask for the same place count once."""
     if one.stem not in ("LDG", "STG"):
         return
     held = most(machine.registers, one.guard)
-    active = int(held.sum()) if isinstance(held, Tensor) else threads if held else 0
+    place = machine.address(next(each for each in one.operands if "[" in each))
+    if place is None:
+        active = int(held.sum()) if isinstance(held, Tensor) else threads if held else 0
+    elif isinstance(place, Tensor):
+        held = held if isinstance(held, Tensor) else torch.full_like(place, bool(held)).bool()
+        active = len(place[held].unique())
+    else:
+        active = int(bool(held.any() if isinstance(held, Tensor) else held))
     if one.stem == "LDG":
         done.loaded += active * one.lane_bytes
     else:
@@ -198,7 +210,7 @@ def _distances(
     program: Sequence[Instruction], index: Mapping[int, int]
 ) -> tuple[list[int], list[int]]:
     """Instructions to an exit from each place, by the longest and by the shortest way, if no loop
-    is entered again. Ways that end in a subroutine are slow paths of rare values: 0, and far.
+    is entered again. A way into a subroutine is the slow path of rare values: neither of them.
     """
     size = len(program)
     farthest, nearest = [0] * (size + 1), [0] * (size + 1)
@@ -208,8 +220,8 @@ def _distances(
         ways = [] if always and (one.target is not None or one.stem in _ENDS) else [i + 1]
         if one.target is not None and one.target > one.address and one.target in index:
             ways.append(index[one.target])
-        if one.stem == "CALL" and always:
-            ways = []
-        farthest[i] = max((1 + farthest[way] for way in ways), default=0)
+        slow = one.stem == "CALL" and always
+        ways = [] if slow else ways
+        farthest[i] = -size if slow else max((1 + farthest[way] for way in ways), default=0)
         nearest[i] = 0 if one.stem in _ENDS else min((1 + nearest[w] for w in ways), default=size)
     return farthest, nearest

@@ -1,7 +1,7 @@
 """What integer instructions of NVIDIA's machine code (SASS) compute, for all threads of a program.
 
-Promise: a value is a number, where all threads have the same, or a tensor (threads,), or None: what
-is not known, as it was loaded, is a float or comes from an instruction that is not modelled here. No
+Promise: a value is a number, where all threads have the same, or a tensor (threads,), or None: not
+known, because it was loaded, is a float, or comes from an instruction that is not modelled here. No
 value is guessed. Registers have 32 bits, as unsigned numbers; predicates are true or false.
 """
 
@@ -28,7 +28,6 @@ _WIDTHS = {
     **{"FADD2": 2, "FMUL2": 2, "FFMA2": 2, "DADD": 2, "DMUL": 2, "DFMA": 2},
 }
 """Registers that are written, where they are more than one."""
-
 
 
 def is_predicate(operand: str) -> bool:
@@ -106,6 +105,17 @@ class Machine:
         if sign:
             value = (-value if sign == "-" else ~value & ~fog) & _WORD
         return value, fog
+
+    def address(self, operand: str) -> Value:
+        """Low word of an address in memory (desc[UR8][R2.64+0x10]), without what is added last."""
+        total: Any = 0
+        for part in operand.rstrip("]").rpartition("[")[2].split("+"):
+            if _REGISTER.match(part):
+                value = self.read(part)
+                if value is None:
+                    return None
+                total = total + value
+        return total & _WORD
 
     def write(self, operand: str, *values: Value, fog: Any = 0) -> None:
         """Put values into a register and those after it, or into a predicate."""
@@ -260,9 +270,12 @@ def _logic_of_predicates(machine: Machine, kinds: list[str], operands: tuple[str
             tried.append((result, inside))
         first = tried[0][0]
         same = all(not isinstance(r, Tensor) and r == first for r, _ in tried)
-        machine.write(out, bool(first) if same and not isinstance(first, Tensor) else (
-            first if len(tried) == 1 else None
-        ))
+        machine.write(
+            out,
+            bool(first)
+            if same and not isinstance(first, Tensor)
+            else (first if len(tried) == 1 else None),
+        )
         if len(tried) > 1 and not same and not out.endswith("PT"):
             limit: Any = False
             for result, inside in tried:
@@ -276,9 +289,10 @@ def _logic(machine: Machine, kinds: list[str], operands: tuple[str, ...]) -> boo
     out, preds, sources, read = _outputs(operands)
     values = [machine.bits(each) for each in sources[:3]]
     table = int(sources[3], 16)
+    known = all(type(f) is int and f == 0 for _, f in values)
     results = [
         _lut(table, *(v | f if bits >> i & 1 else v for i, (v, f) in enumerate(values)), _WORD)
-        for bits in range(8)
+        for bits in range(1 if known else 8)
     ]
     result, fog = results[0], 0
     for each in results[1:]:
@@ -448,9 +462,7 @@ def _halves(machine: Machine, kinds: list[str], operands: tuple[str, ...]) -> bo
 def _select(machine: Machine, kinds: list[str], operands: tuple[str, ...]) -> bool:
     """SEL."""
     out, yes, no, condition = operands
-    chosen = choose(
-        predicate(machine.registers, condition), machine.read(yes), machine.read(no)
-    )
+    chosen = choose(predicate(machine.registers, condition), machine.read(yes), machine.read(no))
     machine.write(out, chosen)
     return True
 

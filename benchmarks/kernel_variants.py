@@ -251,7 +251,10 @@ def disassembled(cubin: bytes) -> str:
 
 
 def constant_bank(wanted: Launch, made: Compiled, arch: Arch) -> dict[int, int]:
-    """The words of the constant bank that a launch decides: integer arguments, grid and block."""
+    """The words of the constant bank that a launch decides: integer arguments and the grid.
+
+    Pointers begin somewhere, far from each other.
+    """
     numbers, at, places = dict(wanted.numbers), 0, {}
     for name, kind in wanted.variant.signature:
         if kind != "constexpr":
@@ -261,8 +264,11 @@ def constant_bank(wanted: Launch, made: Compiled, arch: Arch) -> dict[int, int]:
             at += size
     start = made.constant_bytes - (-(-at // 8) + SCRATCH) * 8
     bank = {arch.grid_at: wanted.programs, arch.grid_at + 4: 1, arch.grid_at + 8: 1}
-    for name, value in numbers.items():
-        bank[start + places[name]] = value & 0xFFFFFFFF
-        if dict(wanted.variant.signature)[name] == "i64":
-            bank[start + places[name] + 4] = value >> 32 & 0xFFFFFFFF
+    for number, (name, kind) in enumerate(wanted.variant.signature):
+        if kind.startswith("*"):
+            numbers[name] = (number + 1) << 40
+        if name in numbers:
+            bank[start + places[name]] = numbers[name] & 0xFFFFFFFF
+            if kind != "i32":
+                bank[start + places[name] + 4] = numbers[name] >> 32 & 0xFFFFFFFF
     return bank

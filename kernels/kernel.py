@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 from antcache.kernels import kernel_parts as parts
+from antcache.kernels import kernel_sum as sums
 
 
 @triton.jit
@@ -26,13 +27,13 @@ def tile_kernel(
     index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
     share_ptr, stride_sb, stride_sm, rows_ptr, valid_ptr, labels_ptr, class_weight_ptr,
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
-    counts_ptr, ticket_ptr, factor_ptr, stride_f,
-    row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr,
+    counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
+    row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
     B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
     FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     T_ONE: tl.constexpr,
-    MEAN: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,
-    COUNT_HERE: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
+    COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,
+    SUMMED: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
     BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -51,9 +52,9 @@ def tile_kernel(
     col = parts.columns(0, BLOCK_C, WIDE)
     mask = row_mask[:, None] & (col < C)[None, :]
     inv_t = 1.0 / temperature
-    n_ce, n_kl = parts.divisors(
-        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-        FORM, MEAN, COUNT_HERE, BLOCK_B,
+    n_ce, n_kl = sums.divisors(
+        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
+        B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
     )
 
     x = parts.student_logits(to_x, row, col, mask)
@@ -160,24 +161,11 @@ def tile_kernel(
         else:
             tl.store(to_col, grad.to(kind), mask=mask)
     if not AGAIN:
-        parts.write_rows(
-            ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, b, B,
-            label_weight, kl_weight, n_ce, n_kl, counts_ptr, PER_ROW, BLOCK_B,
+        sums.write_rows(
+            ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask, ce, kl, has,
+            b == b, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, ROWS, SUMMED,
         )
-
-
-@triton.jit
-def count_kernel(
-    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-    HAS_TARGETS: tl.constexpr, BLOCK_B: tl.constexpr,
-):
-    """One program: both counts of a batch that is too large for every program to count it."""
-    n_ce, n_kl = parts.count_rows(
-        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-        HAS_TARGETS, BLOCK_B,
-    )
-    tl.store(counts_ptr, n_ce)
-    tl.store(counts_ptr + 1, n_kl)
 
 
 @triton.jit

@@ -74,54 +74,6 @@ def teacher_logits(t_ptr, from_t, stride_tc, col, mask, has):
 
 
 @triton.jit
-def count_rows(
-    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-    HAS_TARGETS: tl.constexpr, BLOCK_B: tl.constexpr,
-):
-    """What the means divide by: class weights of the labels that count, rows with a target."""
-    total_ce = tl.zeros((BLOCK_B,), tl.float32)
-    total_kl = tl.zeros((BLOCK_B,), tl.float32)
-    for start in range(0, B, BLOCK_B):
-        row = start + tl.arange(0, BLOCK_B)
-        mask = row < B
-        if labels_ptr is not None:
-            label = tl.load(labels_ptr + row, mask=mask, other=0).to(tl.int64)
-            counted = mask & (label != ignore_index)
-            if class_weight_ptr is not None:
-                known = counted & (label >= 0) & (label < C)
-                own = tl.load(class_weight_ptr + label, mask=known, other=0.0)
-                total_ce += own.to(tl.float32)
-            else:
-                total_ce += tl.where(counted, 1.0, 0.0)
-        if HAS_TARGETS:
-            _, has, _ = teacher_row(rows_ptr, valid_ptr, row, mask, N)
-            total_kl += tl.where(has, 1.0, 0.0)
-    return tl.sum(total_ce, 0), tl.sum(total_kl, 0)
-
-
-@triton.jit
-def divisors(
-    labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, B, C, N, ignore_index,
-    FORM: tl.constexpr, MEAN: tl.constexpr, COUNT_HERE: tl.constexpr, BLOCK_B: tl.constexpr,
-):
-    """What cross-entropy and KL are divided by; 1 instead of 0, whose sums are 0 as well."""
-    n_ce = 1.0
-    n_kl = 1.0
-    if MEAN:
-        if COUNT_HERE:
-            n_ce, n_kl = count_rows(
-                labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, B, C, N, ignore_index,
-                FORM != NONE, BLOCK_B,
-            )
-        else:
-            n_ce = tl.load(counts_ptr)
-            n_kl = tl.load(counts_ptr + 1)
-        n_ce = tl.where(n_ce > 0, n_ce, 1.0)
-        n_kl = tl.where(n_kl > 0, n_kl, 1.0)
-    return n_ce, n_kl
-
-
-@triton.jit
 def log1m_exp(x):
     """log(1 - exp(x)) for x <= 0, exact near 0 where 1 - exp(x) would cancel."""
     series = 1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8)))
@@ -426,50 +378,3 @@ def entry_gradient(
     p = tl.exp(x_e) / z_1[:, None]
     ce = ce_gradient(p, here, rest / z_1, own, smoothing, C, w_sum, w)
     return few + tl.where(counted[:, None], a[:, None] * ce, 0.0)
-
-
-@triton.jit
-def write_rows(
-    ce_ptr, kl_ptr, has_ptr, loss_ptr, ticket_ptr, row, row_mask, ce, kl, has, b, B, label_weight,
-    kl_weight, n_ce, n_kl, counts_ptr, PER_ROW: tl.constexpr, BLOCK_B: tl.constexpr,
-):
-    """Parts of R rows, and the loss: per row, or of all by the program that is done last.
-
-    Where the factor b of the gradient is NaN, a teacher row or class is out of range.
-    """
-    kl = tl.where(has, tl.where(b != b, float("nan"), kl), 0.0)
-    if tl.program_id(0) == 0:
-        tl.store(counts_ptr, n_ce)
-        tl.store(counts_ptr + 1, n_kl)
-    tl.store(ce_ptr + row, ce, mask=row_mask)
-    tl.store(kl_ptr + row, kl, mask=row_mask)
-    tl.store(has_ptr + row, has.to(tl.int8), mask=row_mask)
-    if PER_ROW:
-        tl.store(loss_ptr + row, label_weight * ce + kl_weight * kl, mask=row_mask)
-    else:
-        finish(
-            ce_ptr, kl_ptr, loss_ptr, ticket_ptr, B, label_weight, kl_weight, n_ce, n_kl,
-            tl.num_programs(0), BLOCK_B,
-        )
-
-
-@triton.jit
-def finish(
-    ce_ptr, kl_ptr, loss_ptr, ticket_ptr, B, label_weight, kl_weight, n_ce, n_kl, num_programs,
-    BLOCK_B: tl.constexpr,
-):
-    """The program that is done last adds up all rows, always in the same order."""
-    tl.debug_barrier()  # the whole program has written its rows
-    ticket = tl.atomic_add(ticket_ptr, 1)
-    if ticket == num_programs - 1:
-        total_ce = tl.zeros((BLOCK_B,), tl.float32)
-        total_kl = tl.zeros((BLOCK_B,), tl.float32)
-        for start in range(0, B, BLOCK_B):
-            row = start + tl.arange(0, BLOCK_B)
-            # From L2: other multiprocessors have written these.
-            total_ce += tl.load(ce_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
-            total_kl += tl.load(kl_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
-        ce = tl.sum(total_ce, 0) / n_ce
-        kl = tl.sum(total_kl, 0) / n_kl
-        tl.store(loss_ptr, label_weight * ce + kl_weight * kl)
-        tl.store(ticket_ptr, 0)  # ready for the next call

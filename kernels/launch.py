@@ -1,24 +1,31 @@
 """Launches the Triton kernels: block sizes, buffers, one or two launches a call.
 
 Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient
-(and one byte per logit for the form with a tail). Letters as in `kernel.py`.
+(and one byte per logit for the form with a tail). A launch that is interrupted leaves nothing that
+a later one would count on. Letters as in `kernel.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_loop
+from antcache.kernels import kernel, kernel_dense, kernel_loop, kernel_sum
 from antcache.kernels.record import NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
+DENSE_TILE = 8192
+"""Longest row that the dense kernel takes: 16 warps of `PER_THREAD` logits a thread, nearly."""
+
+PER_THREAD = 20
+"""Logits of a row that a thread holds; more of them spill registers."""
+
 TILE = 8192
-"""Longest row that stays in registers, half of it with a tail; ptxas spills at twice that."""
+"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at twice that."""
 
 TILE_ELEMENTS = 1024
 """Logits per program where rows are short and several share one; more of them spill registers."""
@@ -30,15 +37,18 @@ LOOP_BLOCK = 2048
 COUNT_HERE = 512
 """Batch up to which every program counts the rows of the means itself, which saves a launch."""
 
+SUMMED = 1024
+"""Rows that one program adds up at the end, or counts beforehand."""
+
 
 def launch(inputs: LossInputs, grad: Tensor | None = None) -> LossOutputs:
     """Loss, parts and gradient; the latter goes into `grad`, which may be the logits."""
     out = empty_outputs(inputs, grad)
-    with _on(inputs.logits.device):
-        count_here = len(inputs.logits) <= COUNT_HERE
-        if inputs.reduction == "mean" and not count_here:
-            _count(inputs, out.counts)
-        _run(inputs, out, out.loss, count_here=count_here, again=False)
+    count = _count_by(inputs)
+    with _on(inputs.logits.device), _tallies(inputs.logits) as tallies:
+        if count == kernel_sum.COUNTED_BEFORE:
+            _count(inputs, out.counts, tallies)
+        _run(inputs, out, out.loss, tallies, count, again=False)
     return out
 
 
@@ -48,59 +58,119 @@ def launch_again(inputs: LossInputs, grad: Tensor, counts: Tensor, factor: Tenso
     Where all factors are 1, `grad` stays as `launch` left it. `counts` are those of its outputs.
     """
     out = empty_outputs(inputs, grad)._replace(counts=counts)
-    with _on(grad.device):
-        _run(inputs, out, factor, count_here=False, again=True)
+    count = kernel_sum.COUNTED_BEFORE if inputs.reduction == "mean" else kernel_sum.UNDIVIDED
+    with _on(grad.device), _tallies(inputs.logits) as tallies:
+        _run(inputs, out, factor, tallies, count, again=True)
 
 
 def _run(
-    inputs: LossInputs, out: LossOutputs, factor: Tensor, *, count_here: bool, again: bool
+    inputs: LossInputs,
+    out: LossOutputs,
+    factor: Tensor,
+    tallies: Tallies,
+    count: triton.language.constexpr,
+    *,
+    again: bool,
 ) -> None:
     """One launch of the kernel that fits the rows."""
-    x, teachers = inputs.logits, inputs.num_teachers
-    batch, classes = x.shape
+    batch = inputs.logits.shape[0]
+    shared: dict[str, Any] = {
+        "FORM": inputs.form,
+        "M": inputs.num_teachers,
+        "SMOOTH": inputs.label_smoothing > 0,
+        "BETA": inputs.divergence,
+        "COUNT": count.value,
+        "PER_ROW": inputs.reduction == "none",
+        "GRAD": inputs.gradient,
+        "AGAIN": again,
+        "SUMMED": SUMMED,
+        "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
+        "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
+    }
+    if inputs.teacher_index is None and inputs.classes <= DENSE_TILE:
+        run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
+    else:
+        run, sizes = _block_sizes(inputs)
+    grid = (triton.cdiv(batch, sizes["ROWS"]),)
+    run[grid](*_arguments(inputs, out, factor, tallies), **shared, **sizes)
+
+
+def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
+    """Settings and block sizes of the dense kernel.
+
+    A row has the fewest threads, a power of 2, that hold no more than `PER_THREAD` of its logits
+    each; several rows share a program of 4 warps. Chunks are as wide as leaves the fewest logits
+    unused, with up to 4 neighbours per thread where these can be read at once.
+    """
+    threads = max(4, triton.next_power_of_2(triton.cdiv(inputs.classes, PER_THREAD)))
+    widths = (4, 2, 1) if _aligned(inputs.logits, inputs.teacher, out.grad) else (1,)
+    lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
+    warps = max(4, threads // 32)
+    number = inputs.temperature if inputs.row_temperature is None else 0
+    return {
+        "POWER": int(number) if number in (1, 2) else 0,
+        "EXACT": inputs.gradient and inputs.logits.dtype == torch.float32,
+        "SOME": inputs.rows is not None or inputs.valid is not None,
+        "PADDED": inputs.num_classes > 0,
+        "ROWS": warps * 32 // threads,
+        "CHUNKS": triton.cdiv(inputs.classes, lanes),
+        "LANES": lanes,
+        **_options(warps, 128),
+    }
+
+
+def _aligned(*tensors: Tensor | None) -> bool:
+    """Whether the compiler will know that every row begins at a multiple of 16 elements."""
+    return all(
+        t.stride(-1) == 1 and all(n % 16 == 0 for n in t.stride()[:-1]) and t.data_ptr() % 16 == 0
+        for t in tensors
+        if t is not None and t.numel()
+    )
+
+
+def _block_sizes(inputs: LossInputs) -> tuple[Any, dict[str, Any]]:
+    """The kernel for top-k teachers or long rows, its settings and block sizes."""
+    teachers = inputs.num_teachers
+    batch, classes = inputs.logits.shape
     block = triton.next_power_of_2(classes)
-    tile = block <= (TILE // 2 if inputs.form == TAIL else TILE)
+    tile = inputs.teacher_index is not None
+    tile = tile and block <= (TILE // 2 if inputs.form == TAIL else TILE)
     block_k = triton.next_power_of_2(inputs.top_k)
     entries = block_k * triton.next_power_of_2(teachers) if inputs.teacher_index is not None else 1
     pairs = min(entries * block_k, COMPARED) if teachers > 1 else entries
     rows = _rows_per_program(batch, block, pairs, inputs.form) if tile else 1
     warps = _num_warps(block * rows, pairs * rows, inputs) if tile else 8
     sizes: dict[str, Any] = {
-        "FORM": inputs.form,
-        "M": teachers,
         "K": inputs.top_k,
-        "SMOOTH": inputs.label_smoothing > 0,
-        "BETA": inputs.divergence,
         "T_ONE": inputs.temperature == 1,
-        "MEAN": inputs.reduction == "mean",
-        "PER_ROW": inputs.reduction == "none",
-        "GRAD": inputs.gradient,
         "ROWS": rows,
         "BLOCK_C": block if tile else LOOP_BLOCK,
         "BLOCK_K": block_k,
         "BLOCK_E": entries,
         "BLOCK_N": min(block_k, COMPARED // entries),
-        "BLOCK_B": triton.next_power_of_2(min(batch, 4096)),
-        "COUNT_HERE": count_here,
-        "AGAIN": again,
-        "WIDE": _wide(x, inputs.teacher, out.grad),
-        "enable_fp_fusion": False,  # equal rows then cancel exactly, by every compiler
-        "num_warps": warps,
-        # What more warps have in any case; told so, ptxas spills no few bytes for more of them.
-        "maxnreg": 128 if warps > 4 else None,
+        # Told so, ptxas spills no few bytes for more than 4 warps, which have 128 in any case.
+        **_options(warps, 128 if warps > 4 else None),
     }
-    if not tile:
-        sizes["BLOCK_M"] = triton.next_power_of_2(teachers)
-    run = kernel.tile_kernel if tile else kernel_loop.loop_kernel
-    run[(triton.cdiv(batch, rows),)](*_arguments(inputs, out, factor), **sizes)
+    if tile:
+        return kernel.tile_kernel, sizes
+    return kernel_loop.loop_kernel, sizes | {"BLOCK_M": triton.next_power_of_2(teachers)}
+
+
+def _options(warps: int, registers: int | None) -> dict[str, Any]:
+    """Options of the compiler; with several warps it may be told to use so many registers."""
+    options: dict[str, Any] = {"num_warps": warps}
+    # Equal rows then cancel exactly, by every compiler.
+    options["enable_fp_fusion"] = False
+    if registers is not None and torch.version.hip is None:  # AMD's compiler has no such option
+        options["maxnreg"] = registers
+    return options
 
 
 def scale(grad: Tensor, factor: Tensor) -> None:
     """Multiply the gradient (B, C) by the factor () or (B,) in place; 1 costs a launch only."""
-    stride = factor.stride(0) if factor.ndim else 0
     with _on(grad.device):
         kernel.scale_kernel[(len(grad),)](
-            *(grad, *grad.stride(), factor, stride, grad.shape[1]),
+            *(grad, *grad.stride(), *_view(factor, 1), grad.shape[1]),
             BLOCK_C=1024,
             WIDE=_wide(grad),
             num_warps=4,
@@ -127,20 +197,35 @@ def _num_warps(elements: int, pairs: int, inputs: LossInputs) -> int:
     return 8 if max(elements, pairs) > 1024 else 4
 
 
-def _count(inputs: LossInputs, counts: Tensor) -> None:
+def _count_by(inputs: LossInputs) -> triton.language.constexpr:
+    """How the kernels come to what means are divided by."""
+    if inputs.reduction != "mean":
+        return kernel_sum.UNDIVIDED
+    if inputs.normaliser is not None:
+        return kernel_sum.GIVEN
+    if all(value is None for value in (inputs.labels, inputs.rows, inputs.valid)):
+        return kernel_sum.ALL_ROWS
+    here = inputs.logits.shape[0] <= COUNT_HERE
+    return kernel_sum.COUNTED_HERE if here else kernel_sum.COUNTED_BEFORE
+
+
+def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     """The two numbers that the means divide by, of a large batch, into `counts`."""
     vectors = (inputs.labels, inputs.class_weight, inputs.rows, inputs.valid)
-    kernel.count_kernel[(1,)](
-        *(_flat(t) for t in vectors),
-        *(counts, *inputs.logits.shape, inputs.num_rows, inputs.ignore_index),
+    batch = inputs.logits.shape[0]
+    kernel_sum.count_kernel[(triton.cdiv(batch, SUMMED),)](
+        *(*(_flat(t) for t in vectors), counts, *tallies),
+        *(batch, inputs.classes, inputs.num_rows, inputs.ignore_index),
         HAS_TARGETS=inputs.form != NONE,
-        BLOCK_B=4096,
-        num_warps=16,
+        SUMMED=SUMMED,
+        num_warps=4,
     )
 
 
-def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor) -> list[Any]:
-    """Arguments of both kernels, in their order; what is absent is None, which is compiled in."""
+def _arguments(
+    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies
+) -> list[Any]:
+    """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
     outside = None
     if inputs.form == TAIL:
@@ -156,9 +241,9 @@ def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor) -> list[Any
         *_view(out.grad, 2),
         *_view(outside, 2)[:2],
         *(out.ce, out.kl, out.has_target.view(torch.int8), out.loss),
-        *(out.counts, _ticket(x.device), *_view(factor, 1)),
-        *(*_view(inputs.row_temperature, 1), *_view(inputs.row_weight, 1), inputs.normaliser),
-        *(*x.shape, inputs.classes, inputs.num_rows),
+        *(out.counts, *tallies, *_view(factor, 1)),
+        *(*_view(inputs.row_temperature, 1), *_view(inputs.row_weight, 1)),
+        *(*_view(inputs.normaliser, 1), *x.shape, inputs.classes, inputs.num_rows),
         *(inputs.temperature, inputs.kl_weight, inputs.label_weight),
         *(inputs.label_smoothing, inputs.beta, inputs.ignore_index),
     ]
@@ -180,18 +265,43 @@ def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def _ticket(device: torch.device) -> Tensor:
-    """The counter of finished programs of this device's current stream; 0 between calls.
+class Tallies(NamedTuple):
+    """What the programs of a launch add up together, in groups of `SUMMED` rows.
 
-    The last program sets it back, so that a call needs no launch for that. A graph that is being
-    captured gets its own, zeroed whenever it is replayed, beside whatever else then runs.
+    Attributes:
+        tickets: (1 + groups,) int32, programs that are done: groups, and of each; 0 between calls.
+        sums: (2 * groups,) float32.
     """
+
+    tickets: Tensor
+    sums: Tensor
+
+
+_kept: dict[tuple[torch.device, int], Tallies] = {}
+
+
+@contextlib.contextmanager
+def _tallies(logits: Tensor) -> Iterator[Tallies]:
+    """The tallies of this device's current stream.
+
+    The last program sets tickets back, so that a call needs no launch for that; one that is
+    interrupted may not have done so, and its tallies are given up. A graph that is being captured
+    gets its own, zeroed whenever it is replayed, beside whatever else then runs.
+    """
+    device, groups = logits.device, triton.cdiv(logits.shape[0], SUMMED)
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        return torch.zeros(1, dtype=torch.int32, device=device)
+        yield _zeroed(groups, device)
+        return
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    return _zeroed(device, stream)
+    kept = _kept.pop((device, stream), None)
+    if kept is None or len(kept.sums) < 2 * groups:
+        kept = _zeroed(triton.next_power_of_2(groups), device)
+    yield kept
+    _kept[device, stream] = kept
 
 
-@functools.cache
-def _zeroed(device: torch.device, stream: int) -> Tensor:
-    return torch.zeros(1, dtype=torch.int32, device=device)
+def _zeroed(groups: int, device: torch.device) -> Tallies:
+    return Tallies(
+        tickets=torch.zeros(1 + groups, dtype=torch.int32, device=device),
+        sums=torch.empty(2 * groups, dtype=torch.float32, device=device),
+    )

@@ -77,7 +77,8 @@ class Student(nn.Module):
         if self.align is not None:
             output = output._replace(aligned=self.align(state))
         if self.adjustment is not None and not self.training:
-            output = output._replace(logits=output.logits - self.adjustment)
+            adjusted = output.logits - self.adjustment
+            output = output._replace(logits=adjusted, padded_logits=None)
         return output
 
 

@@ -116,9 +116,12 @@ class TeacherTargets:
         def moved(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device)
 
+        targets = self.targets.to(device)
+        if device.type == "cuda" and isinstance(targets, DenseTargets):
+            targets = DenseTargets(aligned(targets.logits), valid=targets.valid)
         return replace(
             self,
-            targets=self.targets.to(device),
+            targets=targets,
             row=self.row.to(device),
             share=moved(self.share),
             feature=moved(self.feature),
@@ -138,6 +141,20 @@ class TeacherTargets:
                 self.targets.index, self.targets.logit, tails, strict=True
             )
         ]
+
+
+ALIGNED = 16
+"""Columns that a GPU reads at once, of any type that logits have."""
+
+
+def aligned(logits: Tensor) -> Tensor:
+    """The same logits (M, R, C), each row at a multiple of `ALIGNED`, so that it is read faster."""
+    num_teachers, num_rows, classes = logits.shape
+    width = -(-classes // ALIGNED) * ALIGNED
+    if width == classes:
+        return logits
+    wide = logits.new_zeros(num_teachers, num_rows, width)[..., :classes]
+    return wide.copy_(logits)
 
 
 def stored_shares(

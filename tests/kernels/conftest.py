@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +21,34 @@ if not torch.cuda.is_available():
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 
 C, N, K, M = 7, 9, 3, 2
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _rounds_as_a_gpu() -> Iterator[None]:
+    """Triton's interpreter with the roundings of a GPU.
+
+    By itself it rounds the product of a fused multiply-add, and may sum one after the other.
+    """
+    if importlib.util.find_spec("triton") is None:
+        yield
+        return
+    from triton.runtime import interpreter
+
+    def fma(_builder: object, x: Any, y: Any, z: Any) -> Any:
+        wide = x.data.astype(np.float64) * y.data + z.data
+        return interpreter.TensorHandle(wide.astype(x.data.dtype), x.dtype.scalar)
+
+    def sum_by_halves(self: Any, value: Any) -> Any:
+        data = value.handle.data.reshape(-1) if self.axis is None else value.handle.data
+        axis = self.axis or 0
+        while data.shape[axis] > 1:
+            data = np.add(*np.split(data, 2, axis))
+        return self.to_tensor(data if self.keep_dims else data.squeeze(axis)[()], value.dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter.InterpreterBuilder, "create_fma", fma)
+        patch.setattr(interpreter.ReduceOps, "sum", sum_by_halves)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -255,6 +255,61 @@ def test_any_shape_and_values(device, seed, batch, classes, form, dtype, t, case
     check(*(to(v, device) for v in (x, targets, labels)), given, upstream)
 
 
+def padded(tensor, width, value=7.0):
+    """The tensor with so many columns more, of a value that would show."""
+    return torch.nn.functional.pad(tensor, (0, width), value=value)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 9999),
+    batch=st.integers(1, 12),
+    classes=st.integers(2, 300),
+    form=st.sampled_from(("none", "dense", "dense_mix")),
+    dtype=st.sampled_from(DTYPES),
+    spread=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
+    offset=st.sampled_from(OFFSETS),
+    beta=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    temperature=st.sampled_from(["one", "two", "number", "tensor", "rows"]),
+    weight=st.sampled_from(["number", "tensor", "rows"]),
+    padding=st.sampled_from([0, 1, 16, 40]),
+    both=st.booleans(),
+    normaliser=st.sampled_from([None, 3.5, (0.5, 20.0), (0.0, 2.0)]),
+    labels=st.booleans(),
+    case=st.sampled_from(SETTINGS),
+    factor=st.sampled_from([1.0, -0.3, 65536.0]),
+)
+def test_any_settings_together(
+    device, seed, batch, classes, form, dtype, spread, offset, beta, temperature, weight, padding,
+    both, normaliser, labels, case, factor,
+):  # fmt: skip
+    """Divergences, constants per row, padding and denominators, with smoothing, masks, offsets."""
+    y, given = arguments(case, form, batch, classes)
+    x = padded(gaussian(batch, classes, seed=seed) * spread + offset, padding).to(dtype)
+    targets = teacher(form, batch + 2, classes, seed + 1)
+    if padding:
+        given["num_classes"] = classes
+    if targets is None:
+        labels = True
+    else:
+        if both:
+            targets = DenseTargets(logits=padded(targets.logits, padding))
+        numbers = torch.rand(batch + 1, generator=torch.Generator().manual_seed(seed)) * 9 + 0.5
+        choices = {"one": 1.0, "two": 2.0, "number": 3.3, "tensor": numbers[0], "rows": numbers[1:]}
+        given |= {"temperature": choices[temperature], "weight": choices[weight], "beta": beta}
+    if not labels:
+        y = None
+        given.pop("class_weight", None)
+        given.pop("label_smoothing", None)
+    if normaliser is not None and given["reduction"] == "mean":
+        given["normaliser"] = torch.tensor(normaliser)
+    given = {name: to(v, device) for name, v in given.items()}
+    overwrite = case == "in_place" and factor == 1
+    upstream = torch.tensor(factor, device=device)
+    check(*(to(v, device) for v in (x, targets, y)), given, upstream, overwrite_logits=overwrite)
+
+
 @pytest.mark.parametrize("classes", [5, 106, 9000])
 @pytest.mark.parametrize("form", ["dense", "topk"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 10.0])

@@ -77,7 +77,8 @@ class AvtHead(Head):
         decoded = self.decoder(states)
         past_logits = None
         if past:
-            past_logits = self.classifier(self.dropout(shifted(features[:, 0], decoded)))
+            past_logits = self.classifier.padded(self.dropout(shifted(features[:, 0], decoded)))
         state = decoded[:, -1]
-        logits = self.classifier(self.dropout(state))
-        return HeadOutput(logits, features, decoded if decode else None, past_logits, state)
+        padded = self.classifier.padded(self.dropout(state))
+        logits, decoded = self.classifier.classes(padded), decoded if decode else None
+        return HeadOutput(logits, features, decoded, past_logits, state, padded_logits=padded)

@@ -56,7 +56,7 @@ class FusedHead(Head):
             branch(part, past=past, decode=decode)
             for branch, part in zip(self.branches, parts, strict=True)
         ]
-        logits = torch.stack([output.logits for output in outputs], dim=1)
+        logits = torch.stack([output.scores for output in outputs], dim=1)
         state = torch.cat([output.state for output in outputs], dim=-1)
         if self.attention is None:
             fused = logits.mean(dim=1)
@@ -69,9 +69,10 @@ class FusedHead(Head):
         if decode:
             decoded = torch.cat([output.decoded for output in outputs], dim=-1)
         return HeadOutput(
-            fused,
+            fused[:, : outputs[0].logits.shape[1]],
             torch.cat([output.inputs for output in outputs], dim=-1),
             decoded,
             past_logits,
             state,
+            padded_logits=fused,
         )

@@ -96,19 +96,21 @@ class ModelShape:
 
 
 class HeadOutput(NamedTuple):
-    """What a student makes of a batch of windows; a head gives the first five.
+    """What a student makes of a batch of windows; a head gives the first five, and may pad.
 
     Attributes:
         logits: (B, C) scores of the next action.
         inputs: (B, T, D) features as the head reads them.
         decoded: (B, T, D), at t the expectation of `inputs` at t + 1, or None if not asked for.
         past_logits: (B, T, C) scores of the action at each frame, from what was seen before it
-            (at t = 0 from the frame itself), or None if not asked for.
+            (at t = 0 from the frame itself), or None if not asked for; perhaps padded, too.
         state: (B, S), what the classifier reads, before dropout.
         verb_logits: (B, V) of the student's own verb classifier, or None without one.
         noun_logits: (B, O) likewise.
         teacher_scores: (B, M) attention over teachers before its softmax, or None without it.
         aligned: (B, sum of E) the state brought to the teachers' features, or None.
+        padded_logits: (B, W) what the loss reads in place of `logits`, which are its first C
+            columns (`Classifier.padded`), or None where a head does not pad.
     """
 
     logits: Tensor
@@ -120,6 +122,12 @@ class HeadOutput(NamedTuple):
     noun_logits: Tensor | None = None
     teacher_scores: Tensor | None = None
     aligned: Tensor | None = None
+    padded_logits: Tensor | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """What the loss reads: (B, W) where the head pads, else (B, C)."""
+        return self.logits if self.padded_logits is None else self.padded_logits
 
 
 class Head(nn.Module):
@@ -161,9 +169,40 @@ def shifted(first: Tensor, states: Tensor) -> Tensor:
     return torch.cat([first[:, None], states[:, :-1]], dim=1)
 
 
-def classifier(state_dim: int, num_classes: int) -> nn.Linear:
+class Classifier(nn.Linear):
+    """A linear classifier whose rows of scores can be padded, as GPUs read and write them faster.
+
+    The parameters are those of the classes alone.
+    """
+
+    def padded(self, state: Tensor) -> Tensor:
+        """Scores (..., W) of states (..., S): on a GPU W is a multiple of `ALIGNED`, else C.
+
+        The columns from C on are 0.
+        """
+        columns = -self.out_features % ALIGNED if self.pads(state) else 0
+        if not columns:
+            return self(state)
+        weight = F.pad(self.weight, (0, 0, 0, columns))
+        return F.linear(state, weight, F.pad(self.bias, (0, columns)))
+
+    def classes(self, padded: Tensor) -> Tensor:
+        """Scores (..., C) without what pads them."""
+        return padded if padded.shape[-1] == self.out_features else padded[..., : self.out_features]
+
+    @staticmethod
+    def pads(state: Tensor) -> bool:
+        """Whether padding pays where the states are."""
+        return state.is_cuda
+
+
+ALIGNED = 16
+"""Columns that a GPU moves at once, of any type that students compute in."""
+
+
+def classifier(state_dim: int, num_classes: int) -> Classifier:
     """A linear classifier that begins with small weights, as AVT's do, and no bias."""
-    layer = nn.Linear(state_dim, num_classes)
+    layer = Classifier(state_dim, num_classes)
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
     return layer

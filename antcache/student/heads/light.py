@@ -82,8 +82,9 @@ class LightHead(Head):
         states = self.transformer(embedded, last=not (past or decode))
         past_logits = None
         if past:
-            past_logits = self.classifier(self.dropout(shifted(embedded[:, 0], states)))
+            past_logits = self.classifier.padded(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
-        logits = self.classifier(self.dropout(state))
+        padded = self.classifier.padded(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        return HeadOutput(logits, inputs, decoded, past_logits, state)
+        logits = self.classifier.classes(padded)
+        return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)

@@ -47,8 +47,9 @@ class MeanHead(Head):
         states = inputs.cumsum(dim=1) / seen[:, None]
         past_logits = None
         if past:
-            past_logits = self.classifier(self.dropout(shifted(inputs[:, 0], states)))
+            past_logits = self.classifier.padded(self.dropout(shifted(inputs[:, 0], states)))
         state = states[:, -1]
-        logits = self.classifier(self.dropout(state))
+        padded = self.classifier.padded(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        return HeadOutput(logits, inputs, decoded, past_logits, state)
+        logits = self.classifier.classes(padded)
+        return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)

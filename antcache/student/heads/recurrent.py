@@ -60,11 +60,12 @@ class GruHead(Head):
         states, _ = self.gru(embedded)
         past_logits = None
         if past:
-            past_logits = self.classifier(self.dropout(shifted(embedded[:, 0], states)))
+            past_logits = self.classifier.padded(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
-        logits = self.classifier(self.dropout(state))
+        padded = self.classifier.padded(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        return HeadOutput(logits, inputs, decoded, past_logits, state)
+        logits = self.classifier.classes(padded)
+        return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)
 
 
 class RulstmHead(Head):
@@ -122,16 +123,17 @@ class RulstmHead(Head):
         kept = self.dropout(inputs)
         if past:
             states, ahead, memory = self._roll(kept)
-            past_logits = self.classifier(self.dropout(shifted(states[:, 0], ahead)))
+            past_logits = self.classifier.padded(self.dropout(shifted(states[:, 0], ahead)))
         else:
             states, memory = self.rolling(kept)
             past_logits = None
         steps = self.dropout(inputs[:, -1:].expand(-1, self.num_steps, -1))
         unrolled, _ = self.unrolling(steps, memory)
         state = unrolled[:, -1]
-        logits = self.classifier(self.dropout(state))
+        padded = self.classifier.padded(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        return HeadOutput(logits, inputs, decoded, past_logits, state)
+        logits = self.classifier.classes(padded)
+        return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)
 
     def _roll(self, kept: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Rolling states (B, T, H), the same after one unrolling step each, and the last memory."""

@@ -51,8 +51,9 @@ def losses(
     zero = output.logits.new_zeros((), dtype=torch.float32)
     feature, past, verb_noun, align = zero, zero, zero, zero
     mixed = None if teachers is None or output.teacher_scores is not None else teachers
+    num_classes = output.logits.shape[1]
     parts = distillation_loss(
-        output.logits,
+        output.scores,
         None if mixed is None else mixed.targets,
         batch.action,
         rows=None if mixed is None else batch.target_rows,
@@ -60,6 +61,7 @@ def losses(
         weight=config.distillation.weight,
         label_smoothing=config.losses.label_smoothing,
         teacher_weight=None if mixed is None else mixed.share,
+        num_classes=num_classes,
         return_parts=True,
     )
     loss, distillation = parts.loss, zero
@@ -79,7 +81,7 @@ def losses(
     if config.losses.past_weight:
         assert output.past_logits is not None
         past = config.losses.past_weight * distillation_loss(
-            output.past_logits.flatten(0, 1), labels=batch.frame_action.flatten()
+            output.past_logits, labels=batch.frame_action, num_classes=num_classes
         )
     if output.aligned is not None and teachers is not None:
         how = config.distillation.align
@@ -103,11 +105,12 @@ def _attended(
     share = output.teacher_scores.float().softmax(dim=1)
     terms = [
         distillation_loss(
-            output.logits,
+            output.scores,
             targets,
             rows=batch.target_rows,
             temperature=config.distillation.temperature,
             weight=config.distillation.weight,
+            num_classes=output.logits.shape[1],
             reduction="none",
         )
         for targets in teachers.each_teacher()

@@ -210,34 +210,35 @@ class Stack:
                 totals.append(found.loss)
                 terms[i] = [term.detach() for term in found]
             else:
-                total, columns = self._together(members, output["logits"], rows)
+                total, columns = self._together(members, output, rows)
                 totals.append(total)
                 terms |= dict(zip(members, columns, strict=True))
         figures = [torch.stack(terms[i]) for i in range(len(self.trainers))]
         return torch.stack(totals).sum(), torch.stack(figures)
 
     def _together(
-        self, members: list[int], logits: Tensor, rows: Tensor
+        self, members: list[int], output: Mapping[str, Tensor], rows: Tensor
     ) -> tuple[Tensor, list[list[Tensor]]]:
         """Sum () of the losses of students with one objective, and the terms of each."""
         trainer, count = self.trainers[members[0]], len(members)
         windows, config = trainer.windows, trainer.config
+        logits = output.get("padded_logits", output["logits"])
         if count < len(self.trainers):
             logits, rows = logits[members], rows[members]
-        teachers, flat = windows.targets, rows.flatten()
+        teachers = windows.targets
         parts = distillation_loss(
-            logits.flatten(0, 1).float(),
+            logits.float(),
             None if teachers is None else teachers.targets,
-            windows.tensors.action.index_select(0, flat),
-            rows=None if teachers is None else teachers.row.index_select(0, flat),
+            windows.tensors.action[rows],
+            rows=None if teachers is None else teachers.row[rows],
             temperature=config.distillation.temperature,
             weight=config.distillation.weight,
             label_smoothing=config.losses.label_smoothing,
             teacher_weight=None if teachers is None else teachers.share,
+            num_classes=output["logits"].shape[-1],
             return_parts=True,
         )
-        action = parts.ce.view(count, -1).mean(dim=1)
-        kl = parts.kl.view(count, -1).mean(dim=1)
+        action, kl = parts.ce.mean(dim=1), parts.kl.mean(dim=1)
         taught = config.distillation
         distillation = kl * (0.0 if teachers is None else taught.weight * taught.temperature**2)
         zero = torch.zeros_like(action)

@@ -1,0 +1,237 @@
+"""What a launch takes of a GPU, and how fast a forward pass could be: the numbers and their lines.
+
+Promise: numbers of a row are those of the program divided by its rows. What the last program does
+alone (the final sum) is in none of them, and said apart. A launch is judged by the bytes that it
+asks for itself, a forward pass by those that must move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from kernel_model import (
+    ARCHS,
+    DEVICES,
+    Arch,
+    issue_cycles,
+    memory_cycles,
+    special_cycles,
+)
+from kernel_sass import Walk, walk
+from kernel_variants import (
+    EDGE_FORMS,
+    FORMS,
+    Compiled,
+    Launch,
+    build,
+    constant_bank,
+    launched,
+)
+
+from antcache.errors import BadConfig
+from antcache.kernels.benchmark.rows import Case
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+SM_90 = ARCHS["sm_90"]
+"""What both devices are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A launch of a case on an architecture.
+
+    Attributes:
+        made: what it is made of.
+        walked: what a program from the middle of the grid does.
+        last: what the last one does to take its ticket.
+    """
+
+    case: Case
+    launch: Launch
+    arch: Arch
+    made: Compiled
+    walked: Walk
+    last: Walk
+
+    @property
+    def occupancy(self) -> float:
+        """Share of a multiprocessor's warps that can be there at once."""
+        return self.arch.occupancy(self.made.registers, self.made.shared, self.made.warps)
+
+    @property
+    def moved(self) -> float:
+        """Bytes that all programs ask memory for."""
+        return float((self.walked.loaded + self.walked.stored) * self.launch.programs)
+
+    @property
+    def cycles(self) -> float:
+        """Clocks in which a multiprocessor issues what a program does."""
+        return issue_cycles(self.walked.issued, self.made.warps)
+
+    @property
+    def final(self) -> float:
+        """Such clocks of what the last program does on top."""
+        return issue_cycles(self.last.issued, self.made.warps) - self.cycles
+
+    def per_row(self, of_program: float) -> float:
+        """A program's number for one of its rows."""
+        return of_program * self.launch.programs / self.case.batch
+
+    def seconds(self, device: str) -> float:
+        """How long it takes at least."""
+        gpu = DEVICES[device]
+        return max(gpu.issue_s(self.cycles, self.launch.programs), gpu.copy_s(self.moved))
+
+    def share(self, device: str) -> float:
+        """Share of copy bandwidth at which it can move what it asks for."""
+        return DEVICES[device].copy_s(self.moved) / self.seconds(device)
+
+
+@cache
+def report(case: Case, wanted: Launch, arch: Arch) -> Report:
+    """Compile a launch and walk one of its programs.
+
+    Raises:
+        BadConfig: its instructions can't be counted.
+    """
+    made = build(wanted.variant, arch)
+    bank = constant_bank(wanted, made, arch)
+    block, threads = wanted.programs // 2, 32 * made.warps
+    try:
+        walked = last = walk(made.code, constants=bank, block=block, threads=threads)
+        if walked.ticket:
+            last = walk(made.code, constants=bank, block=block, threads=threads, last=True)
+    except BadConfig as error:
+        raise BadConfig(f"{wanted.variant.name} of {case}, {arch.name}: {error}") from error
+    return Report(case=case, launch=wanted, arch=arch, made=made, walked=walked, last=last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """The launches of a forward pass with its gradient on sm_90, one after the other."""
+
+    case: Case
+    launches: tuple[Report, ...]
+
+    @property
+    def needed(self) -> float:
+        """Bytes that must move: student and teachers read once, the gradient written once."""
+        item = ITEM_BYTES[self.case.dtype]
+        teachers, k, _ = (FORMS | EDGE_FORMS)[self.case.form]
+        classes = self.case.classes
+        teacher = min(k, classes) * (item + 8) if k else classes * item
+        return float(self.case.batch * (2 * classes * item + teachers * teacher))
+
+    @property
+    def moved(self) -> float:
+        """Bytes that are asked for."""
+        return sum(one.moved for one in self.launches)
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether a good part moves more than once."""
+        return self.moved > 1.25 * self.needed
+
+    def seconds(self, device: str) -> float:
+        """How long it takes at least."""
+        return sum(one.seconds(device) for one in self.launches)
+
+    def share(self, device: str, *, of_moved: bool = False) -> float:
+        """Share of copy bandwidth at best, for what must move or for all that is asked for."""
+        count = self.moved if of_moved else self.needed
+        return DEVICES[device].copy_s(count) / self.seconds(device)
+
+
+def forward(case: Case) -> Forward:
+    """The forward pass of a case.
+
+    Raises:
+        BadConfig: its instructions can't be counted.
+    """
+    wanted = [one for one in launched(case) if not one.backward]
+    return Forward(case=case, launches=tuple(report(case, one, SM_90) for one in wanted))
+
+
+class Table:
+    """Lines of a table of Markdown.
+
+    Args:
+        heads: of the columns.
+        texts: how many of the first columns are text, 16 and 44 wide; numbers have 9.
+    """
+
+    def __init__(self, heads: Sequence[str], texts: int) -> None:
+        self.widths = [*(15, 45)[2 - texts :], *(max(6, len(each)) for each in heads[texts:])]
+        self.texts, self.heads = texts, heads
+
+    def head(self) -> str:
+        """Titles, and the line under them."""
+        rule = ["-" * (w + 1) + ("-" if i < self.texts else ":") for i, w in enumerate(self.widths)]
+        return f"{self.line(self.heads)}\n|{'|'.join(rule)}|"
+
+    def line(self, cells: Sequence[str]) -> str:
+        """One of them."""
+        both = zip(cells, self.widths, strict=True)
+        aligned = [f"{c:{w}}" if i < self.texts else f"{c:>{w}}" for i, (c, w) in enumerate(both)]
+        return f"| {' | '.join(aligned)} |"
+
+
+VARIANTS = Table(
+    (
+        *("kernel", "first case", "cases", "arch", "warps", "regs", "spill", "shared", "occup."),
+        *("instr/row", "issue/row", "SFU/row", "LSU/row", "moved/row", "final", *DEVICES),
+    ),
+    texts=2,
+)
+FORWARDS = Table(
+    (
+        *("forward and gradient, sm_90", "issue/row", "needed/row", "moved/row"),
+        *(f"{name} us" for name in DEVICES),
+        *(f"{name} share" for name in DEVICES),
+        *(f"{name} moved" for name in DEVICES),
+    ),
+    texts=1,
+)
+
+
+def variant_line(one: Report, cases: int) -> str:
+    """A launch, in `VARIANTS`; `cases` share it."""
+    made, issued, arch = one.made, one.walked.issued, one.arch
+    name = one.launch.variant.name.removesuffix("_kernel")
+    takes = (
+        made.warps * one.walked.instructions,
+        one.cycles,
+        special_cycles(issued, made.warps),
+        memory_cycles(issued, made.warps),
+        one.walked.loaded + one.walked.stored,
+    )
+    return VARIANTS.line(
+        (
+            f"{name}, backward" if one.launch.backward else name,
+            *(str(one.case), str(cases), arch.name, str(made.warps), str(made.registers)),
+            *(str(made.spilled), str(made.shared), f"{one.occupancy:.0%}"),
+            *(_short(one.per_row(each)) for each in takes),
+            _short(one.final),
+            *(f"{one.share(name):.0%}" if arch == SM_90 else "-" for name in DEVICES),
+        )
+    )
+
+
+def forward_line(one: Forward) -> str:
+    """A forward pass, in `FORWARDS`."""
+    issue = sum(each.per_row(each.cycles) for each in one.launches)
+    batch = one.case.batch
+    return FORWARDS.line(
+        (
+            *(str(one.case), _short(issue), _short(one.needed / batch), _short(one.moved / batch)),
+            *(f"{1e6 * one.seconds(name):.0f}" for name in DEVICES),
+            *(f"{one.share(name):.0%}" for name in DEVICES),
+            *(f"{one.share(name, of_moved=True):.0%}" for name in DEVICES),
+        )
+    )
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 or number == 0 else f"{number:.3g}"
