@@ -193,20 +193,17 @@ def mixture(
 ):
     """Mixed probabilities of M teachers, whose rows begin `from_t` (R, 1) behind the first."""
     t_ptr, stride_tm, stride_tc = to_t
+    zero = tl.zeros((has.shape[0], L), tl.float32)
     qs = ()
-    for m in tl.static_range(M):
+    for k in tl.static_range(K):
+        qs = qs + (zero,)
+    for m in range(M):  # not unrolled: all teachers at once would not fit the registers
         ts = load_chunks(t_ptr + from_t, stride_tc, lane, C, has, K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
         _, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         share = share / tl.sum(lane_sums(es, K), 1, keep_dims=True)
-        sums = ()
-        for k in tl.static_range(K):
-            if m == 0:
-                sums = sums + (es[k] * share,)
-            else:
-                sums = sums + (tl.fma(es[k], share, qs[k]),)
-        qs = sums
+        qs = added(qs, es, share, K)
         from_t += stride_tm
     return qs
 

@@ -63,9 +63,9 @@ def count_kernel(
     )
     write_sums(sums_ptr, group, n_ce, n_kl)
     if is_last(ticket_ptr, tl.num_programs(0)):
-        n_ce, n_kl = sum_of_groups(sums_ptr, tl.num_programs(0))
-        tl.store(counts_ptr, n_ce)
-        tl.store(counts_ptr + 1, n_kl)
+        all_ce, all_kl = sum_of_groups(sums_ptr, tl.num_programs(0))
+        tl.store(counts_ptr, all_ce)
+        tl.store(counts_ptr + 1, all_kl)
 
 
 @triton.jit
@@ -158,8 +158,8 @@ def finish(
         write_sums(sums_ptr, group, ce, kl)
         groups = tl.cdiv(tl.num_programs(0), PROGRAMS)
         if is_last(ticket_ptr, groups):
-            ce_all, kl_all = sum_of_groups(sums_ptr, groups)
-            tl.store(loss_ptr, label_weight * (ce_all / n_ce) + kl_weight * (kl_all / n_kl))
+            all_ce, all_kl = sum_of_groups(sums_ptr, groups)
+            tl.store(loss_ptr, label_weight * (all_ce / n_ce) + kl_weight * (all_kl / n_kl))
 
 
 @triton.jit

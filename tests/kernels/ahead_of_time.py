@@ -1,4 +1,4 @@
-"""Compile variants of the Triton kernels for sm_90, without a device, and report what ptxas says.
+"""Compile variants of the Triton kernels for a GPU (sm_90), without a device, and report what ptxas says.
 
 Run by `test_compile.py` in a process of its own: that of the tests has Triton's interpreter. Reads
 a JSON list of variants from stdin and writes a JSON list of what became of each.
@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from antcache.kernels import kernel, kernel_loop
+from antcache.kernels import kernel, kernel_dense, kernel_loop, kernel_sum
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin"
 POINTERS = {
@@ -39,12 +39,17 @@ POINTERS = {
     "counts_ptr": "fp32",
     "factor_ptr": "fp32",
     "ticket_ptr": "i32",
+    "sums_ptr": "fp32",
+    "row_temperature_ptr": "fp32",
+    "row_weight_ptr": "fp32",
+    "normaliser_ptr": "fp32",
 }
-FLOATS = ("temperature", "kl_weight", "label_weight", "smoothing")
+FLOATS = ("temperature", "kl_weight", "label_weight", "smoothing", "beta")
 KERNELS = {
+    "dense": kernel_dense.dense_kernel,
     "tile": kernel.tile_kernel,
     "loop": kernel_loop.loop_kernel,
-    "count": kernel.count_kernel,
+    "count": kernel_sum.count_kernel,
     "scale": kernel.scale_kernel,
 }
 
@@ -62,21 +67,27 @@ def build(variant: dict) -> dict:
             signature[name] = "*" + (POINTERS[name] or variant["dtype"])
         else:
             signature[name] = "fp32" if name in FLOATS else "i32"
+    attrs = {
+        (function.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name in variant.get("aligned", [])
+    }
     known = {name: value for name, value in constants.items() if name in function.arg_names}
     compiled = triton.compile(
-        ASTSource(fn=function, signature=signature, constexprs=known),
-        target=GPUTarget("cuda", 90, 32),
+        ASTSource(fn=function, signature=signature, constexprs=known, attrs=attrs),
+        target=GPUTarget("cuda", variant.get("arch", 90), 32),
         options={
             "num_warps": variant["warps"],
-            "maxnreg": 128 if variant["warps"] > 4 else None,
+            "maxnreg": variant.get("registers"),
             "enable_fp_fusion": False,
         },
     )
-    return {"shared": compiled.metadata.shared, **assemble(compiled.asm["ptx"])}
+    return {"shared": compiled.metadata.shared, **assemble(compiled.asm["ptx"], variant)}
 
 
-def assemble(ptx: str) -> dict:
+def assemble(ptx: str, variant: dict) -> dict:
     """What the bundled assembler reports; nothing where there is none."""
+    arch = variant.get("arch", 90)
+    name = f"sm_{arch}" + ("a" if arch >= 90 else "")
     found = [path for path in (PTXAS / "ptxas-blackwell", PTXAS / "ptxas") if path.exists()]
     if not found:
         return {}
@@ -84,7 +95,7 @@ def assemble(ptx: str) -> dict:
         source = Path(folder, "kernel.ptx")
         source.write_text(ptx)
         done = subprocess.run(
-            [found[0], "-v", "--gpu-name=sm_90a", source, "-o", Path(folder, "kernel.cubin")],
+            [found[0], "-v", f"--gpu-name={name}", source, "-o", Path(folder, "kernel.cubin")],
             capture_output=True,
             text=True,
             check=False,
