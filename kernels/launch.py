@@ -15,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_dense, kernel_loop, kernel_sum
+from antcache.kernels import kernel, kernel_dense, kernel_few, kernel_loop, kernel_sum
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20
@@ -23,6 +23,16 @@ PER_THREAD = 20
 
 PER_THREAD_RICH = 10
 """The same with several teachers, smoothing or a mixture, which need more registers for each."""
+
+FEW_PER_THREAD = 32
+"""Logits of a row that a thread of the top-k kernel holds: what it does with entries, all its warps
+do, so fewer threads do less."""
+
+FEW_PER_THREAD_RICH = 20
+"""The same with smoothing or a mixture."""
+
+ENTRIES_PER_THREAD = 4
+"""Entries of a row, M * K in powers of two, that a thread of it holds."""
 
 THREADS = 512
 """Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
@@ -92,6 +102,9 @@ def _run(
     }
     if inputs.teacher_index is None and _row_threads(inputs) <= THREADS:
         run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
+    elif inputs.teacher_index is not None and _few_threads(inputs) <= THREADS:
+        out = _markable(inputs, out)
+        run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
     else:
         run, sizes = _block_sizes(inputs)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
@@ -126,6 +139,42 @@ def _row_threads(inputs: LossInputs) -> int:
     rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0 or inputs.divergence == MIXED
     least = triton.cdiv(inputs.classes, PER_THREAD_RICH if rich else PER_THREAD)
     return int(max(4, triton.next_power_of_2(least)))
+
+
+def _few_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
+    """Settings and block sizes of the top-k kernel; rows are as the dense kernel's."""
+    threads = _few_threads(inputs)
+    widths = (4, 2, 1) if _aligned(inputs.logits, out.grad) else (1,)
+    lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
+    warps = max(4, threads // 32)
+    number = inputs.temperature if inputs.row_temperature is None else 0
+    return {
+        "K": inputs.top_k,
+        "POWER": int(number) if number in (1, 2) else 0,
+        "SOME": inputs.rows is not None or inputs.valid is not None,
+        "PADDED": inputs.num_classes > 0,
+        "ROWS": warps * 32 // threads,
+        "CHUNKS": triton.cdiv(inputs.classes, lanes),
+        "LANES": lanes,
+        "BLOCK_M": triton.next_power_of_2(inputs.num_teachers),
+        "BLOCK_K": triton.next_power_of_2(inputs.top_k),
+        **_options(warps, 128),
+    }
+
+
+def _few_threads(inputs: LossInputs) -> int:
+    """Threads of a row of the top-k kernel: the fewest that can hold it, and its entries."""
+    rich = inputs.label_smoothing > 0 or inputs.divergence == MIXED
+    entries = triton.next_power_of_2(inputs.num_teachers) * triton.next_power_of_2(inputs.top_k)
+    least = triton.cdiv(inputs.classes, FEW_PER_THREAD_RICH if rich else FEW_PER_THREAD)
+    return int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))
+
+
+def _markable(inputs: LossInputs, out: LossOutputs) -> LossOutputs:
+    """The outputs with rows for the top-k kernel's marks, which else stand in the gradient's."""
+    if inputs.gradient or (inputs.num_teachers == 1 and inputs.form != TAIL):
+        return out
+    return out._replace(grad=torch.empty_like(inputs.logits))
 
 
 def _aligned(*tensors: Tensor | None) -> bool:
