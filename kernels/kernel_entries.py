@@ -6,7 +6,7 @@ layouts, into which one of (1, 1) would go by way of shared memory. A class out 
 everything of its row NaN, through the teacher's logit. Exponents and logarithms are to base 2: `scale` is log2(e) / T.
 Letters as in `kernel_few.py`; `to_x`, `to_t`, ... are a pointer and its strides.
 """
-# ruff: noqa: ANN001, ANN201, N803, RUF005, SIM108, E501
+# ruff: noqa: ANN001, ANN201, N803, SIM108, E501
 # mypy: ignore-errors
 # fmt: off
 
@@ -16,7 +16,6 @@ import triton
 import triton.language as tl
 
 from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_row as chunks
 from antcache.kernels import kernel_terms as terms
 
 
@@ -219,105 +218,27 @@ def mixed_entries(
 
 
 @triton.jit
-def outside_chunks(
-    xs, to_grad, stride, lane, at, there, row_mask, live, C, K: tl.constexpr, L: tl.constexpr,
-    SOME: tl.constexpr,
+def teachers(
+    t, to_t, tail_ptr, stride_lm, stride_ln, share_ptr, stride_sb, stride_sm, row, teacher, has, there,
+    at, C, scale, M: tl.constexpr, K: tl.constexpr, TAIL_FORM: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """The chunks with -inf at the entries' classes.
-
-    Being scattered, those go through memory: the row is written where its gradient will stand, they
-    are written over it, and it is read again.
+    """What the teachers say together: log2 of the masses, of a single one; q of the entries; which of
+    them are the first of their class; the sum of the masses; q of a class that none names.
     """
-    kind: tl.constexpr = to_grad.dtype.element_ty
-    for k in tl.static_range(K):
-        col = k * L + lane
-        inside = row_mask
-        if k == K - 1:
-            inside = row_mask & (col < C)
-        tl.store(to_grad + col * stride, xs[k], mask=inside)
-    tl.debug_barrier()
-    tl.store(at, tl.full(at.shape, float("-inf"), tl.float32).to(kind), mask=there)
-    tl.debug_barrier()
-    return chunks.load_chunks(to_grad, stride, lane, C, live, K, L, SOME)
-
-
-@triton.jit
-def outside_exponents(outs, scale, at, K: tl.constexpr):
-    """Exponents and exponentials of what is outside the k, its largest logit, and factors that undo
-    what the exponentials at T and at 1 are off by, because the largest times `scale` is rounded.
-    """
-    top = row_max(chunks.largest(outs, K))
-    base = tl.where(top == float("-inf"), 0.0, top)  # there may be nothing
-    us, es = chunks.exponents(outs, base, scale, K)
-    off = rounding(base, scale)
-    return us, es, top, tl.exp2(-off), tl.exp2(-off * at)
-
-
-@triton.jit
-def rounding(top, scale):
-    """What the product of both is rounded by, exactly."""
-    return tl.fma(top, scale, -(top * scale))
-
-
-@triton.jit
-def top_entry(x, there, has):
-    """Largest student logit of the entries; 0 in rows without a target."""
-    return tl.where(has, row_max(tl.where(there, x, float("-inf"))), 0.0)
-
-
-@triton.jit
-def divergence(p, q, d, first, p_o, q_o, d_o, beta, BETA: tl.constexpr, TAIL_FORM: tl.constexpr):
-    """Divergence of p from q, and its gradient for the logits: of the entries, and of what is outside
-    as one more outcome (the arguments on `o`). d is log2(q / p).
-
-    The gradient of an outcome is its own part less p times the sum of all, which of p - q is 0 but for
-    what rounding leaves. Of KL(p || q) and mixtures little would be left where p is near 1: there it
-    is minus the sum of all others.
-    """
-    cost, part = terms.divergence_terms(p, q, 1.0, d, beta, BETA, True)
-    part = tl.where(first, part, 0.0)
-    total = row_sum(tl.where(first, cost, 0.0))
-    part_o = 0.0
-    if TAIL_FORM:
-        cost_o, part_o = terms.divergence_terms(p_o, q_o, 1.0, d_o, beta, BETA, True)
-        total += cost_o
-    if BETA == parts.FORWARD:
-        off = row_sum(part) + part_o
-        g = part - p * off
-        g_o = part_o - p_o * off
+    high, add, total, other = teacher_masses(
+        t, tail_ptr, stride_lm, stride_ln, teacher, has, C, scale, M, K, TAIL_FORM, BLOCK_M, BLOCK_K
+    )
+    tl.debug_barrier()  # all logits are read before anything may go over them
+    if M == 1:
+        t = tl.fma(t - high, scale, add)
+        q = tl.exp2(t) / total
+        first = there
+        other /= total
     else:
-        own = row_sum(tl.where(p > 0.5, 0.0, part)) + tl.where(p_o > 0.5, 0.0, part_o)
-        big = row_sum(tl.where(p > 0.5, part, 0.0)) + tl.where(p_o > 0.5, part_o, 0.0)
-        few = row_sum(tl.where(p > 0.5, 0.0, p)) + tl.where(p_o > 0.5, 0.0, p_o)
-        mean = own + big
-        largest = mean * few - own
-        g = tl.where(p > 0.5, largest, part - p * mean)
-        g_o = tl.where(p_o > 0.5, largest, part_o - p_o * mean)
-    return total, g, g_o
-
-
-@triton.jit
-def num_classes(first, K: tl.constexpr, M: tl.constexpr):
-    """How many classes the teachers of a row name."""
-    count = K
-    if M > 1:
-        count = row_sum(first.to(tl.int32))
-    return count
-
-
-@triton.jit
-def class_weights(class_weight_ptr, cls, first):
-    """Class weights of the entries, 1 without any."""
-    w = tl.where(first, 1.0, 0.0)
-    if class_weight_ptr is not None:
-        w = tl.load(class_weight_ptr + cls, mask=first, other=0.0).to(tl.float32)
-    return w
-
-
-@triton.jit
-def zeros(R: tl.constexpr, K: tl.constexpr, L: tl.constexpr):
-    """Chunks of nothing."""
-    out = ()
-    for _k in tl.static_range(K):
-        out = out + (tl.zeros((R, L), tl.float32),)
-    return out
+        share = teacher_shares(share_ptr, stride_sb, stride_sm, row, M, BLOCK_M)
+        q, first, other = mixed_entries(
+            at, there, to_t, teacher, share, high, add, total, other, scale, M, TAIL_FORM, BLOCK_M,
+            BLOCK_K,
+        )
+    return t, q, first, total, other

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 
 from antcache.kernels import kernel_entries as entries
+from antcache.kernels import kernel_outcomes as outcomes
 from antcache.kernels import kernel_parts as parts
 from antcache.kernels import kernel_row as chunks
 from antcache.kernels import kernel_sum as sums
@@ -86,31 +87,21 @@ def few_kernel(
     if row_temperature_ptr is not None:
         at = tl.load(row_temperature_ptr + own * stride_yb)
     scale = terms.LOG2E / at
-    high, add, total, other = entries.teacher_masses(
-        t_e, tail_ptr, stride_lm, stride_ln, teacher, has, C, scale, M, K, TAIL_FORM, BLOCK_M, BLOCK_K
+    t_e, q_e, first, total, other = entries.teachers(
+        t_e, (t_ptr, stride_tm, stride_tn, stride_tc), tail_ptr, stride_lm, stride_ln,
+        share_ptr, stride_sb, stride_sm, own, teacher, has, there, at_e, C, scale,
+        M, K, TAIL_FORM, BLOCK_M, BLOCK_K,
     )
-    tl.debug_barrier()  # all logits are read before anything may go over them
-    first = there
-    if M == 1:
-        t_e = tl.fma(t_e - high, scale, add)
-        q_e = tl.exp2(t_e) / total
-        other /= total
-    else:
-        share = entries.teacher_shares(share_ptr, stride_sb, stride_sm, own, M, BLOCK_M)
-        q_e, first, other = entries.mixed_entries(
-            at_e, there, (t_ptr, stride_tm, stride_tn, stride_tc), teacher, share, high, add, total,
-            other, scale, M, TAIL_FORM, BLOCK_M, BLOCK_K,
-        )
 
     # Sums of exponentials: at T of the entries and, with a tail, of what is outside them; at 1 of all
     # classes but the label. `es` and `ones` are the row's at T and at 1, with a tail of what is
     # outside alone, up to the factors `undo` and `undo_1`; `top_o` is the largest logit there.
-    top = entries.top_entry(x_e, there, has)
+    top = outcomes.top_entry(x_e, there, has)
     if TAIL_FORM:
-        outs = entries.outside_chunks(
+        outs = outcomes.outside_chunks(
             xs, to_grad, stride_gc, lane, at_e, there, row_mask, live, C, CHUNKS, LANES, SOME
         )
-        us, es, top_o, undo, undo_1 = entries.outside_exponents(outs, scale, at, CHUNKS)
+        us, es, top_o, undo, undo_1 = outcomes.outside_exponents(outs, scale, at, CHUNKS)
         ones = chunks.at_one(us, es, at, POWER, CHUNKS)
         z_o = entries.row_sum(chunks.lane_sums(es, CHUNKS)) * undo
         top = tl.where(has, tl.maximum(top, top_o), top_o)
@@ -120,7 +111,7 @@ def few_kernel(
     elif labels_ptr is not None:
         top_1 = entries.row_max(chunks.largest(xs, CHUNKS))
         _, ones = chunks.exponents(xs, top_1, terms.LOG2E, CHUNKS)
-        undo_1 = tl.exp2(-entries.rounding(top_1, terms.LOG2E))
+        undo_1 = tl.exp2(-outcomes.rounding(top_1, terms.LOG2E))
     u_e = (x_e - top) * scale
     e_e = tl.where(first, tl.exp2(u_e), 0.0)
     z = entries.row_sum(e_e)
@@ -133,15 +124,10 @@ def few_kernel(
         d_e = t_e - u_e + tl.log2(tl.div_rn(z, total))
     else:
         d_e = tl.log2(q_e * z) - u_e
-    p_o = 0.0
-    q_o = 0.0
-    d_o = 0.0
+    outcome = (0.0, 0.0, 0.0)
     if TAIL_FORM:
-        p_o = z_o * tl.exp2(fade) / z
-        q_o = other * (C - entries.num_classes(first, K, M)).to(tl.float32)
-        nothing = (q_o == 0) & (z_o == 0)  # for teachers and student
-        d_o = tl.where(nothing, 0.0, tl.log2(q_o * (z / z_o)) - fade)
-    kl, g_e, g_o = entries.divergence(e_e / z, q_e, d_e, first, p_o, q_o, d_o, beta, BETA, TAIL_FORM)
+        outcome = outcomes.outside_outcome(z_o, fade, z, other, first, C, K, M)
+    kl, g_e, g_o = outcomes.divergence(e_e / z, q_e, d_e, first, outcome, beta, BETA, TAIL_FORM)
     b = factor * kl_weight * sums.kl_factor(
         row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask
     ) / (at * n_kl)
@@ -154,35 +140,31 @@ def few_kernel(
 
     ce = 0.0
     if labels_ptr is not None:
-        rest = chunks.lane_sums(chunks.replaced(ones, from_label, 0.0, CHUNKS, LANES), CHUNKS)
-        rest = entries.row_sum(rest) * undo_1
-        one_e = tl.exp2((x_e - top_1) * terms.LOG2E)
-        if TAIL_FORM:
-            rest += entries.row_sum(tl.where(first & (cls != label), one_e, 0.0))
-        v = (x_label - top_1) * terms.LOG2E
-        ce, z_1 = chunks.cross_entropy(v, rest, known, 1.0, 1)
+        ce, z_1, rest, one_l, one_e = outcomes.label_loss(
+            ones, undo_1, from_label, top_1, x_label, known, x_e, cls, label, first, TAIL_FORM,
+            CHUNKS, LANES,
+        )
         ce *= (1 - smoothing) * weight
         if SMOOTH:
-            vs, _ = chunks.exponents(xs, top_1, terms.LOG2E, CHUNKS)
-            log_z = tl.log2(z_1) + entries.rounding(top_1, terms.LOG2E)
-            cost = chunks.smoothing_cost(vs, ws, log_z, 1.0, lane, C, CHUNKS, LANES)
-            ce += smoothing / C * terms.LN2 * entries.row_sum(cost)
+            cost = outcomes.smoothing_cost(xs, ws, top_1, z_1, lane, C, CHUNKS, LANES)
+            ce += smoothing / C * cost
         ce = tl.where(counted, ce, 0.0)
         a = tl.where(counted, factor * (label_weight / n_ce), 0.0)
         sharp = tl.where(counted, a * (1 - smoothing) * weight / z_1, 0.0)  # times exponentials
         flat = a * (smoothing / C)  # times class weights, and these exponentials
         gs = chunks.added(gs, ones, (sharp + flat * w_sum / z_1) * undo_1, CHUNKS)
-        w_e = 0.0
         if SMOOTH:
             gs = chunks.added(gs, ws, -flat, CHUNKS)
-            w_e = entries.class_weights(class_weight_ptr, cls, first)
-        g_e += sharp * tl.where(cls == label, -rest, one_e) + flat * (w_sum / z_1 * one_e - w_e)
-        g_l = flat * (w_sum / z_1 * tl.exp2(v) - weight) - sharp * rest
+        g_l, more = outcomes.label_gradient(
+            sharp, flat, w_sum, z_1, rest, one_l, weight, one_e, cls, label, first,
+            class_weight_ptr, SMOOTH,
+        )
+        g_e += more
         if TAIL_FORM:  # if it is outside; else it is an entry, which is written after it
             g_l += push * tl.exp2((x_label - top_o) * scale)
     if GRAD:
         if len(gs) == 0:
-            gs = entries.zeros(ROWS, CHUNKS, LANES)
+            gs = outcomes.zeros(ROWS, CHUNKS, LANES)
         kind = grad_ptr.dtype.element_ty
         chunks.store_chunks(to_grad, stride_gc, lane, row_mask, gs, C, W, CHUNKS, LANES, PADDED)
         tl.debug_barrier()
