@@ -38,7 +38,8 @@ THREADS = 512
 """Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
 
 TILE = 8192
-"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at twice that."""
+"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at
+twice that."""
 
 TILE_ELEMENTS = 1024
 """Logits per program where rows are short and several share one; more of them spill registers."""
@@ -280,9 +281,7 @@ def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     )
 
 
-def _arguments(
-    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies
-) -> list[Any]:
+def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies) -> list[Any]:
     """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
     outside = None

@@ -1,4 +1,4 @@
-"""Compile variants of the Triton kernels for a GPU (sm_90), without a device, and report what ptxas says.
+"""Compile variants of the Triton kernels for a GPU, without one, and report what ptxas says.
 
 Run by `test_compile.py` in a process of its own: that of the tests has Triton's interpreter. Reads
 a JSON list of variants from stdin and writes a JSON list of what became of each.

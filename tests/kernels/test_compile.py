@@ -69,7 +69,15 @@ def loop(form, dtype="fp32", m=1, k=1, ones=COLUMNS, **flags):
 
 
 def dense(
-    classes, dtype="fp32", form=DENSE, m=1, width=None, smoothing=0.0, beta=0.0, ones=COLUMNS, **flags
+    classes,
+    dtype="fp32",
+    form=DENSE,
+    m=1,
+    width=None,
+    smoothing=0.0,
+    beta=0.0,
+    ones=COLUMNS,
+    **flags,
 ):
     """As `launch` sizes it, for rows that are padded to `width`, if given."""
     batch = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ Launched = list[tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launched]:
+def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
     """Name and block sizes of each kernel that is launched from here on, in place of its work."""
     found: Launched = []
 
@@ -37,7 +37,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launched]:
     ):
         monkeypatch.setattr(module, name, Recorder(name.removesuffix("_kernel")))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    yield found
+    return found
 
 
 def loss(batch: int, classes: int, width: int = 0, **given: Any) -> None:
@@ -83,7 +83,7 @@ def test_longer_rows_and_top_k_have_kernels_of_their_own(launched: Launched) -> 
 
 
 def test_what_is_known_is_not_counted(launched: Launched) -> None:
-    """Only a mean over labels or picked teacher rows counts them, and by a launch if they are many."""
+    """Only a mean over labels or picked rows counts them, in a launch of its own if there are many."""
     labels = torch.zeros(2000, dtype=torch.int64, device=DEVICE)
     loss(2000, 4)
     loss(2000, 4, labels=labels, reduction="sum")
@@ -100,9 +100,7 @@ def test_what_is_known_is_not_counted(launched: Launched) -> None:
     ]
 
 
-def test_rocm_is_not_told_of_registers(
-    launched: Launched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rocm_is_not_told_of_registers(launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
     loss(3, 2513)
     monkeypatch.setattr(torch.version, "hip", "6.4")
     loss(3, 2513)
