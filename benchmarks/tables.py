@@ -299,6 +299,19 @@ def kernel() -> str:
     )
 
 
+def install() -> str:
+    """What each distribution brings beside PyTorch and Triton."""
+    found = records("install")
+    lines = ["| beside PyTorch and Triton | packages | MB | seconds |", "|---|---|---|---|"]
+    for name in ("antcache-kernels", "antcache"):
+        packages, size, seconds = (
+            found[f"{what}, {name}"]["value"] for what in ("packages", "megabytes", "seconds")
+        )
+        lines.append(f"| `{name}` | {packages:.0f} | {size:.1f} | {seconds:.1f} |")
+    note = "Itself included; by pip, which had kept what it had downloaded. "
+    return "\n".join([*lines, "", note + source(found, "install")]) + "\n"
+
+
 SIDES = {
     "antcache, bfloat16": "antcache, bfloat16 (its default here)",
     "antcache, float32": "antcache, float32",
@@ -369,6 +382,7 @@ TABLES = {
     "safety": safety,
     "goes_on": goes_on,
     "kernel": kernel,
+    "install": install,
 }
 
 

@@ -37,13 +37,6 @@ ENTRIES_PER_THREAD = 4
 THREADS = 512
 """Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
 
-TILE = 8192
-"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at
-twice that."""
-
-TILE_ELEMENTS = 1024
-"""Logits per program where rows are short and several share one; more of them spill registers."""
-
 COMPARED = 2048
 """Pairs of top-k entries compared at once, where several teachers may name the same class."""
 
@@ -107,7 +100,7 @@ def _run(
         out = _markable(inputs, out)
         run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
     else:
-        run, sizes = _block_sizes(inputs)
+        run, sizes = kernel_loop.loop_kernel, _loop_sizes(inputs)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
     run[grid](*_arguments(inputs, out, factor, tallies), **shared, **sizes)
 
@@ -187,32 +180,23 @@ def _aligned(*tensors: Tensor | None) -> bool:
     )
 
 
-def _block_sizes(inputs: LossInputs) -> tuple[Any, dict[str, Any]]:
-    """The kernel for top-k teachers or long rows, its settings and block sizes."""
-    teachers = inputs.num_teachers
-    batch, classes = inputs.logits.shape
-    block = triton.next_power_of_2(classes)
-    tile = inputs.teacher_index is not None
-    tile = tile and block <= (TILE // 2 if inputs.form == TAIL else TILE)
+def _loop_sizes(inputs: LossInputs) -> dict[str, Any]:
+    """Settings and block sizes of the kernel for long rows."""
     block_k = triton.next_power_of_2(inputs.top_k)
-    entries = block_k * triton.next_power_of_2(teachers) if inputs.teacher_index is not None else 1
-    pairs = min(entries * block_k, COMPARED) if teachers > 1 else entries
-    rows = _rows_per_program(batch, block, pairs, inputs.form) if tile else 1
-    warps = _num_warps(block * rows, pairs * rows, inputs) if tile else 8
-    sizes: dict[str, Any] = {
+    block_m = triton.next_power_of_2(inputs.num_teachers)
+    entries = block_k * block_m if inputs.teacher_index is not None else 1
+    return {
         "K": inputs.top_k,
         "T_ONE": inputs.temperature == 1,
-        "ROWS": rows,
-        "BLOCK_C": block if tile else LOOP_BLOCK,
+        "ROWS": 1,
+        "BLOCK_C": LOOP_BLOCK,
+        "BLOCK_M": block_m,
         "BLOCK_K": block_k,
         "BLOCK_E": entries,
         "BLOCK_N": min(block_k, COMPARED // entries),
         # Told so, ptxas spills no few bytes for more than 4 warps, which have 128 in any case.
-        **_options(warps, 128 if warps > 4 else None),
+        **_options(8, 128),
     }
-    if tile:
-        return kernel.tile_kernel, sizes
-    return kernel_loop.loop_kernel, sizes | {"BLOCK_M": triton.next_power_of_2(teachers)}
 
 
 def _options(warps: int, registers: int | None) -> dict[str, Any]:
@@ -239,21 +223,6 @@ def scale(grad: Tensor, factor: Tensor) -> None:
 def _wide(*tensors: Tensor | None) -> bool:
     """Whether a column times its stride needs 64 bits in any of them (rows always have them)."""
     return any(t is not None and t.shape[-1] * t.stride(-1) >= 2**31 for t in tensors)
-
-
-def _rows_per_program(batch: int, block: int, pairs: int, form: int) -> int:
-    """Rows that fit the registers; `pairs` are a row's entries times what each is compared with."""
-    elements = TILE_ELEMENTS // 2 if form == TAIL else TILE_ELEMENTS
-    most = max(1, elements // max(block, pairs))
-    return int(min(most, triton.next_power_of_2(batch)))
-
-
-def _num_warps(elements: int, pairs: int, inputs: LossInputs) -> int:
-    """Warps of a program, so that nothing spills on sm_90 (`benchmarks/kernel_compile.py`)."""
-    simple = inputs.teacher_index is None
-    if elements > 4096 or (elements > 2048 and not simple):
-        return 16
-    return 8 if max(elements, pairs) > 1024 else 4
 
 
 def _count_by(inputs: LossInputs) -> triton.language.constexpr:
