@@ -299,6 +299,26 @@ def kernel() -> str:
     )
 
 
+def linear() -> str:
+    """The loss from hidden states beside the classifier and the loss one after another."""
+    found = records("linear", device="CPU")
+    lines = ["| forward and backward, a share or a multiple | memory | speed |", "|---|---|---|"]
+    for form in ("dense", "top-50 with tail"):
+        for other, label in (("composition", "`distillation_loss`"), ("eager", "eager PyTorch")):
+            where = f"{other}, {form}, 1024 x 256 x 131072"
+            memory = found[f"memory over that of {where}"]["value"]
+            times = found[f"times as fast as {where}"]["value"]
+            lines.append(
+                f"| {form} teacher, against `F.linear` and {label} | {memory:.2f} | {times:.2f} |"
+            )
+    lines += [
+        "",
+        "1,024 rows of 256 features, 131,072 classes, float32; memory beside the inputs, ",
+    ]
+    lines[-1] += f"the gradients included. {source(found, 'linear')}"
+    return "\n".join(lines) + "\n"
+
+
 def install() -> str:
     """What each distribution brings beside PyTorch and Triton."""
     found = records("install")
@@ -382,6 +402,7 @@ TABLES = {
     "safety": safety,
     "goes_on": goes_on,
     "kernel": kernel,
+    "linear": linear,
     "install": install,
 }
 
