@@ -1,9 +1,10 @@
-"""Triton kernel of the distillation loss: value, parts and gradient in one pass over each row.
+"""Triton kernels of the distillation loss: value, parts and gradient in one pass over each row.
 
 Promise: one program owns R rows of the logits. It reads each student row and its teacher rows once,
 writes the gradient once, and keeps every sum in float32 and in one fixed order, so the result is
-deterministic. Rows that do not fit its registers: `kernel_loop.py`. Formulas: `docs/kernel.md`;
-truth: `reference.py`; launches: `launch.py`.
+deterministic. Dense teachers: `kernel_dense.py`; top-k: `kernel_few.py`; rows that do not fit their
+registers: `kernel_loop.py`; here is what backward needs. Formulas: `docs/kernel.md`; truth:
+`reference.py`; launches: `launch.py`.
 Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
 rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
 along b.
@@ -18,7 +19,6 @@ import triton
 import triton.language as tl
 
 from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_sum as sums
 
 
 @triton.jit

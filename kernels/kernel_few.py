@@ -133,7 +133,7 @@ def few_kernel(
     ) / (at * n_kl)
     b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)
     g_e *= b
-    gs = ()
+    gs = outcomes.zeros(ROWS, CHUNKS, LANES)
     if TAIL_FORM:
         push = tl.where(has & (z_o > 0), b * g_o / z_o, 0.0)
         gs = chunks.added(gs, es, push * undo, CHUNKS)
@@ -163,8 +163,6 @@ def few_kernel(
         if TAIL_FORM:  # if it is outside; else it is an entry, which is written after it
             g_l += push * tl.exp2((x_label - top_o) * scale)
     if GRAD:
-        if len(gs) == 0:
-            gs = outcomes.zeros(ROWS, CHUNKS, LANES)
         kind = grad_ptr.dtype.element_ty
         chunks.store_chunks(to_grad, stride_gc, lane, row_mask, gs, C, W, CHUNKS, LANES, PADDED)
         tl.debug_barrier()

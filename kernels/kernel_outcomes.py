@@ -4,7 +4,7 @@ Promise: what the student has outside the k is as exact as in it, however little
 by itself, relative to its own largest logit. Exponents and logarithms are to base 2: `scale` is
 log2(e) / T. Letters as in `kernel_few.py`; what there is one of per row as in `kernel_entries.py`.
 """
-# ruff: noqa: ANN001, ANN201, N803, RUF005, E501
+# ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
 # fmt: off
 
@@ -159,7 +159,7 @@ def zeros(R: tl.constexpr, K: tl.constexpr, L: tl.constexpr):
     """Chunks of nothing."""
     out = ()
     for _k in tl.static_range(K):
-        out = out + (tl.zeros((R, L), tl.float32),)
+        out += (tl.zeros((R, L), tl.float32),)
     return out
 
 

@@ -1,7 +1,7 @@
 """Launches the Triton kernels: block sizes, buffers, one or two launches a call.
 
 Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient
-(and one byte per logit for the form with a tail). A launch that is interrupted leaves nothing that
+(and one byte per logit for long rows with a tail). A launch that is interrupted leaves nothing that
 a later one would count on. Letters as in `kernel.py`.
 """
 
@@ -94,6 +94,7 @@ def _run(
         "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
+    outside = None
     if inputs.teacher_index is None and _row_threads(inputs) <= THREADS:
         run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
     elif inputs.teacher_index is not None and _few_threads(inputs) <= THREADS:
@@ -101,8 +102,10 @@ def _run(
         run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
     else:
         run, sizes = kernel_loop.loop_kernel, _loop_sizes(inputs)
+        if inputs.form == TAIL:
+            outside = torch.empty(inputs.logits.shape, dtype=torch.int8, device=out.loss.device)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
-    run[grid](*_arguments(inputs, out, factor, tallies), **shared, **sizes)
+    run[grid](*_arguments(inputs, out, factor, tallies, outside), **shared, **sizes)
 
 
 def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
@@ -250,12 +253,11 @@ def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     )
 
 
-def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies) -> list[Any]:
+def _arguments(
+    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies, outside: Tensor | None
+) -> list[Any]:
     """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
-    outside = None
-    if inputs.form == TAIL:
-        outside = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     share = inputs.teacher_weight if inputs.num_teachers > 1 else None
     return [
         *_view(x, 2),

@@ -225,6 +225,24 @@ def test_without_a_gradient_nothing_is_written(teachers: int, tail: bool) -> Non
     assert torch.equal(alone, distillation_loss(x, targets.to(DEVICE), **given).detach())
 
 
+@pytest.mark.parametrize("teachers", [1, 3])
+@pytest.mark.parametrize("tail", [False, True])
+def test_nothing_but_the_gradient_is_as_large_as_the_logits(
+    monkeypatch: pytest.MonkeyPatch, teachers: int, tail: bool
+) -> None:
+    x, targets = gaussian(64, 40, seed=7).to(DEVICE), top_k(teachers, 64, 40, 4, tail=tail)
+    made: list[Tensor] = []
+    original = torch.empty
+
+    def empty(*shape: Any, **how: Any) -> Tensor:
+        made.append(original(*shape, **how))
+        return made[-1]
+
+    monkeypatch.setattr(torch, "empty", empty)
+    distillation_loss(x.requires_grad_(), targets.to(DEVICE), impl="triton")
+    assert [t.shape for t in made if t.numel() >= x.numel()] == [x.shape]
+
+
 @pytest.mark.parametrize("teachers", [1, 2])
 @pytest.mark.parametrize("tail", [False, True])
 def test_a_class_named_twice_writes_nothing_elsewhere(teachers: int, tail: bool) -> None:
