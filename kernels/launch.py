@@ -164,6 +164,8 @@ def _few_threads(inputs: LossInputs) -> int:
     rich = inputs.label_smoothing > 0 or inputs.divergence == MIXED
     entries = triton.next_power_of_2(inputs.num_teachers) * triton.next_power_of_2(inputs.top_k)
     least = triton.cdiv(inputs.classes, FEW_PER_THREAD_RICH if rich else FEW_PER_THREAD)
+    if rich:  # of short rows, which share a program, half as many entries
+        least = max(least, min(2 * entries // ENTRIES_PER_THREAD, 128))
     return int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))
 
 
