@@ -249,7 +249,7 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         entries = block_k * _power_of_2(teachers)
         if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
             return f"{teachers} x {k} entries of top-k teachers"
-    lean = inputs.teacher_index is None and inputs.classes <= 5120
+    lean = inputs.classes <= (5120 if inputs.teacher_index is None else 10240)
     if impl == "triton" and _new(inputs) and not lean:
         return "not yet"
     return ""
