@@ -30,8 +30,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
             return lambda *_, **sizes: found.append((self.name, sizes))
 
     for module, name in (
-        (launch.kernel, "tile_kernel"),
         (launch.kernel_dense, "dense_kernel"),
+        (launch.kernel_few, "few_kernel"),
         (launch.kernel_loop, "loop_kernel"),
         (launch.kernel_sum, "count_kernel"),
     ):
@@ -79,7 +79,7 @@ def test_longer_rows_and_top_k_have_kernels_of_their_own(launched: Launched) -> 
     x = torch.zeros(3, 100, device=DEVICE)
     best = x[None].topk(5)
     distillation_loss(x, TopKTargets(index=best.indices, logit=best.values), impl="triton")
-    assert [name for name, _ in launched] == ["loop", "tile"]
+    assert [name for name, _ in launched] == ["loop", "few"]
 
 
 def test_what_is_known_is_not_counted(launched: Launched) -> None:

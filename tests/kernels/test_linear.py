@@ -406,7 +406,7 @@ def test_opcheck(make, impl, form):
         logits = torch.empty(()).expand(5, C)
         inputs = LossInputs(logits, *teacher_tensors(targets), torch.arange(5), reduction=reduction)
         given = linear_rows.Layer(*tensors, torch.float32)
-        call = linear_op.Call(given, inputs, 2, (True, False, True), impl)
+        call = linear_op.LinearCall(given, inputs, 2, (True, False, True), impl)
         torch.library.opcheck(linear_op.fused, call.arguments())
     detached = linear_rows.Layer(*(t.detach() for t in tensors), torch.float32)
     given = (torch.linspace(-1, 1, 5), *call._replace(layer=detached).arguments())
