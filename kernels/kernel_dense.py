@@ -53,14 +53,14 @@ def dense_kernel(
     lane = parts.columns(0, LANES, WIDE)[None, :]
     own = tl.minimum(row, B - 1)  # rows past the end repeat the last one, and write nothing
     from_x = x_ptr + own * stride_xb
-    xs = chunks.load_chunks(from_x, stride_xc, lane, C, row_mask, CHUNKS, LANES, False)
+    xs = chunks.load_chunks(from_x[:, None], stride_xc, lane, C, row_mask[:, None], CHUNKS, LANES, False)
     has = row_mask
     inside = row_mask
     if FORM == parts.DENSE:
         teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
         from_t = teacher * stride_tn
         if M == 1:
-            ts = chunks.load_chunks(t_ptr + from_t, stride_tc, lane, C, has, CHUNKS, LANES, SOME)
+            ts = chunks.load_chunks(t_ptr + from_t[:, None], stride_tc, lane, C, has[:, None], CHUNKS, LANES, SOME)
     if labels_ptr is not None:
         label, counted, weight = parts.row_labels(
             labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index
@@ -134,7 +134,8 @@ def dense_kernel(
         ce = tl.where(counted[:, None], ce, 0.0)
     if GRAD:
         chunks.store_chunks(
-            grad_ptr + row * stride_gb, stride_gc, lane, row_mask, gs, C, W, CHUNKS, LANES, PADDED
+            (grad_ptr + row * stride_gb)[:, None], stride_gc, lane, row_mask[:, None], gs, C, W,
+            CHUNKS, LANES, PADDED,
         )
     if not AGAIN:
         sums.write_rows(

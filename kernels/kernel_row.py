@@ -21,13 +21,11 @@ from antcache.kernels import kernel_terms as terms
 
 @triton.jit
 def load_chunks(at, stride, lane, C, has, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr):
-    """Chunks of rows that begin at `at` (R,), -inf past their end.
+    """Chunks of rows that begin at `at` (R, 1), -inf past their end.
 
-    With SOME, rows that `has` (R,) not are 0 and aren't read.
+    With SOME, rows that `has` (R, 1) not are 0 and aren't read.
     """
     chunks = ()
-    at = at[:, None]
-    has = has[:, None]
     for k in tl.static_range(K):
         col = k * L + lane
         to = at + col * stride
@@ -197,7 +195,7 @@ def mixture(
     for _k in tl.static_range(K):
         qs += (zero,)
     for m in range(M):  # not unrolled: all teachers at once would not fit the registers
-        ts = load_chunks(t_ptr + from_t, stride_tc, lane, C, has, K, L, SOME)
+        ts = load_chunks(t_ptr + from_t[:, None], stride_tc, lane, C, has[:, None], K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
         _us, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
@@ -319,10 +317,8 @@ def added(gs, more, factor, K: tl.constexpr):
 
 @triton.jit
 def store_chunks(at, stride, lane, there, gs, C, W, K: tl.constexpr, L: tl.constexpr, PADDED: tl.constexpr):
-    """The gradient of rows that are `there` and begin at `at` (R,); 0 from column C to W."""
+    """The gradient of rows that are `there` and begin at `at` (R, 1); 0 from column C to W."""
     kind = at.dtype.element_ty
-    at = at[:, None]
-    there = there[:, None]
     for k in tl.static_range(K):
         col = k * L + lane
         g = gs[k]
