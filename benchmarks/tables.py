@@ -313,7 +313,7 @@ def linear() -> str:
             )
     lines += [
         "",
-        "1,024 rows of 256 features, 131,072 classes, float32; memory beside the inputs, ",
+        "1,024 rows of 256 features, 131,072 classes, float32, one thread; memory beside the inputs, ",
     ]
     lines[-1] += f"the gradients included. {source(found, 'linear')}"
     return "\n".join(lines) + "\n"
