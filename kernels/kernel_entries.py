@@ -141,13 +141,13 @@ def teacher_masses(
 
 @triton.jit
 def teacher_shares(share_ptr, stride_sb, stride_sm, row, M: tl.constexpr, BLOCK_M: tl.constexpr):
-    """Weights of the teachers of each row (R, BLOCK_M), scaled to the sum 1."""
+    """Weights of the teachers of each row (R, BLOCK_M), scaled to the sum 1; NaN below 0."""
     m = tl.arange(0, BLOCK_M)[None, :]
     share = tl.where(m < M, 1.0 / M, 0.0)
     if share_ptr is not None:
         at = share_ptr + row * stride_sb + m.to(tl.int64) * stride_sm
         share = tl.load(at, mask=m < M, other=0.0).to(tl.float32)
-        share = share / row_sum(share)
+        share = tl.where(share < 0, float("nan"), share / row_sum(share))
     return share
 
 

@@ -83,14 +83,15 @@ def log1m_exp(x):
 
 @triton.jit
 def teacher_share(share_ptr, stride_sb, stride_sm, row, m, row_mask, M: tl.constexpr):
-    """Weight of teacher m for batch rows, the M of a row scaled to the sum 1."""
+    """Weight of teacher m for batch rows, the M of a row scaled to the sum 1; NaN below 0."""
     if share_ptr is not None:
         total = tl.zeros(row.shape, tl.float32)
         for each in range(M):
             one = tl.load(share_ptr + row * stride_sb + each * stride_sm, mask=row_mask, other=1.0)
             total += one.to(tl.float32)
         own = tl.load(share_ptr + row * stride_sb + m * stride_sm, mask=row_mask, other=1.0)
-        return own.to(tl.float32) / total
+        own = own.to(tl.float32)
+        return tl.where(own < 0, float("nan"), own) / total
     return tl.full(row.shape, 1.0 / M, tl.float32)
 
 

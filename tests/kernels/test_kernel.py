@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from antcache.errors import BadConfig
-from antcache.kernels import DenseTargets, TopKTargets, choose, distillation_loss
+from antcache.kernels import DenseTargets, TopKTargets, choose, distillation_loss, op
+from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.reference import reference
 
 pytest.importorskip("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -566,3 +568,18 @@ def test_too_many_entries_are_refused_with_the_reason(device):
     several = index[:, :, :256].repeat(3, 1, 1)
     with pytest.raises(BadConfig, match="3 x 256 entries"):
         choose(x, TopKTargets(index=several, logit=several.float()), "triton")
+
+
+@pytest.mark.parametrize("form", ["dense_mix", "topk_mix", "tail_mix"])
+def test_a_weight_below_0_is_nan_where_values_are_not_looked_at(device, form):
+    targets = to(teacher(form, 3, 13), device)
+    given = LossInputs(
+        gaussian(3, 13, seed=2).to(device),
+        *teacher_tensors(targets),
+        teacher_weight=torch.tensor([[1.0, 2.0, -1.0], [1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]]).to(
+            device
+        ),
+        reduction="none",
+    )
+    for kl in (op.compute(given, "triton").kl, reference(given).kl):
+        assert kl.isnan().tolist() == [True, False, True]
