@@ -6,11 +6,12 @@
 Compiles, without a device, every variant that forward and backward of the cases of
 `benchmarks/kernel.py` launch, and those of `EDGES`, where the launcher changes its block sizes and
 all options are on. A shape 16384x2513/2528 has rows that are padded to 2528. A line each: what it
-takes of a multiprocessor (registers, spilled bytes, shared memory, theoretical occupancy), what a
+takes of a multiprocessor (registers, spilled bytes, shared memory, theoretical occupancy); what a
 row takes (instructions of all its warps; clocks of their issue, of the special-function and of the
-load-store units; bytes asked for), the clocks of the final sum, which the last program does alone,
-and the share of copy bandwidth at which an H100 and an H200 could do it (`kernel_model.py`). Then
-each forward pass with its gradient, by the bytes that must move. Needs only torch and triton.
+load-store units; bytes asked for, and moved by memory); the clocks of the final sum, which the last
+program does alone; and the share of copy bandwidth at which an H100 and an H200 could do it
+(`kernel_model.py`). Then each forward pass with its gradient, by the bytes that must move. Needs
+only torch and triton.
 """
 
 from __future__ import annotations

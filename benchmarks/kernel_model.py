@@ -2,8 +2,10 @@
 
 Promise: an upper bound, from published numbers alone. A multiprocessor issues one instruction a
 clock from each of its 4 schedulers, perfectly; memory moves what was asked for at 92 % of its
-nominal bandwidth, as a copy does. A launch takes the longer of both; what is launched one after the
-other adds up. Latencies, launches themselves and second reads that hit a cache are not in it.
+nominal bandwidth, as a copy does. What a program reads again comes out of the L2 cache, at no cost,
+where all that is read by the programs that run at once fills half of it at most. A launch takes the
+longer of both; what is launched one after the other adds up. Latencies and the launches themselves
+are not in it.
 """
 
 from __future__ import annotations
@@ -64,12 +66,13 @@ ARCHS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A GPU: multiprocessors, their clock in Hz, memory bandwidth in bytes/s."""
+    """A GPU: multiprocessors, their clock in Hz, memory bandwidth in bytes/s, L2 cache in bytes."""
 
     name: str
-    multiprocessors: int
-    clock: float
+    multiprocessors: int = 132
+    clock: float = 1.755e9
     bandwidth: float
+    cache: int = 50 * 2**20
 
     def issue_s(self, cycles: float, programs: int) -> float:
         """Time of programs that take a multiprocessor so many issue cycles each."""
@@ -81,8 +84,8 @@ class Device:
 
 
 DEVICES = {
-    "H100": Device(name="H100", multiprocessors=132, clock=1.755e9, bandwidth=3.35e12),
-    "H200": Device(name="H200", multiprocessors=132, clock=1.755e9, bandwidth=4.8e12),
+    "H100": Device(name="H100", bandwidth=3.35e12),
+    "H200": Device(name="H200", bandwidth=4.8e12),
 }
 """Both of sm_90."""
 

@@ -1,11 +1,11 @@
 """What does a program of a kernel issue? NVIDIA's machine code (SASS), walked without a device.
 
 Promise: an instruction counts once for each time that a warp gets to it, whether its guard holds or
-not. Integers are computed as the machine would (`kernel_sass_values.py`), so loops run as often as
-the kernel's arguments make them, unrolled or not, and no table of trip counts is kept. Where data
-decides, the longer way is taken; behind an atomic that returns something (the ticket by which the
-last program knows itself) the shorter one, which all programs but one go. A loop whose end
-data decides has no count: an error.
+not. Integers are computed as the machine would (`kernel_sass_integers.py`), so loops run as often
+as the kernel's arguments make them, unrolled or not, and no table of trip counts is kept. Where
+data decides, the longer way is taken; behind an atomic that returns something (the ticket by which
+the last program knows itself) the shorter one, which all programs but one go. What can't be
+counted is an error: a loop whose end data decides, a jump to who knows where.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from kernel_sass_values import Machine, Value, most, predicate
+from kernel_sass_integers import execute
+from kernel_sass_registers import Registers, Value, both, is_predicate
 from torch import Tensor
 
 from antcache.errors import BadConfig
 
 MOST_STEPS = 10**7
+SECTOR_BYTES = 32
+"""What memory moves at least."""
+
 _LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
 _ATOMIC = ("ATOM", "ATOMG")
-_ENDS = ("EXIT", "RET")
+_LOADS, _STORES = ("LDG", "LDGSTS"), ("STG",)
+_BULK = ("UBLKCP", "UBLKRED", "UTMALDG", "UTMASTG", "UTMAREDG")
+_INDIRECT = ("BRX", "BRXU", "JMP", "JMX", "JMXU")
 _ACCESS_BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
 
 
@@ -38,31 +44,37 @@ class Instruction:
     opcode: str
     operands: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"/*{self.address:04x}*/ @{self.guard} {self.opcode} {', '.join(self.operands)}"
+
     @cached_property
     def stem(self) -> str:
         """The opcode without its kinds."""
         return self.opcode.split(".")[0]
 
     @cached_property
+    def jumps(self) -> bool:
+        """Whether the next instruction may be another than the one below."""
+        return self.stem in ("BRA", "CALL", "EXIT", "RET", *_INDIRECT)
+
+    @cached_property
     def target(self) -> int | None:
-        """Where a jump goes."""
-        if self.stem not in ("BRA", "CALL"):
-            return None
-        return int(self.operands[-1], 16)
+        """Where a jump goes, if it says so."""
+        if self.stem in ("BRA", "CALL") and self.operands[-1].startswith("0x"):
+            return int(self.operands[-1], 16)
+        return None
 
-    @property
-    def condition(self) -> str:
-        """The predicate that decides whether it is done; jumps may have one more as an operand."""
-        if self.stem == "BRA" and len(self.operands) > 1:
-            return self.operands[0]
-        return self.guard
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Predicates that must hold; jumps may have more than the guard."""
+        more = [each for each in self.operands if is_predicate(each)] if self.jumps else []
+        return tuple(each for each in (self.guard, *more) if each not in ("PT", "UPT"))
 
-    @property
+    @cached_property
     def lane_bytes(self) -> int:
         """Bytes that a thread reads or writes in memory."""
-        return next(
-            (_ACCESS_BYTES[kind] for kind in self.opcode.split(".") if kind in _ACCESS_BYTES), 4
-        )
+        kinds = self.opcode.split(".")
+        return next((_ACCESS_BYTES[kind] for kind in kinds if kind in _ACCESS_BYTES), 4)
 
 
 @dataclass(kw_only=True)
@@ -71,17 +83,17 @@ class Walk:
 
     Attributes:
         issued: times that a warp got to an instruction, by its opcode.
-        loaded: bytes read from global memory, by all threads whose guard may hold. What one
-            instruction reads for several threads counts once, what is read again counts again.
+        loaded: bytes read from global memory by all threads whose guard may hold. What one
+            instruction reads for several threads counts once.
+        fresh: those of them that the program had not read before.
         stored: bytes written there.
-        steps: times that a warp got to an instruction, by its address.
         ticket: whether it took one.
     """
 
     issued: Counter[str] = field(default_factory=Counter)
     loaded: int = 0
+    fresh: int = 0
     stored: int = 0
-    steps: Counter[int] = field(default_factory=Counter)
     ticket: bool = False
 
     @property
@@ -91,7 +103,7 @@ class Walk:
 
 
 def parse(text: str) -> list[Instruction]:
-    """Instructions in `cuobjdump -sass`'s text, up to the endless loop that ends each function.
+    """Instructions in the text of `cuobjdump -sass`.
 
     Raises:
         BadConfig: there are none.
@@ -130,56 +142,56 @@ def walk(
         last: whether it is the last one to take its ticket, which does what is left to be done.
 
     Raises:
-        BadConfig: data decides where a loop ends, or a jump's target is not known.
+        BadConfig: it can't be counted.
     """
-    lane = torch.arange(threads)
-    machine = Machine(
-        constants, {"SR_TID.X": lane, "SR_CTAID.X": block, "SR_TID.Y": 0, "SR_CTAID.Y": 0}
-    )
+    special = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
+    axes = ("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z")
+    special |= dict.fromkeys(axes, 0)
+    registers = Registers(constants, special)
     index = {each.address: i for i, each in enumerate(program)}
     farthest, nearest = _distances(program, index)
-    done, back, at = Walk(), [], 0
+    done, places, back, at = Walk(), list[Tensor](), list[int](), 0
     for _ in range(MOST_STEPS):
         one = program[at]
         done.issued[one.opcode] += 1
-        done.steps[one.address] += 1
-        target = one.target
-        if target is None and one.stem not in _ENDS:
-            _count_bytes(done, machine, one, threads)
+        at += 1
+        if not one.jumps:
+            _count_bytes(done, places, registers, one, threads)
             done.ticket |= one.stem in _ATOMIC and "RZ" not in one.operands[:2]
-            machine.execute(one.guard, one.opcode, one.operands)
-            at += 1
+            execute(registers, one.guard, one.opcode, one.operands)
             continue
-        there = len(program) if target is None else index[target]
-        taken = _decided(machine, one)
-        if taken is None and target is not None and target <= one.address:
-            raise BadConfig(
-                "data decides where a loop ends, so its instructions can't be counted",
-                where=f"SASS at {one.address:#06x}",
-                found=f"@{one.guard} {one.opcode} {', '.join(one.operands)}",
-            )
-        if taken is None and done.ticket and not last:
-            taken = target is None or nearest[there] < nearest[at + 1]
-        elif taken is None:
-            taken = one.stem == "BRA" and farthest[there] > farthest[at + 1]
+        there = index.get(one.target) if one.target is not None else None
+        taken = _decided(registers, one)
+        if taken is None and there is not None and there < at:
+            raise BadConfig("data decides where a loop ends: it can't be counted", found=str(one))
+        if taken is None:
+            way, other = (len(program) if there is None else there), at
+            short = done.ticket and not last
+            taken = nearest[way] < nearest[other] if short else farthest[way] > farthest[other]
         if not taken:
-            at += 1
-        elif one.stem == "EXIT" or (one.stem == "RET" and not back):
+            continue
+        if one.stem == "EXIT" or (one.stem == "RET" and not back):
+            done.fresh = min(_distinct(places), done.loaded)
             return done
-        elif one.stem == "RET":
-            at = back.pop()
-        else:
-            if one.stem == "CALL":
-                back.append(at + 1)
-            at = there
+        if one.stem == "RET":
+            there = back.pop()
+        elif one.stem == "CALL":
+            back.append(at)
+        if there is None:
+            raise BadConfig("a jump to who knows where", found=str(one))
+        at = there
     raise BadConfig("a program without an end", expected=f"at most {MOST_STEPS} instructions")
 
 
-def _decided(machine: Machine, one: Instruction) -> bool | None:
-    """Whether a jump is taken by thread 0; None where data decides."""
-    value = predicate(machine.registers, one.condition)
-    if value is None and _first(most(machine.registers, one.condition)) is False:
+def _decided(registers: Registers, one: Instruction) -> bool | None:
+    """Whether thread 0 jumps; None where data decides."""
+    if one.opcode.startswith("BRA.DIV"):  # threads of a warp that do not go together
         return False
+    value: Value = True
+    for each in one.conditions:
+        if _first(registers.most(each)) is False:
+            return False
+        value = both(value, registers.predicate(each))
     return None if value is None else _first(value)
 
 
@@ -187,23 +199,34 @@ def _first(value: Value) -> bool:
     return bool(value[0]) if isinstance(value, Tensor) else bool(value)
 
 
-def _count_bytes(done: Walk, machine: Machine, one: Instruction, threads: int) -> None:
-    """What a program asks for; threads that ask for the same place count once."""
-    if one.stem not in ("LDG", "STG"):
+def _count_bytes(
+    done: Walk, places: list[Tensor], registers: Registers, one: Instruction, threads: int
+) -> None:
+    """What an instruction moves between the program and memory."""
+    if one.stem in _BULK:
+        raise BadConfig("bytes of a bulk copy can't be counted", found=str(one))
+    if one.stem not in (*_LOADS, *_STORES):
         return
-    held = most(machine.registers, one.guard)
-    place = machine.address(next(each for each in one.operands if "[" in each))
+    held = registers.most(one.guard)
+    mask = held if isinstance(held, Tensor) else torch.full((threads,), bool(held))
+    registers.by_example = True  # where it is known, this is what is known
+    place = registers.address([each for each in one.operands if "[" in each][-1])
+    registers.by_example = False
     if place is None:
-        active = int(held.sum()) if isinstance(held, Tensor) else threads if held else 0
-    elif isinstance(place, Tensor):
-        held = held if isinstance(held, Tensor) else torch.full_like(place, bool(held)).bool()
-        active = len(place[held].unique())
+        raise BadConfig("an address that can't be followed", found=str(one))
+    every = place if isinstance(place, Tensor) else torch.full((threads,), place)
+    lanes = every[mask].unique()
+    if one.stem in _LOADS:
+        places.append(lanes)
+        done.loaded += len(lanes) * one.lane_bytes
     else:
-        active = int(bool(held.any() if isinstance(held, Tensor) else held))
-    if one.stem == "LDG":
-        done.loaded += active * one.lane_bytes
-    else:
-        done.stored += active * one.lane_bytes
+        done.stored += len(lanes) * one.lane_bytes
+
+
+def _distinct(places: Sequence[Tensor]) -> int:
+    """Bytes of the sectors of memory in which these addresses are."""
+    every = torch.cat([torch.empty(0, dtype=torch.long), *places])
+    return SECTOR_BYTES * len((every // SECTOR_BYTES).unique())
 
 
 def _distances(
@@ -216,12 +239,12 @@ def _distances(
     farthest, nearest = [0] * (size + 1), [0] * (size + 1)
     for i in range(size - 1, -1, -1):
         one = program[i]
-        always = one.condition.endswith("PT") and not one.condition.startswith("!")
-        ways = [] if always and (one.target is not None or one.stem in _ENDS) else [i + 1]
+        ways = [] if one.jumps and not one.conditions else [i + 1]
         if one.target is not None and one.target > one.address and one.target in index:
             ways.append(index[one.target])
-        slow = one.stem == "CALL" and always
+        slow = one.stem == "CALL" and not one.conditions
         ways = [] if slow else ways
         farthest[i] = -size if slow else max((1 + farthest[way] for way in ways), default=0)
-        nearest[i] = 0 if one.stem in _ENDS else min((1 + nearest[w] for w in ways), default=size)
+        ends = one.stem in ("EXIT", "RET")
+        nearest[i] = 0 if ends else min((1 + nearest[way] for way in ways), default=size)
     return farthest, nearest

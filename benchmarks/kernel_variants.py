@@ -27,6 +27,7 @@ from kernel_sass import Instruction, parse
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.compiler.errors import CompilationError
 from triton.runtime.jit import JITFunction
 
 from antcache.errors import BadConfig
@@ -55,6 +56,7 @@ FORMS = {  # teachers, K (0 for dense), whether there is a tail
     "5 teachers": (TEACHERS, 0, False),
 }
 EDGE_FORMS = {
+    "1 teacher, options": (1, 0, False),
     "4 teachers": (4, 0, False),
     "2 x top-10": (2, 10, False),
     "4 x top-64": (4, 64, False),
@@ -170,8 +172,8 @@ def _launch(
     )
 
 
-def launched(case: Case) -> list[Launch]:
-    """What forward and backward of this case launch."""
+def inputs_of(case: Case) -> LossInputs:
+    """What the loss of a case is given: tensors without data."""
 
     def empty(*shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype or getattr(torch, case.dtype), device="meta")
@@ -180,7 +182,7 @@ def launched(case: Case) -> list[Launch]:
     edge = case.form in EDGE_FORMS
     teachers, k, tail = (FORMS | EDGE_FORMS)[case.form]
     k = min(k, classes)
-    inputs = LossInputs(
+    return LossInputs(
         logits=empty(batch, width),
         teacher=empty(teachers, batch, k or width),
         teacher_index=empty(teachers, batch, k, dtype=torch.int64) if k else None,
@@ -195,12 +197,23 @@ def launched(case: Case) -> list[Launch]:
         num_classes=classes,
         gradient=True,
     )
+
+
+@cache
+def launched(case: Case) -> list[Launch]:
+    """What forward and backward of a case launch."""
+    return launches_of(inputs_of(case))
+
+
+def launches_of(inputs: LossInputs) -> list[Launch]:
+    """What forward and backward launch."""
     with caught() as forward:
         out = launch.launch(inputs)
     with caught(backward=True) as backward:
-        if inputs.logits.dtype in HALF:
+        if inputs.gradient and inputs.logits.dtype in HALF:
             launch.launch_again(inputs, out.grad, out.counts, out.loss)
-        launch.scale(out.grad, out.loss)
+        if inputs.gradient:
+            launch.scale(out.grad, out.loss)
     return forward + backward
 
 
@@ -209,7 +222,7 @@ def build(wanted: Variant, arch: Arch) -> Compiled:
     """Compile a variant and disassemble it.
 
     Raises:
-        BadConfig: the disassembler says nothing of it.
+        BadConfig: it does not compile, or the disassembler says nothing of it.
     """
     source = ASTSource(
         fn=wanted.kernel,
@@ -218,7 +231,10 @@ def build(wanted: Variant, arch: Arch) -> Compiled:
         attrs={(number,): [["tt.divisibility", 16]] for number in wanted.aligned},
     )
     target = GPUTarget("cuda", arch.capability, 32)
-    made = triton.compile(source, target=target, options=dict(wanted.options))
+    try:
+        made = triton.compile(source, target=target, options=dict(wanted.options))
+    except CompilationError as error:
+        raise BadConfig(f"{wanted.name} does not compile for {arch.name}: {error}") from error
     text = disassembled(made.asm["cubin"])
     used = re.search(r"REG:(\d+) STACK:(\d+) .*?CONSTANT\[0\]:(\d+)", text)
     if not used:
@@ -253,7 +269,7 @@ def disassembled(cubin: bytes) -> str:
 def constant_bank(wanted: Launch, made: Compiled, arch: Arch) -> dict[int, int]:
     """The words of the constant bank that a launch decides: integer arguments and the grid.
 
-    Pointers begin somewhere, far from each other.
+    Pointers are 128 MiB from each other, so that rows of two tensors are never the same place.
     """
     numbers, at, places = dict(wanted.numbers), 0, {}
     for name, kind in wanted.variant.signature:
@@ -266,7 +282,7 @@ def constant_bank(wanted: Launch, made: Compiled, arch: Arch) -> dict[int, int]:
     bank = {arch.grid_at: wanted.programs, arch.grid_at + 4: 1, arch.grid_at + 8: 1}
     for number, (name, kind) in enumerate(wanted.variant.signature):
         if kind.startswith("*"):
-            numbers[name] = (number + 1) << 40
+            numbers[name] = (number + 1) << 27
         if name in numbers:
             bank[start + places[name]] = numbers[name] & 0xFFFFFFFF
             if kind != "i32":

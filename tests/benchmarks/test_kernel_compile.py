@@ -1,4 +1,4 @@
-"""`benchmarks/kernel_compile.py` in small: the kernels of one shape, compiled for a GPU."""
+"""`benchmarks/kernel_compile.py` in small: the kernels of one shape, compiled for three GPUs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,84 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+SHARE = "ceiling of the share of copy bandwidth, {}, 65536 x 106 {} dense"
 
-def test_compile_report(repo: Path, tmp_path: Path) -> None:
+
+@pytest.fixture
+def run(repo: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     pytest.importorskip("triton")
-    options = ["--shapes", "64x106", "--forms", "dense", "--record", "--out", str(tmp_path)]
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, str(repo / "benchmarks" / "kernel_compile.py"), *options],
-        capture_output=True,
-        text=True,
-        env={**env, "TRITON_CACHE_DIR": str(tmp_path / "cache")},
-        check=False,
-    )
-    assert done.returncode in (0, 1), done.stderr  # 1: a variant spills
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(repo / "benchmarks" / "kernel_compile.py"), *options],
+            capture_output=True,
+            text=True,
+            env={**env, "TRITON_CACHE_DIR": str(tmp_path / "cache")},
+            cwd=tmp_path,
+            check=False,
+        )
+
+    return run
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_report(run, tmp_path: Path) -> None:
+    done = run("--shapes", "65536x106", "--forms", "dense", "--record", "--out", str(tmp_path))
+    assert done.returncode in (0, 1), done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    split = next(i for i, line in enumerate(lines) if line.startswith("| forward and gradient"))
+    variants = [dict(zip(cells(lines[0]), cells(line), strict=True)) for line in lines[2:split]]
+    passes = [
+        dict(zip(cells(lines[split]), cells(line), strict=True)) for line in lines[split + 2 :]
+    ]
+
     summary = json.loads(done.stdout.splitlines()[-1])
-    # Two dtypes of the loss and of the scaling, and the gradient of bfloat16 once more.
-    assert summary["variants compiled for sm_90"] == 5
-    assert (done.returncode == 1) == bool(summary["bytes spilled by any variant, sm_90"])
-    assert "tile_kernel" in done.stdout
-    assert {r["figure"] for r in json.loads((tmp_path / "kernel_compile.json").read_text())} == {
-        name for name in summary if name.endswith("sm_90")
-    }
+    records = {r["figure"]: r for r in json.loads((tmp_path / "kernel_compile.json").read_text())}
+    assert summary.pop("benchmark") == "kernel_compile"
+    broken = summary.pop("broken")
+    assert summary == {name: record["value"] for name, record in records.items()}
+    assert broken == [name for name, record in records.items() if not record["holds"]]
+    assert done.returncode == bool(broken)
+
+    for arch in ("sm_80", "sm_90", "sm_100"):
+        here = [one for one in variants if one["arch"] == arch]
+        assert len(here) == summary[f"variants compiled, {arch}"] == len(variants) / 3 > 2
+        assert (
+            max(int(one["regs"]) for one in here)
+            == summary[f"registers of the largest variant, {arch}"]
+        )
+        # A row of all its warps takes at least an exponential and a load for every 32 classes.
+        assert max(float(one["instr/row"]) for one in here) > 2 * 106 / 32
+    for one, dtype, needed in zip(passes, ("float32", "bfloat16"), (1272, 636), strict=True):
+        assert float(one["needed/row"]) == needed  # student, teacher, gradient
+        assert needed <= float(one["moved/row"]) < 1.1 * needed
+        for device in ("H100", "H200"):
+            share = summary[SHARE.format(device, dtype)]
+            assert 0 < share <= 1
+            assert one[f"{device} share"] == f"{share:.0%}"
+        assert records[SHARE.format("H100", dtype)]["at_least"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--arch", "sm_91"], "unknown arch: expected sm_80, sm_90, sm_100, found sm_91"),
+        (["--forms", "thick"], "unknown form"),
+        (["--dtypes", "int4"], "unknown dtype"),
+        (["--shapes", "64x106/100"], "not a width of rows: expected 106 or more"),
+    ],
+)
+def test_unknown_words_are_named(run, options: list[str], said: str) -> None:
+    done = run(*options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

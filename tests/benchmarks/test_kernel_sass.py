@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import kernel_sass as sass
+import kernel_sass_integers as integers
+import kernel_sass_registers as kinds
 import pytest
 import torch
 
 from antcache.errors import BadConfig
-
-sass = pytest.importorskip("kernel_sass")
 
 
 def counted(text, constants=None, **given):
@@ -196,28 +197,25 @@ def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
     ],
 )
 def test_what_integer_instructions_compute(line, value):
-    values = pytest.importorskip("kernel_sass_values")
-    machine = values.Machine({}, {})
-    machine.write("R2", 100, 7, 0xFFFFFFFE + 1)
-    stem, *rest = line.split(maxsplit=1)
-    operands = tuple(each.strip() for each in rest[0].split(","))
-    machine.execute("PT", stem, operands)
-    assert machine.read("UR1" if "UR1" in line else "R1") == value
+    registers = kinds.Registers({}, {})
+    registers.write("R2", 100, 7, 0xFFFFFFFF)
+    opcode, rest = line.split(maxsplit=1)
+    integers.execute(registers, "PT", opcode, tuple(each.strip() for each in rest.split(",")))
+    assert registers.read("UR1" if "UR1" in line else "R1") == value
 
 
 def test_predicates_in_the_bits_of_a_register_are_known_one_by_one():
     """So the compiler keeps masks: one that data decides hides none of the others."""
-    values = pytest.importorskip("kernel_sass_values")
-    machine = values.Machine({}, {})
+    registers = kinds.Registers({}, {})
     lanes = torch.arange(4) < 3
-    machine.registers |= {"P0": lanes, "P1": None}
-    for line in (
-        "P0, LOP3.LUT, R8, R8, 0x100, RZ, 0xfc, !PT",
-        "P1, LOP3.LUT, R8, R8, 0x10, RZ, 0xfc, !PT",
-        "PT, LOP3.LUT, P2, RZ, R8, 0x100, RZ, 0xc0, !PT",
-        "PT, LOP3.LUT, P3, RZ, R8, 0x10, RZ, 0xc0, !PT",
+    registers.write("P0", lanes)
+    registers.write("P1", None)
+    for guard, *operands in (
+        ("P0", "R8", "R8", "0x100", "RZ", "0xfc", "!PT"),
+        ("P1", "R8", "R8", "0x10", "RZ", "0xfc", "!PT"),
+        ("PT", "P2", "RZ", "R8", "0x100", "RZ", "0xc0", "!PT"),
+        ("PT", "P3", "RZ", "R8", "0x10", "RZ", "0xc0", "!PT"),
     ):
-        guard, opcode, *operands = (each.strip() for each in line.split(","))
-        machine.execute(guard, opcode, tuple(operands))
-    assert machine.registers["P2"].equal(lanes)
-    assert machine.registers["P3"] is None
+        integers.execute(registers, guard, "LOP3.LUT", tuple(operands))
+    assert registers.predicate("P2").equal(lanes)
+    assert registers.predicate("P3") is None

@@ -1,100 +1,50 @@
-"""Compile variants of the Triton kernels for sm_90, without a device, and report what ptxas says.
+"""Compile what the launcher launches, without a device, and report what it takes.
 
 Run by `test_compile.py` in a process of its own: that of the tests has Triton's interpreter. Reads
-a JSON list of variants from stdin and writes a JSON list of what became of each.
+a JSON object of calls from stdin (a name; the benchmark's case; what else is asked for), and writes
+what each of their launches takes.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+import torch
 
-from antcache.kernels import kernel, kernel_loop
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from kernel_model import ARCHS
+from kernel_variants import build, inputs_of, launches_of
 
-PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin"
-POINTERS = {
-    "x_ptr": "",
-    "t_ptr": "",
-    "grad_ptr": "",
-    "index_ptr": "i64",
-    "tail_ptr": "fp32",
-    "share_ptr": "fp64",
-    "rows_ptr": "i64",
-    "valid_ptr": "i1",
-    "labels_ptr": "i64",
-    "class_weight_ptr": "fp32",
-    "outside_ptr": "i8",
-    "ce_ptr": "fp32",
-    "kl_ptr": "fp32",
-    "has_ptr": "i8",
-    "loss_ptr": "fp32",
-    "counts_ptr": "fp32",
-    "factor_ptr": "fp32",
-    "ticket_ptr": "i32",
-}
-FLOATS = ("temperature", "kl_weight", "label_weight", "smoothing")
-KERNELS = {
-    "tile": kernel.tile_kernel,
-    "loop": kernel_loop.loop_kernel,
-    "count": kernel.count_kernel,
-    "scale": kernel.scale_kernel,
-}
+from antcache.kernels.benchmark.rows import Case
+from antcache.kernels.record import LossInputs
 
 
-def build(variant: dict) -> dict:
-    """Registers, bytes spilled and bytes of shared memory of one variant."""
-    function, constants = KERNELS[variant["kernel"]], dict(variant["constants"])
-    for name in variant["ones"]:  # what the JIT compiles in where an argument is 1
-        constants[name] = 1
-    signature = {}
-    for name in function.arg_names:
-        if name in constants:
-            signature[name] = "constexpr"
-        elif name in POINTERS:
-            signature[name] = "*" + (POINTERS[name] or variant["dtype"])
-        else:
-            signature[name] = "fp32" if name in FLOATS else "i32"
-    known = {name: value for name, value in constants.items() if name in function.arg_names}
-    compiled = triton.compile(
-        ASTSource(fn=function, signature=signature, constexprs=known),
-        target=GPUTarget("cuda", 90, 32),
-        options={
-            "num_warps": variant["warps"],
-            "maxnreg": 128 if variant["warps"] > 4 else None,
-            "enable_fp_fusion": False,
-        },
-    )
-    return {"shared": compiled.metadata.shared, **assemble(compiled.asm["ptx"])}
+def inputs(case: dict[str, Any], *, strided: bool, **fields: Any) -> LossInputs:
+    """Inputs of a case with other fields; `strided` spreads the columns of logits and teacher."""
+    made = inputs_of(Case(**case))._replace(**fields)
+    if not strided:
+        return made
+    spread = {
+        name: torch.empty_strided(t.shape, (*t.stride()[:-1], 2**20), dtype=t.dtype, device="meta")
+        for name in ("logits", "teacher", "teacher_index")
+        if (t := getattr(made, name)) is not None
+    }
+    return made._replace(**spread)
 
 
-def assemble(ptx: str) -> dict:
-    """What the bundled assembler reports; nothing where there is none."""
-    found = [path for path in (PTXAS / "ptxas-blackwell", PTXAS / "ptxas") if path.exists()]
-    if not found:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(ptx)
-        done = subprocess.run(
-            [found[0], "-v", "--gpu-name=sm_90a", source, "-o", Path(folder, "kernel.cubin")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    spilled = re.search(r"(\d+) bytes spill stores", done.stderr)
-    registers = re.search(r"Used (\d+) registers", done.stderr)
-    if not spilled or not registers:
-        return {"error": done.stderr}
-    return {"spilled": int(spilled[1]), "registers": int(registers[1])}
+def takes(call: dict[str, Any]) -> list[dict[str, Any]]:
+    """What every launch of a call takes."""
+    found = []
+    for launch in launches_of(inputs(**call)):
+        made = build(launch.variant, ARCHS["sm_90"])
+        name = f"{launch.variant.name}{', backward' if launch.backward else ''}"
+        sizes = {key: getattr(made, key) for key in ("registers", "spilled", "shared")}
+        found.append({"kernel": name, **sizes})
+    return found
 
 
 if __name__ == "__main__":
-    json.dump([build(variant) for variant in json.load(sys.stdin)], sys.stdout)
+    json.dump({name: takes(call) for name, call in json.load(sys.stdin).items()}, sys.stdout)
