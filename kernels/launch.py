@@ -15,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_dense, kernel_loop, kernel_sum
+from antcache.kernels import kernel, kernel_dense, kernel_loop_few, kernel_sum, launch_loop
 from antcache.kernels.record import NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 DENSE_TILE = 8192
@@ -87,7 +87,11 @@ def _run(
         "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
-    if inputs.teacher_index is None and inputs.classes <= DENSE_TILE:
+    if inputs.teacher_index is None and inputs.classes > DENSE_TILE:
+        shared |= _options(launch_loop.WARPS, 128)
+        launch_loop.run(inputs, _arguments(inputs, out, factor, tallies), shared)
+        return
+    if inputs.teacher_index is None:
         run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
     else:
         run, sizes = _block_sizes(inputs)
@@ -153,7 +157,7 @@ def _block_sizes(inputs: LossInputs) -> tuple[Any, dict[str, Any]]:
     }
     if tile:
         return kernel.tile_kernel, sizes
-    return kernel_loop.loop_kernel, sizes | {"BLOCK_M": triton.next_power_of_2(teachers)}
+    return kernel_loop_few.loop_kernel, sizes | {"BLOCK_M": triton.next_power_of_2(teachers)}
 
 
 def _options(warps: int, registers: int | None) -> dict[str, Any]:
