@@ -48,7 +48,7 @@ bench: $(READY)     ## every benchmark, results recorded, the README's tables re
 	$(BIN)/python benchmarks/tables.py
 
 clean:              ## everything that is made, the virtual environment included
-	rm -rf $(VENV) .typecheck build site demo *.egg-info
+	rm -rf $(VENV) .typecheck build site demo *.egg-info antcache-kernels/build antcache-kernels/*.egg-info
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

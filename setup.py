@@ -1,4 +1,8 @@
-"""Package metadata: names, dependencies, extras and the map from folders to import names."""
+"""Package metadata: names, dependencies, extras and the map from folders to import names.
+
+The kernels alone are a second distribution: `antcache-kernels/setup.py`, which takes versions,
+PyTorch's and those of the extras from here.
+"""
 
 import re
 from pathlib import Path
@@ -10,6 +14,18 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "antcache/__init__.py").rea
 
 # From the oldest to the newest that `benchmarks/versions.py` has run the whole method with. Where
 # major versions remove what we call, the one not tried yet is left out.
+REQUIRES = [
+    "click>=8.1",
+    "h5py>=3.11",
+    "numcodecs>=0.14",
+    "numpy>=2.0",
+    "pandas>=2.2",
+    "rich>=13",
+    "safetensors>=0.4.5",
+    "scipy>=1.14",
+    "torch>=2.6",
+    "zarr>=3.1,<4",
+]
 EXTRAS = {
     "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
     "teacher": ["numba>=0.61", "transformers>=5,<6"],
@@ -19,6 +35,7 @@ EXTRAS = {
     "report": ["jinja2>=3.1"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
+    "cpu": ["numba>=0.61"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
@@ -45,36 +62,26 @@ ROOMS = [
     f"{name}.{room}" for name, path in FOLDERS.items() for room in find_packages(str(HERE / path))
 ]
 
-setup(
-    name="antcache",
-    version=VERSION,
-    description="Action anticipation without the wait: features and soft targets computed once, "
-    "students distilled from them in seconds",
-    long_description=(HERE / "README.md").read_text("utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    license_files=["LICENSE"],
-    python_requires=">=3.11",
-    packages=[*FOLDERS, *ROOMS],
-    package_dir=FOLDERS,
-    package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
-    install_requires=[
-        "click>=8.1",
-        "h5py>=3.11",
-        "numcodecs>=0.14",
-        "numpy>=2.0",
-        "pandas>=2.2",
-        "rich>=13",
-        "safetensors>=0.4.5",
-        "scipy>=1.14",
-        "torch>=2.6",
-        "zarr>=3.1,<4",
-    ],
-    extras_require=EXTRAS,
-    entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},
-    classifiers=[
-        "Programming Language :: Python :: 3",
-        "Topic :: Scientific/Engineering :: Artificial Intelligence",
-        "Typing :: Typed",
-    ],
-)
+if __name__ == "__main__":
+    setup(
+        name="antcache",
+        version=VERSION,
+        description="Action anticipation without the wait: features and soft targets computed "
+        "once, students distilled from them in seconds",
+        long_description=(HERE / "README.md").read_text("utf-8"),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        license_files=["LICENSE"],
+        python_requires=">=3.11",
+        packages=[*FOLDERS, *ROOMS],
+        package_dir=FOLDERS,
+        package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
+        install_requires=REQUIRES,
+        extras_require=EXTRAS,
+        entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},
+        classifiers=[
+            "Programming Language :: Python :: 3",
+            "Topic :: Scientific/Engineering :: Artificial Intelligence",
+            "Typing :: Typed",
+        ],
+    )

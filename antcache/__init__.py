@@ -7,6 +7,7 @@ each part is imported where it is used (`antcache.store`, `antcache.extract`, `a
 
 from typing import TYPE_CHECKING
 
+from antcache.clone import find_folders_beside
 from antcache.exports import lazy_exports
 
 if TYPE_CHECKING:
@@ -15,4 +16,5 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Store", "__version__"]
 
+find_folders_beside()
 __getattr__, __dir__ = lazy_exports(__name__, {"api": "Store"})

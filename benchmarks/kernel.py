@@ -10,7 +10,6 @@ it too. A run that breaks a bound exits 1, after it has written.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
 import sys
@@ -20,20 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_importable() -> None:
-    """Let `antcache.kernels` be imported from this checkout if it is not installed.
-
-    `antcache` is a folder here; `antcache.kernels` and `antcache.cli` lie beside it.
-    """
-    try:
-        if importlib.util.find_spec("antcache.kernels"):
-            return
-    except ModuleNotFoundError:
-        pass
-    sys.modules.pop("antcache", None)
-    sys.path.insert(0, str(ROOT))
-    importlib.invalidate_caches()
-    package = importlib.import_module("antcache")
-    package.__path__.append(str(ROOT))
+    """Let `antcache` be imported from this checkout if it is not installed."""
+    if importlib.util.find_spec("antcache") is None:
+        sys.path.append(str(ROOT))
 
 
 def main() -> None:

@@ -1,17 +1,18 @@
 """How fast could the kernels be, by their machine code? Without a GPU: sm_80, sm_90 and sm_100.
 
     python benchmarks/kernel_compile.py [--shapes 16384x2513,...] [--forms dense,...]
-        [--dtypes float32,...] [--arch sm_90] [--record]
+        [--dtypes float32,...] [--arch sm_90] [--opcodes 10] [--record]
 
 Compiles, without a device, every variant that forward and backward of the cases of
 `benchmarks/kernel.py` launch, and those of `EDGES`, where the launcher changes its block sizes and
 all options are on. A shape 16384x2513/2528 has rows that are padded to 2528. A line each: what it
 takes of a multiprocessor (registers, spilled bytes, shared memory, theoretical occupancy); what a
 row takes (instructions of all its warps; clocks of their issue, of the special-function and of the
-load-store units; bytes asked for, and moved by memory); the clocks of the final sum, which the last
-program does alone; and the share of copy bandwidth at which an H100 and an H200 could do it
-(`kernel_model.py`). Then each forward pass with its gradient, by the bytes that must move. Needs
-only torch and triton.
+load-store units; bytes asked for, and moved by memory, with ~ where data decides which); the clocks
+of the final sum, which the last program does alone; and the share of copy bandwidth at which an
+H100 and an H200 could do it (`kernel_model.py`). Then each forward pass with its gradient, by the
+bytes that must move. With `--opcodes`, what is issued most under each line. Needs only torch and
+triton.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from kernel_report import (  # noqa: E402
     Report,
     forward,
     forward_line,
+    opcode_line,
     report,
     variant_line,
 )
@@ -64,7 +66,9 @@ BOUNDS = {  # B, C, width of a padded row, dtype: the least share of copy bandwi
 }
 
 
-def survey(cases: Sequence[Case], archs: Sequence[Arch]) -> tuple[list[Report], list[Forward]]:
+def survey(
+    cases: Sequence[Case], archs: Sequence[Arch], opcodes: int
+) -> tuple[list[Report], list[Forward]]:
     """Every variant and number of classes once per architecture, and all forward passes of sm_90;
     a line each is printed.
     """
@@ -78,6 +82,8 @@ def survey(cases: Sequence[Case], archs: Sequence[Arch]) -> tuple[list[Report], 
         for arch in archs:
             reports.append(report(*who[0], arch))
             print(variant_line(reports[-1], len(who)), flush=True)
+            if opcodes:
+                print(f"    a row: {opcode_line(reports[-1], opcodes)}")
     if SM_90 not in archs:
         return reports, []
     print(f"\n{FORWARDS.head()}")
@@ -172,12 +178,13 @@ def main() -> None:
     parser.add_argument("--forms", default=",".join(FORMS), help="these alone of the cases")
     parser.add_argument("--dtypes", default=",".join(rows.DTYPES), help="these alone of the cases")
     parser.add_argument("--arch", default=",".join(ARCHS), help="these alone")
+    parser.add_argument("--opcodes", type=int, default=0, metavar="N", help="show the N commonest")
     parser.add_argument("--record", action="store_true", help="update kernel_compile.json")
     parser.add_argument("--out", type=Path, default=RESULTS, help="record there instead")
     given = parser.parse_args()
     try:
         archs = [ARCHS[name] for name in one_of(given.arch, tuple(ARCHS), "arch")]
-        made = figures(*survey(chosen(given), archs))
+        made = figures(*survey(chosen(given), archs, given.opcodes))
     except AntcacheError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -7,6 +7,7 @@ moves itself, a forward pass by those that must move.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +46,7 @@ class Report:
     Attributes:
         made: what it is made of.
         walked: what a program from the middle of the grid does.
-        last: what the last one does to take its ticket.
+        last: what the last one does to take its ticket, if that can be counted.
     """
 
     case: Case
@@ -53,7 +54,7 @@ class Report:
     arch: Arch
     made: Compiled
     walked: Walk
-    last: Walk
+    last: Walk | None
 
     @property
     def occupancy(self) -> float:
@@ -79,8 +80,10 @@ class Report:
         return issue_cycles(self.walked.issued, self.made.warps)
 
     @property
-    def final(self) -> float:
+    def final(self) -> float | None:
         """Such clocks of what the last program does on top."""
+        if self.last is None:
+            return None
         return issue_cycles(self.last.issued, self.made.warps) - self.cycles
 
     def per_row(self, of_program: float) -> float:
@@ -108,11 +111,14 @@ def report(case: Case, wanted: Launch, arch: Arch) -> Report:
     bank = constant_bank(wanted, made, arch)
     block, threads = wanted.programs // 2, 32 * made.warps
     try:
-        walked = last = walk(made.code, constants=bank, block=block, threads=threads)
-        if walked.ticket:
-            last = walk(made.code, constants=bank, block=block, threads=threads, last=True)
+        walked = walk(made.code, constants=bank, block=block, threads=threads)
     except BadConfig as error:
         raise BadConfig(f"{wanted.variant.name} of {case}, {arch.name}: {error}") from error
+    last: Walk | None = walked
+    if walked.ticket:
+        with contextlib.suppress(BadConfig):
+            last = None
+            last = walk(made.code, constants=bank, block=block, threads=threads, last=True)
     return Report(case=case, launch=wanted, arch=arch, made=made, walked=walked, last=last)
 
 
@@ -163,54 +169,46 @@ def forward(case: Case) -> Forward:
     return Forward(case=case, launches=tuple(report(case, one, SM_90) for one in wanted))
 
 
-class Table:
-    """Lines of a table of Markdown.
+class Columns:
+    """Columns of a table of Markdown.
 
     Args:
-        heads: of the columns.
-        texts: how many of the first columns are text, 16 and 44 wide; numbers have 9.
+        texts: names and widths of the first ones, which are text.
+        numbers: names of the others.
     """
 
-    def __init__(self, heads: Sequence[str], texts: int) -> None:
-        self.widths = [*(15, 45)[2 - texts :], *(max(6, len(each)) for each in heads[texts:])]
-        self.texts, self.heads = texts, heads
+    def __init__(self, texts: dict[str, int], numbers: Sequence[str]) -> None:
+        self.names = (*texts, *numbers)
+        self.texts = len(texts)
+        self.widths = (*texts.values(), *(max(6, len(each)) for each in numbers))
 
     def head(self) -> str:
-        """Titles, and the line under them."""
+        """Names, and the line under them."""
         rule = ["-" * (w + 1) + ("-" if i < self.texts else ":") for i, w in enumerate(self.widths)]
-        return f"{self.line(self.heads)}\n|{'|'.join(rule)}|"
+        return f"{self.line(self.names)}\n|{'|'.join(rule)}|"
 
     def line(self, cells: Sequence[str]) -> str:
-        """One of them."""
+        """One line of the table."""
         both = zip(cells, self.widths, strict=True)
         aligned = [f"{c:{w}}" if i < self.texts else f"{c:>{w}}" for i, (c, w) in enumerate(both)]
         return f"| {' | '.join(aligned)} |"
 
 
-VARIANTS = Table(
+VARIANTS = Columns(
+    {"kernel": 15, "first case": 45},
     (
-        *("kernel", "first case", "cases", "arch", "warps", "regs", "spill", "shared", "occup."),
-        *(
-            "instr/row",
-            "issue/row",
-            "SFU/row",
-            "LSU/row",
-            "asked/row",
-            "moved/row",
-            "final",
-            *DEVICES,
-        ),
+        *("cases", "arch", "warps", "regs", "spill", "shared", "occup.", "instr/row", "issue/row"),
+        *("SFU/row", "LSU/row", "asked/row", "moved/row", "final", *DEVICES),
     ),
-    texts=2,
 )
-FORWARDS = Table(
+FORWARDS = Columns(
+    {"forward and gradient, sm_90": 45},
     (
-        *("forward and gradient, sm_90", "issue/row", "needed/row", "moved/row"),
+        *("issue/row", "needed/row", "moved/row"),
         *(f"{name} us" for name in DEVICES),
         *(f"{name} share" for name in DEVICES),
         *(f"{name} moved" for name in DEVICES),
     ),
-    texts=1,
 )
 
 
@@ -223,19 +221,26 @@ def variant_line(one: Report, cases: int) -> str:
         one.cycles,
         special_cycles(issued, made.warps),
         memory_cycles(issued, made.warps),
-        one.walked.loaded + one.walked.stored,
-        one.moved / one.launch.programs,
     )
+    num_bytes = (one.walked.loaded + one.walked.stored, one.moved / one.launch.programs)
+    about = "~" if one.walked.by_example else ""
     return VARIANTS.line(
         (
             f"{name}, backward" if one.launch.backward else name,
             *(str(one.case), str(cases), arch.name, str(made.warps), str(made.registers)),
             *(str(made.spilled), str(made.shared), f"{one.occupancy:.0%}"),
             *(_short(one.per_row(each)) for each in takes),
-            _short(one.final),
+            *(f"{about}{_short(one.per_row(each))}" for each in num_bytes),
+            "?" if one.final is None else _short(one.final),
             *(f"{one.share(name):.0%}" if arch == SM_90 else "-" for name in DEVICES),
         )
     )
+
+
+def opcode_line(one: Report, most: int) -> str:
+    """What is issued most, for a row by all its warps."""
+    common = one.walked.issued.most_common(most)
+    return ", ".join(f"{opcode} {_short(one.per_row(one.made.warps * n))}" for opcode, n in common)
 
 
 def forward_line(one: Forward) -> str:

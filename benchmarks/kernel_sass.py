@@ -93,6 +93,7 @@ class Walk:
             instruction reads for several threads counts once.
         fresh: those of them that the program had not read before.
         stored: bytes written there.
+        by_example: whether data decides some of the places, so that these bytes are an example.
         ticket: whether it took one.
     """
 
@@ -100,6 +101,7 @@ class Walk:
     loaded: int = 0
     fresh: int = 0
     stored: int = 0
+    by_example: bool = False
     ticket: bool = False
 
     @property
@@ -150,7 +152,7 @@ def walk(
     Raises:
         BadConfig: it can't be counted.
     """
-    special = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
+    special: dict[str, Value] = {"SR_TID.X": torch.arange(threads), "SR_CTAID.X": block}
     axes = ("SR_TID.Y", "SR_TID.Z", "SR_CTAID.Y", "SR_CTAID.Z")
     special |= dict.fromkeys(axes, 0)
     registers = Registers(constants, special)
@@ -217,13 +219,15 @@ def _count_bytes(
         return
     held = registers.most(one.guard)
     mask = held if isinstance(held, Tensor) else torch.full((threads,), bool(held))
+    where = [each for each in one.operands if "[" in each][-1]
+    done.by_example |= registers.address(where) is None
     registers.by_example = True  # where it is known, this is what is known
-    place = registers.address([each for each in one.operands if "[" in each][-1])
+    place = registers.address(where)
     registers.by_example = False
     if place is None:
         raise BadConfig("an address that can't be followed", found=str(one))
     every = place if isinstance(place, Tensor) else torch.full((threads,), place)
-    lanes = every[mask].unique()
+    lanes = torch.unique(every[mask])
     if one.stem in _LOADS:
         places.append(lanes)
         done.loaded += len(lanes) * one.lane_bytes
@@ -234,7 +238,7 @@ def _count_bytes(
 def _distinct(places: Sequence[Tensor]) -> int:
     """Bytes of the sectors of memory in which these addresses are."""
     every = torch.cat([torch.empty(0, dtype=torch.long), *places])
-    return SECTOR_BYTES * len((every // SECTOR_BYTES).unique())
+    return SECTOR_BYTES * len(torch.unique(every // SECTOR_BYTES))
 
 
 def _distances(

@@ -7,9 +7,10 @@ any other writes is not known afterwards.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from kernel_sass_registers import (
     WORD,
     Registers,
@@ -62,7 +63,7 @@ def _count_up(registers: Registers, kinds: list[str], operands: Operands) -> boo
     place = registers.address(operands[-1])
     value: Value = 0
     if isinstance(place, Tensor):
-        value = place.unique(return_inverse=True)[1]
+        value = torch.unique(place, return_inverse=True)[1]
     halves = {"64": (value, 0), "128": (value, 0, value, 0)}  # 64-bit integers, their high words 0
     registers.write(
         operands[0], *next((halves[each] for each in kinds if each in halves), (value,))
@@ -144,8 +145,9 @@ def _compare(registers: Registers, kinds: list[str], operands: Operands) -> bool
     return True
 
 
-def _lut(table: int, a: Any, b: Any, c: Any, ones: int) -> Any:
+def _lut(table: int, values: Sequence[Any], ones: int) -> Any:
     """The function of three bits that the table lists, for all bits at once."""
+    a, b, c = values
     result: Any = 0
     for index in range(8):
         if table >> index & 1:
@@ -167,7 +169,7 @@ def _logic_of_predicates(registers: Registers, kinds: list[str], operands: Opera
                 values[i] = bool(tried >> place & 1)
                 if values[i]:
                     inside = inside & registers.most(operands[2 + i])
-            results.append(_lut(int(table, 16), *(_bit(each) for each in values), 1) == 1)
+            results.append(_lut(int(table, 16), [_bit(each) for each in values], 1) == 1)
             most = most | (results[-1] & inside)
         same = all(each is results[0] for each in results)
         registers.write(out, results[0] if same else None, most=most)
@@ -186,7 +188,7 @@ def _logic(registers: Registers, kinds: list[str], operands: Operands) -> bool:
     results = [
         _lut(
             int(sources[3], 16),
-            *(v | fog if tried >> i & 1 else v for i, (v, fog) in enumerate(values)),
+            [v | fog if tried >> i & 1 else v for i, (v, fog) in enumerate(values)],
             WORD,
         )
         for tried in range(tries)
@@ -234,18 +236,26 @@ def _unpack(registers: Registers, kinds: list[str], operands: Operands) -> bool:
 
 
 def _add(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """IADD3, VIADD: a sum; its carry goes into a predicate, and with X one comes in."""
+    """IADD3, VIADD: a sum; its carries go into predicates, and with X they come in."""
     out, written, sources, read = _parts(operands)
-    values: list[Any] = [registers.read(each) for each in sources]
+    values: list[Any] = [_addend(registers, each) for each in sources]
     if "X" in kinds:
         values += [registers.predicate(each) for each in read]
     if any(value is None for value in values) or "64" in kinds:
         return False
     total = sum(values)
     registers.write(out, total & WORD)
-    for each in written:
-        registers.write(each, total > WORD if len(written) == 1 else None)
+    for count, each in enumerate(written, 1):
+        registers.write(each, total >= count << 32)
     return True
+
+
+def _addend(registers: Registers, operand: str) -> Any:
+    """A source of a sum. To subtract is to add the complement and 1: 0 carries then."""
+    if not operand.startswith("-R") and not operand.startswith("-UR"):
+        return registers.read(operand)
+    value = registers.read(operand.replace("-", "~", 1))
+    return None if value is None else value + 1
 
 
 def _multiply(registers: Registers, kinds: list[str], operands: Operands) -> bool:
@@ -292,18 +302,30 @@ def _load_address(registers: Registers, kinds: list[str], operands: Operands) ->
 
 
 def _shift(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """SHF: to the left of the first operand, or to the right of the third."""
+    """SHF of two words, one of which is 0: the first to either side, with HI the third right."""
     out, first, amount, third = operands
-    left = kinds[0] == "L"
-    value, other = (first, third) if left else (third, first)
+    left, high = kinds[0] == "L", "HI" in kinds
+    value, other = (third, first) if high else (first, third)
     x, count = registers.read(value), registers.read(amount)
-    plain = other in ("RZ", "URZ") and ("HI" in kinds) != left and not {"U64", "S64"} & {*kinds}
+    plain = other in ("RZ", "URZ") and not (left and high) and not {"U64", "S64"} & {*kinds}
     if x is None or count is None or not plain:
         return False
     if left:
         registers.write(out, (x << count) & WORD)
     else:
         registers.write(out, ((signed(x) if "S32" in kinds else x) >> count) & WORD)
+    return True
+
+
+def _extend(registers: Registers, kinds: list[str], operands: Operands) -> bool:
+    """SGXT: the lowest bits as a number, signed or (U32) not."""
+    out, source, width = operands
+    x, bits = registers.read(source), number(width)
+    if x is None or not bits:
+        return False
+    low: Any = x & ((1 << bits) - 1)
+    sign = 0 if "U32" in kinds else 1 << (bits - 1)
+    registers.write(out, ((low ^ sign) - sign) & WORD)
     return True
 
 
@@ -353,11 +375,13 @@ def _select(registers: Registers, kinds: list[str], operands: Operands) -> bool:
 
 
 def _extreme(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """VIMNMX: the smaller where the predicate holds, else the larger."""
+    """VIMNMX: the smaller where the predicate holds, else the larger; VIADDMNMX of a sum first."""
     out, written, sources, read = _parts(operands)
-    a, b = registers.read(sources[0]), registers.read(sources[1])
-    if a is None or b is None or written or len(sources) != 2:
+    *summands, last = (registers.read(each) for each in sources)
+    if any(each is None for each in (*summands, last)) or written:
         return False
+    a: Any = sum(summands) & WORD  # type: ignore[arg-type, operator]
+    b: Any = last
     less = a < b if "U32" in kinds else signed(a) < signed(b)
     smaller, larger = choose(less, a, b), choose(less, b, a)
     registers.write(out, choose(registers.predicate(read[-1]), smaller, larger))
@@ -377,6 +401,7 @@ MODELS: dict[str, Model] = {
     "IMAD": _multiply,
     "LEA": _load_address,
     "SHF": _shift,
+    "SGXT": _extend,
     "MOV": _move,
     "LDC": _move,
     "LDCU": _move,
@@ -388,4 +413,5 @@ MODELS: dict[str, Model] = {
     "SEL": _select,
     "VIMNMX": _extreme,
     "IMNMX": _extreme,
+    "VIADDMNMX": _extreme,
 }

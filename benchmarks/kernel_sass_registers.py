@@ -137,13 +137,13 @@ class Registers:
 
     def address(self, operand: str) -> Value:
         """Low word of an address in memory (desc[UR8][R2.64+0x10])."""
-        total: Any = 0
+        total: int | Tensor = 0
         for part in operand.rstrip("]").rpartition("[")[2].split("+"):
             value = self.read(part)
             if value is None:
                 return None
-            total = total + value
-        return total & WORD
+            total = (total + value) & WORD
+        return total
 
     def write(self, operand: str, *values: Value, fog: Any = 0, most: Value = True) -> None:
         """Put values into a register and those after it, or into a predicate."""

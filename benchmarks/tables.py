@@ -299,6 +299,39 @@ def kernel() -> str:
     )
 
 
+def linear() -> str:
+    """The loss from hidden states beside the classifier and the loss one after another."""
+    found = records("linear", device="CPU")
+    lines = ["| forward and backward, a share or a multiple | memory | speed |", "|---|---|---|"]
+    for form in ("dense", "top-50 with tail"):
+        for other, label in (("composition", "`distillation_loss`"), ("eager", "eager PyTorch")):
+            where = f"{other}, {form}, 1024 x 256 x 131072"
+            memory = found[f"memory over that of {where}"]["value"]
+            times = found[f"times as fast as {where}"]["value"]
+            lines.append(
+                f"| {form} teacher, against `F.linear` and {label} | {memory:.2f} | {times:.2f} |"
+            )
+    lines += [
+        "",
+        "1,024 rows of 256 features, 131,072 classes, float32; memory beside the inputs, ",
+    ]
+    lines[-1] += f"the gradients included. {source(found, 'linear')}"
+    return "\n".join(lines) + "\n"
+
+
+def install() -> str:
+    """What each distribution brings beside PyTorch and Triton."""
+    found = records("install")
+    lines = ["| beside PyTorch and Triton | packages | MB | seconds |", "|---|---|---|---|"]
+    for name in ("antcache-kernels", "antcache"):
+        packages, size, seconds = (
+            found[f"{what}, {name}"]["value"] for what in ("packages", "megabytes", "seconds")
+        )
+        lines.append(f"| `{name}` | {packages:.0f} | {size:.1f} | {seconds:.1f} |")
+    note = "Itself included; by pip, which had kept what it had downloaded. "
+    return "\n".join([*lines, "", note + source(found, "install")]) + "\n"
+
+
 SIDES = {
     "antcache, bfloat16": "antcache, bfloat16 (its default here)",
     "antcache, float32": "antcache, float32",
@@ -369,6 +402,8 @@ TABLES = {
     "safety": safety,
     "goes_on": goes_on,
     "kernel": kernel,
+    "linear": linear,
+    "install": install,
 }
 
 

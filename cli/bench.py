@@ -40,9 +40,10 @@ def bench() -> None:
 @output_option("Folder to record in.", shown="benchmarks/results of the checkout")
 @json_option
 def kernel(shapes: str | None, output: Path | None, as_json: bool, **settings: Any) -> None:
-    """Measure the fused distillation loss against PyTorch, torch.compile and Liger-Kernel.
+    """Measure the fused distillation loss against PyTorch, torch.compile and other packages.
 
-    On a GPU, as a share of copy bandwidth; on a CPU, its part of it.
+    Those are Liger-Kernel, orda-kernel and flash-linear-attention, where they are installed. On a
+    GPU, as a share of copy bandwidth too; on a CPU, its part of it.
     """
     from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 

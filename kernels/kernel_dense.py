@@ -119,7 +119,10 @@ def dense_kernel(
         ce *= (1 - smoothing) * weight
         push = tl.where(counted, a * (1 - smoothing) * weight / z_1, 0.0)
         sharp = chunks.replaced(ones, from_label, -rest, CHUNKS, LANES)
-        gs = chunks.added(gs, sharp, push, CHUNKS)
+        if FORM == parts.DENSE:
+            gs = chunks.added(gs, sharp, push, CHUNKS)
+        else:
+            gs = chunks.scaled(sharp, push, CHUNKS)
         if SMOOTH:
             ws, w_sum = chunks.class_weights(class_weight_ptr, lane, C, CHUNKS, LANES)
             cost = chunks.smoothing_cost(us, ws, tl.log2(z_1), at, lane, C, CHUNKS, LANES)

@@ -40,7 +40,7 @@ def load_chunks(at, stride, lane, C, has, K: tl.constexpr, L: tl.constexpr, SOME
             chunk = tl.load(to, mask=has, other=0.0, eviction_policy="evict_first")
         else:
             chunk = tl.load(to, eviction_policy="evict_first")
-        chunks = chunks + (chunk,)
+        chunks += (chunk,)
     return chunks
 
 
@@ -94,8 +94,8 @@ def exponents(chunks, top, scale, K: tl.constexpr):
     es = ()
     for k in tl.static_range(K):
         u = tl.fma(chunks[k].to(tl.float32), scale, shift)
-        us = us + (u,)
-        es = es + (tl.exp2(u),)
+        us += (u,)
+        es += (tl.exp2(u),)
     return us, es
 
 
@@ -104,7 +104,7 @@ def differences(vs, us, K: tl.constexpr):
     """v - u of each chunk."""
     ws = ()
     for k in tl.static_range(K):
-        ws = ws + (vs[k] - us[k],)
+        ws += (vs[k] - us[k],)
     return ws
 
 
@@ -124,10 +124,7 @@ def at_one(us, es, temperature, POWER: tl.constexpr, K: tl.constexpr):
         return es
     ones = ()
     for k in tl.static_range(K):
-        if POWER == 2:
-            ones = ones + (es[k] * es[k],)
-        else:
-            ones = ones + (tl.exp2(us[k] * temperature),)
+        ones += (es[k] * es[k] if POWER == 2 else tl.exp2(us[k] * temperature),)
     return ones
 
 
@@ -136,7 +133,7 @@ def replaced(es, from_lane, value, K: tl.constexpr, L: tl.constexpr):
     """The chunks with `value` where the label is, `from_lane` columns to the right."""
     out = ()
     for k in tl.static_range(K):
-        out = out + (tl.where(from_lane == k * L, value, es[k]),)
+        out += (tl.where(from_lane == k * L, value, es[k]),)
     return out
 
 
@@ -150,7 +147,7 @@ def class_weights(class_weight_ptr, lane, C, K: tl.constexpr, L: tl.constexpr):
             w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
         else:
             w = tl.where(col < C, 1.0, 0.0)
-        ws = ws + (w,)
+        ws += (w,)
     return ws, tl.sum(lane_sums(ws, K), 1, keep_dims=True)
 
 
@@ -160,7 +157,7 @@ def smoothing_cost(us, ws, log_z, temperature, lane, C, K: tl.constexpr, L: tl.c
     costs = ()
     for k in tl.static_range(K):
         cost = ws[k] * (log_z - us[k] * temperature)
-        costs = costs + (tl.where(k * L + lane < C, cost, 0.0),)
+        costs += (tl.where(k * L + lane < C, cost, 0.0),)
     return tl.sum(lane_sums(costs, K), 1, keep_dims=True)
 
 
@@ -193,20 +190,17 @@ def mixture(
 ):
     """Mixed probabilities of M teachers, whose rows begin `from_t` (R, 1) behind the first."""
     t_ptr, stride_tm, stride_tc = to_t
+    zero = tl.zeros((has.shape[0], L), tl.float32)
     qs = ()
-    for m in tl.static_range(M):
+    for _ in tl.static_range(K):
+        qs += (zero,)
+    for m in range(M):  # not unrolled: all teachers at once would not fit the registers
         ts = load_chunks(t_ptr + from_t, stride_tc, lane, C, has, K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
         _, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         share = share / tl.sum(lane_sums(es, K), 1, keep_dims=True)
-        sums = ()
-        for k in tl.static_range(K):
-            if m == 0:
-                sums = sums + (es[k] * share,)
-            else:
-                sums = sums + (tl.fma(es[k], share, qs[k]),)
-        qs = sums
+        qs = added(qs, es, share, K)
         from_t += stride_tm
     return qs
 
@@ -219,7 +213,7 @@ def log_ratios(qs, us, z, K: tl.constexpr):
     """
     ds = ()
     for k in tl.static_range(K):
-        ds = ds + (tl.log2(qs[k] * z) - us[k],)
+        ds += (tl.log2(qs[k] * z) - us[k],)
     return ds
 
 
@@ -249,8 +243,8 @@ def divergence(
     gs = ()
     for k in tl.static_range(K):
         cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, beta, BETA, EXACT)
-        costs = costs + (cost,)
-        gs = gs + (g,)
+        costs += (cost,)
+        gs += (g,)
     cost = lane_sums(costs, K)
     each = 1 / z
     b *= each
@@ -279,9 +273,9 @@ def split_sums(gs, es, half, K: tl.constexpr):
     big = ()
     for k in tl.static_range(K):
         small = es[k] <= half
-        own = own + (tl.where(small, gs[k], 0.0),)
-        few = few + (tl.where(small, es[k], 0.0),)
-        big = big + (tl.where(small, 0.0, gs[k]),)
+        own += (tl.where(small, gs[k], 0.0),)
+        few += (tl.where(small, es[k], 0.0),)
+        big += (tl.where(small, 0.0, gs[k]),)
     return lane_sums(own, K), lane_sums(few, K), lane_sums(big, K)
 
 
@@ -290,7 +284,7 @@ def weighted(gs, es, factor, push, K: tl.constexpr):
     """`gs` times a factor (R, 1) plus `es` times another."""
     out = ()
     for k in tl.static_range(K):
-        out = out + (tl.fma(es[k], push, gs[k] * factor),)
+        out += (tl.fma(es[k], push, gs[k] * factor),)
     return out
 
 
@@ -299,7 +293,7 @@ def scaled(gs, factor, K: tl.constexpr):
     """`gs` times a factor (R, 1)."""
     out = ()
     for k in tl.static_range(K):
-        out = out + (gs[k] * factor,)
+        out += (gs[k] * factor,)
     return out
 
 
@@ -308,19 +302,16 @@ def replaced_above(gs, es, half, value, K: tl.constexpr):
     """`gs` with `value` where e is more than `half`."""
     out = ()
     for k in tl.static_range(K):
-        out = out + (tl.where(es[k] > half, value, gs[k]),)
+        out += (tl.where(es[k] > half, value, gs[k]),)
     return out
 
 
 @triton.jit
 def added(gs, more, factor, K: tl.constexpr):
-    """The chunks, of which there may be none yet, and more times a factor (R, 1)."""
+    """`gs` and `more` times a factor (R, 1)."""
     out = ()
     for k in tl.static_range(K):
-        if len(gs) == 0:
-            out = out + (more[k] * factor,)
-        else:
-            out = out + (tl.fma(more[k], factor, gs[k]),)
+        out += (tl.fma(more[k], factor, gs[k]),)
     return out
 
 

@@ -5,7 +5,7 @@ program of it that is done last, and the groups by the program that is last of a
 same order, so that the result is the same every time. A ticket counts the programs that are done,
 and the last sets it back to 0. Letters as in `kernel.py`.
 """
-# ruff: noqa: ANN001, ANN201, N803, E501
+# ruff: noqa: ANN001, ANN201, N803
 # mypy: ignore-errors
 # fmt: off
 
@@ -63,9 +63,9 @@ def count_kernel(
     )
     write_sums(sums_ptr, group, n_ce, n_kl)
     if is_last(ticket_ptr, tl.num_programs(0)):
-        n_ce, n_kl = sum_of_groups(sums_ptr, tl.num_programs(0))
-        tl.store(counts_ptr, n_ce)
-        tl.store(counts_ptr + 1, n_kl)
+        all_ce, all_kl = sum_of_groups(sums_ptr, tl.num_programs(0))
+        tl.store(counts_ptr, all_ce)
+        tl.store(counts_ptr + 1, all_kl)
 
 
 @triton.jit
@@ -146,9 +146,9 @@ def finish(
     ROWS: tl.constexpr, SUMMED: tl.constexpr,
 ):
     """The last program of a group of SUMMED rows adds these up, the last of all the groups."""
-    PROGRAMS: tl.constexpr = SUMMED // ROWS
-    group = tl.program_id(0) // PROGRAMS
-    of_group = tl.minimum(tl.num_programs(0) - group * PROGRAMS, PROGRAMS)
+    programs: tl.constexpr = SUMMED // ROWS
+    group = tl.program_id(0) // programs
+    of_group = tl.minimum(tl.num_programs(0) - group * programs, programs)
     if is_last(ticket_ptr + 1 + group, of_group):
         row = group * SUMMED + tl.arange(0, SUMMED)
         # From L2: other multiprocessors have written these.
@@ -156,10 +156,10 @@ def finish(
         kl = tl.load(kl_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
         kl *= kl_factor(row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row < B)
         write_sums(sums_ptr, group, ce, kl)
-        groups = tl.cdiv(tl.num_programs(0), PROGRAMS)
+        groups = tl.cdiv(tl.num_programs(0), programs)
         if is_last(ticket_ptr, groups):
-            ce_all, kl_all = sum_of_groups(sums_ptr, groups)
-            tl.store(loss_ptr, label_weight * (ce_all / n_ce) + kl_weight * (kl_all / n_kl))
+            all_ce, all_kl = sum_of_groups(sums_ptr, groups)
+            tl.store(loss_ptr, label_weight * (all_ce / n_ce) + kl_weight * (all_kl / n_kl))
 
 
 @triton.jit

@@ -16,16 +16,20 @@ import triton
 from torch import Tensor
 
 from antcache.kernels import kernel, kernel_dense, kernel_loop_few, kernel_sum, launch_loop
-from antcache.kernels.record import NONE, TAIL, LossInputs, LossOutputs, empty_outputs
-
-DENSE_TILE = 8192
-"""Longest row that the dense kernel takes: 16 warps of `PER_THREAD` logits a thread, nearly."""
+from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20
-"""Logits of a row that a thread holds; more of them spill registers."""
+"""Logits of a row that a thread of the dense kernel holds; more of them spill registers."""
+
+PER_THREAD_RICH = 10
+"""The same with several teachers, smoothing or a mixture, which need more registers for each."""
+
+THREADS = 512
+"""Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
 
 TILE = 8192
-"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at twice that."""
+"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at
+twice that."""
 
 TILE_ELEMENTS = 1024
 """Logits per program where rows are short and several share one; more of them spill registers."""
@@ -87,7 +91,7 @@ def _run(
         "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
-    if inputs.teacher_index is None and inputs.classes > DENSE_TILE:
+    if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
         shared |= _options(launch_loop.WARPS, 128)
         launch_loop.run(inputs, _arguments(inputs, out, factor, tallies), shared)
         return
@@ -102,11 +106,10 @@ def _run(
 def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
     """Settings and block sizes of the dense kernel.
 
-    A row has the fewest threads, a power of 2, that hold no more than `PER_THREAD` of its logits
-    each; several rows share a program of 4 warps. Chunks are as wide as leaves the fewest logits
-    unused, with up to 4 neighbours per thread where these can be read at once.
+    Short rows share a program of 4 warps. Chunks are as wide as leaves the fewest logits unused,
+    with up to 4 neighbours per thread where these can be read at once.
     """
-    threads = max(4, triton.next_power_of_2(triton.cdiv(inputs.classes, PER_THREAD)))
+    threads = _row_threads(inputs)
     widths = (4, 2, 1) if _aligned(inputs.logits, inputs.teacher, out.grad) else (1,)
     lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
     warps = max(4, threads // 32)
@@ -121,6 +124,13 @@ def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
         "LANES": lanes,
         **_options(warps, 128),
     }
+
+
+def _row_threads(inputs: LossInputs) -> int:
+    """Threads of a row of the dense kernel: the fewest, in a power of 2, that can hold it."""
+    rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0 or inputs.divergence == MIXED
+    least = triton.cdiv(inputs.classes, PER_THREAD_RICH if rich else PER_THREAD)
+    return int(max(4, triton.next_power_of_2(least)))
 
 
 def _aligned(*tensors: Tensor | None) -> bool:
@@ -226,9 +236,7 @@ def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     )
 
 
-def _arguments(
-    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies
-) -> list[Any]:
+def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies) -> list[Any]:
     """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
     outside = None

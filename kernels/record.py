@@ -88,7 +88,9 @@ class LossInputs(NamedTuple):
     @property
     def divergence(self) -> int:
         """FORWARD, REVERSE or MIXED."""
-        return {0: FORWARD, 1: REVERSE}.get(self.beta, MIXED)
+        if self.beta == 0:
+            return FORWARD
+        return REVERSE if self.beta == 1 else MIXED
 
     @property
     def num_teachers(self) -> int:

@@ -56,16 +56,16 @@ def reference(inputs: LossInputs) -> DistillationParts:
     ce_count = zeros.sum()  # what the sum of `ce` is divided by for the mean
     if inputs.labels is not None:
         labels, weight = inputs.labels.long(), inputs.class_weight
+        counted = labels != inputs.ignore_index
         per_class = None if weight is None else weight.to(student.dtype)
         ce = F.cross_entropy(
-            student,
+            student.where(counted[:, None], 0),  # 0 times NaN would be a gradient of NaN
             labels,
             weight=per_class,
             ignore_index=inputs.ignore_index,
             label_smoothing=inputs.label_smoothing,
             reduction="none",
         )
-        counted = labels != inputs.ignore_index
         if per_class is None:
             ce_count = counted.sum()
         else:
@@ -75,7 +75,8 @@ def reference(inputs: LossInputs) -> DistillationParts:
         temperature = _temperature(inputs, student)
         log_q, inside = _teacher(inputs, inputs.teacher, rows, has_target, student, temperature)
         tail = inputs.form == TAIL
-        kl = _divergence(student / temperature, log_q, inside, tail=tail, beta=inputs.beta)
+        scaled = student.where(has_target[:, None], 0) / temperature
+        kl = _divergence(scaled, log_q, inside, tail=tail, beta=inputs.beta)
         kl = kl.where(has_target, 0)
 
     pull = _kl_weight(inputs, student) * kl

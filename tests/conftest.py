@@ -75,6 +75,19 @@ def repo() -> Path:
     return REPO
 
 
+@pytest.fixture
+def checkout(repo: Path, tmp_path: Path) -> Path:
+    """A copy of the sources, so that building leaves nothing in the real checkout."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    made = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    for name in ("antcache", "kernels", "cli", "antcache-kernels"):
+        shutil.copytree(repo / name, copy / name, ignore=made, symlinks=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repo / name, copy / name)
+    return copy
+
+
 @pytest.fixture(scope="session")
 def benchmark() -> Callable[[str], ModuleType]:
     """Imports a file of `benchmarks/` by its name, as these files import one another."""

@@ -178,6 +178,7 @@ PUBLIC = {
     """,
     "antcache.kernels": """
         Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss
+        distillation_loss_sharded
     """,
     "antcache.store": "Features SoftTargets Store Stream",
     "antcache.student": """

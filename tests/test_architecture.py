@@ -21,6 +21,7 @@ BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": {"text"},
+    "clone": set(),
     "exports": set(),
     "checks": {"errors"},
     "settings": {"checks", "errors"},
@@ -379,7 +380,7 @@ HEAVY = ("torch", "transformers", "av", "triton", "numba", "matplotlib", "tensor
         ("antcache.doctor.examination", HEAVY),
         ("antcache.cli.main", HEAVY),
         ("antcache.student", ("transformers", "av", "numba", "matplotlib", "scipy")),
-        ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas")),
+        ("antcache.kernels", ("transformers", "av", "triton", "zarr", "h5py", "pandas", "click")),
         ("antcache.teacher", ("transformers", "av", "triton")),
         ("antcache.extract", ("triton", "numba")),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import venv
@@ -24,18 +23,6 @@ for name in ("py.typed", *pages, *schemas):
     assert files("antcache").joinpath(name).is_file(), name
 print(Path(antcache.__file__).resolve(), Path(antcache.kernels.__file__).resolve(), sep="\\n")
 """
-
-
-@pytest.fixture
-def checkout(repo: Path, tmp_path: Path) -> Path:
-    """A copy of the sources, so that building leaves nothing in the real checkout."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in ("antcache", "kernels", "cli"):
-        shutil.copytree(repo / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repo / name, copy / name)
-    return copy
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """Clocks of the benchmark of the kernel: times of a step, copy bandwidth, peak memory, launches.
 
-Promise: what is timed is warm, and its inputs are not in the last cache. On a GPU the times are
-those of device events, and the device is kept busy until the host has queued the step, so that the
-host's own time is not in them (`host=True` leaves it in).
+Promise: what is timed is warm, and its inputs are not in the last cache. Steps that are timed
+together take turns, run by run, so that whatever else the machine does meets all of them. On a GPU
+the times are those of device events, and the device is kept busy until the host has queued the
+step, so that the host's own time is not in them (`host=True` leaves it in).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,15 +22,34 @@ SLEEP = 4_000_000
 """Cycles that the device waits before a step: about 2 ms, in which the host queues it."""
 
 
+def _nothing(_number: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """What is timed.
+
+    Attributes:
+        step: the step.
+        before: runs before each step, untimed.
+        host: leave the host's share in (on a GPU).
+    """
+
+    step: Step
+    before: Step = _nothing
+    host: bool = False
+
+
 class Clock:
     """Times on one device.
 
     Args:
         device: `cuda` or `cpu`.
-        seconds: what the repetitions of one step may take together.
+        seconds: what the repetitions of one step may take, on average over those that take turns.
     """
 
-    def __init__(self, device: str, seconds: float = 0.3) -> None:
+    def __init__(self, device: str, seconds: float) -> None:
         self.device = device
         self.seconds = seconds
 
@@ -37,34 +58,34 @@ class Clock:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def times(self, step: Step, *, before: Step | None = None, host: bool = False) -> list[float]:
-        """Milliseconds of repeated runs, after a warm-up; the count follows from `seconds`.
+    def times(self, *timed: Timed) -> list[list[float]]:
+        """Milliseconds of repeated runs of each, in turn, after a warm-up.
 
-        Args:
-            step: what is timed.
-            before: runs before each step, untimed.
-            host: leave the host's share in (on a GPU).
+        There are as many runs as fit into `seconds`, 7 at least and 100 at most.
         """
-        before = before or _nothing
         for number in range(3):
-            before(number)
-            step(number)
-        before(3)
+            for one in timed:
+                one.before(number)
+                one.step(number)
+        once = sum(self._run(one, 3) for one in timed)
+        repeats = max(7, min(100, int(self.seconds * len(timed) / max(once, 1e-6))))
+        numbers = range(4, 4 + repeats)
+        if self.device == "cuda":
+            return _event_times(timed, numbers)
+        found: list[list[float]] = [[] for _ in timed]
+        for number in numbers:
+            for one, times in zip(timed, found, strict=True):
+                times.append(1e3 * self._run(one, number))
+        return found
+
+    def _run(self, one: Timed, number: int) -> float:
+        """Seconds of one run, the device idle before and after it."""
+        one.before(number)
         self.synchronize()
         start = time.perf_counter()
-        step(3)
+        one.step(number)
         self.synchronize()
-        once = max(time.perf_counter() - start, 1e-6)
-        repeats = max(7, min(100, int(self.seconds / once)))
-        if self.device == "cuda":
-            return _event_times(step, before, repeats, host=host)
-        found = []
-        for number in range(4, 4 + repeats):
-            before(number)
-            start = time.perf_counter()
-            step(number)
-            found.append(1e3 * (time.perf_counter() - start))
-        return found
+        return time.perf_counter() - start
 
     def cache_bytes(self) -> int:
         """Size of the last cache."""
@@ -77,12 +98,13 @@ class Clock:
         size = max(2**28, 16 * self.cache_bytes()) if self.device == "cuda" else 2**28
         source = torch.ones(size // 4, device=self.device)
         target = torch.empty_like(source)
-        median = percentile(self.times(lambda _: target.copy_(source)), 50)
-        return 2 * source.nbytes / (1e-3 * median)
+        (times,) = self.times(Timed(step=lambda _: target.copy_(source)))
+        return 2 * source.nbytes / (1e-3 * percentile(times, 50))
 
     def peak_bytes(self, step: Step) -> int | None:
-        """What a step holds at its largest beyond what was there; None where it can't be told."""
+        """Run a step: what it holds at most beyond what was there; None where it can't be told."""
         if self.device != "cuda":
+            step(0)
             return None
         self.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -105,27 +127,24 @@ class Clock:
         return sum(str(event.device_type) == "DeviceType.CUDA" for event in events)
 
 
-def _nothing(_number: int) -> None:
-    pass
-
-
-def _event_times(step: Step, before: Step, repeats: int, *, host: bool) -> list[float]:
+def _event_times(timed: Sequence[Timed], numbers: Sequence[int]) -> list[list[float]]:
     event: Any = torch.cuda.Event  # PyTorch gives these two no types
     sleep: Any = torch.cuda._sleep
-    pairs = []
-    for number in range(4, 4 + repeats):
-        before(number)
-        start, end = (event(enable_timing=True) for _ in range(2))
-        if not host:
-            sleep(SLEEP)
-        else:
-            torch.cuda.synchronize()
-        start.record()
-        step(number)
-        end.record()
-        pairs.append((start, end))
+    pairs: list[list[tuple[Any, Any]]] = [[] for _ in timed]
+    for number in numbers:
+        for one, found in zip(timed, pairs, strict=True):
+            one.before(number)
+            start, end = (event(enable_timing=True) for _ in range(2))
+            if not one.host:
+                sleep(SLEEP)
+            else:
+                torch.cuda.synchronize()
+            start.record()
+            one.step(number)
+            end.record()
+            found.append((start, end))
     torch.cuda.synchronize()
-    return [start.elapsed_time(end) for start, end in pairs]
+    return [[start.elapsed_time(end) for start, end in found] for found in pairs]
 
 
 def percentile(values: list[float], percent: float) -> float:

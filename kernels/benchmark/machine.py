@@ -26,7 +26,8 @@ from antcache.kernels.benchmark.rows import OURS, Case
 from antcache.kernels.loss import Impl
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-PACKAGES = ("antcache", "torch", "triton", "numba", "numpy", "liger-kernel")
+CONTENDERS = ("liger-kernel", "orda-kernel", "flash-linear-attention")
+PACKAGES = ("antcache", "torch", "triton", "numba", "numpy", *CONTENDERS)
 CHILD = """
 import sys
 sys.path[:] = {path!r}

@@ -1,9 +1,8 @@
-"""What the benchmark of the kernel measures, and what it leaves: cases, rows, bounds, files.
+"""What the benchmark of the kernel measures, and what it leaves: cases, rows, figures, files.
 
 Promise: one row per device, contender, mode and case; a re-run replaces its own rows and leaves the
-others alone. A case that could not be measured has a row with the reason and no number. The bounds
-are those of the project, judged on the rows of one run. Needs nothing outside the standard library.
-Letters: B batch rows, C classes.
+others alone. A case that could not be measured has a row with the reason and no number. Needs
+nothing outside the standard library. Letters: B batch rows, C classes, W width of a row in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import csv
 import datetime
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,32 @@ from typing import Any
 from antcache.errors import BadConfig
 
 FORMS = ("dense", "top-50", "5 teachers")
+LINEAR = "from hidden"
+"""The dense form where the logits are yet to be computed: the classifier is part of the loss."""
+
 DTYPES = ("float32", "bfloat16")
 BOTH, FORWARD, HOST = "forward+backward", "forward", "with host"
-OURS, OVER, PLAIN, EAGER, COMPILED, LIGER = (
+OURS, OVER, WHOLE, PLAIN, EAGER, COMPILED, LIGER, ORDA, FLA = (
     "ours",
     "ours, overwriting",
+    "ours, logits whole",
     "plain",
     "eager",
     "torch.compile",
     "liger",
+    "orda-kernel",
+    "flash-linear-attention",
 )
 LARGE = 16384 * 2513
-"""B x C from which the bounds on bandwidth and on the contenders hold."""
+"""B x C from which the bounds on the contenders hold."""
 
 SMALL_BATCH = 128
-SHARE, SMALL_TIMES = 0.85, 3.0
-TIMES = {LIGER: 3.0, EAGER: 4.0, COMPILED: 1.5}
-CPU_SHAPE, CPU_TIMES, CPU_MEMORY = (4096, 2513), 2.0, 1.1
+PADDED = {2513: 2528}
+"""Odd numbers of classes, and the width of their rows with which these are aligned."""
+
+PADDED_BATCH = 16384
+LINEAR_SHAPE = (8192, 131072)
+CPU_SHAPE = (4096, 2513)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +72,22 @@ class Case:
 
     @property
     def large(self) -> bool:
-        """Whether the bounds for large inputs hold."""
+        """Whether the bounds on the contenders for large inputs hold."""
         return self.batch * self.classes >= LARGE
 
-    def __str__(self) -> str:
+    @property
+    def unpadded(self) -> Case:
+        """The same loss of rows without padding."""
+        return replace(self, padded=0)
+
+    @property
+    def shape(self) -> str:
+        """B x C in words, with the width of padded rows."""
         rows = f" in rows of {self.padded}" if self.padded else ""
-        return f"{self.batch} x {self.classes}{rows} {self.dtype} {self.form}"
+        return f"{self.batch} x {self.classes}{rows}"
+
+    def __str__(self) -> str:
+        return f"{self.shape} {self.dtype} {self.form}"
 
 
 def shapes(quick: bool = False) -> list[tuple[int, int]]:
@@ -85,13 +103,19 @@ def shapes(quick: bool = False) -> list[tuple[int, int]]:
 
 
 def cases(chosen: Sequence[tuple[int, int]]) -> list[Case]:
-    """Cases of these shapes: the dense form of every shape before the other forms."""
-    return [
-        Case(dtype=dtype, form=form, batch=batch, classes=classes)
-        for form in FORMS
-        for batch, classes in chosen
-        for dtype in DTYPES
-    ]
+    """Cases of these shapes: the dense form of every shape before the other forms.
+
+    A case of padded rows follows the one that it is compared with.
+    """
+    made = []
+    for form, (batch, classes), dtype in product((*FORMS, LINEAR), chosen, DTYPES):
+        if form == LINEAR and (batch, classes) != LINEAR_SHAPE:
+            continue
+        case = Case(dtype=dtype, form=form, batch=batch, classes=classes)
+        made.append(case)
+        if (form, dtype) == ("dense", "bfloat16") and batch >= PADDED_BATCH and classes in PADDED:
+            made.append(replace(case, padded=PADDED[classes]))
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +134,12 @@ class Row:
         form: of the teacher.
         B: batch rows.
         C: classes.
+        W: width of the logits' rows in memory, C unless they are padded.
         ms_p20: milliseconds, 20th percentile.
         ms_p50: median.
         ms_p80: 80th percentile.
-        gb_s: bytes that must move (student, teacher, gradient), per median time, 1e9 a second.
+        gb_s: bytes that must move (student, teacher, gradient), per median time, 1e9 a second;
+            None from hidden states, where arithmetic is the limit.
         copy_share: of the copy bandwidth measured in the same run.
         peak_mb: memory beside the inputs at its largest, 1e6 bytes.
         note: why there is no number.
@@ -130,6 +156,7 @@ class Row:
     form: str
     B: int
     C: int
+    W: int
     ms_p20: float | None = None
     ms_p50: float | None = None
     ms_p80: float | None = None
@@ -139,18 +166,19 @@ class Row:
     note: str = ""
 
     @property
-    def key(self) -> tuple[str | int, ...]:
+    def key(self) -> tuple[str | Case, ...]:
         """What a re-run replaces."""
-        return (self.device, self.contender, self.mode, self.dtype, self.form, self.B, self.C)
+        return (self.device, self.contender, self.mode, self.case)
 
     @property
     def case(self) -> Case:
         """The loss that was computed."""
-        return Case(dtype=self.dtype, form=self.form, batch=self.B, classes=self.C)
+        padded = self.W if self.W != self.C else 0
+        return Case(dtype=self.dtype, form=self.form, batch=self.B, classes=self.C, padded=padded)
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
-INTEGERS = ("B", "C")
+INTEGERS = ("B", "C", "W")
 NUMBERS = ("ms_p20", "ms_p50", "ms_p80", "gb_s", "copy_share", "peak_mb")
 
 
@@ -239,78 +267,10 @@ def write_figures(
     path.write_text(json.dumps(list(merged.values()), indent=1) + "\n", "utf-8")
 
 
-def gpu_figures(rows: Sequence[Row]) -> list[Figure]:
-    """The bounds on bandwidth and on the contenders, each the worst over dtypes and forms.
-
-    A figure's `n` is the number of cases that it is the worst of; a case without a number (no
-    memory, not reached) counts in none.
-    """
-    ms = {(row.case, row.contender): row.ms_p50 for row in rows if row.mode == BOTH and row.ms_p50}
-    ours = [row for row in rows if row.contender == OURS and row.mode == BOTH and row.ms_p50]
-    figures = []
-    for shape in dict.fromkeys((row.B, row.C) for row in ours):
-        here = [row for row in ours if shape == (row.B, row.C)]
-        name = f"{shape[0]} x {shape[1]}"
-        if here[0].case.large:
-            shares = [row.copy_share for row in here if row.copy_share]
-            if shares:
-                title = f"share of copy bandwidth, {name}"
-                figures.append(_worst(title, shares, "share", SHARE))
-        bounds = TIMES if here[0].case.large else {}
-        if shape[0] == SMALL_BATCH:
-            bounds = {EAGER: SMALL_TIMES}
-        for other, bound in bounds.items():
-            ratios = []
-            for row in here:
-                theirs = [ms.get((row.case, n)) for n in _meant(other)]
-                known = [time for time in theirs if time]
-                if known and row.ms_p50:
-                    ratios.append(min(known) / row.ms_p50)
-            if ratios:
-                figures.append(_worst(f"times faster than {other}, {name}", ratios, "x", bound))
-    return figures
-
-
-def _meant(contender: str) -> tuple[str, ...]:
-    """Eager PyTorch is the faster of its two compositions."""
-    return (EAGER, PLAIN) if contender == EAGER else (contender,)
-
-
-def _worst(figure: str, values: list[float], unit: str, at_least: float) -> Figure:
-    return Figure(figure=figure, value=min(values), unit=unit, at_least=at_least, n=len(values))
-
-
-def launch_figure(case: Case, launches: int) -> Figure:
-    """How many launches the forward pass takes, the gradient being written in it."""
-    most = 1 if case.batch <= SMALL_BATCH else 2
-    title = f"launches of forward plus gradient, {case.batch} x {case.classes}"
-    return Figure(figure=title, value=launches, unit="launches", at_most=most)
-
-
-def cpu_figures(rows: Sequence[Row], extra_memory: float | None) -> list[Figure]:
-    """Speed on the CPU over the faster PyTorch composition, and memory in units of the logits."""
-    batch, classes = CPU_SHAPE
-    ms = {
-        row.contender: row.ms_p50
-        for row in rows
-        if (row.B, row.C, row.mode) == (batch, classes, BOTH) and row.ms_p50
-    }
-    figures = []
-    theirs = [time for name in (PLAIN, EAGER) if (time := ms.get(name))]
-    mine = ms.get(OURS)
-    if mine and theirs:
-        title = f"times faster than PyTorch calls on the CPU, {batch} x {classes}"
-        figures.append(_worst(title, [min(theirs) / mine], "x", CPU_TIMES))
-    if extra_memory is not None:
-        title = f"extra memory over that of the logits on the CPU, {batch} x {classes}"
-        figures.append(Figure(figure=title, value=extra_memory, unit="x", at_most=CPU_MEMORY))
-    return figures
-
-
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a table of Markdown, at most 100 columns wide."""
+    """The rows with a number as a table of Markdown, at most 100 columns wide; then the reasons."""
     heads = ("contender", "mode", "dtype", "form", "B x C", "ms", "GB/s", "copy", "MB")
-    lines = [heads, *(_cells(row) for row in rows)]
+    lines = [heads, *(_cells(row) for row in rows if row.ms_p50 is not None)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     rule = tuple("-" * w if i < 4 else "-" * (w - 1) + ":" for i, w in enumerate(widths))
     lines.insert(1, rule)
@@ -319,21 +279,22 @@ def table(rows: Sequence[Row]) -> str:
         left = [cell.ljust(w) for cell, w in zip(line[:4], widths[:4], strict=True)]
         right = [cell.rjust(w) for cell, w in zip(line[4:], widths[4:], strict=True)]
         made.append(f"|{'|'.join(left + right)}|")
-    reasons = dict.fromkeys(
-        f"{row.contender}, {row.dtype} {row.form} {row.B} x {row.C}: {row.note}"
-        for row in rows
-        if row.note
-    )
-    return "\n".join([*made, *reasons])
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.note:
+            reasons.setdefault((row.contender, row.note), []).append(str(row.case))
+    for (name, note), where in reasons.items():
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        made.append(f"{name}, {where[0]}{more}: {note}")
+    return "\n".join(made)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     mode = {BOTH: "fwd+bwd", FORWARD: "fwd", HOST: "host"}.get(row.mode, row.mode)
     kind = {"float32": "f32", "bfloat16": "bf16"}.get(row.dtype, row.dtype)
-    ms = "-"
-    if row.ms_p50 is not None and row.ms_p20 is not None and row.ms_p80 is not None:
-        ms = f"{row.ms_p50:.4g} ({row.ms_p20:.4g}-{row.ms_p80:.4g})"
+    ms = f"{row.ms_p50:.4g} ({row.ms_p20:.4g}-{row.ms_p80:.4g})"
+    shape = f"{row.B}x{row.C}" + (f"/{row.W}" if row.W != row.C else "")
     gb_s = "-" if row.gb_s is None else f"{row.gb_s:.0f}"
     share = "-" if row.copy_share is None else f"{row.copy_share:.0%}"
     peak = "-" if row.peak_mb is None else f"{row.peak_mb:.1f}"
-    return (row.contender, mode, kind, row.form, f"{row.B}x{row.C}", ms, gb_s, share, peak)
+    return (row.contender, mode, kind, row.form, shape, ms, gb_s, share, peak)

@@ -21,27 +21,24 @@ from typing import Any, Literal
 import torch
 
 from antcache.checks import Positive, check_types
-from antcache.errors import AntcacheError, BadConfig
+from antcache.errors import BadConfig
+from antcache.kernels.benchmark import bounds
 from antcache.kernels.benchmark import rows as rows_
-from antcache.kernels.benchmark.clock import Clock, percentile
-from antcache.kernels.benchmark.contenders import (
-    Inputs,
-    Loss,
-    Skip,
-    contender,
-    make_inputs,
-)
+from antcache.kernels.benchmark.clock import Clock
+from antcache.kernels.benchmark.contenders import contender, make_inputs
 from antcache.kernels.benchmark.machine import device_name, driver, extra_memory, versions
+from antcache.kernels.benchmark.measure import both_step, measure
 from antcache.kernels.benchmark.rows import (
-    BOTH,
     COMPILED,
     EAGER,
-    FORWARD,
-    HOST,
+    FLA,
     LIGER,
+    LINEAR,
+    ORDA,
     OURS,
     OVER,
     PLAIN,
+    WHOLE,
     Case,
     Figure,
     Row,
@@ -119,7 +116,7 @@ class Result:
         device: name of the device.
         rows: one per contender, mode and case.
         figures: what has a bound, and its value.
-        open: what was not measured, and what of ours failed, one line each.
+        open: what was not measured, what of ours failed, and what else is to be known, by line.
         failed: whether ours failed somewhere.
     """
 
@@ -162,10 +159,7 @@ def run(config: BenchmarkConfig, say: Say, command: str = "antcache bench kernel
     result = bench.gpu() if config.on == "cuda" else bench.cpu()
     say(rows_.table(result.rows))
     for figure in result.figures:
-        bound = f">= {figure.at_least:g}" if figure.at_least is not None else ""
-        bound = f"<= {figure.at_most:g}" if figure.at_most is not None else bound
-        kept = "holds" if figure.holds else "BROKEN"
-        say(f"{figure.figure}: {figure.value:.3g} {figure.unit} ({bound}: {kept})")
+        say(_line(figure))
     for line in result.open:
         say(line)
     if folder:
@@ -180,122 +174,25 @@ def run(config: BenchmarkConfig, say: Say, command: str = "antcache bench kernel
     return result
 
 
-def measure(
-    case: Case,
-    names: Sequence[str],
-    clock: Clock,
-    *,
-    fast: Impl,
-    stamp: dict[str, Any],
-    copy_bandwidth: float,
-) -> list[Row]:
-    """Rows of these contenders in one case, in all modes; `fast` computes ours."""
-
-    def row(name: str, mode: str, **values: Any) -> Row:
-        return Row(
-            **stamp,
-            contender=name,
-            mode=mode,
-            dtype=case.dtype,
-            form=case.form,
-            B=case.batch,
-            C=case.classes,
-            **values,
-        )
-
-    try:
-        inputs = _rotation(case, clock)
-    except torch.OutOfMemoryError:
-        return [row(name, BOTH, note="no memory for the inputs") for name in names]
-    found = []
-    for name in names:
-        modes = [BOTH] if name == OVER else [BOTH, FORWARD]
-        if clock.device == "cuda" and case.batch == rows_.SMALL_BATCH:
-            modes.append(HOST)
-        mode = BOTH
-        try:
-            loss = contender(name, fast)
-            for mode in modes:
-                step = forward_step(loss, inputs) if mode == FORWARD else both_step(loss, inputs)
-                before = _refill(inputs, clock) if name == OVER else None
-                peak = clock.peak_bytes(step)
-                times = clock.times(step, before=before, host=mode == HOST)
-                median = percentile(times, 50)
-                rate = inputs[0].num_bytes(gradient=mode != FORWARD) / (1e-3 * median)
-                values = {
-                    "ms_p20": percentile(times, 20),
-                    "ms_p50": median,
-                    "ms_p80": percentile(times, 80),
-                    "gb_s": rate / 1e9,
-                    "copy_share": rate / copy_bandwidth,
-                    "peak_mb": None if peak is None else peak / 1e6,
-                }
-                found.append(row(name, mode, **values))
-        except Exception as error:  # whatever another package raises must not end the run
-            found.append(row(name, mode, note=_reason(error)))
-        if clock.device == "cuda":
-            torch.cuda.empty_cache()
-    return found
+def gpu_jobs(cases: Sequence[Case]) -> list[tuple[Case, list[str]]]:
+    """Who is measured in which case, in order; last, what is slow to compile and has no bound."""
+    jobs = []
+    for case in cases:
+        second = WHOLE if case.form == LINEAR else OVER
+        names = [OURS, second, PLAIN, EAGER, LIGER, ORDA, FLA]
+        jobs.append((case, [*names, COMPILED] if case.large else names))
+    return jobs + [(case, [COMPILED]) for case in cases if not case.large]
 
 
-def _reason(error: Exception) -> str:
-    """Why there is no number, in one line; what is nobody's word starts with `error`."""
-    if isinstance(error, (Skip, AntcacheError)):
-        return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return "no memory"
-    if isinstance(error, NotImplementedError):
-        return "not implemented here"
-    text = " ".join(str(error).split())[:120]
-    return f"error: {type(error).__name__}: {text}"
-
-
-def both_step(loss: Loss, inputs: list[Inputs]) -> Callable[[int], object]:
-    """Loss and gradient for the logits.
-
-    `torch.autograd.grad`, not `backward`: the logits of a model are no leaf, and a leaf's `.grad`
-    may cost a copy that no training has.
-    """
-
-    def step(number: int) -> object:
-        item = inputs[number % len(inputs)]
-        return torch.autograd.grad(loss(item), item.logits)
-
-    return step
-
-
-def forward_step(loss: Loss, inputs: list[Inputs]) -> Callable[[int], object]:
-    """The loss alone."""
-
-    def step(number: int) -> object:
-        item = inputs[number % len(inputs)]
-        with torch.no_grad():
-            return loss(item)
-
-    return step
-
-
-def _rotation(case: Case, clock: Clock) -> list[Inputs]:
-    """As many sets of inputs as it takes to exceed the cache twice."""
-    generator = torch.Generator(clock.device).manual_seed(0)
-    first = make_inputs(case, clock.device, generator)
-    copies = 2 * clock.cache_bytes() // first.num_bytes(gradient=False)
-    if clock.device == "cpu":
-        copies = min(copies, 15)  # rows are read once: only small shapes profit from the cache
-    return [first, *(make_inputs(case, clock.device, generator) for _ in range(copies))]
-
-
-def _refill(inputs: list[Inputs], clock: Clock) -> Callable[[int], object]:
-    """New logits for those that were overwritten, and the cache emptied of them."""
-    scratch = torch.empty(2 * clock.cache_bytes(), dtype=torch.int8, device=clock.device)
-
-    def before(number: int) -> None:
-        if number % len(inputs) == 0:
-            for item in inputs:
-                item.logits.detach().normal_(std=2)
-            scratch.zero_()
-
-    return before
+def _line(figure: Figure) -> str:
+    """A figure beside its bound."""
+    kept = "holds" if figure.holds else "BROKEN"
+    bound = "no bound on this device"
+    if figure.at_least is not None:
+        bound = f">= {figure.at_least:g}: {kept}"
+    if figure.at_most is not None:
+        bound = f"<= {figure.at_most:g}: {kept}"
+    return f"{figure.figure}: {figure.value:.3g} {figure.unit} ({bound})"
 
 
 class _Bench:
@@ -304,7 +201,9 @@ class _Bench:
     def __init__(self, config: BenchmarkConfig, say: Say) -> None:
         self.config = config
         self.say = say
-        self.clock = Clock(config.on, seconds=0.1 if config.quick else 0.3)
+        # Steps on a CPU are slow, and need more of them against what else it does.
+        long = 0.3 if config.on == "cuda" else 3.0
+        self.clock = Clock(config.on, seconds=0.1 if config.quick else long)
         self.until = time.monotonic() + 60 * config.minutes
         self.stamp: dict[str, Any] = {
             "device": device_name(config.on),
@@ -319,13 +218,10 @@ class _Bench:
         """All cases of the issue, or of the shapes asked for."""
         copy = self._copy()
         chosen = rows_.cases(self.config.shapes or rows_.shapes(self.config.quick))
-        bounded = [c for c in chosen if c.large]
-        first = [OURS, OVER, PLAIN, EAGER, LIGER]
-        jobs = [(case, [*first, COMPILED] if case.large else first) for case in chosen]
-        jobs += [(case, [COMPILED]) for case in chosen if case not in bounded]  # slow to compile
-        for case, names in jobs:
+        for case, names in gpu_jobs(chosen):
             self._case(case, names, "triton", copy)
-        self.result.figures = rows_.gpu_figures(self.result.rows)
+        self.result.figures = bounds.gpu_figures(self.result.rows)
+        self.result.open += bounds.faster_layouts(self.result.rows)
         shapes = dict.fromkeys((c.batch, c.classes) for c in chosen)
         for batch, classes in shapes:
             if classes <= 8192:
@@ -342,7 +238,7 @@ class _Bench:
             copy = self._copy()
             for batch, classes in self.config.shapes or (rows_.CPU_SHAPE,):
                 case = Case(dtype="float32", form="dense", batch=batch, classes=classes)
-                self._case(case, [OURS, OVER, PLAIN, EAGER], "numba", copy)
+                self._case(case, [OURS, OVER, PLAIN, EAGER, COMPILED], "numba", copy)
         finally:
             torch.set_num_threads(before)
         extra = None
@@ -350,7 +246,7 @@ class _Bench:
             extra = extra_memory(*rows_.CPU_SHAPE, "numba", self.result.open.append)
             if not any(row.contender == OURS and row.ms_p50 for row in self.result.rows):
                 self.result.open.append("not measured: ours on the CPU against its bounds")
-        self.result.figures = rows_.cpu_figures(self.result.rows, extra)
+        self.result.figures = bounds.cpu_figures(self.result.rows, extra)
         self.result.open.append("not measured: the GPU's cases (this was the CPU)")
         return self.result
 
@@ -375,7 +271,7 @@ class _Bench:
         loss = contender(OURS, "triton")
         item = make_inputs(case, "cuda", torch.Generator("cuda").manual_seed(0))
         count = self.clock.launches(lambda _: loss(item))
-        self.result.figures.append(rows_.launch_figure(case, count))
+        self.result.figures.append(bounds.launch_figure(case, count))
         whole = self.clock.launches(both_step(loss, [item]))
         self.result.open.append(
             f"launches with autograd's own and the upstream factor, {case}: {whole}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SHARE = "ceiling of the share of copy bandwidth, {}, 65536 x 106 {} dense"
+SHARE = "ceiling of the share of copy bandwidth, {}, 65536 x 106 bfloat16 dense"
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def cells(line: str) -> list[str]:
 
 
 def test_report(run, tmp_path: Path) -> None:
-    done = run("--shapes", "65536x106", "--forms", "dense", "--record", "--out", str(tmp_path))
+    shown = ("--shapes", "65536x106", "--forms", "dense", "--dtypes", "bfloat16")
+    done = run(*shown, "--opcodes", "2", "--record", "--out", str(tmp_path))
     assert done.returncode in (0, 1), done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     split = next(i for i, line in enumerate(lines) if line.startswith("| forward and gradient"))
@@ -63,14 +64,17 @@ def test_report(run, tmp_path: Path) -> None:
         )
         # A row of all its warps takes at least an exponential and a load for every 32 classes.
         assert max(float(one["instr/row"]) for one in here) > 2 * 106 / 32
-    for one, dtype, needed in zip(passes, ("float32", "bfloat16"), (1272, 636), strict=True):
-        assert float(one["needed/row"]) == needed  # student, teacher, gradient
-        assert needed <= float(one["moved/row"]) < 1.1 * needed
-        for device in ("H100", "H200"):
-            share = summary[SHARE.format(device, dtype)]
-            assert 0 < share <= 1
-            assert one[f"{device} share"] == f"{share:.0%}"
-        assert records[SHARE.format("H100", dtype)]["at_least"] > 0
+    opcodes = [line for line in done.stdout.splitlines() if line.startswith("    a row: ")]
+    assert len(opcodes) == len(variants)
+    assert all(line.count(",") == 1 for line in opcodes)
+    (one,) = passes
+    assert float(one["needed/row"]) == 3 * 2 * 106  # student, teacher, gradient
+    assert 3 * 2 * 106 <= float(one["moved/row"]) < 1.1 * 3 * 2 * 106
+    for device in ("H100", "H200"):
+        share = summary[SHARE.format(device)]
+        assert 0 < share <= 1
+        assert one[f"{device} share"] == f"{share:.0%}"
+    assert records[SHARE.format("H100")]["at_least"] > 0
 
 
 @pytest.mark.parametrize(

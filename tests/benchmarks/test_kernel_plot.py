@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ CASE = {
     "dtype": "float32",
     "B": 16384,
     "C": 2513,
+    "W": 2513,
     "ms_p20": 0.9,
     "gb_s": 4000.0,
     "copy_share": 0.9,
@@ -34,13 +36,14 @@ def test_plot(repo: Path, tmp_path: Path, value: str) -> None:
     rows = [
         bench.Row(**{**CASE, "contender": name, "form": form, "ms_p50": ms, "ms_p80": 9.0})
         for name, ms in times.items()
-        for form in ("dense", "top-50")
+        for form in ("dense", "top-50", bench.LINEAR)
     ]
+    rows += [replace(row, W=2528, dtype="bfloat16", device="NVIDIA H200") for row in rows]
     bench.write_rows(tmp_path / "kernel.csv", rows)
     script = str(repo / "benchmarks" / "kernel_plot.py")
     options = ["--csv", str(tmp_path / "kernel.csv"), "--out", str(tmp_path / "kernel.png")]
     done = subprocess.run(
-        [sys.executable, script, *options, "--value", value],
+        [sys.executable, script, *options, "--value", value, "--device", "NVIDIA H200"],
         capture_output=True,
         text=True,
         check=False,

@@ -93,7 +93,7 @@ def test_every_setting_of_every_form(make, name, classes):
             case += 1
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_shape_and_value(make, data):
     classes, batch = data.draw(st.integers(2, 70)), data.draw(st.integers(1, 9))
@@ -107,10 +107,17 @@ def test_any_shape_and_value(make, data):
     labels = torch.randint(0, classes, (batch,), generator=torch.Generator().manual_seed(seed))
     labels[seed % batch] = -100
     logits = (spread * make.randn(batch, classes, seed=seed + 1) + offset).float()
+    labelled = {"class_weight": None, "label_smoothing": 0.0}
+    if data.draw(st.booleans()):
+        labelled["label_smoothing"] = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
+        labelled["class_weight"] = data.draw(st.sampled_from([None, torch.linspace(0, 2, classes)]))
+    else:
+        labels = None
     assert_as_exact_as_torch(
         logits,
         targets,
-        labels if data.draw(st.booleans()) else None,
+        labels,
+        **labelled,
         temperature=data.draw(st.sampled_from([0.5, 1.0, 3.0])),
         reduction=data.draw(st.sampled_from(["mean", "sum", "none"])),
         factor=data.draw(st.sampled_from([1.0, -1.7])),
@@ -151,20 +158,20 @@ def test_strides_change_nothing(make, name, how):
 
 def test_blocks_of_rows_change_nothing(make, monkeypatch):
     """What has to be brought into another form is so in blocks."""
-    from antcache.kernels import loops
+    from antcache.kernels.loops import blocks
 
     logits = make.randn(B, 106, dtype=torch.float32).half()
     for name in FORMS[1:]:
         targets = targets_of(make, name, 106)
         expected = outcome(logits, targets, LABELS, "numba", rows=ROWS)
         with monkeypatch.context() as patched:
-            patched.setattr(loops, "_rows_at_once", lambda _inputs, _grad: 2)
+            patched.setattr(blocks, "_rows_at_once", lambda _inputs, _grad: 2)
             found = outcome(logits, targets, LABELS, "numba", rows=ROWS)
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 def test_blocks_are_small(make):
-    from antcache.kernels.loops import _rows_at_once
+    from antcache.kernels.loops.blocks import _rows_at_once
     from antcache.kernels.record import LossInputs
 
     logits = torch.empty(8192, 2513, dtype=torch.bfloat16)
@@ -177,7 +184,7 @@ def test_blocks_are_small(make):
 
 def test_the_cache_of_compiled_loops_names_no_class_of_ours(make):
     """It outlives the version that wrote it: a class that is renamed would make it unreadable."""
-    from antcache.kernels.loops_rows import compute_rows
+    from antcache.kernels.loops.rows import compute_rows
 
     outcome(make.randn(B, 106, dtype=torch.float32), None, LABELS, "numba")
     assert compute_rows.signatures

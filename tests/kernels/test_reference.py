@@ -235,6 +235,19 @@ def test_whatever_a_masked_row_holds_reaches_neither_value_nor_gradient(make, na
 
 
 @pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("junk", [math.nan, math.inf, -math.inf])
+def test_whatever_a_student_says_without_label_and_target_reaches_no_gradient(make, name, junk):
+    student = make.randn(B, C)
+    student[1, :K], student[3] = junk, junk
+    student.requires_grad_()
+    labels, rows = torch.tensor([1, -100, 6, -100, 1]), torch.tensor([0, -1, 2, -1, 4])
+    loss = distillation_loss(student, make.form(name), labels, rows=rows, label_smoothing=0.1)
+    loss.backward()
+    assert torch.isfinite(student.grad).all()
+    assert not student.grad[[1, 3]].any()
+
+
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_no_target_row_gives_exactly_zero(make, name, reduction):
     student = make.randn(B, C).requires_grad_()

@@ -1,4 +1,4 @@
-"""The distillation loss on the CPU: numba loops that visit each row while it is in the cache.
+"""The distillation loss on the CPU: what brings tensors into the loops' form, block by block.
 
 Promise: the same value, parts and gradient as the reference, in float32; beside the gradient, less
 than a tenth of the logits is held (or a few hundred KiB, where that is more). Rows are spread over
@@ -7,33 +7,26 @@ Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T tempera
 
 float32 logits and teachers with neighbouring classes side by side are read where they lie; all else
 (half precision, other strides, the few entries of top-k teachers) is brought into that form in
-blocks of rows. The loops themselves: `loops_rows.py`.
+blocks of rows. The loops themselves: `rows.py`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numba import config, get_num_threads, set_num_threads
 from torch import Tensor
 
-from antcache.errors import needs
+from antcache.kernels.loops.compiled import told
+from antcache.kernels.loops.lines import Floats, Ints, Lines, as_numpy, flat
+from antcache.kernels.loops.per_row import Doubles, PerRow
+from antcache.kernels.loops.rows import LoopInputs, compute_rows
 from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_outputs
-
-with needs("numba", "teacher"):
-    from numba import config, get_num_threads, set_num_threads
-
-    from antcache.kernels.loops_rows import LoopInputs, compute_rows
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 SHARE_OF_LOGITS = 20
 """Blocks may take a 20th of what the logits take, ..."""
@@ -55,25 +48,36 @@ def run(
     before it is rounded.
     """
     out = empty_outputs(inputs, grad)
-    rows = _PerRow.of(inputs)
-    step = _rows_at_once(inputs, out.grad)
+    grad = out.grad
+    if inputs.num_classes:
+        inputs, grad = _without_padding(inputs, grad)
+    rows = PerRow.of(inputs)
+    step = _rows_at_once(inputs, grad)
     ce, kl = np.empty((2, len(inputs.logits)), np.float64)
-    block = _Block(inputs, out.grad, rows, step, factor)
-    with torch.no_grad(), _threads():
+    block = _Block(inputs, grad, rows, step, factor)
+    with _ONE_AT_A_TIME, torch.no_grad(), _threads(), _told():
         for start in range(0, len(ce), step):
             block.compute(slice(start, min(start + step, len(ce))), ce, kl)
     out.ce.copy_(torch.from_numpy(ce))
     out.kl.copy_(torch.from_numpy(kl))
     out.has_target.copy_(torch.from_numpy(rows.teacher >= 0))
+    pulled, pushed = inputs.label_weight * ce, rows.kl_weight * kl
     if inputs.reduction == "none":
-        loss = torch.from_numpy(inputs.label_weight * ce + inputs.kl_weight * kl)
+        loss = torch.from_numpy(pulled + pushed)
     else:
-        loss = torch.tensor(
-            inputs.label_weight * ce.sum() / rows.n_ce + inputs.kl_weight * kl.sum() / rows.n_kl
-        )
+        loss = torch.tensor(pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl)
     out.loss.copy_(loss)
     out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl)))
     return out
+
+
+def _without_padding(inputs: LossInputs, grad: Tensor) -> tuple[LossInputs, Tensor]:
+    """The columns that are classes; the others have no gradient, which stands there from now on."""
+    classes = inputs.classes
+    teacher = inputs.teacher if inputs.form != DENSE else inputs.teacher[..., :classes]
+    with torch.no_grad():
+        grad[:, classes:] = 0
+    return inputs._replace(logits=inputs.logits[:, :classes], teacher=teacher), grad[:, :classes]
 
 
 @contextmanager
@@ -90,84 +94,15 @@ def _threads() -> Iterator[None]:
             torch.set_num_threads(wanted)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _PerRow:
-    """What there is one of per batch row, and what the means divide by.
-
-    Attributes:
-        teacher: (B,) teacher row, -1 without a target, at most N (which is out of range).
-        labels: (B,) or empty.
-        class_weight: (C,) or empty.
-        weight_sum: sum of the class weights.
-        share: (B, M) or (1, M) weights of the teachers, of sum 1.
-        n_ce: what the sum of the cross-entropy is divided by.
-        n_kl: the same of the KL.
-    """
-
-    teacher: Ints
-    labels: Ints
-    class_weight: Floats
-    weight_sum: float
-    share: Doubles
-    n_ce: float
-    n_kl: float
-
-    @staticmethod
-    def of(inputs: LossInputs) -> _PerRow:
-        """Those of `inputs`."""
-        num_classes = inputs.logits.shape[1]
-        labels, per_class = np.empty(0, np.int64), np.empty(0, np.float32)
-        if inputs.labels is not None:
-            labels = _numpy(inputs.labels, torch.int64)
-            if inputs.class_weight is not None:
-                per_class = _numpy(inputs.class_weight, torch.float32)
-            elif inputs.label_smoothing > 0:
-                per_class = np.ones(num_classes, np.float32)
-        teacher = _teacher_rows(inputs)
-        n_ce = n_kl = 1.0
-        if inputs.reduction == "mean":
-            counted = labels[labels != inputs.ignore_index]
-            n_ce = float(len(counted))
-            if inputs.class_weight is not None:
-                known = counted[(counted >= 0) & (counted < num_classes)]
-                n_ce = float(per_class[known].sum(dtype=np.float64))
-            n_kl = float(np.count_nonzero(teacher >= 0))
-        share = np.full((1, inputs.num_teachers), 1 / inputs.num_teachers)
-        if inputs.teacher_weight is not None:
-            given = np.atleast_2d(_numpy(inputs.teacher_weight, torch.float64))
-            with np.errstate(invalid="ignore", divide="ignore"):  # weights of sum 0: NaN
-                share = given / given.sum(1, keepdims=True)
-        return _PerRow(
-            teacher=teacher,
-            labels=labels,
-            class_weight=per_class,
-            weight_sum=float(per_class.sum(dtype=np.float64)),
-            share=share,
-            n_ce=n_ce if n_ce > 0 else 1.0,
-            n_kl=max(n_kl, 1.0),
-        )
-
-
-def _teacher_rows(inputs: LossInputs) -> Ints:
-    batch = len(inputs.logits)
-    if inputs.teacher is None:
-        return np.full(batch, -1)
-    num_rows = inputs.teacher.shape[1]
-    if inputs.rows is None:
-        rows = np.arange(batch)
-    else:
-        rows = _numpy(inputs.rows, torch.int64).clip(-1, num_rows)
-    if inputs.valid is not None:
-        valid = _numpy(inputs.valid, torch.bool)
-        rows = np.where((rows < num_rows) & ~valid[np.minimum(rows, num_rows - 1)], -1, rows)
-    return rows
+def _told() -> AbstractContextManager[Any]:
+    return told(compute_rows, "the distillation loss", seconds=15)
 
 
 def _rows_at_once(inputs: LossInputs, grad: Tensor) -> int:
     """Batch rows of a block: all, if nothing has to be brought into another form."""
     num_classes = inputs.logits.shape[1]
-    own = sum(4 * num_classes for tensor in (inputs.logits, grad) if _flat(tensor) is None)
-    if inputs.teacher is not None and (inputs.form != DENSE or _flat(inputs.teacher) is None):
+    own = sum(4 * num_classes for tensor in (inputs.logits, grad) if flat(tensor) is None)
+    if inputs.teacher is not None and (inputs.form != DENSE or flat(inputs.teacher) is None):
         entries = inputs.num_teachers * inputs.teacher.shape[2]
         # A teacher's rows before and after the change; top-k entries have classes as well.
         own += entries * (8 if inputs.form == DENSE else 28) + 4 * inputs.num_teachers
@@ -178,41 +113,17 @@ def _rows_at_once(inputs: LossInputs, grad: Tensor) -> int:
     return max(1, min(len(inputs.logits), int(max(LEAST, min(size, most)) // own)))
 
 
-class _Lines:
-    """float32 rows (B, C) as the loops take them: where they lie, or in a buffer of a few rows."""
-
-    def __init__(self, tensor: Tensor, step: int) -> None:
-        self.tensor, self.flat, self.buffer = tensor, _flat(tensor), torch.empty(0)
-        if self.flat is None:
-            self.buffer = torch.empty(step, tensor.shape[1], dtype=torch.float32)
-
-    def at(self, at: slice, *, read: bool = False) -> tuple[Floats, int]:
-        """Memory from the first of these rows on, and the distance between rows."""
-        if self.flat is not None:
-            stride = self.tensor.stride(0)
-            return self.flat.numpy()[at.start * stride :], stride
-        if read:
-            self.buffer[: at.stop - at.start] = self.tensor[at]
-        return self.buffer.numpy().ravel(), self.tensor.shape[1]
-
-    def write_back(self, at: slice, factor: Tensor | None) -> None:
-        """Bring the buffer's rows to where they belong, times the factor (B, 1)."""
-        if self.flat is None:
-            made = self.buffer[: at.stop - at.start]
-            self.tensor[at] = made if factor is None else made.mul_(factor[at])
-
-
 class _Block:
     """Calls the loops for one block of rows after the other, in buffers that are used again."""
 
     def __init__(
-        self, inputs: LossInputs, grad: Tensor, rows: _PerRow, step: int, factor: Tensor | None
+        self, inputs: LossInputs, grad: Tensor, rows: PerRow, step: int, factor: Tensor | None
     ) -> None:
         self.inputs, self.rows = inputs, rows
         self.factor = None if factor is None else factor.expand(len(grad))[:, None]
-        self.logits, self.grad = _Lines(inputs.logits.detach(), step), _Lines(grad, step)
+        self.logits, self.grad = Lines(inputs.logits.detach(), step), Lines(grad, step)
         self.dense = inputs.teacher if inputs.form == DENSE else None
-        self.flat = None if self.dense is None else _flat(self.dense)
+        self.flat = None if self.dense is None else flat(self.dense)
         self.buffer = torch.empty(0)
         if self.dense is not None and self.flat is None:
             size = (len(self.dense), step, self.dense.shape[2])
@@ -224,7 +135,7 @@ class _Block:
         x, stride_x = self.logits.at(at, read=True)
         grad, stride_g = self.grad.at(at)
         t, (stride_m, stride_n), index, tail, teacher, num_rows = self._teacher(at)
-        per_row = len(rows.share) > 1
+        per_row, own = len(rows.share) > 1, len(rows.push) > 1
         share = rows.share[at] if per_row else rows.share
         given = LoopInputs(
             x=x,
@@ -236,6 +147,7 @@ class _Block:
             share=share.ravel(),
             labels=rows.labels[at],
             class_weight=rows.class_weight,
+            log_weight=rows.log_weight,
             ce=ce[at],
             kl=kl[at],
             classes=inputs.logits.shape[1],
@@ -250,14 +162,15 @@ class _Block:
             ignore_index=inputs.ignore_index,
             gradient=inputs.gradient,
             threads=get_num_threads(),
-            inv_t=1 / inputs.temperature,
+            inv_t=rows.inv_t[at] if own else rows.inv_t,
+            push=rows.push[at] if own else rows.push,
+            stride_own=int(own),
             pull=inputs.label_weight / rows.n_ce,
-            push=inputs.kl_weight / inputs.temperature / rows.n_kl,
+            beta=float(inputs.beta),
             smoothing=inputs.label_smoothing,
             weight_sum=rows.weight_sum,
         )
-        with _ONE_AT_A_TIME:
-            compute_rows(tuple(given))
+        compute_rows(tuple(given))
         self.grad.write_back(at, self.factor)
 
     def _teacher(self, at: slice) -> tuple[Floats, tuple[int, int], Ints, Floats, Ints, int]:
@@ -279,24 +192,9 @@ class _Block:
                 self.buffer[m, : len(rows)] = inputs.teacher[m].detach().index_select(0, pick)
             strides = (self.buffer.stride(0), k)
             return self.buffer.numpy().ravel(), strides, index, tail, inside, len(rows)
-        t = _numpy(inputs.teacher[:, pick].transpose(0, 1), torch.float32)
-        index = _numpy(inputs.teacher_index[:, pick].transpose(0, 1), torch.int64)
+        t = as_numpy(inputs.teacher[:, pick].transpose(0, 1), torch.float32)
+        index = as_numpy(inputs.teacher_index[:, pick].transpose(0, 1), torch.int64)
         tail = np.zeros((len(rows), num_teachers), np.float32)
         if inputs.tail is not None:
-            tail = _numpy(inputs.tail[:, pick].T, torch.float32)
+            tail = as_numpy(inputs.tail[:, pick].T, torch.float32)
         return t.ravel(), (k, num_teachers * k), index, tail, inside, len(rows)
-
-
-def _flat(tensor: Tensor) -> Tensor | None:
-    """A float32 tensor's memory from its first number on, None if its last axis is spread."""
-    if not tensor.numel():
-        return torch.empty(0)
-    if tensor.dtype != torch.float32 or (tensor.stride(-1) != 1 and tensor.shape[-1] > 1):
-        return None
-    span = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.detach().as_strided((span + 1,), (1,))
-
-
-def _numpy(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    numbers: NDArray[Any] = tensor.detach().to(dtype).contiguous().numpy()
-    return numbers

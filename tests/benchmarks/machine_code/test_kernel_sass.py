@@ -84,6 +84,22 @@ def test_a_guard_that_fails_is_issued_all_the_same_and_moves_nothing():
     assert (done.instructions, done.loaded, done.stored) == (6, 0, 0)
 
 
+def test_places_that_data_decides_are_counted_by_example_and_said():
+    """Threads that were given the same class read the same place, others another."""
+    gather = """
+        S2R R0, SR_TID.X
+        SHF.R.U32.HI R0, RZ, 0x1, R0
+        IMAD.WIDE R2, R0, 0x8, RZ
+        LDG.E.64 R4, desc[UR4][R2.64]
+        IMAD.WIDE R6, R4, 0x4, RZ
+        LDG.E R8, desc[UR4][R6.64]
+        EXIT
+    """
+    done = counted(gather, threads=64)
+    assert done.by_example
+    assert done.loaded == 32 * 8 + 32 * 4
+
+
 def test_threads_that_read_the_same_place_count_once():
     done = counted(
         """
@@ -95,6 +111,7 @@ def test_threads_that_read_the_same_place_count_once():
         threads=256,
     )
     assert done.loaded == 8
+    assert not done.by_example
 
 
 def test_a_branch_around_is_counted_unless_it_is_known_to_be_taken():
@@ -187,6 +204,11 @@ def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
         ("LOP3.LUT R1, R2, R3, RZ, 0x3c, !PT", 100 ^ 7),
         ("VIMNMX R1, R4, R3, PT", 0xFFFFFFFF),
         ("VIMNMX.U32 R1, R4, R3, PT", 7),
+        ("VIADDMNMX R1, R2, -0x1, R3, PT", 7),
+        ("VIADDMNMX R1, R2, -0x1, R3, !PT", 99),
+        ("SHF.R.U32 R1, R2, 0x2, RZ", 25),
+        ("SGXT.U32 R1, R2, 0x4", 4),
+        ("SGXT R1, R4, 0x4", 0xFFFFFFFF),
         ("SEL R1, R2, R3, !PT", 7),
         ("HFMA2.MMA R1, -RZ, RZ, 1.875, 0", 0x3F800000),
         ("HFMA2 R1, -RZ, RZ, 0, 2.98023223876953125e-07", 5),
@@ -202,6 +224,31 @@ def test_what_integer_instructions_compute(line, value):
     opcode, rest = line.split(maxsplit=1)
     integers.execute(registers, "PT", opcode, tuple(each.strip() for each in rest.split(",")))
     assert registers.read("UR1" if "UR1" in line else "R1") == value
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "other", "expected"),
+    [
+        (0, 5, 0, (0, 5)),  # what is subtracted is 0: its complement and 1 carry
+        (0, 5, 7, (0xFFFFFFFF, 0xFFFFFFFE)),
+        (3, 5, 7, (2, 0xFFFFFFFE)),
+        (3, 7, 5, (3, 2)),
+    ],
+)
+def test_subtractions_of_64_bits_carry(high, low, other, expected):
+    registers = kinds.Registers({}, {})
+    registers.write("R2", low, high, other)
+    integers.execute(registers, "PT", "IADD3", ("R6", "P2", "R2", "-R4", "RZ"))
+    integers.execute(registers, "PT", "IADD3.X", ("R7", "R3", "~RZ", "RZ", "P2", "!PT"))
+    assert (registers.read("R7"), registers.read("R6")) == expected
+
+
+def test_a_sum_of_three_may_carry_twice():
+    registers = kinds.Registers({}, {})
+    registers.write("R2", 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    integers.execute(registers, "PT", "IADD3", ("R6", "P2", "P3", "R2", "R3", "R4"))
+    integers.execute(registers, "PT", "IADD3.X", ("R7", "RZ", "RZ", "RZ", "P2", "P3"))
+    assert (registers.read("R7"), registers.read("R6")) == (2, 0xFFFFFFFD)
 
 
 def test_predicates_in_the_bits_of_a_register_are_known_one_by_one():
