@@ -33,46 +33,46 @@ def loop_kernel(
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
     B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
-    of_rows_ptr, done_ptr, segments, segment, ahead,
+    of_rows_ptr, done_ptr, segment, ahead,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
     EXACT: tl.constexpr, AGAIN: tl.constexpr, SOME: tl.constexpr, PADDED: tl.constexpr,
     FIELDS: tl.constexpr, CHUNKS: tl.constexpr, SUM_CHUNKS: tl.constexpr, LANES: tl.constexpr,
-    BLOCK_S: tl.constexpr, SUMMED: tl.constexpr, BLOCK_B: tl.constexpr, WIDE: tl.constexpr,
+    S: tl.constexpr, BLOCK_S: tl.constexpr, SUMMED: tl.constexpr, BLOCK_B: tl.constexpr, WIDE: tl.constexpr,
 ):
     """Sums of a segment, for two of the divergences its terms `ahead` rows before, and the gradient
     as many rows before that. `done_ptr` counts for each row who has done which of the three.
     """
-    step = (tl.program_id(0) // segments).to(tl.int64)
-    seg = tl.program_id(0) % segments
+    step = (tl.program_id(0) // S).to(tl.int64)
+    seg = tl.program_id(0) % S
     to_x = (x_ptr, stride_xb, stride_xc)
     to_t = (t_ptr, stride_tm, stride_tn, stride_tc)
     to_share = (share_ptr, stride_sb, stride_sm)
     of_batch = (rows_ptr, valid_ptr, labels_ptr, class_weight_ptr, C, N, ignore_index)
     heat = (temperature, row_temperature_ptr, stride_yb)
     if _wanted(step, B, factor_ptr, stride_f, AGAIN):
-        of_row = of_rows_ptr + step * (FIELDS * segments)
+        of_row = of_rows_ptr + step * (FIELDS * S)
         stages.sum_up(
-            to_x, to_t, of_batch, heat, of_row, segments, segment, step, seg,
+            to_x, to_t, of_batch, heat, of_row, S, segment, step, seg,
             FORM, M, SMOOTH, POWER, SOME, SUM_CHUNKS, LANES, WIDE,
         )
         state.tell(done_ptr + 3 * step)
     row = step - ahead
     if FORM == parts.DENSE and BETA != parts.FORWARD:
         if _wanted(row, B, factor_ptr, stride_f, AGAIN):
-            of_row = of_rows_ptr + row * (FIELDS * segments)
-            state.wait(done_ptr + 3 * row, segments)
+            of_row = of_rows_ptr + row * (FIELDS * S)
+            state.wait(done_ptr + 3 * row, S)
             stages.add_terms(
-                to_x, to_t, to_share, of_batch, heat, of_row, segments, segment, row, seg, beta,
+                to_x, to_t, to_share, of_batch, heat, of_row, S, segment, row, seg, beta,
                 FORM, M, BETA, SOME, CHUNKS, LANES, BLOCK_S, WIDE,
             )
             state.tell(done_ptr + 3 * row + 1)
         row -= ahead
     if _wanted(row, B, factor_ptr, stride_f, AGAIN):
-        of_row = of_rows_ptr + row * (FIELDS * segments)
-        state.wait(done_ptr + 3 * row, segments)
+        of_row = of_rows_ptr + row * (FIELDS * S)
+        state.wait(done_ptr + 3 * row, S)
         if FORM == parts.DENSE and BETA != parts.FORWARD:
-            state.wait(done_ptr + 3 * row + 1, segments)
+            state.wait(done_ptr + 3 * row + 1, S)
         n_ce, n_kl = sums.divisors(
             labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
             B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
@@ -87,7 +87,7 @@ def loop_kernel(
             b *= factor
         last, ce, kl, has, inside = stages.write_gradient(
             to_x, to_t, to_share, of_batch, heat, (grad_ptr, stride_gb, stride_gc), of_row,
-            done_ptr + 3 * row + 2, segments, segment, row, seg, a, b, W, smoothing, beta,
+            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, W, smoothing, beta,
             FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, SOME, PADDED, CHUNKS, LANES, BLOCK_S, WIDE,
         )
         if not AGAIN:

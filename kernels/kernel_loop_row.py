@@ -1,9 +1,8 @@
 """Pieces of the loop kernel: a segment of one row, in blocks of K chunks of L columns.
 
-Promise: what a block takes is as lean as in the dense kernel. Masks and the label are seen to apart,
-in the chunks with care (`plan`): those of the label's block and of the row's end. A top is the
-largest exponent x log2(e) / T so far; what it is rounded by is in all that is taken off it and in
-all that it is taken off, and cancels.
+Promise: what a block takes is as lean as in the dense kernel; only the chunks after the last whole
+block are masked (CARE). A top is the largest exponent x log2(e) / T so far; what it is rounded by is
+in all that is taken off it and in all that it is taken off, and cancels.
 Letters as in `kernel_loop.py`; `us`, `es`, ... are tuples of K chunks (1, L); a row has scalars.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
@@ -23,30 +22,15 @@ LOWEST = tl.constexpr(-1e30)
 
 
 @triton.jit
-def plan(first, end, label, K: tl.constexpr, L: tl.constexpr):
-    """How many blocks of a segment need no care; its whole blocks; which of them has the label, or
-    their number; how many chunks need care. Label -1 is nowhere.
-    """
-    whole = (end - first) // (K * L)
-    mine = (label >= first) & (label < first + whole * (K * L))
-    skip = tl.where(mine, (label - first) // (K * L), whole)
-    lean = whole - tl.where(mine, 1, 0)
-    return lean, whole, skip, (whole - lean) * K + tl.cdiv(end - first - whole * (K * L), L)
+def whole_blocks(first, end, K: tl.constexpr, L: tl.constexpr):
+    """Where the last whole block of a segment ends; the chunks from there on need care."""
+    return first + ((end - first) & -(K * L))  # a power of 2
 
 
 @triton.jit
-def block_start(first, i, skip, K: tl.constexpr, L: tl.constexpr, WIDE: tl.constexpr):
-    """Column of the i-th block without care."""
-    start = first + tl.where(i < skip, i, i + 1) * (K * L)
-    return start.to(tl.int64) if WIDE else start
-
-
-@triton.jit
-def chunk_start(first, i, whole, skip, K: tl.constexpr, L: tl.constexpr, WIDE: tl.constexpr):
-    """Column of the i-th chunk with care: of the label's block, then at the end."""
-    labelled = tl.where(skip < whole, K, 0)
-    start = first + tl.where(i < labelled, skip * K + i, whole * K + i - labelled) * L
-    return start.to(tl.int64) if WIDE else start
+def wide(begin, WIDE: tl.constexpr):
+    """A column as what its stride is multiplied by."""
+    return begin.to(tl.int64) if WIDE else begin
 
 
 @triton.jit
@@ -96,51 +80,48 @@ def exponents(xs, top, scale, K: tl.constexpr):
 
 @triton.jit
 def add_block(
-    sums, from_x, stride, lane, end, has, from_label, scale, at, POWER: tl.constexpr,
-    ONES: tl.constexpr, K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr,
+    sums, at_x, stride, lane, end, has, from_label, scale, at, POWER: tl.constexpr,
+    REST: tl.constexpr, K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr,
 ):
-    """Per lane the top, the sum of exponentials and with ONES of those at temperature 1, with a
-    block more; with CARE without the label, which is `from_label` columns to the right."""
-    top, total, total_1 = sums
-    xs = load(from_x, stride, lane, end, has, K, L, CARE, SOME, True)
-    if CARE:
-        xs = (tl.where(from_label == 0, float("-inf"), xs[0].to(tl.float32)),)
+    """`sums` (per lane the top, the sum of exponentials, and with REST that of all but the label's
+    at temperature 1) with a block more; the label is `from_label` columns to the right."""
+    top, total, rest = sums
+    xs = load(at_x, stride, lane, end, has, K, L, CARE, SOME, True)
     new = tl.maximum(top, chunks.largest(xs, K) * scale)
     us, es = exponents(xs, new, scale, K)
     fade = top - new
     total = tl.fma(total, tl.exp2(fade), chunks.lane_sums(es, K))
-    if ONES and POWER != 1:
-        ones = chunks.at_one(us, es, at, POWER, K)
-        total_1 = tl.fma(total_1, tl.exp2(fade * at), chunks.lane_sums(ones, K))
-    return new, total, total_1
+    if REST:
+        ones = chunks.replaced(chunks.at_one(us, es, at, POWER, K), from_label, 0.0, K, L)
+        rest = tl.fma(rest, tl.exp2(fade * at), chunks.lane_sums(ones, K))
+    return new, total, rest
 
 
 @triton.jit
 def segment_sums(
     from_x, stride, lane, has, first, end, label, scale, at, POWER: tl.constexpr,
-    ONES: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
+    REST: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
 ):
-    """Top of a segment without the label, sum of its exponentials, and with ONES of those at 1."""
-    lean, whole, skip, care = plan(first, end, label, K, L)
+    """Top of a segment, sum of its exponentials, and with REST of all but the label's at 1."""
     zero = tl.zeros((1, L), tl.float32)
     sums = (zero + LOWEST, zero, zero)
-    for i in range(lean):
-        start = block_start(first, i, skip, K, L, WIDE)
+    whole = whole_blocks(first, end, K, L)
+    for begin in range(first, whole, K * L):
         sums = add_block(
-            sums, from_x + start * stride, stride, lane, end, has, lane, scale, at,
-            POWER, ONES, K, L, False, SOME,
+            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has,
+            label - begin - lane, scale, at, POWER, REST, K, L, False, SOME,
         )
-    for i in range(care):
-        start = chunk_start(first, i, whole, skip, K, L, WIDE)
+    for begin in range(whole, end, L):
         sums = add_block(
-            sums, from_x + start * stride, stride, lane, end - start, has, label - start - lane,
-            scale, at, POWER, ONES, 1, L, True, SOME,
+            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has,
+            label - begin - lane, scale, at, POWER, REST, 1, L, True, SOME,
         )
-    tops, totals, totals_1 = sums
+    tops, totals, rests = sums
     top = tl.max(tl.max(tops, 1), 0)
     total = tl.sum(tl.sum(totals * tl.exp2(tops - top), 1), 0)
-    if ONES and POWER != 1:
-        return top, total, tl.sum(tl.sum(totals_1 * tl.exp2((tops - top) * at), 1), 0)
+    if REST:
+        rests = tl.sum(tl.sum(rests * tl.exp2((tops - top) * at), 1), 0)
+        return top, total, rests
     return top, total, total
 
 

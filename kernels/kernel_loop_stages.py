@@ -41,7 +41,7 @@ def row_of(of_batch, row, FORM: tl.constexpr):
 
 @triton.jit
 def sum_up(
-    to_x, to_t, of_batch, heat, of_row, segments, segment, row, seg,
+    to_x, to_t, of_batch, heat, of_row, segments: tl.constexpr, segment, row, seg,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, POWER: tl.constexpr,
     SOME: tl.constexpr, K: tl.constexpr, L: tl.constexpr, WIDE: tl.constexpr,
 ):
@@ -57,7 +57,6 @@ def sum_up(
     end = tl.minimum(first + segment, C)
     lane = parts.columns(0, L, WIDE)[None, :]
     to = of_row + seg
-    LABEL: tl.constexpr = state.TEACHERS + 2 * M + state.LABEL
     mine = (label >= first) & (label < end)
     from_x = x_ptr + row * stride_xb
     top, total, total_1 = blocks.segment_sums(
@@ -68,7 +67,7 @@ def sum_up(
     tl.store(to + segments, total)
     tl.store(to + 2 * segments, total_1)
     x = tl.load(from_x + label.to(tl.int64) * stride_xc, mask=mine, other=0.0).to(tl.float32)
-    tl.store(of_row + LABEL * segments, x, mask=mine)
+    tl.store(of_row + state.LABEL * segments, x, mask=mine)
     if SMOOTH and class_weight_ptr is not None:
         ws = tl.zeros((L,), tl.float32)
         for start in range(first, end, L):
@@ -84,25 +83,19 @@ def sum_up(
             )
             tl.store(to + (state.TEACHERS + 2 * m) * segments, top)
             tl.store(to + (state.TEACHERS + 2 * m + 1) * segments, total)
-            t = tl.load(from_t + label.to(tl.int64) * stride_tc, mask=mine & has, other=0.0)
-            tl.store(of_row + (LABEL + 1 + m) * segments, t.to(tl.float32), mask=mine)
             from_t += stride_tm
 
 
 @triton.jit
 def teachers_of(
-    of_row, segments, label, scale, to_share, row, has, z_x,
-    M: tl.constexpr, BLOCK_S: tl.constexpr,
+    of_row, segments: tl.constexpr, to_share, row, has, M: tl.constexpr, BLOCK_S: tl.constexpr,
 ):
     """Top and share of each teacher, and the sum of exponentials that a single one's have."""
     share_ptr, stride_sb, stride_sm = to_share
     teachers = ()
     z_t = tl.full((), 1.0, tl.float32)
     for m in tl.static_range(M):
-        top, total, _u, _fades = state.take_logits(
-            of_row, state.TEACHERS + 2 * m, segments,
-            state.TEACHERS + 2 * M + state.LABEL + 1 + m, label >= 0, scale, BLOCK_S,
-        )
+        top, total, _fades = state.take_sums(of_row, state.TEACHERS + 2 * m, segments, BLOCK_S)
         top = tl.where(has, top, 0.0)
         total = tl.where(has, total, 1.0)
         share = z_t
@@ -116,7 +109,7 @@ def teachers_of(
 
 @triton.jit
 def add_terms(
-    to_x, to_t, to_share, of_batch, heat, of_row, segments, segment, row, seg, beta,
+    to_x, to_t, to_share, of_batch, heat, of_row, segments: tl.constexpr, segment, row, seg, beta,
     FORM: tl.constexpr, M: tl.constexpr, BETA: tl.constexpr, SOME: tl.constexpr,
     K: tl.constexpr, L: tl.constexpr, BLOCK_S: tl.constexpr, WIDE: tl.constexpr,
 ):
@@ -127,12 +120,8 @@ def add_terms(
     teacher, has, _inside, label, _counted, _weight = row_of(of_batch, row, FORM)
     at, scale = temperature(heat, row)
     PARTS: tl.constexpr = state.TEACHERS + 2 * M
-    top, z_x, _u, _fades = state.take_logits(
-        of_row, 0, segments, PARTS + state.LABEL, label >= 0, scale, BLOCK_S
-    )
-    teachers, z_t = teachers_of(
-        of_row, segments, label, scale, to_share, row, has, z_x, M, BLOCK_S
-    )
+    top, z_x, _fades = state.take_sums(of_row, state.STUDENT, segments, BLOCK_S)
+    teachers, z_t = teachers_of(of_row, segments, to_share, row, has, M, BLOCK_S)
     z, ratio, p_ratio, shift = blocks.ratios(z_x, z_t, M, BETA)
     lane = parts.columns(0, L, WIDE)[None, :]
     first = seg * segment
@@ -141,7 +130,7 @@ def add_terms(
     from_t = t_ptr + teacher * stride_tn
     zero = tl.zeros((1, L), tl.float32)
     added = (zero, zero, zero, zero)
-    whole = first + (end - first) // (K * L) * (K * L)
+    whole = blocks.whole_blocks(first, end, K, L)
     for begin in range(first, whole, K * L):
         added = block_of_terms(
             added, from_x, stride_xc, from_t, stride_tm, stride_tc, begin, lane, end, has,
@@ -165,7 +154,7 @@ def block_of_terms(
 ):
     """Per lane the sums COST, OWN, FEW and LARGE with a block more."""
     cost, own, few, large = added
-    start = begin.to(tl.int64) if WIDE else begin
+    start = blocks.wide(begin, WIDE)
     xs = blocks.load(from_x + start * stride_xc, stride_xc, lane, end - begin, has, K, L, CARE, False, True)
     _us, es, qs, ds = blocks.probabilities(
         xs, from_t + start * stride_tc, stride_tm, stride_tc, lane, end - begin, has, student,
@@ -178,7 +167,7 @@ def block_of_terms(
 
 @triton.jit
 def write_gradient(
-    to_x, to_t, to_share, of_batch, heat, to_grad, of_row, done_ptr, segments, segment, row, seg,
+    to_x, to_t, to_share, of_batch, heat, to_grad, of_row, done_ptr, segments: tl.constexpr, segment, row, seg,
     a, b, W, smoothing, beta,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, GRAD: tl.constexpr, EXACT: tl.constexpr, SOME: tl.constexpr,
@@ -194,18 +183,18 @@ def write_gradient(
     class_weight_ptr = of_batch[3]
     teacher, has, inside, label, counted, weight = row_of(of_batch, row, FORM)
     at, scale = temperature(heat, row)
-    top, z_x, u, fades = state.take_logits(
-        of_row, 0, segments, PARTS + state.LABEL, label >= 0, scale, BLOCK_S
-    )
+    top, z_x, fades = state.take_sums(of_row, state.STUDENT, segments, BLOCK_S)
     student = (top, z_x)
     zero = tl.full((), 0.0, tl.float32)
 
     # The cross-entropy, and what its gradient is made of.
     ce, rest, z_1, push, level, w_push = zero, zero, z_x, zero, zero, zero
     if labels_ptr is not None:
-        sums_1 = state.take(of_row, 2, segments, 0.0, BLOCK_S)
-        rest = tl.sum(sums_1 * tl.exp2(fades * (1.0 if POWER == 1 else at)), 0)
-        ce, z_1 = chunks.cross_entropy(u, rest, label >= 0, at, POWER)
+        known = label >= 0
+        rests = state.take(of_row, state.STUDENT + 2, segments, 0.0, BLOCK_S)
+        rest = tl.sum(rests * tl.exp2(fades * at), 0)
+        x = tl.load(of_row + state.LABEL * segments, mask=known, other=0.0, cache_modifier=".cg")
+        ce, z_1 = chunks.cross_entropy(tl.fma(x, scale, -top), rest, known, at, POWER)
         ce *= (1 - smoothing) * weight
         a = tl.where(counted, a, 0.0)
         push = tl.where(counted, a * (1 - smoothing) * weight / z_1, 0.0)
@@ -221,9 +210,7 @@ def write_gradient(
     z, ratio, p_ratio, shift, off, one = z_x, z_x, z_x, zero, zero, zero
     if FORM == parts.DENSE:
         b = tl.where(has, tl.where(inside, b / at, float("nan")), 0.0)
-        teachers, z_t = teachers_of(
-            of_row, segments, label, scale, to_share, row, has, z_x, M, BLOCK_S
-        )
+        teachers, z_t = teachers_of(of_row, segments, to_share, row, has, M, BLOCK_S)
         z, ratio, p_ratio, shift = blocks.ratios(z_x, z_t, M, BETA)
         b = b / z
         if not FORWARD:
@@ -240,23 +227,21 @@ def write_gradient(
     lane = parts.columns(0, L, WIDE)[None, :]
     first = seg * segment
     end = tl.minimum(first + segment, C)
-    lean, whole, skip, care = blocks.plan(first, end, label, K, L)
+    whole = blocks.whole_blocks(first, end, K, L)
     lanes = tl.zeros((1, L), tl.float32)
     found = (lanes, lanes, lanes, tl.zeros((1, L), tl.int32), lanes)
     if GRAD or SMOOTH or FORWARD:
-        for i in range(lean):
-            start = blocks.block_start(first, i, skip, K, L, WIDE)
+        for begin in range(first, whole, K * L):
             found = write_block(
                 found, to_x, to_t, to_grad, class_weight_ptr, labels_ptr is not None, row, teacher,
-                start, lane, C, has, label, student, teachers, pushes, shape, logs, beta,
-                FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, K, L, False, SOME,
+                blocks.wide(begin, WIDE), lane, C, has, label, student, teachers, pushes, shape,
+                logs, beta, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, K, L, False, SOME,
             )
-        for i in range(care):
-            start = blocks.chunk_start(first, i, whole, skip, K, L, WIDE)
+        for begin in range(whole, end, L):
             found = write_block(
                 found, to_x, to_t, to_grad, class_weight_ptr, labels_ptr is not None, row, teacher,
-                start, lane, C, has, label, student, teachers, pushes, shape, logs, beta,
-                FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, 1, L, True, SOME,
+                blocks.wide(begin, WIDE), lane, C, has, label, student, teachers, pushes, shape,
+                logs, beta, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, 1, L, True, SOME,
             )
     cost, smooth, others, large_at, kept = found
     to = of_row + PARTS * segments + seg
@@ -327,10 +312,8 @@ def write_block(
     gs = ()
     if LABELS:
         ones = chunks.at_one(us, es, at, POWER, K)
-        sharp = ones
-        if CARE:
-            sharp = chunks.replaced(ones, label - start - lane, -rest, K, L)
-        gs = chunks.added(gs, sharp, push, K)
+        sharp = chunks.replaced(ones, label - start - lane, -rest, K, L)
+        gs = chunks.scaled(sharp, push, K)
         if SMOOTH:
             ws, more_smooth = blocks.smoothing(us, class_weight_ptr, log_z_1, at, start, lane, C, K, L)
             smooth += more_smooth
@@ -344,13 +327,11 @@ def write_block(
                     others, large_at, kept = blocks.find_large(
                         (others, large_at, kept), es, qs, own, gs, ratio, 0.5 * z, start, lane, K, L
                     )
-                gs = chunks.added(gs, own, b, K)
+                gs = chunks.added(gs, own, b, K) if LABELS else chunks.scaled(own, b, K)
             else:
                 own = chunks.weighted(own, es, b, off, K)
                 own = chunks.replaced_above(own, es, 0.5 * student[1], one, K)
-                if LABELS:
-                    own = chunks.added(gs, own, 1.0, K)
-                gs = own
+                gs = chunks.added(gs, own, 1.0, K) if LABELS else own
     if GRAD:
         blocks.store(
             grad_ptr + row * stride_gb + start * stride_gc, stride_gc, lane, C - start, gs, K, L, CARE

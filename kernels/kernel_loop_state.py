@@ -18,11 +18,13 @@ from antcache.kernels import kernel_sum as sums
 from antcache.kernels.kernel_loop_row import LOWEST
 
 STUDENT = tl.constexpr(0)
-"""Fields of a row: top and sum of the student's exponentials, the sum at temperature 1,"""
+"""Fields of a row: top and sum of the student's exponentials, the sum of all but the label's at 1,"""
 CLASS_WEIGHT = tl.constexpr(3)
-"""of the class weights, and"""
-TEACHERS = tl.constexpr(4)
-"""top and sum of each teacher, all without the label; then,"""
+"""the sum of the class weights,"""
+LABEL = tl.constexpr(4)
+"""in the first segment's place the student's logit of the label,"""
+TEACHERS = tl.constexpr(5)
+"""top and sum of each teacher; then,"""
 COST = tl.constexpr(0)
 OWN = tl.constexpr(1)
 FEW = tl.constexpr(2)
@@ -30,9 +32,9 @@ LARGE = tl.constexpr(3)
 SMOOTHED = tl.constexpr(4)
 FOUND = tl.constexpr(5)
 KEPT = tl.constexpr(6)
-LABEL = tl.constexpr(7)
+PARTS = tl.constexpr(7)
 """after those, parts of the divergence and of its gradient (`kernel_row.split_sums`), of smoothing's
-cost, of the one large class (`kernel_loop_row.find_large`), and the logits of the label."""
+cost, and of the one large class (`kernel_loop_row.find_large`)."""
 
 
 @triton.jit
@@ -50,7 +52,7 @@ def wait(done_ptr, of):
 
 
 @triton.jit
-def take(of_row, field, segments, other, BLOCK_S: tl.constexpr):
+def take(of_row, field, segments: tl.constexpr, other, BLOCK_S: tl.constexpr):
     """A field of all segments of a row, from L2: other multiprocessors have written it."""
     seg = tl.arange(0, BLOCK_S)
     at = of_row + field * segments + seg
@@ -58,23 +60,18 @@ def take(of_row, field, segments, other, BLOCK_S: tl.constexpr):
 
 
 @triton.jit
-def take_sum(of_row, field, segments, BLOCK_S: tl.constexpr):
+def take_sum(of_row, field, segments: tl.constexpr, BLOCK_S: tl.constexpr):
     """The sum of a field over all segments."""
     return tl.sum(take(of_row, field, segments, 0.0, BLOCK_S), 0)
 
 
 @triton.jit
-def take_logits(of_row, field, segments, logit_field, known, scale, BLOCK_S: tl.constexpr):
-    """Top and sum of a row's exponentials, the label's among them; the label's exponent; and those
-    by which sums of the segments fade."""
+def take_sums(of_row, field, segments: tl.constexpr, BLOCK_S: tl.constexpr):
+    """Top and sum of a row's exponentials, and the exponents by which what segments have fades."""
     tops = take(of_row, field, segments, LOWEST, BLOCK_S)
-    logit = tl.load(of_row + logit_field * segments, mask=known, other=0.0, cache_modifier=".cg")
     top = tl.max(tops, 0)
-    top = tl.where(known, tl.maximum(top, logit * scale), top)
-    u = tl.fma(logit, scale, -top)
-    totals = take(of_row, field + 1, segments, 0.0, BLOCK_S) * tl.exp2(tops - top)
-    total = tl.sum(totals, 0) + tl.where(known, tl.exp2(u), 0.0)
-    return top, total, u, tops - top
+    totals = take(of_row, field + 1, segments, 0.0, BLOCK_S)
+    return top, tl.sum(totals * tl.exp2(tops - top), 0), tops - top
 
 
 @triton.jit

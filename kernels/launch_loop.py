@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton
 
-from antcache.kernels import kernel_loop
+from antcache.kernels import kernel_loop, kernel_loop_state
 from antcache.kernels.record import LossInputs
 
 WARPS = 8
@@ -41,13 +41,13 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     segments = triton.cdiv(classes, segment)
     ahead = min(batch, triton.cdiv(AHEAD, segments))
     steps = batch + ahead * (2 if inputs.teacher is not None and inputs.beta else 1)
-    fields = 12 + 3 * inputs.num_teachers
+    fields = kernel_loop_state.TEACHERS.value + 2 * inputs.num_teachers + kernel_loop_state.PARTS.value
     device = inputs.logits.device
     of_rows = torch.empty(batch * fields * segments, dtype=torch.float32, device=device)
     done = torch.zeros(3 * batch, dtype=torch.int32, device=device)
     number = inputs.temperature if inputs.row_temperature is None else 0
     kernel_loop.loop_kernel[(steps * segments,)](
-        *(*arguments, of_rows, done, segments, segment, ahead),
+        *(*arguments, of_rows, done, segment, ahead),
         **settings,
         POWER=int(number) if number in (1, 2) else 0,
         EXACT=inputs.gradient and inputs.logits.dtype == torch.float32,
@@ -57,6 +57,7 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
         CHUNKS=CHUNKS,
         SUM_CHUNKS=SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS,
         LANES=LANES,
+        S=segments,
         BLOCK_S=triton.next_power_of_2(segments),
     )
 
