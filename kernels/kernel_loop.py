@@ -9,7 +9,7 @@ Letters: B batch rows, C classes of W columns, N teacher rows, M teachers, T tem
 of a row, K chunks of L columns. `x_ptr` is a pointer, `stride_xb` the distance in elements between
 neighbours of x along b.
 """
-# ruff: noqa: ANN001, ANN201, N803, E501
+# ruff: noqa: ANN001, ANN201, ANN202, N803, SIM102, E501
 # mypy: ignore-errors
 # fmt: off
 

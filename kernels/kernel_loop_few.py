@@ -1,7 +1,7 @@
-"""Triton kernel of the distillation loss for rows of any length, in blocks.
+"""Triton kernel of the distillation loss for top-k teachers on rows of any length, in blocks.
 
-Promise: as `kernel.py`, but each row is read twice: once for its sums (online softmax), once for the
-loss and the gradient.
+Promise: as `kernel.py`, but a program reads its row twice: once for its sums (online softmax), once
+for the loss and the gradient.
 Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
 rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
 along b.
@@ -61,31 +61,6 @@ def _student_sums(
 
 
 @triton.jit
-def _teacher_sums(
-    to_t, teacher, has, C, inv_t, M: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
-    WIDE: tl.constexpr,
-):
-    """Largest logit of each teacher and the sum of its exponentials (BLOCK_M,), and the last sum."""
-    t_ptr, stride_tm, stride_tn, stride_tc = to_t
-    lane = tl.arange(0, BLOCK_M)
-    t_max = tl.zeros((BLOCK_M,), tl.float32)
-    t_sum = tl.full((BLOCK_M,), 1.0, tl.float32)
-    total = tl.full((1,), 1.0, tl.float32)
-    from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
-    for m in range(M):
-        top = tl.full((1,), float("-inf"), tl.float32)
-        total = tl.zeros((1,), tl.float32)
-        for start in range(0, C, BLOCK_C):
-            col = parts.columns(start, BLOCK_C, WIDE)
-            t = parts.teacher_logits(t_ptr, from_t, stride_tc, col, (col < C)[None, :], has)
-            top, total = _online(top, total, t, inv_t)
-        t_max = tl.where(lane == m, top, t_max)
-        t_sum = tl.where(lane == m, total, t_sum)
-        from_t += stride_tm
-    return t_max, t_sum, total
-
-
-@triton.jit
 def _outside_sums(
     to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C: tl.constexpr,
     WIDE: tl.constexpr,
@@ -109,35 +84,7 @@ def _outside_sums(
 
 
 @triton.jit
-def _dense_block(
-    to_t, share_ptr, stride_sb, stride_sm, row, teacher, has, x, col, mask, inv_t, z_t, t_max, t_sum,
-    log_sums, M: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
-):
-    """Mixed teacher probability q of a block (1, BLOCK_C), and log(q / p)."""
-    t_ptr, stride_tm, stride_tn, stride_tc = to_t
-    lane = tl.arange(0, BLOCK_M)
-    q = tl.zeros((1, BLOCK_C), tl.float32)
-    log_ratio = q
-    from_t = teacher * stride_tn
-    for m in range(M):
-        t = parts.teacher_logits(t_ptr, from_t, stride_tc, col, mask, has)
-        t = t - tl.sum(tl.where(lane == m, t_max, 0.0), 0)
-        e = tl.exp(t * inv_t)
-        z = tl.sum(tl.where(lane == m, t_sum, 0.0), 0)
-        if M == 1:
-            q = tl.where(mask, e / z, 0.0)
-            log_ratio = parts.dense_log_ratio(x, t, inv_t, log_sums[:, None])
-        else:
-            share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
-            q += share[:, None] * (e / z)
-        from_t += stride_tm
-    if M > 1:
-        log_ratio = parts.mixed_log_ratio(x, q, inv_t, z_t)
-    return q, log_ratio
-
-
-@triton.jit
-def loop_kernel(
+def few_loop_kernel(
     x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
     index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
     share_ptr, stride_sb, stride_sm, rows_ptr, valid_ptr, labels_ptr, class_weight_ptr,
@@ -150,7 +97,7 @@ def loop_kernel(
     COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,
     SUMMED: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
     BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
-    BLOCK_M: tl.constexpr, WIDE: tl.constexpr,
+    WIDE: tl.constexpr,
 ):
     """One row per program in blocks: a first pass for the sums, a second for loss and gradient."""
     row = tl.program_id(0).to(tl.int64) + tl.zeros((1,), tl.int64)
@@ -169,10 +116,8 @@ def loop_kernel(
     )
     a = factor * (label_weight / n_ce)
     b = factor * (kl_weight / temperature / n_kl)
-    has = row_mask
-    if FORM != parts.NONE:
-        teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
-        b = tl.where(inside, b, float("nan"))
+    teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
+    b = tl.where(inside, b, float("nan"))
     label = row
     if labels_ptr is not None:
         label, counted, own = parts.row_labels(
@@ -194,40 +139,30 @@ def loop_kernel(
             for start in range(0, C, BLOCK_C):
                 col = parts.columns(start, BLOCK_C, WIDE)
                 w_sum += tl.sum(parts.class_weights(class_weight_ptr, col, C, SMOOTH))
-    if FORM == parts.DENSE:
-        t_max, t_sum, total = _teacher_sums(to_t, teacher, has, C, inv_t, M, BLOCK_M, BLOCK_C, WIDE)
-        log_sums = tl.log(z_t / total)
-    if FORM == parts.TOP_K or FORM == parts.TAIL:
-        cls, x_e, q_e, first, other, in_range, t_e, t_sum = parts.few_classes(
-            to_x, to_t, (index_ptr, stride_im, stride_in, stride_ic), tail_ptr, stride_lm, stride_ln,
-            share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
-            M, K, FORM == parts.TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
+    cls, x_e, q_e, first, other, in_range, t_e, t_sum = parts.few_classes(
+        to_x, to_t, (index_ptr, stride_im, stride_in, stride_ic), tail_ptr, stride_lm, stride_ln,
+        share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
+        M, K, FORM == parts.TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
+    )
+    b = tl.where(in_range, b, float("nan"))
+    x_1 = x_e - x_max[:, None]
+    p_e, x_e, z_e = parts.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
+    diff_out = tl.zeros((1,), tl.float32)
+    if FORM == parts.TAIL:
+        top_out, z_out = _outside_sums(
+            to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C, WIDE
         )
-        b = tl.where(in_range, b, float("nan"))
-        x_1 = x_e - x_max[:, None]
-        p_e, x_e, z_e = parts.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
-        diff_out = tl.zeros((1,), tl.float32)
-        if FORM == parts.TAIL:
-            top_out, z_out = _outside_sums(
-                to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C, WIDE
-            )
-            kl, diff_out = parts.outside_terms(top_out * inv_t, z_out, z_t, other, first, C)
-        kl_e, off, few = parts.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
-        kl += kl_e
-        if labels_ptr is not None:
-            few = parts.entry_gradient(
-                few, cls, x_1, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C,
-                w_sum, a, SMOOTH,
-            )
+        kl, diff_out = parts.outside_terms(top_out * inv_t, z_out, z_t, other, first, C)
+    kl_e, off, few = parts.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
+    kl += kl_e
+    if labels_ptr is not None:
+        few = parts.entry_gradient(
+            few, cls, x_1, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C,
+            w_sum, a, SMOOTH,
+        )
     if GRAD:
         tl.debug_barrier()  # label and entries are read before the gradient may go over the logits
 
-    # A class with p and q near 1 gets minus the sum of all other p - q: those add up to 0, and of
-    # rounded p and q little of it is left. Here are that sum, the class's column plus 1 and the
-    # rest of its gradient, per lane.
-    others = tl.zeros((1, BLOCK_C), tl.float32)
-    found = tl.zeros((1, BLOCK_C), tl.int32)
-    kept = others
     to = grad_ptr + row[:, None] * stride_gb
     kind = grad_ptr.dtype.element_ty
     for start in range(0, C, BLOCK_C):
@@ -246,33 +181,15 @@ def loop_kernel(
                 x, e_1, mask, here, w, counted, own, rest, z_1, a, smoothing, C, w_sum, SMOOTH
             )
             ce += cost
-        if FORM == parts.DENSE:
-            p = e_t / z_t[:, None]
-            q, log_ratio = _dense_block(
-                to_t, share_ptr, stride_sb, stride_sm, row, teacher, has, x, col, mask, inv_t, z_t,
-                t_max, t_sum, log_sums, M, BLOCK_M, BLOCK_C,
-            )
-            terms, diff = parts.kl_terms(p, q, log_ratio)
-            kl += tl.sum(tl.where(mask, terms, 0.0), 1)
-            large = parts.near_one(p, q)
-            others += tl.where(mask & ~large, diff, 0.0)
-            found += tl.where(large, col[None, :].to(tl.int32) + 1, 0)
-            kept += tl.where(large, grad, 0.0)
-            grad += tl.where(has[:, None], b[:, None] * diff, 0.0)
         if FORM == parts.TAIL:
             outside = parts.is_outside(outside_ptr, row, stride_ob, col, mask)
             e_out = tl.exp((x - top_out[:, None]) * inv_t)
             grad += parts.outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b)
         if GRAD:
             tl.store(to + col[None, :] * stride_gc, grad.to(kind), mask=mask)
-    if GRAD and FORM != parts.NONE:
+    if GRAD:
         tl.debug_barrier()
-        if FORM == parts.DENSE:
-            at = tl.sum(found, 1).to(tl.int64) - 1
-            one = tl.sum(kept, 1) - b * tl.sum(others, 1)
-            tl.store(to + at[:, None] * stride_gc, one[:, None].to(kind), mask=((at >= 0) & has)[:, None])
-        else:
-            tl.store(to + cls * stride_gc, few.to(kind), mask=first)
+        tl.store(to + cls * stride_gc, few.to(kind), mask=first)
     if labels_ptr is not None:
         ce = tl.where(counted, ce, 0.0)
     if not AGAIN:

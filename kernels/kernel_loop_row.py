@@ -62,7 +62,7 @@ def load(
             chunk = tl.load(to, mask=mask, other=other, eviction_policy="evict_first")
         if CARE and SOME:
             chunk = tl.where(has, chunk, 0.0)
-        out = out + (chunk,)
+        out += (chunk,)
     return out
 
 
@@ -73,8 +73,8 @@ def exponents(xs, top, scale, K: tl.constexpr):
     es = ()
     for k in tl.static_range(K):
         u = tl.fma(xs[k].to(tl.float32), scale, -top)
-        us = us + (u,)
-        es = es + (tl.exp2(u),)
+        us += (u,)
+        es += (tl.exp2(u),)
     return us, es
 
 
@@ -179,8 +179,8 @@ def divergence(es, qs, ds, ratio, shift, beta, BETA: tl.constexpr, EXACT: tl.con
     gs = ()
     for k in tl.static_range(K):
         cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, beta, BETA, EXACT)
-        costs = costs + (cost,)
-        gs = gs + (g,)
+        costs += (cost,)
+        gs += (g,)
     return chunks.lane_sums(costs, K), gs
 
 
@@ -209,8 +209,8 @@ def smoothing(us, class_weight_ptr, log_z, at, start, lane, C, K: tl.constexpr, 
             w = tl.load(class_weight_ptr + col, mask=col < C, other=0.0).to(tl.float32)
         else:
             w = tl.where(col < C, 1.0, 0.0)
-        ws = ws + (w,)
-        costs = costs + (tl.where(col < C, w * (log_z - us[k] * at), 0.0),)
+        ws += (w,)
+        costs += (tl.where(col < C, w * (log_z - us[k] * at), 0.0),)
     return ws, chunks.lane_sums(costs, K)
 
 

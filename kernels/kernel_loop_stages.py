@@ -4,7 +4,7 @@ Promise: each reads its segment once and writes down what the whole row needs of
 row's logits is read where its gradient, which may go over them, has begun. Letters as in
 `kernel_loop.py`; K and L of each stage's blocks.
 """
-# ruff: noqa: ANN001, ANN201, N803, E501
+# ruff: noqa: ANN001, ANN201, N803, N806, SIM102, E501
 # mypy: ignore-errors
 # fmt: off
 
@@ -103,7 +103,7 @@ def teachers_of(
             z_t = total
         else:
             share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M) / total
-        teachers = teachers + ((top, share),)
+        teachers += ((top, share),)
     return teachers, z_t
 
 
@@ -117,12 +117,12 @@ def add_terms(
     x_ptr, stride_xb, stride_xc = to_x
     t_ptr, stride_tm, stride_tn, stride_tc = to_t
     C = of_batch[4]
-    teacher, has, _inside, label, _counted, _weight = row_of(of_batch, row, FORM)
-    at, scale = temperature(heat, row)
-    PARTS: tl.constexpr = state.TEACHERS + 2 * M
+    teacher, has, _inside, _label, _counted, _weight = row_of(of_batch, row, FORM)
+    _at, scale = temperature(heat, row)
+    after: tl.constexpr = state.TEACHERS + 2 * M
     top, z_x, _fades = state.take_sums(of_row, state.STUDENT, segments, BLOCK_S)
     teachers, z_t = teachers_of(of_row, segments, to_share, row, has, M, BLOCK_S)
-    z, ratio, p_ratio, shift = blocks.ratios(z_x, z_t, M, BETA)
+    _z, ratio, _p_ratio, shift = blocks.ratios(z_x, z_t, M, BETA)
     lane = parts.columns(0, L, WIDE)[None, :]
     first = seg * segment
     end = tl.minimum(first + segment, C)
@@ -141,7 +141,7 @@ def add_terms(
             added, from_x, stride_xc, from_t, stride_tm, stride_tc, begin, lane, end, has,
             (top, z_x), teachers, scale, ratio, shift, beta, M, BETA, 1, L, True, SOME, WIDE,
         )
-    to = of_row + PARTS * segments + seg
+    to = of_row + after * segments + seg
     for field in tl.static_range(4):
         tl.store(to + field * segments, tl.sum(tl.sum(added[field], 1), 0))
 
@@ -176,8 +176,8 @@ def write_gradient(
 ):
     """The gradient of a segment; and whether the row is done with it, its cross-entropy and KL,
     whether it has a target, and one that exists."""
-    PARTS: tl.constexpr = state.TEACHERS + 2 * M
-    FORWARD: tl.constexpr = FORM == parts.DENSE and BETA == parts.FORWARD
+    after: tl.constexpr = state.TEACHERS + 2 * M
+    forward: tl.constexpr = FORM == parts.DENSE and BETA == parts.FORWARD
     C = of_batch[4]
     labels_ptr = of_batch[2]
     class_weight_ptr = of_batch[3]
@@ -213,10 +213,10 @@ def write_gradient(
         teachers, z_t = teachers_of(of_row, segments, to_share, row, has, M, BLOCK_S)
         z, ratio, p_ratio, shift = blocks.ratios(z_x, z_t, M, BETA)
         b = b / z
-        if not FORWARD:
-            own = state.take_sum(of_row, PARTS + state.OWN, segments, BLOCK_S)
-            few = state.take_sum(of_row, PARTS + state.FEW, segments, BLOCK_S)
-            large = state.take_sum(of_row, PARTS + state.LARGE, segments, BLOCK_S)
+        if not forward:
+            own = state.take_sum(of_row, after + state.OWN, segments, BLOCK_S)
+            few = state.take_sum(of_row, after + state.FEW, segments, BLOCK_S)
+            large = state.take_sum(of_row, after + state.LARGE, segments, BLOCK_S)
             mean = (own + large) * p_ratio / z
             off = -b * mean
             one = b * (mean * few - own)
@@ -230,7 +230,7 @@ def write_gradient(
     whole = blocks.whole_blocks(first, end, K, L)
     lanes = tl.zeros((1, L), tl.float32)
     found = (lanes, lanes, lanes, tl.zeros((1, L), tl.int32), lanes)
-    if GRAD or SMOOTH or FORWARD:
+    if GRAD or SMOOTH or forward:
         for begin in range(first, whole, K * L):
             found = write_block(
                 found, to_x, to_t, to_grad, class_weight_ptr, labels_ptr is not None, row, teacher,
@@ -244,10 +244,10 @@ def write_gradient(
                 logs, beta, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, 1, L, True, SOME,
             )
     cost, smooth, others, large_at, kept = found
-    to = of_row + PARTS * segments + seg
+    to = of_row + after * segments + seg
     if SMOOTH:
         tl.store(to + state.SMOOTHED * segments, tl.sum(tl.sum(smooth, 1), 0))
-    if FORWARD:
+    if forward:
         tl.store(to + state.COST * segments, tl.sum(tl.sum(cost, 1), 0))
         if GRAD and EXACT:
             tl.store(to + state.OWN * segments, tl.sum(tl.sum(others, 1), 0))
@@ -266,15 +266,15 @@ def write_gradient(
     kl = zero
     if last:
         if SMOOTH:
-            smooth_cost = state.take_sum(of_row, PARTS + state.SMOOTHED, segments, BLOCK_S)
+            smooth_cost = state.take_sum(of_row, after + state.SMOOTHED, segments, BLOCK_S)
             ce += smoothing / C * terms.LN2 * smooth_cost
         if FORM == parts.DENSE:
-            kl = state.take_sum(of_row, PARTS + state.COST, segments, BLOCK_S) / z
-        if FORWARD and GRAD and EXACT:
+            kl = state.take_sum(of_row, after + state.COST, segments, BLOCK_S) / z
+        if forward and GRAD and EXACT:
             # Of a class with p and q near 1 little would be left: it has minus the sum of all others.
-            other = state.take_sum(of_row, PARTS + state.OWN, segments, BLOCK_S)
-            kept_one = state.take_sum(of_row, PARTS + state.KEPT, segments, BLOCK_S)
-            at_one = state.take(of_row, PARTS + state.FOUND, segments, 0.0, BLOCK_S)
+            other = state.take_sum(of_row, after + state.OWN, segments, BLOCK_S)
+            kept_one = state.take_sum(of_row, after + state.KEPT, segments, BLOCK_S)
+            at_one = state.take(of_row, after + state.FOUND, segments, 0.0, BLOCK_S)
             col_one = tl.max(at_one.to(tl.int32, bitcast=True), 0).to(tl.int64) - 1
             to_one = grad_ptr + row * stride_gb + col_one * stride_gc
             one = kept_one - b * other

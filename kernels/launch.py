@@ -167,7 +167,7 @@ def _block_sizes(inputs: LossInputs) -> tuple[Any, dict[str, Any]]:
     }
     if tile:
         return kernel.tile_kernel, sizes
-    return kernel_loop_few.loop_kernel, sizes | {"BLOCK_M": triton.next_power_of_2(teachers)}
+    return kernel_loop_few.few_loop_kernel, sizes
 
 
 def _options(warps: int, registers: int | None) -> dict[str, Any]:

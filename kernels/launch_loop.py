@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import triton
 
-from antcache.kernels import kernel_loop, kernel_loop_state
+from antcache.kernels import kernel_loop
+from antcache.kernels import kernel_loop_state as state
 from antcache.kernels.record import LossInputs
 
 WARPS = 8
@@ -21,7 +22,9 @@ LANES = 4 * 32 * WARPS
 
 CHUNKS = 4
 SUM_CHUNKS = 8
-"""Chunks of a block; sums alone need fewer registers for each."""
+RICH_CHUNKS = 2
+"""Chunks of a block; of sums alone, which need fewer registers for each; and with several teachers
+or smoothing, which need more."""
 
 SEGMENT_BYTES = 64 * 1024
 """Of student and teachers together, that a program reads of a row: with 2 programs for each of 132
@@ -41,10 +44,11 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     segments = triton.cdiv(classes, segment)
     ahead = min(batch, triton.cdiv(AHEAD, segments))
     steps = batch + ahead * (2 if inputs.teacher is not None and inputs.beta else 1)
-    fields = kernel_loop_state.TEACHERS.value + 2 * inputs.num_teachers + kernel_loop_state.PARTS.value
+    fields = state.TEACHERS.value + 2 * inputs.num_teachers + state.PARTS.value
     device = inputs.logits.device
     of_rows = torch.empty(batch * fields * segments, dtype=torch.float32, device=device)
     done = torch.zeros(3 * batch, dtype=torch.int32, device=device)
+    rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0
     number = inputs.temperature if inputs.row_temperature is None else 0
     kernel_loop.loop_kernel[(steps * segments,)](
         *(*arguments, of_rows, done, segment, ahead),
@@ -54,7 +58,7 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
         SOME=inputs.rows is not None or inputs.valid is not None,
         PADDED=inputs.num_classes > 0,
         FIELDS=fields,
-        CHUNKS=CHUNKS,
+        CHUNKS=RICH_CHUNKS if rich else CHUNKS,
         SUM_CHUNKS=SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS,
         LANES=LANES,
         S=segments,

@@ -24,7 +24,7 @@ from torch.autograd import forward_ad
 from antcache.checks import one_of
 from antcache.errors import BadConfig, MissingExtra
 from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
-from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.record import TAIL, LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
 
@@ -317,7 +317,11 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         entries = block_k * _power_of_2(teachers)
         if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
             return f"{teachers} x {k} entries of top-k teachers"
-    lean = inputs.teacher_index is None and inputs.classes <= 5120
+        longest = 4096 if inputs.form == TAIL else 8192  # as `launch.TILE`
+        if _new(inputs) and _power_of_2(inputs.classes) > longest:
+            more = "beta, padding, a normaliser or a tensor as temperature or weight"
+            return f"{inputs.classes} classes with top-k teachers and {more}"
+    lean = inputs.teacher_index is None
     if impl == "triton" and _new(inputs) and not lean:
         return "not yet"
     return ""
