@@ -27,7 +27,7 @@ def temperature(heat, row):
     at, row_temperature_ptr, stride_yb = heat
     if row_temperature_ptr is not None:
         at = tl.load(row_temperature_ptr + row * stride_yb)
-    return at, terms.LOG2E / at
+    return at, 1 / at * terms.LOG2E
 
 
 @triton.jit
