@@ -22,7 +22,6 @@ NAME = "antcache_kernels"
 SHARED = ("errors", "checks", "text")
 """Modules of `antcache` itself that the kernels import."""
 EXTRAS = {name: WHOLE["EXTRAS"][name] for name in ("gpu", "cpu")}
-EXTRAS["teacher"] = EXTRAS["cpu"]  # the name by which hints of the kernels know it
 ROOMS = find_packages(str(ROOT / "kernels"), exclude=["benchmark"])
 
 

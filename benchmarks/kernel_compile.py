@@ -44,6 +44,7 @@ from kernel_variants import EDGE_FORMS, FORMS, Launch, launched  # noqa: E402
 
 from antcache.errors import AntcacheError, BadConfig  # noqa: E402
 from antcache.kernels.benchmark import rows  # noqa: E402
+from antcache.kernels.benchmark.bounds import regime_of  # noqa: E402
 from antcache.kernels.benchmark.machine import versions  # noqa: E402
 from antcache.kernels.benchmark.rows import Case, Figure  # noqa: E402
 from antcache.kernels.benchmark.run import RESULTS, parse_shapes  # noqa: E402
@@ -55,15 +56,6 @@ EDGES = [
     if EDGE_FORMS[form][1] <= classes
 ]
 PADDED = (16384, 2513, 2528)
-BOUNDS = {  # B, C, width of a padded row, dtype: the least share of copy bandwidth
-    (16384, 2513, 0, "float32"): {"H100": 0.85, "H200": 0.80},
-    (16384, 3806, 0, "float32"): {"H100": 0.85, "H200": 0.80},
-    (*PADDED, "bfloat16"): {"H100": 0.75, "H200": 0.55},
-    (65536, 106, 0, "float32"): {"H100": 0.60},
-    (65536, 106, 0, "bfloat16"): {"H100": 0.40},
-    (8192, 131072, 0, "float32"): {"H100": 0.85},
-    (8192, 131072, 0, "bfloat16"): {"H100": 0.85},
-}
 
 
 def survey(
@@ -113,15 +105,15 @@ def figures(reports: Sequence[Report], passes: Sequence[Forward]) -> list[Figure
             found.append(Figure(figure=title, value=value, unit=unit, at_most=most, n=n))
     for one in passes:
         case = one.case
-        bounds = BOUNDS.get((case.batch, case.classes, case.padded, case.dtype))
-        for device in DEVICES if bounds else ():
+        regime = regime_of(case)
+        for device in DEVICES if regime else ():
             of = ", of the transfers it makes" if one.reads_again else ""
             found.append(
                 Figure(
                     figure=f"ceiling of the share of copy bandwidth{of}, {device}, {case}",
                     value=one.share(device, of_moved=one.reads_again),
                     unit="share",
-                    at_least=bounds and bounds.get(device),
+                    at_least=regime and regime.share(device),
                 )
             )
     return found

@@ -5,7 +5,8 @@
 A step is forward and backward, to the gradients of hidden states, classifier and bias: `ours`
 (`distillation_loss_linear`), the composition (`F.linear`, then `distillation_loss`) and eager
 PyTorch (`F.linear`, `F.cross_entropy`, `F.kl_div`). Times are measured in turn in one process; a
-ratio is the median of those within a turn. Memory is what a step holds at its largest beside its
+ratio is the median of those within a turn. On a CPU it is the processor's time of one thread, which
+others on the machine can't take away. Memory is what a step holds at its largest beside its
 inputs (the teacher is one), gradients included: on a CPU the high-water mark of a process of its
 own, on Linux; on a GPU what PyTorch's allocator says. Needs torch and what computes the loss.
 """
@@ -139,18 +140,28 @@ def forget(item: Item) -> None:
 
 
 def seconds(item: Item, repeats: int) -> dict[str, list[float]]:
-    """Of a step of each, in turn; a first turn warms up."""
+    """Of a step of each, in turn."""
     found: dict[str, list[float]] = {name: [] for name in LOSSES}
-    for turn in range(repeats + 1):
+    clock = time.perf_counter if item.hidden.is_cuda else time.process_time
+    for name in LOSSES:
+        warm_up(name, item)
+    for _ in range(repeats):
         for name in LOSSES:
             _wait(item)
-            started = time.perf_counter()
+            started = clock()
             step(name, item)
             _wait(item)
-            if turn:
-                found[name].append(time.perf_counter() - started)
+            found[name].append(clock() - started)
             forget(item)
     return found
+
+
+def warm_up(name: str, item: Item) -> None:
+    """Load and compile what there is to, on a few rows and classes like those of the item."""
+    form = FORMS[isinstance(item.targets, TopKTargets)]
+    for _ in range(2):
+        step(name, make((8, 8, 256), form, item.hidden.device.type, item.hidden.dtype))
+    _wait(item)
 
 
 def _wait(item: Item) -> None:
@@ -160,9 +171,7 @@ def _wait(item: Item) -> None:
 
 def peak(name: str, item: Item) -> int:
     """Bytes that a step holds at its largest beside its inputs."""
-    small = make((8, 8, 128), "dense", item.hidden.device.type, item.hidden.dtype)
-    step(name, small)  # loads and compiles what there is to
-    _wait(item)
+    warm_up(name, item)
     if item.hidden.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -248,6 +257,7 @@ def main() -> None:
     parser.add_argument("--form", choices=FORMS, help="this teacher alone")
     parser.add_argument("--peak", choices=LOSSES, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     if given.peak:
         item = make(parse(given.shape), given.form, device, getattr(torch, given.dtype))
         print(peak(given.peak, item))

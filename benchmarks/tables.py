@@ -311,11 +311,8 @@ def linear() -> str:
             lines.append(
                 f"| {form} teacher, against `F.linear` and {label} | {memory:.2f} | {times:.2f} |"
             )
-    lines += [
-        "",
-        "1,024 rows of 256 features, 131,072 classes, float32; memory beside the inputs, ",
-    ]
-    lines[-1] += f"the gradients included. {source(found, 'linear')}"
+    lines += ["", "1,024 rows of 256 features, 131,072 classes, float32, one thread; memory beside"]
+    lines[-1] += f" the inputs, the gradients included. {source(found, 'linear')}"
     return "\n".join(lines) + "\n"
 
 

@@ -42,38 +42,39 @@ def dense_kernel(
     not rounded to half precision. With AGAIN only the gradient is written, times upstream factors
     (B,), where one of them is not 1.
     """
-    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]).to(tl.int64)
+    # What is read per row is a vector (R,), widened to (R, 1): a thread has it once that way.
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_mask = row < B
-    factor = tl.full((ROWS, 1), 1.0, tl.float32)
+    factor = tl.full((ROWS,), 1.0, tl.float32)
     if AGAIN:
         factor = parts.upstream(factor_ptr, row, row_mask, stride_f)
-        if tl.sum(tl.sum(tl.where(factor == 1, 0, 1), 1), 0) == 0:
+        if tl.sum(tl.where(factor == 1, 0, 1), 0) == 0:
             return
     lane = parts.columns(0, LANES, WIDE)[None, :]
     own = tl.minimum(row, B - 1)  # rows past the end repeat the last one, and write nothing
     from_x = x_ptr + own * stride_xb
-    xs = chunks.load_chunks(from_x, stride_xc, lane, C, row_mask, CHUNKS, LANES, False)
+    xs = chunks.load_chunks(from_x[:, None], stride_xc, lane, C, row_mask[:, None], CHUNKS, LANES, False)
     has = row_mask
     inside = row_mask
     if FORM == parts.DENSE:
         teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
         from_t = teacher * stride_tn
         if M == 1:
-            ts = chunks.load_chunks(t_ptr + from_t, stride_tc, lane, C, has, CHUNKS, LANES, SOME)
+            ts = chunks.load_chunks(t_ptr + from_t[:, None], stride_tc, lane, C, has[:, None], CHUNKS, LANES, SOME)
     if labels_ptr is not None:
         label, counted, weight = parts.row_labels(
             labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index
         )
         known = counted & (label >= 0) & (label < C)
         x_label = tl.load(from_x + label * stride_xc, mask=known, other=0.0).to(tl.float32)
-        from_label = tl.where(known, label, -1).to(lane.dtype) - lane
+        from_label = tl.where(known, label, -1).to(lane.dtype)[:, None] - lane
     n_ce, n_kl = sums.divisors(
         labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
         B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
     )
     at = temperature
     if row_temperature_ptr is not None:
-        at = tl.load(row_temperature_ptr + own * stride_yb)
+        at = tl.load(row_temperature_ptr + own * stride_yb)[:, None]
     scale = terms.LOG2E / at
 
     # Exponentials, and their sums.
@@ -109,15 +110,16 @@ def dense_kernel(
     if FORM == parts.DENSE:
         b = factor * kl_weight * sums.kl_factor(
             row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask
-        ) / (at * n_kl)
-        b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)
+        )
+        b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)[:, None] / (at * n_kl)
         kl, gs = chunks.divergence(es, qs, ds, z_x, z_t, b, beta, M, BETA, EXACT, CHUNKS)
     ce = tl.zeros((ROWS, 1), tl.float32)
     if labels_ptr is not None:
-        a = tl.where(counted, factor * (label_weight / n_ce), 0.0)
-        ce, z_1 = chunks.cross_entropy(tl.fma(x_label, scale, -(x_top * scale)), rest, known, at, POWER)
-        ce *= (1 - smoothing) * weight
-        push = tl.where(counted, a * (1 - smoothing) * weight / z_1, 0.0)
+        u_label = tl.fma(x_label[:, None], scale, -(x_top * scale))
+        ce, z_1 = chunks.cross_entropy(u_label, rest, known[:, None], at, POWER)
+        ce *= ((1 - smoothing) * weight)[:, None]
+        a = tl.where(counted, factor * label_weight, 0.0)[:, None] / (n_ce * z_1)
+        push = a * tl.where(counted, (1 - smoothing) * weight, 0.0)[:, None]
         sharp = chunks.replaced(ones, from_label, -rest, CHUNKS, LANES)
         if FORM == parts.DENSE:
             gs = chunks.added(gs, sharp, push, CHUNKS)
@@ -127,16 +129,17 @@ def dense_kernel(
             ws, w_sum = chunks.class_weights(class_weight_ptr, lane, C, CHUNKS, LANES)
             cost = chunks.smoothing_cost(us, ws, tl.log2(z_1), at, lane, C, CHUNKS, LANES)
             ce += smoothing / C * terms.LN2 * cost
-            gs = chunks.added(gs, ones, a * (smoothing / C) * w_sum / z_1, CHUNKS)
-            gs = chunks.added(gs, ws, -a * (smoothing / C), CHUNKS)
-        ce = tl.where(counted, ce, 0.0)
+            gs = chunks.added(gs, ones, a * (smoothing / C) * w_sum, CHUNKS)
+            gs = chunks.added(gs, ws, -a * z_1 * (smoothing / C), CHUNKS)
+        ce = tl.where(counted[:, None], ce, 0.0)
     if GRAD:
         chunks.store_chunks(
-            grad_ptr + row * stride_gb, stride_gc, lane, row_mask, gs, C, W, CHUNKS, LANES, PADDED
+            (grad_ptr + row * stride_gb)[:, None], stride_gc, lane, row_mask[:, None], gs, C, W,
+            CHUNKS, LANES, PADDED,
         )
     if not AGAIN:
         sums.write_rows(
             ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask, ce, kl, has,
-            inside, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, ROWS, SUMMED,
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask,
+            tl.sum(ce, 1), tl.sum(kl, 1), has, inside, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, ROWS, SUMMED,
         )

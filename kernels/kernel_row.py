@@ -23,7 +23,7 @@ from antcache.kernels import kernel_terms as terms
 def load_chunks(at, stride, lane, C, has, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr):
     """Chunks of rows that begin at `at` (R, 1), -inf past their end.
 
-    With SOME, rows that `has` not are 0 and aren't read.
+    With SOME, rows that `has` (R, 1) not are 0 and aren't read.
     """
     chunks = ()
     for k in tl.static_range(K):
@@ -179,7 +179,7 @@ def cross_entropy(u, rest, known, temperature, POWER: tl.constexpr):
     one = 1 + ratio
     close = x > -1
     log = tl.log2(tl.where(close, one, z)) * terms.LN2
-    log1p = tl.where(one == 1, ratio, log * (ratio / (one - 1)))
+    log1p = tl.where(one < 2, log + (ratio - (one - 1)), log)  # with what 1 + ratio has rounded off
     return tl.where(close, log1p, log - x), z
 
 
@@ -188,18 +188,18 @@ def mixture(
     to_t, from_t, share_ptr, stride_sb, stride_sm, row, has, lane, C, scale,
     M: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr,
 ):
-    """Mixed probabilities of M teachers, whose rows begin `from_t` (R, 1) behind the first."""
+    """Mixed probabilities of M teachers, whose rows begin `from_t` (R,) behind the first."""
     t_ptr, stride_tm, stride_tc = to_t
     zero = tl.zeros((has.shape[0], L), tl.float32)
     qs = ()
-    for _ in tl.static_range(K):
+    for _k in tl.static_range(K):
         qs += (zero,)
     for m in range(M):  # not unrolled: all teachers at once would not fit the registers
-        ts = load_chunks(t_ptr + from_t, stride_tc, lane, C, has, K, L, SOME)
+        ts = load_chunks(t_ptr + from_t[:, None], stride_tc, lane, C, has[:, None], K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
-        _, es = exponents(ts, top, scale, K)
+        _us, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
-        share = share / tl.sum(lane_sums(es, K), 1, keep_dims=True)
+        share = share[:, None] / tl.sum(lane_sums(es, K), 1, keep_dims=True)
         qs = added(qs, es, share, K)
         from_t += stride_tm
     return qs

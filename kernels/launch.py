@@ -1,7 +1,7 @@
 """Launches the Triton kernels: block sizes, buffers, one or two launches a call.
 
 Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient
-(and one byte per logit for the form with a tail). A launch that is interrupted leaves nothing that
+(and one byte per logit for long rows with a tail). A launch that is interrupted leaves nothing that
 a later one would count on. Letters as in `kernel.py`.
 """
 
@@ -15,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_dense, kernel_loop_few, kernel_sum, launch_loop
+from antcache.kernels import kernel, kernel_dense, kernel_few, kernel_loop_few, kernel_sum, launch_loop
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20
@@ -24,15 +24,18 @@ PER_THREAD = 20
 PER_THREAD_RICH = 10
 """The same with several teachers, smoothing or a mixture, which need more registers for each."""
 
+FEW_PER_THREAD = 32
+"""Logits of a row that a thread of the top-k kernel holds: what it does with entries, all its warps
+do, so fewer threads do less."""
+
+FEW_PER_THREAD_RICH = 20
+"""The same with smoothing or a mixture."""
+
+ENTRIES_PER_THREAD = 4
+"""Entries of a row, M * K in powers of two, that a thread of it holds."""
+
 THREADS = 512
 """Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
-
-TILE = 8192
-"""Longest row with top-k teachers that stays in registers, half of it with a tail; ptxas spills at
-twice that."""
-
-TILE_ELEMENTS = 1024
-"""Logits per program where rows are short and several share one; more of them spill registers."""
 
 COMPARED = 2048
 """Pairs of top-k entries compared at once, where several teachers may name the same class."""
@@ -91,16 +94,22 @@ def _run(
         "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
+    outside = None
     if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
-        shared |= _options(launch_loop.WARPS, 128)
-        launch_loop.run(inputs, _arguments(inputs, out, factor, tallies), shared)
+        arguments = _arguments(inputs, out, factor, tallies, None)
+        launch_loop.run(inputs, arguments, shared | _options(launch_loop.WARPS, 128))
         return
     if inputs.teacher_index is None:
         run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
+    elif _few_threads(inputs) <= THREADS:
+        out = _markable(inputs, out)
+        run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
     else:
-        run, sizes = _block_sizes(inputs)
+        run, sizes = kernel_loop_few.few_loop_kernel, _loop_sizes(inputs)
+        if inputs.form == TAIL:
+            outside = torch.empty(inputs.logits.shape, dtype=torch.int8, device=out.loss.device)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
-    run[grid](*_arguments(inputs, out, factor, tallies), **shared, **sizes)
+    run[grid](*_arguments(inputs, out, factor, tallies, outside), **shared, **sizes)
 
 
 def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
@@ -133,6 +142,44 @@ def _row_threads(inputs: LossInputs) -> int:
     return int(max(4, triton.next_power_of_2(least)))
 
 
+def _few_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
+    """Settings and block sizes of the top-k kernel; rows are as the dense kernel's."""
+    threads = _few_threads(inputs)
+    widths = (4, 2, 1) if _aligned(inputs.logits, out.grad) else (1,)
+    lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
+    warps = max(4, threads // 32)
+    number = inputs.temperature if inputs.row_temperature is None else 0
+    return {
+        "K": inputs.top_k,
+        "POWER": int(number) if number in (1, 2) else 0,
+        "SOME": inputs.rows is not None or inputs.valid is not None,
+        "PADDED": inputs.num_classes > 0,
+        "ROWS": warps * 32 // threads,
+        "CHUNKS": triton.cdiv(inputs.classes, lanes),
+        "LANES": lanes,
+        "BLOCK_M": triton.next_power_of_2(inputs.num_teachers),
+        "BLOCK_K": triton.next_power_of_2(inputs.top_k),
+        **_options(warps, 128),
+    }
+
+
+def _few_threads(inputs: LossInputs) -> int:
+    """Threads of a row of the top-k kernel: the fewest that can hold it, and its entries."""
+    rich = inputs.label_smoothing > 0 or inputs.divergence == MIXED
+    entries = triton.next_power_of_2(inputs.num_teachers) * triton.next_power_of_2(inputs.top_k)
+    least = triton.cdiv(inputs.classes, FEW_PER_THREAD_RICH if rich else FEW_PER_THREAD)
+    if rich:  # of short rows, which share a program, half as many entries
+        least = max(least, min(2 * entries // ENTRIES_PER_THREAD, 128))
+    return int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))
+
+
+def _markable(inputs: LossInputs, out: LossOutputs) -> LossOutputs:
+    """The outputs with rows for the top-k kernel's marks, which else stand in the gradient's."""
+    if inputs.gradient or (inputs.num_teachers == 1 and inputs.form != TAIL):
+        return out
+    return out._replace(grad=torch.empty_like(inputs.logits))
+
+
 def _aligned(*tensors: Tensor | None) -> bool:
     """Whether the compiler will know that every row begins at a multiple of 16 elements."""
     return all(
@@ -142,32 +189,21 @@ def _aligned(*tensors: Tensor | None) -> bool:
     )
 
 
-def _block_sizes(inputs: LossInputs) -> tuple[Any, dict[str, Any]]:
-    """The kernel for top-k teachers or long rows, its settings and block sizes."""
-    teachers = inputs.num_teachers
-    batch, classes = inputs.logits.shape
-    block = triton.next_power_of_2(classes)
-    tile = inputs.teacher_index is not None
-    tile = tile and block <= (TILE // 2 if inputs.form == TAIL else TILE)
+def _loop_sizes(inputs: LossInputs) -> dict[str, Any]:
+    """Settings and block sizes of the kernel for long rows with top-k teachers."""
     block_k = triton.next_power_of_2(inputs.top_k)
-    entries = block_k * triton.next_power_of_2(teachers) if inputs.teacher_index is not None else 1
-    pairs = min(entries * block_k, COMPARED) if teachers > 1 else entries
-    rows = _rows_per_program(batch, block, pairs, inputs.form) if tile else 1
-    warps = _num_warps(block * rows, pairs * rows, inputs) if tile else 8
-    sizes: dict[str, Any] = {
+    entries = block_k * triton.next_power_of_2(inputs.num_teachers)
+    return {
         "K": inputs.top_k,
         "T_ONE": inputs.temperature == 1,
-        "ROWS": rows,
-        "BLOCK_C": block if tile else LOOP_BLOCK,
+        "ROWS": 1,
+        "BLOCK_C": LOOP_BLOCK,
         "BLOCK_K": block_k,
         "BLOCK_E": entries,
         "BLOCK_N": min(block_k, COMPARED // entries),
         # Told so, ptxas spills no few bytes for more than 4 warps, which have 128 in any case.
-        **_options(warps, 128 if warps > 4 else None),
+        **_options(8, 128),
     }
-    if tile:
-        return kernel.tile_kernel, sizes
-    return kernel_loop_few.few_loop_kernel, sizes
 
 
 def _options(warps: int, registers: int | None) -> dict[str, Any]:
@@ -196,21 +232,6 @@ def _wide(*tensors: Tensor | None) -> bool:
     return any(t is not None and t.shape[-1] * t.stride(-1) >= 2**31 for t in tensors)
 
 
-def _rows_per_program(batch: int, block: int, pairs: int, form: int) -> int:
-    """Rows that fit the registers; `pairs` are a row's entries times what each is compared with."""
-    elements = TILE_ELEMENTS // 2 if form == TAIL else TILE_ELEMENTS
-    most = max(1, elements // max(block, pairs))
-    return int(min(most, triton.next_power_of_2(batch)))
-
-
-def _num_warps(elements: int, pairs: int, inputs: LossInputs) -> int:
-    """Warps of a program, so that nothing spills on sm_90 (`benchmarks/kernel_compile.py`)."""
-    simple = inputs.teacher_index is None
-    if elements > 4096 or (elements > 2048 and not simple):
-        return 16
-    return 8 if max(elements, pairs) > 1024 else 4
-
-
 def _count_by(inputs: LossInputs) -> triton.language.constexpr:
     """How the kernels come to what means are divided by."""
     if inputs.reduction != "mean":
@@ -236,12 +257,11 @@ def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     )
 
 
-def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies) -> list[Any]:
+def _arguments(
+    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies, outside: Tensor | None
+) -> list[Any]:
     """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
-    outside = None
-    if inputs.form == TAIL:
-        outside = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     share = inputs.teacher_weight if inputs.num_teachers > 1 else None
     return [
         *_view(x, 2),

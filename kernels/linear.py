@@ -9,7 +9,7 @@ Letters: B batch rows, D features of a row, W width of the logits, C classes.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, Unpack, get_args, overload
+from typing import Literal, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -17,18 +17,21 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from antcache.checks import one_of
 from antcache.errors import BadConfig
+from antcache.kernels.arguments import (
+    CommonSettings,
+    Reduction,
+    computable,
+    loss_inputs,
+    shaped,
+)
 from antcache.kernels.checks import (
     FLOATS,
-    check_logits,
-    check_settings,
     check_tensors,
-    per_row,
 )
 from antcache.kernels.linear_rows import Layer, chunks, row_counts, rows_at_once, rows_of
-from antcache.kernels.loss import Impl, Reduction, _choose, _constant, _plain, _targets
-from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.loss import Impl, choice_for
+from antcache.kernels.record import LossInputs
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import Targets, check_tensor
 
@@ -39,21 +42,9 @@ Elsewhere these are float32, and nothing but the results is rounded.
 """
 
 
-class Settings(TypedDict, total=False):
+class LinearSettings(CommonSettings, total=False):
     """What `distillation_loss_linear` takes by keyword besides `return_parts`."""
 
-    rows: Tensor | None
-    temperature: float | Tensor
-    weight: float | Tensor
-    label_weight: float
-    class_weight: Tensor | None
-    label_smoothing: float
-    ignore_index: int
-    teacher_weight: Tensor | None
-    num_classes: int | None
-    beta: float
-    normaliser: Tensor | None
-    reduction: Reduction
     impl: Impl
     chunk_rows: int | None
 
@@ -67,7 +58,7 @@ def distillation_loss_linear(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[False] = ...,
-    **settings: Unpack[Settings],
+    **settings: Unpack[LinearSettings],
 ) -> Tensor: ...
 
 
@@ -80,7 +71,7 @@ def distillation_loss_linear(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[True],
-    **settings: Unpack[Settings],
+    **settings: Unpack[LinearSettings],
 ) -> DistillationParts: ...
 
 
@@ -135,57 +126,34 @@ def distillation_loss_linear(
     Raises:
         BadConfig: as `distillation_loss`; or a tensor of the layer does not fit the others.
     """
-    one_of("reduction", reduction, get_args(Reduction))
     layer, lead = _layer(hidden, classifier, bias)
     if not (chunk_rows is None or (type(chunk_rows) is int and chunk_rows > 0)):
         raise BadConfig("chunk_rows must be a whole number above 0", found=chunk_rows)
     logits = hidden.new_empty((), dtype=layer.dtype).expand(*lead, classifier.shape[0])
-    check_logits(logits, num_classes)
-    check_settings(
+    inputs = loss_inputs(
+        logits,
+        targets,
+        labels,
+        rows=rows,
         temperature=temperature,
         weight=weight,
         label_weight=label_weight,
-        label_smoothing=label_smoothing,
-        beta=beta,
-        ignore_index=ignore_index,
-    )
-    row_temperature, temperature = _constant("temperature", temperature, logits)
-    row_weight, weight = _constant("weight", weight, logits)
-    teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
-    share = (1 if teacher is None else teacher.shape[0],)
-    for name, value in (("class_weight", class_weight), ("normaliser", normaliser)):
-        if value is not None:
-            check_tensor(name, value)
-    inputs = LossInputs(
-        logits=logits.flatten(0, -2),
-        teacher=teacher,
-        teacher_index=index,
-        tail=tail,
-        valid=valid,
-        labels=per_row("labels", labels, lead),
-        rows=per_row("rows", rows, lead),
         class_weight=class_weight,
-        teacher_weight=per_row("teacher_weight", teacher_weight, lead, after=share, one=True),
-        row_temperature=row_temperature,
-        row_weight=row_weight,
-        normaliser=normaliser,
-        temperature=temperature,
-        weight=weight,
-        label_weight=label_weight,
         label_smoothing=label_smoothing,
-        beta=beta,
         ignore_index=ignore_index,
-        num_classes=0 if num_classes in (None, logits.shape[-1]) else num_classes,
+        teacher_weight=teacher_weight,
+        num_classes=num_classes,
+        beta=beta,
+        normaliser=normaliser,
         reduction=reduction,
     )
     check_tensors(inputs)
     how = _implementation(layer, inputs, impl)
     if how == "torch":
-        parts = _autograd(layer, _plain(inputs), chunk_rows or 0)
+        parts = _autograd(layer, computable(inputs), chunk_rows or 0)
     else:
-        parts = _fused(layer, _plain(inputs), chunk_rows or 0, how)
-    if len(lead) > 1:
-        parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in parts))
+        parts = _fused(layer, computable(inputs), chunk_rows or 0, how)
+    parts = shaped(parts, lead)
     return parts if return_parts else parts.loss
 
 
@@ -242,7 +210,7 @@ def _implementation(layer: Layer, inputs: LossInputs, impl: str) -> str:
             return "torch"
         found = "a tangent of forward-mode AD"
         raise BadConfig(f"impl={impl!r} can't compute this", found=found, hint="use impl='torch'")
-    return _choose(inputs, impl).impl
+    return choice_for(inputs, impl).impl
 
 
 def _tangent(tensor: Tensor | None) -> Tensor | None:
@@ -257,7 +225,7 @@ def _fused(layer: Layer, inputs: LossInputs, chunk_rows: int, impl: str) -> Dist
         torch.is_grad_enabled() and tensor is not None and tensor.requires_grad
         for tensor in layer[:3]
     )
-    call = linear_op.Call(layer, inputs, chunk_rows, (hidden, classifier, bias), impl)
+    call = linear_op.LinearCall(layer, inputs, chunk_rows, (hidden, classifier, bias), impl)
     loss, ce, kl, has_target, *_ = linear_op.fused(*call.arguments())
     return DistillationParts(loss, ce.detach(), kl.detach(), has_target)
 

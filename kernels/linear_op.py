@@ -37,7 +37,7 @@ _FORWARD = f"({_GIVEN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tens
 _BACKWARD = f"(Tensor factor, {_GIVEN}) -> (Tensor, Tensor, Tensor)"
 
 
-class Call(NamedTuple):
+class LinearCall(NamedTuple):
     """What the operators take, in this order but for the loss's inputs, which lie between.
 
     Attributes:
@@ -60,12 +60,12 @@ class Call(NamedTuple):
         return (*tensors, *self.inputs[1:], dtype, self.chunk_rows, *self.wanted, self.impl)
 
     @staticmethod
-    def of(given: tuple[Any, ...]) -> Call:
+    def of(given: tuple[Any, ...]) -> LinearCall:
         """`arguments` as a record."""
         hidden, classifier, bias, *loss, dtype, chunk_rows, a, b, c, impl = given
         logits = hidden.new_empty((), dtype=dtype).expand(hidden.shape[0], classifier.shape[0])
         layer = Layer(hidden, classifier, bias, dtype)
-        return Call(layer, LossInputs(logits, *loss), chunk_rows, (a, b, c), impl)
+        return LinearCall(layer, LossInputs(logits, *loss), chunk_rows, (a, b, c), impl)
 
     def run(self, factor: Tensor | None = None) -> tuple[tuple[Tensor, ...], Gradients]:
         """Loss with its parts, and the gradients, which reduction `none` has for a factor alone."""
@@ -92,13 +92,13 @@ class Call(NamedTuple):
 @torch.library.custom_op("antcache::distillation_loss_linear", mutates_args=(), schema=_FORWARD)
 def fused(*given: Any) -> tuple[Tensor, ...]:
     """Loss, parts, and the gradients for hidden rows, classifier and bias in float32."""
-    parts, gradients = Call.of(given).run()
+    parts, gradients = LinearCall.of(given).run()
     return (*parts, *gradients)
 
 
 @fused.register_fake
 def _(*given: Any) -> tuple[Tensor, ...]:
-    call = Call.of(given)
+    call = LinearCall.of(given)
     wanted = call.wanted if call.inputs.reduction != "none" else (False, False, False)
     parts = empty_outputs(call.inputs._replace(gradient=False))[:4]
     return (*parts, *Gradients.empty(call.layer, wanted))
@@ -109,19 +109,19 @@ def _(*given: Any) -> tuple[Tensor, ...]:
 )
 def gradient(factor: Tensor, *given: Any) -> tuple[Tensor, ...]:
     """The gradients of the sum of the rows' losses, each times its factor (B,), in float32."""
-    return tuple(Call.of(given).run(factor)[1])
+    return tuple(LinearCall.of(given).run(factor)[1])
 
 
 @gradient.register_fake
 def _(_factor: Tensor, *given: Any) -> tuple[Tensor, ...]:
-    call = Call.of(given)
+    call = LinearCall.of(given)
     return tuple(Gradients.empty(call.layer, call.wanted))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for them
-    per_row = Call.of(inputs).inputs.reduction == "none"
+    per_row = LinearCall.of(inputs).inputs.reduction == "none"
     ctx.save_for_backward(*(inputs[:_TENSORS] if per_row else output[4:]))
     ctx.numbers = inputs[_TENSORS:] if per_row else None
     ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs[:3]]

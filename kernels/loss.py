@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args, overload
+from typing import Any, Literal, NamedTuple, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
@@ -23,14 +23,20 @@ from torch.autograd import forward_ad
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig, MissingExtra
-from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
-from antcache.kernels.record import TAIL, LossInputs, teacher_tensors
+from antcache.kernels.arguments import (
+    CommonSettings,
+    Reduction,
+    computable,
+    loss_inputs,
+    shaped,
+)
+from antcache.kernels.checks import check_tensors
+from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
-from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
+from antcache.kernels.targets import Targets
 
-Reduction = Literal["mean", "sum", "none"]
 Impl = Literal["auto", "triton", "numba", "torch"]
-EXTRAS = {"triton": "gpu", "numba": "teacher"}
+EXTRAS = {"triton": "gpu", "numba": "cpu"}
 
 
 class Choice(NamedTuple):
@@ -40,21 +46,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-class Settings(TypedDict, total=False):
+class LossSettings(CommonSettings, total=False):
     """What `distillation_loss` takes by keyword besides `return_parts`."""
 
-    rows: Tensor | None
-    temperature: float | Tensor
-    weight: float | Tensor
-    label_weight: float
-    class_weight: Tensor | None
-    label_smoothing: float
-    ignore_index: int
-    teacher_weight: Tensor | None
-    num_classes: int | None
-    beta: float
-    normaliser: Tensor | None
-    reduction: Reduction
     impl: Impl
     overwrite_logits: bool
 
@@ -66,7 +60,7 @@ def distillation_loss(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[False] = ...,
-    **settings: Unpack[Settings],
+    **settings: Unpack[LossSettings],
 ) -> Tensor: ...
 
 
@@ -77,7 +71,7 @@ def distillation_loss(
     labels: Tensor | None = ...,
     *,
     return_parts: Literal[True],
-    **settings: Unpack[Settings],
+    **settings: Unpack[LossSettings],
 ) -> DistillationParts: ...
 
 
@@ -154,98 +148,35 @@ def distillation_loss(
         BadConfig: wrong type, shape, dtype, device or setting, a setting that would have no effect,
             or an `impl` that can't do it. Values of tensors are not looked at: `targets.check`.
     """
-    one_of("reduction", reduction, get_args(Reduction))
-    check_logits(logits, num_classes)
-    lead = logits.shape[:-1]
-    targets = _targets(targets, lead)
-    check_settings(
+    inputs = loss_inputs(
+        logits,
+        targets,
+        labels,
+        rows=rows,
         temperature=temperature,
         weight=weight,
         label_weight=label_weight,
-        label_smoothing=label_smoothing,
-        beta=beta,
-        ignore_index=ignore_index,
-    )
-    teacher, index, tail, valid = teacher_tensors(targets)
-    num_teachers = 1 if teacher is None else teacher.shape[0]
-    row_temperature, temperature = _constant("temperature", temperature, logits)
-    row_weight, weight = _constant("weight", weight, logits)
-    if normaliser is not None:
-        check_tensor("normaliser", normaliser)
-    if class_weight is not None:
-        check_tensor("class_weight", class_weight)
-    inputs = LossInputs(
-        logits=logits if len(lead) == 1 else logits.flatten(0, -2),
-        teacher=teacher,
-        teacher_index=index,
-        tail=tail,
-        valid=valid,
-        labels=per_row("labels", labels, lead),
-        rows=per_row("rows", rows, lead),
         class_weight=class_weight,
-        teacher_weight=per_row(
-            "teacher_weight", teacher_weight, lead, after=(num_teachers,), one=True
-        ),
-        row_temperature=row_temperature,
-        row_weight=row_weight,
-        normaliser=normaliser,
-        temperature=temperature,
-        weight=weight,
-        label_weight=label_weight,
         label_smoothing=label_smoothing,
-        beta=beta,
         ignore_index=ignore_index,
-        num_classes=0 if num_classes in (None, logits.shape[-1]) else num_classes,
+        teacher_weight=teacher_weight,
+        num_classes=num_classes,
+        beta=beta,
+        normaliser=normaliser,
         reduction=reduction,
-        gradient=torch.is_grad_enabled() and logits.requires_grad,
     )
     check_tensors(inputs)
-    choice = _choose(inputs, impl)
+    choice = choice_for(inputs, impl)
     if choice.impl != "torch":
-        parts = _fused(_plain(inputs), choice.impl, overwrite=overwrite_logits)
+        parts = _fused(computable(inputs), choice.impl, overwrite=overwrite_logits)
     elif overwrite_logits and logits.numel():
         raise BadConfig(
             "impl='torch' can't write over the logits", found=choice.reason, hint="leave it out"
         )
     else:
-        parts = reference(_plain(inputs))
-    if len(lead) > 1:
-        parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in parts))
+        parts = reference(computable(inputs))
+    parts = shaped(parts, logits.shape[:-1])
     return parts if return_parts else parts.loss
-
-
-def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
-    """Targets as records; a plain tensor is one dense teacher."""
-    if given is None or isinstance(given, DenseTargets | TopKTargets):
-        return given
-    check_tensor("targets", given)
-    assert isinstance(given, Tensor)
-    if not given.dtype.is_floating_point:
-        raise BadConfig(
-            "targets must be floating", found=given.dtype, hint="labels are the third argument"
-        )
-    if len(lead) > 1 and given.shape[:-1] == lead:
-        given = given.flatten(0, -2)
-    return DenseTargets(given[None])
-
-
-def _constant(name: str, given: float | Tensor, logits: Tensor) -> tuple[Tensor | None, float]:
-    """A constant of all rows, or of each, as a tensor () or (B,), else as a number."""
-    if isinstance(given, Tensor):
-        return per_row(name, given, logits.shape[:-1], one=True), 1.0
-    return None, given
-
-
-def _plain(inputs: LossInputs) -> LossInputs:
-    """The same with what is a constant as `LossInputs` has it: float32, the normaliser (2,)."""
-    changed = {
-        name: value.float()
-        for name in ("row_temperature", "row_weight", "normaliser")
-        if (value := getattr(inputs, name)) is not None
-    }
-    if "normaliser" in changed:
-        changed["normaliser"] = changed["normaliser"].expand(2)
-    return inputs._replace(**changed) if changed else inputs
 
 
 def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -> Choice:
@@ -256,10 +187,11 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         MissingExtra: its package is not installed.
     """
     teacher, index, tail, valid = teacher_tensors(targets)
-    return _choose(LossInputs(logits, teacher, index, tail, valid), impl)
+    return choice_for(LossInputs(logits, teacher, index, tail, valid), impl)
 
 
-def _choose(inputs: LossInputs, impl: str) -> Choice:
+def choice_for(inputs: LossInputs, impl: str) -> Choice:
+    """As `choose`, of everything that is asked for."""
     one_of("impl", impl, get_args(Impl))
     if impl == "torch":
         return Choice("torch", "asked for")
@@ -317,18 +249,14 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         entries = block_k * _power_of_2(teachers)
         if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
             return f"{teachers} x {k} entries of top-k teachers"
-        longest = 4096 if inputs.form == TAIL else 8192  # as `launch.TILE`
-        if _new(inputs) and _power_of_2(inputs.classes) > longest:
+        if _new(inputs) and inputs.classes > LONGEST_FEW:
             more = "beta, padding, a normaliser or a tensor as temperature or weight"
             return f"{inputs.classes} classes with top-k teachers and {more}"
-    lean = inputs.teacher_index is None
-    if impl == "triton" and _new(inputs) and not lean:
-        return "not yet"
     return ""
 
 
 def _new(inputs: LossInputs) -> bool:
-    """What Triton learns only now."""
+    """What Triton does not do for long rows of top-k teachers."""
     given = (inputs.row_temperature, inputs.row_weight, inputs.normaliser)
     return bool(inputs.beta or inputs.num_classes or any(t is not None for t in given))
 
@@ -338,6 +266,10 @@ MAX_ENTRIES = 1024
 
 MAX_PAIRS = 32768
 """Entries times K that it compares at once where several teachers may name the same class."""
+
+
+LONGEST_FEW = 10240
+"""Classes up to which rows of top-k teachers have a kernel that can do everything."""
 
 
 def _power_of_2(number: int) -> int:

@@ -71,15 +71,15 @@ def reference(inputs: LossInputs) -> DistillationParts:
         else:
             ce_count = (per_class[labels.where(counted, 0)] * counted).sum()
     if inputs.teacher is not None:
-        rows, has_target = _locate(inputs, student.device)
-        temperature = _temperature(inputs, student)
+        rows, has_target = locate(inputs, student.device)
+        temperature = temperatures(inputs, student)
         log_q, inside = _teacher(inputs, inputs.teacher, rows, has_target, student, temperature)
         tail = inputs.form == TAIL
         scaled = student.where(has_target[:, None], 0) / temperature
         kl = _divergence(scaled, log_q, inside, tail=tail, beta=inputs.beta)
         kl = kl.where(has_target, 0)
 
-    pull = _kl_weight(inputs, student) * kl
+    pull = kl_weights(inputs, student) * kl
     if inputs.reduction == "none":
         loss = inputs.label_weight * ce + pull
     elif inputs.reduction == "sum":
@@ -94,7 +94,7 @@ def reference(inputs: LossInputs) -> DistillationParts:
     return DistillationParts(loss, ce, kl, has_target)
 
 
-def _temperature(inputs: LossInputs, student: Tensor) -> Tensor | float:
+def temperatures(inputs: LossInputs, student: Tensor) -> Tensor | float:
     """T, or those of the rows (B, 1)."""
     given = inputs.row_temperature
     if given is None:
@@ -102,7 +102,7 @@ def _temperature(inputs: LossInputs, student: Tensor) -> Tensor | float:
     return given.to(student.dtype).expand(student.shape[0])[:, None]
 
 
-def _kl_weight(inputs: LossInputs, student: Tensor) -> Tensor | float:
+def kl_weights(inputs: LossInputs, student: Tensor) -> Tensor | float:
     """What the KL is multiplied by, T^2 included: one number, () or (B,)."""
     factor: Tensor | float = inputs.kl_weight
     if inputs.row_weight is not None:
@@ -112,7 +112,7 @@ def _kl_weight(inputs: LossInputs, student: Tensor) -> Tensor | float:
     return factor
 
 
-def _locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
+def locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
     """Teacher row (B,) of each batch row, 0 where there is none, and which have one (B,)."""
     given = inputs.rows
     rows = torch.arange(inputs.logits.shape[0], device=device) if given is None else given.long()
@@ -141,7 +141,7 @@ def _teacher(
         teacher = teacher[..., : student.shape[1]]
     logit = teacher[:, rows].to(student.dtype).where(has_target[:, None], 0)  # (M, B, C or K)
     if inputs.teacher_index is None:
-        return _mix(F.log_softmax(logit / temperature, dim=-1), inputs.teacher_weight), None
+        return mix(F.log_softmax(logit / temperature, dim=-1), inputs.teacher_weight), None
 
     num_teachers, batch, k = logit.shape
     index = inputs.teacher_index[:, rows].long()
@@ -160,10 +160,10 @@ def _teacher(
         log_q = student.new_full(shape, -math.inf)
         log_q.scatter_(-1, index, F.log_softmax(logit / temperature, dim=-1))
     inside = torch.zeros(shape, dtype=torch.bool, device=index.device).scatter_(-1, index, True)
-    return _mix(log_q, inputs.teacher_weight), inside.any(0)
+    return mix(log_q, inputs.teacher_weight), inside.any(0)
 
 
-def _mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:
+def mix(log_q: Tensor, teacher_weight: Tensor | None) -> Tensor:
     """Mix (M, B, C) log-probabilities as probabilities into (B, C)."""
     if log_q.shape[0] == 1:
         return log_q[0]  # as it is: a logsumexp would round, and its only weight is 1

@@ -20,42 +20,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args, overload
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from antcache.checks import at_least, one_of
+from antcache.checks import at_least
 from antcache.errors import BadConfig
-from antcache.kernels.checks import check_logits, check_settings, check_tensors, per_row
-from antcache.kernels.loss import Reduction, _constant, _plain, _targets
-from antcache.kernels.record import LossInputs, teacher_tensors
-from antcache.kernels.reference import DistillationParts, _kl_weight, _locate
+from antcache.kernels.arguments import (
+    CommonSettings,
+    Reduction,
+    computable,
+    loss_inputs,
+    shaped,
+)
+from antcache.kernels.checks import check_logits, check_tensors
+from antcache.kernels.record import LossInputs
+from antcache.kernels.reference import DistillationParts, kl_weights, locate
 from antcache.kernels.sharded_rows import Scales, Shard, ShardRows, Terms, cut
-from antcache.kernels.targets import Targets, check_tensor
+from antcache.kernels.targets import Targets
 
 BLOCK = 2**20
 """Logits that are in memory as float64 at once, several times."""
 
 
-class ShardedSettings(TypedDict, total=False):
+class ShardedSettings(CommonSettings, total=False):
     """What `distillation_loss_sharded` takes by keyword besides `return_parts`."""
 
     group: dist.ProcessGroup | None
     offset: int | None
-    num_classes: int | None
-    rows: Tensor | None
-    temperature: float | Tensor
-    weight: float | Tensor
-    label_weight: float
-    class_weight: Tensor | None
-    label_smoothing: float
-    ignore_index: int
-    teacher_weight: Tensor | None
-    beta: float
-    normaliser: Tensor | None
-    reduction: Reduction
 
 
 @overload
@@ -133,50 +127,28 @@ def distillation_loss_sharded(
     Raises:
         BadConfig: as `distillation_loss`; or this process is in no such group.
     """
-    one_of("reduction", reduction, get_args(Reduction))
     check_logits(logits, None)
     shard = _shard(logits.shape[-1], group, offset, num_classes)
-    lead = logits.shape[:-1]
-    check_settings(
+    inputs = loss_inputs(
+        logits,
+        targets,
+        labels,
+        rows=rows,
         temperature=temperature,
         weight=weight,
         label_weight=label_weight,
-        label_smoothing=label_smoothing,
-        beta=beta,
-        ignore_index=ignore_index,
-    )
-    row_temperature, temperature = _constant("temperature", temperature, logits)
-    row_weight, weight = _constant("weight", weight, logits)
-    teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
-    share = (1 if teacher is None else teacher.shape[0],)
-    for name, value in (("class_weight", class_weight), ("normaliser", normaliser)):
-        if value is not None:
-            check_tensor(name, value)
-    inputs = LossInputs(
-        logits=logits.reshape(-1, logits.shape[-1]),
-        teacher=teacher,
-        teacher_index=index,
-        tail=tail,
-        valid=valid,
-        labels=per_row("labels", labels, lead),
-        rows=per_row("rows", rows, lead),
         class_weight=class_weight,
-        teacher_weight=per_row("teacher_weight", teacher_weight, lead, after=share, one=True),
-        row_temperature=row_temperature,
-        row_weight=row_weight,
-        normaliser=normaliser,
-        temperature=temperature,
-        weight=weight,
-        label_weight=label_weight,
         label_smoothing=label_smoothing,
-        beta=beta,
         ignore_index=ignore_index,
-        num_classes=shard.width,
+        teacher_weight=teacher_weight,
+        num_classes=shard.width or None,
+        beta=beta,
+        normaliser=normaliser,
         reduction=reduction,
     )
     _check(inputs, shard)
-    given = _Sharded.apply(inputs.logits, _Call(_plain(inputs), shard, group))  # type: ignore[no-untyped-call]
-    parts = DistillationParts(*(p.reshape(lead) if p.ndim else p for p in given))
+    given = _Sharded.apply(inputs.logits, _ShardedCall(computable(inputs), shard, group))  # type: ignore[no-untyped-call]
+    parts = shaped(DistillationParts(*given), logits.shape[:-1])
     return parts if return_parts else parts.loss
 
 
@@ -227,7 +199,7 @@ def _check(inputs: LossInputs, shard: Shard) -> None:
     check_tensors(one)
 
 
-class _Call(NamedTuple):
+class _ShardedCall(NamedTuple):
     """One call on this process."""
 
     inputs: LossInputs
@@ -246,7 +218,7 @@ class _Sharded(torch.autograd.Function):
     """The loss and its parts from the logits; everything else is a constant."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, call: _Call) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, logits: Tensor, call: _ShardedCall) -> tuple[Tensor, ...]:
         """Parts, by two collectives."""
         log_sums = _gathered(call)
         parts, scales = _loss(call, *_added(call, log_sums))
@@ -272,7 +244,7 @@ class _Sharded(torch.autograd.Function):
         logits, log_sums, *saved = ctx.saved_tensors
         scales = Scales(*saved[: len(Scales._fields)])
         scales = scales._replace(ce=scales.ce * factor, kl=scales.kl * factor)
-        call: _Call = ctx.call._replace(inputs=ctx.call.inputs._replace(logits=logits))
+        call: _ShardedCall = ctx.call._replace(inputs=ctx.call.inputs._replace(logits=logits))
         grad = torch.zeros_like(logits)
         for rows in call.blocks():
             mine = Scales(*(value[rows.at] for value in scales))
@@ -280,7 +252,7 @@ class _Sharded(torch.autograd.Function):
         return grad, None
 
 
-def _gathered(call: _Call) -> Tensor:
+def _gathered(call: _ShardedCall) -> Tensor:
     """Log-sums over all classes, (B, 3 or 3 + M)."""
     own = torch.cat([rows.log_sums() for rows in call.blocks()])
     if not own.numel():
@@ -290,7 +262,7 @@ def _gathered(call: _Call) -> Tensor:
     return torch.stack(every).logsumexp(0)
 
 
-def _added(call: _Call, log_sums: Tensor) -> tuple[Terms, Tensor]:
+def _added(call: _ShardedCall, log_sums: Tensor) -> tuple[Terms, Tensor]:
     """Terms of all classes (B,) each; which rows name a top-k class that there is not (B,)."""
     terms, unknown = [], []
     for rows in call.blocks():
@@ -302,7 +274,7 @@ def _added(call: _Call, log_sums: Tensor) -> tuple[Terms, Tensor]:
     return Terms(*total.unbind(1)), torch.cat(unknown)
 
 
-def _loss(call: _Call, terms: Terms, unknown: Tensor) -> tuple[DistillationParts, Scales]:
+def _loss(call: _ShardedCall, terms: Terms, unknown: Tensor) -> tuple[DistillationParts, Scales]:
     """Loss and parts, and what the gradient is made of, from the terms of all classes."""
     inputs, shard = call.inputs, call.shard
     zeros = torch.zeros_like(terms.ce)
@@ -314,14 +286,14 @@ def _loss(call: _Call, terms: Terms, unknown: Tensor) -> tuple[DistillationParts
         no_label = strange | (counted & ((labels < 0) | (labels >= shard.num_classes)))
     if inputs.teacher is not None:
         rows = cut(inputs, shard, slice(0, len(zeros)))
-        _, has_target = _locate(rows, zeros.device)
+        _, has_target = locate(rows, zeros.device)
         strange = strange | unknown
         if inputs.rows is not None:
             strange = strange | (inputs.rows >= inputs.num_rows)
     ce = terms.ce.where(counted, 0).masked_fill(no_label, math.nan)
     kl = terms.divergence.where(has_target, 0).masked_fill(strange, math.nan)
 
-    label_weight, kl_weight = inputs.label_weight + zeros, _kl_weight(inputs, zeros) + zeros
+    label_weight, kl_weight = inputs.label_weight + zeros, kl_weights(inputs, zeros) + zeros
     if inputs.reduction == "mean":
         n_ce, n_kl = (terms.label_weight * counted).sum(), has_target.sum()
         if inputs.normaliser is not None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from antcache.kernels.record import DENSE, NONE, TAIL, TOP_K, LossInputs
-from antcache.kernels.reference import _locate, _mix, _temperature
+from antcache.kernels.reference import locate, mix, temperatures
 
 
 class Shard(NamedTuple):
@@ -129,9 +129,9 @@ class ShardRows:
     def _read_teacher(self, teacher: Tensor) -> None:
         """`scaled` student (R, n) at T, and `teacher` (M, R, n), log-probabilities up to a sum."""
         inputs, shard = self.inputs, self.shard
-        temperature = self.temperature = _temperature(inputs, self.logits)
+        temperature = self.temperature = temperatures(inputs, self.logits)
         self.scaled = self.logits / temperature
-        row, has_target = _locate(inputs, self.logits.device)
+        row, has_target = locate(inputs, self.logits.device)
         # Whatever the teacher row of a masked row holds, it can't reach a sum.
         logit = teacher[:, row].double().where(has_target[:, None], 0)
         if inputs.teacher_index is None:
@@ -184,7 +184,7 @@ class ShardRows:
         log_p, log_q = self.scaled - log_sums[:, 1:2], self.teacher
         if self.form == DENSE:
             log_q = log_q - log_sums[:, 3:].T[..., None]
-        log_q = _mix(log_q, self.inputs.teacher_weight)
+        log_q = mix(log_q, self.inputs.teacher_weight)
         nothing = self.zeros - math.inf
         if self.form != TAIL:
             return log_q[:, : self.shard.width], log_p, nothing, nothing

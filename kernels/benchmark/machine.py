@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-import antcache
 from antcache.kernels.benchmark.contenders import contender, make_inputs
 from antcache.kernels.benchmark.rows import OURS, Case
 from antcache.kernels.loss import Impl
@@ -31,8 +30,6 @@ PACKAGES = ("antcache", "torch", "triton", "numba", "numpy", *CONTENDERS)
 CHILD = """
 import sys
 sys.path[:] = {path!r}
-import antcache
-antcache.__path__ = {package!r}
 from antcache.kernels.benchmark.machine import report
 report({batch}, {classes}, {impl!r})
 """
@@ -73,9 +70,7 @@ def extra_memory(batch: int, classes: int, impl: Impl, say: Callable[[str], None
     if not CLEAR.exists():
         say("not measured: memory on the CPU (it takes Linux)")
         return None
-    code = CHILD.format(
-        path=sys.path, package=list(antcache.__path__), batch=batch, classes=classes, impl=impl
-    )
+    code = CHILD.format(path=sys.path, batch=batch, classes=classes, impl=impl)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]

@@ -7,7 +7,7 @@ to nothing beside the gradient. `blocks.py` brings tensors into the loops' form,
 
 from antcache.errors import needs
 
-with needs("numba", "teacher"):
+with needs("numba", "cpu"):
     import numba  # noqa: F401
 
 from antcache.kernels.loops.blocks import run

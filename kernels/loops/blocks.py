@@ -74,7 +74,9 @@ def run(
 def _without_padding(inputs: LossInputs, grad: Tensor) -> tuple[LossInputs, Tensor]:
     """The columns that are classes; the others have no gradient, which stands there from now on."""
     classes = inputs.classes
-    teacher = inputs.teacher if inputs.form != DENSE else inputs.teacher[..., :classes]
+    teacher = inputs.teacher
+    if teacher is not None and inputs.form == DENSE:
+        teacher = teacher[..., :classes]
     with torch.no_grad():
         grad[:, classes:] = 0
     return inputs._replace(logits=inputs.logits[:, :classes], teacher=teacher), grad[:, :classes]
@@ -95,7 +97,7 @@ def _threads() -> Iterator[None]:
 
 
 def _told() -> AbstractContextManager[Any]:
-    return told(compute_rows, "the distillation loss", seconds=15)
+    return told(compute_rows, "the distillation loss", seconds=20)
 
 
 def _rows_at_once(inputs: LossInputs, grad: Tensor) -> int:

@@ -378,7 +378,8 @@ def test_strided_input(device, form, classes):
     torch.testing.assert_close(loss.double().cpu(), expected[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient.double().cpu(), expected[3], rtol=1e-4, atol=1e-6)
 
-    logits = x.detach().requires_grad_()  # the gradient goes over strided logits as well
+    # The gradient goes over strided logits as well.
+    logits = scatter(x.detach().clone().requires_grad_() * 1)
     around = logits.detach().as_strided((1,), (1,), 1).clone()
     distillation_loss(
         logits, targets, scatter(labels), impl="triton", overwrite_logits=True, **given
@@ -388,7 +389,7 @@ def test_strided_input(device, form, classes):
 
 
 def test_overlapping_logits_are_not_written_over(device):
-    x = torch.zeros(1, 4, device=device).expand(3, 4).requires_grad_()
+    x = torch.zeros(1, 4, device=device, requires_grad=True).mul(1).expand(3, 4)
     with pytest.raises(BadConfig, match="share memory"):
         distillation_loss(x, torch.zeros(3, 4, device=device), impl="triton", overwrite_logits=True)
 
@@ -460,6 +461,37 @@ def test_minus_infinity_in_a_teacher_is_probability_zero(device):
     for targets in (DenseTargets(logits=t[None]), TopKTargets(index=best[1], logit=best[0])):
         factor = torch.tensor(1.0, device=device)
         check(x, targets, None, {"temperature": 2.0}, factor)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("form", ["dense", "dense_mix"])
+def test_a_class_that_student_and_teachers_exclude_takes_no_part(device, form, beta):
+    x, targets = gaussian(3, 21, seed=2), teacher(form, 3, 21)
+    out = torch.arange(21) % 4 == 1
+    labels = torch.tensor([0, 2, 3])
+    given = {"temperature": 2.0, "beta": beta}
+    kept = DenseTargets(logits=targets.logits[..., ~out])
+    place = torch.tensor([0, 1, 2])  # of the labels among the classes that are left
+    factor = torch.tensor(1.0)
+    right = evaluate(x[:, ~out].double(), kept, place, factor, given, impl="torch")
+    masked = DenseTargets(logits=targets.logits.masked_fill(out, -math.inf))
+    inputs = [to(v, device) for v in (x.masked_fill(out, -math.inf), masked, labels, factor)]
+    *found, gradient = evaluate(*inputs, given, impl="triton")
+    for a, b in zip(found, right, strict=False):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient[:, ~out], right[3], rtol=1e-5, atol=1e-6)
+    assert not gradient[:, out].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("distance", [1e-4, 1e-2])
+def test_gradients_of_nearly_equal_rows(device, dtype, beta, distance):
+    """p - q of rounded p and q loses digits where both are close, no more than PyTorch's does."""
+    t = gaussian(8, 106, seed=3).to(dtype)
+    x = (t.float() + gaussian(8, 106, seed=4) * distance).to(dtype)
+    given = {"temperature": 2.0, "beta": beta, "reduction": "sum"}
+    check(*(to(v, device) for v in (x, t, None)), given, torch.tensor(1.0, device=device))
 
 
 def test_several_teachers_that_name_all_classes_leave_no_tail(device):

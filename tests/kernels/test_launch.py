@@ -30,9 +30,10 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
             return lambda *_, **sizes: found.append((self.name, sizes))
 
     for module, name in (
-        (launch.kernel, "tile_kernel"),
         (launch.kernel_dense, "dense_kernel"),
-        (launch.kernel_loop, "loop_kernel"),
+        (launch.kernel_few, "few_kernel"),
+        (launch.kernel_loop_few, "few_loop_kernel"),
+        (launch.launch_loop.kernel_loop, "loop_kernel"),
         (launch.kernel_sum, "count_kernel"),
     ):
         monkeypatch.setattr(module, name, Recorder(name.removesuffix("_kernel")))
@@ -79,11 +80,11 @@ def test_longer_rows_and_top_k_have_kernels_of_their_own(launched: Launched) -> 
     x = torch.zeros(3, 100, device=DEVICE)
     best = x[None].topk(5)
     distillation_loss(x, TopKTargets(index=best.indices, logit=best.values), impl="triton")
-    assert [name for name, _ in launched] == ["loop", "tile"]
+    assert [name for name, _ in launched] == ["loop", "few"]
 
 
 def test_what_is_known_is_not_counted(launched: Launched) -> None:
-    """Only a mean over labels or picked rows counts them, in a launch of its own if there are many."""
+    """Only a mean over labels or picked rows counts them, in a launch of its own if many."""
     labels = torch.zeros(2000, dtype=torch.int64, device=DEVICE)
     loss(2000, 4)
     loss(2000, 4, labels=labels, reduction="sum")

@@ -34,10 +34,16 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def layer(make, *, batch=B, classes=C, dtype=torch.float32, offset=0.0, seed=0):
-    """Hidden rows, classifier and bias, leaves; the offset is that of all logits."""
-    found = (make.randn(batch, D, seed=seed), make.randn(classes, D, seed=seed + 1))
-    bias = make.randn(classes, seed=seed + 2) + offset
-    return [tensor.to(dtype).requires_grad_() for tensor in (*found, bias)]
+    """Hidden rows, classifier and bias, leaves; the offset is that of all logits.
+
+    With one, numbers have so few bits that the logits are exact, else their rounding hides all.
+    """
+    sizes = ((batch, D), (classes, D), (classes,))
+    found = [make.randn(*size, seed=seed + i) for i, size in enumerate(sizes)]
+    if offset:
+        found = [(8 * tensor).round() / 8 for tensor in found]
+        found[2] += offset
+    return [tensor.to(dtype).requires_grad_() for tensor in found]
 
 
 def teacher(make, form, *, rows=B, classes=C, valid=None, seed=3):
@@ -400,7 +406,7 @@ def test_opcheck(make, impl, form):
         logits = torch.empty(()).expand(5, C)
         inputs = LossInputs(logits, *teacher_tensors(targets), torch.arange(5), reduction=reduction)
         given = linear_rows.Layer(*tensors, torch.float32)
-        call = linear_op.Call(given, inputs, 2, (True, False, True), impl)
+        call = linear_op.LinearCall(given, inputs, 2, (True, False, True), impl)
         torch.library.opcheck(linear_op.fused, call.arguments())
     detached = linear_rows.Layer(*(t.detach() for t in tensors), torch.float32)
     given = (torch.linspace(-1, 1, 5), *call._replace(layer=detached).arguments())

@@ -355,7 +355,7 @@ def test_choice_and_its_reason(make, monkeypatch):
         choose(x, impl="triton")
     hide(monkeypatch, "numba", "triton")
     assert choose(x) == ("torch", "numba is not installed")
-    for name, extra in (("triton", "gpu"), ("numba", "teacher")):
+    for name, extra in (("triton", "gpu"), ("numba", "cpu")):
         with pytest.raises(MissingExtra, match=extra):
             choose(x, impl=name)
 

@@ -1,0 +1,140 @@
+"""What all losses take, checked and brought into the one record that computes them.
+
+Promise: the same words, checks and forms of the arguments wherever the loss comes from: logits,
+hidden states, or classes that are spread over processes. Values of tensors are not looked at.
+Letters: B batch rows, W width of the logits, C classes, M teachers, N teacher rows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict, Unpack, get_args
+
+import torch
+from torch import Tensor
+
+from antcache.checks import one_of
+from antcache.errors import BadConfig
+from antcache.kernels.checks import check_logits, check_settings, per_row
+from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.reference import DistillationParts
+from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class CommonSettings(TypedDict, total=False):
+    """What every loss takes by keyword, as `distillation_loss` explains it."""
+
+    rows: Tensor | None
+    temperature: float | Tensor
+    weight: float | Tensor
+    label_weight: float
+    class_weight: Tensor | None
+    label_smoothing: float
+    ignore_index: int
+    teacher_weight: Tensor | None
+    num_classes: int | None
+    beta: float
+    normaliser: Tensor | None
+    reduction: Reduction
+
+
+def loss_inputs(
+    logits: Tensor,
+    targets: Targets | Tensor | None,
+    labels: Tensor | None,
+    **given: Unpack[CommonSettings],
+) -> LossInputs:
+    """The record of one loss; whether its tensors fit each other is left to `check_tensors`.
+
+    Args:
+        logits: (..., W).
+        targets: a record, or a plain tensor, which is one dense teacher.
+        labels: (...).
+        given: the other settings, all of them.
+
+    Raises:
+        BadConfig: one of them is of a wrong type, shape or range by itself.
+    """
+    one_of("reduction", given["reduction"], get_args(Reduction))
+    check_logits(logits, given["num_classes"])
+    lead, width = logits.shape[:-1], logits.shape[-1]
+    check_settings(
+        temperature=given["temperature"],
+        weight=given["weight"],
+        label_weight=given["label_weight"],
+        label_smoothing=given["label_smoothing"],
+        beta=given["beta"],
+        ignore_index=given["ignore_index"],
+    )
+    teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
+    num_classes = given["num_classes"]
+    share = (1 if teacher is None else teacher.shape[0],)
+    row_temperature, temperature = _constant("temperature", given["temperature"], logits)
+    row_weight, weight = _constant("weight", given["weight"], logits)
+    return LossInputs(
+        logits=logits if len(lead) == 1 else logits.flatten(0, -2),
+        teacher=teacher,
+        teacher_index=index,
+        tail=tail,
+        valid=valid,
+        labels=per_row("labels", labels, lead),
+        rows=per_row("rows", given["rows"], lead),
+        class_weight=given["class_weight"],
+        teacher_weight=per_row(
+            "teacher_weight", given["teacher_weight"], lead, after=share, one=True
+        ),
+        row_temperature=row_temperature,
+        row_weight=row_weight,
+        normaliser=given["normaliser"],
+        temperature=temperature,
+        weight=weight,
+        label_weight=given["label_weight"],
+        label_smoothing=given["label_smoothing"],
+        beta=given["beta"],
+        ignore_index=given["ignore_index"],
+        num_classes=0 if num_classes is None or num_classes == width else num_classes,
+        reduction=given["reduction"],
+        gradient=torch.is_grad_enabled() and logits.requires_grad,
+    )
+
+
+def computable(inputs: LossInputs) -> LossInputs:
+    """The same, checked, with its constants as they are computed with: float32, both divisors."""
+    changed = {
+        name: value.float()
+        for name in ("row_temperature", "row_weight", "normaliser")
+        if (value := getattr(inputs, name)) is not None
+    }
+    if "normaliser" in changed:
+        changed["normaliser"] = changed["normaliser"].expand(2)
+    return inputs._replace(**changed) if changed else inputs
+
+
+def shaped(parts: DistillationParts, lead: tuple[int, ...]) -> DistillationParts:
+    """What there is one of per row, with the leading axes of the logits."""
+    if len(lead) == 1:
+        return parts
+    return DistillationParts(*(part.reshape(lead) if part.ndim else part for part in parts))
+
+
+def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
+    """Targets as records; a plain tensor is one dense teacher."""
+    if given is None or isinstance(given, DenseTargets | TopKTargets):
+        return given
+    check_tensor("targets", given)
+    assert isinstance(given, Tensor)
+    if not given.dtype.is_floating_point:
+        raise BadConfig(
+            "targets must be floating", found=given.dtype, hint="labels are the third argument"
+        )
+    if len(lead) > 1 and given.shape[:-1] == lead:
+        given = given.flatten(0, -2)
+    return DenseTargets(given[None])
+
+
+def _constant(name: str, given: float | Tensor, logits: Tensor) -> tuple[Tensor | None, float]:
+    """A constant of all rows, or of each, as a tensor () or (B,), else as a number."""
+    if isinstance(given, Tensor):
+        return per_row(name, given, logits.shape[:-1], one=True), 1.0
+    return None, given
