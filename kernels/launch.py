@@ -15,7 +15,14 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_dense, kernel_few, kernel_loop_few, kernel_sum, launch_loop
+from antcache.kernels import (
+    kernel,
+    kernel_dense,
+    kernel_few,
+    kernel_loop_few,
+    kernel_sum,
+    launch_loop,
+)
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20

@@ -49,6 +49,10 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     of_rows = torch.empty(batch * fields * segments, dtype=torch.float32, device=device)
     done = torch.zeros(3 * batch, dtype=torch.int32, device=device)
     rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0
+    chunks = RICH_CHUNKS if rich else CHUNKS
+    sum_chunks = SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS
+    if settings["WIDE"]:  # 64-bit addresses of every column
+        chunks, sum_chunks = 1, RICH_CHUNKS
     number = inputs.temperature if inputs.row_temperature is None else 0
     kernel_loop.loop_kernel[(steps * segments,)](
         *(*arguments, of_rows, done, segment, ahead),
@@ -58,8 +62,8 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
         SOME=inputs.rows is not None or inputs.valid is not None,
         PADDED=inputs.num_classes > 0,
         FIELDS=fields,
-        CHUNKS=RICH_CHUNKS if rich else CHUNKS,
-        SUM_CHUNKS=SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS,
+        CHUNKS=chunks,
+        SUM_CHUNKS=sum_chunks,
         LANES=LANES,
         S=segments,
         BLOCK_S=triton.next_power_of_2(segments),
