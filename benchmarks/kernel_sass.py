@@ -4,8 +4,9 @@ Promise: an instruction counts once for each time that a warp gets to it, whethe
 not. Integers are computed as the machine would (`kernel_sass_integers.py`), so loops run as often
 as the kernel's arguments make them, unrolled or not, and no table of trip counts is kept. Where
 data decides, the longer way is taken; behind an atomic that returns something (the ticket by which
-the last program knows itself) the shorter one, which all programs but one go. What can't be
-counted is an error: a loop whose end data decides, a jump to who knows where.
+the last program knows itself) the shorter one, which all programs but one go. A loop around such
+an atomic waits for another program, and is over at once. What can't be counted is an error: a loop
+whose end data decides, a jump to who knows where.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class Instruction:
     def jumps(self) -> bool:
         """Whether the next instruction may be another than the one below."""
         return self.stem in ("BRA", "CALL", "EXIT", "RET", *_INDIRECT)
+
+    @cached_property
+    def returns(self) -> bool:
+        """Whether it is an atomic that returns something."""
+        return self.stem in _ATOMIC and "RZ" not in self.operands[:2]
 
     @cached_property
     def target(self) -> int | None:
@@ -159,11 +165,13 @@ def walk(
         at += 1
         if not one.jumps:
             _count_bytes(done, places, registers, one, threads)
-            done.ticket |= one.stem in _ATOMIC and "RZ" not in one.operands[:2]
+            done.ticket |= one.returns
             execute(registers, one.guard, one.opcode, one.operands)
             continue
         there = index.get(one.target) if one.target is not None else None
         taken = _decided(registers, one)
+        if taken is None and there is not None and any(e.returns for e in program[there:at]):
+            taken = done.ticket = False  # what it waited for is no ticket
         if taken is None and there is not None and there < at:
             raise BadConfig("data decides where a loop ends: it can't be counted", found=str(one))
         if taken is None:

@@ -1,12 +1,15 @@
-"""Triton kernel of the distillation loss for rows of any length, in blocks.
+"""Triton kernel of the distillation loss for labels and dense teachers on rows of any length.
 
-Promise: as `kernel.py`, but each row is read twice: once for its sums (online softmax), once for the
-loss and the gradient.
-Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
-rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
-along b.
+Promise: as `kernel.py`. A row is split over programs, each of which has a segment. It is read twice,
+for KL(p || q) and the mixture three times, but from memory once: a program sums up a segment, and
+then writes the gradient of that of a row a little before, which is still in the L2 cache. It may
+have to wait for the programs of that row: these have lower numbers, and devices begin programs in
+the order of their numbers, as NVIDIA's own scan (CUB) relies on.
+Letters: B batch rows, C classes of W columns, N teacher rows, M teachers, T temperature, S segments
+of a row, K chunks of L columns. `x_ptr` is a pointer, `stride_xb` the distance in elements between
+neighbours of x along b.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, N803, E501
+# ruff: noqa: ANN001, ANN201, ANN202, N803, SIM102, E501
 # mypy: ignore-errors
 # fmt: off
 
@@ -15,125 +18,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from antcache.kernels import kernel_loop_stages as stages
+from antcache.kernels import kernel_loop_state as state
 from antcache.kernels import kernel_parts as parts
 from antcache.kernels import kernel_sum as sums
-
-
-@triton.jit
-def _online(top, total, x, scale):
-    """Largest value and sum of exp((x - largest) * scale) so far (R,), with a block (R, BLOCK)."""
-    new, total, _ = _online_rest(top, total, total, x, scale, x == x)
-    return new, total
-
-
-@triton.jit
-def _online_rest(top, total, rest, x, scale, here):
-    """The same with the sum of all but what is `here`."""
-    new = tl.maximum(top, tl.max(x, 1))
-    shift = tl.where(new == float("-inf"), 0.0, new)  # nothing but -inf so far
-    fade = tl.exp((top - shift) * scale)
-    e = tl.exp((x - shift[:, None]) * scale)
-    return new, total * fade + tl.sum(e, 1), rest * fade + tl.sum(tl.where(here, 0.0, e), 1)
-
-
-@triton.jit
-def _student_sums(
-    to_x, row, label, C, inv_t, T_ONE: tl.constexpr, LABELS: tl.constexpr, BLOCK_C: tl.constexpr,
-    WIDE: tl.constexpr,
-):
-    """Largest logit of the row, sum of the exponentials at T, and at 1 of all but the label's."""
-    x_max = tl.full((1,), float("-inf"), tl.float32)
-    z_t = tl.zeros((1,), tl.float32)
-    x_max_1 = x_max
-    rest = z_t
-    z_1 = z_t
-    for start in range(0, C, BLOCK_C):
-        col = parts.columns(start, BLOCK_C, WIDE)
-        x = parts.student_logits(to_x, row, col, (col < C)[None, :])
-        here = col[None, :] == label[:, None]
-        if T_ONE:
-            x_max, z_t, rest = _online_rest(x_max, z_t, rest, x, inv_t, here)
-        else:
-            x_max, z_t = _online(x_max, z_t, x, inv_t)
-            if LABELS:
-                x_max_1, z_1, rest = _online_rest(x_max_1, z_1, rest, x, 1.0, here)
-    return x_max, z_t, rest
-
-
-@triton.jit
-def _teacher_sums(
-    to_t, teacher, has, C, inv_t, M: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
-    WIDE: tl.constexpr,
-):
-    """Largest logit of each teacher and the sum of its exponentials (BLOCK_M,), and the last sum."""
-    t_ptr, stride_tm, stride_tn, stride_tc = to_t
-    lane = tl.arange(0, BLOCK_M)
-    t_max = tl.zeros((BLOCK_M,), tl.float32)
-    t_sum = tl.full((BLOCK_M,), 1.0, tl.float32)
-    total = tl.full((1,), 1.0, tl.float32)
-    from_t = teacher * stride_tn  # 64-bit sums: m * stride_tm would be 32-bit
-    for m in range(M):
-        top = tl.full((1,), float("-inf"), tl.float32)
-        total = tl.zeros((1,), tl.float32)
-        for start in range(0, C, BLOCK_C):
-            col = parts.columns(start, BLOCK_C, WIDE)
-            t = parts.teacher_logits(t_ptr, from_t, stride_tc, col, (col < C)[None, :], has)
-            top, total = _online(top, total, t, inv_t)
-        t_max = tl.where(lane == m, top, t_max)
-        t_sum = tl.where(lane == m, total, t_sum)
-        from_t += stride_tm
-    return t_max, t_sum, total
-
-
-@triton.jit
-def _outside_sums(
-    to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C: tl.constexpr,
-    WIDE: tl.constexpr,
-):
-    """Largest logit of the classes that no teacher names, and the sum of their exponentials."""
-    for start in range(0, C, BLOCK_C):
-        col = parts.columns(start, BLOCK_C, WIDE)
-        parts.mark_outside(outside_ptr, row, stride_ob, col[None, :], (col < C)[None, :], 1.0)
-    tl.debug_barrier()
-    parts.mark_outside(outside_ptr, row, stride_ob, cls, first, 0.0)
-    tl.debug_barrier()
-    top = tl.full((1,), float("-inf"), tl.float32)
-    total = tl.zeros((1,), tl.float32)
-    for start in range(0, C, BLOCK_C):
-        col = parts.columns(start, BLOCK_C, WIDE)
-        mask = (col < C)[None, :]
-        x = parts.student_logits(to_x, row, col, mask) - x_max[:, None]
-        x = tl.where(parts.is_outside(outside_ptr, row, stride_ob, col, mask), x, float("-inf"))
-        top, total = _online(top, total, x, inv_t)
-    return top, total
-
-
-@triton.jit
-def _dense_block(
-    to_t, share_ptr, stride_sb, stride_sm, row, teacher, has, x, col, mask, inv_t, z_t, t_max, t_sum,
-    log_sums, M: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
-):
-    """Mixed teacher probability q of a block (1, BLOCK_C), and log(q / p)."""
-    t_ptr, stride_tm, stride_tn, stride_tc = to_t
-    lane = tl.arange(0, BLOCK_M)
-    q = tl.zeros((1, BLOCK_C), tl.float32)
-    log_ratio = q
-    from_t = teacher * stride_tn
-    for m in range(M):
-        t = parts.teacher_logits(t_ptr, from_t, stride_tc, col, mask, has)
-        t = t - tl.sum(tl.where(lane == m, t_max, 0.0), 0)
-        e = tl.exp(t * inv_t)
-        z = tl.sum(tl.where(lane == m, t_sum, 0.0), 0)
-        if M == 1:
-            q = tl.where(mask, e / z, 0.0)
-            log_ratio = parts.dense_log_ratio(x, t, inv_t, log_sums[:, None])
-        else:
-            share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
-            q += share[:, None] * (e / z)
-        from_t += stride_tm
-    if M > 1:
-        log_ratio = parts.mixed_log_ratio(x, q, inv_t, z_t)
-    return q, log_ratio
 
 
 @triton.jit
@@ -145,139 +33,76 @@ def loop_kernel(
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
     B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
-    FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
-    T_ONE: tl.constexpr,
-    COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,
-    SUMMED: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_K: tl.constexpr,
-    BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_B: tl.constexpr,
-    BLOCK_M: tl.constexpr, WIDE: tl.constexpr,
+    of_rows_ptr, done_ptr, segment, ahead,
+    FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
+    POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
+    EXACT: tl.constexpr, AGAIN: tl.constexpr, SOME: tl.constexpr, PADDED: tl.constexpr,
+    FIELDS: tl.constexpr, CHUNKS: tl.constexpr, SUM_CHUNKS: tl.constexpr, LANES: tl.constexpr,
+    S: tl.constexpr, BLOCK_S: tl.constexpr, SUMMED: tl.constexpr, BLOCK_B: tl.constexpr, WIDE: tl.constexpr,
 ):
-    """One row per program in blocks: a first pass for the sums, a second for loss and gradient."""
-    row = tl.program_id(0).to(tl.int64) + tl.zeros((1,), tl.int64)
-    row_mask = row < B
-    factor = tl.full((1,), 1.0, tl.float32)
-    if AGAIN:
-        factor = parts.upstream(factor_ptr, row, row_mask, stride_f)
-        if tl.sum(tl.where(factor == 1, 0, 1), 0) == 0:
-            return
+    """Sums of a segment, for two of the divergences its terms `ahead` rows before, and the gradient
+    as many rows before that. `done_ptr` counts for each row who has done which of the three.
+    """
+    step = (tl.program_id(0) // S).to(tl.int64)
+    seg = tl.program_id(0) % S
     to_x = (x_ptr, stride_xb, stride_xc)
     to_t = (t_ptr, stride_tm, stride_tn, stride_tc)
-    inv_t = 1.0 / temperature
-    n_ce, n_kl = sums.divisors(
-        labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
-        B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
-    )
-    a = factor * (label_weight / n_ce)
-    b = factor * (kl_weight / temperature / n_kl)
-    has = row_mask
-    if FORM != parts.NONE:
-        teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
-        b = tl.where(inside, b, float("nan"))
-    label = row
-    if labels_ptr is not None:
-        label, counted, own = parts.row_labels(
-            labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index
+    to_share = (share_ptr, stride_sb, stride_sm)
+    of_batch = (rows_ptr, valid_ptr, labels_ptr, class_weight_ptr, C, N, ignore_index)
+    heat = (temperature, row_temperature_ptr, stride_yb)
+    if _wanted(step, B, factor_ptr, stride_f, AGAIN):
+        of_row = of_rows_ptr + step * (FIELDS * S)
+        stages.sum_up(
+            to_x, to_t, of_batch, heat, of_row, S, segment, step, seg,
+            FORM, M, SMOOTH, POWER, SOME, SUM_CHUNKS, LANES, WIDE,
         )
+        state.tell(done_ptr + 3 * step)
+    row = step - ahead
+    if FORM == parts.DENSE and BETA != parts.FORWARD:
+        if _wanted(row, B, factor_ptr, stride_f, AGAIN):
+            of_row = of_rows_ptr + row * (FIELDS * S)
+            state.wait(done_ptr + 3 * row, S)
+            stages.add_terms(
+                to_x, to_t, to_share, of_batch, heat, of_row, S, segment, row, seg, beta,
+                FORM, M, BETA, SOME, CHUNKS, LANES, BLOCK_S, WIDE,
+            )
+            state.tell(done_ptr + 3 * row + 1)
+        row -= ahead
+    if _wanted(row, B, factor_ptr, stride_f, AGAIN):
+        of_row = of_rows_ptr + row * (FIELDS * S)
+        state.wait(done_ptr + 3 * row, S)
+        if FORM == parts.DENSE and BETA != parts.FORWARD:
+            state.wait(done_ptr + 3 * row + 1, S)
+        n_ce, n_kl = sums.divisors(
+            labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
+            B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
+        )
+        a = label_weight / n_ce
+        b = kl_weight / n_kl * sums.kl_factor(
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row < B
+        )
+        if AGAIN:
+            factor = parts.upstream(factor_ptr, row, row < B, stride_f)
+            a *= factor
+            b *= factor
+        last, ce, kl, has, inside = stages.write_gradient(
+            to_x, to_t, to_share, of_batch, heat, (grad_ptr, stride_gb, stride_gc), of_row,
+            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, W, smoothing, beta,
+            FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, SOME, PADDED, CHUNKS, LANES, BLOCK_S, WIDE,
+        )
+        if not AGAIN:
+            if last:
+                state.finish_row(
+                    ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
+                    row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, ce, kl, has,
+                    inside, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, SUMMED,
+                )
 
-    x_max, z_t, rest = _student_sums(
-        to_x, row, label, C, inv_t, T_ONE, labels_ptr is not None, BLOCK_C, WIDE
-    )
-    ce = tl.zeros((1,), tl.float32)
-    kl = tl.zeros((1,), tl.float32)
-    w_sum = 0.0
-    if labels_ptr is not None:
-        known = counted & (label >= 0) & (label < C)
-        x_label = tl.load(x_ptr + row * stride_xb + label * stride_xc, mask=known, other=0.0)
-        x_label = tl.where(known, x_label.to(tl.float32) - x_max, 0.0)
-        ce, z_1 = parts.cross_entropy(x_label, rest, own, smoothing)
-        if SMOOTH:
-            for start in range(0, C, BLOCK_C):
-                col = parts.columns(start, BLOCK_C, WIDE)
-                w_sum += tl.sum(parts.class_weights(class_weight_ptr, col, C, SMOOTH))
-    if FORM == parts.DENSE:
-        t_max, t_sum, total = _teacher_sums(to_t, teacher, has, C, inv_t, M, BLOCK_M, BLOCK_C, WIDE)
-        log_sums = tl.log(z_t / total)
-    if FORM == parts.TOP_K or FORM == parts.TAIL:
-        cls, x_e, q_e, first, other, in_range, t_e, t_sum = parts.few_classes(
-            to_x, to_t, (index_ptr, stride_im, stride_in, stride_ic), tail_ptr, stride_lm, stride_ln,
-            share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
-            M, K, FORM == parts.TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
-        )
-        b = tl.where(in_range, b, float("nan"))
-        x_1 = x_e - x_max[:, None]
-        p_e, x_e, z_e = parts.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
-        diff_out = tl.zeros((1,), tl.float32)
-        if FORM == parts.TAIL:
-            top_out, z_out = _outside_sums(
-                to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C, WIDE
-            )
-            kl, diff_out = parts.outside_terms(top_out * inv_t, z_out, z_t, other, first, C)
-        kl_e, off, few = parts.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
-        kl += kl_e
-        if labels_ptr is not None:
-            few = parts.entry_gradient(
-                few, cls, x_1, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C,
-                w_sum, a, SMOOTH,
-            )
-    if GRAD:
-        tl.debug_barrier()  # label and entries are read before the gradient may go over the logits
 
-    # A class with p and q near 1 gets minus the sum of all other p - q: those add up to 0, and of
-    # rounded p and q little of it is left. Here are that sum, the class's column plus 1 and the
-    # rest of its gradient, per lane.
-    others = tl.zeros((1, BLOCK_C), tl.float32)
-    found = tl.zeros((1, BLOCK_C), tl.int32)
-    kept = others
-    to = grad_ptr + row[:, None] * stride_gb
-    kind = grad_ptr.dtype.element_ty
-    for start in range(0, C, BLOCK_C):
-        col = parts.columns(start, BLOCK_C, WIDE)
-        mask = (col < C)[None, :]
-        x = parts.student_logits(to_x, row, col, mask) - x_max[:, None]
-        e_t = tl.exp(x * inv_t)
-        grad = tl.zeros((1, BLOCK_C), tl.float32)
-        if labels_ptr is not None:
-            e_1 = e_t
-            if not T_ONE:
-                e_1 = tl.exp(x)
-            w = parts.class_weights(class_weight_ptr, col, C, SMOOTH)
-            here = col[None, :] == label[:, None]
-            grad, cost = parts.label_gradient(
-                x, e_1, mask, here, w, counted, own, rest, z_1, a, smoothing, C, w_sum, SMOOTH
-            )
-            ce += cost
-        if FORM == parts.DENSE:
-            p = e_t / z_t[:, None]
-            q, log_ratio = _dense_block(
-                to_t, share_ptr, stride_sb, stride_sm, row, teacher, has, x, col, mask, inv_t, z_t,
-                t_max, t_sum, log_sums, M, BLOCK_M, BLOCK_C,
-            )
-            terms, diff = parts.kl_terms(p, q, log_ratio)
-            kl += tl.sum(tl.where(mask, terms, 0.0), 1)
-            large = parts.near_one(p, q)
-            others += tl.where(mask & ~large, diff, 0.0)
-            found += tl.where(large, col[None, :].to(tl.int32) + 1, 0)
-            kept += tl.where(large, grad, 0.0)
-            grad += tl.where(has[:, None], b[:, None] * diff, 0.0)
-        if FORM == parts.TAIL:
-            outside = parts.is_outside(outside_ptr, row, stride_ob, col, mask)
-            e_out = tl.exp((x - top_out[:, None]) * inv_t)
-            grad += parts.outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b)
-        if GRAD:
-            tl.store(to + col[None, :] * stride_gc, grad.to(kind), mask=mask)
-    if GRAD and FORM != parts.NONE:
-        tl.debug_barrier()
-        if FORM == parts.DENSE:
-            at = tl.sum(found, 1).to(tl.int64) - 1
-            one = tl.sum(kept, 1) - b * tl.sum(others, 1)
-            tl.store(to + at[:, None] * stride_gc, one[:, None].to(kind), mask=((at >= 0) & has)[:, None])
-        else:
-            tl.store(to + cls * stride_gc, few.to(kind), mask=first)
-    if labels_ptr is not None:
-        ce = tl.where(counted, ce, 0.0)
-    if not AGAIN:
-        sums.write_rows(
-            ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask, ce, kl, has,
-            b == b, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, ROWS, SUMMED,
-        )
+@triton.jit
+def _wanted(row, B, factor_ptr, stride_f, AGAIN: tl.constexpr):
+    """Whether there is such a row, and again something to do for it."""
+    there = (row >= 0) & (row < B)
+    if AGAIN:
+        there = there & (tl.load(factor_ptr + row * stride_f, mask=there, other=1.0) != 1)
+    return there

@@ -15,7 +15,14 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import kernel, kernel_dense, kernel_few, kernel_loop, kernel_sum
+from antcache.kernels import (
+    kernel,
+    kernel_dense,
+    kernel_few,
+    kernel_loop_few,
+    kernel_sum,
+    launch_loop,
+)
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20
@@ -95,13 +102,17 @@ def _run(
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
     outside = None
-    if inputs.teacher_index is None and _row_threads(inputs) <= THREADS:
+    if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
+        arguments = _arguments(inputs, out, factor, tallies, None)
+        launch_loop.run(inputs, arguments, shared | _options(launch_loop.WARPS, 128))
+        return
+    if inputs.teacher_index is None:
         run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
-    elif inputs.teacher_index is not None and _few_threads(inputs) <= THREADS:
+    elif _few_threads(inputs) <= THREADS:
         out = _markable(inputs, out)
         run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
     else:
-        run, sizes = kernel_loop.loop_kernel, _loop_sizes(inputs)
+        run, sizes = kernel_loop_few.few_loop_kernel, _loop_sizes(inputs)
         if inputs.form == TAIL:
             outside = torch.empty(inputs.logits.shape, dtype=torch.int8, device=out.loss.device)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
@@ -186,16 +197,14 @@ def _aligned(*tensors: Tensor | None) -> bool:
 
 
 def _loop_sizes(inputs: LossInputs) -> dict[str, Any]:
-    """Settings and block sizes of the kernel for long rows."""
+    """Settings and block sizes of the kernel for long rows with top-k teachers."""
     block_k = triton.next_power_of_2(inputs.top_k)
-    block_m = triton.next_power_of_2(inputs.num_teachers)
-    entries = block_k * block_m if inputs.teacher_index is not None else 1
+    entries = block_k * triton.next_power_of_2(inputs.num_teachers)
     return {
         "K": inputs.top_k,
         "T_ONE": inputs.temperature == 1,
         "ROWS": 1,
         "BLOCK_C": LOOP_BLOCK,
-        "BLOCK_M": block_m,
         "BLOCK_K": block_k,
         "BLOCK_E": entries,
         "BLOCK_N": min(block_k, COMPARED // entries),

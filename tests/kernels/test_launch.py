@@ -32,7 +32,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
     for module, name in (
         (launch.kernel_dense, "dense_kernel"),
         (launch.kernel_few, "few_kernel"),
-        (launch.kernel_loop, "loop_kernel"),
+        (launch.kernel_loop_few, "few_loop_kernel"),
+        (launch.launch_loop.kernel_loop, "loop_kernel"),
         (launch.kernel_sum, "count_kernel"),
     ):
         monkeypatch.setattr(module, name, Recorder(name.removesuffix("_kernel")))

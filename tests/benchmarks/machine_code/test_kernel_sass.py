@@ -184,6 +184,25 @@ TICKET = """
 """
 
 
+WAIT = """
+    wait: ATOMG.E.ADD.STRONG.GPU PT, R3, desc[UR4][R2.64], RZ
+    ISETP.GE.AND P1, PT, R3, R6, PT
+    @!P1 BRA {wait}
+"""
+
+
+def test_a_program_that_waits_for_another_is_let_go_at_once_and_has_no_ticket_yet():
+    either = """
+        LDG.E R7, desc[UR4][R2.64]
+        ISETP.GE.AND P0, PT, R7, R8, PT
+        @P0 BRA {short}
+        FADD R5, R5, R6
+        short: EXIT
+    """
+    assert counted(either).instructions == 5
+    assert counted(WAIT.rstrip() + either).instructions == 3 + 5
+
+
 def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
     assert counted(TICKET, {0x218: 16384}).instructions == 5
     assert counted(TICKET, {0x218: 16384}, last=True).instructions == 6 + 4 * 4 + 1

@@ -1,0 +1,79 @@
+"""Launches the loop kernel: how a row is split, and how far its second read is behind the first.
+
+Promise: what the programs that run at once read stays well inside the L2 cache until it is read
+again, and rows are split so that few of them keep a device busy too. Beside the gradient, all that
+is allocated are a few numbers for each segment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+
+from antcache.kernels import kernel_loop
+from antcache.kernels import kernel_loop_state as state
+from antcache.kernels.record import LossInputs
+
+WARPS = 8
+LANES = 4 * 32 * WARPS
+"""Columns of a chunk: 4 neighbours for each thread."""
+
+CHUNKS = 4
+SUM_CHUNKS = 8
+RICH_CHUNKS = 2
+"""Chunks of a block; of sums alone, which need fewer registers for each; and with several teachers
+or smoothing, which need more."""
+
+SEGMENT_BYTES = 64 * 1024
+"""Of student and teachers together, that a program reads of a row: with 2 programs for each of 132
+multiprocessors 17 MB, a third of an H100's cache."""
+
+PROGRAMS = 512
+"""To be had of a small batch, if its rows are long enough: about four for each multiprocessor."""
+
+AHEAD = 64
+"""Programs that begin between the two reads of a segment, so that the second need not wait."""
+
+
+def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> None:
+    """One launch for arguments and settings that all kernels have, with options of the compiler."""
+    batch, classes = inputs.logits.shape[0], inputs.classes
+    segment = _segment(inputs)
+    segments = triton.cdiv(classes, segment)
+    ahead = min(batch, triton.cdiv(AHEAD, segments))
+    steps = batch + ahead * (2 if inputs.teacher is not None and inputs.beta else 1)
+    fields = state.TEACHERS.value + 2 * inputs.num_teachers + state.PARTS.value
+    device = inputs.logits.device
+    of_rows = torch.empty(batch * fields * segments, dtype=torch.float32, device=device)
+    done = torch.zeros(3 * batch, dtype=torch.int32, device=device)
+    rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0
+    chunks = RICH_CHUNKS if rich else CHUNKS
+    sum_chunks = SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS
+    if settings["WIDE"]:  # 64-bit addresses of every column
+        chunks, sum_chunks = 1, RICH_CHUNKS
+    number = inputs.temperature if inputs.row_temperature is None else 0
+    kernel_loop.loop_kernel[(steps * segments,)](
+        *(*arguments, of_rows, done, segment, ahead),
+        **settings,
+        POWER=int(number) if number in (1, 2) else 0,
+        EXACT=inputs.gradient and inputs.logits.dtype == torch.float32,
+        SOME=inputs.rows is not None or inputs.valid is not None,
+        PADDED=inputs.num_classes > 0,
+        FIELDS=fields,
+        CHUNKS=chunks,
+        SUM_CHUNKS=sum_chunks,
+        LANES=LANES,
+        S=segments,
+        BLOCK_S=triton.next_power_of_2(segments),
+    )
+
+
+def _segment(inputs: LossInputs) -> int:
+    """Columns of a segment, whole blocks."""
+    block = LANES * CHUNKS
+    each = inputs.logits.element_size() * (1 + inputs.num_teachers)
+    most = SEGMENT_BYTES // each
+    enough = inputs.logits.shape[0] * inputs.classes // PROGRAMS
+    return block * max(1, min(most, enough) // block)

@@ -1,0 +1,160 @@
+"""Long rows by the Triton kernel that splits them over programs, against float64 truth.
+
+Its blocks are made so small that short rows have many segments, blocks and chunks. What an error
+may be: as in `test_kernel.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton")
+from test_kernel import DTYPES, OFFSETS, SETTINGS, arguments, check, gaussian, padded, teacher, to
+
+from antcache.errors import BadConfig
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss, launch, launch_loop
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BETAS = (0.0, 0.3, 1.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_blocks():
+    """Every row is a long one; a block has 64 columns, a segment one block or a few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "THREADS", 0)
+        patch.setattr(launch_loop, "LANES", 16)
+        patch.setattr(launch_loop, "WARPS", 1)
+        patch.setattr(launch_loop, "SEGMENT_BYTES", 1024)
+        patch.setattr(launch_loop, "PROGRAMS", 8)
+        patch.setattr(launch_loop, "AHEAD", 5)
+        yield
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 9999),
+    batch=st.integers(1, 5),
+    classes=st.integers(2, 300),
+    form=st.sampled_from(("none", "dense", "dense_mix")),
+    dtype=st.sampled_from(DTYPES),
+    spread=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
+    offset=st.sampled_from(OFFSETS),
+    beta=st.sampled_from(BETAS),
+    temperature=st.sampled_from([1.0, 2.0, 3.3, "tensor", "rows"]),
+    weight=st.sampled_from(["number", "rows"]),
+    padding=st.sampled_from([0, 1, 40]),
+    both=st.booleans(),
+    normaliser=st.sampled_from([None, (0.5, 20.0)]),
+    labels=st.booleans(),
+    case=st.sampled_from(SETTINGS),
+    factor=st.sampled_from([1.0, -0.3, 65536.0]),
+)
+def test_any_settings_together(
+    seed, batch, classes, form, dtype, spread, offset, beta, temperature, weight, padding, both,
+    normaliser, labels, case, factor,
+):  # fmt: skip
+    y, given = arguments(case, form, batch, classes)
+    x = padded(gaussian(batch, classes, seed=seed) * spread + offset, padding).to(dtype)
+    targets = teacher(form, batch + 2, classes, seed + 1)
+    if padding:
+        given["num_classes"] = classes
+    if targets is None:
+        labels = True
+    else:
+        if both:
+            targets = DenseTargets(logits=padded(targets.logits, padding))
+        numbers = torch.rand(batch + 1, generator=torch.Generator().manual_seed(seed)) * 9 + 0.5
+        given["temperature"] = {"tensor": numbers[0], "rows": numbers[1:]}.get(
+            temperature, temperature
+        )
+        given |= {"weight": 3.3 if weight == "number" else numbers[1:], "beta": beta}
+    if not labels:
+        y = None
+        given.pop("class_weight", None)
+        given.pop("label_smoothing", None)
+    if normaliser is not None and given["reduction"] == "mean":
+        given["normaliser"] = torch.tensor(normaliser)
+    given = {name: to(v, DEVICE) for name, v in given.items()}
+    overwrite = case == "in_place" and factor == 1
+    upstream = torch.tensor(factor, device=DEVICE)
+    check(*(to(v, DEVICE) for v in (x, targets, y)), given, upstream, overwrite_logits=overwrite)
+
+
+def fused(x, targets, labels=None, **given):
+    """Parts and gradient."""
+    x = x.detach().clone().requires_grad_()
+    parts = distillation_loss(x, targets, labels, impl="triton", return_parts=True, **given)
+    (gradient,) = torch.autograd.grad(parts.loss.sum(), x)
+    return parts, gradient
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_equal_logits_have_no_gradient_at_all(beta, temperature):
+    x = (gaussian(3, 300, seed=5) + 1e3).to(DEVICE)
+    parts, gradient = fused(x, x.clone(), temperature=temperature, beta=beta)
+    assert not parts.kl.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("form", ["dense", "dense_mix"])
+def test_a_class_that_all_exclude_takes_no_part(form, beta):
+    """Neither alone nor as a whole block, and wherever the label is."""
+    x, targets = gaussian(3, 200, seed=1), teacher(form, 3, 200)
+    out = [0, *range(64, 128), 199]
+    x[:, out] = -math.inf
+    targets.logits[..., out] = -math.inf
+    labels = torch.tensor([1, 130, 198])
+    given = {"temperature": 2.0, "beta": beta}
+    check(*(to(v, DEVICE) for v in (x, targets, labels)), given, torch.tensor(1.0, device=DEVICE))
+    _, gradient = fused(*(to(v, DEVICE) for v in (x, targets, labels)), **given)
+    assert not gradient[:, out].any()
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("at", [0, 77, 199])
+def test_one_class_with_nearly_all(beta, at):
+    """What is left of 1 - p and 1 - q there comes from all other classes, of other segments too."""
+    x, t = (gaussian(2, 200, seed=seed) for seed in (1, 2))
+    x[:, at] = t[:, at] = 21.0
+    targets, labels = DenseTargets(logits=t[None]), torch.tensor([at, 3])
+    for y in (None, labels):
+        check(
+            *(to(v, DEVICE) for v in (x, targets, y)),
+            {"beta": beta, "temperature": 1.0},
+            torch.tensor(1.0, device=DEVICE),
+        )
+
+
+def test_what_does_not_exist_is_not_a_number():
+    x = gaussian(4, 200, seed=1).to(DEVICE)
+    labels = torch.tensor([1, 200, 3, -5], device=DEVICE)
+    rows = torch.tensor([0, 1, 4, -1], device=DEVICE)
+    parts, gradient = fused(x, x.flip(0), labels, rows=rows, reduction="none")
+    assert parts.ce.isnan().tolist() == [False, True, False, True]
+    assert parts.kl.isnan().tolist() == [False, False, True, False]
+    assert gradient.isnan().all(1).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_rows_need_not_be_side_by_side(beta):
+    x, t = (gaussian(200, 3, seed=seed).to(DEVICE).T for seed in (1, 2))
+    right = fused(x.contiguous(), t.contiguous(), beta=beta)
+    found = fused(x, t, beta=beta)
+    assert torch.equal(found[0].loss, right[0].loss)
+    assert torch.equal(found[1], right[1])
+
+
+def test_top_k_teachers_of_long_rows_have_no_new_settings():
+    best = torch.zeros(1, 2, 11000, device=DEVICE).topk(4)
+    targets = TopKTargets(index=best.indices, logit=best.values)
+    with pytest.raises(BadConfig, match="11000 classes with top-k teachers and"):
+        distillation_loss(torch.zeros(2, 11000, device=DEVICE), targets, beta=0.5, impl="triton")
