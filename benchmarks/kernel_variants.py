@@ -1,6 +1,6 @@
 """What does the launcher launch for a case, and what does the compiler make of it?
 
-Promise: nothing is kept in step by hand. Whatever `antcache.kernels.launch` launches on tensors
+Promise: nothing is kept in step by hand. Whatever `antcache.kernels.gpu.launch` launches on tensors
 without data is caught in Triton itself (any kernel, with its grid, arguments, block sizes and
 warps), compiled for an architecture without a device, and disassembled with the tools of Triton's
 own wheel. Letters: B batch rows, C classes, W width of a row in memory.
@@ -31,9 +31,9 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.jit import JITFunction
 
 from antcache.errors import BadConfig
-from antcache.kernels import launch
 from antcache.kernels.benchmark.contenders import TEACHERS, TEMPERATURE, TOP_K
 from antcache.kernels.benchmark.rows import Case
+from antcache.kernels.gpu import launch
 from antcache.kernels.op import HALF
 from antcache.kernels.record import LossInputs
 

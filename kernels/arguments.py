@@ -70,8 +70,12 @@ def loss_inputs(
     teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
     num_classes = given["num_classes"]
     share = (1 if teacher is None else teacher.shape[0],)
-    row_temperature, temperature = _constant("temperature", given["temperature"], logits)
-    row_weight, weight = _constant("weight", given["weight"], logits)
+    row_temperature = row_weight = None
+    temperature = weight = 1.0
+    if targets is not None or isinstance(given["temperature"], Tensor):
+        row_temperature, temperature = _constant("temperature", given["temperature"], logits)
+    if targets is not None or isinstance(given["weight"], Tensor):
+        row_weight, weight = _constant("weight", given["weight"], logits)
     return LossInputs(
         logits=logits if len(lead) == 1 else logits.flatten(0, -2),
         teacher=teacher,
@@ -134,7 +138,13 @@ def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
 
 
 def _constant(name: str, given: float | Tensor, logits: Tensor) -> tuple[Tensor | None, float]:
-    """A constant of all rows, or of each, as a tensor () or (B,), else as a number."""
+    """A constant of all rows, or of each, as a tensor () or (B,), else as a number.
+
+    A graph that is compiled gets a tensor, lest it hold for this value alone; but 1 is quicker as
+    a number.
+    """
     if isinstance(given, Tensor):
         return per_row(name, given, logits.shape[:-1], one=True), 1.0
+    if torch.compiler.is_compiling() and given != 1:
+        return torch.full((), given, dtype=torch.float32, device=logits.device), 1.0
     return None, given

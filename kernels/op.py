@@ -38,7 +38,7 @@ _BACKWARD = f"(Tensor grad, Tensor counts, Tensor factor, {_GIVEN}) -> Tensor"
 def compute(inputs: LossInputs, impl: str, grad: Tensor | None = None) -> LossOutputs:
     """Loss, parts and gradient with Triton or numba; the latter over `grad`, if given."""
     if impl == "triton":
-        from antcache.kernels.launch import launch
+        from antcache.kernels.gpu.launch import launch
 
         return launch(inputs, grad)
     from antcache.kernels.loops import run
@@ -105,7 +105,7 @@ def _scale_exactly(
     if grad.device.type == "cpu" and bool((factor == 1).all()):
         return
     if impl == "triton":
-        from antcache.kernels.launch import launch_again
+        from antcache.kernels.gpu.launch import launch_again
 
         launch_again(inputs, grad, counts, factor)
     else:
@@ -136,7 +136,7 @@ def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
     _once(ctx)
     if grad.device.type == "cpu":
         return grad if bool((factor == 1).all()) else grad.mul_(per_row)
-    from antcache.kernels.launch import scale
+    from antcache.kernels.gpu.launch import scale
 
     scale(grad, factor)
     return grad

@@ -28,13 +28,14 @@ from antcache.kernels.benchmark.rows import (
     Figure,
     Row,
 )
+from antcache.kernels.loss import LONGEST_FEW
 
 SMALL_TIMES = 3.0
 TIMES = {LIGER: 3.0, EAGER: 4.0, COMPILED: 1.5}
 CPU_TIMES, CPU_MEMORY = 2.0, 1.1
 LINEAR_TIMES, LINEAR_MEMORY = 1.0, 0.25
-LONGEST = 8192
-"""Classes of the longest row that the kernel keeps on the chip; a longer one is read twice."""
+LONGEST = LONGEST_FEW
+"""Classes of the longest row of top-k teachers that is read once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,11 @@ REGIMES = (
 def transfers(case: Case) -> tuple[int, int]:
     """How often as many numbers as there are logits must move at least, and how often they do.
 
-    At least: student and teachers are read, the gradient is written. A row that does not fit on the
-    chip is read twice. (The k classes of a top-k teacher are too few to count.)
+    At least: student and teachers are read, the gradient is written. A long row is read twice, the
+    second time from the L2 cache but with top-k teachers (whose k classes are too few to count).
     """
-    read = 1 + {"top-50": 0, "5 teachers": 5}.get(case.form, 1)
-    return read + 1, (2 if case.classes > LONGEST else 1) * read + 1
+    least = {"top-50": 2, "5 teachers": 7}.get(case.form, 3)
+    return least, least + (case.form == "top-50" and case.classes > LONGEST)
 
 
 def gpu_figures(rows: Sequence[Row]) -> list[Figure]:

@@ -22,7 +22,7 @@ from antcache.kernels.loops.teachers import LARGE
 def terms(q, log_q, p, r_p, x, top, scale, shift):
     """q log(q / p) - q + p in place of log_q, and p - q in place of q, with p times r_p.
 
-    log(q / p) is d = log_q - (x - top) * scale + shift. As `kl_terms` of `kernel_parts.py` has it:
+    log(q / p) is d = log_q - (x - top) * scale + shift. As `kl_terms` of `gpu/parts.py` has it:
     no term is negative, and what rounding does to sums and logarithms counts in proportion to d.
     Not in one loop with the sums, whose reordering would leave a rest where p and q are equal.
     """

@@ -17,7 +17,9 @@ pytest.importorskip("triton")
 from test_kernel import DTYPES, OFFSETS, SETTINGS, arguments, check, gaussian, padded, teacher, to
 
 from antcache.errors import BadConfig
-from antcache.kernels import DenseTargets, TopKTargets, distillation_loss, launch, launch_loop
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
+from antcache.kernels.gpu import launch
+from antcache.kernels.gpu.long import launch as launch_loop
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BETAS = (0.0, 0.3, 1.0)

@@ -10,7 +10,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from antcache.kernels import DenseTargets, TopKTargets, distillation_loss, kernel_sum, launch
+from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
+from antcache.kernels.gpu import launch
+from antcache.kernels.gpu import sums as kernel_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LONGEST = launch.PER_THREAD * launch.THREADS
@@ -30,11 +32,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
             return lambda *_, **sizes: found.append((self.name, sizes))
 
     for module, name in (
-        (launch.kernel_dense, "dense_kernel"),
-        (launch.kernel_few, "few_kernel"),
-        (launch.kernel_loop_few, "few_loop_kernel"),
-        (launch.launch_loop.kernel_loop, "loop_kernel"),
-        (launch.kernel_sum, "count_kernel"),
+        (launch.dense, "dense_kernel"),
+        (launch.few, "few_kernel"),
+        (launch.long_few, "few_loop_kernel"),
+        (launch.long_launch.dense, "loop_kernel"),
+        (launch.sums, "count_kernel"),
     ):
         monkeypatch.setattr(module, name, Recorder(name.removesuffix("_kernel")))
     monkeypatch.setenv("TRITON_INTERPRET", "1")

@@ -10,7 +10,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from antcache.kernels import DenseTargets, distillation_loss, launch_loop
+from antcache.kernels import DenseTargets, distillation_loss
+from antcache.kernels.gpu.long import launch as launch_loop
 
 MULTIPROCESSORS, CACHE = 132, 50 * 2**20
 """Of an H100."""
@@ -34,7 +35,7 @@ def split(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Split]:
         def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
             return lambda *arguments, **sizes: found.append((grid[0], arguments, sizes))
 
-    monkeypatch.setattr(launch_loop.kernel_loop, "loop_kernel", Recorder())
+    monkeypatch.setattr(launch_loop.dense, "loop_kernel", Recorder())
     monkeypatch.setenv("TRITON_INTERPRET", "1")
 
     def launch(batch: int, classes: int, dtype: torch.dtype, teachers: int, beta: float) -> Split:

@@ -269,6 +269,28 @@ def test_a_graph_holds_for_any_batch(make, impl, how):
 
 
 @pytest.mark.parametrize("how", ["torch", "impl"])
+def test_a_graph_holds_for_any_temperature_and_weight(make, impl, how):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    how = impl if how == "impl" else how
+    x, targets, labels = inputs(make, impl)
+    counter = CompileCounterWithBackend("aot_eager")
+    torch.compiler.reset()
+
+    def step(temperature, weight):
+        return distillation_loss(
+            x, targets, labels, temperature=temperature, weight=weight, impl=how
+        )
+
+    fast = torch.compile(step, fullgraph=True, backend=counter)
+    counts = []
+    for values in ((2.0, 0.5), (3.0, 0.25), (4.0, 0.125), (2.5, 0.75), (5.0, 2.0)):
+        torch.testing.assert_close(fast(*values), step(*values))
+        counts.append(counter.frame_count)
+    assert len(set(counts[1:])) == 1  # the second value tells that there will be others
+
+
+@pytest.mark.parametrize("how", ["torch", "impl"])
 def test_an_exported_graph_holds_for_any_batch(make, impl, how):
     how = impl if how == "impl" else how
     x, targets, labels = inputs(make, impl)

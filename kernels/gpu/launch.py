@@ -2,7 +2,7 @@
 
 Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient
 (and one byte per logit for long rows with a tail). A launch that is interrupted leaves nothing that
-a later one would count on. Letters as in `kernel.py`.
+a later one would count on. Letters as in `scale.py`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ import torch
 import triton
 from torch import Tensor
 
-from antcache.kernels import (
-    kernel,
-    kernel_dense,
-    kernel_few,
-    kernel_loop_few,
-    kernel_sum,
-    launch_loop,
-)
+from antcache.kernels.gpu import dense, few, sums
+from antcache.kernels.gpu import scale as scaling
+from antcache.kernels.gpu.long import few as long_few
+from antcache.kernels.gpu.long import launch as long_launch
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
 PER_THREAD = 20
@@ -60,7 +56,7 @@ def launch(inputs: LossInputs, grad: Tensor | None = None) -> LossOutputs:
     out = empty_outputs(inputs, grad)
     count = _count_by(inputs)
     with _on(inputs.logits.device), _tallies(inputs.logits) as tallies:
-        if count == kernel_sum.COUNTED_BEFORE:
+        if count == sums.COUNTED_BEFORE:
             _count(inputs, out.counts, tallies)
         _run(inputs, out, out.loss, tallies, count, again=False)
     return out
@@ -72,7 +68,7 @@ def launch_again(inputs: LossInputs, grad: Tensor, counts: Tensor, factor: Tenso
     Where all factors are 1, `grad` stays as `launch` left it. `counts` are those of its outputs.
     """
     out = empty_outputs(inputs, grad)._replace(counts=counts)
-    count = kernel_sum.COUNTED_BEFORE if inputs.reduction == "mean" else kernel_sum.UNDIVIDED
+    count = sums.COUNTED_BEFORE if inputs.reduction == "mean" else sums.UNDIVIDED
     with _on(grad.device), _tallies(inputs.logits) as tallies:
         _run(inputs, out, factor, tallies, count, again=True)
 
@@ -104,15 +100,15 @@ def _run(
     outside = None
     if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
         arguments = _arguments(inputs, out, factor, tallies, None)
-        launch_loop.run(inputs, arguments, shared | _options(launch_loop.WARPS, 128))
+        long_launch.run(inputs, arguments, shared | _options(long_launch.WARPS, 128))
         return
     if inputs.teacher_index is None:
-        run, sizes = kernel_dense.dense_kernel, _dense_sizes(inputs, out)
+        run, sizes = dense.dense_kernel, _dense_sizes(inputs, out)
     elif _few_threads(inputs) <= THREADS:
         out = _markable(inputs, out)
-        run, sizes = kernel_few.few_kernel, _few_sizes(inputs, out)
+        run, sizes = few.few_kernel, _few_sizes(inputs, out)
     else:
-        run, sizes = kernel_loop_few.few_loop_kernel, _loop_sizes(inputs)
+        run, sizes = long_few.few_loop_kernel, _loop_sizes(inputs)
         if inputs.form == TAIL:
             outside = torch.empty(inputs.logits.shape, dtype=torch.int8, device=out.loss.device)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
@@ -226,7 +222,7 @@ def _options(warps: int, registers: int | None) -> dict[str, Any]:
 def scale(grad: Tensor, factor: Tensor) -> None:
     """Multiply the gradient (B, C) by the factor () or (B,) in place; 1 costs a launch only."""
     with _on(grad.device):
-        kernel.scale_kernel[(len(grad),)](
+        scaling.scale_kernel[(len(grad),)](
             *(grad, *grad.stride(), *_view(factor, 1), grad.shape[1]),
             BLOCK_C=1024,
             WIDE=_wide(grad),
@@ -242,20 +238,20 @@ def _wide(*tensors: Tensor | None) -> bool:
 def _count_by(inputs: LossInputs) -> triton.language.constexpr:
     """How the kernels come to what means are divided by."""
     if inputs.reduction != "mean":
-        return kernel_sum.UNDIVIDED
+        return sums.UNDIVIDED
     if inputs.normaliser is not None:
-        return kernel_sum.GIVEN
+        return sums.GIVEN
     if all(value is None for value in (inputs.labels, inputs.rows, inputs.valid)):
-        return kernel_sum.ALL_ROWS
+        return sums.ALL_ROWS
     here = inputs.logits.shape[0] <= COUNT_HERE
-    return kernel_sum.COUNTED_HERE if here else kernel_sum.COUNTED_BEFORE
+    return sums.COUNTED_HERE if here else sums.COUNTED_BEFORE
 
 
 def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     """The two numbers that the means divide by, of a large batch, into `counts`."""
     vectors = (inputs.labels, inputs.class_weight, inputs.rows, inputs.valid)
     batch = inputs.logits.shape[0]
-    kernel_sum.count_kernel[(triton.cdiv(batch, SUMMED),)](
+    sums.count_kernel[(triton.cdiv(batch, SUMMED),)](
         *(*(_flat(t) for t in vectors), counts, *tallies),
         *(batch, inputs.classes, inputs.num_rows, inputs.ignore_index),
         HAS_TARGETS=inputs.form != NONE,

@@ -1,6 +1,6 @@
 """Triton kernel of the distillation loss for labels and dense teachers: one pass over each row.
 
-Promise: as `kernel.py`, for rows that fit the registers of a program. Everything is read before the
+Promise: as `scale.py`, for rows that fit the registers of a program. Everything is read before the
 first reduction, and reductions that need no other result go together.
 Letters: B batch rows, C classes of W columns, N teacher rows, M teachers, T temperature, R rows of a
 program, K chunks of L columns. `x_ptr` is a pointer, `stride_xb` the distance in elements between
@@ -15,10 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_row as chunks
-from antcache.kernels import kernel_sum as sums
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import parts, sums, terms
+from antcache.kernels.gpu import row as chunks
 
 
 @triton.jit

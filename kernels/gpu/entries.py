@@ -4,7 +4,7 @@ Promise: what is done with entries (R, E), with a teacher (R, M) and with a row 
 there is one of per row is (R, 1), and a mere number where R is 1: it is needed beside tensors of many
 layouts, into which one of (1, 1) would go by way of shared memory. A class out of range makes
 everything of its row NaN, through the teacher's logit. Exponents and logarithms are to base 2: `scale` is log2(e) / T.
-Letters as in `kernel_few.py`; `to_x`, `to_t`, ... are a pointer and its strides.
+Letters as in `few.py`; `to_x`, `to_t`, ... are a pointer and its strides.
 """
 # ruff: noqa: ANN001, ANN201, N803, SIM108, E501
 # mypy: ignore-errors
@@ -15,8 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import parts, terms
 
 
 @triton.jit

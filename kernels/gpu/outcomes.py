@@ -2,7 +2,7 @@
 
 Promise: what the student has outside the k is as exact as in it, however little it is: it is summed
 by itself, relative to its own largest logit. Exponents and logarithms are to base 2: `scale` is
-log2(e) / T. Letters as in `kernel_few.py`; what there is one of per row as in `kernel_entries.py`.
+log2(e) / T. Letters as in `few.py`; what there is one of per row as in `entries.py`.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -13,10 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_row as chunks
-from antcache.kernels import kernel_terms as terms
-from antcache.kernels.kernel_entries import row_max, row_sum
+from antcache.kernels.gpu import parts, terms
+from antcache.kernels.gpu import row as chunks
+from antcache.kernels.gpu.entries import row_max, row_sum
 
 
 @triton.jit

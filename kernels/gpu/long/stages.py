@@ -2,7 +2,7 @@
 
 Promise: each reads its segment once and writes down what the whole row needs of it. Nothing of a
 row's logits is read where its gradient, which may go over them, has begun. Letters as in
-`kernel_loop.py`; K and L of each stage's blocks.
+`dense.py`; K and L of each stage's blocks.
 """
 # ruff: noqa: ANN001, ANN201, N803, N806, SIM102, E501
 # mypy: ignore-errors
@@ -13,12 +13,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_loop_row as blocks
-from antcache.kernels import kernel_loop_state as state
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_row as chunks
-from antcache.kernels import kernel_sum as sums
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import parts, sums, terms
+from antcache.kernels.gpu import row as chunks
+from antcache.kernels.gpu.long import row as blocks
+from antcache.kernels.gpu.long import state
 
 
 @triton.jit

@@ -2,8 +2,8 @@
 
 Promise: one program owns R rows of the logits. It reads each student row and its teacher rows once,
 writes the gradient once, and keeps every sum in float32 and in one fixed order, so the result is
-deterministic. Dense teachers: `kernel_dense.py`; top-k: `kernel_few.py`; rows that do not fit their
-registers: `kernel_loop.py`; here is what backward needs. Formulas: `docs/kernel.md`; truth:
+deterministic. Dense teachers: `dense.py`; top-k: `few.py`; rows that do not fit their
+registers: `long/dense.py`; here is what backward needs. Formulas: `docs/kernel.md`; truth:
 `reference.py`; launches: `launch.py`.
 Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
 rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
@@ -18,7 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
+from antcache.kernels.gpu import parts
 
 
 @triton.jit

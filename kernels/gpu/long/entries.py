@@ -1,9 +1,8 @@
-"""Pieces of the Triton kernels: what both of them do with a few rows.
+"""Pieces of the kernel for long rows of top-k teachers: what it does with a row and its entries.
 
 Promise: every sum is in float32 and in one fixed order. Letters: B batch rows, C classes, N teacher
-rows, K top-k, M teachers, T temperature, E = M * K, R rows of a program. `x_ptr` is a pointer,
-`stride_xb` the distance in elements between neighbours of x along b; `to_x`, `to_t`, ... are tuples
-of such a pointer and its strides, in the order (B or M, N, C or K).
+rows, K top-k, M teachers, T temperature, E = M * K, R rows of a program. `to_x`, `to_t`, ... are
+tuples of a pointer and its strides, in the order (B or M, N, C or K).
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -14,47 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-NONE = tl.constexpr(0)
-DENSE = tl.constexpr(1)
-TOP_K = tl.constexpr(2)
-TAIL = tl.constexpr(3)
-"""Forms of the teacher; TAIL takes all classes outside the k as one more outcome."""
-FORWARD = tl.constexpr(0)
-REVERSE = tl.constexpr(1)
-MIXED = tl.constexpr(2)
-"""Divergences: KL(q || p), KL(p || q), both from a mixture."""
-
-
-@triton.jit
-def columns(start, BLOCK: tl.constexpr, WIDE: tl.constexpr):
-    """BLOCK columns from `start`; 64-bit where a column times its stride needs it."""
-    col = start + tl.arange(0, BLOCK)
-    if WIDE:
-        col = col.to(tl.int64)
-    return col
-
-
-@triton.jit
-def teacher_row(rows_ptr, valid_ptr, row, mask, N):
-    """Teacher row of batch rows, whether it counts, and whether there is such a row.
-
-    One past the end counts, and makes its row of the batch NaN; it comes back as row 0.
-    """
-    teacher = row.to(tl.int64)
-    if rows_ptr is not None:
-        teacher = tl.load(rows_ptr + row, mask=mask, other=-1).to(tl.int64)
-    has = (teacher >= 0) & mask
-    inside = teacher < N
-    teacher = tl.where((teacher >= 0) & inside, teacher, 0)
-    if valid_ptr is not None:
-        has = has & (tl.load(valid_ptr + teacher, mask=has & inside, other=1) != 0)
-    return teacher, has, inside
-
-
-@triton.jit
-def upstream(factor_ptr, row, row_mask, stride_f):
-    """Upstream factors of batch rows, (R,)."""
-    return tl.load(factor_ptr + row * stride_f, mask=row_mask, other=1.0).to(tl.float32)
+from antcache.kernels.gpu import parts
 
 
 @triton.jit
@@ -71,28 +30,6 @@ def teacher_logits(t_ptr, from_t, stride_tc, col, mask, has):
     at = t_ptr + from_t[:, None] + col[None, :] * stride_tc
     t = tl.load(at, mask=mask & has[:, None], other=float("-inf")).to(tl.float32)
     return tl.where(has[:, None], t, 0.0)
-
-
-@triton.jit
-def log1m_exp(x):
-    """log(1 - exp(x)) for x <= 0, exact near 0 where 1 - exp(x) would cancel."""
-    series = 1 + x / 5 * (1 + x / 6 * (1 + x / 7 * (1 + x / 8)))
-    series = -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * series)))
-    return tl.log(tl.where(x > -0.5, series, 1 - tl.exp(x)))
-
-
-@triton.jit
-def teacher_share(share_ptr, stride_sb, stride_sm, row, m, row_mask, M: tl.constexpr):
-    """Weight of teacher m for batch rows, the M of a row scaled to the sum 1; NaN below 0."""
-    if share_ptr is not None:
-        total = tl.zeros(row.shape, tl.float32)
-        for each in range(M):
-            one = tl.load(share_ptr + row * stride_sb + each * stride_sm, mask=row_mask, other=1.0)
-            total += one.to(tl.float32)
-        own = tl.load(share_ptr + row * stride_sb + m * stride_sm, mask=row_mask, other=1.0)
-        own = own.to(tl.float32)
-        return tl.where(own < 0, float("nan"), own) / total
-    return tl.full(row.shape, 1.0 / M, tl.float32)
 
 
 @triton.jit
@@ -143,7 +80,7 @@ def few_classes(
             tail = tl.load(tail_ptr + from_l, mask=has, other=-1.0)
             tail = tail.to(tl.float32)
             others = (C - K).to(tl.float32)
-            add = log1m_exp(tail) - tl.log(tl.sum(tl.exp(t), 1))
+            add = parts.log1m_exp(tail) - tl.log(tl.sum(tl.exp(t), 1))
             log_other = (tail - tl.log(others)) * inv_t
             top = tl.maximum(add * inv_t, log_other)  # the largest t is 0
             e_other = tl.exp(log_other - top)
@@ -153,7 +90,7 @@ def few_classes(
         else:
             e = tl.exp(t * inv_t)
             total = tl.sum(e, 1)
-        share = teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
+        share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         if M == 1:
             q = tl.where(there, e / total[:, None], 0.0)
             t_own = t + (add - top / inv_t)[:, None]
@@ -221,18 +158,6 @@ def label_gradient(
         cost = smoothing / C * tl.sum(cost, 1)
     grad = ce_gradient(e_1 / z_1[:, None], here, rest / z_1, own, smoothing, C, w_sum, w)
     return tl.where(counted[:, None], a[:, None] * grad, 0.0), cost
-
-
-@triton.jit
-def row_labels(labels_ptr, class_weight_ptr, row, row_mask, C, ignore_index):
-    """Label, whether it counts, and its class weight, (R,); a label that is no class has NaN."""
-    label = tl.load(labels_ptr + row, mask=row_mask, other=ignore_index).to(tl.int64)
-    counted = label != ignore_index
-    known = counted & (label >= 0) & (label < C)
-    own = tl.full(row.shape, 1.0, tl.float32)
-    if class_weight_ptr is not None:
-        own = tl.load(class_weight_ptr + label, mask=known, other=1.0).to(tl.float32)
-    return label, counted, tl.where(known, own, float("nan"))
 
 
 @triton.jit
@@ -356,12 +281,6 @@ def outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b):
     """Gradient (R, BLOCK) of the KL for classes outside the k, 0 for all others."""
     push = e_out * (diff_out / z_out)[:, None] - e_t * (off / z_t)[:, None]
     return tl.where(outside & has[:, None], b[:, None] * push, 0.0)
-
-
-@triton.jit
-def near_one(p, q):
-    """Where p and q are both above 1/2, which of each row's classes is one at most."""
-    return (p > 0.5) & (q > 0.5)
 
 
 @triton.jit

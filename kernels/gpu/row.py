@@ -4,7 +4,7 @@ Promise: what the kernel does with every element stands here, in as few instruct
 allows; what it does with a row is a column vector (R, 1). All chunks but the last lie wholly inside
 the row, so only the last is masked, and only where it is read and written. Exponents are to base 2:
 u = x log2(e) / T minus the row's largest.
-Letters as in `kernel_dense.py`; `us`, `es`, ... are tuples of K chunks (R, L).
+Letters as in `dense.py`; `us`, `es`, ... are tuples of K chunks (R, L).
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -15,8 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import parts, terms
 
 
 @triton.jit

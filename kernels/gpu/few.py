@@ -1,6 +1,6 @@
 """Triton kernel of the distillation loss for top-k teachers, with or without what is outside the k.
 
-Promise: as `kernel_dense.py`. Without a tail the row itself is read for the cross-entropy alone, and
+Promise: as `dense.py`. Without a tail the row itself is read for the cross-entropy alone, and
 not at all without labels: the k have what the KL needs. Nothing of the size of the logits is needed
 but their gradient, whose row is also where entries find their like, and the tail its classes.
 Letters: B batch rows, C classes of W columns, N teacher rows, M teachers, T temperature, E = M * K
@@ -16,12 +16,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_entries as entries
-from antcache.kernels import kernel_outcomes as outcomes
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_row as chunks
-from antcache.kernels import kernel_sum as sums
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import entries, outcomes, parts, sums, terms
+from antcache.kernels.gpu import row as chunks
 
 
 @triton.jit

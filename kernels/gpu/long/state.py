@@ -2,7 +2,7 @@
 
 Promise: what segments have is written down per row and field and added up in one order by whoever
 needs it, so that all get the same. A program that waits, waits for such with lower numbers, which do
-not wait before they have done it. Letters as in `kernel_loop.py`.
+not wait before they have done it. Letters as in `dense.py`.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -13,9 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_sum as sums
-from antcache.kernels.kernel_loop_row import LOWEST
+from antcache.kernels.gpu import parts, sums
+from antcache.kernels.gpu.long.row import LOWEST
 
 STUDENT = tl.constexpr(0)
 """Fields of a row: top and sum of the student's exponentials, the sum of all but the label's at 1,"""
@@ -33,8 +32,8 @@ SMOOTHED = tl.constexpr(4)
 FOUND = tl.constexpr(5)
 KEPT = tl.constexpr(6)
 PARTS = tl.constexpr(7)
-"""after those, parts of the divergence and of its gradient (`kernel_row.split_sums`), of smoothing's
-cost, and of the one large class (`kernel_loop_row.find_large`)."""
+"""after those, parts of the divergence and of its gradient (`row.split_sums`), of smoothing's
+cost, and of the one large class (`row.find_large`)."""
 
 
 @triton.jit

@@ -1,6 +1,6 @@
 """Triton kernel of the distillation loss for labels and dense teachers on rows of any length.
 
-Promise: as `kernel.py`. A row is split over programs, each of which has a segment. It is read twice,
+Promise: as `../dense.py`. A row is split over programs, each of which has a segment. It is read twice,
 for KL(p || q) and the mixture three times, but from memory once: a program sums up a segment, and
 then writes the gradient of that of a row a little before, which is still in the L2 cache. It may
 have to wait for the programs of that row: these have lower numbers, and devices begin programs in
@@ -18,10 +18,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_loop_stages as stages
-from antcache.kernels import kernel_loop_state as state
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_sum as sums
+from antcache.kernels.gpu import parts, sums
+from antcache.kernels.gpu.long import stages, state
 
 
 @triton.jit

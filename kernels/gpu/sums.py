@@ -3,7 +3,7 @@
 Promise: no program passes over the whole batch alone. Rows are summed in groups, each by the
 program of it that is done last, and the groups by the program that is last of all; always in the
 same order, so that the result is the same every time. A ticket counts the programs that are done,
-and the last sets it back to 0. Letters as in `kernel.py`.
+and the last sets it back to 0. Letters as in `scale.py`.
 """
 # ruff: noqa: ANN001, ANN201, N803
 # mypy: ignore-errors
@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
+from antcache.kernels.gpu import parts
 
 UNDIVIDED = tl.constexpr(0)
 ALL_ROWS = tl.constexpr(1)

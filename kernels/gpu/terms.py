@@ -3,7 +3,7 @@
 Promise: no term is negative, and equal p and q give exactly 0. What p, q and d = log2(q / p) are off
 counts in proportion to d, so sums and logarithms may be rounded without harm where p and q are close.
 p and q may have a common factor: so have the results. Classes that both exclude add 0.
-Letters as in `kernel_dense.py`.
+Letters as in `dense.py`.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
+from antcache.kernels.gpu import parts
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)

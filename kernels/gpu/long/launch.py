@@ -12,8 +12,7 @@ from typing import Any
 import torch
 import triton
 
-from antcache.kernels import kernel_loop
-from antcache.kernels import kernel_loop_state as state
+from antcache.kernels.gpu.long import dense, state
 from antcache.kernels.record import LossInputs
 
 WARPS = 8
@@ -54,7 +53,7 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     if settings["WIDE"]:  # 64-bit addresses of every column
         chunks, sum_chunks = 1, RICH_CHUNKS
     number = inputs.temperature if inputs.row_temperature is None else 0
-    kernel_loop.loop_kernel[(steps * segments,)](
+    dense.loop_kernel[(steps * segments,)](
         *(*arguments, of_rows, done, segment, ahead),
         **settings,
         POWER=int(number) if number in (1, 2) else 0,

@@ -3,7 +3,7 @@
 Promise: what a block takes is as lean as in the dense kernel; only the chunks after the last whole
 block are masked (CARE). A top is the largest exponent x log2(e) / T so far; what it is rounded by is
 in all that is taken off it and in all that it is taken off, and cancels.
-Letters as in `kernel_loop.py`; `us`, `es`, ... are tuples of K chunks (1, L); a row has scalars.
+Letters as in `dense.py`; `us`, `es`, ... are tuples of K chunks (1, L); a row has scalars.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -14,8 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_row as chunks
-from antcache.kernels import kernel_terms as terms
+from antcache.kernels.gpu import row as chunks
+from antcache.kernels.gpu import terms
 
 LOWEST = tl.constexpr(-1e30)
 """In place of -inf, less which it would be NaN."""

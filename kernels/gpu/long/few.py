@@ -1,6 +1,6 @@
 """Triton kernel of the distillation loss for top-k teachers on rows of any length, in blocks.
 
-Promise: as `kernel.py`, but a program reads its row twice: once for its sums (online softmax), once
+Promise: as `../dense.py`, but a program reads its row twice: once for its sums (online softmax), once
 for the loss and the gradient.
 Letters: B batch rows, C classes, N teacher rows, K top-k, M teachers, T temperature, E = M * K, R
 rows of a program. `x_ptr` is a pointer, `stride_xb` the distance in elements between neighbours of x
@@ -15,8 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels import kernel_parts as parts
-from antcache.kernels import kernel_sum as sums
+from antcache.kernels.gpu import parts, sums
+from antcache.kernels.gpu.long import entries
 
 
 @triton.jit
@@ -49,7 +49,7 @@ def _student_sums(
     z_1 = z_t
     for start in range(0, C, BLOCK_C):
         col = parts.columns(start, BLOCK_C, WIDE)
-        x = parts.student_logits(to_x, row, col, (col < C)[None, :])
+        x = entries.student_logits(to_x, row, col, (col < C)[None, :])
         here = col[None, :] == label[:, None]
         if T_ONE:
             x_max, z_t, rest = _online_rest(x_max, z_t, rest, x, inv_t, here)
@@ -68,17 +68,17 @@ def _outside_sums(
     """Largest logit of the classes that no teacher names, and the sum of their exponentials."""
     for start in range(0, C, BLOCK_C):
         col = parts.columns(start, BLOCK_C, WIDE)
-        parts.mark_outside(outside_ptr, row, stride_ob, col[None, :], (col < C)[None, :], 1.0)
+        entries.mark_outside(outside_ptr, row, stride_ob, col[None, :], (col < C)[None, :], 1.0)
     tl.debug_barrier()
-    parts.mark_outside(outside_ptr, row, stride_ob, cls, first, 0.0)
+    entries.mark_outside(outside_ptr, row, stride_ob, cls, first, 0.0)
     tl.debug_barrier()
     top = tl.full((1,), float("-inf"), tl.float32)
     total = tl.zeros((1,), tl.float32)
     for start in range(0, C, BLOCK_C):
         col = parts.columns(start, BLOCK_C, WIDE)
         mask = (col < C)[None, :]
-        x = parts.student_logits(to_x, row, col, mask) - x_max[:, None]
-        x = tl.where(parts.is_outside(outside_ptr, row, stride_ob, col, mask), x, float("-inf"))
+        x = entries.student_logits(to_x, row, col, mask) - x_max[:, None]
+        x = tl.where(entries.is_outside(outside_ptr, row, stride_ob, col, mask), x, float("-inf"))
         top, total = _online(top, total, x, inv_t)
     return top, total
 
@@ -134,29 +134,29 @@ def few_loop_kernel(
         known = counted & (label >= 0) & (label < C)
         x_label = tl.load(x_ptr + row * stride_xb + label * stride_xc, mask=known, other=0.0)
         x_label = tl.where(known, x_label.to(tl.float32) - x_max, 0.0)
-        ce, z_1 = parts.cross_entropy(x_label, rest, own, smoothing)
+        ce, z_1 = entries.cross_entropy(x_label, rest, own, smoothing)
         if SMOOTH:
             for start in range(0, C, BLOCK_C):
                 col = parts.columns(start, BLOCK_C, WIDE)
-                w_sum += tl.sum(parts.class_weights(class_weight_ptr, col, C, SMOOTH))
-    cls, x_e, q_e, first, other, in_range, t_e, t_sum = parts.few_classes(
+                w_sum += tl.sum(entries.class_weights(class_weight_ptr, col, C, SMOOTH))
+    cls, x_e, q_e, first, other, in_range, t_e, t_sum = entries.few_classes(
         to_x, to_t, (index_ptr, stride_im, stride_in, stride_ic), tail_ptr, stride_lm, stride_ln,
         share_ptr, stride_sb, stride_sm, row, teacher, has, C, inv_t, x_max,
         M, K, FORM == parts.TAIL, ROWS, BLOCK_K, BLOCK_E, BLOCK_N,
     )
     b = tl.where(in_range, b, float("nan"))
     x_1 = x_e - x_max[:, None]
-    p_e, x_e, z_e = parts.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
+    p_e, x_e, z_e = entries.top_k_entries(x_e, x_max, z_t, first, has, inv_t, FORM == parts.TAIL)
     diff_out = tl.zeros((1,), tl.float32)
     if FORM == parts.TAIL:
         top_out, z_out = _outside_sums(
             to_x, outside_ptr, stride_ob, row, cls, first, x_max, C, inv_t, BLOCK_C, WIDE
         )
-        kl, diff_out = parts.outside_terms(top_out * inv_t, z_out, z_t, other, first, C)
-    kl_e, off, few = parts.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
+        kl, diff_out = entries.outside_terms(top_out * inv_t, z_out, z_t, other, first, C)
+    kl_e, off, few = entries.entry_terms(p_e, q_e, x_e, z_e, t_e, t_sum, first, diff_out, b, inv_t, M)
     kl += kl_e
     if labels_ptr is not None:
-        few = parts.entry_gradient(
+        few = entries.entry_gradient(
             few, cls, x_1, z_1, rest, label, counted, own, first, class_weight_ptr, smoothing, C,
             w_sum, a, SMOOTH,
         )
@@ -168,23 +168,23 @@ def few_loop_kernel(
     for start in range(0, C, BLOCK_C):
         col = parts.columns(start, BLOCK_C, WIDE)
         mask = (col < C)[None, :]
-        x = parts.student_logits(to_x, row, col, mask) - x_max[:, None]
+        x = entries.student_logits(to_x, row, col, mask) - x_max[:, None]
         e_t = tl.exp(x * inv_t)
         grad = tl.zeros((1, BLOCK_C), tl.float32)
         if labels_ptr is not None:
             e_1 = e_t
             if not T_ONE:
                 e_1 = tl.exp(x)
-            w = parts.class_weights(class_weight_ptr, col, C, SMOOTH)
+            w = entries.class_weights(class_weight_ptr, col, C, SMOOTH)
             here = col[None, :] == label[:, None]
-            grad, cost = parts.label_gradient(
+            grad, cost = entries.label_gradient(
                 x, e_1, mask, here, w, counted, own, rest, z_1, a, smoothing, C, w_sum, SMOOTH
             )
             ce += cost
         if FORM == parts.TAIL:
-            outside = parts.is_outside(outside_ptr, row, stride_ob, col, mask)
+            outside = entries.is_outside(outside_ptr, row, stride_ob, col, mask)
             e_out = tl.exp((x - top_out[:, None]) * inv_t)
-            grad += parts.outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b)
+            grad += entries.outside_gradient(e_out, z_out, diff_out, e_t, z_t, off, outside, has, b)
         if GRAD:
             tl.store(to + col[None, :] * stride_gc, grad.to(kind), mask=mask)
     if GRAD:
