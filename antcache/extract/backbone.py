@@ -9,8 +9,8 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from antcache.devices import pick_device
-from antcache.errors import AntcacheError, UnknownBackbone, needs
+from antcache.errors import UnknownBackbone, needs
 from antcache.extract.families import FAMILIES, Family
+from antcache.extract.one_line import in_one_line
+from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 from antcache.store.format import fingerprint
@@ -64,18 +66,27 @@ class Backbone:
         """Features (B, D) float32 of pixels (B, T, 3, height, width) float32."""
         return _features(self.model, self.family, pixels)
 
+    def preprocess(self, pictures: Tensor) -> Tensor:
+        """Pixels (B, 3, height, width) float32 of pictures (B, H, W, 3) uint8."""
+        return self.preprocessing(pictures)
+
+    @property
+    def clip_fps(self) -> float | None:
+        """Frames per second within a clip, as its family was trained; None for single frames."""
+        return self.family.clip_fps
+
     @property
     def precision(self) -> str:
         """What the model computes in."""
         return "bfloat16" if self.device.type == "cuda" else "float32"
 
 
-def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
-    """Load a backbone by hub id or local folder.
+def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | TriedBackbone:
+    """Load a backbone by hub id or local folder, or one's own by module and factory.
 
     Args:
         name: e.g. `facebook/dinov2-small`, or a folder with `config.json`, weights and
-            `preprocessor_config.json`.
+            `preprocessor_config.json`, or `package.module:factory` (`antcache.extract.own`).
         device: `auto` (a CUDA GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
@@ -83,10 +94,12 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
         BadConfig: there is no such device.
         MissingExtra: transformers is not installed.
     """
+    place = pick_device(device)
+    if FACTORY.fullmatch(str(name)) and not Path(name).is_dir():
+        return load_own(str(name), place)
     with needs("transformers", "extract"):
         import transformers
 
-    place = pick_device(device)
     folder = _folder(str(name))
     settings = _read_json(folder / "config.json", "is it the folder of a transformers model?")
     kind = settings.get("model_type")
@@ -102,7 +115,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
     kind_of_model = getattr(transformers, family.model)
-    with quiet(transformers), _one_line(name):
+    with quiet(transformers), in_one_line(name):
         check_folder(folder)
         stated = kind_of_model.config_class.from_pretrained(folder, local_files_only=True)
         check_size(lambda: kind_of_model(stated), weights)
@@ -124,7 +137,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
             )
     model.eval().requires_grad_(False).to(place)
     num_frames = 1 if family.clip_fps is None else int(model.config.num_frames)
-    with _one_line(name):  # a trial, so that what does not fit together is found before any video
+    with in_one_line(name):  # a trial, so that what does not fit together is found before any video
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
         dim = _features(model, family, trial).shape[1]
     aside = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -252,16 +265,3 @@ def _hash(files: list[Path]) -> str:
             while block := stream.read(1 << 22):
                 total.update(block)
     return f"blake2b:{total.hexdigest()}"
-
-
-@contextmanager
-def _one_line(name: str | Path) -> Iterator[None]:
-    """Whatever transformers raises about a model, as `UnknownBackbone`."""
-    try:
-        yield
-    except (AntcacheError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:  # transformers, safetensors and torch have no common root
-        raise UnknownBackbone(
-            f"can't be used ({type(error).__name__})", where=name, found=first_line(error)
-        ) from error
