@@ -28,6 +28,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
+    "timm": ["timm>=1.0.16", "torchvision"],  # in no other extra: it has to fit PyTorch's build
     "teacher": ["numba>=0.61", "transformers>=5,<6"],
     "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from antcache.extract.families import FAMILIES, Family
 from antcache.extract.one_line import in_one_line
 from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
+from antcache.extract.timm_folder import timm_processor
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 from antcache.store.format import fingerprint
 from antcache.untrusted import read_json
@@ -102,7 +104,8 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
 
     folder = _folder(str(name))
     settings = _read_json(folder / "config.json", "is it the folder of a transformers model?")
-    kind = settings.get("model_type")
+    # timm's own folders don't name their type; this is how transformers tells them.
+    kind = settings.get("model_type") or ("timm_wrapper" if "pretrained_cfg" in settings else None)
     if kind not in FAMILIES:
         raise UnknownBackbone(
             "not a vision model that antcache knows",
@@ -111,7 +114,18 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
             found=kind,
         )
     family = FAMILIES[kind]
-    file, found = _processor_config(folder)
+    if not hasattr(transformers, family.model):
+        raise UnknownBackbone(
+            f"models of the type {kind} need a newer transformers",
+            where=name,
+            expected=f"a version with {family.model}",
+            found=transformers.__version__,
+            hint="pip install --upgrade transformers",
+        )
+    if kind == "timm_wrapper":
+        file, found = folder / "config.json", timm_processor(settings, folder)
+    else:
+        file, found = _processor_config(folder)
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
     kind_of_model = getattr(transformers, family.model)
@@ -136,7 +150,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
                 found=f"{len(absent)}, such as {absent[0]}",
             )
     model.eval().requires_grad_(False).to(place)
-    num_frames = 1 if family.clip_fps is None else int(model.config.num_frames)
+    num_frames = int(attrgetter(family.frames)(model.config)) if family.frames else 1
     with in_one_line(name):  # a trial, so that what does not fit together is found before any video
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
         dim = _features(model, family, trial).shape[1]
@@ -167,7 +181,10 @@ def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
         torch.inference_mode(),
         torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext(),
     ):
-        out = model(pixel_values=pixels[:, 0] if family.clip_fps is None else pixels)
+        given = pixels if family.frames else pixels[:, 0]
+        arguments = cut(given, model.config.patch_size) if family.patches else {}
+        compute = getattr(model, family.method) if family.method else model
+        out = compute(**{family.pixels: given, **arguments, **family.call})
         if family.pooling == "pooler":
             features = out.pooler_output.flatten(1)
         elif family.pooling == "cls":
@@ -176,6 +193,25 @@ def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
             features = out.last_hidden_state.mean(1)
     result: Tensor = features.float()
     return result
+
+
+def cut(pixels: Tensor, patch: int) -> dict[str, Tensor]:
+    """Pictures (B, 3, height, width) as models of any shape take them: in patches, row by row.
+
+    `pixel_values` (B, N, patch * patch * 3), their grid (B, 2), and no padding.
+    """
+    count, channels, height, width = pixels.shape
+    rows, columns = height // patch, width // patch
+    grid = pixels.reshape(count, channels, rows, patch, columns, patch)
+    patches = grid.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    shape = pixels.new_tensor((rows, columns), dtype=torch.long)
+    return {
+        "pixel_values": patches,
+        "spatial_shapes": shape.expand(len(pixels), 2),
+        "pixel_attention_mask": torch.ones(
+            patches.shape[:2], dtype=torch.long, device=pixels.device
+        ),
+    }
 
 
 def _folder(name: str) -> Path:
