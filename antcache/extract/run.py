@@ -305,7 +305,10 @@ def _extract_one(
 def _batches(
     sampler: VideoSampler, backbone: Loaded, config: ExtractConfig, sampling: Sampling
 ) -> Generator[Tensor, None, None]:
-    """Pixels (B, T, 3, height, width) of consecutive rows."""
+    """Pixels (B, T, 3, height, width) of consecutive rows; those of a batch have one shape.
+
+    Pictures of a film may change their shape, and some backbones see them in it.
+    """
     size = config.batch_size or max(1, FRAMES_PER_BATCH // sampling.num_frames)
     pixels: dict[int, Tensor] = {}  # by tick: what later rows may still look at
     clips: list[Tensor] = []
@@ -315,7 +318,11 @@ def _batches(
             pixels[tick] = backbone.preprocess(on_device[None])[0]
             ticks = sampling.clip_ending_at(tick)
             if ticks is not None:
-                clips.append(torch.stack([pixels[t] for t in ticks]))
+                frames = [pixels[t] for t in ticks]
+                if clips and clips[0].shape[1:] != frames[-1].shape:
+                    yield torch.stack(clips)
+                    clips = []
+                clips.append(_clip(frames, sampler.path))
             oldest = sampling.oldest_needed_after(tick)
             pixels = {t: p for t, p in pixels.items() if t >= oldest}
             if len(clips) == size:
@@ -323,6 +330,20 @@ def _batches(
                 clips = []
         if clips:
             yield torch.stack(clips)
+
+
+def _clip(frames: list[Tensor], path: Path) -> Tensor:
+    """The frames (T, ...) of a clip, which have one shape."""
+    shapes = [tuple(frame.shape) for frame in frames]
+    if len(set(shapes)) > 1:
+        raise UnreadableVideo(
+            "its pictures change their shape within a clip",
+            where=path,
+            expected=shapes[0],
+            found=shapes[-1],
+            hint="a backbone of pictures, or one that brings all to one size, takes them",
+        )
+    return torch.stack(frames)
 
 
 def _loaded(backbone: AnyBackbone) -> Loaded:

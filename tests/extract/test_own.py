@@ -198,6 +198,36 @@ def test_what_is_none_is_refused_before_any_video(tmp_path, own, message):
     assert store.streams() == []
 
 
+class OwnShapes(Means):
+    """Prepares a picture of an odd number larger than one of an even number."""
+
+    def preprocess(self, pictures):
+        odd = pictures[0, :, 0].min() > 127  # the first bar; not the noise of the trial
+        return torch.stack([super().preprocess(pictures)] * (2 if odd else 1), 1)
+
+    def __call__(self, pixels):
+        return pixels.mean(2).flatten(1)
+
+
+def test_pixels_may_change_their_shape_from_row_to_row(tmp_path, video, folder):
+    """As where the pictures of a film change theirs: each row is as if it were alone."""
+    store = Store.create(tmp_path / "s.zarr")
+    config = ExtractConfig(fps=25.0, dtype="float32")
+    report = extract(find_videos(folder), store, OwnShapes(), config)
+    assert (report.written, report.failed) == (("a", "b"), ())
+    rows = store.features("rgb", "a").read()
+    np.testing.assert_allclose(rows, means(video, range(50)), atol=1e-5)
+
+
+def test_but_not_within_a_clip(tmp_path, folder):
+    """That video is listed; the pass goes on."""
+    store = Store.create(tmp_path / "s.zarr")
+    own = OwnShapes(2, clip_fps=25.0)
+    report = extract(find_videos(folder), store, own, ExtractConfig(fps=25.0))
+    assert [each.video for each in report.failed] == ["a", "b"]
+    assert all("change their shape within a clip" in each.error for each in report.failed)
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
