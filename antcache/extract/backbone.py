@@ -32,6 +32,8 @@ from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
 BINARIES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
+MOST_FRAMES = 1024
+"""Of a clip: models see up to 64; some could take any number, all of which are held at once."""
 PROCESSOR_FILES = (  # file, and where in it the settings are
     ("preprocessor_config.json", ()),
     ("video_preprocessor_config.json", ()),
@@ -133,6 +135,9 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
         check_folder(folder)
         stated = kind_of_model.config_class.from_pretrained(folder, local_files_only=True)
         check_size(lambda: kind_of_model(stated), weights)
+        num_frames = int(attrgetter(family.frames)(stated)) if family.frames else 1
+        if not 1 <= num_frames <= MOST_FRAMES:
+            raise ValueError(f"clips of {num_frames} frames, not 1 to {MOST_FRAMES}")
         model, info = kind_of_model.from_pretrained(
             folder,
             output_loading_info=True,
@@ -150,7 +155,6 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
                 found=f"{len(absent)}, such as {absent[0]}",
             )
     model.eval().requires_grad_(False).to(place)
-    num_frames = int(attrgetter(family.frames)(model.config)) if family.frames else 1
     with in_one_line(name):  # a trial, so that what does not fit together is found before any video
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
         dim = _features(model, family, trial).shape[1]

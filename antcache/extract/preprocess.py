@@ -185,6 +185,8 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
     else:
         shortest_edge, size = None, None
         most_patches, patch = _edge(most_patches), _edge(patch)
+        if most_patches * patch**2 > LONGEST_EDGE**2:
+            raise ValueError(f"{most_patches} patches of {patch} x {patch} pixels")
     crop: tuple[int, int] | None = None
     if known.get("do_center_crop"):
         shortest, crop = _edge_or_size(known["crop_size"], True)

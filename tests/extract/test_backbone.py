@@ -322,6 +322,15 @@ def test_harmed_folders(tmp_path, vit, harm, message, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("count", [0, 10**6])
+def test_lengths_of_clips_that_no_weight_bounds(tmp_path, models, small, count):
+    """V-JEPA 2 takes any number of frames."""
+    folder = models.save(tmp_path / "vjepa2", makers(small)["vjepa2"]())
+    edit(folder, "config.json", frames_per_clip=count)
+    with pytest.raises(UnknownBackbone, match=rf"can't be used.*clips of {count} frames, not 1 to"):
+        load_backbone(folder, device="cpu")
+
+
 def test_bin_weights(tmp_path, vit):
     folder = tmp_path / "bin"
     shutil.copytree(vit, folder)

@@ -304,6 +304,10 @@ def test_offset_by_hand():
         ({"image_mean": [0.5]}, "not three values"),
         ({"image_std": [0.5, 0.0, 0.5]}, "not three values"),
         ({"image_mean": "imagenet"}, "can't be followed"),
+        (
+            {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 300},
+            "256 patches of 300 x 300 pixels",
+        ),
         ({"image_processor_type": "OwlViTImageProcessor"}, "does not know: expected ViT"),
     ],
 )
