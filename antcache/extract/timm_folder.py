@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from antcache.errors import UnknownBackbone, needs
+from antcache.hub import first_line
 
 ARCHITECTURE = re.compile(r"\w+(\.\w+)?")
 """A name of timm's own list; `hf-hub:` and `local-dir:` would fetch and read others."""
@@ -27,11 +28,19 @@ def timm_processor(settings: Mapping[str, Any], where: Path) -> dict[str, Any]:
 
     Raises:
         MissingExtra: timm, or torchvision, which it needs, is not installed.
-        UnknownBackbone: a setting can't be followed, or would make timm read other files.
+        UnknownBackbone: a setting can't be followed, or would make timm read other files; or
+            torchvision does not fit PyTorch.
     """
-    with needs("timm", "timm"):
-        import timm  # noqa: F401
-
+    try:
+        with needs("timm", "timm"):
+            import timm  # noqa: F401
+    except RuntimeError as error:  # of torchvision, whose operators PyTorch then lacks
+        raise UnknownBackbone(
+            "timm can't be imported",
+            where=where,
+            found=first_line(error),
+            hint="install the torchvision that was built for this PyTorch",
+        ) from error
     architecture = settings.get("architecture")
     if not isinstance(architecture, str) or not ARCHITECTURE.fullmatch(architecture):
         raise UnknownBackbone(

@@ -146,3 +146,13 @@ def test_without_timm(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": CFG}))
     with pytest.raises(MissingExtra, match=r"'timm' is not installed.*antcache\[timm\]"):
         load_backbone(tmp_path)
+
+
+def test_a_torchvision_that_does_not_fit(tmp_path, monkeypatch):
+    """Of another build than PyTorch: its operators are missing."""
+    (tmp_path / "timm.py").write_text("raise RuntimeError('no torchvision::nms\\nmore')")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": CFG}))
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownBackbone, match=r"timm can't be imported: found no torchvision::nms"):
+        load_backbone(tmp_path)
