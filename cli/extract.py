@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 @store_argument()
 @section(
     "Features",
-    click.option("--backbone", required=True, help="Hub id or local folder of a vision model."),
+    click.option(
+        "--backbone",
+        required=True,
+        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
+    ),
     click.option("--fps", type=FPS, default=4.0, help="Rows per second."),
     click.option("--stream", default="rgb", help="Name of the new stream."),
     dtype_option("float16"),

@@ -13,6 +13,7 @@ from antcache.extract.videos.finding import Videos, find_videos
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
     from antcache.extract.ledger import Failure, Ledger
+    from antcache.extract.own import OwnBackbone, TriedBackbone
     from antcache.extract.run import (
         ExtractConfig,
         ExtractReport,
@@ -28,7 +29,9 @@ __all__ = [
     "ExtractReport",
     "Failure",
     "Ledger",
+    "OwnBackbone",
     "Plan",
+    "TriedBackbone",
     "Videos",
     "check_settings",
     "extract",
@@ -42,6 +45,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "backbone": "Backbone load_backbone",
         "ledger": "Failure Ledger",
+        "own": "OwnBackbone TriedBackbone",
         "run": "ExtractConfig ExtractReport Plan check_settings extract make_plan",
     },
 )

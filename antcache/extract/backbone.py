@@ -9,9 +9,10 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ import torch
 from torch import Tensor
 
 from antcache.devices import pick_device
-from antcache.errors import AntcacheError, UnknownBackbone, needs
+from antcache.errors import UnknownBackbone, needs
 from antcache.extract.families import FAMILIES, Family
+from antcache.extract.one_line import in_one_line
+from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
+from antcache.extract.timm_folder import timm_processor
 from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
 from antcache.store.format import fingerprint
 from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
 BINARIES = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
+MOST_FRAMES = 1024
+"""Of a clip: models see up to 64; some could take any number, all of which are held at once."""
 PROCESSOR_FILES = (  # file, and where in it the settings are
     ("preprocessor_config.json", ()),
     ("video_preprocessor_config.json", ()),
@@ -64,18 +70,27 @@ class Backbone:
         """Features (B, D) float32 of pixels (B, T, 3, height, width) float32."""
         return _features(self.model, self.family, pixels)
 
+    def preprocess(self, pictures: Tensor) -> Tensor:
+        """Pixels (B, 3, height, width) float32 of pictures (B, H, W, 3) uint8."""
+        return self.preprocessing(pictures)
+
+    @property
+    def clip_fps(self) -> float | None:
+        """Frames per second within a clip, as its family was trained; None for single frames."""
+        return self.family.clip_fps
+
     @property
     def precision(self) -> str:
         """What the model computes in."""
         return "bfloat16" if self.device.type == "cuda" else "float32"
 
 
-def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
-    """Load a backbone by hub id or local folder.
+def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | TriedBackbone:
+    """Load a backbone by hub id or local folder, or one's own by module and factory.
 
     Args:
         name: e.g. `facebook/dinov2-small`, or a folder with `config.json`, weights and
-            `preprocessor_config.json`.
+            `preprocessor_config.json`, or `package.module:factory` (`antcache.extract.own`).
         device: `auto` (a CUDA GPU if there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, ...
 
     Raises:
@@ -83,13 +98,16 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
         BadConfig: there is no such device.
         MissingExtra: transformers is not installed.
     """
+    place = pick_device(device)
+    if FACTORY.fullmatch(str(name)) and not Path(name).is_dir():
+        return load_own(str(name), place)
     with needs("transformers", "extract"):
         import transformers
 
-    place = pick_device(device)
     folder = _folder(str(name))
     settings = _read_json(folder / "config.json", "is it the folder of a transformers model?")
-    kind = settings.get("model_type")
+    # timm's own folders don't name their type; this is how transformers tells them.
+    kind = settings.get("model_type") or ("timm_wrapper" if "pretrained_cfg" in settings else None)
     if kind not in FAMILIES:
         raise UnknownBackbone(
             "not a vision model that antcache knows",
@@ -98,14 +116,28 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
             found=kind,
         )
     family = FAMILIES[kind]
-    file, found = _processor_config(folder)
+    if not hasattr(transformers, family.model):
+        raise UnknownBackbone(
+            f"models of the type {kind} need a newer transformers",
+            where=name,
+            expected=f"a version with {family.model}",
+            found=transformers.__version__,
+            hint="pip install --upgrade transformers",
+        )
+    if kind == "timm_wrapper":
+        file, found = folder / "config.json", timm_processor(settings, folder)
+    else:
+        file, found = _processor_config(folder)
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
     kind_of_model = getattr(transformers, family.model)
-    with quiet(transformers), _one_line(name):
+    with quiet(transformers), in_one_line(name):
         check_folder(folder)
         stated = kind_of_model.config_class.from_pretrained(folder, local_files_only=True)
         check_size(lambda: kind_of_model(stated), weights)
+        num_frames = int(attrgetter(family.frames)(stated)) if family.frames else 1
+        if not 1 <= num_frames <= MOST_FRAMES:
+            raise ValueError(f"clips of {num_frames} frames, not 1 to {MOST_FRAMES}")
         model, info = kind_of_model.from_pretrained(
             folder,
             output_loading_info=True,
@@ -123,8 +155,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone:
                 found=f"{len(absent)}, such as {absent[0]}",
             )
     model.eval().requires_grad_(False).to(place)
-    num_frames = 1 if family.clip_fps is None else int(model.config.num_frames)
-    with _one_line(name):  # a trial, so that what does not fit together is found before any video
+    with in_one_line(name):  # a trial, so that what does not fit together is found before any video
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
         dim = _features(model, family, trial).shape[1]
     aside = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
@@ -154,7 +185,10 @@ def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
         torch.inference_mode(),
         torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext(),
     ):
-        out = model(pixel_values=pixels[:, 0] if family.clip_fps is None else pixels)
+        given = pixels if family.frames else pixels[:, 0]
+        arguments = cut(given, model.config.patch_size) if family.patches else {}
+        compute = getattr(model, family.method) if family.method else model
+        out = compute(**{family.pixels: given, **arguments, **family.call})
         if family.pooling == "pooler":
             features = out.pooler_output.flatten(1)
         elif family.pooling == "cls":
@@ -163,6 +197,25 @@ def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
             features = out.last_hidden_state.mean(1)
     result: Tensor = features.float()
     return result
+
+
+def cut(pixels: Tensor, patch: int) -> dict[str, Tensor]:
+    """Pictures (B, 3, height, width) as models of any shape take them: in patches, row by row.
+
+    `pixel_values` (B, N, patch * patch * 3), their grid (B, 2), and no padding.
+    """
+    count, channels, height, width = pixels.shape
+    rows, columns = height // patch, width // patch
+    grid = pixels.reshape(count, channels, rows, patch, columns, patch)
+    patches = grid.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    shape = pixels.new_tensor((rows, columns), dtype=torch.long)
+    return {
+        "pixel_values": patches,
+        "spatial_shapes": shape.expand(len(pixels), 2),
+        "pixel_attention_mask": torch.ones(
+            patches.shape[:2], dtype=torch.long, device=pixels.device
+        ),
+    }
 
 
 def _folder(name: str) -> Path:
@@ -252,16 +305,3 @@ def _hash(files: list[Path]) -> str:
             while block := stream.read(1 << 22):
                 total.update(block)
     return f"blake2b:{total.hexdigest()}"
-
-
-@contextmanager
-def _one_line(name: str | Path) -> Iterator[None]:
-    """Whatever transformers raises about a model, as `UnknownBackbone`."""
-    try:
-        yield
-    except (AntcacheError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:  # transformers, safetensors and torch have no common root
-        raise UnknownBackbone(
-            f"can't be used ({type(error).__name__})", where=name, found=first_line(error)
-        ) from error

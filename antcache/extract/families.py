@@ -20,24 +20,45 @@ class Family:
             layer) or `mean` (over all tokens after the last layer).
         reason: why that.
         processor: stem of the image processor class where its file names none.
+        frames: the setting of the model that says of how many frames a clip is; empty for models
+            that see single frames.
         clip_fps: frames per second of a clip as the published checkpoints were trained; None for
-            models that see single frames.
+            single frames, and where nothing published says it.
         options: further arguments of the model class.
+        method: what is called, where it is not the model itself.
+        pixels: name of the argument that takes the pixels.
+        call: further arguments of each call.
+        patches: whether it takes pictures cut into patches, of any shape.
     """
 
     model: str
     pooling: str
     reason: str
     processor: str
+    frames: str = ""
     clip_fps: float | None = None
     options: dict[str, bool] = field(default_factory=dict)
+    method: str = ""
+    pixels: str = "pixel_values"
+    call: dict[str, bool] = field(default_factory=dict)
+    patches: bool = False
 
 
 _NO_POOLER = {"add_pooling_layer": False}
 _CLS = "classifiers read this token; many checkpoints have no pooler, which would then be random"
 _NORMED_MEAN = "mean over space with the model's trained norm: what its classifier reads"
 _NORMED_CLS = "the CLS token with the model's trained last norm"
+_MEAN = "mean over space: what its classifier reads"
+_NO_POOLED_TOKEN = "there is neither CLS token nor pooler: published probes attend to these tokens"
 
+_DINOV3 = "DINOv3ViT"
+_SIGLIP2 = Family(
+    model="Siglip2VisionModel",
+    pooling="pooler",
+    reason="trained attention pooling; there is no CLS token",
+    processor="Siglip2",
+    patches=True,
+)
 FAMILIES: dict[str, Family] = {
     "vit": Family(
         model="ViTModel", pooling="cls", reason=_CLS, processor="ViT", options=_NO_POOLER
@@ -65,6 +86,14 @@ FAMILIES: dict[str, Family] = {
         reason="trained attention pooling; there is no CLS token",
         processor="Siglip",
     ),
+    "siglip2": _SIGLIP2,
+    "siglip2_vision_model": _SIGLIP2,
+    "dinov3_vit": Family(
+        model="DINOv3ViTModel", pooling="pooler", reason=_NORMED_CLS, processor=_DINOV3
+    ),
+    "dinov3_convnext": Family(
+        model="DINOv3ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor=_DINOV3
+    ),
     "convnext": Family(
         model="ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor="ConvNext"
     ),
@@ -74,16 +103,31 @@ FAMILIES: dict[str, Family] = {
     "resnet": Family(
         model="ResNetModel",
         pooling="pooler",
-        reason="mean over space: what its classifier reads",
+        reason=_MEAN,
         processor="ConvNext",
+    ),
+    "efficientnet": Family(
+        model="EfficientNetModel", pooling="pooler", reason=_MEAN, processor="EfficientNet"
+    ),
+    "mobilenet_v2": Family(
+        model="MobileNetV2Model", pooling="pooler", reason=_MEAN, processor="MobileNetV2"
     ),
     "swin": Family(model="SwinModel", pooling="pooler", reason=_NORMED_MEAN, processor="ViT"),
     "swinv2": Family(model="Swinv2Model", pooling="pooler", reason=_NORMED_MEAN, processor="ViT"),
+    "hiera": Family(model="HieraModel", pooling="pooler", reason=_NORMED_MEAN, processor="Bit"),
+    "timm_wrapper": Family(
+        model="TimmWrapperModel",
+        pooling="pooler",
+        reason="what its classifier reads",
+        processor="TimmWrapper",
+        call={"do_pooling": True},
+    ),
     "videomae": Family(
         model="VideoMAEModel",
         pooling="mean",
         reason="there is neither CLS token nor pooler; its classifier reads this mean",
         processor="VideoMAE",
+        frames="num_frames",
         clip_fps=7.5,  # 16 frames, every 4th of 30 fps
     ),
     "timesformer": Family(
@@ -91,6 +135,7 @@ FAMILIES: dict[str, Family] = {
         pooling="cls",
         reason="its classifier reads this token; there is no pooler",
         processor="Timesformer",
+        frames="num_frames",
         clip_fps=0.9375,  # 8 frames, every 32nd of 30 fps
     ),
     "vivit": Family(
@@ -98,7 +143,44 @@ FAMILIES: dict[str, Family] = {
         pooling="cls",
         reason=_CLS,
         processor="Vivit",
+        frames="num_frames",
         clip_fps=15.0,  # 32 frames, every 2nd of 30 fps
         options=_NO_POOLER,
+    ),
+    "vjepa2": Family(
+        model="VJEPA2Model",
+        pooling="mean",
+        reason=_NO_POOLED_TOKEN,
+        processor="VJEPA2",
+        frames="frames_per_clip",
+        clip_fps=4.0,
+        pixels="pixel_values_videos",
+        call={"skip_predictor": True},
+    ),
+    "videoprism": Family(
+        model="VideoPrismClipModel",
+        pooling="pooler",
+        reason="trained attention pooling: what is compared with texts",
+        processor="LlavaOnevision",
+        frames="vision_config.num_frames",
+        pixels="pixel_values_videos",
+        method="get_video_features",
+    ),
+    "videoprism_vision_model": Family(
+        model="VideoPrismVisionModel",
+        pooling="mean",
+        reason=_NO_POOLED_TOKEN,
+        processor="LlavaOnevision",
+        frames="num_frames",
+        pixels="pixel_values_videos",
+    ),
+    "xclip": Family(
+        model="XCLIPModel",
+        pooling="pooler",
+        reason="mean over frames that have seen one another: what is compared with texts",
+        processor="VideoMAE",
+        frames="vision_config.num_frames",
+        clip_fps=0.8,  # 8 frames of videos of 10 s
+        method="get_video_features",
     ),
 }

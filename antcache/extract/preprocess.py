@@ -1,19 +1,19 @@
 """Pictures as a backbone wants them: what its `preprocessor_config.json` says, in torch.
 
 Promise: resizing, cropping, rescaling and normalising run on the device where the pictures are,
-need no torchvision, and equal the image processors of `transformers` (PIL) within 1 of 255 levels,
-0.01 on average. Pictures are resized along their width first, as in Pillow up to 12 (from 13 on,
+need no torchvision, and equal the image processors of `transformers` (PIL, or torchvision where a
+class has no other form) within 1 of 255 levels, 0.01 on average (0.02 where they are enlarged, and
+of torchvision). Pictures are resized along their width first, as in Pillow up to 12 (from 13 on,
 Pillow begins with the height where that shrinks more, which can move single pixels at hard edges by
 20 levels). A setting that is not understood is an error, never ignored; so is a missing file.
-
-What a file leaves out has the default of its image processor class in `transformers`; older files
-rely on that. `PROCESSORS` lists those defaults, and a test compares them with the classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import accumulate, repeat
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antcache.errors import UnknownBackbone
-
-RESAMPLE = {2: "bilinear", 3: "bicubic"}
-"""PIL's codes of the filters that torch has with antialiasing."""
-
-_HALF = [0.5, 0.5, 0.5]
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_CLIP = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-_COMMON: dict[str, Any] = {
-    "do_resize": True,
-    "do_rescale": True,
-    "do_normalize": True,
-    "rescale_factor": 1 / 255,
-    "image_mean": _HALF,
-    "image_std": _HALF,
-    "default_to_square": True,
-}
-_CROPPED: dict[str, Any] = {
-    **_COMMON,
-    "do_center_crop": True,
-    "crop_size": 224,
-    "size": 224,
-    "default_to_square": False,
-}
+from antcache.extract.processors import (
+    OF_CLASS,
+    PROCESSORS,
+    RESAMPLE,
+    UNDERSTOOD,
+    WITHOUT_EFFECT,
+)
 
 LONGEST_EDGE = 4096
 """Pixels of an edge: vision models see up to 1,500; a picture of any size can be stated."""
-
-PROCESSORS: dict[str, dict[str, Any]] = {
-    "ViT": {**_COMMON, "size": 224, "resample": 2},
-    "Siglip": {
-        **_COMMON,
-        "size": {"height": 224, "width": 224},
-        "resample": 3,
-        "default_to_square": False,
-    },
-    "DeiT": {**_CROPPED, "size": 256, "resample": 3, "default_to_square": True},
-    "CLIP": {**_CROPPED, **_CLIP, "resample": 3},
-    "Bit": {**_CROPPED, **_CLIP, "resample": 3},
-    "ConvNext": {
-        **_COMMON,
-        "size": 384,
-        "resample": 3,
-        "default_to_square": False,
-        "crop_pct": 224 / 256,
-    },
-    "VideoMAE": {**_CROPPED, "resample": 2},
-    "Timesformer": {**_CROPPED, **_IMAGENET, "resample": 2},
-    "Vivit": {**_CROPPED, "size": 256, "resample": 2, "rescale_factor": 1 / 127.5, "offset": True},
-}
-"""Defaults of the image processor classes of `transformers` 5, by the stem of their names."""
-
-UNDERSTOOD = {
-    *("do_resize", "size", "resample", "default_to_square", "crop_pct"),
-    *("do_center_crop", "crop_size"),
-    *("do_rescale", "rescale_factor", "offset", "do_normalize", "image_mean", "image_std"),
-}
-WITHOUT_EFFECT = {
-    *("image_processor_type", "feature_extractor_type", "video_processor_type", "processor_class"),
-    *("_valid_processor_keys", "_processor_class", "model_input_names", "do_convert_rgb"),
-    *("data_format", "input_data_format", "return_tensors", "device", "disable_grouping"),
-    *("return_metadata", "image_seq_length", "do_sample_frames", "num_frames", "fps"),
-}
-"""Settings that do not change the pixels of an RGB frame; frames are chosen by their times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +39,18 @@ class Preprocessing:
 
     Attributes:
         shortest_edge: length to which the shorter edge is resized, or
-        size: (height, width) to which pictures are resized; one of the two.
-        resample: bilinear or bicubic, antialiased as PIL does it.
+        size: (height, width) to which pictures are resized; neither where `most_patches` is given.
+        resample: nearest, or bilinear or bicubic, antialiased as PIL does it.
         crop: (height, width) cut out of the middle, or None.
         scale: factor on the 0..255 values.
         offset: added after scaling.
         mean: per channel, subtracted then.
         std: per channel, divided by at last.
+        most_patches: in how many squares of `patch` pixels a picture of any shape is cut at most.
+        patch: edge of such a square.
+        whole_levels: whether resized values are rounded to whole levels.
+        nearest_middle: whether an odd rest is halved to the even number, as torchvision crops;
+            the larger part is right and below otherwise.
     """
 
     shortest_edge: int | None
@@ -112,17 +61,20 @@ class Preprocessing:
     offset: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    most_patches: int | None = None
+    patch: int | None = None
+    whole_levels: bool = True
+    nearest_middle: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready settings, for the fingerprint."""
-        return asdict(self)
+        """JSON-ready settings, for the fingerprint, which knows what has a default by its value."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if v != defaults[k]}
 
     @property
     def out(self) -> tuple[int, int]:
-        """Height and width of the pixels."""
-        out = self.crop or self.size
-        assert out is not None
-        return out
+        """Height and width of the pixels; those of a square picture, where they differ."""
+        return self.crop or self.size or self.resized(LONGEST_EDGE, LONGEST_EDGE)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pixels (B, 3, *out*) float32 of pictures (B, H, W, 3) uint8, on the same device."""
@@ -130,28 +82,38 @@ class Preprocessing:
         pixels = self._resize(pixels)
         if self.crop is not None:
             height, width = self.crop
-            top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
+            top, left = map(self._half, (pixels.shape[2] - height, pixels.shape[3] - width))
             pixels = pixels[..., top : top + height, left : left + width]
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (pixels * self.scale + self.offset - mean) / std
 
+    def _half(self, rest: int) -> int:
+        return round(rest / 2) if self.nearest_middle else rest // 2
+
     def _resize(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[2:]
         new_height, new_width = self.resized(height, width)
-        # Rounded to whole levels after each axis, as PIL does it.
+        if self.resample == "nearest":
+            return pixels[:, :, _nearest(height, new_height)][..., _nearest(width, new_width)]
+        if not self.whole_levels:
+            size = (new_height, new_width)
+            return F.interpolate(pixels, size, mode=self.resample, antialias=True)
+        # Rounded to whole levels after each axis, halves up, as PIL does it.
         for now, then in (
             ((height, width), (height, new_width)),
             ((height, new_width), (new_height, new_width)),
         ):
             if now != then:
                 pixels = F.interpolate(pixels, then, mode=self.resample, antialias=True)
-                pixels = pixels.round_().clamp_(0, 255)
+                pixels = pixels.add_(0.5).floor_().clamp_(0, 255)
         return pixels
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after resizing."""
         if self.size is not None:
             return self.size
+        if self.most_patches is not None and self.patch is not None:
+            return _in_patches(height, width, self.patch, self.most_patches)
         edge = self.shortest_edge
         assert edge is not None
         if height <= width:
@@ -181,8 +143,9 @@ class Preprocessing:
                 found=kind,
             )
         known = {**PROCESSORS[kind], **{k: v for k, v in config.items() if v is not None}}
+        understood = UNDERSTOOD | WITHOUT_EFFECT | PROCESSORS[kind].keys()
         for name, value in known.items():
-            if name not in UNDERSTOOD | WITHOUT_EFFECT and value not in (False, {}, []):
+            if name not in understood and value not in (False, {}, []):
                 raise UnknownBackbone(
                     f"the setting {name!r} is not understood",
                     where=where,
@@ -190,7 +153,10 @@ class Preprocessing:
                     found=repr(value),
                 )
         try:
-            return cls(**_settings(known))
+            if kind == "VJEPA2":  # whatever its file says of the size
+                _, (edge, _) = _edge_or_size(known["crop_size"], True)  # type: ignore[misc]
+                known["size"] = {"shortest_edge": int(edge * 256 / 224)}
+            return cls(**_settings(known), **OF_CLASS.get(kind, {}))
         except (ValueError, TypeError, KeyError) as error:
             raise UnknownBackbone(
                 "image processor settings that can't be followed", where=where, found=str(error)
@@ -211,8 +177,16 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
     if not known["do_resize"]:
         raise ValueError("do_resize false: pictures of any size can't share a batch")
     if known["resample"] not in RESAMPLE:
-        raise ValueError(f"resample {known['resample']}, not 2 (bilinear) or 3 (bicubic)")
-    shortest_edge, size = _edge_or_size(known["size"], known["default_to_square"])
+        codes = "0 (nearest), 2 (bilinear) or 3 (bicubic)"
+        raise ValueError(f"resample {known['resample']}, not {codes}")
+    most_patches, patch = known.get("max_num_patches"), known.get("patch_size")
+    if most_patches is None:
+        shortest_edge, size = _edge_or_size(known["size"], known["default_to_square"])
+    else:
+        shortest_edge, size = None, None
+        most_patches, patch = _edge(most_patches), _edge(patch)
+        if most_patches * patch**2 > LONGEST_EDGE**2:
+            raise ValueError(f"{most_patches} patches of {patch} x {patch} pixels")
     crop: tuple[int, int] | None = None
     if known.get("do_center_crop"):
         shortest, crop = _edge_or_size(known["crop_size"], True)
@@ -227,7 +201,7 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
         else:
             size = (shortest_edge, shortest_edge)
             shortest_edge = None
-    if crop is None and size is None:
+    if crop is None and size is None and most_patches is None:
         raise ValueError("size.shortest_edge without a crop: pictures of differing shapes")
     if crop is not None:
         smallest = size or (shortest_edge or 0, shortest_edge or 0)
@@ -237,15 +211,21 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
     mean, std = (tuple(map(float, known[k])) for k in ("image_mean", "image_std"))
     if len(mean) != 3 or len(std) != 3 or 0.0 in std:
         raise ValueError(f"image_mean {mean}, image_std {std}, not three values each")
+    divisor: tuple[float, ...] = std if normalize else (1.0,) * 3
+    if known.get("include_top"):  # EfficientNet's own rule: divided once more
+        divisor = tuple(one * more for one, more in zip(divisor, std, strict=True))
+    offset = known.get("offset") or known.get("rescale_offset")
+    more = {} if most_patches is None else {"most_patches": most_patches, "patch": patch}
     return {
         "shortest_edge": shortest_edge,
         "size": size,
         "resample": RESAMPLE[known["resample"]],
         "crop": crop,
         "scale": float(known["rescale_factor"]) if known["do_rescale"] else 1.0,
-        "offset": -1.0 if known["do_rescale"] and known.get("offset") else 0.0,
+        "offset": -1.0 if known["do_rescale"] and offset else 0.0,
         "mean": mean if normalize else (0.0,) * 3,
-        "std": std if normalize else (1.0,) * 3,
+        "std": divisor,
+        **more,
     }
 
 
@@ -263,6 +243,29 @@ def _edge_or_size(size: Any, square: bool) -> tuple[int | None, tuple[int, int] 
     if isinstance(size, list) and len(size) == 2:
         return None, (_edge(size[0]), _edge(size[1]))
     raise ValueError(f"size {size}, not an edge or height and width")
+
+
+def _nearest(length: int, new: int) -> list[int]:
+    """Which pixels of an edge are taken; steps are added up, as in PIL: ties depend on it."""
+    step = length / new
+    return [int(middle) for middle in accumulate(repeat(step, new - 1), initial=step / 2)]
+
+
+def _in_patches(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
+    """Height and width in whole patches, as large as `most` of them allow.
+
+    The search for the scale is SigLIP 2's, step for step: its end decides the shape.
+    """
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        scale = (low + high) / 2
+        new = [max(patch, ceil(edge * scale / patch) * patch) for edge in (height, width)]
+        if (new[0] // patch) * (new[1] // patch) <= most:
+            low = scale
+        else:
+            high = scale
+    found = [max(patch, ceil(edge * low / patch) * patch) for edge in (height, width)]
+    return found[0], found[1]
 
 
 def _edge(value: Any) -> int:

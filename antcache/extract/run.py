@@ -28,6 +28,7 @@ from antcache.checks import Count, Positive, Range, check_types
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.backbone import Backbone
 from antcache.extract.ledger import Failure, Ledger
+from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
 from antcache.extract.prefetch import prefetch
 from antcache.extract.sampling import Sampling, exact_rate
 from antcache.extract.tally import ExtractionTally
@@ -50,6 +51,10 @@ FRAMES_PER_BATCH = 32
 
 Rate = Annotated[float, Range(0.01, 1000)]
 """Per second."""
+
+Loaded = Backbone | TriedBackbone
+AnyBackbone = Loaded | OwnBackbone
+"""What a pass takes: one of one's own is tried first, if `load_backbone` hasn't."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +129,22 @@ class ExtractReport:
         return asdict(self)
 
 
-def check_settings(backbone: Backbone, config: ExtractConfig) -> None:
+def check_settings(backbone: AnyBackbone, config: ExtractConfig) -> None:
     """Raise `BadConfig` if `config` does not suit the backbone."""
-    _sampling(backbone, config)
+    _sampling(_loaded(backbone), config)
 
 
 def make_plan(
-    videos: Mapping[str, Path], store: Store | None, backbone: Backbone, config: ExtractConfig
+    videos: Mapping[str, Path], store: Store | None, backbone: AnyBackbone, config: ExtractConfig
 ) -> Plan:
     """What `extract` would do; nothing is written. `store` is None where none exists yet.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings.
         BadConfig: `config` does not suit the backbone.
+        UnknownBackbone: a backbone of one's own is none.
     """
+    backbone = _loaded(backbone)
     check_settings(backbone, config)
     done: list[str] = []
     reasons: dict[str, str] = {}
@@ -158,7 +165,7 @@ def make_plan(
 def extract(
     videos: Mapping[str, Path],
     store: Store,
-    backbone: Backbone,
+    backbone: AnyBackbone,
     config: ExtractConfig | None = None,
     progress: Progress = silent,
 ) -> ExtractReport:
@@ -171,9 +178,11 @@ def extract(
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
         BadConfig: `config` does not suit the backbone, or features don't fit its `dtype`.
+        UnknownBackbone: a backbone of one's own is none, or stops being one.
     """
     began = time.monotonic()
     config = config or ExtractConfig()
+    backbone = _loaded(backbone)
     sampling = _sampling(backbone, config)
     plan = make_plan(videos, store, backbone, config)
     _create_stream(store, backbone, config)
@@ -245,7 +254,7 @@ def _extract_one(
     name: str,
     path: Path,
     store: Store,
-    backbone: Backbone,
+    backbone: Loaded,
     config: ExtractConfig,
     sampling: Sampling,
     tally: ExtractionTally,
@@ -294,19 +303,26 @@ def _extract_one(
 
 
 def _batches(
-    sampler: VideoSampler, backbone: Backbone, config: ExtractConfig, sampling: Sampling
+    sampler: VideoSampler, backbone: Loaded, config: ExtractConfig, sampling: Sampling
 ) -> Generator[Tensor, None, None]:
-    """Pixels (B, T, 3, height, width) of consecutive rows."""
+    """Pixels (B, T, 3, height, width) of consecutive rows; those of a batch have one shape.
+
+    Pictures of a film may change their shape, and some backbones see them in it.
+    """
     size = config.batch_size or max(1, FRAMES_PER_BATCH // sampling.num_frames)
     pixels: dict[int, Tensor] = {}  # by tick: what later rows may still look at
     clips: list[Tensor] = []
     with closing(prefetch(iter(sampler), READ_AHEAD)) as pictures:
         for tick, picture in pictures:
             on_device = torch.from_numpy(picture).to(backbone.device)
-            pixels[tick] = backbone.preprocessing(on_device[None])[0]
+            pixels[tick] = backbone.preprocess(on_device[None])[0]
             ticks = sampling.clip_ending_at(tick)
             if ticks is not None:
-                clips.append(torch.stack([pixels[t] for t in ticks]))
+                frames = [pixels[t] for t in ticks]
+                if clips and clips[0].shape[1:] != frames[-1].shape:
+                    yield torch.stack(clips)
+                    clips = []
+                clips.append(_clip(frames, sampler.path))
             oldest = sampling.oldest_needed_after(tick)
             pixels = {t: p for t, p in pixels.items() if t >= oldest}
             if len(clips) == size:
@@ -316,21 +332,47 @@ def _batches(
             yield torch.stack(clips)
 
 
-def _sampling(backbone: Backbone, config: ExtractConfig) -> Sampling:
+def _clip(frames: list[Tensor], path: Path) -> Tensor:
+    """The frames (T, ...) of a clip, which have one shape."""
+    shapes = [tuple(frame.shape) for frame in frames]
+    if len(set(shapes)) > 1:
+        raise UnreadableVideo(
+            "its pictures change their shape within a clip",
+            where=path,
+            expected=shapes[0],
+            found=shapes[-1],
+            hint="a backbone of pictures, or one that brings all to one size, takes them",
+        )
+    return torch.stack(frames)
+
+
+def _loaded(backbone: AnyBackbone) -> Loaded:
+    """The backbone, tried if it is one's own."""
+    return backbone if isinstance(backbone, Loaded) else try_own(backbone)
+
+
+def _sampling(backbone: Loaded, config: ExtractConfig) -> Sampling:
     """Rows and clips as `config` and the backbone want them."""
-    default = backbone.family.clip_fps
-    if default is None and config.clip_fps is not None:
+    clips = backbone.num_frames > 1 or backbone.clip_fps is not None
+    if not clips and config.clip_fps is not None:
         raise BadConfig(
             "clip_fps is for backbones that see clips",
             where=backbone.name,
             found=config.clip_fps,
             hint="leave it out; this one sees single frames",
         )
-    clip_fps = config.clip_fps or default
+    clip_fps = config.clip_fps or backbone.clip_fps
+    if clips and clip_fps is None:
+        raise BadConfig(
+            f"clip_fps is needed: nothing says how far the {backbone.num_frames} frames of a clip "
+            "lie apart",
+            where=backbone.name,
+            hint="give `clip_fps`, or the object an attribute of that name",
+        )
     return Sampling.of(config.fps, num_frames=backbone.num_frames, clip_fps=clip_fps)
 
 
-def _create_stream(store: Store, backbone: Backbone, config: ExtractConfig) -> None:
+def _create_stream(store: Store, backbone: Loaded, config: ExtractConfig) -> None:
     sampling = _sampling(backbone, config)
     clip = {"frames": sampling.num_frames, "fps": float(sampling.rate / sampling.clip_step)}
     store.create_stream(

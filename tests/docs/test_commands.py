@@ -192,8 +192,9 @@ def test_commands_of_a_page(
 
 
 def save_file(block: Block, folder: Path) -> None:
-    """A block that begins with the comment `# NAME.yaml` is that file, its epochs cut to one."""
-    name = re.match(r"# (\w+\.yaml)\n", block.text)
+    """A block that begins with the comment `# NAME.yaml` (its epochs are cut to one) or `# NAME.py`
+    is that file."""
+    name = re.match(r"# (\w+\.(?:yaml|py))\n", block.text)
     if name:
         (folder / name[1]).write_text(re.sub(r"epochs: \d+", "epochs: 1", block.text))
 

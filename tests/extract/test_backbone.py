@@ -1,73 +1,155 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.models.siglip2.image_processing_pil_siglip2 import (
+    convert_image_to_patches,
+    pad_along_first_dim,
+)
 
 from antcache.errors import MissingExtra, UnknownBackbone
 from antcache.extract.backbone import load_backbone
 from antcache.extract.families import FAMILIES
 
+VERSION = transformers.__version__
 SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
 CONV = {"hidden_sizes": [8, 8, 16, 32], "depths": [1, 1, 1, 1]}
 TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
 
 
-def configs(small):
-    """A small model of every family, as it is published: with whatever heads it has there."""
+def lively(model):
+    """With weights of the size that training leaves: what a deep network sees fades without it."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+            module.momentum = 1.0
+    model.train()(pixel_values=torch.randn(8, 3, 32, 32))
+    return model
+
+
+def makers(small):
+    """Functions that make a small model of every family, as it is published: with whatever heads it
+    has there."""
     t = transformers
     patches = {**small, "patch_size": 8}
     clips = {**patches, "num_frames": 4}
     vivit = {**small, "num_frames": 4, "tubelet_size": [2, 8, 8]}
+    prism = {
+        **{k: v for k, v in small.items() if k != "num_hidden_layers"},
+        **{"num_frames": 4, "tubelet_size": [1, 8, 8]},
+        **{"num_spatial_layers": 1, "num_temporal_layers": 1, "num_auxiliary_layers": 1},
+    }
+    jepa = {
+        **{k: v for k, v in patches.items() if k != "image_size"},
+        **{"crop_size": 32, "frames_per_clip": 4, "num_pooler_layers": 1},
+        **{"pred_hidden_size": 32, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 2},
+    }
     text = {**TEXT, "intermediate_size": 64}
+    words = {**text, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    mit = {"mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2}
+    xclip = {"projection_dim": 32, "prompt_layers": 1, "prompt_num_attention_heads": 2}
+    naflex = {**{k: v for k, v in patches.items() if k != "image_size"}, "num_patches": 16}
+    hiera = {"embed_dim": 8, "image_size": [32, 32], "depths": [1, 1, 1], "num_heads": [1, 2, 4]}
+    hiera |= {"patch_stride": [2, 2], "query_stride": [2, 2], "num_query_pool": 2}
+    narrow = {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}
     return {
-        "vit": t.ViTForImageClassification(t.ViTConfig(**patches)),
-        "deit": t.DeiTForImageClassification(t.DeiTConfig(**patches)),
-        "dinov2": t.Dinov2Model(t.Dinov2Config(**patches)),
-        "dinov2_with_registers": t.Dinov2WithRegistersModel(t.Dinov2WithRegistersConfig(**patches)),
-        "clip": t.CLIPModel(t.CLIPConfig(text_config=text, vision_config=patches)),
-        "clip_vision_model": t.CLIPVisionModel(t.CLIPVisionConfig(**patches)),
-        "siglip": t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=patches)),
-        "siglip_vision_model": t.SiglipVisionModel(t.SiglipVisionConfig(**patches)),
-        "convnext": t.ConvNextForImageClassification(t.ConvNextConfig(**CONV)),
-        "convnextv2": t.ConvNextV2Model(t.ConvNextV2Config(**CONV)),
-        "resnet": t.ResNetModel(
+        "vit": lambda: t.ViTForImageClassification(t.ViTConfig(**patches)),
+        "deit": lambda: t.DeiTForImageClassification(t.DeiTConfig(**patches)),
+        "dinov2": lambda: t.Dinov2Model(t.Dinov2Config(**patches)),
+        "dinov2_with_registers": lambda: t.Dinov2WithRegistersModel(
+            t.Dinov2WithRegistersConfig(**patches)
+        ),
+        "dinov3_vit": lambda: t.DINOv3ViTModel(t.DINOv3ViTConfig(**patches, num_register_tokens=2)),
+        "dinov3_convnext": lambda: t.DINOv3ConvNextModel(t.DINOv3ConvNextConfig(**CONV)),
+        "clip": lambda: t.CLIPModel(t.CLIPConfig(text_config=text, vision_config=patches)),
+        "clip_vision_model": lambda: t.CLIPVisionModel(t.CLIPVisionConfig(**patches)),
+        "siglip": lambda: t.SiglipModel(t.SiglipConfig(text_config=text, vision_config=patches)),
+        "siglip_vision_model": lambda: t.SiglipVisionModel(t.SiglipVisionConfig(**patches)),
+        "siglip2": lambda: t.Siglip2Model(t.Siglip2Config(text_config=text, vision_config=naflex)),
+        "siglip2_vision_model": lambda: t.Siglip2VisionModel(t.Siglip2VisionConfig(**naflex)),
+        "convnext": lambda: t.ConvNextForImageClassification(t.ConvNextConfig(**CONV)),
+        "convnextv2": lambda: t.ConvNextV2Model(t.ConvNextV2Config(**CONV)),
+        "resnet": lambda: t.ResNetModel(
             t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 32], depths=[1, 1])
         ),
-        "swin": t.SwinForImageClassification(t.SwinConfig(**SWIN, window_size=4)),
-        "swinv2": t.Swinv2Model(t.Swinv2Config(**SWIN, window_size=4)),
-        "videomae": t.VideoMAEForVideoClassification(t.VideoMAEConfig(**clips)),
-        "timesformer": t.TimesformerForVideoClassification(t.TimesformerConfig(**clips)),
-        "vivit": t.VivitForVideoClassification(t.VivitConfig(**vivit)),
+        "efficientnet": lambda: lively(
+            t.EfficientNetForImageClassification(t.EfficientNetConfig(**narrow))
+        ),
+        "mobilenet_v2": lambda: lively(
+            t.MobileNetV2ForImageClassification(t.MobileNetV2Config(depth_multiplier=0.35))
+        ),
+        "swin": lambda: t.SwinForImageClassification(t.SwinConfig(**SWIN, window_size=4)),
+        "swinv2": lambda: t.Swinv2Model(t.Swinv2Config(**SWIN, window_size=4)),
+        "hiera": lambda: t.HieraForImageClassification(t.HieraConfig(**hiera)),
+        "videomae": lambda: t.VideoMAEForVideoClassification(t.VideoMAEConfig(**clips)),
+        "timesformer": lambda: t.TimesformerForVideoClassification(t.TimesformerConfig(**clips)),
+        "vivit": lambda: t.VivitForVideoClassification(t.VivitConfig(**vivit)),
+        "vjepa2": lambda: t.VJEPA2ForVideoClassification(t.VJEPA2Config(**jepa)),
+        "videoprism": lambda: t.VideoPrismClipModel(
+            t.VideoPrismConfig(text_config=text, vision_config=prism)
+        ),
+        "videoprism_vision_model": lambda: t.VideoPrismVisionModel(
+            t.VideoPrismVisionConfig(**prism)
+        ),
+        "xclip": lambda: t.XCLIPModel(
+            t.XCLIPConfig(text_config=words, vision_config={**clips, **mit}, **xclip)
+        ),
     }
 
 
 def tower(model, kind):
     """The vision part of a model with heads."""
-    if kind in ("clip", "siglip"):
+    if kind in ("clip", "siglip", "siglip2"):
         return model.vision_model
+    if kind.startswith("dinov3"):  # its prefix names a part of it
+        return model
     return getattr(model, model.base_model_prefix, model)
 
 
-@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def published(model, kind, pixels):
+    """What the vision part says of pixels (B, T, 3, 32, 32), by its own arguments."""
+    if kind == "xclip":
+        return model.get_video_features(pixel_values=pixels)
+    if kind == "videoprism":
+        return model.get_video_features(pixel_values_videos=pixels)
+    if kind == "videoprism_vision_model":
+        return model(pixel_values_videos=pixels)
+    if kind == "vjepa2":
+        return model.vjepa2.encoder(pixel_values_videos=pixels)
+    if kind.startswith("siglip2"):  # padded, as its image processor does it
+        cut = [pad_along_first_dim(convert_image_to_patches(p[0].numpy(), 8), 20) for p in pixels]
+        patches, masks = (torch.from_numpy(np.stack(each)) for each in zip(*cut, strict=True))
+        shapes = torch.tensor([[4, 4]] * len(pixels))
+        return tower(model, kind)(patches, pixel_attention_mask=masks, spatial_shapes=shapes)
+    return tower(model, kind)(pixel_values=pixels if FAMILIES[kind].frames else pixels[:, 0])
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES.keys() - {"timm_wrapper"}))
 def test_families(tmp_path, models, small, kind):
     """Every family loads from a published form, and its feature is the output the table names."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = configs(small)[kind].eval()
+        model = makers(small)[kind]().eval()
+    assert model.config.model_type == kind
     backbone = load_backbone(models.save(tmp_path / kind, model), device="cpu")
     family = FAMILIES[kind]
-    assert (backbone.num_frames == 1) == (family.clip_fps is None)
+    assert backbone.num_frames == (4 if family.frames else 1)
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(2, backbone.num_frames, 3, 32, 32, generator=generator)
     features = backbone(pixels)
     with torch.no_grad():
-        output = tower(model, kind)(pixel_values=pixels if family.clip_fps else pixels[:, 0])
+        output = published(model, kind, pixels)
     expected = {
         "pooler": lambda: output.pooler_output.flatten(1),
         "cls": lambda: output.last_hidden_state[:, 0],
@@ -79,6 +161,20 @@ def test_families(tmp_path, models, small, kind):
     torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(features[0], features[1], atol=1e-3)
     json.dumps(backbone.config)
+
+
+def test_the_documentation_lists_the_families(repo):
+    table = (repo / "docs" / "extract.md").read_text("utf-8").split("| Family ")[1].split("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert {name.strip() for row in rows for name in row.split(",")} == set(FAMILIES)
+
+
+def test_a_family_that_transformers_does_not_have_yet(monkeypatch, vit):
+    later = dataclasses.replace(FAMILIES["vit"], model="NotYetModel")
+    monkeypatch.setitem(FAMILIES, "vit", later)
+    message = f"vit need a newer transformers: expected .*NotYetModel, found {re.escape(VERSION)}"
+    with pytest.raises(UnknownBackbone, match=message):
+        load_backbone(vit)
 
 
 def test_config_identifies_the_features(tmp_path, vit):
@@ -224,6 +320,15 @@ def test_harmed_folders(tmp_path, vit, harm, message, capfd):
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", [0, 10**6])
+def test_lengths_of_clips_that_no_weight_bounds(tmp_path, models, small, count):
+    """V-JEPA 2 takes any number of frames."""
+    folder = models.save(tmp_path / "vjepa2", makers(small)["vjepa2"]())
+    edit(folder, "config.json", frames_per_clip=count)
+    with pytest.raises(UnknownBackbone, match=rf"can't be used.*clips of {count} frames, not 1 to"):
+        load_backbone(folder, device="cpu")
 
 
 def test_bin_weights(tmp_path, vit):

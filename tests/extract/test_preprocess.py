@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers.image_utils
 from PIL import Image
 
 from antcache.errors import UnknownBackbone
-from antcache.extract.preprocess import PROCESSORS, UNDERSTOOD, Preprocessing
+from antcache.extract.backbone import cut
+from antcache.extract.preprocess import Preprocessing
+from antcache.extract.processors import PROCESSORS
 
 WHERE = Path("preprocessor_config.json")
 
@@ -36,8 +40,7 @@ def of(config, default_type="ViT"):
 
 def reference(stem, settings):
     """The image processor of transformers, in its PIL form."""
-    module = {"Siglip": "siglip", "VideoMAE": "videomae", "ConvNext": "convnext"}
-    name = module.get(stem, stem.lower())
+    name = "mobilenet_v2" if stem == "MobileNetV2" else stem.lower()
     path = f"transformers.models.{name}.image_processing_pil_{name}"
     return getattr(importlib.import_module(path), f"{stem}ImageProcessorPil")(**settings)
 
@@ -55,6 +58,8 @@ def picture(height, width):
 CASES = [
     ("ViT", {}),
     ("ViT", {"size": {"height": 32, "width": 48}, "resample": 3}),
+    ("ViT", {"size": {"height": 182, "width": 322}}),  # twice the first shape: many halves
+    ("ViT", {"size": {"height": 150, "width": 200}}),  # half of the last
     ("DeiT", {}),
     ("CLIP", {}),
     ("CLIP", {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 50}}),
@@ -67,6 +72,11 @@ CASES = [
     ("VideoMAE", {}),
     ("VideoMAE", {"do_normalize": False}),
     ("VideoMAE", {"do_rescale": False}),
+    ("EfficientNet", {}),
+    ("EfficientNet", {"size": {"height": 65, "width": 67}, "resample": 0, "include_top": False}),
+    ("EfficientNet", {"do_normalize": False, "do_center_crop": True, "rescale_offset": True}),
+    ("EfficientNet", {"rescale_offset": True, "rescale_factor": 1 / 127.5}),
+    ("MobileNetV2", {}),
 ]
 
 
@@ -89,21 +99,115 @@ def test_equals_transformers(stem, settings, shape):
     assert difference.mean() <= LEVEL * 0.01
 
 
-OF_CLIPS = {"Timesformer", "Vivit"}
-"""Stems of classes for videos alone; their defaults are attributes (they run with torchvision)."""
+def larger(ours, shape):
+    """Whether pictures are enlarged: more values lie halfway between two levels then."""
+    return ours.resized(*shape) > shape
 
 
-@pytest.mark.parametrize("stem", sorted(OF_CLIPS))
-def test_defaults_for_clips_are_those_of_transformers(stem):
-    path = f"transformers.models.{stem.lower()}.video_processing_{stem.lower()}"
-    theirs = vars(getattr(importlib.import_module(path), f"{stem}VideoProcessor"))
-    given = {name: theirs[name] for name in UNDERSTOOD & theirs.keys()}
-    assert {"image_mean", "image_std", "size", "crop_size", "resample"} <= given.keys()
+@pytest.mark.parametrize("shape", [(91, 161), (240, 135), (64, 64), (7, 300)])
+@pytest.mark.parametrize("settings", [{}, {"patch_size": 14, "max_num_patches": 100}])
+@pytest.mark.usefixtures("width_first")
+def test_patches_are_those_of_transformers(settings, shape):
+    """SigLIP 2 sees pictures in their own shape, cut into patches."""
+    theirs = reference("Siglip2", settings)
+    ours = of(json.loads(theirs.to_json_string()))
+    frame = picture(*shape)
+    output = theirs(frame, return_tensors="pt")
+    taken = cut(ours(torch.from_numpy(frame)[None]), ours.patch)
+    assert torch.equal(taken["spatial_shapes"], output["spatial_shapes"])
+    count = taken["pixel_attention_mask"].shape[1]
+    assert torch.equal(taken["pixel_attention_mask"], output["pixel_attention_mask"][:, :count])
+    assert not output["pixel_attention_mask"][:, count:].any()
+    difference = (taken["pixel_values"] - output["pixel_values"][:, :count]).abs() / 2
+    assert difference.max() <= LEVEL * 1.01
+    assert difference.mean() <= LEVEL * (0.02 if larger(ours, shape) else 0.01)
+
+
+ATTRIBUTES = {"image_mean", "image_std", "size", "crop_size", "resample", "default_to_square"}
+ATTRIBUTES |= {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "rescale_factor"}
+
+
+def stated(stem):
+    """Defaults of a class that only torchvision lets be imported, as its file states them."""
+    kind, suffix = ("image", "Image") if stem == "DINOv3ViT" else ("video", "Video")
+    name = {"DINOv3ViT": "dinov3_vit", "LlavaOnevision": "llava_onevision"}.get(stem, stem.lower())
+    folder = Path(transformers.__file__).parent / "models" / name
+    tree = ast.parse((folder / f"{kind}_processing_{name}.py").read_text("utf-8"))
+    (body,) = (
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == f"{stem}{suffix}Processor"
+    )
+    return {
+        node.targets[0].id: eval(ast.unparse(node.value), dict(vars(transformers.image_utils)))
+        for node in body
+        if isinstance(node, ast.Assign) and node.targets[0].id in ATTRIBUTES
+    }
+
+
+OF_TORCHVISION = {"Timesformer", "Vivit", "VJEPA2", "LlavaOnevision", "DINOv3ViT"}
+"""Stems of classes that run with torchvision alone."""
+
+
+@pytest.mark.parametrize("stem", sorted(OF_TORCHVISION))
+def test_defaults_are_those_that_transformers_states(stem):
+    given = stated(stem)
+    assert {"image_mean", "image_std", "size", "resample", "do_resize"} <= given.keys()
     given["offset"] = stem == "Vivit"  # a method there
     assert of({"video_processor_type": f"{stem}VideoProcessor"}) == of(given, default_type=stem)
 
 
-@pytest.mark.parametrize("stem", sorted(PROCESSORS.keys() - OF_CLIPS))
+@pytest.mark.parametrize("shape", [(91, 161), (240, 135), (300, 401)])
+@pytest.mark.parametrize(
+    ("stem", "settings"),
+    [
+        ("DINOv3ViT", {}),
+        ("DINOv3ViT", {"size": {"height": 64, "width": 96}}),
+        ("VJEPA2", {"crop_size": 64}),
+        ("VJEPA2", {"crop_size": {"height": 96, "width": 96}, "size": {"shortest_edge": 50}}),
+        ("LlavaOnevision", {"size": {"height": 72, "width": 72}, "do_normalize": False}),
+        ("Timesformer", {"size": {"shortest_edge": 64}, "crop_size": {"height": 56, "width": 56}}),
+    ],
+)
+def test_equals_torchvision(stem, settings, shape):
+    """Where torchvision fits PyTorch's build; classes of videos resize with it alone."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision can't be imported: {error}")
+    suffix = "ImageProcessor" if stem == "DINOv3ViT" else "VideoProcessor"
+    theirs = getattr(transformers, f"{stem}{suffix}")(**settings)
+    ours = of({**json.loads(theirs.to_json_string()), **settings}, stem)
+    frame = picture(*shape)
+    output = theirs([frame] if stem == "DINOv3ViT" else [[frame]], return_tensors="pt")
+    (expected,) = output.values()
+    expected = expected.reshape(3, *expected.shape[-2:])
+    difference = (ours(torch.from_numpy(frame)[None])[0] - expected).abs()
+    difference *= torch.tensor(ours.std).view(3, 1, 1) / (ours.scale * 255)
+    assert difference.max() <= LEVEL * 1.01
+    assert difference.mean() <= LEVEL * 0.02
+
+
+def test_the_size_of_vjepa2_follows_its_crop():
+    """Whatever the file says of it, as in its class."""
+    for crop in (384, {"height": 384, "width": 384}):
+        ours = of({"crop_size": crop, "size": {"shortest_edge": 999}}, "VJEPA2")
+        assert (ours.shortest_edge, ours.crop) == (438, (384, 384))
+
+
+def test_dinov3_resizes_without_rounding():
+    """Rescaled first, in its class; so values between levels are kept."""
+    ours = of({"size": {"height": 3, "width": 1}, "do_normalize": False}, "DINOv3ViT")
+    columns = torch.tensor([0, 1, 1, 1], dtype=torch.uint8).view(1, 1, 4, 1).expand(1, 3, 4, 3)
+    weights = torch.tensor([5, 7, 7, 5]) / 24  # the triangle over four pixels
+    torch.testing.assert_close(ours(columns)[0, 0, 0, 0], weights[1:].sum() / 255)
+
+
+OF_TIMM = {"TimmWrapper"}
+"""Read from timm's own settings (test_timm.py)."""
+
+
+@pytest.mark.parametrize("stem", sorted(PROCESSORS.keys() - OF_TORCHVISION - OF_TIMM))
 def test_defaults_are_those_of_transformers(stem):
     """A file without any setting means what it means there."""
     theirs = json.loads(reference(stem, {}).to_json_string())
@@ -193,13 +297,17 @@ def test_offset_by_hand():
         ({"do_pad": True}, "the setting 'do_pad' is not understood"),
         ({"rescale_offset": True}, "'rescale_offset' is not understood"),
         ({"do_resize": False}, "do_resize false"),
-        ({"resample": 1}, r"resample 1, not 2 \(bilinear\) or 3 \(bicubic\)"),
+        ({"resample": 1}, r"resample 1, not 0 \(nearest\), 2 \(bilinear\) or 3 \(bicubic\)"),
         ({"size": {"shortest_edge": 224}}, "without a crop"),
         ({"size": {"shortest_edge": 224, "longest_edge": 300}}, "not an edge or height and width"),
         ({"size": 224, "do_center_crop": True, "crop_size": 256}, "larger than the resized"),
         ({"image_mean": [0.5]}, "not three values"),
         ({"image_std": [0.5, 0.0, 0.5]}, "not three values"),
         ({"image_mean": "imagenet"}, "can't be followed"),
+        (
+            {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 300},
+            "256 patches of 300 x 300 pixels",
+        ),
         ({"image_processor_type": "OwlViTImageProcessor"}, "does not know: expected ViT"),
     ],
 )

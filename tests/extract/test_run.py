@@ -83,6 +83,30 @@ def test_rows_are_features_of_the_pictures(tmp_path, video, folder, backbone):
     assert stream.config["clip"] is None
 
 
+def test_pictures_are_seen_in_their_own_shape(tmp_path, video, models, small):
+    """By SigLIP 2, in videos of several shapes."""
+    from transformers import Siglip2VisionConfig, Siglip2VisionModel
+
+    settings = {k: v for k, v in small.items() if k != "image_size"}
+    config = Siglip2VisionConfig(**settings, patch_size=8, num_patches=16)
+    processor = {"patch_size": 8, "max_num_patches": 18}
+    folder = models.save(tmp_path / "model", Siglip2VisionModel(config), processor)
+    backbone = load_backbone(folder, device="cpu")
+    (tmp_path / "v").mkdir()
+    lossless = {"codec": "ffv1", "pix_fmt": "bgr0"}
+    shapes = {"tall": (80, 48), "wide": (48, 80)}
+    for name, size in shapes.items():
+        video.write(tmp_path / "v" / f"{name}.mkv", video.steady(25), size=size, **lossless)
+    store = make_store(tmp_path)
+    extract(find_videos(tmp_path / "v"), store, backbone, ExtractConfig(dtype="float32"))
+    for name, size in shapes.items():
+        frames = np.stack([video.barcode(int(row * 25 / 4), *size) for row in range(4)])
+        pixels = backbone.preprocess(torch.from_numpy(frames))
+        assert pixels.shape[2:] == ((40, 24) if name == "tall" else (24, 40))
+        rows = store.features("rgb", name).read()
+        np.testing.assert_allclose(rows, backbone(pixels[:, None]), atol=1e-5)
+
+
 def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_backbone, monkeypatch):
     """Single ones, or those of 8 clips of 4; what is left over is the last batch."""
     seen, call = [], Backbone.__call__
