@@ -15,7 +15,7 @@ from torch import Tensor
 from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.kernels.checks import check_logits, check_settings, per_row
-from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
 
@@ -70,12 +70,10 @@ def loss_inputs(
     teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
     num_classes = given["num_classes"]
     share = (1 if teacher is None else teacher.shape[0],)
-    row_temperature = row_weight = None
-    temperature = weight = 1.0
-    if targets is not None or isinstance(given["temperature"], Tensor):
-        row_temperature, temperature = _constant("temperature", given["temperature"], logits)
-    if targets is not None or isinstance(given["weight"], Tensor):
-        row_weight, weight = _constant("weight", given["weight"], logits)
+    graph = torch.compiler.is_compiling() and teacher is not None
+    graph = graph and (index is None or width <= LONGEST_FEW)
+    row_temperature, temperature = _constant("temperature", given["temperature"], logits, graph)
+    row_weight, weight = _constant("weight", given["weight"], logits, graph)
     return LossInputs(
         logits=logits if len(lead) == 1 else logits.flatten(0, -2),
         teacher=teacher,
@@ -137,14 +135,17 @@ def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
     return DenseTargets(given[None])
 
 
-def _constant(name: str, given: float | Tensor, logits: Tensor) -> tuple[Tensor | None, float]:
+def _constant(
+    name: str, given: float | Tensor, logits: Tensor, graph: bool
+) -> tuple[Tensor | None, float]:
     """A constant of all rows, or of each, as a tensor () or (B,), else as a number.
 
-    A graph that is compiled gets a tensor, lest it hold for this value alone; but 1 is quicker as
-    a number.
+    A `graph` that is compiled gets a tensor, lest it hold for this value alone; but 1 is quicker
+    as a number.
     """
     if isinstance(given, Tensor):
         return per_row(name, given, logits.shape[:-1], one=True), 1.0
-    if torch.compiler.is_compiling() and given != 1:
-        return torch.full((), given, dtype=torch.float32, device=logits.device), 1.0
+    if graph and given != 1:
+        # A product, which PyTorch makes of a symbol; for `torch.full` it would take the value.
+        return torch.ones((), dtype=torch.float32, device=logits.device) * given, 1.0
     return None, given

@@ -210,6 +210,8 @@ def _implementation(layer: Layer, inputs: LossInputs, impl: str) -> str:
             return "torch"
         found = "a tangent of forward-mode AD"
         raise BadConfig(f"impl={impl!r} can't compute this", found=found, hint="use impl='torch'")
+    if inputs.reduction != "none":  # a chunk is given its denominators
+        inputs = inputs._replace(normaliser=inputs.logits.new_empty(2))
     return choice_for(inputs, impl).impl
 
 

@@ -78,14 +78,6 @@ class LinearCall(NamedTuple):
             return run(self.layer, inputs, self._compute, self.chunk_rows, wanted, factor)
 
     def _compute(self, inputs: LossInputs, grad: Tensor | None) -> LossOutputs:
-        if inputs.normaliser is not None and inputs.logits.device.type == "cpu":
-            n_ce, n_kl = inputs.normaliser.tolist()  # which a CPU does not wait for
-            inputs = inputs._replace(
-                label_weight=inputs.label_weight / n_ce,
-                weight=inputs.weight / n_kl,
-                reduction="sum",
-                normaliser=None,
-            )
         return compute(inputs, self.impl, grad)
 
 

@@ -31,7 +31,7 @@ from antcache.kernels.arguments import (
     shaped,
 )
 from antcache.kernels.checks import check_tensors
-from antcache.kernels.record import LossInputs, teacher_tensors
+from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import Targets
 
@@ -266,10 +266,6 @@ MAX_ENTRIES = 1024
 
 MAX_PAIRS = 32768
 """Entries times K that it compares at once where several teachers may name the same class."""
-
-
-LONGEST_FEW = 10240
-"""Classes up to which rows of top-k teachers have a kernel that can do everything."""
 
 
 def _power_of_2(number: int) -> int:

@@ -28,7 +28,7 @@ from antcache.kernels.benchmark.rows import (
     Figure,
     Row,
 )
-from antcache.kernels.loss import LONGEST_FEW
+from antcache.kernels.record import LONGEST_FEW
 
 SMALL_TIMES = 3.0
 TIMES = {LIGER: 3.0, EAGER: 4.0, COMPILED: 1.5}
