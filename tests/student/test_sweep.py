@@ -63,26 +63,29 @@ def test_members_equal_their_solo_runs(
             "smooth": base.replace(label_smoothing=0.1, lr=1e-3, weight_decay=0.3, dropout=0.4),
             "distilled": oracle.replace(temperature=3.0, grad_clip=None, warmup_epochs=0.0),
             "sgd": oracle.replace(optimizer="sgd", lr=1e-2, weight=0.7, ema=0.8),
+            "focal": oracle.replace(loss="focal"),
         },
         seeds=(3, 5),
-        at_once=8,
+        at_once=10,
     )
     table, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
-    assert list(table.cells) == ["plain", "smooth", "distilled", "sgd"]
+    assert list(table.cells) == ["plain", "smooth", "distilled", "sgd", "focal"]
     assert_equals_solo(store, tmp_path / "runs", plan)
 
 
+@pytest.mark.parametrize("head", ["mean", "probe"])
 def test_students_without_dropout_and_targets_that_some_windows_lack(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, head: str
 ) -> None:
     """There are no masks to draw, and masked rows can't share a call of the kernel."""
     store = make_store()
     oracle = store.targets("oracle")
     valid = np.arange(len(oracle.uid)) % 3 > 0
     store.write_targets("some", replace(oracle, valid=valid))
-    sizes = dict.fromkeys(("layers", "heads", "width"))
-    base = small.replace(head="mean", **sizes, dropout=0.0, epochs=2, targets=("some",))
+    own: dict[str, Any] = dict.fromkeys(("layers", "heads", "width", "dropout"))
+    own |= {"mean": {"dropout": 0.0}, "probe": {"layers": 2, "heads": 2}}[head]
+    base = small.replace(head=head, **own, epochs=2, targets=("some",))
     plan = Sweep(settings={"a": base, "b": base.replace(weight=0.5)}, seeds=(0, 1), at_once=4)
     _, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
