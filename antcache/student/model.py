@@ -107,7 +107,7 @@ def build_student(config: StudentConfig, shape: ModelShape) -> Student:
     for name, weight in weights.items():
         if weight and not head.per_frame:
             raise BadConfig(
-                f"{name} has no effect on the head {config.model.head!r}",
+                f"`{name}` has no effect on the head {config.model.head!r}",
                 expected="0: it looks at a window as a whole",
                 found=f"{name} = {weight}",
                 hint="leave it out",
