@@ -284,6 +284,23 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
             assert got.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_distillation_is_the_same_beside_either_loss(attention: bool) -> None:
+    """Sigmoids are of the labels' loss alone: KL compares softmaxes, as the teacher's is one."""
+    scores = torch.zeros(N, 3) if attention else None
+    given = HeadOutput(drawn(N, 7), drawn(*SHAPE), None, None, drawn(N, 2), teacher_scores=scores)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
+    one = losses(given, a_batch(), three_teachers(), config)
+    other = losses(given, a_batch(), three_teachers(), config.replace(loss="focal"))
+    assert one.distillation_loss > 0
+    torch.testing.assert_close(other.distillation_loss, one.distillation_loss)
+    torch.testing.assert_close(other.loss, other.action_loss + one.distillation_loss)
+    moved = given._replace(logits=given.logits + 3)  # a softmax does not see it, a sigmoid does
+    shifted = losses(moved, a_batch(), three_teachers(), config.replace(loss="focal"))
+    torch.testing.assert_close(shifted.distillation_loss, one.distillation_loss)
+    assert shifted.action_loss > 1.5 * other.action_loss
+
+
 def test_attention_reads_the_state_without_shaping_it() -> None:
     config = StudentConfig.of(
         targets=("a", "b", "c"), target_weights="attention", layers=1, heads=2, width=16

@@ -84,14 +84,12 @@ def test_equals_the_plain_construction() -> None:
 
 def test_equals_the_pooler_of_transformers() -> None:
     """Its norms have an epsilon of their own; 1e-5 as above."""
-    transformers = pytest.importorskip("transformers")
-    from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
-
+    vjepa2 = pytest.importorskip("transformers.models.vjepa2")  # not in the oldest versions
     head = probe()
-    config = transformers.VJEPA2Config(
+    config = vjepa2.VJEPA2Config(
         hidden_size=D, num_attention_heads=HEADS, num_pooler_layers=LAYERS, layer_norm_eps=1e-5
     )
-    theirs = VJEPA2AttentivePooler(config)
+    theirs = vjepa2.modeling_vjepa2.VJEPA2AttentivePooler(config)
     weights: dict[str, torch.Tensor] = {"query_tokens": head.queries[None]}
     names = {"norm_1": "layer_norm1", "norm_2": "layer_norm2", "query": "{}.q_proj"}
     names |= {"attention_out": "{}.out_proj", "mlp_in": "mlp.fc1", "mlp_out": "mlp.fc2"}

@@ -16,7 +16,8 @@ from antcache.student.heads.head import Head, HeadOutput, ModelShape
 
 
 class FusedHead(Head):
-    """Branches over R streams; logits are averaged, evenly or by attention.
+    """Branches over R streams; logits are averaged, evenly or by attention, those of verb and noun
+    with the action's weights, where branches give them.
 
     With attention each window weighs the branches by a softmax over a linear function of all their
     states: RULSTM's modality attention (Furnari and Farinella 2019) in one layer and trained with

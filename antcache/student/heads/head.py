@@ -96,7 +96,9 @@ class ModelShape:
 
 
 class HeadOutput(NamedTuple):
-    """What a student makes of a batch of windows; a head gives the first five, and may pad.
+    """What a student makes of a batch of windows.
+
+    A head gives the first five, verb and noun if it has classifiers for them, and may pad.
 
     Attributes:
         logits: (B, C) scores of the next action.
