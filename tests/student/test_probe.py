@@ -84,7 +84,7 @@ def test_equals_the_plain_construction() -> None:
 
 def test_equals_the_pooler_of_transformers() -> None:
     """Its norms have an epsilon of their own; 1e-5 as above."""
-    vjepa2 = pytest.importorskip("transformers.models.vjepa2")  # not in the oldest versions
+    vjepa2 = pytest.importorskip("transformers.models.vjepa2")
     head = probe()
     config = vjepa2.VJEPA2Config(
         hidden_size=D, num_attention_heads=HEADS, num_pooler_layers=LAYERS, layer_norm_eps=1e-5
