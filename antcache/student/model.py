@@ -10,11 +10,13 @@ Letters: B batch, N segments, S state, C classes, V verbs, O nouns, M teachers, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from antcache.devices import uses_bfloat16
+from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import Head, HeadOutput, ModelShape, classifier
 from antcache.student.heads.table import build_head
@@ -26,7 +28,7 @@ class Student(nn.Module):
 
     Attributes:
         head: the head.
-        verb, noun: own classifiers (S -> V, S -> O), or None.
+        verb, noun: own classifiers (S -> V, S -> O), or None; a head may have its own.
         attention: scores of the teachers (S -> M), or None. It reads the state without shaping it:
             its gradient would teach the student states for which some teacher is easy to follow.
         align: projection to the teachers' features (S -> sum of E), or None.
@@ -43,7 +45,7 @@ class Student(nn.Module):
         self.attention: nn.Sequential | None = None
         self.align: nn.Linear | None = None
         width = head.state_dim
-        if config.losses.verb_noun_weight:
+        if config.losses.verb_noun_weight and not head.verb_noun:
             own = [m.p for m in head.modules() if isinstance(m, nn.Dropout)]
             self.dropout = nn.Dropout(own[-1] if own else 0.0)  # the head's
             self.verb = classifier(width, shape.num_verbs)
@@ -95,9 +97,22 @@ def build_student(config: StudentConfig, shape: ModelShape) -> Student:
     """The student of a config, with initial weights from PyTorch's current random state.
 
     Raises:
-        BadConfig: there is no such head, its sizes are impossible, or one has no effect.
+        BadConfig: there is no such head, its sizes are impossible, or a size or a loss has no
+            effect on it.
     """
-    return Student(build_head(config.model, shape), config, shape)
+    if not config.losses.verb_noun_weight:  # a head has no classifiers that nothing teaches
+        shape = replace(shape, num_verbs=0, num_nouns=0)
+    head = build_head(config.model, shape)
+    weights = {name: getattr(config.losses, name) for name in ("past_weight", "feature_weight")}
+    for name, weight in weights.items():
+        if weight and not head.per_frame:
+            raise BadConfig(
+                f"`{name}` has no effect on the head {config.model.head!r}",
+                expected="0: it looks at a window as a whole",
+                found=f"{name} = {weight}",
+                hint="leave it out",
+            )
+    return Student(head, config, shape)
 
 
 class Predictor:

@@ -40,6 +40,7 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
     The plan has `base` (options of `antcache student train`, underscores for hyphens, or a
     `preset`), `seeds`, and either `settings` (name: what changes) or `grid` (option: values).
     Members of one architecture are trained at once where that pays (`at_once` says how many).
+    With `held_out`, the setting that is best on the training videos held out is named.
     A member whose loss is not finite is named, and the others go on; the exit code is then 1.
     """
     from antcache.store import Store
@@ -60,6 +61,8 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
         _print(table)
         for name, error in failed.items():
             say(f"failed: {name}: {error}")
+        if table.chosen is not None:
+            say(f"best on the training videos held out: {table.chosen}")
     if failed:
         click.get_current_context().exit(1)
 

@@ -215,9 +215,26 @@ def test_only_what_the_objective_weighs_is_computed(past: float, feature: float)
     assert losses.frame_outputs == {"past": bool(past), "decode": bool(feature)}
 
 
+PROBES = ("ek100-vjepa2-l", "ek100-vjepa2-g384")
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_the_probes_are_the_published_ones(name: str) -> None:
+    """As V-JEPA 2's frozen evaluation: 2 clips on each of 64 GPUs, verb, noun and action alike."""
+    preset = PRESETS[name]
+    model = preset.model
+    assert (model.head, model.layers, model.heads, model.width) == ("probe", 3, 16, None)
+    assert (preset.losses.loss, preset.losses.verb_noun_weight) == ("focal", 1)
+    found = preset.optimization
+    assert (found.optimizer, found.batch_size, found.epochs) == ("adamw", 2 * 64, 20)
+    assert (found.warmup_epochs, found.grad_clip, found.ema) == (0, None, 0)
+    assert found.lr in (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
+    assert found.weight_decay in (1e-4, 1e-3, 1e-2, 1e-1)
+
+
 def test_every_preset_is_the_published_one() -> None:
     """Facts typed in a second time from the files, so that a slip in either shows."""
-    assert PUBLISHED.keys() == PRESETS.keys()
+    assert {*PUBLISHED, *PROBES} == PRESETS.keys()
     for name, facts in PUBLISHED.items():
         layers, heads, dropout, feature, past, optimizer, lr, batch, gpus, decay, *rest = facts
         preset = PRESETS[name]

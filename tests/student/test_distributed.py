@@ -24,6 +24,9 @@ from antcache.student.training.distributed import ALONE, Processes, own_device, 
 
 MakeStore = Callable[..., Store]
 
+NONE = dict.fromkeys(("width", "dropout"))
+"""What the probe does not take."""
+
 CODE = """
 import json, sys, torch
 from pathlib import Path
@@ -48,6 +51,11 @@ def test_two_processes_equal_one(
     configs = {
         "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
         "avth": base.replace(head="avth", verb_noun_weight=0.5, optimizer="sgd"),
+        # A key's bias does not matter to a softmax: AdamW would take the rounding of its gradient,
+        # which is 0, for a direction.
+        "probe": base.replace(
+            head="probe", **NONE, verb_noun_weight=1.0, loss="focal", optimizer="sgd"
+        ),
     }
     written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
     (tmp_path / "configs.json").write_text(json.dumps(written))

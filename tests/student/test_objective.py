@@ -108,6 +108,7 @@ def test_masked_targets_give_no_gradient() -> None:
 # Gradients against plain PyTorch: one student of each head, every term at once.
 
 N, SHAPE = 6, (6, 5, 12)
+OWN = {"layers": 1, "width": 16, "heads": 2, "dropout": 0.0}
 SIZES = ModelShape(
     dims=(12,),
     num_classes=7,
@@ -168,26 +169,40 @@ def kl_rows(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> 
     return (teacher * (teacher.clamp(min=1e-30).log() - log_p)).sum(1)
 
 
+def focal(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Mean over labels of the sum over classes, class by class."""
+    losses = []
+    for row, own in zip(logits.sigmoid(), label.tolist(), strict=True):
+        if own >= 0:
+            right = -0.25 * (1 - row[own]) ** 2 * row[own].log()
+            others = torch.cat([row[:own], row[own + 1 :]])
+            losses.append(right - (0.75 * others**2 * (1 - others).log()).sum())
+    return torch.stack(losses).mean()
+
+
 def plain_total(
     output: HeadOutput, batch: Batch, teachers: TeacherTargets, config: StudentConfig
 ) -> torch.Tensor:
     """The objective again, in the plainest PyTorch there is, in float64 and row by row."""
     logits = output.logits.double()
-    total = F.cross_entropy(logits, batch.action)
+    labelled = focal if config.losses.loss == "focal" else F.cross_entropy
+    total = labelled(logits, batch.action)
     assert output.verb_logits is not None
     assert output.noun_logits is not None
-    verb = F.cross_entropy(output.verb_logits.double(), batch.verb)
-    noun = F.cross_entropy(output.noun_logits.double(), batch.noun)
+    verb = labelled(output.verb_logits.double(), batch.verb)
+    noun = labelled(output.noun_logits.double(), batch.noun)
     total = total + config.losses.verb_noun_weight * (verb + noun)
     frames = [(n, t) for n in range(N) for t in range(4) if not batch.padded[n, t]]
-    squares = [
-        (output.decoded[n, t] - output.inputs[n, t + 1].detach()).double().square().mean()
-        for n, t in frames
-    ]
-    total = total + config.losses.feature_weight * torch.stack(squares).mean()
-    assert output.past_logits is not None
-    past = F.cross_entropy(output.past_logits.double().flatten(0, 1), batch.frame_action.flatten())
-    total = total + config.losses.past_weight * past
+    if output.decoded is not None:
+        squares = [
+            (output.decoded[n, t] - output.inputs[n, t + 1].detach()).double().square().mean()
+            for n, t in frames
+        ]
+        total = total + config.losses.feature_weight * torch.stack(squares).mean()
+    if output.past_logits is not None:
+        each = output.past_logits.double().flatten(0, 1)
+        past = labelled(each, batch.frame_action.flatten())
+        total = total + config.losses.past_weight * past
     here = [n for n in range(N) if batch.target_rows[n] >= 0]
     rows = batch.target_rows[here]
     assert isinstance(teachers.targets, DenseTargets)
@@ -218,15 +233,21 @@ def plain_total(
     return total + config.distillation.align_weight * torch.stack(aligned).mean()
 
 
-@pytest.mark.parametrize("align", ["cosine", "mse"])
+@pytest.mark.parametrize(
+    ("align", "loss"), [("cosine", "cross-entropy"), ("mse", "cross-entropy"), ("mse", "focal")]
+)
 @pytest.mark.parametrize(
     ("weights", "share"), [(None, None), ("1,2,5", [1.0, 2.0, 5.0]), ("attention", None)]
 )
 @pytest.mark.parametrize("head", HEADS)
 def test_all_terms_and_their_gradients_are_those_of_the_formula(
-    head: str, weights: str | None, share: list[float] | None, align: str
+    head: str, weights: str | None, share: list[float] | None, align: str, loss: str
 ) -> None:
-    """2e-4 of the largest gradient of a tensor: float32 against float64 sums."""
+    """2e-4 of the largest gradient of a tensor: float32 against float64 sums.
+
+    KL is between softmaxes, also where the loss of the labels takes sigmoids.
+    """
+    frames = {"feature_weight": 0.6, "past_weight": 0.3} if HEADS[head].per_frame else {}
     config = StudentConfig.of(
         head=head,
         targets=("a", "b", "c"),
@@ -236,11 +257,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         align=align,
         align_weight=0.7,
         verb_noun_weight=0.4,
-        feature_weight=0.6,
-        past_weight=0.3,
-        dropout=0.0,
-        **{k: v for k, v in (("width", 16), ("heads", 2)) if k in sizes_of(HEADS[head])},
-        **({"layers": 1} if "layers" in sizes_of(HEADS[head]) else {}),
+        loss=loss,
+        **frames,
+        **{k: v for k, v in OWN.items() if k in sizes_of(HEADS[head])},
     )
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(0)
@@ -248,8 +267,9 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         if student.attention is not None:
             torch.nn.init.normal_(student.attention[1].weight)
     batch, teachers = a_batch(), three_teachers(share=share)
-    terms = losses(student(batch.features, past=True, decode=True), batch, teachers, config)
-    plain = plain_total(student(batch.features, past=True, decode=True), batch, teachers, config)
+    asked = config.losses.frame_outputs
+    terms = losses(student(batch.features, **asked), batch, teachers, config)
+    plain = plain_total(student(batch.features, **asked), batch, teachers, config)
     assert terms.loss.item() == pytest.approx(plain.item(), rel=1e-5)
     assert sum(term.item() for term in terms[1:]) == pytest.approx(terms.loss.item(), rel=1e-5)
     names, parameters = zip(*student.named_parameters(), strict=True)
@@ -262,6 +282,23 @@ def test_all_terms_and_their_gradients_are_those_of_the_formula(
         torch.testing.assert_close(got, expected, atol=2e-4 * scale, rtol=0, msg=name)
         if weights == "attention" and name.startswith("attention"):
             assert got.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_distillation_is_the_same_beside_either_loss(attention: bool) -> None:
+    """Sigmoids are of the labels' loss alone: KL compares softmaxes, as the teacher's is one."""
+    scores = torch.zeros(N, 3) if attention else None
+    given = HeadOutput(drawn(N, 7), drawn(*SHAPE), None, None, drawn(N, 2), teacher_scores=scores)
+    config = StudentConfig.of(targets=("a", "b", "c"), weight=2.0, temperature=4.0)
+    one = losses(given, a_batch(), three_teachers(), config)
+    other = losses(given, a_batch(), three_teachers(), config.replace(loss="focal"))
+    assert one.distillation_loss > 0
+    torch.testing.assert_close(other.distillation_loss, one.distillation_loss)
+    torch.testing.assert_close(other.loss, other.action_loss + one.distillation_loss)
+    moved = given._replace(logits=given.logits + 3)  # a softmax does not see it, a sigmoid does
+    shifted = losses(moved, a_batch(), three_teachers(), config.replace(loss="focal"))
+    torch.testing.assert_close(shifted.distillation_loss, one.distillation_loss)
+    assert shifted.action_loss > 1.5 * other.action_loss
 
 
 def test_attention_reads_the_state_without_shaping_it() -> None:

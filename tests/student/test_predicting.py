@@ -37,6 +37,20 @@ def test_it_predicts_what_the_run_reports(trained):
     assert found.taxonomy == store.taxonomy.fingerprint
 
 
+@pytest.mark.parametrize("verb_noun_weight", [0.0, 1.0])
+def test_a_probe_predicts_what_its_run_reports(make_store, small, tmp_path, verb_noun_weight):
+    """With queries for verb and noun of its own, and without."""
+    store, run = make_store(), tmp_path / "run"
+    config = small.replace(head="probe", width=None, dropout=None, loss="focal")
+    expected = train(store, run, config.replace(verb_noun_weight=verb_noun_weight)).predictions
+    found = TrainedStudent(store, run).predict(store.labels("validation"), split="validation")
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert (found.verb_noun_scores is None) == (verb_noun_weight == 0)
+    if verb_noun_weight:
+        np.testing.assert_allclose(found.verb_scores, expected.verb_scores, atol=1e-5)
+        np.testing.assert_allclose(found.noun_scores, expected.noun_scores, atol=1e-5)
+
+
 def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     """Its projection to the teacher's feature is a part of its weights."""
     store = make_store()

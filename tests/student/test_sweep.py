@@ -22,6 +22,7 @@ from antcache.evaluation import Predictions
 from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
+from antcache.student.presets import find_preset
 from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.runs.train import train
 from antcache.student.sweeps import run as sweep_module
@@ -29,6 +30,7 @@ from antcache.student.sweeps.plan import Sweep, read_plan
 from antcache.student.sweeps.run import sweep
 from antcache.student.sweeps.table import tabulate
 from antcache.student.training.stack import Stack
+from antcache.untrusted import parse_yaml
 
 MakeStore = Callable[..., Store]
 
@@ -63,26 +65,29 @@ def test_members_equal_their_solo_runs(
             "smooth": base.replace(label_smoothing=0.1, lr=1e-3, weight_decay=0.3, dropout=0.4),
             "distilled": oracle.replace(temperature=3.0, grad_clip=None, warmup_epochs=0.0),
             "sgd": oracle.replace(optimizer="sgd", lr=1e-2, weight=0.7, ema=0.8),
+            "focal": oracle.replace(loss="focal"),
         },
         seeds=(3, 5),
-        at_once=8,
+        at_once=10,
     )
     table, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
-    assert list(table.cells) == ["plain", "smooth", "distilled", "sgd"]
+    assert list(table.cells) == ["plain", "smooth", "distilled", "sgd", "focal"]
     assert_equals_solo(store, tmp_path / "runs", plan)
 
 
+@pytest.mark.parametrize("head", ["mean", "probe"])
 def test_students_without_dropout_and_targets_that_some_windows_lack(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, head: str
 ) -> None:
     """There are no masks to draw, and masked rows can't share a call of the kernel."""
     store = make_store()
     oracle = store.targets("oracle")
     valid = np.arange(len(oracle.uid)) % 3 > 0
     store.write_targets("some", replace(oracle, valid=valid))
-    sizes = dict.fromkeys(("layers", "heads", "width"))
-    base = small.replace(head="mean", **sizes, dropout=0.0, epochs=2, targets=("some",))
+    own: dict[str, Any] = dict.fromkeys(("layers", "heads", "width", "dropout"))
+    own |= {"mean": {"dropout": 0.0}, "probe": {"layers": 2, "heads": 2}}[head]
+    base = small.replace(head=head, **own, epochs=2, targets=("some",))
     plan = Sweep(settings={"a": base, "b": base.replace(weight=0.5)}, seeds=(0, 1), at_once=4)
     _, failed = sweep(store, tmp_path / "runs", plan)
     assert not failed
@@ -438,6 +443,69 @@ def test_table_by_hand() -> None:
     assert b.low == pytest.approx(2 - 4.30265 / np.sqrt(3), abs=1e-3)
     c = table.cells["c"]["action/top1"]
     assert (c.deviation, c.difference, c.p) == (None, 0, None)
+
+
+def test_a_setting_is_chosen_on_the_videos_held_out_alone() -> None:
+    def runs(held: list[float | None], validation: float) -> dict[int, dict[str, float] | None]:
+        return {
+            seed: None if h is None else {"action/top5": validation, "held out action/top5": h}
+            for seed, h in enumerate(held)
+        }
+
+    results = {
+        "worst": runs([1, 2], 90),
+        "failed": runs([99, None], 80),
+        "best": runs([5, 8], 10),
+        "as good": runs([6, 7], 70),
+    }
+    table = tabulate(results)
+    assert table.chosen == "best"
+    assert list(table.cells["best"]) == ["held out action/top5", "action/top5"]
+    assert table.to_dict()["chosen"] == "best"
+    assert tabulate({"a": {0: {"action/top5": 3.0}}}).chosen is None
+    assert tabulate({"a": {0: None}}).chosen is None
+
+
+def test_the_command_names_the_best_on_the_videos_held_out(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """By the epoch that each run reports: the figures stand in the runs' own records."""
+    store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
+    base = {k: small.values[k] for k in ("layers", "heads", "width", "batch_size", "device")}
+    base |= {"epochs": 2, "held_out": 0.3, "metric": "action/top1"}
+    plan.write_text(json.dumps({"base": base, "seeds": [0], "grid": {"lr": [1e-9, 1e-2]}}))
+    command = ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+    said = CliRunner().invoke(cli, command)
+    assert said.exit_code == 0, said.output
+    found = {}
+    for name in ("lr=1e-09", "lr=0.01"):
+        run = runs / name / "seed-0"
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        epoch = json.loads((run / "result.json").read_text())["epoch"]
+        found[name] = lines[epoch - 1]["held_out"]["action/top1"]
+    best = max(found, key=lambda name: found[name])
+    assert f"best on the training videos held out: {best}\n" in said.output
+    table = json.loads((runs / "table.json").read_text())
+    assert table["chosen"] == best
+    for name, row in table["settings"].items():
+        assert row["held out action/top1"]["mean"] == pytest.approx(found[name])
+
+
+def test_the_published_sweep_of_the_probe_is_in_the_docs(repo: Path) -> None:
+    """All 20 pairs of rate and decay, each once, chosen on training videos held out."""
+    page = (repo / "docs" / "student.md").read_text("utf-8")
+    (text,) = (t for t in page.split("```yaml\n")[1:] if "ek100-vjepa2-l" in t.split("```")[0])
+    plan = Sweep.from_dict(parse_yaml(text.split("```")[0]))
+    found = [config.optimization for config in plan.settings.values()]
+    rates, decays = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (1e-4, 1e-3, 1e-2, 1e-1)
+    pairs = [(one.lr, one.weight_decay) for one in found]
+    assert sorted(pairs) == sorted((lr, decay) for lr in rates for decay in decays)
+    preset = find_preset("ek100-vjepa2-l")
+    for config in plan.settings.values():
+        assert config.selection.held_out > 0
+        own = {"lr": preset.optimization.lr, "weight_decay": preset.optimization.weight_decay}
+        own |= {"held_out": 0.0, "metric": preset.selection.metric}
+        assert config.replace(**own) == preset
 
 
 def test_no_more_at_once_than_the_device_has_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,8 @@ def test_what_is_not_asked_for_is_not_there(store: Store, small: StudentConfig) 
     model = Trainer(small, data.train, data.shape).model
     assert all(name.startswith("head.") for name in model.state_dict())
     output = model(torch.zeros(1, 10, 12))
-    assert not any(value is not None for value in output[5:])
+    further = (output.verb_logits, output.noun_logits, output.teacher_scores, output.aligned)
+    assert not any(value is not None for value in further)
 
 
 def test_the_weight_of_the_distillation_is_logged(
@@ -202,18 +203,24 @@ def test_the_weight_of_the_distillation_is_logged(
     assert "paper's 150 of EGTEA, whose mean runs over 106 classes; over 2 as here" in caplog.text
 
 
+OWN = ("layers", "heads", "width", "dropout")
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_learns_with_every_term(store: Store, small: StudentConfig, head: str) -> None:
-    sizes = {n: getattr(small.model, n) for n in ("layers", "heads", "width")}
+def test_every_head_learns_with_every_term(
+    store: Store, small: StudentConfig, head: str, loss: str
+) -> None:
+    sizes = {n: getattr(small.model, n) for n in OWN}
     own = {n: v if n in sizes_of(HEADS[head]) else None for n, v in sizes.items()}
     config = small.replace(
         head=head,
         **own,
+        loss=loss,
         targets=("featured", "wrong"),
         target_weights="attention",
         verb_noun_weight=0.5,
-        feature_weight=0.1,
-        past_weight=0.1,
+        **({"feature_weight": 0.1, "past_weight": 0.1} if HEADS[head].per_frame else {}),
         epochs=1,
     )
     _, first = final_losses(store, config)

@@ -45,6 +45,12 @@ def attention_weights(query: Tensor, key: Tensor, *, is_causal: bool) -> Tensor:
     return scores.softmax(dim=-1)
 
 
+def by_head(x: Tensor, num_heads: int) -> Tensor:
+    """(B, T, H) to (B, heads, T, H / heads)."""
+    batch, time, width = x.shape
+    return x.view(batch, time, num_heads, width // num_heads).transpose(1, 2)
+
+
 class TransformerBlock(nn.Module):
     """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
 
@@ -72,9 +78,9 @@ class TransformerBlock(nn.Module):
         else:
             query, key, value = self.attention_in(normed).chunk(3, dim=-1)
         mixed = attention(
-            self._by_head(query),
-            self._by_head(key),
-            self._by_head(value),
+            by_head(query, self.num_heads),
+            by_head(key, self.num_heads),
+            by_head(value, self.num_heads),
             dropout_p=self.attention_dropout if self.training else 0.0,
             is_causal=not last,
         )
@@ -82,11 +88,6 @@ class TransformerBlock(nn.Module):
         x = x + F.dropout(mixed, self.dropout, self.training)
         wide = F.gelu(self.mlp_in(self.norm_2(x)), approximate="tanh")
         return x + F.dropout(self.mlp_out(wide), self.dropout, self.training)
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(B, T, H) to (B, heads, T, H / heads)."""
-        batch, time, width = x.shape
-        return x.view(batch, time, self.num_heads, width // self.num_heads).transpose(1, 2)
 
 
 class CausalTransformer(nn.Module):

@@ -17,7 +17,7 @@ class ModelConfig:
     """A head and its size."""
 
     head: str = "light"
-    """Name of the head: light, avth, rulstm, gru or mean."""
+    """Name of the head: light, avth, rulstm, gru, mean or probe."""
     layers: Annotated[int, Range(1, 100)] | None = None
     """Blocks, or recurrent layers, of the head; its own number unless given."""
     heads: Annotated[int, Range(1, 1024)] | None = None

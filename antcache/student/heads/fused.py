@@ -16,7 +16,8 @@ from antcache.student.heads.head import Head, HeadOutput, ModelShape
 
 
 class FusedHead(Head):
-    """Branches over R streams; logits are averaged, evenly or by attention.
+    """Branches over R streams; logits are averaged, evenly or by attention, those of verb and noun
+    with the action's weights, where branches give them.
 
     With attention each window weighs the branches by a softmax over a linear function of all their
     states: RULSTM's modality attention (Furnari and Farinella 2019) in one layer and trained with
@@ -33,6 +34,8 @@ class FusedHead(Head):
         super().__init__()
         self.dims = dims
         self.state_dim = sum(branch.state_dim for branch in branches)
+        self.per_frame = all(branch.per_frame for branch in branches)
+        self.verb_noun = all(branch.verb_noun for branch in branches)
         self.branches = nn.ModuleList(branches)
         self.attention: nn.Module | None = None
         if attention:
@@ -56,14 +59,13 @@ class FusedHead(Head):
             branch(part, past=past, decode=decode)
             for branch, part in zip(self.branches, parts, strict=True)
         ]
-        logits = torch.stack([output.scores for output in outputs], dim=1)
         state = torch.cat([output.state for output in outputs], dim=-1)
-        if self.attention is None:
-            fused = logits.mean(dim=1)
-        else:
-            share = self.attention(state).softmax(dim=-1)
-            fused = (share[..., None] * logits).sum(dim=1)
-        past_logits, decoded = None, None
+        share = None if self.attention is None else self.attention(state).softmax(dim=-1)
+        fused = _fused([output.scores for output in outputs], share)
+        verb, noun, past_logits, decoded = None, None, None, None
+        if self.verb_noun:
+            verb = _fused([output.verb_logits for output in outputs], share)
+            noun = _fused([output.noun_logits for output in outputs], share)
         if past:
             past_logits = torch.stack([output.past_logits for output in outputs]).mean(dim=0)
         if decode:
@@ -74,5 +76,13 @@ class FusedHead(Head):
             decoded,
             past_logits,
             state,
+            verb_logits=verb,
+            noun_logits=noun,
             padded_logits=fused,
         )
+
+
+def _fused(logits: list[Tensor], share: Tensor | None) -> Tensor:
+    """Mean (B, C) of the logits (B, C) of R branches, weighed by `share` (B, R) if given."""
+    stacked = torch.stack(logits, dim=1)
+    return stacked.mean(dim=1) if share is None else (share[..., None] * stacked).sum(dim=1)

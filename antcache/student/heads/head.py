@@ -96,7 +96,9 @@ class ModelShape:
 
 
 class HeadOutput(NamedTuple):
-    """What a student makes of a batch of windows; a head gives the first five, and may pad.
+    """What a student makes of a batch of windows.
+
+    A head gives the first five, verb and noun if it has classifiers for them, and may pad.
 
     Attributes:
         logits: (B, C) scores of the next action.
@@ -105,7 +107,8 @@ class HeadOutput(NamedTuple):
         past_logits: (B, T, C) scores of the action at each frame, from what was seen before it
             (at t = 0 from the frame itself), or None if not asked for; perhaps padded, too.
         state: (B, S), what the classifier reads, before dropout.
-        verb_logits: (B, V) of the student's own verb classifier, or None without one.
+        verb_logits: (B, V) of the student's own verb classifier, or of the head's, or None
+            without one.
         noun_logits: (B, O) likewise.
         teacher_scores: (B, M) attention over teachers before its softmax, or None without it.
         aligned: (B, sum of E) the state brought to the teachers' features, or None.
@@ -138,10 +141,15 @@ class Head(nn.Module):
             `layers`, `heads`, `width` and `dropout` that mean something to the head, with its own
             values: `build(cls, shape, *, width=256, dropout=0.3)`.
         state_dim: S, set by each head.
+        per_frame: whether there are `past_logits` and `decoded` where they are asked for.
+        verb_noun: whether the head gives verb and noun logits itself, as far as the shape has
+            verbs and nouns; else the student classifies its state.
     """
 
     build: ClassVar[Callable[..., Head]]
     state_dim: int
+    per_frame: bool = True
+    verb_noun: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:

@@ -18,6 +18,7 @@ from antcache.student.heads.fused import FusedHead
 from antcache.student.heads.head import Head, ModelShape
 from antcache.student.heads.light import LightHead
 from antcache.student.heads.mean import MeanHead
+from antcache.student.heads.probe import ProbeHead
 from antcache.student.heads.recurrent import GruHead, RulstmHead
 
 HEADS: dict[str, type[Head]] = {
@@ -26,6 +27,7 @@ HEADS: dict[str, type[Head]] = {
     "rulstm": RulstmHead,
     "gru": GruHead,
     "mean": MeanHead,
+    "probe": ProbeHead,
 }
 """Heads by the name that `--head` takes."""
 

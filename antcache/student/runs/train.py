@@ -79,6 +79,7 @@ class RunResult:
             "parameters": self.num_parameters,
             "counts": dict(self.counts),
             "metrics": self.metrics,
+            "held_out": self.history[self.epoch - 1].get("held_out"),
             "dropped": {
                 split: {why: list(uids) for why, uids in reasons.items()}
                 for split, reasons in self.dropped.items()

@@ -34,7 +34,7 @@ from antcache.student.runs.folder import RunFolder, tidy
 from antcache.student.runs.place import CONFIG, LOG, RESULT, read_config
 from antcache.student.runs.train import Run
 from antcache.student.sweeps.plan import Sweep
-from antcache.student.sweeps.table import Table, tabulate
+from antcache.student.sweeps.table import HELD_OUT, Table, tabulate
 from antcache.student.training.distributed import started
 from antcache.student.training.loop import Trainer
 from antcache.student.training.stack import Stack, can_stack
@@ -285,11 +285,15 @@ def _metrics(path: Path) -> dict[str, float] | None:
     if not (path / RESULT).exists():
         return None
     try:
-        metrics = read_json(path / RESULT)["metrics"]
+        result = read_json(path / RESULT)
+        metrics = dict(result["metrics"])
+        if held := result.get("held_out"):
+            metric = result["config"]["selection"]["metric"]
+            metrics[HELD_OUT + metric] = held[metric]
         if not all(isinstance(value, int | float) for value in metrics.values()):
             raise ValueError("metrics that are no numbers")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCheckpoint(
             "the run's result can't be read", where=path / RESULT, found=error
         ) from error
-    return dict(metrics)
+    return metrics

@@ -2,7 +2,8 @@
 
 Promise: settings are compared seed by seed, with those seeds alone that both have; intervals and p
 are of the paired t-test, which takes differences between seeds to be normal and says nothing about
-other data. Letters: n seeds.
+other data. A setting is chosen by training videos that are held out, or not at all. Letters: n
+seeds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ SHOWN = (
     "action/class_mean_top1",
 )
 """Metrics in the table, as far as the dataset has them."""
+
+HELD_OUT = "held out "
+"""Begins the name of the metric of the training videos held out, by which epochs are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +57,16 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells by setting and metric; the first setting is what the others are compared to."""
+    """Cells by setting and metric; the first setting is what the others are compared to.
+
+    Attributes:
+        cells: setting -> metric -> cell.
+        chosen: the setting with the best mean on the training videos held out, the first of
+            several, among those of which no seed failed; None where no videos are held out.
+    """
 
     cells: Mapping[str, Mapping[str, Cell]]
+    chosen: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -63,7 +74,8 @@ class Table:
             "settings": {
                 setting: {metric: asdict(cell) for metric, cell in row.items()}
                 for setting, row in self.cells.items()
-            }
+            },
+            "chosen": self.chosen,
         }
 
 
@@ -77,7 +89,9 @@ def tabulate(results: Mapping[str, Mapping[int, Mapping[str, float] | None]]) ->
     first = next(iter(results.values()))
     for setting, runs in results.items():
         done = {seed: run for seed, run in runs.items() if run is not None}
-        names = [name for name in SHOWN if done and all(name in run for run in done.values())]
+        held = {name: None for run in done.values() for name in run if name.startswith(HELD_OUT)}
+        wanted = (*held, *SHOWN)
+        names = [name for name in wanted if done and all(name in run for run in done.values())]
         cells[setting] = {}
         for name in names:
             values = [run[name] for run in done.values()]
@@ -90,7 +104,14 @@ def tabulate(results: Mapping[str, Mapping[int, Mapping[str, float] | None]]) ->
                 pairs = [run[name] - base[seed] for seed, run in done.items() if seed in base]
                 cell = _compared(cell, pairs)
             cells[setting][name] = cell
-    return Table(cells=cells)
+    complete = {
+        setting: cell.mean
+        for setting, row in cells.items()
+        for name, cell in row.items()
+        if name.startswith(HELD_OUT) and cell.n == len(results[setting])
+    }
+    chosen = max(complete, key=lambda setting: complete[setting]) if complete else None
+    return Table(cells=cells, chosen=chosen)
 
 
 def _compared(cell: Cell, differences: Sequence[float]) -> Cell:

@@ -4,12 +4,18 @@ Promise: every term is a mean over what it is defined on, and 0 where that is no
 unlabelled frames, and windows without a soft target or feature, give no gradient. No value is
 fetched from the device. Sources: AVT (Girdhar and Grauman 2021) for cross-entropy, feature
 regression and past classification; `antcache.kernels.distillation_loss` for the KL; Ghosh et al.
-2023 (StonyBrookNLP/action-anticipation-lmtovideo) for feature alignment and several teachers.
-Letters: B batch, T time, D feature, C classes, M teachers, E teacher's feature.
+2023 (StonyBrookNLP/action-anticipation-lmtovideo) for feature alignment and several teachers;
+`focal` for the focal loss.
+Letters: B batch, T time, D feature, C classes, N labels, M teachers, E teacher's feature.
 
-    total = CE(action) + verb_noun_weight * (CE(verb) + CE(noun))
-          + feature_weight * MSE(decoded at t, input at t + 1) + past_weight * CE(past frames)
+    total = L(action) + verb_noun_weight * (L(verb) + L(noun))
+          + feature_weight * MSE(decoded at t, input at t + 1) + past_weight * L(past frames)
           + weight * temperature^2 * KL + align_weight * (1 - cosine, or MSE)
+
+L is the cross-entropy or the focal loss, its mean over labels. KL is between the softmaxes of the
+teacher's and the student's action logits in either case: the focal loss makes sigmoids of the
+student's, but a teacher's distribution is over all classes together, and to a softmax alone it
+can be compared.
 
 Several teachers with fixed weights are mixed as probabilities, and KL is taken to the mixture. With
 attention, KL is `sum_m a_m KL_m`, a the softmax of the student's scores of the teachers. Its
@@ -28,6 +34,7 @@ from torch.nn import functional as F
 from antcache.kernels import distillation_loss
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput
+from antcache.student.training.focal import focal_losses
 from antcache.windows.dataset import Batch
 from antcache.windows.teacher_targets import TeacherTargets
 
@@ -52,48 +59,72 @@ def losses(
     feature, past, verb_noun, align = zero, zero, zero, zero
     mixed = None if teachers is None or output.teacher_scores is not None else teachers
     num_classes = output.logits.shape[1]
-    parts = distillation_loss(
-        output.scores,
-        None if mixed is None else mixed.targets,
-        batch.action,
-        rows=None if mixed is None else batch.target_rows,
-        temperature=config.distillation.temperature,
-        weight=config.distillation.weight,
-        label_smoothing=config.losses.label_smoothing,
-        teacher_weight=None if mixed is None else mixed.share,
-        num_classes=num_classes,
-        return_parts=True,
-    )
-    loss, distillation = parts.loss, zero
-    if mixed is not None:
-        mean_kl = parts.kl.sum() / parts.has_target.sum().clamp(min=1)
-        distillation = config.distillation.weight * config.distillation.temperature**2 * mean_kl
-    elif teachers is not None:
+    loss, action, distillation = _action_terms(output, batch, mixed, config)
+    if mixed is None and teachers is not None:
         distillation = _attended(output, batch, teachers, config)
         loss = loss + distillation
     if output.verb_logits is not None and output.noun_logits is not None:
         verb_noun = config.losses.verb_noun_weight * (
-            _cross_entropy(output.verb_logits, batch.verb, config)
-            + _cross_entropy(output.noun_logits, batch.noun, config)
+            _label_loss(output.verb_logits, batch.verb, config)
+            + _label_loss(output.noun_logits, batch.noun, config)
         )
     if config.losses.feature_weight:
         feature = config.losses.feature_weight * _feature_error(output, batch.padded)
     if config.losses.past_weight:
         assert output.past_logits is not None
-        past = config.losses.past_weight * distillation_loss(
-            output.past_logits, labels=batch.frame_action, num_classes=num_classes
+        past = config.losses.past_weight * _past_loss(
+            output.past_logits, batch.frame_action, num_classes, config
         )
     if output.aligned is not None and teachers is not None:
         how = config.distillation.align
         misaligned = _misalignment(output.aligned, batch, teachers, how)
         align = config.distillation.align_weight * misaligned
     total = loss + feature + past + verb_noun + align
-    return Losses(total, parts.ce.mean(), feature, past, distillation, verb_noun, align)
+    return Losses(total, action, feature, past, distillation, verb_noun, align)
 
 
-def _cross_entropy(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
-    """Mean cross-entropy () of logits (B, V) of any float type, smoothed as the action's."""
+def _action_terms(
+    output: HeadOutput, batch: Batch, mixed: TeacherTargets | None, config: StudentConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is learned by, () each: the loss of the action with KL to a mixture, and its two terms.
+
+    Cross-entropy and KL are one pass over the logits, of which only the sum has a gradient.
+    """
+    taught, focal = config.distillation, config.losses.focal
+    zero = output.logits.new_zeros((), dtype=torch.float32)
+    action = focal_losses(output.logits, batch.action).mean() if focal else zero
+    if focal and mixed is None:
+        return action, action, zero
+    parts = distillation_loss(
+        output.scores,
+        None if mixed is None else mixed.targets,
+        None if focal else batch.action,
+        rows=None if mixed is None else batch.target_rows,
+        temperature=taught.temperature,
+        weight=taught.weight,
+        label_smoothing=config.losses.label_smoothing,
+        teacher_weight=None if mixed is None else mixed.share,
+        num_classes=output.logits.shape[1],
+        return_parts=True,
+    )
+    mean_kl = parts.kl.sum() / parts.has_target.sum().clamp(min=1)
+    distillation = zero if mixed is None else taught.weight * taught.temperature**2 * mean_kl
+    return action + parts.loss, action if focal else parts.ce.mean(), distillation
+
+
+def _label_loss(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
+    """Mean loss () of logits (B, V) of any float type, smoothed as the action's."""
+    if config.losses.focal:
+        return focal_losses(logits, label).mean()
     return F.cross_entropy(logits.float(), label, label_smoothing=config.losses.label_smoothing)
+
+
+def _past_loss(logits: Tensor, label: Tensor, num_classes: int, config: StudentConfig) -> Tensor:
+    """Mean loss () of padded logits (B, T, W) over the labelled ones of all frames (B, T)."""
+    if not config.losses.focal:
+        return distillation_loss(logits, labels=label, num_classes=num_classes)
+    losses = focal_losses(logits[..., :num_classes].flatten(0, 1), label.flatten())
+    return losses.sum() / (label >= 0).sum().clamp(min=1)
 
 
 def _attended(

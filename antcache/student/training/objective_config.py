@@ -68,15 +68,18 @@ class DistillationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is learned from labels and features beside the next action."""
+    """What is learned from labels and features."""
 
+    loss: Literal["cross-entropy", "focal"] = field(default="cross-entropy", metadata=FREE)
+    """What labels of actions, verbs, nouns and past frames are learned by: cross-entropy, or focal
+    (sigmoid focal loss, alpha 0.25, gamma 2; the sum over classes, its mean over windows)."""
     verb_noun_weight: Weight = field(default=0.0, metadata=SWITCH)
-    """Weight of own verb and noun classifiers (sum of their cross-entropies); 0 has none, and verb
-    and noun scores are marginals of the action scores."""
+    """Weight of own verb and noun classifiers (sum of their losses); 0 has none, and verb and noun
+    scores are marginals of the action scores."""
     feature_weight: Weight = field(default=0.0, metadata=SWITCH)
     """Weight of the mean squared error between decoded and next features."""
     past_weight: Weight = field(default=0.0, metadata=SWITCH)
-    """Weight of the cross-entropy of past frames."""
+    """Weight of the loss of past frames."""
     label_smoothing: Share = field(default=0.0, metadata=FREE)
     """Share of the label that is spread over all classes."""
     logit_adjustment: Weight = field(default=0.0, metadata=FREE)
@@ -86,6 +89,17 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.focal and self.label_smoothing:
+            raise BadConfig(
+                "`label_smoothing` has no effect on the focal loss",
+                found=self.label_smoothing,
+                hint="leave it out",
+            )
+
+    @property
+    def focal(self) -> bool:
+        """Whether labels are learned by the focal loss."""
+        return self.loss == "focal"
 
     @property
     def frame_outputs(self) -> dict[str, bool]:

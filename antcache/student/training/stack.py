@@ -190,8 +190,8 @@ class Stack:
     ) -> tuple[Tensor, Tensor]:
         """Sum () of all students' losses, and their terms (S, F - 1).
 
-        Students whose objective is the same, and no more than labels and soft targets that no
-        window lacks, share one call of the kernel: the mean over all their rows is the mean of
+        Students whose objective is the same, and no more than cross-entropy and soft targets that
+        no window lacks, share one call of the kernel: the mean over all their rows is the mean of
         their means. The others' objectives are taken one by one.
         """
         groups: dict[Any, list[int]] = defaultdict(list)
@@ -251,7 +251,7 @@ class Stack:
 def _shared(trainer: Trainer) -> tuple[Any, ...] | None:
     """What students must agree on to share a call of the kernel; None where they can't at all."""
     taught, own, windows = trainer.config.distillation, trainer.config.losses, trainer.windows
-    further = own.verb_noun_weight or own.feature_weight or own.past_weight
+    further = own.focal or own.verb_noun_weight or own.feature_weight or own.past_weight
     if further or taught.align != "none" or taught.target_weights == ATTENTION:
         return None
     smoothing = own.label_smoothing
