@@ -25,7 +25,7 @@ from antcache.evaluation import score
 from antcache.store import SoftTargets, Store
 from antcache.store.integrity.convert import ConvertConfig, convert
 from antcache.student.config import StudentConfig
-from antcache.student.heads.table import HEADS
+from antcache.student.heads.table import HEADS, sizes_of
 from antcache.student.runs.train import train
 from antcache.teacher.base import load_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
@@ -158,7 +158,7 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
     """A run of every head; the scores that each gave, and their metrics."""
     found = {}
     for name, head in HEADS.items():
-        own = {k: getattr(SMALL, k) for k in ("layers", "heads", "width") if k in head.settings}
+        own = {k: getattr(SMALL.model, k) for k in ("layers", "heads", "width") if k in sizes_of(head)}
         config = SMALL.replace(layers=None, heads=None, width=None)
         config = config.replace(**own, head=name, stream=("rgb",), targets=("dense",))
         result = train(store, folder / name, config)
