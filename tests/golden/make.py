@@ -147,6 +147,9 @@ def write_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+SIZES = ("layers", "heads", "width", "dropout")
+
+
 def expected(store: Store) -> dict[str, Any]:
     """What is in the store: checksums of all arrays, and all attributes."""
     groups = ["labels", "targets", *(f"features/{name}" for name in store.streams())]
@@ -158,8 +161,8 @@ def write_runs(store: Store, folder: Path) -> dict[str, Any]:
     """A run of every head; the scores that each gave, and their metrics."""
     found = {}
     for name, head in HEADS.items():
-        own = {k: getattr(SMALL.model, k) for k in ("layers", "heads", "width") if k in sizes_of(head)}
-        config = SMALL.replace(layers=None, heads=None, width=None)
+        own = {k: getattr(SMALL.model, k) for k in SIZES if k in sizes_of(head)}
+        config = SMALL.replace(**dict.fromkeys(SIZES))
         config = config.replace(**own, head=name, stream=("rgb",), targets=("dense",))
         result = train(store, folder / name, config)
         predictions = result.predictions
