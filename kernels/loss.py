@@ -275,7 +275,7 @@ def _power_of_2(number: int) -> int:
 def _overlaps(logits: Tensor) -> bool:
     """Whether two of the logits (B, C) may be one number in memory, as after `expand`."""
     dims = zip(logits.stride(), logits.shape, strict=True)
-    (near, short), (far, _) = sorted((s, n) for s, n in (*dims, (2**62, 2), (2**62, 2)) if n > 1)[
+    (near, short), (far, _) = sorted((s, n) for s, n in (*dims, (2**62, 2), (2**63, 2)) if n > 1)[
         :2
     ]
     return near == 0 or far <= near * (short - 1)

@@ -340,6 +340,12 @@ def test_a_graph_overwrites_nothing_and_does_not_break_for_it(make, impl):
     torch.testing.assert_close(gradient(loss, x), gradient(right, x))
 
 
+def test_a_single_logit_shares_memory_with_none(make, impl):
+    x = make.randn(1, 1, dtype=torch.float32).requires_grad_()
+    loss = distillation_loss(x * 1, x.detach(), impl=impl, overwrite_logits=True)
+    assert gradient(loss, x) == 0
+
+
 def test_who_saved_the_logits_gets_an_error_not_wrong_numbers(make, impl):
     x, targets, labels = inputs(make, impl)
     loss = distillation_loss(x.exp(), targets, labels, impl=impl, overwrite_logits=True)
