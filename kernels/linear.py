@@ -177,7 +177,8 @@ def _layer(hidden: object, classifier: object, bias: object) -> tuple[Layer, tup
             found=f"{tuple(hidden.shape)} of {hidden.dtype}",
         )
     device = hidden.device
-    cast = torch.is_autocast_enabled(device.type) and hidden.dtype != torch.float64
+    cast = torch.amp.is_autocast_available(device.type) and hidden.dtype != torch.float64
+    cast = cast and torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if cast else hidden.dtype
     for name, tensor, shape in (
         ("classifier", classifier, (*classifier.shape[:1], hidden.shape[-1])),

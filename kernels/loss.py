@@ -275,7 +275,7 @@ def _power_of_2(number: int) -> int:
 def _overlaps(logits: Tensor) -> bool:
     """Whether two of the logits (B, C) may be one number in memory, as after `expand`."""
     dims = zip(logits.stride(), logits.shape, strict=True)
-    (near, short), (far, _) = sorted((s, n) for s, n in (*dims, (2**62, 2), (2**62, 2)) if n > 1)[
+    (near, short), (far, _) = sorted((s, n) for s, n in (*dims, (2**62, 2), (2**63, 2)) if n > 1)[
         :2
     ]
     return near == 0 or far <= near * (short - 1)
@@ -290,6 +290,7 @@ def _keeps(logits: Tensor) -> bool:
 def _fused(inputs: LossInputs, impl: str, *, overwrite: bool) -> DistillationParts:
     from antcache.kernels import op
 
+    overwrite = overwrite and not torch.compiler.is_compiling()  # a graph places its buffers itself
     if overwrite and _overlaps(inputs.logits):
         raise BadConfig("logits that share memory among themselves can't be written over")
     if overwrite and inputs.gradient and _keeps(inputs.logits):
@@ -297,7 +298,7 @@ def _fused(inputs: LossInputs, impl: str, *, overwrite: bool) -> DistillationPar
             "logits that are a leaf of autograd, or a view of one, can't be written over",
             hint="overwrite_logits is for what a classifier has computed",
         )
-    if overwrite and inputs.gradient and not torch.compiler.is_compiling():
+    if overwrite and inputs.gradient:
         loss, ce, kl, has_target = op.Overwriting.apply(inputs.logits, inputs, impl)  # type: ignore[no-untyped-call]
     else:
         loss, ce, kl, has_target, *_ = op.fused(*inputs, impl)

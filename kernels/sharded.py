@@ -170,11 +170,11 @@ def _shard(
         raise BadConfig("offset needs num_classes, of all processes together")
     else:
         every = num_classes
-    for name, value, low in (("offset", offset, 0), ("num_classes", num_classes or every, 1)):
+    every = every if num_classes is None else num_classes
+    for name, value, low in (("offset", offset, 0), ("num_classes", every, 1)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise BadConfig(f"{name} must be a whole number", found=value)
         at_least(name, value, low, math.inf)
-    every = every if num_classes is None else num_classes
     return Shard(offset, min(width, max(0, every - offset)), every, count)
 
 

@@ -531,3 +531,13 @@ def test_what_an_implementation_cannot_do_is_for_torch(make, impl):
         for loss in (distillation_loss_linear, composed)
     )
     torch.testing.assert_close(found, right)
+
+
+def test_tensors_without_memory():
+    """On the device `meta`, which no autocast knows."""
+    hidden, classifier = (torch.zeros(n, 3, device="meta", requires_grad=True) for n in (4, 5))
+    labels = torch.zeros(4, dtype=torch.long, device="meta")
+    loss = distillation_loss_linear(hidden, classifier, labels=labels, chunk_rows=2)
+    loss.backward()
+    assert loss.shape == ()
+    assert hidden.grad.shape == (4, 3)

@@ -329,6 +329,23 @@ def test_the_gradient_goes_over_the_logits(make, impl, form):
     torch.testing.assert_close(x.grad, right)
 
 
+def test_a_graph_overwrites_nothing_and_does_not_break_for_it(make, impl):
+    x, targets, labels = inputs(make, impl)
+
+    def step(x):
+        return distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=True)
+
+    loss = torch.compile(step, fullgraph=True, backend="aot_eager")(x)
+    right = distillation_loss(x, targets, labels, impl=impl)
+    torch.testing.assert_close(gradient(loss, x), gradient(right, x))
+
+
+def test_a_single_logit_shares_memory_with_none(make, impl):
+    x = make.randn(1, 1, dtype=torch.float32).requires_grad_()
+    loss = distillation_loss(x * 1, x.detach(), impl=impl, overwrite_logits=True)
+    assert gradient(loss, x) == 0
+
+
 def test_who_saved_the_logits_gets_an_error_not_wrong_numbers(make, impl):
     x, targets, labels = inputs(make, impl)
     loss = distillation_loss(x.exp(), targets, labels, impl=impl, overwrite_logits=True)

@@ -89,6 +89,13 @@ def test_constants_are_constants_and_a_stranger_is_refused(make, alone):
         distillation_loss_sharded(logits, targets, group=stranger)
 
 
+def test_no_classes_at_all_are_refused(make, alone):
+    logits, targets, _ = own_call(make)
+    for given in ({"num_classes": 0}, {"num_classes": 0, "offset": 0}):
+        with pytest.raises(BadConfig, match="num_classes: expected from 1, found 0"):
+            distillation_loss_sharded(logits, targets, **given)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_no_value_of_a_tensor_is_looked_at(make, alone, monkeypatch, name):
     """Fake tensors have none: reading one (a host synchronisation on a GPU) raises."""
