@@ -67,9 +67,15 @@ def loss_inputs(
         beta=given["beta"],
         ignore_index=given["ignore_index"],
     )
-    teacher, index, tail, valid = teacher_tensors(_targets(targets, lead))
+    teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
     num_classes = given["num_classes"]
     share = (1 if teacher is None else teacher.shape[0],)
+    for name, value in (
+        ("class_weight", given["class_weight"]),
+        ("normaliser", given["normaliser"]),
+    ):
+        if value is not None:
+            check_tensor(name, value)
     graph = torch.compiler.is_compiling() and teacher is not None
     graph = graph and (index is None or width <= LONGEST_FEW)
     row_temperature, temperature = _constant("temperature", given["temperature"], logits, graph)
@@ -102,9 +108,10 @@ def loss_inputs(
 
 
 def computable(inputs: LossInputs) -> LossInputs:
-    """The same, checked, with its constants as they are computed with: float32, both divisors."""
+    """The same with its constants as they are computed with: in one dtype, both divisors."""
+    dtype = torch.float64 if inputs.logits.dtype == torch.float64 else torch.float32
     changed = {
-        name: value.float()
+        name: value.to(dtype)
         for name in ("row_temperature", "row_weight", "normaliser")
         if (value := getattr(inputs, name)) is not None
     }
@@ -120,7 +127,7 @@ def shaped(parts: DistillationParts, lead: tuple[int, ...]) -> DistillationParts
     return DistillationParts(*(part.reshape(lead) if part.ndim else part for part in parts))
 
 
-def _targets(given: object, lead: tuple[int, ...]) -> Targets | None:
+def targets_of(given: object, lead: tuple[int, ...]) -> Targets | None:
     """Targets as records; a plain tensor is one dense teacher."""
     if given is None or isinstance(given, DenseTargets | TopKTargets):
         return given

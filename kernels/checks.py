@@ -6,8 +6,6 @@ which would make the host wait for the device.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -15,6 +13,9 @@ from antcache.checks import above, at_least
 from antcache.errors import BadConfig
 from antcache.kernels.record import LossInputs
 from antcache.kernels.targets import INTEGERS, check_tensor
+
+LEAST, MOST = 1e-6, 1e30
+"""Temperatures and betas nearer to their ends, and larger weights, are slips of the keyboard."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -34,14 +35,23 @@ def check_settings(
         BadConfig: one of them is out of range, or of another kind.
     """
     if not isinstance(temperature, Tensor):
-        above("temperature", temperature, 0, math.inf)
+        above("temperature", temperature, 0)
+        if temperature < LEAST:
+            raise BadConfig(
+                "impossible temperature", expected=f"{LEAST} or more", found=temperature
+            )
     if not isinstance(weight, Tensor):
-        at_least("weight", weight, 0, math.inf)
-    at_least("label_weight", label_weight, 0, math.inf)
+        at_least("weight", weight, 0, MOST)
+    at_least("label_weight", label_weight, 0, MOST)
     at_least("label_smoothing", label_smoothing, 0, 1)
     at_least("beta", beta, 0, 1)
+    if 0 < min(beta, 1 - beta) < LEAST:
+        hint = "0 is KL(q || p) and 1 is KL(p || q); what is next to them is nearly 0"
+        raise BadConfig("beta too near to 0 or 1", found=beta, hint=hint)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | torch.SymInt):
-        raise BadConfig("ignore_index must be a whole number", found=ignore_index)
+        raise BadConfig("ignore_index must be an int", found=repr(ignore_index))
+    if not -(2**63) <= ignore_index < 2**63:
+        raise BadConfig("impossible ignore_index", expected="64 bits", found=ignore_index)
 
 
 def check_logits(logits: object, num_classes: object) -> None:
@@ -61,7 +71,7 @@ def check_logits(logits: object, num_classes: object) -> None:
     if num_classes is None:
         return
     if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise BadConfig("num_classes must be a whole number", found=num_classes)
+        raise BadConfig("num_classes must be an int", found=repr(num_classes))
     if not 1 <= num_classes <= logits.shape[-1]:
         expected = f"1 to {logits.shape[-1]}, the columns of the logits"
         raise BadConfig("impossible num_classes", expected=expected, found=num_classes)

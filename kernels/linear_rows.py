@@ -151,7 +151,7 @@ def row_counts(inputs: LossInputs) -> Tensor:
         return counts
     if inputs.normaliser is not None:
         counts = inputs.normaliser.to(dtype)
-        return counts.where(counts > 0, 1)
+        return counts.where(counts != 0, 1)
     if inputs.labels is not None:
         labels = inputs.labels.long()
         counted = labels != inputs.ignore_index
@@ -168,7 +168,7 @@ def row_counts(inputs: LossInputs) -> Tensor:
             last = inputs.num_rows - 1
             has_target = has_target & (inputs.valid[rows.clamp(0, last)] | (rows > last))
         counts[1] = has_target.sum()
-    return counts.where(counts > 0, 1)
+    return counts.where(counts != 0, 1)
 
 
 def run(

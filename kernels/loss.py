@@ -29,6 +29,7 @@ from antcache.kernels.arguments import (
     computable,
     loss_inputs,
     shaped,
+    targets_of,
 )
 from antcache.kernels.checks import check_tensors
 from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
@@ -186,7 +187,7 @@ def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
-    teacher, index, tail, valid = teacher_tensors(targets)
+    teacher, index, tail, valid = teacher_tensors(targets_of(targets, logits.shape[:-1]))
     return choice_for(LossInputs(logits, teacher, index, tail, valid), impl)
 
 
@@ -235,7 +236,7 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         if forward_ad._current_level >= 0 and unpack(logits).tangent is not None:
             return "a tangent of forward-mode AD"
     if torch.is_grad_enabled():
-        for name in ("row_temperature", "row_weight", "normaliser"):
+        for name in ("row_temperature", "row_weight", "normaliser", "teacher_weight"):
             value = getattr(inputs, name)
             if value is not None and value.requires_grad:
                 return f"a gradient is wanted for the {name.removeprefix('row_')}"

@@ -79,7 +79,7 @@ def reference(inputs: LossInputs) -> DistillationParts:
         kl = _divergence(scaled, log_q, inside, tail=tail, beta=inputs.beta)
         kl = kl.where(has_target, 0)
 
-    pull = kl_weights(inputs, student) * kl
+    pull = (kl_weights(inputs, student) * kl).where(has_target, 0)
     if inputs.reduction == "none":
         loss = inputs.label_weight * ce + pull
     elif inputs.reduction == "sum":
@@ -89,8 +89,8 @@ def reference(inputs: LossInputs) -> DistillationParts:
         if inputs.normaliser is not None:
             n_ce, n_kl = inputs.normaliser.to(student.dtype)
         # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
-        loss = inputs.label_weight * ce.sum() / n_ce.where(n_ce > 0, 1)
-        loss = loss + pull.sum() / n_kl.where(n_kl > 0, 1)
+        loss = inputs.label_weight * ce.sum() / n_ce.where(n_ce != 0, 1)
+        loss = loss + pull.sum() / n_kl.where(n_kl != 0, 1)
     return DistillationParts(loss, ce, kl, has_target)
 
 
@@ -123,7 +123,6 @@ def locate(inputs: LossInputs, device: torch.device) -> tuple[Tensor, Tensor]:
     return rows, has_target
 
 
-@torch.no_grad()
 def _teacher(
     inputs: LossInputs,
     teacher: Tensor,
@@ -137,6 +136,7 @@ def _teacher(
     The latter is None for the dense form. A row without a target gets some finite distribution, so
     that whatever its teacher row holds can't reach the gradient.
     """
+    teacher = teacher.detach()
     if inputs.teacher_index is None:
         teacher = teacher[..., : student.shape[1]]
     logit = teacher[:, rows].to(student.dtype).where(has_target[:, None], 0)  # (M, B, C or K)
@@ -149,7 +149,7 @@ def _teacher(
     shape = (num_teachers, batch, student.shape[1])
     if inputs.tail is not None and inputs.form == TAIL:
         others = student.shape[1] - k
-        tail = inputs.tail[:, rows].to(student.dtype)
+        tail = inputs.tail.detach()[:, rows].to(student.dtype)
         tail = tail.where(has_target, -1.0).unsqueeze(-1)  # (M, B, 1)
         log_k = F.log_softmax(logit, dim=-1) + torch.log(-torch.expm1(tail))  # at T = 1
         log_k, log_other = log_k / temperature, (tail - math.log(others)) / temperature

@@ -299,8 +299,8 @@ def _loss(call: _ShardedCall, terms: Terms, unknown: Tensor) -> tuple[Distillati
         if inputs.normaliser is not None:
             n_ce, n_kl = inputs.normaliser.double()
         # A count of 0 comes with a sum of 0, as in `reference`.
-        label_weight = label_weight / n_ce.where(n_ce > 0, 1)
-        kl_weight = kl_weight / n_kl.where(n_kl > 0, 1)
+        label_weight = label_weight / n_ce.where(n_ce != 0, 1)
+        kl_weight = kl_weight / n_kl.where(n_kl != 0, 1)
     loss = label_weight * ce + kl_weight * kl
     if inputs.reduction != "none":
         loss = loss.sum()

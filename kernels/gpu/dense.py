@@ -52,7 +52,7 @@ def dense_kernel(
     own = tl.minimum(row, B - 1)  # rows past the end repeat the last one, and write nothing
     from_x = x_ptr + own * stride_xb
     xs = chunks.load_chunks(from_x[:, None], stride_xc, lane, C, row_mask[:, None], CHUNKS, LANES, False)
-    has = row_mask
+    has = row < 0
     inside = row_mask
     if FORM == parts.DENSE:
         teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, row_mask, N)
@@ -72,7 +72,7 @@ def dense_kernel(
     )
     at = temperature
     if row_temperature_ptr is not None:
-        at = tl.load(row_temperature_ptr + own * stride_yb)[:, None]
+        at = tl.where(has, tl.load(row_temperature_ptr + own * stride_yb), 1.0)[:, None]
     scale = terms.LOG2E / at
 
     # Exponentials, and their sums.
@@ -107,7 +107,7 @@ def dense_kernel(
     kl = tl.zeros((ROWS, 1), tl.float32)
     if FORM == parts.DENSE:
         b = factor * kl_weight * sums.kl_factor(
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
         )
         b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)[:, None] / (at * n_kl)
         kl, gs = chunks.divergence(es, qs, ds, z_x, z_t, b, beta, M, BETA, EXACT, CHUNKS)
@@ -131,6 +131,11 @@ def dense_kernel(
             gs = chunks.added(gs, ws, -a * z_1 * (smoothing / C), CHUNKS)
         ce = tl.where(counted[:, None], ce, 0.0)
     if GRAD:
+        if SOME or FORM == parts.NONE:
+            live = has
+            if labels_ptr is not None:
+                live = has | counted
+            gs = chunks.of_live(gs, live[:, None], CHUNKS)
         chunks.store_chunks(
             (grad_ptr + row * stride_gb)[:, None], stride_gc, lane, row_mask[:, None], gs, C, W,
             CHUNKS, LANES, PADDED,

@@ -81,7 +81,7 @@ def few_kernel(
     )
     at = temperature
     if row_temperature_ptr is not None:
-        at = tl.load(row_temperature_ptr + own * stride_yb)
+        at = tl.where(has, tl.load(row_temperature_ptr + own * stride_yb), 1.0)
     scale = terms.LOG2E / at
     t_e, q_e, first, total, other = entries.teachers(
         t_e, (t_ptr, stride_tm, stride_tn, stride_tc), tail_ptr, stride_lm, stride_ln,
@@ -125,7 +125,7 @@ def few_kernel(
         outcome = outcomes.outside_outcome(z_o, fade, z, other, first, C, K, M)
     kl, g_e, g_o = outcomes.divergence(e_e / z, q_e, d_e, first, outcome, beta, BETA, TAIL_FORM)
     b = factor * kl_weight * sums.kl_factor(
-        row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask
+        row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
     ) / (at * n_kl)
     b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)
     g_e *= b

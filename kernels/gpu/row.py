@@ -288,6 +288,15 @@ def weighted(gs, es, factor, push, K: tl.constexpr):
 
 
 @triton.jit
+def of_live(gs, live, K: tl.constexpr):
+    """`gs` in rows (R, 1) that take part, 0 in all others, whatever they hold."""
+    out = ()
+    for k in tl.static_range(K):
+        out += (tl.where(live, gs[k], 0.0),)
+    return out
+
+
+@triton.jit
 def scaled(gs, factor, K: tl.constexpr):
     """`gs` times a factor (R, 1)."""
     out = ()

@@ -94,8 +94,8 @@ def divisors(
         n_ce = tl.load(normaliser_ptr)
         n_kl = tl.load(normaliser_ptr + stride_n)
     if COUNT > ALL_ROWS:
-        n_ce = tl.where(n_ce > 0, n_ce, 1.0)
-        n_kl = tl.where(n_kl > 0, n_kl, 1.0)
+        n_ce = tl.where(n_ce == 0, 1.0, n_ce)
+        n_kl = tl.where(n_kl == 0, 1.0, n_kl)
     return n_ce, n_kl
 
 
@@ -130,7 +130,7 @@ def write_rows(
     tl.store(kl_ptr + row, kl, mask=row_mask)
     tl.store(has_ptr + row, has.to(tl.int8), mask=row_mask)
     if PER_ROW:
-        factor = kl_factor(row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask)
+        factor = kl_factor(row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has)
         tl.store(loss_ptr + row, label_weight * ce + kl_weight * factor * kl, mask=row_mask)
     else:
         finish(
@@ -154,7 +154,9 @@ def finish(
         # From L2: other multiprocessors have written these.
         ce = tl.load(ce_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
         kl = tl.load(kl_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
-        kl *= kl_factor(row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row < B)
+        kl *= kl_factor(
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, (row < B) & (kl != 0)
+        )
         write_sums(sums_ptr, group, ce, kl)
         groups = tl.cdiv(tl.num_programs(0), programs)
         if is_last(ticket_ptr, groups):

@@ -61,7 +61,8 @@ def run(
     out.ce.copy_(torch.from_numpy(ce))
     out.kl.copy_(torch.from_numpy(kl))
     out.has_target.copy_(torch.from_numpy(rows.teacher >= 0))
-    pulled, pushed = inputs.label_weight * ce, rows.kl_weight * kl
+    pulled = inputs.label_weight * ce
+    pushed = np.where(rows.teacher >= 0, rows.kl_weight * kl, 0)
     if inputs.reduction == "none":
         loss = torch.from_numpy(pulled + pushed)
     else:

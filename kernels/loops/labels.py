@@ -58,7 +58,7 @@ def cross_entropy(
     own_cost = math.log1p(rest / math.exp(x_label)) if near else log_z - x_label
     value = (1 - smoothing) * own * own_cost
     sharp = grad_weight * (1 - smoothing) * own
-    if smoothing == 0:
+    if smoothing == 0 or weight_sum == 0:
         e[label] = F(-rest)
         return value, F(sharp / z)
     _costs(class_weight, x, top, F(log_z), part)

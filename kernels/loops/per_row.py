@@ -79,7 +79,7 @@ class PerRow:
             given = np.atleast_2d(as_numpy(inputs.teacher_weight, torch.float64))
             with np.errstate(invalid="ignore", divide="ignore"):  # weights of sum 0: NaN
                 share = given / given.sum(1, keepdims=True)
-        n_ce, n_kl = (n if n > 0 else 1.0 for n in (n_ce, n_kl))
+        n_ce, n_kl = (n if n != 0 else 1.0 for n in (n_ce, n_kl))
         inv_t, kl_weight = _constants(inputs)
         return PerRow(
             teacher=teacher,

@@ -20,11 +20,11 @@ from antcache.kernels.gpu.long import state
 
 
 @triton.jit
-def temperature(heat, row):
+def temperature(heat, row, has):
     """T of a row, and what logits are multiplied by."""
     at, row_temperature_ptr, stride_yb = heat
     if row_temperature_ptr is not None:
-        at = tl.load(row_temperature_ptr + row * stride_yb)
+        at = tl.where(has, tl.load(row_temperature_ptr + row * stride_yb), 1.0)
     return at, 1 / at * terms.LOG2E
 
 
@@ -50,7 +50,7 @@ def sum_up(
     class_weight_ptr = of_batch[3]
     C = of_batch[4]
     teacher, has, _inside, label, _counted, _weight = row_of(of_batch, row, FORM)
-    at, scale = temperature(heat, row)
+    at, scale = temperature(heat, row, has)
     first = seg * segment
     end = tl.minimum(first + segment, C)
     lane = parts.columns(0, L, WIDE)[None, :]
@@ -116,7 +116,7 @@ def add_terms(
     t_ptr, stride_tm, stride_tn, stride_tc = to_t
     C = of_batch[4]
     teacher, has, _inside, _label, _counted, _weight = row_of(of_batch, row, FORM)
-    _at, scale = temperature(heat, row)
+    _at, scale = temperature(heat, row, has)
     after: tl.constexpr = state.TEACHERS + 2 * M
     top, z_x, _fades = state.take_sums(of_row, state.STUDENT, segments, BLOCK_S)
     teachers, z_t = teachers_of(of_row, segments, to_share, row, has, M, BLOCK_S)
@@ -180,7 +180,7 @@ def write_gradient(
     labels_ptr = of_batch[2]
     class_weight_ptr = of_batch[3]
     teacher, has, inside, label, counted, weight = row_of(of_batch, row, FORM)
-    at, scale = temperature(heat, row)
+    at, scale = temperature(heat, row, has)
     top, z_x, fades = state.take_sums(of_row, state.STUDENT, segments, BLOCK_S)
     student = (top, z_x)
     zero = tl.full((), 0.0, tl.float32)
@@ -218,7 +218,7 @@ def write_gradient(
             mean = (own + large) * p_ratio / z
             off = -b * mean
             one = b * (mean * few - own)
-    pushes = (push, rest, level, w_push, b, off, one)
+    pushes = (push, rest, level, w_push, b, off, one, has | counted)
     shape = (z, ratio, shift)
     logs = (tl.log2(z_1), at, scale)
 
@@ -292,7 +292,7 @@ def write_block(
     cost, smooth, others, large_at, kept = found
     x_ptr, stride_xb, stride_xc = to_x
     grad_ptr, stride_gb, stride_gc = to_grad
-    push, rest, level, w_push, b, off, one = pushes
+    push, rest, level, w_push, b, off, one, live = pushes
     z, ratio, shift = shape
     log_z_1, at, scale = logs
     xs = blocks.load(
@@ -331,6 +331,8 @@ def write_block(
                 own = chunks.replaced_above(own, es, 0.5 * student[1], one, K)
                 gs = chunks.added(gs, own, 1.0, K) if LABELS else own
     if GRAD:
+        if SOME or FORM == parts.NONE:
+            gs = chunks.of_live(gs, live, K)
         blocks.store(
             grad_ptr + row * stride_gb + start * stride_gc, stride_gc, lane, C - start, gs, K, L, CARE
         )

@@ -89,7 +89,7 @@ def finish_row(
     tl.store(has_ptr + row, has.to(tl.int8))
     if PER_ROW:
         factor = sums.kl_factor(
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row < B
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
         )
         tl.store(loss_ptr + row, label_weight * ce + kl_weight * factor * kl)
     else:
@@ -99,7 +99,8 @@ def finish_row(
             ces = tl.load(ce_ptr + rows, mask=rows < B, other=0.0, cache_modifier=".cg")
             kls = tl.load(kl_ptr + rows, mask=rows < B, other=0.0, cache_modifier=".cg")
             kls *= sums.kl_factor(
-                row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, rows, rows < B
+                row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, rows,
+                (rows < B) & (kls != 0),
             )
             sums.write_sums(sums_ptr, group, ces, kls)
             groups = tl.cdiv(B, SUMMED)
@@ -116,7 +117,7 @@ def row_of(
     """A row's teacher row, whether it counts and exists; label (-1 for none), whether it counts, and
     its class weight."""
     here = row >= 0
-    teacher, has, inside = row, here, here
+    teacher, has, inside = row, row < 0, here
     if FORM == parts.DENSE:
         teacher, has, inside = parts.teacher_row(rows_ptr, valid_ptr, row, here, N)
     label = tl.full((), -1, tl.int32)
