@@ -170,7 +170,7 @@ PUBLIC = {
     """,
     "antcache.extract": """
         Backbone ExtractConfig ExtractReport Failure Ledger Plan Videos check_settings extract
-        find_videos load_backbone make_plan
+        OwnBackbone find_videos load_backbone make_plan
     """,
     "antcache.interop": """
         LmdbExportReport LmdbImportConfig PredictionsConfig PredictionsReport StreamImport
@@ -178,7 +178,7 @@ PUBLIC = {
     """,
     "antcache.kernels": """
         Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss
-        distillation_loss_sharded
+        distillation_loss_linear distillation_loss_sharded
     """,
     "antcache.store": "Features SoftTargets Store Stream",
     "antcache.student": """
