@@ -169,8 +169,8 @@ PUBLIC = {
         score_targets
     """,
     "antcache.extract": """
-        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan Videos check_settings
-        extract find_videos load_backbone make_plan
+        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone Videos
+        check_settings extract find_videos load_backbone make_plan
     """,
     "antcache.interop": """
         LmdbExportReport LmdbImportConfig PredictionsConfig PredictionsReport StreamImport
