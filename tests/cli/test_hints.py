@@ -15,7 +15,7 @@ from antcache.student.config import StudentConfig
 
 OPTION = re.compile(r"(?<![\w-])--[a-z](?:[a-z-]*[a-z])?")
 COMMAND = re.compile(rf"({OPTION.pattern}) of antcache ((?:[a-z]+ ?)+)")
-OF_OTHERS = {"--query-gpu"}
+OF_OTHERS = {"--query-gpu", "--upgrade"}
 """Options of other programs that our words name."""
 
 
