@@ -134,7 +134,9 @@ def parts_of_step(trainer: Trainer, repeats: int) -> dict[str, float]:
         found["data"].append(timed(device, data, kept))
         with torch.no_grad(), trainer.autocast():
             output = trainer.model(kept[0].features)
-        output = output._replace(logits=output.logits.detach().requires_grad_())
+        scores = output.scores.detach().requires_grad_()
+        logits = scores[:, : output.logits.shape[1]]
+        output = output._replace(logits=logits, padded_logits=scores)
         found["loss"].append(timed(device, loss, output, kept[0]))
     return {name: float(np.median(values[2:])) for name, values in found.items()}
 
