@@ -7,7 +7,7 @@ Letters: B batch rows, W width of the logits, C classes, M teachers, N teacher r
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 class CommonSettings(TypedDict, total=False):
-    """What every loss takes by keyword, as `distillation_loss` explains it."""
+    """What every loss takes by keyword in one meaning, as `distillation_loss` explains it."""
 
     rows: Tensor | None
     temperature: float | Tensor
@@ -33,7 +33,6 @@ class CommonSettings(TypedDict, total=False):
     label_smoothing: float
     ignore_index: int
     teacher_weight: Tensor | None
-    num_classes: int | None
     beta: float
     normaliser: Tensor | None
     reduction: Reduction
@@ -43,7 +42,19 @@ def loss_inputs(
     logits: Tensor,
     targets: Targets | Tensor | None,
     labels: Tensor | None,
-    **given: Unpack[CommonSettings],
+    *,
+    num_classes: int | None = None,
+    rows: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    weight: float | Tensor = 1.0,
+    label_weight: float = 1.0,
+    class_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    teacher_weight: Tensor | None = None,
+    beta: float = 0.0,
+    normaliser: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> LossInputs:
     """The record of one loss; whether its tensors fit each other is left to `check_tensors`.
 
@@ -51,35 +62,33 @@ def loss_inputs(
         logits: (..., W).
         targets: a record, or a plain tensor, which is one dense teacher.
         labels: (...).
-        given: the other settings, all of them.
+        num_classes: how many of the columns are classes; None for all.
+        rows, temperature, weight, label_weight, class_weight, label_smoothing, ignore_index,
+            teacher_weight, beta, normaliser, reduction: as in `distillation_loss`.
 
     Raises:
         BadConfig: one of them is of a wrong type, shape or range by itself.
     """
-    one_of("reduction", given["reduction"], get_args(Reduction))
-    check_logits(logits, given["num_classes"])
-    lead, width = logits.shape[:-1], logits.shape[-1]
+    one_of("reduction", reduction, get_args(Reduction))
+    check_logits(logits, num_classes)
     check_settings(
-        temperature=given["temperature"],
-        weight=given["weight"],
-        label_weight=given["label_weight"],
-        label_smoothing=given["label_smoothing"],
-        beta=given["beta"],
-        ignore_index=given["ignore_index"],
+        temperature=temperature,
+        weight=weight,
+        label_weight=label_weight,
+        label_smoothing=label_smoothing,
+        beta=beta,
+        ignore_index=ignore_index,
     )
-    teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
-    num_classes = given["num_classes"]
-    share = (1 if teacher is None else teacher.shape[0],)
-    for name, value in (
-        ("class_weight", given["class_weight"]),
-        ("normaliser", given["normaliser"]),
-    ):
+    for name, value in (("class_weight", class_weight), ("normaliser", normaliser)):
         if value is not None:
             check_tensor(name, value)
+    lead, width = logits.shape[:-1], logits.shape[-1]
+    teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
+    share = (1 if teacher is None else teacher.shape[0],)
     graph = torch.compiler.is_compiling() and teacher is not None
     graph = graph and (index is None or width <= LONGEST_FEW)
-    row_temperature, temperature = _constant("temperature", given["temperature"], logits, graph)
-    row_weight, weight = _constant("weight", given["weight"], logits, graph)
+    row_temperature, temperature = _constant("temperature", temperature, logits, graph)
+    row_weight, weight = _constant("weight", weight, logits, graph)
     return LossInputs(
         logits=logits if len(lead) == 1 else logits.flatten(0, -2),
         teacher=teacher,
@@ -87,22 +96,20 @@ def loss_inputs(
         tail=tail,
         valid=valid,
         labels=per_row("labels", labels, lead),
-        rows=per_row("rows", given["rows"], lead),
-        class_weight=given["class_weight"],
-        teacher_weight=per_row(
-            "teacher_weight", given["teacher_weight"], lead, after=share, one=True
-        ),
+        rows=per_row("rows", rows, lead),
+        class_weight=class_weight,
+        teacher_weight=per_row("teacher_weight", teacher_weight, lead, after=share, one=True),
         row_temperature=row_temperature,
         row_weight=row_weight,
-        normaliser=given["normaliser"],
+        normaliser=normaliser,
         temperature=temperature,
         weight=weight,
-        label_weight=given["label_weight"],
-        label_smoothing=given["label_smoothing"],
-        beta=given["beta"],
-        ignore_index=given["ignore_index"],
+        label_weight=label_weight,
+        label_smoothing=label_smoothing,
+        beta=beta,
+        ignore_index=ignore_index,
         num_classes=0 if num_classes is None or num_classes == width else num_classes,
-        reduction=given["reduction"],
+        reduction=reduction,
         gradient=torch.is_grad_enabled() and logits.requires_grad,
     )
 

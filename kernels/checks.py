@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antcache.checks import above, at_least
+from antcache.checks import at_least
 from antcache.errors import BadConfig
 from antcache.kernels.record import LossInputs
 from antcache.kernels.targets import INTEGERS, check_tensor
 
 LEAST, MOST = 1e-6, 1e30
-"""Temperatures and betas nearer to their ends, and larger weights, are slips of the keyboard."""
+"""A temperature or beta nearer to an end of its range, or a larger weight, is a slip."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -35,11 +35,7 @@ def check_settings(
         BadConfig: one of them is out of range, or of another kind.
     """
     if not isinstance(temperature, Tensor):
-        above("temperature", temperature, 0)
-        if temperature < LEAST:
-            raise BadConfig(
-                "impossible temperature", expected=f"{LEAST} or more", found=temperature
-            )
+        at_least("temperature", temperature, LEAST)
     if not isinstance(weight, Tensor):
         at_least("weight", weight, 0, MOST)
     at_least("label_weight", label_weight, 0, MOST)

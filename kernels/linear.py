@@ -20,7 +20,6 @@ from torch.utils.checkpoint import checkpoint
 from antcache.errors import BadConfig
 from antcache.kernels.arguments import (
     CommonSettings,
-    Reduction,
     computable,
     loss_inputs,
     shaped,
@@ -45,6 +44,7 @@ Elsewhere these are float32, and nothing but the results is rounded.
 class LinearSettings(CommonSettings, total=False):
     """What `distillation_loss_linear` takes by keyword besides `return_parts`."""
 
+    num_classes: int | None
     impl: Impl
     chunk_rows: int | None
 
@@ -82,21 +82,11 @@ def distillation_loss_linear(
     targets: Targets | Tensor | None = None,
     labels: Tensor | None = None,
     *,
-    rows: Tensor | None = None,
-    temperature: float | Tensor = 1.0,
-    weight: float | Tensor = 1.0,
-    label_weight: float = 1.0,
-    class_weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    teacher_weight: Tensor | None = None,
     num_classes: int | None = None,
-    beta: float = 0.0,
-    normaliser: Tensor | None = None,
-    reduction: Reduction = "mean",
     return_parts: bool = False,
     impl: Impl = "auto",
     chunk_rows: int | None = None,
+    **settings: Unpack[CommonSettings],
 ) -> Tensor | DistillationParts:
     """`distillation_loss` of `F.linear(hidden, classifier, bias)`, a chunk of rows at a time.
 
@@ -110,15 +100,16 @@ def distillation_loss_linear(
         hidden: (B, D) or (..., D), what the classifier is given.
         classifier: (W, D), the `weight` of a `torch.nn.Linear`.
         bias: (W,) or None.
-        targets: as in `distillation_loss`, which see for all that is not named here. The teachers'
-            logits are yours, whole.
+        targets: as in `distillation_loss`. The teachers' logits are yours, whole.
         labels: likewise.
-        weight: of the KL term.
+        num_classes: likewise.
+        return_parts: likewise.
         impl: Triton and numba make the gradients with the loss and let backward run once; but for
             reduction `none`, whose rows have a factor each: its backward computes the chunks again.
             torch is ordinary autograd of chunks that backward computes again (`checkpoint`).
         chunk_rows: rows of a chunk, at most. None: as many as have logits of the size of `hidden`,
             but enough to keep the matrix products fast (64 to 192 on a CPU, 512 to 1024 on a GPU).
+        settings: the others of `distillation_loss`, but for `overwrite_logits`.
 
     Returns:
         () or (...), as `distillation_loss`.
@@ -128,25 +119,9 @@ def distillation_loss_linear(
     """
     layer, lead = _layer(hidden, classifier, bias)
     if not (chunk_rows is None or (type(chunk_rows) is int and chunk_rows > 0)):
-        raise BadConfig("chunk_rows must be a whole number above 0", found=chunk_rows)
+        raise BadConfig("chunk_rows must be a whole number above 0", found=repr(chunk_rows))
     logits = hidden.new_empty((), dtype=layer.dtype).expand(*lead, classifier.shape[0])
-    inputs = loss_inputs(
-        logits,
-        targets,
-        labels,
-        rows=rows,
-        temperature=temperature,
-        weight=weight,
-        label_weight=label_weight,
-        class_weight=class_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        teacher_weight=teacher_weight,
-        num_classes=num_classes,
-        beta=beta,
-        normaliser=normaliser,
-        reduction=reduction,
-    )
+    inputs = loss_inputs(logits, targets, labels, num_classes=num_classes, **settings)
     check_tensors(inputs)
     how = _implementation(layer, inputs, impl)
     if how == "torch":

@@ -31,7 +31,7 @@ from antcache.kernels.arguments import (
     shaped,
     targets_of,
 )
-from antcache.kernels.checks import check_tensors
+from antcache.kernels.checks import check_logits, check_tensors
 from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import Targets
@@ -50,6 +50,7 @@ class Choice(NamedTuple):
 class LossSettings(CommonSettings, total=False):
     """What `distillation_loss` takes by keyword besides `return_parts`."""
 
+    num_classes: int | None
     impl: Impl
     overwrite_logits: bool
 
@@ -180,15 +181,16 @@ def distillation_loss(
     return parts if return_parts else parts.loss
 
 
-def choose(logits: Tensor, targets: Targets | None = None, impl: str = "auto") -> Choice:
+def choose(logits: Tensor, targets: Targets | Tensor | None = None, impl: str = "auto") -> Choice:
     """What computes the loss of these logits (B, C), and why.
 
     Raises:
         BadConfig: `impl` is no name, or can't compute it.
         MissingExtra: its package is not installed.
     """
-    teacher, index, tail, valid = teacher_tensors(targets_of(targets, logits.shape[:-1]))
-    return choice_for(LossInputs(logits, teacher, index, tail, valid), impl)
+    check_logits(logits, None)
+    tensors = teacher_tensors(targets_of(targets, logits.shape[:-1]))
+    return choice_for(LossInputs(logits.flatten(0, -2), *tensors), impl)
 
 
 def choice_for(inputs: LossInputs, impl: str) -> Choice:
@@ -250,14 +252,14 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         entries = block_k * _power_of_2(teachers)
         if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
             return f"{teachers} x {k} entries of top-k teachers"
-        if _new(inputs) and inputs.classes > LONGEST_FEW:
+        if inputs.classes > LONGEST_FEW and _is_more(inputs):
             more = "beta, padding, a normaliser or a tensor as temperature or weight"
             return f"{inputs.classes} classes with top-k teachers and {more}"
     return ""
 
 
-def _new(inputs: LossInputs) -> bool:
-    """What Triton does not do for long rows of top-k teachers."""
+def _is_more(inputs: LossInputs) -> bool:
+    """Whether something is asked for that Triton does not do for long rows of top-k teachers."""
     given = (inputs.row_temperature, inputs.row_weight, inputs.normaliser)
     return bool(inputs.beta or inputs.num_classes or any(t is not None for t in given))
 

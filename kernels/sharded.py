@@ -30,7 +30,6 @@ from antcache.checks import at_least
 from antcache.errors import BadConfig
 from antcache.kernels.arguments import (
     CommonSettings,
-    Reduction,
     computable,
     loss_inputs,
     shaped,
@@ -50,6 +49,7 @@ class ShardedSettings(CommonSettings, total=False):
 
     group: dist.ProcessGroup | None
     offset: int | None
+    num_classes: int | None
 
 
 @overload
@@ -82,18 +82,8 @@ def distillation_loss_sharded(
     group: dist.ProcessGroup | None = None,
     offset: int | None = None,
     num_classes: int | None = None,
-    rows: Tensor | None = None,
-    temperature: float | Tensor = 1.0,
-    weight: float | Tensor = 1.0,
-    label_weight: float = 1.0,
-    class_weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    teacher_weight: Tensor | None = None,
-    beta: float = 0.0,
-    normaliser: Tensor | None = None,
-    reduction: Reduction = "mean",
     return_parts: bool = False,
+    **settings: Unpack[CommonSettings],
 ) -> Tensor | DistillationParts:
     """`distillation_loss` with the classes spread over the processes of a group.
 
@@ -113,9 +103,9 @@ def distillation_loss_sharded(
         num_classes: C, of all processes, to be given with `offset`. Columns from this class id on
             are padding, as where the last process has fewer classes but as many columns. None: all
             columns are classes.
-        class_weight: (n,) of own classes; (W,) on a process that has none.
-        rows, temperature, weight, label_weight, label_smoothing, ignore_index, teacher_weight,
-            beta, normaliser, reduction, return_parts: as in `distillation_loss`.
+        return_parts: as in `distillation_loss`.
+        settings: the others of `distillation_loss`, but for `impl` and `overwrite_logits`;
+            `class_weight` is (n,) of own classes, (W,) on a process that has none.
 
     Returns:
         As `distillation_loss`, the same on every process; accumulated in float64. The gradient that
@@ -129,23 +119,8 @@ def distillation_loss_sharded(
     """
     check_logits(logits, None)
     shard = _shard(logits.shape[-1], group, offset, num_classes)
-    inputs = loss_inputs(
-        logits,
-        targets,
-        labels,
-        rows=rows,
-        temperature=temperature,
-        weight=weight,
-        label_weight=label_weight,
-        class_weight=class_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        teacher_weight=teacher_weight,
-        num_classes=shard.width or None,
-        beta=beta,
-        normaliser=normaliser,
-        reduction=reduction,
-    )
+    own = shard.width or None
+    inputs = loss_inputs(logits, targets, labels, num_classes=own, **settings)
     _check(inputs, shard)
     given = _Sharded.apply(inputs.logits, _ShardedCall(computable(inputs), shard, group))  # type: ignore[no-untyped-call]
     parts = shaped(DistillationParts(*given), logits.shape[:-1])

@@ -18,7 +18,7 @@ from antcache.errors import BadConfig
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseTargets:
     """Logits of M teachers over all classes.
 
@@ -62,7 +62,7 @@ class DenseTargets:
         return DenseTargets(**_moved(self, device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TopKTargets:
     """Logits of M teachers for K classes per row, with or without what lies outside them.
 
