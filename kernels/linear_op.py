@@ -13,15 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antcache.errors import BadConfig
 from antcache.kernels.linear_rows import Gradients, Layer, run
-from antcache.kernels.op import _FIELDS, compute
+from antcache.kernels.op import FIELDS, compute, once, refuse_double_backward, traced
 from antcache.kernels.record import LossInputs, LossOutputs, empty_outputs
 
-PLAIN = "use impl='torch', which is ordinary autograd"
-
 _LAYER = {"hidden": "Tensor", "classifier": "Tensor", "bias": "Tensor?"}
-_LOSS = {name: kind for name, kind in _FIELDS.items() if name != "logits"}
+_LOSS = {name: kind for name, kind in FIELDS.items() if name != "logits"}
 _REST = {
     "dtype": "ScalarType",
     "chunk_rows": "int",
@@ -126,8 +123,7 @@ def _backward(
     nothing = (None,) * (len(_FIELDS_HERE) - 3)
     if factor is None:
         return (None, None, None, *nothing)
-    if torch.is_grad_enabled():
-        raise BadConfig("double backward (create_graph=True) is not supported", hint=PLAIN)
+    refuse_double_backward()
     if ctx.numbers is not None:
         found = gradient(factor, *ctx.saved_tensors, *ctx.numbers)
     else:
@@ -138,11 +134,9 @@ def _backward(
 
 def _scaled(ctx: Any, factor: Tensor) -> tuple[Tensor, ...]:
     """The gradients of the forward pass times the factor (), in place where no graph is traced."""
-    if torch.compiler.is_compiling() or type(factor) is not Tensor:
+    if traced(factor):
         return tuple(made * factor for made in ctx.saved_tensors)
-    if ctx.used:
-        raise BadConfig("backward was called a second time", hint=PLAIN)
-    ctx.used = True
+    once(ctx)
     made: tuple[Tensor, ...] = ctx.saved_tensors
     if factor.device.type != "cpu" or factor != 1:
         for one in made:
@@ -151,8 +145,3 @@ def _scaled(ctx: Any, factor: Tensor) -> tuple[Tensor, ...]:
 
 
 fused.register_autograd(_backward, setup_context=_setup)
-
-
-@fused.register_vmap
-def _(*_given: Any) -> None:
-    raise BadConfig("vmap over the distillation loss is not supported", hint=PLAIN)

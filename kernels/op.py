@@ -17,7 +17,7 @@ from antcache.errors import BadConfig
 from antcache.kernels.record import LossInputs, LossOutputs, empty_outputs
 
 HALF = (torch.float16, torch.bfloat16)
-_PLAIN = "use impl='torch', which is ordinary autograd"
+PLAIN = "use impl='torch', which is ordinary autograd"
 
 _KINDS = {
     Tensor: "Tensor",
@@ -27,10 +27,11 @@ _KINDS = {
     str: "str",
     bool: "bool",
 }
-_FIELDS = {name: _KINDS[kind] for name, kind in get_type_hints(LossInputs).items()}
-_TENSORS = sum(kind.startswith("Tensor") for kind in _FIELDS.values())
+FIELDS = {name: _KINDS[kind] for name, kind in get_type_hints(LossInputs).items()}
+"""Name -> kind, as a schema has it."""
+_TENSORS = sum(kind.startswith("Tensor") for kind in FIELDS.values())
 # What the operators take: the fields of the record, and which implementation is to compute.
-_GIVEN = ", ".join(f"{kind} {name}" for name, kind in {**_FIELDS, "impl": "str"}.items())
+_GIVEN = ", ".join(f"{kind} {name}" for name, kind in {**FIELDS, "impl": "str"}.items())
 _FORWARD = f"({_GIVEN}) -> ({', '.join('Tensor' for _ in LossOutputs._fields)})"
 _BACKWARD = f"(Tensor grad, Tensor counts, Tensor factor, {_GIVEN}) -> Tensor"
 
@@ -84,16 +85,16 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 def _backward(
     ctx: Any, factor: Tensor | None, *_others: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * len(_FIELDS)  # the other fields, and `impl`
+    nothing = (None,) * len(FIELDS)  # the other fields, and `impl`
     if factor is None:
         return (None, *nothing)
     grad, counts, *tensors = ctx.saved_tensors
     if not tensors:
         return (scaled(ctx, grad, factor), *nothing)
     given = (*tensors, *ctx.numbers)
-    if _traced(grad):
+    if traced(grad):
         return (scaled_gradient(grad, counts, factor, *given, ctx.impl), *nothing)
-    _once(ctx)
+    once(ctx)
     _scale_exactly(LossInputs(*given), ctx.impl, grad, counts, factor)
     return (grad, *nothing)
 
@@ -114,26 +115,31 @@ def _scale_exactly(
         run(inputs, grad, factor)
 
 
-def _traced(grad: Tensor) -> bool:
+def traced(grad: Tensor) -> bool:
     """Whether a graph is traced: then nothing may be overwritten."""
     return torch.compiler.is_compiling() or type(grad) is not Tensor
 
 
-def _once(ctx: Any) -> None:
-    """Refuse what one gradient, made in the forward pass, can't give."""
+def refuse_double_backward() -> None:
+    """A gradient that was made in the forward pass has none of its own."""
     if torch.is_grad_enabled():
-        raise BadConfig("double backward (create_graph=True) is not supported", hint=_PLAIN)
+        raise BadConfig("double backward (create_graph=True) is not supported", hint=PLAIN)
+
+
+def once(ctx: Any) -> None:
+    """Refuse what one gradient, made in the forward pass and then scaled in place, can't give."""
+    refuse_double_backward()
     if ctx.used:
-        raise BadConfig("backward was called a second time", hint=_PLAIN)
+        raise BadConfig("backward was called a second time", hint=PLAIN)
     ctx.used = True
 
 
 def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
     """The gradient times the upstream factor () or (B,)."""
     per_row = factor if factor.ndim == 0 else factor[:, None]
-    if _traced(grad):
+    if traced(grad):
         return (grad.to(factor.dtype) * per_row).to(grad.dtype)
-    _once(ctx)
+    once(ctx)
     if grad.device.type == "cpu":
         return grad if bool((factor == 1).all()) else grad.mul_(per_row)
     from antcache.kernels.gpu.launch import scale
