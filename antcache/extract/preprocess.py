@@ -11,7 +11,7 @@ Pillow begins with the height where that shrinks more, which can move single pix
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import accumulate, repeat
 from math import ceil
 from pathlib import Path
@@ -28,6 +28,12 @@ from antcache.extract.processors import (
     UNDERSTOOD,
     WITHOUT_EFFECT,
 )
+
+CONVENTION = 2
+"""Version of the rules in this file; part of every fingerprint that settings of it are part of.
+
+1 rounded values halfway between two levels to the even one: as many as a quarter were others.
+"""
 
 LONGEST_EDGE = 4096
 """Pixels of an edge: vision models see up to 1,500; a picture of any size can be stated."""
@@ -67,9 +73,8 @@ class Preprocessing:
     nearest_middle: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready settings, for the fingerprint, which knows what has a default by its value."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return {k: v for k, v in asdict(self).items() if v != defaults[k]}
+        """JSON-ready settings and the version of the rules, for the fingerprint."""
+        return {"convention": CONVENTION, **asdict(self)}
 
     @property
     def out(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -230,6 +231,21 @@ def test_other_settings_are_refused_before_decoding(tmp_path, folder, backbone, 
             make_plan(files, store, backbone, config)
     assert store.videos("rgb") == ["a"]
     assert len(extract({"a": files["a"]}, store, backbone).skipped) == 1
+
+
+def test_rows_of_other_rules_of_preprocessing_are_never_beside_ours(
+    tmp_path, folder, backbone, monkeypatch
+):
+    """A stream of before, whose halves were rounded to the even level, said no version."""
+    before = dict(backbone.config["preprocessing"])
+    assert before.pop("convention") == 2
+    old = dataclasses.replace(backbone, config={**backbone.config, "preprocessing": before})
+    store, files = make_store(tmp_path), find_videos(folder)
+    extract({"a": files["a"]}, store, old)
+    monkeypatch.setattr(run_module, "VideoSampler", None)
+    with pytest.raises(FingerprintMismatch, match=r"made with other settings.*convention.*2"):
+        extract(files, store, backbone)
+    assert store.videos("rgb") == ["a"]
 
 
 def test_another_process_was_faster(tmp_path, folder, backbone, monkeypatch, caplog):
