@@ -175,10 +175,7 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
     _attribute(own, name, "preprocess", "a function of pictures", callable)
     if not callable(own):
         raise UnknownBackbone("it can't be called", where=name, expected="__call__(pixels)")
-    clip_fps = getattr(own, "clip_fps", None)
-    if clip_fps is not None:
-        positive = "a number above 0, or None"
-        clip_fps = float(_attribute(own, name, "clip_fps", positive, _is_positive))
+    clip_fps = _attribute(own, name, "clip_fps", "a number above 0, or None", _is_rate)
     with in_one_line(name, UnknownBackbone):
         device = torch.device(getattr(own, "device", "cpu"))
     tried = TriedBackbone(
@@ -187,7 +184,7 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
         device=device,
         num_frames=int(num_frames),
         dim=int(dim),
-        clip_fps=clip_fps,
+        clip_fps=None if clip_fps is None else float(clip_fps),
         config={"family": "own", "fingerprint": str(says)},
     )
     _check_steady(tried)
@@ -259,8 +256,9 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+def _is_rate(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 < value < 1e6)
 
 
 def _kind(value: object) -> str:

@@ -94,6 +94,14 @@ class Uncallable:
     preprocess = Means.preprocess
 
 
+class Unready(Means):
+    """One whose weights are not there yet has no rate to tell."""
+
+    @property
+    def clip_fps(self):
+        raise RuntimeError("no weights")
+
+
 class Noisy(Means):
     def __call__(self, pixels):
         return pixels.flatten(1) + 1e-6 * torch.rand(len(pixels), 1)
@@ -168,6 +176,7 @@ def fails(_):
         (Means(preprocess=None), "its `preprocess` is missing"),
         (Means(clip_fps=0), "impossible `clip_fps`.*found 0"),
         (Means(clip_fps=float("nan")), "impossible `clip_fps`.*found nan"),
+        (Unready(), r"can't be used \(RuntimeError\): found no weights"),
         (Uncallable(), r"it can't be called: expected __call__\(pixels\)"),
         (Means(device="warp"), "can't be used"),
         (Means(dim=4), r"another shape.*expected a tensor \(2, 4\).*found \(2, 3\) float32"),
