@@ -76,7 +76,7 @@ def test_a_clip_ends_at_its_row(tmp_path, video, folder, asked):
 
 
 def test_a_clip_needs_a_rate(folder):
-    with pytest.raises(BadConfig, match=r"clip_fps is needed.*the 2 frames"):
+    with pytest.raises(BadConfig, match=r"`clip_fps` is needed.*the 2 frames"):
         make_plan(find_videos(folder), None, Means(2), ExtractConfig())
 
 

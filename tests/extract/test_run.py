@@ -309,7 +309,7 @@ def test_bad_settings(name, value, words):
 
 
 def test_clip_rate_for_single_frames_is_refused(tmp_path, folder, backbone):
-    with pytest.raises(BadConfig, match="clip_fps is for backbones that see clips"):
+    with pytest.raises(BadConfig, match="`clip_fps` is for backbones that see clips"):
         extract(find_videos(folder), make_store(tmp_path), backbone, ExtractConfig(clip_fps=8))
 
 
