@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from antcache.errors import AntcacheError
 from antcache.untrusted import NotFetched, check_fetched, read_json
 
 MOST_LAYERS = 1000
@@ -38,6 +39,25 @@ def quiet(transformers: Any) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text that is not blank: transformers' own take many."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+@contextmanager
+def in_one_line(
+    name: str | Path, kind: type[AntcacheError], what: str = "can't be used"
+) -> Iterator[None]:
+    """Whatever the code of a model raises inside becomes an error of ours that names the model.
+
+    Running out of a GPU's memory passes as it is: it says nothing about the model.
+    """
+    import torch
+
+    try:
+        yield
+    except (AntcacheError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers, safetensors and torch have no common root
+        found = first_line(error)
+        raise kind(f"{what} ({type(error).__name__})", where=name, found=found) from error
 
 
 def not_fetched(error: Exception) -> str:

@@ -118,6 +118,7 @@ def check_tensors(inputs: LossInputs) -> None:
     if inputs.labels is None and (inputs.class_weight is not None or inputs.label_smoothing):
         raise BadConfig("class_weight and label_smoothing have no effect without labels")
     _check("labels", inputs.labels, INTEGERS, [(batch,)], device)
+    check_constants(inputs, "class_weight")
     _check("class_weight", inputs.class_weight, FLOATS, [(inputs.classes,)], device)
     if inputs.normaliser is not None:
         if inputs.reduction != "mean":
@@ -147,6 +148,15 @@ def check_tensors(inputs: LossInputs) -> None:
     _check_share(inputs.teacher_weight)
     for name, value in (("temperature", inputs.row_temperature), ("weight", inputs.row_weight)):
         _check(name, value, FLOATS, [(), (batch,)], device)
+
+
+def check_constants(inputs: LossInputs, *names: str) -> None:
+    """Refuse to be asked for the gradient of what has none."""
+    for name in names:
+        value = getattr(inputs, name)
+        if torch.is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
+            what = name.removeprefix("row_")
+            raise BadConfig(f"a gradient is wanted for the {what}", hint=f"`{what}` is a constant")
 
 
 def _check_teacher(inputs: LossInputs, teacher: Tensor) -> None:

@@ -114,7 +114,7 @@ def distillation_loss(
             compiled graph is not made anew for another value.
         weight: of the KL term, >= 0; likewise. The mean divides by rows, not by weights.
         label_weight: of the cross-entropy, >= 0.
-        class_weight: (C,) floating, as in `torch.nn.functional.cross_entropy`.
+        class_weight: (C,) floating, a constant, as in `torch.nn.functional.cross_entropy`.
         label_smoothing: share of the label that is spread evenly over all classes, in [0, 1].
         ignore_index: label without cross-entropy.
         teacher_weight: (M,) or (B, M) floating, >= 0, each row scaled to the sum 1; the M

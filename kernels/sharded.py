@@ -34,7 +34,7 @@ from antcache.kernels.arguments import (
     loss_inputs,
     shaped,
 )
-from antcache.kernels.checks import check_logits, check_tensors
+from antcache.kernels.checks import check_constants, check_logits, check_tensors
 from antcache.kernels.record import LossInputs
 from antcache.kernels.reference import DistillationParts, kl_weights, locate
 from antcache.kernels.sharded_rows import Scales, Shard, ShardRows, Terms, cut
@@ -155,11 +155,7 @@ def _shard(
 
 def _check(inputs: LossInputs, shard: Shard) -> None:
     """As in one process, but that the K of all processes may be more than the classes of one."""
-    for name in ("row_temperature", "row_weight", "normaliser"):
-        value = getattr(inputs, name)
-        if torch.is_grad_enabled() and value is not None and value.requires_grad:
-            what = name.removeprefix("row_")
-            raise BadConfig(f"a gradient is wanted for the {what}", hint=f"`{what}` is a constant")
+    check_constants(inputs, "row_temperature", "row_weight", "normaliser", "teacher_weight")
     if inputs.teacher is None or inputs.teacher_index is None:
         check_tensors(inputs)
         return

@@ -31,7 +31,7 @@ ALLOWED = {
     "devices": {"errors"},
     "files": {"errors", "files"},
     "tensors": {"untrusted"},
-    "hub": {"untrusted"},
+    "hub": {"errors", "untrusted"},
     "timebase": {"errors"},
     "annotations": BASE,
     "store": BASE | {"store"},

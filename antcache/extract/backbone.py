@@ -22,11 +22,10 @@ from torch import Tensor
 from antcache.devices import pick_device
 from antcache.errors import UnknownBackbone, needs
 from antcache.extract.families import FAMILIES, Family
-from antcache.extract.one_line import in_one_line
 from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
 from antcache.extract.timm_folder import timm_processor
-from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
+from antcache.hub import check_folder, check_size, first_line, in_one_line, not_fetched, quiet
 from antcache.store.format import fingerprint
 from antcache.untrusted import read_json
 
@@ -131,7 +130,7 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
     preprocessing = Preprocessing.from_config(found, where=file, default_type=family.processor)
     weights = _weight_files(folder)
     kind_of_model = getattr(transformers, family.model)
-    with quiet(transformers), in_one_line(name):
+    with quiet(transformers), in_one_line(name, UnknownBackbone):
         check_folder(folder)
         stated = kind_of_model.config_class.from_pretrained(folder, local_files_only=True)
         check_size(lambda: kind_of_model(stated), weights)
@@ -155,7 +154,8 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
                 found=f"{len(absent)}, such as {absent[0]}",
             )
     model.eval().requires_grad_(False).to(place)
-    with in_one_line(name):  # a trial, so that what does not fit together is found before any video
+    # A trial, so that what does not fit together is found before any video.
+    with in_one_line(name, UnknownBackbone):
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
         dim = _features(model, family, trial).shape[1]
     aside = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")

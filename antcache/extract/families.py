@@ -7,7 +7,7 @@ refused, because its outputs would have to be guessed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ _NORMED_CLS = "the CLS token with the model's trained last norm"
 _MEAN = "mean over space: what its classifier reads"
 _NO_POOLED_TOKEN = "there is neither CLS token nor pooler: published probes attend to these tokens"
 
-_DINOV3 = "DINOv3ViT"
-_SIGLIP2 = Family(
-    model="Siglip2VisionModel",
+_CLIP = Family(model="CLIPVisionModel", pooling="pooler", reason=_NORMED_CLS, processor="CLIP")
+_SIGLIP = Family(
+    model="SiglipVisionModel",
     pooling="pooler",
     reason="trained attention pooling; there is no CLS token",
-    processor="Siglip2",
-    patches=True,
+    processor="Siglip",
 )
+_SIGLIP2 = replace(_SIGLIP, model="Siglip2VisionModel", processor="Siglip2", patches=True)
 FAMILIES: dict[str, Family] = {
     "vit": Family(
         model="ViTModel", pooling="cls", reason=_CLS, processor="ViT", options=_NO_POOLER
@@ -70,29 +70,17 @@ FAMILIES: dict[str, Family] = {
     "dinov2_with_registers": Family(
         model="Dinov2WithRegistersModel", pooling="pooler", reason=_NORMED_CLS, processor="Bit"
     ),
-    "clip": Family(model="CLIPVisionModel", pooling="pooler", reason=_NORMED_CLS, processor="CLIP"),
-    "clip_vision_model": Family(
-        model="CLIPVisionModel", pooling="pooler", reason=_NORMED_CLS, processor="CLIP"
-    ),
-    "siglip": Family(
-        model="SiglipVisionModel",
-        pooling="pooler",
-        reason="trained attention pooling; there is no CLS token",
-        processor="Siglip",
-    ),
-    "siglip_vision_model": Family(
-        model="SiglipVisionModel",
-        pooling="pooler",
-        reason="trained attention pooling; there is no CLS token",
-        processor="Siglip",
-    ),
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
     "siglip2": _SIGLIP2,
     "siglip2_vision_model": _SIGLIP2,
     "dinov3_vit": Family(
-        model="DINOv3ViTModel", pooling="pooler", reason=_NORMED_CLS, processor=_DINOV3
+        model="DINOv3ViTModel", pooling="pooler", reason=_NORMED_CLS, processor="DINOv3ViT"
     ),
     "dinov3_convnext": Family(
-        model="DINOv3ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor=_DINOV3
+        model="DINOv3ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor="DINOv3ViT"
     ),
     "convnext": Family(
         model="ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor="ConvNext"
@@ -100,12 +88,7 @@ FAMILIES: dict[str, Family] = {
     "convnextv2": Family(
         model="ConvNextV2Model", pooling="pooler", reason=_NORMED_MEAN, processor="ConvNext"
     ),
-    "resnet": Family(
-        model="ResNetModel",
-        pooling="pooler",
-        reason=_MEAN,
-        processor="ConvNext",
-    ),
+    "resnet": Family(model="ResNetModel", pooling="pooler", reason=_MEAN, processor="ConvNext"),
     "efficientnet": Family(
         model="EfficientNetModel", pooling="pooler", reason=_MEAN, processor="EfficientNet"
     ),

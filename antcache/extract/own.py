@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from antcache.errors import UnknownBackbone
-from antcache.extract.one_line import in_one_line
+from antcache.hub import in_one_line
 
 FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<factory>[^\W\d]\w*)")
 """`package.module:factory`."""
@@ -85,7 +85,7 @@ class TriedBackbone:
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """Pixels (B, ...) of pictures (B, H, W, 3) uint8."""
-        with in_one_line(self.name), torch.inference_mode():
+        with in_one_line(self.name, UnknownBackbone), torch.inference_mode():
             pixels = self.own.preprocess(pictures)
         if not isinstance(pixels, Tensor) or pixels.shape[:1] != pictures.shape[:1]:
             raise UnknownBackbone(
@@ -98,7 +98,7 @@ class TriedBackbone:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Features (B, D) float32 of pixels (B, T, ...)."""
-        with in_one_line(self.name), torch.inference_mode():
+        with in_one_line(self.name, UnknownBackbone), torch.inference_mode():
             features = self.own(pixels)
         expected = (len(pixels), self.dim)
         if (
@@ -133,19 +133,16 @@ def load_own(name: str, device: torch.device) -> TriedBackbone:
     found = FACTORY.fullmatch(name)
     assert found is not None
     with _working_folder():
-        try:
-            module = importlib.import_module(found["module"])
-        except ModuleNotFoundError as error:
-            raise UnknownBackbone(
-                "its module can't be imported",
-                where=name,
-                found=f"no module {error.name}",
-                hint="install it, or start the command in the folder where it lies",
-            ) from error
-        except Exception as error:
-            raise UnknownBackbone(
-                f"its module can't be imported ({type(error).__name__})", where=name, found=error
-            ) from error
+        with in_one_line(name, UnknownBackbone, "its module can't be imported"):
+            try:
+                module = importlib.import_module(found["module"])
+            except ModuleNotFoundError as error:
+                raise UnknownBackbone(
+                    "its module can't be imported",
+                    where=name,
+                    found=f"no module {error.name}",
+                    hint="install it, or start the command in the folder where it lies",
+                ) from error
         factory = getattr(module, found["factory"], None)
         if not callable(factory):
             raise UnknownBackbone(
@@ -154,7 +151,7 @@ def load_own(name: str, device: torch.device) -> TriedBackbone:
                 expected="one that is called with the device and gives a backbone",
                 found=_kind(factory),
             )
-        with in_one_line(name):
+        with in_one_line(name, UnknownBackbone):
             own = factory(device)
     return try_own(own, name=name)
 
@@ -178,11 +175,8 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
     _attribute(own, name, "preprocess", "a function of pictures", callable)
     if not callable(own):
         raise UnknownBackbone("it can't be called", where=name, expected="__call__(pixels)")
-    clip_fps = getattr(own, "clip_fps", None)
-    if clip_fps is not None:
-        positive = "a number above 0, or None"
-        clip_fps = float(_attribute(own, name, "clip_fps", positive, _is_positive))
-    with in_one_line(name):
+    clip_fps = _attribute(own, name, "clip_fps", "a number above 0, or None", _is_rate)
+    with in_one_line(name, UnknownBackbone):
         device = torch.device(getattr(own, "device", "cpu"))
     tried = TriedBackbone(
         name=name,
@@ -190,7 +184,7 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
         device=device,
         num_frames=int(num_frames),
         dim=int(dim),
-        clip_fps=clip_fps,
+        clip_fps=None if clip_fps is None else float(clip_fps),
         config={"family": "own", "fingerprint": str(says)},
     )
     _check_steady(tried)
@@ -242,7 +236,7 @@ def _attribute(
     own: object, name: str, attribute: str, expected: str, right: Callable[[Any], bool]
 ) -> Any:
     """An attribute of an object, which must be `right`."""
-    with in_one_line(name):
+    with in_one_line(name, UnknownBackbone):
         value = getattr(own, attribute, None)
     if not right(value):
         raise UnknownBackbone(
@@ -262,8 +256,9 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+def _is_rate(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 < value < 1e6)
 
 
 def _kind(value: object) -> str:

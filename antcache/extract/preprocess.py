@@ -11,7 +11,7 @@ Pillow begins with the height where that shrinks more, which can move single pix
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import accumulate, repeat
 from math import ceil
 from pathlib import Path
@@ -28,6 +28,13 @@ from antcache.extract.processors import (
     UNDERSTOOD,
     WITHOUT_EFFECT,
 )
+
+CONVENTION = 2
+"""Version of the rules in this file; part of every fingerprint that settings of it are part of.
+
+1 rounded values halfway between two levels to the even one, of which there are many where pictures
+are enlarged or made smaller by whole factors.
+"""
 
 LONGEST_EDGE = 4096
 """Pixels of an edge: vision models see up to 1,500; a picture of any size can be stated."""
@@ -67,9 +74,8 @@ class Preprocessing:
     nearest_middle: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready settings, for the fingerprint, which knows what has a default by its value."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return {k: v for k, v in asdict(self).items() if v != defaults[k]}
+        """JSON-ready settings and the version of the rules, for the fingerprint."""
+        return {"convention": CONVENTION, **asdict(self)}
 
     @property
     def out(self) -> tuple[int, int]:
@@ -179,12 +185,11 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
     if known["resample"] not in RESAMPLE:
         codes = "0 (nearest), 2 (bilinear) or 3 (bicubic)"
         raise ValueError(f"resample {known['resample']}, not {codes}")
-    most_patches, patch = known.get("max_num_patches"), known.get("patch_size")
+    shortest_edge, size, most_patches, patch = None, None, known.get("max_num_patches"), None
     if most_patches is None:
         shortest_edge, size = _edge_or_size(known["size"], known["default_to_square"])
     else:
-        shortest_edge, size = None, None
-        most_patches, patch = _edge(most_patches), _edge(patch)
+        most_patches, patch = _edge(most_patches), _edge(known["patch_size"])
         if most_patches * patch**2 > LONGEST_EDGE**2:
             raise ValueError(f"{most_patches} patches of {patch} x {patch} pixels")
     crop: tuple[int, int] | None = None
@@ -215,7 +220,6 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
     if known.get("include_top"):  # EfficientNet's own rule: divided once more
         divisor = tuple(one * more for one, more in zip(divisor, std, strict=True))
     offset = known.get("offset") or known.get("rescale_offset")
-    more = {} if most_patches is None else {"most_patches": most_patches, "patch": patch}
     return {
         "shortest_edge": shortest_edge,
         "size": size,
@@ -225,7 +229,8 @@ def _settings(known: Mapping[str, Any]) -> dict[str, Any]:
         "offset": -1.0 if known["do_rescale"] and offset else 0.0,
         "mean": mean if normalize else (0.0,) * 3,
         "std": divisor,
-        **more,
+        "most_patches": most_patches,
+        "patch": patch,
     }
 
 

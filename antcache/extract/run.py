@@ -356,7 +356,7 @@ def _sampling(backbone: Loaded, config: ExtractConfig) -> Sampling:
     clips = backbone.num_frames > 1 or backbone.clip_fps is not None
     if not clips and config.clip_fps is not None:
         raise BadConfig(
-            "clip_fps is for backbones that see clips",
+            "`clip_fps` is for backbones that see clips",
             where=backbone.name,
             found=config.clip_fps,
             hint="leave it out; this one sees single frames",
@@ -364,8 +364,8 @@ def _sampling(backbone: Loaded, config: ExtractConfig) -> Sampling:
     clip_fps = config.clip_fps or backbone.clip_fps
     if clips and clip_fps is None:
         raise BadConfig(
-            f"clip_fps is needed: nothing says how far the {backbone.num_frames} frames of a clip "
-            "lie apart",
+            "`clip_fps` is needed: nothing says how far the "
+            f"{backbone.num_frames} frames of a clip lie apart",
             where=backbone.name,
             hint="give `clip_fps`, or the object an attribute of that name",
         )

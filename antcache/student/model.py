@@ -109,7 +109,7 @@ def build_student(config: StudentConfig, shape: ModelShape) -> Student:
             raise BadConfig(
                 f"`{name}` has no effect on the head {config.model.head!r}",
                 expected="0: it looks at a window as a whole",
-                found=f"{name} = {weight}",
+                found=weight,
                 hint="leave it out",
             )
     return Student(head, config, shape)

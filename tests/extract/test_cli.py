@@ -100,7 +100,7 @@ def test_failed_videos(tmp_path, folder, vit):
             "not one of 'float16', 'float32'",
         ),
         (["videos", "s.zarr", "--backbone", "VIT", "--device", "warp"], "no such device"),
-        (["videos", "s.zarr", "--backbone", "VIT", "--clip-fps", "8"], "clip_fps is for"),
+        (["videos", "s.zarr", "--backbone", "VIT", "--clip-fps", "8"], "--clip-fps is for"),
         (["videos", "empty/../videos", "--backbone", "VIT"], "not an antcache store"),
         (["videos", "old.h5", "--backbone", "VIT", "--format", "zarr"], "in another form"),
     ],

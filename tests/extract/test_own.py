@@ -76,7 +76,7 @@ def test_a_clip_ends_at_its_row(tmp_path, video, folder, asked):
 
 
 def test_a_clip_needs_a_rate(folder):
-    with pytest.raises(BadConfig, match=r"clip_fps is needed.*the 2 frames"):
+    with pytest.raises(BadConfig, match=r"`clip_fps` is needed.*the 2 frames"):
         make_plan(find_videos(folder), None, Means(2), ExtractConfig())
 
 
@@ -92,6 +92,14 @@ def test_the_fingerprint_tells_features_apart(tmp_path, folder):
 class Uncallable:
     dim, num_frames, fingerprint = 3, 1, "means 1"
     preprocess = Means.preprocess
+
+
+class Unready(Means):
+    """One whose weights are not there yet has no rate to tell."""
+
+    @property
+    def clip_fps(self):
+        raise RuntimeError("no weights")
 
 
 class Noisy(Means):
@@ -168,6 +176,7 @@ def fails(_):
         (Means(preprocess=None), "its `preprocess` is missing"),
         (Means(clip_fps=0), "impossible `clip_fps`.*found 0"),
         (Means(clip_fps=float("nan")), "impossible `clip_fps`.*found nan"),
+        (Unready(), r"can't be used \(RuntimeError\): found no weights"),
         (Uncallable(), r"it can't be called: expected __call__\(pixels\)"),
         (Means(device="warp"), "can't be used"),
         (Means(dim=4), r"another shape.*expected a tensor \(2, 4\).*found \(2, 3\) float32"),

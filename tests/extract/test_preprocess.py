@@ -203,6 +203,14 @@ def test_dinov3_resizes_without_rounding():
     torch.testing.assert_close(ours(columns)[0, 0, 0, 0], weights[1:].sum() / 255)
 
 
+def test_values_halfway_between_two_levels_are_rounded_up():
+    """What changes these values is another version of the rules."""
+    ours = of({"size": {"height": 1, "width": 4}, "do_normalize": False, "do_rescale": False})
+    levels = torch.tensor([0, 2, 1, 7], dtype=torch.uint8).view(2, 1, 2, 1).expand(2, 1, 2, 3)
+    assert ours(levels)[:, 0, 0].tolist() == [[0, 1, 2, 2], [1, 3, 6, 7]]  # 0.5, 1.5; 2.5, 5.5
+    assert ours.to_dict()["convention"] == 2
+
+
 OF_TIMM = {"TimmWrapper"}
 """Read from timm's own settings (test_timm.py)."""
 

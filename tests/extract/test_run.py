@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -232,6 +233,21 @@ def test_other_settings_are_refused_before_decoding(tmp_path, folder, backbone, 
     assert len(extract({"a": files["a"]}, store, backbone).skipped) == 1
 
 
+def test_rows_of_other_rules_of_preprocessing_are_never_beside_ours(
+    tmp_path, folder, backbone, monkeypatch
+):
+    """A stream of before, whose halves were rounded to the even level, said no version."""
+    before = dict(backbone.config["preprocessing"])
+    assert before.pop("convention") == 2
+    old = dataclasses.replace(backbone, config={**backbone.config, "preprocessing": before})
+    store, files = make_store(tmp_path), find_videos(folder)
+    extract({"a": files["a"]}, store, old)
+    monkeypatch.setattr(run_module, "VideoSampler", None)
+    with pytest.raises(FingerprintMismatch, match=r"made with other settings.*convention.*2"):
+        extract(files, store, backbone)
+    assert store.videos("rgb") == ["a"]
+
+
 def test_another_process_was_faster(tmp_path, folder, backbone, monkeypatch, caplog):
     store = make_store(tmp_path)
     original = Store.write_features
@@ -293,7 +309,7 @@ def test_bad_settings(name, value, words):
 
 
 def test_clip_rate_for_single_frames_is_refused(tmp_path, folder, backbone):
-    with pytest.raises(BadConfig, match="clip_fps is for backbones that see clips"):
+    with pytest.raises(BadConfig, match="`clip_fps` is for backbones that see clips"):
         extract(find_videos(folder), make_store(tmp_path), backbone, ExtractConfig(clip_fps=8))
 
 

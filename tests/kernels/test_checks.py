@@ -47,6 +47,10 @@ MIX = DenseTargets(logits=torch.zeros(M, B, C))
         ({"labels": np.zeros(B, np.int64)}, r"ndarray \(torch.as_tensor makes one"),
         ({"rows": [0] * B}, "rows must be a tensor"),
         ({"class_weight": [1.0] * C}, "class_weight must be a tensor"),
+        (
+            {"class_weight": torch.ones(C, requires_grad=True)},
+            r"a gradient is wanted for the class_weight \(`class_weight` is a constant",
+        ),
         ({"targets": MIX, "teacher_weight": torch.tensor([1.0, -1.0])}, "teacher_weight below 0"),
         ({"targets": MIX, "teacher_weight": [1.0] * M}, "teacher_weight must be a tensor"),
         ({"targets": [[0.0] * C] * B}, "targets must be a tensor"),

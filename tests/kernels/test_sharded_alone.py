@@ -79,9 +79,10 @@ def test_without_gradient(make, alone):
 
 
 def test_constants_are_constants_and_a_stranger_is_refused(make, alone):
-    logits, targets, _ = own_call(make)
-    for name in ("temperature", "weight", "normaliser"):
-        wanted = {name: torch.ones((), requires_grad=True)}
+    logits, targets, call = own_call(make)
+    shapes = {"temperature": (), "weight": (), "normaliser": (), "teacher_weight": (1,)}
+    for name, shape in {**shapes, "class_weight": logits.shape[1:]}.items():
+        wanted = {"labels": call["labels"], name: torch.ones(shape, requires_grad=True)}
         with pytest.raises(BadConfig, match=f"a gradient is wanted for the {name}"):
             distillation_loss_sharded(logits, targets, **wanted)
     stranger: Any = dist.GroupMember.NON_GROUP_MEMBER

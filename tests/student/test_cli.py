@@ -22,6 +22,8 @@ MakeStore = Callable[..., Store]
 SIZES = {"layers": 1, "heads": 2, "width": 16, "epochs": 2, "batch-size": 8, "device": "cpu"}
 SMALL = [part for name, value in SIZES.items() for part in (f"--{name}", str(value))]
 
+PROBE = ("--head", "probe", "--heads", 4)
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["student", "train", *map(str, arguments)])
@@ -121,6 +123,19 @@ def test_bad_input_is_one_line_and_code_2(make_store: MakeStore, tmp_path: Path)
         "no such device": (path, "--run", folder, "--device", "cuda:99"),
         "unknown head": (path, "--run", folder, "--head", "heavy"),
         "no stream 'flow'": (path, "--run", folder, "--stream", "flow"),
+        "--width has no effect on the head 'probe'": (path, "--run", folder, *PROBE, "--width", 8),
+        "--past-weight has no effect on the head 'probe'": (
+            *(path, "--run", folder, *PROBE, "--past-weight", 0.1),
+        ),
+        "multiple of the 5 heads, found 12 (give a number of heads that divides it: --heads)": (
+            *(path, "--run", folder, *PROBE, "--heads", 5),
+        ),
+        "--label-smoothing has no effect on the focal loss": (
+            *(path, "--run", folder, "--loss", "focal", "--label-smoothing", 0.1),
+        ),
+        "'--loss': 'hinge' is not one of 'cross-entropy', 'focal'": (
+            *(path, "--run", folder, "--loss", "hinge"),
+        ),
     }
     for message, arguments in cases.items():
         result = run(*arguments)

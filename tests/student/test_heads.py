@@ -327,7 +327,7 @@ def test_unknown_head_names_the_known_ones() -> None:
     ],
 )
 def test_a_size_without_effect_is_refused(head: str, setting: str, value: float) -> None:
-    with pytest.raises(BadConfig, match=f"{setting} has no effect on the head {head!r}"):
+    with pytest.raises(BadConfig, match=f"`{setting}` has no effect on the head {head!r}"):
         build_head(ModelConfig(head=head, **{setting: value}), ONE)
 
 

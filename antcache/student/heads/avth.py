@@ -79,6 +79,6 @@ class AvtHead(Head):
         if past:
             past_logits = self.classifier.padded(self.dropout(shifted(features[:, 0], decoded)))
         state = decoded[:, -1]
-        padded = self.classifier.padded(self.dropout(state))
-        logits, decoded = self.classifier.classes(padded), decoded if decode else None
+        logits, padded = self.classifier.scored(self.dropout(state))
+        decoded = decoded if decode else None
         return HeadOutput(logits, features, decoded, past_logits, state, padded_logits=padded)

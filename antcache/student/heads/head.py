@@ -22,6 +22,7 @@ from antcache.annotations import Protocol, Taxonomy
 from antcache.checks import MANY
 from antcache.store import Stream
 from antcache.timebase import exact_ceil
+from antcache.windows.teacher_targets import ALIGNED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class HeadOutput(NamedTuple):
         teacher_scores: (B, M) attention over teachers before its softmax, or None without it.
         aligned: (B, sum of E) the state brought to the teachers' features, or None.
         padded_logits: (B, W) what the loss reads in place of `logits`, which are its first C
-            columns (`Classifier.padded`), or None where a head does not pad.
+            columns (`Classifier.scored`), or None where a head does not pad.
     """
 
     logits: Tensor
@@ -194,18 +195,16 @@ class Classifier(nn.Linear):
         weight = F.pad(self.weight, (0, 0, 0, columns))
         return F.linear(state, weight, F.pad(self.bias, (0, columns)))
 
-    def classes(self, padded: Tensor) -> Tensor:
-        """Scores (..., C) without what pads them."""
-        return padded if padded.shape[-1] == self.out_features else padded[..., : self.out_features]
+    def scored(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (..., C) of states (..., S), and the same with what pads them, (..., W)."""
+        padded = self.padded(state)
+        alone = padded.shape[-1] == self.out_features
+        return padded if alone else padded[..., : self.out_features], padded
 
     @staticmethod
     def pads(state: Tensor) -> bool:
         """Whether padding pays where the states are."""
         return state.is_cuda
-
-
-ALIGNED = 16
-"""Columns that a GPU moves at once, of any type that students compute in."""
 
 
 def classifier(state_dim: int, num_classes: int) -> Classifier:

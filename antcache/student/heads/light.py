@@ -84,7 +84,6 @@ class LightHead(Head):
         if past:
             past_logits = self.classifier.padded(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
-        padded = self.classifier.padded(self.dropout(state))
+        logits, padded = self.classifier.scored(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        logits = self.classifier.classes(padded)
         return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)

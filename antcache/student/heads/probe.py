@@ -123,9 +123,9 @@ class ProbeHead(Head):
             tokens = block(tokens)
         found = self.cross(self.queries.expand(len(features), -1, -1), tokens)
         state = found[:, -1]  # verb, noun, action
-        padded = self.classifier.padded(state)
+        logits, padded = self.classifier.scored(state)
         return HeadOutput(
-            self.classifier.classes(padded),
+            logits,
             features,
             None,
             None,

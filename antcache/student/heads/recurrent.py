@@ -62,9 +62,8 @@ class GruHead(Head):
         if past:
             past_logits = self.classifier.padded(self.dropout(shifted(embedded[:, 0], states)))
         state = states[:, -1]
-        padded = self.classifier.padded(self.dropout(state))
+        logits, padded = self.classifier.scored(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        logits = self.classifier.classes(padded)
         return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)
 
 
@@ -130,9 +129,8 @@ class RulstmHead(Head):
         steps = self.dropout(inputs[:, -1:].expand(-1, self.num_steps, -1))
         unrolled, _ = self.unrolling(steps, memory)
         state = unrolled[:, -1]
-        padded = self.classifier.padded(self.dropout(state))
+        logits, padded = self.classifier.scored(self.dropout(state))
         decoded = self.decoder(states) if decode else None
-        logits = self.classifier.classes(padded)
         return HeadOutput(logits, inputs, decoded, past_logits, state, padded_logits=padded)
 
     def _roll(self, kept: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:

@@ -55,9 +55,9 @@ def build_head(config: ModelConfig, shape: ModelShape) -> Head:
     for name, value in given.items():
         if name not in takes:
             raise BadConfig(
-                f"{name} has no effect on the head {config.head!r}",
-                expected=", ".join(takes),
-                found=f"{name} = {value}",
+                f"`{name}` has no effect on the head {config.head!r}",
+                expected=", ".join(f"`{one}`" for one in takes),
+                found=value,
                 hint="leave it out",
             )
     own = partial(build, **given)

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from antcache.errors import AntcacheError, BadConfig, NotFound, needs
-from antcache.hub import check_folder, check_size, first_line, not_fetched, quiet
+from antcache.errors import BadConfig, NotFound, needs
+from antcache.hub import check_folder, check_size, in_one_line, not_fetched, quiet
 from antcache.teacher.language.config import ModelSettings
 from antcache.teacher.language.text import add_marks
 
@@ -203,14 +203,6 @@ def open_model(
 @contextmanager
 def _used(folder: Path) -> Iterator[None]:
     """Transformers says nothing, and whatever it raises about a model becomes `BadConfig`."""
-    try:
-        with quiet(import_transformers()):
-            yield
-    except (AntcacheError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:  # transformers, safetensors and torch have no common root
-        raise BadConfig(
-            f"the language model can't be used ({type(error).__name__})",
-            where=folder,
-            found=first_line(error),
-        ) from error
+    what = "the language model can't be used"
+    with quiet(import_transformers()), in_one_line(folder, BadConfig, what):
+        yield
