@@ -11,7 +11,7 @@ row takes (instructions of all its warps; clocks of their issue, of the special-
 load-store units; bytes asked for, and moved by memory, with ~ where data decides which); the clocks
 of the final sum, which the last program does alone; and the share of copy bandwidth at which an
 H100 and an H200 could do it (`kernel_model.py`). Then each forward pass with its gradient, by the
-bytes that must move. With `--opcodes`, what is issued most under each line. Needs only torch and
+transfers that must be made. With `--opcodes`, what is issued most under each line. Needs only torch and
 triton.
 """
 
@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kernel import make_importable
@@ -44,7 +45,7 @@ from kernel_variants import EDGE_FORMS, FORMS, Launch, launched  # noqa: E402
 
 from antcache.errors import AntcacheError, BadConfig  # noqa: E402
 from antcache.kernels.benchmark import rows  # noqa: E402
-from antcache.kernels.benchmark.bounds import regime_of  # noqa: E402
+from antcache.kernels.benchmark.bounds import regime_of, share_figure  # noqa: E402
 from antcache.kernels.benchmark.machine import versions  # noqa: E402
 from antcache.kernels.benchmark.rows import Case, Figure  # noqa: E402
 from antcache.kernels.benchmark.run import RESULTS, parse_shapes  # noqa: E402
@@ -104,18 +105,9 @@ def figures(reports: Sequence[Report], passes: Sequence[Forward]) -> list[Figure
             title = f"{figure}, {arch}"
             found.append(Figure(figure=title, value=value, unit=unit, at_most=most, n=n))
     for one in passes:
-        case = one.case
-        regime = regime_of(case)
-        for device in DEVICES if regime else ():
-            of = ", of the transfers it makes" if one.reads_again else ""
-            found.append(
-                Figure(
-                    figure=f"ceiling of the share of copy bandwidth{of}, {device}, {case}",
-                    value=one.share(device, of_moved=one.reads_again),
-                    unit="share",
-                    at_least=regime and regime.share(device),
-                )
-            )
+        for device in DEVICES if regime_of(one.case) else ():
+            made = share_figure(one.case, device, one.share(device), f", {device}")
+            found.append(replace(made, figure=f"ceiling of the {made.figure}"))
     return found
 
 

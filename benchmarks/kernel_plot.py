@@ -19,8 +19,8 @@ from kernel import ROOT, make_importable
 make_importable()
 
 from antcache.errors import AntcacheError, BadConfig, NotFound  # noqa: E402
+from antcache.kernels.benchmark import bounds  # noqa: E402
 from antcache.kernels.benchmark import rows as bench  # noqa: E402
-from antcache.kernels.benchmark.bounds import regime_of, transfers  # noqa: E402
 from antcache.kernels.benchmark.rows import Row  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -59,9 +59,8 @@ def chosen(rows: Sequence[Row], device: str, value: str) -> list[Row]:
 
 def least_share(row: Row) -> float | None:
     """The share that its bound asks of ours, in transfers that are needed at least."""
-    regime = regime_of(row.case)
-    bound = regime.share(row.device) if regime else None
-    least, needed = transfers(row.case)
+    bound = bounds.least_share(row.case, row.device)
+    least, needed = bounds.transfers(row.case)
     return bound * least / needed if bound and row.contender == bench.OURS else None
 
 

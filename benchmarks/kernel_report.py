@@ -2,7 +2,9 @@
 
 Promise: numbers of a row are those of the program divided by its rows. What the last program does
 alone (the final sum) is in none of them, and said apart. A launch is judged by the bytes that it
-moves itself, a forward pass by those that must move.
+moves itself, a forward pass by those that must move. Where a row is split over programs, what one
+reads again for another is taken to come out of the L2 cache, if all that moves between the two
+reads fits: that they keep step is an assumption (docs/kernel.md, "Long rows").
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from kernel_variants import (
 
 from antcache.errors import BadConfig
 from antcache.kernels.benchmark.rows import Case
+from antcache.kernels.gpu.long.launch import AHEAD
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 SM_90 = ARCHS["sm_90"]
@@ -62,15 +65,25 @@ class Report:
         return self.arch.occupancy(self.made.registers, self.made.shared, self.made.warps)
 
     @property
+    def split(self) -> bool:
+        """Whether rows are split over programs, which read again what others have read."""
+        return self.launch.programs > self.case.batch
+
+    @property
     def read_once(self) -> bool:
         """Whether what is read again comes out of the cache: all that runs at once fits into it."""
         gpu = DEVICES["H100"]  # they have the same
         at_once = gpu.multiprocessors * self.occupancy * self.arch.warps / self.made.warps
+        if self.split:
+            each = needed_bytes(self.case) / self.launch.programs
+            return min(at_once + AHEAD, self.launch.programs) * each <= gpu.cache
         return min(at_once, self.launch.programs) * self.walked.fresh <= gpu.cache / 2
 
     @property
     def moved(self) -> float:
         """Bytes that memory moves for all programs."""
+        if self.split and self.read_once:
+            return needed_bytes(self.case)
         loaded = self.walked.fresh if self.read_once else self.walked.loaded
         return float((loaded + self.walked.stored) * self.launch.programs)
 
@@ -98,6 +111,14 @@ class Report:
     def share(self, device: str) -> float:
         """Share of copy bandwidth at which it can move what it moves."""
         return DEVICES[device].copy_s(self.moved) / self.seconds(device)
+
+
+def needed_bytes(case: Case) -> float:
+    """Bytes that must move: student and teachers read once, the gradient written once."""
+    item = ITEM_BYTES[case.dtype]
+    teachers, k, _ = (FORMS | EDGE_FORMS)[case.form]
+    teacher = min(k, case.classes) * (item + 8) if k else case.classes * item
+    return float(case.batch * (2 * case.classes * item + teachers * teacher))
 
 
 @cache
@@ -131,32 +152,22 @@ class Forward:
 
     @property
     def needed(self) -> float:
-        """Bytes that must move: student and teachers read once, the gradient written once."""
-        item = ITEM_BYTES[self.case.dtype]
-        teachers, k, _ = (FORMS | EDGE_FORMS)[self.case.form]
-        classes = self.case.classes
-        teacher = min(k, classes) * (item + 8) if k else classes * item
-        return float(self.case.batch * (2 * classes * item + teachers * teacher))
+        """Bytes that must move."""
+        return needed_bytes(self.case)
 
     @property
     def moved(self) -> float:
         """Bytes that memory moves: at least those that must."""
         return max(self.needed, sum(one.moved for one in self.launches))
 
-    @property
-    def reads_again(self) -> bool:
-        """Whether a good part moves more than once."""
-        return self.moved > 1.25 * self.needed
-
     def seconds(self, device: str) -> float:
         """How long it takes at least."""
         launches = sum(one.seconds(device) for one in self.launches)
         return max(launches, DEVICES[device].copy_s(self.needed))
 
-    def share(self, device: str, *, of_moved: bool = False) -> float:
-        """Share of copy bandwidth at best, for what must move or for all that does."""
-        count = self.moved if of_moved else self.needed
-        return DEVICES[device].copy_s(count) / self.seconds(device)
+    def share(self, device: str) -> float:
+        """Share of copy bandwidth at best, for what must move."""
+        return DEVICES[device].copy_s(self.needed) / self.seconds(device)
 
 
 def forward(case: Case) -> Forward:
@@ -207,7 +218,6 @@ FORWARDS = Columns(
         *("issue/row", "needed/row", "moved/row"),
         *(f"{name} us" for name in DEVICES),
         *(f"{name} share" for name in DEVICES),
-        *(f"{name} moved" for name in DEVICES),
     ),
 )
 
@@ -252,7 +262,6 @@ def forward_line(one: Forward) -> str:
             *(str(one.case), _short(issue), _short(one.needed / batch), _short(one.moved / batch)),
             *(f"{1e6 * one.seconds(name):.0f}" for name in DEVICES),
             *(f"{one.share(name):.0%}" for name in DEVICES),
-            *(f"{one.share(name, of_moved=True):.0%}" for name in DEVICES),
         )
     )
 

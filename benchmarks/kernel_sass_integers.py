@@ -259,27 +259,28 @@ def _addend(registers: Registers, operand: str) -> Any:
 
 
 def _multiply(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """IMAD: a * b + c, WIDE with 64 bits. Moves and shifts are often written so."""
+    """IMAD: a * b + c, WIDE and HI (its upper word) with 64 bits; moves and shifts, too."""
     out, written, sources, read = _parts(operands)
     if "MOV" in kinds:
         return _move(registers, [], (out, sources[2]))
     values: list[Any] = [registers.read(each) for each in sources]
     if any(type(value) is int and value == 0 for value in values[:2]):
         values[:2] = [0, 0]
-    if any(value is None for value in values) or written or "HI" in kinds:
+    if any(value is None for value in values) or written:
         return False
     a, b, c = values
-    if "WIDE" in kinds:
+    if "WIDE" in kinds or "HI" in kinds:
         product = a * b if "U32" in kinds else signed(a) * signed(b)
         above = _after(sources[2])
         high = registers.read(above) if above else 0
         low = (product & WORD) + c
+        upper = None if high is None else ((product >> 32) + high + (low >> 32)) & WORD
+        if "HI" in kinds:
+            registers.write(out, upper)
+            return True
         registers.write(out, low & WORD)
         if target := _after(out):
-            known = high is not None
-            registers.write(
-                target, ((product >> 32) + high + (low >> 32)) & WORD if known else None
-            )
+            registers.write(target, upper)
         return True
     carry = registers.predicate(read[0]) if "X" in kinds and read else 0
     if carry is None:

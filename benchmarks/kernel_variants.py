@@ -56,13 +56,13 @@ FORMS = {  # teachers, K (0 for dense), whether there is a tail
     "5 teachers": (TEACHERS, 0, False),
 }
 EDGE_FORMS = {
-    "1 teacher, options": (1, 0, False),
+    "1 teacher with options": (1, 0, False),
     "4 teachers": (4, 0, False),
     "2 x top-10": (2, 10, False),
     "4 x top-64": (4, 64, False),
     "top-1000": (1, 1000, False),
-    "2 x top-10, tail": (2, 10, True),
-    "top-1000, tail": (1, 1000, True),
+    "2 x top-10 with tail": (2, 10, True),
+    "top-1000 with tail": (1, 1000, True),
 }
 """Forms in which all options are on."""
 

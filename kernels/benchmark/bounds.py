@@ -2,8 +2,9 @@
 
 Promise: a figure per bound, with the number that was measured: a share of the copy bandwidth, a
 ratio to a contender, a count of launches, memory. Shares are bounded by shape, dtype and GPU (an
-H200 has more bandwidth for as much arithmetic), and only where a regime says so; on another GPU
-they are figures without a bound. What was not measured is in no figure. Letters as in `rows.py`.
+H200 has more bandwidth for as much arithmetic), and only where a regime says so; those of other
+GPUs and of other teachers than one dense one are figures without a bound. What was not measured is
+in no figure. Letters as in `rows.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ SMALL_TIMES = 3.0
 TIMES = {LIGER: 3.0, EAGER: 4.0, COMPILED: 1.5}
 CPU_TIMES, CPU_MEMORY = 2.0, 1.1
 LINEAR_TIMES, LINEAR_MEMORY = 1.0, 0.25
+BOUNDED = "dense"
+"""The form whose shares are bounded: others do more arithmetic for a byte, or other work."""
+
 LONGEST = LONGEST_FEW
 """Classes of the longest row of top-k teachers that is read once."""
 
@@ -102,23 +106,31 @@ def regime_of(case: Case) -> Regime | None:
     return next((one for one in REGIMES if one.holds_for(case)), None)
 
 
+def least_share(case: Case, device: str) -> float | None:
+    """The bound on the share that ours keeps there, of the transfers that the case needs."""
+    regime = regime_of(case)
+    return regime.share(device) if regime and case.form == BOUNDED else None
+
+
+def share_figure(case: Case, device: str, share: float, where: str = "") -> Figure:
+    """A share of what must move at least, as one of the transfers that the case needs."""
+    least, needed = transfers(case)
+    of = f" for {needed} transfers" if needed > least else ""
+    return Figure(
+        figure=f"share of copy bandwidth{of}{where}, {case}",
+        value=share * needed / least,
+        unit="share",
+        at_least=least_share(case, device),
+    )
+
+
 def share_figures(rows: Sequence[Row]) -> list[Figure]:
-    """Shares of the copy bandwidth, of the transfers that the case needs."""
-    figures = []
-    for row in _ours(rows):
-        regime = regime_of(row.case)
-        if regime and row.copy_share:
-            least, needed = transfers(row.case)
-            of = f" for {needed} transfers" if needed > least else ""
-            figures.append(
-                Figure(
-                    figure=f"share of copy bandwidth{of}, {row.case}",
-                    value=row.copy_share * needed / least,
-                    unit="share",
-                    at_least=regime.share(row.device),
-                )
-            )
-    return figures
+    """Shares of the copy bandwidth in the regimes."""
+    return [
+        share_figure(row.case, row.device, row.copy_share)
+        for row in _ours(rows)
+        if regime_of(row.case) and row.copy_share
+    ]
 
 
 def times_figures(rows: Sequence[Row]) -> list[Figure]:

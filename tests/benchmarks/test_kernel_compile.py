@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from antcache.kernels.benchmark.bounds import transfers
+from antcache.kernels.benchmark.rows import Case
+
 SHARE = "ceiling of the share of copy bandwidth, {}, 65536 x 106 bfloat16 dense"
 
 
@@ -36,17 +39,21 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def tables(text: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Lines of variants and of forward passes, each by its columns."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    split = next(i for i, line in enumerate(lines) if line.startswith("| forward and gradient"))
+    both = lines[:split], lines[split:]
+    return tuple(
+        [dict(zip(cells(part[0]), cells(line), strict=True)) for line in part[2:]] for part in both
+    )
+
+
 def test_report(run, tmp_path: Path) -> None:
     shown = ("--shapes", "65536x106", "--forms", "dense", "--dtypes", "bfloat16")
     done = run(*shown, "--opcodes", "2", "--record", "--out", str(tmp_path))
     assert done.returncode in (0, 1), done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    split = next(i for i, line in enumerate(lines) if line.startswith("| forward and gradient"))
-    variants = [dict(zip(cells(lines[0]), cells(line), strict=True)) for line in lines[2:split]]
-    passes = [
-        dict(zip(cells(lines[split]), cells(line), strict=True)) for line in lines[split + 2 :]
-    ]
-
+    variants, passes = tables(done.stdout)
     summary = json.loads(done.stdout.splitlines()[-1])
     records = {r["figure"]: r for r in json.loads((tmp_path / "kernel_compile.json").read_text())}
     assert summary.pop("benchmark") == "kernel_compile"
@@ -75,6 +82,31 @@ def test_report(run, tmp_path: Path) -> None:
         assert 0 < share <= 1
         assert one[f"{device} share"] == f"{share:.0%}"
     assert records[SHARE.format("H100")]["at_least"] > 0
+
+
+def test_long_rows_make_the_transfers_that_their_bounds_are_for(run) -> None:
+    shown = ("--shapes", "8192x131072", "--forms", "dense,top-50", "--dtypes", "bfloat16")
+    done = run(*shown, "--arch", "sm_90")
+    assert done.returncode in (0, 1), done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    _, passes = tables(done.stdout)
+    assert len(passes) == 2
+    for one, form in zip(passes, ("dense", "top-50"), strict=True):
+        case = Case(dtype="bfloat16", form=form, batch=8192, classes=131072)
+        least, made = transfers(case)
+        needed, moved = float(one["needed/row"]), float(one["moved/row"])
+        assert moved / needed == pytest.approx(made / least, rel=1e-2)
+        of = f" for {made} transfers" if made > least else ""
+        for device in ("H100", "H200"):
+            share = summary[f"ceiling of the share of copy bandwidth{of}, {device}, {case}"]
+            assert one[f"{device} share"] == f"{share * least / made:.0%}"
+
+
+def test_every_form_can_be_asked_for(run) -> None:
+    known = run("--forms", "thick").stderr.partition("expected ")[2].partition(", found")[0]
+    assert len(known.split(", ")) > 3
+    done = run("--forms", ",".join(known.split(", ")), "--dtypes", "int4")
+    assert "unknown dtype" in done.stderr
 
 
 @pytest.mark.parametrize(

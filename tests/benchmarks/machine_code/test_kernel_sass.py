@@ -215,6 +215,10 @@ def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
         ("IMAD R1, R2, R3, R2", 800),
         ("IMAD.MOV.U32 R1, RZ, RZ, R3", 7),
         ("IMAD.SHL.U32 R1, R2, 0x4, RZ", 400),
+        ("IMAD.HI.U32 R1, R4, R3, RZ", 6),
+        ("IMAD.HI R1, R4, R3, RZ", 0xFFFFFFFF),
+        ("IMAD.HI.U32 R1, R4, R4, R3", 0xFFFFFFFD),  # R3 and R4 are added
+        ("IMAD.HI.U32 R1, R2, 0x28f5c29, RZ", 1),  # 100 / 100
         ("LEA R1, R3, R2, 0x2", 128),
         ("SHF.R.S32.HI R1, RZ, 0x1, R4", 0xFFFFFFFF),
         ("SHF.R.U32.HI R1, RZ, 0x1c, R4", 0xF),
@@ -260,6 +264,22 @@ def test_subtractions_of_64_bits_carry(high, low, other, expected):
     integers.execute(registers, "PT", "IADD3", ("R6", "P2", "R2", "-R4", "RZ"))
     integers.execute(registers, "PT", "IADD3.X", ("R7", "R3", "~RZ", "RZ", "P2", "!PT"))
     assert (registers.read("R7"), registers.read("R6")) == expected
+
+
+def test_programs_are_counted_by_rows_of_three_segments():
+    """A division by a number that is no power of two is a product's high word."""
+    done = counted(
+        """
+        S2R R1, SR_CTAID.X
+        IMAD.HI.U32 R2, R1, 0x55555556, RZ
+        top: IADD3 R2, R2, -0x1, RZ
+        ISETP.GE.AND P0, PT, R2, RZ, PT
+        @P0 BRA {top}
+        EXIT
+        """,
+        block=8,
+    )
+    assert done.instructions == 2 + 3 * (8 // 3 + 1) + 1
 
 
 def test_a_sum_of_three_may_carry_twice():
