@@ -27,7 +27,7 @@ def dense_kernel(
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
-    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
+    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, beta_p, ignore_index,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
     EXACT: tl.constexpr, AGAIN: tl.constexpr, SOME: tl.constexpr, PADDED: tl.constexpr,
@@ -97,11 +97,11 @@ def dense_kernel(
         z_x, rest = chunks.sum_of_two(z_x, rest)
         z_t = tl.full((ROWS, 1), 1.0, tl.float32)
     if FORM == parts.DENSE and M > 1:
-        qs = chunks.mixture(
+        qs, tops = chunks.mixture(
             (t_ptr, stride_tm, stride_tc), from_t, share_ptr, stride_sb, stride_sm, row, has, lane,
-            C, scale, M, CHUNKS, LANES, SOME,
+            C, scale, M, BETA, CHUNKS, LANES, SOME,
         )
-        ds = chunks.log_ratios(qs, us, z_x, CHUNKS)
+        qs, ds = chunks.log_ratios(qs, tops, us, z_x, BETA, CHUNKS)
 
     gs = ()
     kl = tl.zeros((ROWS, 1), tl.float32)
@@ -110,7 +110,7 @@ def dense_kernel(
             row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
         )
         b = tl.where(has, tl.where(inside, b, float("nan")), 0.0)[:, None] / (at * n_kl)
-        kl, gs = chunks.divergence(es, qs, ds, z_x, z_t, b, beta, M, BETA, EXACT, CHUNKS)
+        kl, gs = chunks.divergence(es, qs, ds, z_x, z_t, b, (beta, beta_p), M, BETA, EXACT, CHUNKS)
     ce = tl.zeros((ROWS, 1), tl.float32)
     if labels_ptr is not None:
         u_label = tl.fma(x_label[:, None], scale, -(x_top * scale))

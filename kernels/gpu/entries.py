@@ -110,7 +110,7 @@ def teacher_masses(
     TAIL_FORM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
     """Of each teacher alone, (R, M): its largest logit, and what (t - it) times `scale` lacks of the
-    log2 of an entry's mass; the sum of all masses, and the mass of a class outside its k.
+    log2 of an entry's mass; the sum of all masses, and log2 of that of a class outside its k.
     """
     high = teacher_max(t, BLOCK_M, BLOCK_K)
     t -= of_entries(high, BLOCK_M, BLOCK_K)
@@ -128,12 +128,12 @@ def teacher_masses(
         log_other = (tail - tl.log(others)) * scale
         top = tl.maximum(add, log_other)  # the largest t is 0
         add -= top
-        other = tl.exp2(log_other - top)
+        other = log_other - top
         e = tl.exp2(tl.fma(t, scale, of_entries(add, BLOCK_M, BLOCK_K)))
-        total = teacher_sum(e, BLOCK_M, BLOCK_K) + others * other
+        total = teacher_sum(e, BLOCK_M, BLOCK_K) + others * tl.exp2(other)
     else:
         add = tl.zeros_like(high)
-        other = add
+        other = add + float("-inf")
         total = teacher_sum(tl.exp2(t * scale), BLOCK_M, BLOCK_K)
     return high, add, total, other
 
@@ -179,10 +179,12 @@ def of_teacher(value, m):
 @triton.jit
 def mixed_entries(
     at, there, to_t, teacher, share, high, add, total, other, scale,
-    M: tl.constexpr, TAIL_FORM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+    M: tl.constexpr, BETA: tl.constexpr, TAIL_FORM: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """Several teachers mixed: q of the entries, which of them are the first of their class, and q
-    of a class that none names.
+    """Several teachers mixed: of the entries exponents and what q is times 2^them (without any for
+    divergences in which log q does not count where q vanishes), and which are the first of their
+    class; both of a class that none names.
 
     One teacher after the other writes the numbers of its entries to its classes' places in the
     gradient's row, `at`, where every entry then finds who else names its class: no pair of entries
@@ -192,8 +194,10 @@ def mixed_entries(
     kind: tl.constexpr = at.dtype.element_ty
     entry = tl.broadcast_to(tl.arange(0, BLOCK_M * BLOCK_K)[None, :], at.shape)
     share /= total
-    other *= share
     q = tl.zeros(at.shape, tl.float32)
+    top = q
+    if BETA == parts.REVERSE:
+        top = tl.full(at.shape, terms.LOWEST, tl.float32)
     first = there
     tl.store(at, as_mark(tl.full(at.shape, BLOCK_M * BLOCK_K, tl.int32), kind), mask=there)
     tl.debug_barrier()
@@ -205,25 +209,31 @@ def mixed_entries(
         tl.debug_barrier()
         named = there & (found // BLOCK_K == m)
         t = tl.load(from_t + (found % BLOCK_K).to(tl.int64) * stride_tc, mask=named, other=0.0)
-        t = t.to(tl.float32) - of_teacher(high, m)
+        v = (t.to(tl.float32) - of_teacher(high, m)) * scale
         if TAIL_FORM:
-            q_m = tl.exp2(tl.fma(t, scale, of_teacher(add, m))) * of_teacher(share, m)
-            q += tl.where(named, q_m, of_teacher(other, m))
+            v = tl.where(named, v + of_teacher(add, m), of_teacher(other, m))
         else:
-            q += tl.where(named, tl.exp2(t * scale) * of_teacher(share, m), 0.0)
+            v = tl.where(named, v, float("-inf"))
+        if BETA == parts.REVERSE:
+            q, top = terms.with_share(q, top, v, of_teacher(share, m))
+        else:
+            q = tl.fma(tl.exp2(v), of_teacher(share, m), q)
         first = first & ((entry // BLOCK_K <= m) | ~named)
         from_t += stride_tm
-    return tl.where(first, q, 0.0), first, row_sum(other)
+    other += tl.where(share == 0, float("-inf"), 0.0)
+    other_top = tl.maximum(row_max(other), terms.LOWEST)
+    other_q = row_sum(share * tl.exp2(other - other_top))
+    return top, tl.where(first, q, 0.0), first, other_top, other_q
 
 
 @triton.jit
 def teachers(
     t, to_t, tail_ptr, stride_lm, stride_ln, share_ptr, stride_sb, stride_sm, row, teacher, has, there,
-    at, C, scale, M: tl.constexpr, K: tl.constexpr, TAIL_FORM: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    at, C, scale, M: tl.constexpr, K: tl.constexpr, BETA: tl.constexpr, TAIL_FORM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):
-    """What the teachers say together: log2 of the masses, of a single one; q of the entries; which of
-    them are the first of their class; the sum of the masses; q of a class that none names.
+    """What the teachers say together: exponents of the entries; what q is times 2^these, of a single
+    teacher divided by it; which of them are the first of their class; both of a class that none names.
     """
     high, add, total, other = teacher_masses(
         t, tail_ptr, stride_lm, stride_ln, teacher, has, C, scale, M, K, TAIL_FORM, BLOCK_M, BLOCK_K
@@ -231,13 +241,14 @@ def teachers(
     tl.debug_barrier()  # all logits are read before anything may go over them
     if M == 1:
         t = tl.fma(t - high, scale, add)
-        q = tl.exp2(t) / total
+        q = total
         first = there
-        other /= total
+        other_top = tl.maximum(other, terms.LOWEST)
+        other_q = tl.exp2(other - other_top) / total
     else:
         share = teacher_shares(share_ptr, stride_sb, stride_sm, row, M, BLOCK_M)
-        q, first, other = mixed_entries(
-            at, there, to_t, teacher, share, high, add, total, other, scale, M, TAIL_FORM, BLOCK_M,
-            BLOCK_K,
+        t, q, first, other_top, other_q = mixed_entries(
+            at, there, to_t, teacher, share, high, add, total, other, scale, M, BETA, TAIL_FORM,
+            BLOCK_M, BLOCK_K,
         )
-    return t, q, first, total, other
+    return t, q, first, other_top, other_q

@@ -28,7 +28,7 @@ def few_kernel(
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
-    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
+    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, beta_p, ignore_index,
     FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
     AGAIN: tl.constexpr, SOME: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
@@ -83,10 +83,10 @@ def few_kernel(
     if row_temperature_ptr is not None:
         at = tl.where(has, tl.load(row_temperature_ptr + own * stride_yb), 1.0)
     scale = terms.LOG2E / at
-    t_e, q_e, first, total, other = entries.teachers(
+    t_e, q_e, first, other_top, other_q = entries.teachers(
         t_e, (t_ptr, stride_tm, stride_tn, stride_tc), tail_ptr, stride_lm, stride_ln,
         share_ptr, stride_sb, stride_sm, own, teacher, has, there, at_e, C, scale,
-        M, K, TAIL_FORM, BLOCK_M, BLOCK_K,
+        M, K, BETA, TAIL_FORM, BLOCK_M, BLOCK_K,
     )
 
     # Sums of exponentials: at T of the entries and, with a tail, of what is outside them; at 1 of all
@@ -116,14 +116,13 @@ def few_kernel(
     z = tl.where(has, z, 1.0)
 
     # What is outside the k is one outcome, whose gradient goes to its classes by their exponentials.
-    if M == 1:  # equal logits then give 0
-        d_e = t_e - u_e + tl.log2(tl.div_rn(z, total))
-    else:
-        d_e = tl.log2(q_e * z) - u_e
+    q_e, d_e = outcomes.log_ratios(t_e, q_e, u_e, z, M)
     outcome = (0.0, 0.0, 0.0)
     if TAIL_FORM:
-        outcome = outcomes.outside_outcome(z_o, fade, z, other, first, C, K, M)
-    kl, g_e, g_o = outcomes.divergence(e_e / z, q_e, d_e, first, outcome, beta, BETA, TAIL_FORM)
+        outcome = outcomes.outside_outcome(z_o, fade, z, other_top, other_q, first, C, K, M)
+    kl, g_e, g_o = outcomes.divergence(
+        e_e / z, q_e, d_e, first, outcome, (beta, beta_p), BETA, TAIL_FORM
+    )
     b = factor * kl_weight * sums.kl_factor(
         row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
     ) / (at * n_kl)

@@ -280,7 +280,7 @@ def _arguments(
         *(*_view(inputs.row_temperature, 1), *_view(inputs.row_weight, 1)),
         *(*_view(inputs.normaliser, 1), *x.shape, inputs.classes, inputs.num_rows),
         *(inputs.temperature, inputs.kl_weight, inputs.label_weight),
-        *(inputs.label_smoothing, inputs.beta, inputs.ignore_index),
+        *(inputs.label_smoothing, inputs.beta, 1 - inputs.beta, inputs.ignore_index),
     ]
 
 

@@ -75,15 +75,29 @@ def num_classes(first, K: tl.constexpr, M: tl.constexpr):
 
 
 @triton.jit
-def outside_outcome(z_o, fade, z, other, first, C, K: tl.constexpr, M: tl.constexpr):
+def log_ratios(t, q, u, z, M: tl.constexpr):
+    """q of the entries, and log2(q / p), from what `entries.teachers` says of them."""
+    if M == 1:
+        d = t - u + tl.log2(tl.div_rn(z, q))  # equal logits then give 0
+        q = tl.exp2(t) / q
+    else:
+        d = tl.log2(q * z) + (t - u)
+        q *= tl.exp2(t)
+    return q, d
+
+
+@triton.jit
+def outside_outcome(z_o, fade, z, top, q, first, C, K: tl.constexpr, M: tl.constexpr):
     """p, q and log2(q / p) of all classes outside the k together.
 
-    z_o is their sum relative to the largest of them, whose exponent in the row is `fade`.
+    z_o is their sum relative to the largest of them, whose exponent in the row is `fade`; a class has
+    q times 2^top of the teachers.
     """
     p = z_o * tl.exp2(fade) / z
-    q = other * (C - num_classes(first, K, M)).to(tl.float32)
+    q *= (C - num_classes(first, K, M)).to(tl.float32)
     nothing = (q == 0) & (z_o == 0)  # for teachers and student
-    return p, q, tl.where(nothing, 0.0, tl.log2(q * (z / z_o)) - fade)
+    d = tl.log2(q * (z / z_o)) + (top - fade)
+    return p, q * tl.exp2(top), tl.where(nothing, 0.0, d)
 
 
 @triton.jit
@@ -113,7 +127,7 @@ def smoothing_cost(xs, ws, top, z, lane, C, K: tl.constexpr, L: tl.constexpr):
 
 
 @triton.jit
-def divergence(p, q, d, first, outcome, beta, BETA: tl.constexpr, TAIL_FORM: tl.constexpr):
+def divergence(p, q, d, first, outcome, betas, BETA: tl.constexpr, TAIL_FORM: tl.constexpr):
     """Divergence of p from q, and its gradient for the logits: of the entries, and of what is outside
     as one more outcome, of which p, q and d are there together. d is log2(q / p).
 
@@ -122,12 +136,12 @@ def divergence(p, q, d, first, outcome, beta, BETA: tl.constexpr, TAIL_FORM: tl.
     is minus the sum of all others.
     """
     p_o, q_o, d_o = outcome
-    cost, part = terms.divergence_terms(p, q, 1.0, d, beta, BETA, True)
+    cost, part = terms.divergence_terms(p, q, 1.0, d, betas, BETA, True)
     part = tl.where(first, part, 0.0)
     total = row_sum(tl.where(first, cost, 0.0))
     part_o = 0.0
     if TAIL_FORM:
-        cost_o, part_o = terms.divergence_terms(p_o, q_o, 1.0, d_o, beta, BETA, True)
+        cost_o, part_o = terms.divergence_terms(p_o, q_o, 1.0, d_o, betas, BETA, True)
         total += cost_o
     if BETA == parts.FORWARD:
         off = row_sum(part) + part_o

@@ -185,40 +185,77 @@ def cross_entropy(u, rest, known, temperature, POWER: tl.constexpr):
 @triton.jit
 def mixture(
     to_t, from_t, share_ptr, stride_sb, stride_sm, row, has, lane, C, scale,
-    M: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr,
+    M: tl.constexpr, BETA: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr,
 ):
-    """Mixed probabilities of M teachers, whose rows begin `from_t` (R,) behind the first."""
+    """Mixed probabilities of M teachers, whose rows begin `from_t` (R,) behind the first, but for
+    2^v, and v (`with_teacher`).
+    """
     t_ptr, stride_tm, stride_tc = to_t
-    zero = tl.zeros((has.shape[0], L), tl.float32)
-    qs = ()
-    for _k in tl.static_range(K):
-        qs += (zero,)
+    qs, tops = no_teacher(has.shape[0], BETA, K, L)
     for m in range(M):  # not unrolled: all teachers at once would not fit the registers
         ts = load_chunks(t_ptr + from_t[:, None], stride_tc, lane, C, has[:, None], K, L, SOME)
         top = tl.max(largest(ts, K), 1, keep_dims=True)
-        _us, es = exponents(ts, top, scale, K)
+        vs, es = exponents(ts, top, scale, K)
         share = parts.teacher_share(share_ptr, stride_sb, stride_sm, row, m, has, M)
         share = share[:, None] / tl.sum(lane_sums(es, K), 1, keep_dims=True)
-        qs = added(qs, es, share, K)
+        qs, tops = with_teacher(qs, tops, vs, es, share, BETA, K)
         from_t += stride_tm
-    return qs
+    return qs, tops
 
 
 @triton.jit
-def log_ratios(qs, us, z, K: tl.constexpr):
-    """log2(q / p) of probabilities q, and of p = 2^u / z.
+def no_teacher(R: tl.constexpr, BETA: tl.constexpr, K: tl.constexpr, L: tl.constexpr):
+    """Chunks to which no teacher has been added."""
+    qs = ()
+    tops = ()
+    for _k in tl.static_range(K):
+        qs += (tl.zeros((R, L), tl.float32),)
+        if BETA == parts.REVERSE:
+            tops += (tl.full((R, L), terms.LOWEST, tl.float32),)
+    return qs, tops
+
+
+@triton.jit
+def with_teacher(qs, tops, vs, es, share, BETA: tl.constexpr, K: tl.constexpr):
+    """The mixture with es = 2^vs of one more teacher, times its share (R, 1).
+
+    The logarithm of what no teacher thinks likely counts in KL(p || q), so q may not vanish: there
+    it is q times 2^top, with the largest v of each class. Else it is q, and there are no tops.
+    """
+    if BETA == parts.REVERSE:
+        out = ()
+        highest = ()
+        for k in tl.static_range(K):
+            q, top = terms.with_share(qs[k], tops[k], vs[k], share)
+            out += (q,)
+            highest += (top,)
+    else:
+        out = added(qs, es, share, K)
+        highest = tops
+    return out, highest
+
+
+@triton.jit
+def log_ratios(qs, tops, us, z, BETA: tl.constexpr, K: tl.constexpr):
+    """Probabilities q of a mixture, and log2(q / p) of p = 2^u / z.
 
     z is multiplied in: a logarithm of its own would be rounded alike for all classes.
     """
     ds = ()
+    out = ()
     for k in tl.static_range(K):
-        ds += (tl.log2(qs[k] * z) - us[k],)
-    return ds
+        if BETA == parts.REVERSE:
+            out += (qs[k] * tl.exp2(tops[k]),)
+            ds += (tl.log2(qs[k] * z) + (tops[k] - us[k]),)
+        else:
+            out += (qs[k],)
+            ds += (tl.log2(qs[k] * z) - us[k],)
+    return out, ds
 
 
 @triton.jit
 def divergence(
-    es, qs, ds, z_x, z_t, b, beta, M: tl.constexpr, BETA: tl.constexpr, EXACT: tl.constexpr,
+    es, qs, ds, z_x, z_t, b, betas, M: tl.constexpr, BETA: tl.constexpr, EXACT: tl.constexpr,
     K: tl.constexpr,
 ):
     """Divergence (R, 1) of p = es / z_x from q = qs / z_t, and b (R, 1) times its gradient.
@@ -241,7 +278,7 @@ def divergence(
     costs = ()
     gs = ()
     for k in tl.static_range(K):
-        cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, beta, BETA, EXACT)
+        cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, betas, BETA, EXACT)
         costs += (cost,)
         gs += (g,)
     cost = lane_sums(costs, K)

@@ -48,7 +48,7 @@ def excess(q, d, diff, EXACT: tl.constexpr):
 
 
 @triton.jit
-def divergence_terms(e, q, ratio, d, beta, BETA: tl.constexpr, EXACT: tl.constexpr):
+def divergence_terms(e, q, ratio, d, betas, BETA: tl.constexpr, EXACT: tl.constexpr):
     """A term of the divergence, and what the gradient has beside p times the sum of all of these.
 
     The latter is p - q; of KL(p || q) it is p log(p / q), and of the mixture m of both
@@ -61,7 +61,17 @@ def divergence_terms(e, q, ratio, d, beta, BETA: tl.constexpr, EXACT: tl.constex
         d = bounded(-d)
         term, _ = excess(e, d, tl.fma(q, ratio, -e), False)
         return term, e * d * LN2
-    return mixed_terms(e * ratio, q, -bounded(-bounded(d)), beta)
+    return mixed_terms(e * ratio, q, -bounded(-bounded(d)), betas)
+
+
+@triton.jit
+def with_share(q, top, v, share):
+    """Both q and 2^v times a share as one factor of 2^top, where top is the larger exponent of those
+    that have a share: neither vanishes before its logarithm is taken.
+    """
+    v += tl.where(share == 0, float("-inf"), 0.0)
+    new = tl.maximum(top, v)
+    return tl.fma(tl.exp2(v - new), share, q * tl.exp2(top - new)), new
 
 
 @triton.jit
@@ -71,20 +81,24 @@ def bounded(d):
 
 
 @triton.jit
-def mixed_terms(p, q, d, beta):
+def mixed_terms(p, q, d, betas):
     """Both results for the mixture m = beta q + (1 - beta) p.
 
-    With a = |d|, the larger of p and q is m / (1 + y), where y is 2^-a - 1 times the other's share.
+    What is taken by itself is m over the one that has the larger part of it, which is 1 + w (2^s - 1)
+    with the share w of the other and s = log2 of it over the first: so nothing cancels.
     """
-    a = tl.abs(d)
-    less = tl.where(a < 1, a * (a * series(a) - LN2), tl.exp2(-a) - 1)
-    y = less * tl.where(d < 0, beta, 1 - beta)
-    one = 1 + y
-    log1p = tl.where(one == 1, y, tl.log2(one) * (y / (one - 1)) * LN2)
-    smaller = -log1p - a * LN2
-    log_q = tl.where(d < 0, smaller, -log1p)
-    log_p = tl.where(d < 0, -log1p, smaller)
-    m = beta * q + (1 - beta) * p
-    of_q, _ = excess(q, log_q * LOG2E, m - q, False)
-    of_p, _ = excess(p, log_p * LOG2E, m - p, False)
-    return beta * of_q + (1 - beta) * of_p, (1 - beta) * p * log_p
+    beta, beta_p = betas  # the latter is 1 - beta, rounded once
+    of_p = d <= tl.minimum(tl.log2(beta_p / beta), 126.0)
+    s = tl.where(of_p, d, -d)
+    w = tl.where(of_p, beta, beta_p)
+    e = tl.exp2(s)
+    near = tl.abs(s) < 1
+    z = w * tl.where(near, s * tl.fma(s, series(-s), LN2), e - 1)
+    one = tl.where(near | (w <= 0.5), 1 + z, tl.where(of_p, beta_p, beta) + w * e)
+    log1p = tl.where(one == 1, z * LOG2E, tl.log2(one) * (z / (one - 1)))
+    log_p = tl.where(of_p, -log1p, s - log1p)
+    log_q = tl.where(of_p, s - log1p, -log1p)
+    m = beta * q + beta_p * p
+    from_q, _ = excess(q, log_q, m - q, False)
+    from_p, _ = excess(p, log_p, m - p, False)
+    return beta * from_q + beta_p * from_p, beta_p * p * log_p * LN2

@@ -467,6 +467,30 @@ def test_minus_infinity_in_a_teacher_is_probability_zero(device):
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("form", ["dense", "dense_mix"])
+@pytest.mark.parametrize("share", [None, [0.0, 1.0, 2.0]])
+def test_classes_that_no_teacher_thinks_likely(device, form, share, beta):
+    """Probabilities far below what float32 holds, whose logarithms count."""
+    x, targets = gaussian(5, 21, seed=2), teacher(form, 5, 21)
+    targets = DenseTargets(logits=targets.logits * 30)
+    given = {"temperature": 0.7, "beta": beta}
+    if share and form == "dense_mix":
+        given["teacher_weight"] = torch.tensor(share, device=device)
+    check(*(to(v, device) for v in (x, targets, None)), given, torch.tensor(1.0, device=device))
+
+
+@pytest.mark.parametrize("beta", [1e-5, 0.001, 0.999, 0.99999])
+@pytest.mark.parametrize("form", ["dense", "dense_mix", "topk", "tail"])
+def test_a_mixture_with_little_of_one(device, form, beta):
+    """What the other one has of it must not be lost in 1 - beta, nor what it has in 1 + a little."""
+    x, targets = gaussian(32, 13, seed=2), teacher(form, 32, 13)
+    given = {"beta": beta, "reduction": "sum"}
+    for spread in (1, 3):
+        upstream = torch.tensor(1.0, device=device)
+        check(*(to(v, device) for v in (x * spread, targets, None)), given, upstream)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("form", ["dense", "dense_mix"])
 def test_a_class_that_student_and_teachers_exclude_takes_no_part(device, form, beta):
     x, targets = gaussian(3, 21, seed=2), teacher(form, 3, 21)
     out = torch.arange(21) % 4 == 1

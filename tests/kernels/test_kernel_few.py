@@ -174,6 +174,24 @@ def test_one_class_has_nearly_all(beta: float) -> None:
             Case(high, form, None, {"beta": beta, "reduction": "sum"}).check()
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("teachers", "tail", "share"),
+    [(3, False, None), (1, True, None), (3, True, None), (3, True, [0.0, 1.0, 2.0])],
+)
+def test_outcomes_that_no_teacher_thinks_likely(
+    beta: float, teachers: int, tail: bool, share: list[float] | None
+) -> None:
+    """Probabilities far below what float32 holds, whose logarithms count: in the k, and outside."""
+    targets = top_k(teachers, 4, 30, 6, tail=False)
+    outside = torch.tensor([-1.0, -80.0, -100.0, -300.0]).expand(teachers, 4)
+    targets = TopKTargets(targets.index, targets.logit * 60, tail=outside if tail else None)
+    given: dict[str, Any] = {"beta": beta, "temperature": 0.7}
+    if share:
+        given["teacher_weight"] = torch.tensor(share)
+    Case(gaussian(4, 30, seed=3), targets, torch.arange(4), given).check()
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("tail", [False, True])

@@ -122,6 +122,24 @@ def test_a_class_that_all_exclude_takes_no_part(form, beta):
 
 
 @pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("share", [None, [0.0, 1.0, 2.0]])
+def test_classes_that_no_teacher_thinks_likely(beta, share):
+    x, targets = gaussian(5, 200, seed=2), teacher("dense_mix", 5, 200)
+    targets = DenseTargets(logits=targets.logits * 30)
+    given = {"temperature": 0.7, "beta": beta}
+    if share:
+        given["teacher_weight"] = torch.tensor(share, device=DEVICE)
+    check(*(to(v, DEVICE) for v in (x, targets, None)), given, torch.tensor(1.0, device=DEVICE))
+
+
+@pytest.mark.parametrize("beta", [0.001, 0.999])
+def test_a_mixture_with_little_of_one(beta):
+    x, targets = gaussian(8, 100, seed=2) * 3, teacher("dense", 8, 100)
+    given = {"beta": beta, "reduction": "sum"}
+    check(*(to(v, DEVICE) for v in (x, targets, None)), given, torch.tensor(1.0, device=DEVICE))
+
+
+@pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("at", [0, 77, 199])
 def test_one_class_with_nearly_all(beta, at):
     """What is left of 1 - p and 1 - q there comes from all other classes, of other segments too."""

@@ -30,7 +30,7 @@ def loop_kernel(
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
-    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
+    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, beta_p, ignore_index,
     of_rows_ptr, done_ptr, segment, ahead,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
@@ -61,7 +61,7 @@ def loop_kernel(
             of_row = of_rows_ptr + row * (FIELDS * S)
             state.wait(done_ptr + 3 * row, S)
             stages.add_terms(
-                to_x, to_t, to_share, of_batch, heat, of_row, S, segment, row, seg, beta,
+                to_x, to_t, to_share, of_batch, heat, of_row, S, segment, row, seg, (beta, beta_p),
                 FORM, M, BETA, SOME, CHUNKS, LANES, BLOCK_S, WIDE,
             )
             state.tell(done_ptr + 3 * row + 1)
@@ -85,7 +85,7 @@ def loop_kernel(
             b *= factor
         last, ce, kl, has, inside = stages.write_gradient(
             to_x, to_t, to_share, of_batch, heat, (grad_ptr, stride_gb, stride_gc), of_row,
-            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, W, smoothing, beta,
+            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, W, smoothing, (beta, beta_p),
             FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, SOME, PADDED, CHUNKS, LANES, BLOCK_S, WIDE,
         )
         if not AGAIN:

@@ -91,7 +91,7 @@ def few_loop_kernel(
     grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
-    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, ignore_index,
+    B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, beta_p, ignore_index,
     FORM: tl.constexpr, M: tl.constexpr, K: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     T_ONE: tl.constexpr,
     COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr, AGAIN: tl.constexpr,

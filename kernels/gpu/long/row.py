@@ -147,13 +147,13 @@ def ratios(z_x, z_t, M: tl.constexpr, BETA: tl.constexpr):
 @triton.jit
 def probabilities(
     xs, from_t, stride_tm, stride_tc, lane, end, has, student, teachers, scale,
-    M: tl.constexpr, K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr,
-    AGAIN: tl.constexpr,
+    M: tl.constexpr, BETA: tl.constexpr, K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr,
+    SOME: tl.constexpr, AGAIN: tl.constexpr,
 ):
     """Exponents of the student, its exponentials, the teachers' and log2(q / p) but for the sums."""
     top, z_x = student
     us, es = exponents(xs, top, scale, K)
-    qs = ()
+    qs, tops = chunks.no_teacher(1, BETA, K, L)
     ds = us
     for m in tl.static_range(M):
         ts = load(from_t, stride_tc, lane, end, has, K, L, CARE, SOME, AGAIN)
@@ -162,23 +162,21 @@ def probabilities(
         if M == 1:
             qs = of_m
             ds = chunks.differences(vs, us, K)
-        elif m == 0:
-            qs = chunks.scaled(of_m, share, K)
         else:
-            qs = chunks.added(qs, of_m, share, K)
+            qs, tops = chunks.with_teacher(qs, tops, vs, of_m, share, BETA, K)
         from_t += stride_tm
     if M > 1:
-        ds = chunks.log_ratios(qs, us, z_x, K)
+        qs, ds = chunks.log_ratios(qs, tops, us, z_x, BETA, K)
     return us, es, qs, ds
 
 
 @triton.jit
-def divergence(es, qs, ds, ratio, shift, beta, BETA: tl.constexpr, EXACT: tl.constexpr, K: tl.constexpr):
+def divergence(es, qs, ds, ratio, shift, betas, BETA: tl.constexpr, EXACT: tl.constexpr, K: tl.constexpr):
     """What the classes add to the divergence, per lane, and what they have of its gradient."""
     costs = ()
     gs = ()
     for k in tl.static_range(K):
-        cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, beta, BETA, EXACT)
+        cost, g = terms.divergence_terms(es[k], qs[k], ratio, ds[k] + shift, betas, BETA, EXACT)
         costs += (cost,)
         gs += (g,)
     return chunks.lane_sums(costs, K), gs

@@ -107,7 +107,7 @@ def teachers_of(
 
 @triton.jit
 def add_terms(
-    to_x, to_t, to_share, of_batch, heat, of_row, segments: tl.constexpr, segment, row, seg, beta,
+    to_x, to_t, to_share, of_batch, heat, of_row, segments: tl.constexpr, segment, row, seg, betas,
     FORM: tl.constexpr, M: tl.constexpr, BETA: tl.constexpr, SOME: tl.constexpr,
     K: tl.constexpr, L: tl.constexpr, BLOCK_S: tl.constexpr, WIDE: tl.constexpr,
 ):
@@ -132,12 +132,12 @@ def add_terms(
     for begin in range(first, whole, K * L):
         added = block_of_terms(
             added, from_x, stride_xc, from_t, stride_tm, stride_tc, begin, lane, end, has,
-            (top, z_x), teachers, scale, ratio, shift, beta, M, BETA, K, L, False, SOME, WIDE,
+            (top, z_x), teachers, scale, ratio, shift, betas, M, BETA, K, L, False, SOME, WIDE,
         )
     for begin in range(whole, end, L):
         added = block_of_terms(
             added, from_x, stride_xc, from_t, stride_tm, stride_tc, begin, lane, end, has,
-            (top, z_x), teachers, scale, ratio, shift, beta, M, BETA, 1, L, True, SOME, WIDE,
+            (top, z_x), teachers, scale, ratio, shift, betas, M, BETA, 1, L, True, SOME, WIDE,
         )
     to = of_row + after * segments + seg
     for field in tl.static_range(4):
@@ -147,7 +147,7 @@ def add_terms(
 @triton.jit
 def block_of_terms(
     added, from_x, stride_xc, from_t, stride_tm, stride_tc, begin, lane, end, has, student, teachers,
-    scale, ratio, shift, beta, M: tl.constexpr, BETA: tl.constexpr,
+    scale, ratio, shift, betas, M: tl.constexpr, BETA: tl.constexpr,
     K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
 ):
     """Per lane the sums COST, OWN, FEW and LARGE with a block more."""
@@ -156,9 +156,9 @@ def block_of_terms(
     xs = blocks.load(from_x + start * stride_xc, stride_xc, lane, end - begin, has, K, L, CARE, False, True)
     _us, es, qs, ds = blocks.probabilities(
         xs, from_t + start * stride_tc, stride_tm, stride_tc, lane, end - begin, has, student,
-        teachers, scale, M, K, L, CARE, SOME, True,
+        teachers, scale, M, BETA, K, L, CARE, SOME, True,
     )
-    more, gs = blocks.divergence(es, qs, ds, ratio, shift, beta, BETA, False, K)
+    more, gs = blocks.divergence(es, qs, ds, ratio, shift, betas, BETA, False, K)
     own_more, few_more, large_more = chunks.split_sums(gs, es, 0.5 * student[1], K)
     return cost + more, own + own_more, few + few_more, large + large_more
 
@@ -166,7 +166,7 @@ def block_of_terms(
 @triton.jit
 def write_gradient(
     to_x, to_t, to_share, of_batch, heat, to_grad, of_row, done_ptr, segments: tl.constexpr, segment, row, seg,
-    a, b, W, smoothing, beta,
+    a, b, W, smoothing, betas,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, GRAD: tl.constexpr, EXACT: tl.constexpr, SOME: tl.constexpr,
     PADDED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, BLOCK_S: tl.constexpr,
@@ -233,13 +233,13 @@ def write_gradient(
             found = write_block(
                 found, to_x, to_t, to_grad, class_weight_ptr, labels_ptr is not None, row, teacher,
                 blocks.wide(begin, WIDE), lane, C, has, label, student, teachers, pushes, shape,
-                logs, beta, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, K, L, False, SOME,
+                logs, betas, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, K, L, False, SOME,
             )
         for begin in range(whole, end, L):
             found = write_block(
                 found, to_x, to_t, to_grad, class_weight_ptr, labels_ptr is not None, row, teacher,
                 blocks.wide(begin, WIDE), lane, C, has, label, student, teachers, pushes, shape,
-                logs, beta, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, 1, L, True, SOME,
+                logs, betas, FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, 1, L, True, SOME,
             )
     cost, smooth, others, large_at, kept = found
     to = of_row + after * segments + seg
@@ -283,7 +283,7 @@ def write_gradient(
 @triton.jit
 def write_block(
     found, to_x, to_t, to_grad, class_weight_ptr, LABELS: tl.constexpr, row, teacher, start, lane, C,
-    has, label, student, teachers, pushes, shape, logs, beta,
+    has, label, student, teachers, pushes, shape, logs, betas,
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, GRAD: tl.constexpr, EXACT: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
     CARE: tl.constexpr, SOME: tl.constexpr,
@@ -303,7 +303,7 @@ def write_block(
         t_ptr, stride_tm, stride_tn, stride_tc = to_t
         us, es, qs, ds = blocks.probabilities(
             xs, t_ptr + teacher * stride_tn + start * stride_tc, stride_tm, stride_tc, lane,
-            C - start, has, student, teachers, scale, M, K, L, CARE, SOME, False,
+            C - start, has, student, teachers, scale, M, BETA, K, L, CARE, SOME, False,
         )
     else:
         us, es = blocks.exponents(xs, student[0], scale, K)
@@ -318,7 +318,7 @@ def write_block(
             gs = chunks.added(chunks.added(gs, ones, level, K), ws, w_push, K)
     if FORM == parts.DENSE:
         if GRAD or BETA == parts.FORWARD:
-            more, own = blocks.divergence(es, qs, ds, ratio, shift, beta, BETA, EXACT, K)
+            more, own = blocks.divergence(es, qs, ds, ratio, shift, betas, BETA, EXACT, K)
             if BETA == parts.FORWARD:
                 cost += more
                 if GRAD and EXACT:
