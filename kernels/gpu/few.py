@@ -7,7 +7,7 @@ Letters: B batch rows, C classes of W columns, N teacher rows, M teachers, T tem
 entries, R rows of a program in chunks of L columns. `x_ptr` is a pointer, `stride_xb` the distance
 in elements between neighbours of x along b.
 """
-# ruff: noqa: ANN001, ANN201, N803, N806, SIM108, E501
+# ruff: noqa: ANN001, ANN201, N803, N806, E501
 # mypy: ignore-errors
 # fmt: off
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,6 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-if not torch.cuda.is_available():
-    # Before anything imports Triton: its interpreter runs the kernels on the CPU. `auto` takes it
-    # for no other test; only impl="triton" does.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 
