@@ -11,9 +11,10 @@ from pathlib import Path
 
 ELSEWHERE = {
     "mutation_worker": "tests/benchmarks/test_mutation.py",
+    "reads_others": "tests/benchmarks/test_reads.py",
     "tables": "tests/test_readme.py",
 }
-"""Tests of another folder that run one."""
+"""Tests of another name, or of another folder, that run one."""
 
 
 def can_be_run(file: Path) -> bool:
