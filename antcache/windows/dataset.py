@@ -53,7 +53,7 @@ class WindowFeatures(Protocol):
         """Where batches arrive."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(N, T, D)."""
 
     @property

@@ -23,6 +23,7 @@ from torch import Tensor
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer
 from antcache.windows.pack import DTYPES, PackedFeatures
+from antcache.windows.side_by_side import shape_of, side_by_side
 from antcache.windows.split import StreamRows
 from antcache.windows.staging import Staging
 
@@ -123,11 +124,9 @@ class LazyFeatures:
         return self.streams[0].device
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(N, T, D)."""
-        shapes = [part.stream.shape for part in self.streams]
-        num_windows, time, _ = shapes[0]
-        return num_windows, time, sum(dim for _, _, dim in shapes)
+        return shape_of([part.stream.shape for part in self.streams])
 
     @property
     def num_bytes(self) -> int:
@@ -150,7 +149,3 @@ class LazyFeatures:
         rows = [part.stream for part in self.streams]
         return PackedFeatures.gather(rows, device, progress=progress)
 
-
-def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Features (B, T, D) of each stream in one tensor; those of a single one as they are."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,39 @@ from antcache.windows.index import WindowIndex, join, stream_features
 from antcache.windows.labels import WindowLabels
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctRows:
+    """The U rows that windows look at, each once, whichever and however many windows share it.
+
+    Attributes:
+        videos: (V,) their videos, ascending.
+        owner: (U,) position of each row's video among them, ascending.
+        rows: (U,) row of that video, ascending within it.
+        places: (N, T) which of the U each frame of the N windows takes.
+    """
+
+    videos: NDArray[np.str_]
+    owner: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def of(cls, video: NDArray[np.str_], rows: NDArray[np.int64]) -> DistinctRows:
+        """Those of windows that look at `rows` (N, T) of `video` (N,)."""
+        videos, which = np.unique(video, return_inverse=True)
+        stride = int(rows.max(initial=0)) + 1
+        found, places = np.unique(which[:, None] * stride + rows, return_inverse=True)
+        return cls(
+            videos=videos,
+            owner=found // stride,
+            rows=found % stride,
+            places=places.reshape(rows.shape).astype(np.int64, copy=False),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +83,24 @@ class StreamRows:
         return np.dtype(self._any.rows.dtype)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(N, T, D)."""
-        return (*self.rows.shape, self._any.rows.shape[1])
+        return (*self.rows.shape, *self.row_shape)
+
+    @cached_property
+    def distinct(self) -> DistinctRows:
+        """The rows, each once."""
+        return DistinctRows.of(self.video, self.rows)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the distinct rows, as they lie in the store."""
+        return len(self.distinct) * int(np.prod(self.row_shape)) * self.dtype.itemsize
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """(D,)."""
+        return self._any.rows.shape[1:]
 
     @property
     def _any(self) -> Features:
@@ -83,8 +132,7 @@ class SplitWindows:
     @property
     def num_bytes(self) -> int:
         """Bytes of all their features, packed."""
-        widest = max(stream.dtype.itemsize for stream in self.streams)
-        return sum(int(np.prod(stream.shape)) for stream in self.streams) * widest
+        return sum(stream.num_bytes for stream in self.streams)
 
     @property
     def fingerprint(self) -> str:
