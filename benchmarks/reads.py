@@ -3,10 +3,12 @@
     python benchmarks/reads.py [--record] [--repeats N] [--videos N] [--rows N] [--folder FOLDER]
         [--others PYTHON]
 
-Two parts. Part one: 20 videos of 3,000 rows of 1,024 float16 features in every form, random windows
-of 10 rows spaced 15 (30 fps features, 2 fps windows), read in batches of 256 into one reused
-buffer. Part two: the windows of EPIC-KITCHENS-55 (its real annotations and video lengths if they
-are there), 272 videos at 4 fps, gathered into one pack.
+Three parts. Part one: 20 videos of 3,000 rows of 1,024 float16 features in every form, random
+windows of 10 rows spaced 15 (30 fps features, 2 fps windows), read in batches of 256 into one
+reused buffer. Part two: the same of tokens, as EPIC-KITCHENS-100's clips have them at 4 x 4 a
+tubelet: 20 videos of 30 rows of 16 x 4 x 4 tokens of 1,024 int8 each, 0.26 MB a row, windows of one
+row, batches of 128. Part three: the windows of EPIC-KITCHENS-55 (its real annotations and video
+lengths if they are there), 272 videos at 4 fps, gathered into one pack.
 
 One thread; page cache warm. All forms are measured in turn, over and over: a figure is the median,
 a ratio the median of the ratios within one turn. Comparators are in their stronger form:
@@ -60,8 +62,9 @@ from antcache.windows.pack import PackedFeatures
 from antcache.windows.split import StreamRows
 
 TIME, SPACING, BATCH = 10, 15, 256
+GRID, TOKEN_BATCH, TOKENS = (16, 4, 4), 128, "tokens: "
 BOUNDS = {"LMDB, 10 gets": 5.0, "LMDB, 150 gets": 30.0, "raw memory map": 0.7}
-"""How many times as fast antcache's memory map has to be."""
+"""How many times as fast antcache's memory map has to be, at least."""
 
 
 def vectors(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
@@ -75,6 +78,23 @@ def vectors(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
         spacing=SPACING,
         batch=BATCH,
         small=64,
+    )
+
+
+def tokens(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
+    """Those of part two."""
+    windows, num_tokens = 20 * TOKEN_BATCH, int(np.prod(GRID))
+    names = [f"P{v:02d}" for v in range(num_videos)]
+    shape = (num_rows, num_tokens)
+    return Asked(
+        videos={n: rng.integers(-127, 128, (*shape, ek55.DIM), dtype=np.int8) for n in names},
+        scales={n: rng.random(shape, dtype=np.float32).astype(np.float16) for n in names},
+        which=rng.integers(0, num_videos, windows),
+        rows=rng.integers(0, num_rows, (windows, 1)),
+        spacing=1,
+        batch=TOKEN_BATCH,
+        small=1,
+        grid=GRID,
     )
 
 
@@ -100,15 +120,16 @@ def side_by_side(
     """All forms in turns; the names of their figures begin with the title."""
     folder.mkdir()
     forms = of_antcache(folder, asked) | of_map(folder, asked)
-    for dtype in (str(asked.any.dtype), *(["float32"] if not title else [])):
+    for dtype in (str(asked.any.dtype), *(["float32"] if asked.grid is None else [])):
         forms |= of_lmdb(folder, asked, dtype, 8)
     small_chunks(folder, asked)
-    forms |= of_apis(folder, asked, 80)
+    part = len(asked.rows) // asked.batch
+    forms |= of_apis(folder, asked, part)
     with ExitStack() as stack:
         if python:
             leave_for_others(folder, asked)
             process = stack.enter_context(others(python, folder))
-            forms |= of_others(process, 80)
+            forms |= of_others(process, part)
             for name, why in process.absent.items():
                 print(f"{name} is left out: {why}")
         check(forms, asked)
@@ -165,7 +186,7 @@ def gather_alone(path: Path, memory_map: bool) -> None:
     print(json.dumps({"peak": peak, "anonymous": max(anonymous) - before["RssAnon"] - size}))
 
 
-def part_two(folder: Path, repeats: int) -> list[Figure]:
+def part_three(folder: Path, repeats: int) -> list[Figure]:
     """Packing EK55's windows."""
     path = folder / "ek55"
     size = ek55.write(path)
@@ -225,8 +246,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=7, help="turns, at least 2")
-    parser.add_argument("--videos", type=int, default=20, help="of part one")
-    parser.add_argument("--rows", type=int, default=3_000, help="of each video of part one")
+    parser.add_argument("--videos", type=int, default=20, help="of parts one and two")
+    parser.add_argument(
+        "--rows", type=int, default=3_000, help="of each video; of tokens a hundredth"
+    )
     parser.add_argument("--others", help="a Python with zarr 3.3, zarrs and pylance")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--gather", choices=["map", "api"], help=argparse.SUPPRESS)
@@ -239,9 +262,14 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
+        repeats, python = arguments.repeats, arguments.others
         asked = vectors(np.random.default_rng(0), arguments.videos, arguments.rows)
-        figures = side_by_side(folder / "vectors", arguments.others, asked, arguments.repeats)
-        figures += part_two(folder, arguments.repeats)
+        figures = side_by_side(folder / "vectors", python, asked, repeats)
+        shutil.rmtree(folder / "vectors")
+        asked = tokens(np.random.default_rng(4), arguments.videos, arguments.rows // 100)
+        figures += side_by_side(folder / "tokens", python, asked, repeats, TOKENS)
+        shutil.rmtree(folder / "tokens")
+        figures += part_three(folder, arguments.repeats)
     finally:
         shutil.rmtree(folder)
     for figure in figures:

@@ -1,15 +1,17 @@
 """The ways to read windows that `reads.py` races: antcache's, and what else there is.
 
 Promise: before anything is timed, every way has read the same windows as were written. Each reads
-into one buffer that it keeps. Letters: N windows, T rows of a window, R rows of a video.
+into one buffer that it keeps. Rows are vectors, or int8 tokens; the scales of these, one of 500
+bytes, are read by antcache and the raw map alone, which favours the others.
+Letters: N windows, T rows of a window, R rows of a video, K tokens of a row.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from reads_others import Others, Read
 
 from antcache.store import Store
-from antcache.windows.lazy import LazyStream
+from antcache.store.reading.gather import Gatherer
 from antcache.windows.pack import PackedFeatures
 from antcache.windows.split import StreamRows
 
@@ -42,6 +44,8 @@ class Asked:
         spacing: of these.
         batch: how many windows are read at once.
         small: rows of the smaller chunks in which Zarr is shown, too.
+        grid: tokens of a row in time, height and width; None: a row is one vector.
+        scales: (R, K) of int8 tokens, by video.
     """
 
     videos: dict[str, NDArray[Any]]
@@ -50,6 +54,8 @@ class Asked:
     spacing: int
     batch: int
     small: int
+    grid: tuple[int, int, int] | None = None
+    scales: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -66,10 +72,18 @@ class Asked:
         shape = (self.batch, self.rows.shape[1], *self.any.shape[1:])
         return np.empty(shape, dtype or self.any.dtype)
 
-    def values(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """What was written of some windows."""
-        names = self.names
-        return np.stack([self.videos[names[self.which[w]]][self.rows[w]] for w in positions])
+    def values(
+        self, positions: NDArray[np.int64], of: Mapping[str, NDArray[Any]] | None = None
+    ) -> NDArray[Any]:
+        """What was written of some windows, or what another array has at their rows."""
+        arrays, names = of or self.videos, self.names
+        return np.stack([arrays[names[self.which[w]]][self.rows[w]] for w in positions])
+
+    def scale_buffer(self) -> NDArray[np.float16] | None:
+        """Room for the scales of a batch, if there are any."""
+        scales = [*self.scales.values()][:1]
+        shape = (self.batch, self.rows.shape[1])
+        return np.empty((*shape, scales[0].shape[1]), np.float16) if scales else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +94,22 @@ class Form:
         seconds: how long it takes for some batches.
         values: some windows as it reads them; None: not in this form.
         part: it is given one of so many windows in each turn.
+        scales: where it leaves the scales of tokens, if it reads them.
     """
 
     seconds: Callable[[Batches], float]
     values: Callable[[NDArray[np.int64]], NDArray[Any]] | None
     part: int = 1
+    scales: NDArray[np.float16] | None = None
 
 
-def here(read: Read, out: NDArray[Any] | None, part: int = 1) -> Form:
-    """A way to read in this process, into `out`."""
+def here(
+    read: Read,
+    out: NDArray[Any] | None,
+    part: int = 1,
+    scales: NDArray[np.float16] | None = None,
+) -> Form:
+    """A way to read in this process, into `out`, and into `scales` if it reads those."""
 
     def seconds(batches: Batches) -> float:
         started = time.perf_counter()
@@ -101,7 +122,7 @@ def here(read: Read, out: NDArray[Any] | None, part: int = 1) -> Form:
         assert out is not None
         return out[: len(positions)]
 
-    return Form(seconds=seconds, values=None if out is None else values, part=part)
+    return Form(seconds=seconds, values=None if out is None else values, part=part, scales=scales)
 
 
 def check(forms: dict[str, Form], asked: Asked) -> None:
@@ -112,17 +133,26 @@ def check(forms: dict[str, Form], asked: Asked) -> None:
         if form.values is not None:
             got = form.values(few)
             np.testing.assert_array_equal(got, wanted.astype(got.dtype), err_msg=name)
+            if form.scales is not None:
+                wanted_scales = asked.values(few, asked.scales)
+                np.testing.assert_array_equal(form.scales[: len(few)], wanted_scales, err_msg=name)
 
 
 def write_store(path: Path, backend: str, asked: Asked) -> Store:
     """A store with one stream of these videos."""
     store = Store.create(path, backend=backend)
-    any_rows = asked.any
+    rows = asked.any
     store.create_stream(
-        "rgb", dim=any_rows.shape[1], dtype=str(any_rows.dtype), fps=30, source="random", config={}
+        "rgb",
+        dim=rows.shape[-1],
+        dtype=str(rows.dtype),
+        fps=30,
+        source="random",
+        config={},
+        grid=asked.grid,
     )
     for name, rows in asked.videos.items():
-        store.write_features("rgb", name, rows)
+        store.write_features("rgb", name, rows, scale=asked.scales.get(name))
     return store
 
 
@@ -133,15 +163,20 @@ def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
     for backend, more in (("zarr", ""), ("hdf5", ", hdf5")):
         store = write_store(folder / f"store-{backend}", backend, asked)
         features = {name: store.features("rgb", name) for name in asked.names}
-        windows = StreamRows(features=features, video=video, rows=asked.rows)
-        lazy, out = LazyStream.of(windows, CPU), asked.buffer()
+        out, scales = asked.buffer(), asked.scale_buffer()
+        pairs = [(Gatherer(list(features.values())), out)]
+        if scales is not None:
+            pairs.append((Gatherer([each.scales() for each in features.values()]), scales))
 
         def mapped(
-            positions: NDArray[np.int64], lazy: LazyStream = lazy, out: NDArray[Any] = out
+            positions: NDArray[np.int64], pairs: list[tuple[Gatherer, NDArray[Any]]] = pairs
         ) -> None:
-            lazy.read(positions, out[: len(positions)])
+            for gatherer, buffer in pairs:
+                rows = asked.rows[positions]
+                gatherer.into(buffer[: len(positions)], asked.which[positions], rows)
 
-        found[f"antcache map{more}"] = here(mapped, out)
+        found[f"antcache map{more}"] = here(mapped, out, scales=scales)
+    windows = StreamRows(features=features, video=video, rows=asked.rows)
     pack = PackedFeatures.gather([windows], CPU)
 
     def packed(positions: NDArray[np.int64]) -> None:
@@ -153,16 +188,30 @@ def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
 
 def of_map(folder: Path, asked: Asked) -> dict[str, Form]:
     """From plain files, mapped once."""
-    maps, out = [], asked.buffer()
-    for name, rows in asked.videos.items():
-        rows.tofile(folder / f"{name}.raw")
-        maps.append(np.memmap(folder / f"{name}.raw", rows.dtype, "r", shape=rows.shape))
+    out, scales = asked.buffer(), asked.scale_buffer()
+    pairs = [(mapped_files(folder, "raw", asked.videos), out)]
+    if scales is not None:
+        pairs.append((mapped_files(folder, "scales", asked.scales), scales))
 
     def read(positions: NDArray[np.int64]) -> None:
         for place, window in enumerate(positions.tolist()):
-            maps[asked.which[window]].take(asked.rows[window], axis=0, out=out[place], mode="clip")
+            which, rows = asked.which[window], asked.rows[window]
+            for maps, buffer in pairs:
+                maps[which].take(rows, axis=0, out=buffer[place], mode="clip")
 
-    return {"raw memory map": here(read, out)}
+    return {"raw memory map": here(read, out, scales=scales)}
+
+
+def mapped_files(
+    folder: Path, ending: str, arrays: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Each array as the map of a plain file `NAME.ending`."""
+    maps: list[NDArray[Any]] = []
+    for name, values in arrays.items():
+        path = folder / f"{name}.{ending}"
+        values.tofile(path)
+        maps.append(np.memmap(path, values.dtype, "r", shape=values.shape))
+    return maps
 
 
 def small_chunks(folder: Path, asked: Asked) -> None:
