@@ -30,7 +30,7 @@ from antcache.extract.backbone import Backbone
 from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
 from antcache.extract.prefetch import prefetch
-from antcache.extract.sampling import Sampling, exact_rate
+from antcache.extract.rows.sampling import Sampling, exact_rate
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
 from antcache.extract.videos.decode import CONVENTION, VideoSampler
