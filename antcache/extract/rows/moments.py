@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
+from antcache.annotations.protocols import reference_times
 from antcache.extract.videos.decode import TOLERANCE_S
 
 Times = NDArray[np.float64]
