@@ -20,19 +20,21 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     """A number of a kind of `checks`.
 
     Args:
-        kind: int or float, annotated with its `Range`.
+        kind: int or float, annotated with its `Range`, and with `Words` for some of them if it has.
     """
 
     def __init__(self, kind: checks.Kind) -> None:
         self.kind: type[int | float]
         self.span: Range
-        self.kind, self.span = get_args(kind)
-        self.name = "integer" if self.kind is int else "float"
+        self.kind, self.span = get_args(kind)[:2]
+        self.words = checks.numbers_by_word(kind)
+        self.name = "|".join([*self.words, "integer" if self.kind is int else "float"])
 
     @property
     def expected(self) -> str:
         """What is taken, in words."""
-        return f"a {'whole number' if self.kind is int else 'number'} {self.span}"
+        number = f"a {'whole number' if self.kind is int else 'number'} {self.span}"
+        return " or ".join([*self.words, number])
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -43,7 +45,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             BadConfig: names the option, what it takes and what it was given.
         """
         try:
-            number = self.kind(value)
+            number = self.kind(self.words.get(value, value))
         except ValueError:
             number = None
         if number not in self.span:
