@@ -148,4 +148,3 @@ class LazyFeatures:
         """See `dataset.WindowFeatures`."""
         rows = [part.stream for part in self.streams]
         return PackedFeatures.gather(rows, device, progress=progress)
-

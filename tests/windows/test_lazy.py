@@ -234,7 +234,8 @@ def test_auto_packs_what_fits(
     assert isinstance(data.train.features, LazyFeatures)
     assert isinstance(data.validation.features, LazyFeatures)
     rows = [s.stream for w in (data.train, data.validation) for s in w.features.streams]
-    needed = 12 * 2 * sum(len(set(zip(np.repeat(s.video, 10), s.rows.flat))) for s in rows)
+    pairs = [zip(np.repeat(s.video, 10), s.rows.flat, strict=True) for s in rows]
+    needed = 12 * 2 * sum(len(set(own)) for own in pairs)
 
     def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[WindowFeatures]:
         monkeypatch.setattr(training_data, "free_bytes", lambda device: free)
