@@ -157,9 +157,9 @@ def write_store(path: Path, backend: str, asked: Asked) -> Store:
 
 
 def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
-    """From the memory maps of both backends, and out of a pack."""
+    """From the memory maps of both backends, and out of a pack, if that is of what is read: tokens
+    come out of it as floats (`tokens.py`)."""
     found = {}
-    video = np.array(asked.names)[asked.which]
     for backend, more in (("zarr", ""), ("hdf5", ", hdf5")):
         store = write_store(folder / f"store-{backend}", backend, asked)
         features = {name: store.features("rgb", name) for name in asked.names}
@@ -176,6 +176,9 @@ def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
                 gatherer.into(buffer[: len(positions)], asked.which[positions], rows)
 
         found[f"antcache map{more}"] = here(mapped, out, scales=scales)
+    if asked.grid is not None:
+        return found
+    video = np.array(asked.names)[asked.which]
     windows = StreamRows(features=features, video=video, rows=asked.rows)
     pack = PackedFeatures.gather([windows], CPU)
 

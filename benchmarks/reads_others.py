@@ -10,7 +10,8 @@ the two is counted. What is not installed there is said, and left out.
   - zarr-python with the pipelines that it has: the usual one, `FusedCodecPipeline` and
     `zarrs.ZarrsCodecPipeline`, strictly. The rows from a window's first to its last are asked for
     in one piece, as zarrs wants it and as is no slower for the others; chunks as in `reads.py`.
-  - Lance: all rows in one table, those of a batch in one `take`, into the same buffer.
+  - Lance: all rows in one table, each as one binary value, which of its types are the quickest to
+    read; those of a batch in one `take`, copied into the same buffer.
 
 One thread each. Needs NumPy, and nothing of antcache.
 """
@@ -112,29 +113,25 @@ def lance_readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]
     import lance
     import pyarrow
 
-    size = int(np.prod(asked.row))
+    kind = pyarrow.binary(int(np.prod(asked.row)) * asked.out.itemsize)
+    schema = pyarrow.schema({"row": kind})
 
     def tables() -> Iterator[Any]:
         for name in asked.names:
-            flat = pyarrow.array(asked.raw(folder, name).reshape(-1))
-            yield pyarrow.record_batch({"row": pyarrow.FixedSizeListArray.from_arrays(flat, size)})
-
-    batches = tables()
-    first = next(batches)
-
-    def every() -> Iterator[Any]:
-        yield first
-        yield from batches
+            buffers = [None, pyarrow.py_buffer(asked.raw(folder, name))]
+            rows = pyarrow.FixedSizeBinaryArray.from_buffers(kind, asked.num_rows, buffers)
+            yield pyarrow.record_batch([rows], schema)
 
     path = str(folder / "rows.lance")
-    lance.write_dataset(pyarrow.RecordBatchReader.from_batches(first.schema, every()), path)
+    lance.write_dataset(pyarrow.RecordBatchReader.from_batches(schema, tables()), path)
     dataset = lance.dataset(path)
     numbers = asked.which[:, None] * asked.num_rows + asked.rows
 
     def read(positions: NDArray[np.int64]) -> None:
-        table = dataset.take(numbers[positions].reshape(-1))
-        values = table["row"].combine_chunks().flatten().to_numpy(zero_copy_only=True)
         out = asked.out[: len(positions)]
+        rows = dataset.take(numbers[positions].reshape(-1))["row"].combine_chunks()
+        assert not rows.offset
+        values = np.frombuffer(rows.buffers()[-1], out.dtype, out.size)
         np.copyto(out, values.reshape(out.shape))
 
     yield f"Lance {lance.__version__.split('.')[0]}", read

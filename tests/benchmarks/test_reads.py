@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def of_others(figure: str) -> bool:
 
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
-    small = ("--repeats", "2", "--videos", "2", "--rows", "200")
+    small = ("--repeats", "2", "--videos", "2", "--rows", "300")
     found = set(run_benchmark("reads", *small, "--others", sys.executable))
     assert {name for name in found if not of_others(name)} == {
         name for name in recorded("reads") if not of_others(name)
@@ -36,13 +37,29 @@ def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
     assert any(of_others(name) for name in found)
 
 
-@pytest.fixture(scope="module")
-def asked() -> reads_forms.Asked:
+@pytest.fixture(scope="module", params=["vectors", "tokens"])
+def asked(request: pytest.FixtureRequest) -> reads_forms.Asked:
     random = np.random.default_rng(0)
-    videos = {n: random.standard_normal((40, 8)).astype(np.float16) for n in ("P01", "P02")}
-    rows = random.integers(0, 30, 9)[:, None] + 5 * np.arange(2)
-    which = random.integers(0, 2, 9)
-    return reads_forms.Asked(videos=videos, which=which, rows=rows, spacing=5, batch=4, small=7)
+    names, which = ("P01", "P02"), random.integers(0, 2, 9)
+    if request.param == "tokens":
+        return reads_forms.Asked(
+            videos={n: random.integers(-127, 128, (5, 12, 8), dtype=np.int8) for n in names},
+            scales={n: random.random((5, 12)).astype(np.float16) for n in names},
+            which=which,
+            rows=random.integers(0, 5, (9, 1)),
+            spacing=1,
+            batch=4,
+            small=7,
+            grid=(3, 2, 2),
+        )
+    return reads_forms.Asked(
+        videos={n: random.standard_normal((40, 8)).astype(np.float16) for n in names},
+        which=which,
+        rows=random.integers(0, 30, 9)[:, None] + 5 * np.arange(2),
+        spacing=5,
+        batch=4,
+        small=7,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +97,37 @@ def test_what_another_python_lacks_is_said(process: Others) -> None:
     assert all("Error: " in why for why in process.absent.values())
 
 
-def test_a_way_that_reads_something_else_is_found(asked: reads_forms.Asked) -> None:
-    wrong = reads_forms.here(lambda positions: None, np.zeros((4, 2, 8), np.float16))
-    with pytest.raises(AssertionError, match="a map"):
-        reads_forms.check({"a map": wrong}, asked)
+def test_every_way_of_this_python_reads_the_same(asked: reads_forms.Asked, tmp_path: Path) -> None:
+    """Scales too, where a way reads those; what is off by one value is found."""
+    forms = reads_forms.of_antcache(tmp_path, asked) | reads_forms.of_map(tmp_path, asked)
+    forms |= reads_forms.of_lmdb(tmp_path, asked, str(asked.any.dtype), 1)
+    reads_forms.small_chunks(tmp_path, asked)
+    forms |= reads_forms.of_apis(tmp_path, asked, 1)
+    reads_forms.check(forms, asked)
+    assert len(forms) >= 7
+    assert all(form.seconds([np.array([0]), np.array([1, 2])]) > 0 for form in forms.values())
+    with_scales = {name for name, form in forms.items() if form.scales is not None}
+    maps = {"antcache map", "antcache map, hdf5", "raw memory map"}
+    assert with_scales == (maps if asked.scales else set())
+    other = asked.videos | {"P01": asked.videos["P01"] + 1}
+    for name, form in forms.items():
+        if form.values is not None:
+            with pytest.raises(AssertionError, match=name):
+                reads_forms.check({name: form}, replace(asked, videos=other))
+    for name in with_scales:
+        other = {video: scales + 1 for video, scales in asked.scales.items()}
+        with pytest.raises(AssertionError, match=name):
+            reads_forms.check({name: forms[name]}, replace(asked, scales=other))
 
 
 def test_the_process_ends_with_the_race(asked: reads_forms.Asked, tmp_path: Path) -> None:
-    reads_forms.of_antcache(tmp_path, asked)
-    reads_forms.of_map(tmp_path, asked)
-    reads_forms.small_chunks(tmp_path, asked)
-    reads_forms.leave_for_others(tmp_path, asked)
+    for prepare in (
+        reads_forms.of_antcache,
+        reads_forms.of_map,
+        reads_forms.small_chunks,
+        reads_forms.leave_for_others,
+    ):
+        prepare(tmp_path, asked)
     with pytest.raises(ZeroDivisionError), others(PYTHON, tmp_path) as process:
         1 / 0  # noqa: B018
     assert process.process.returncode == 0
