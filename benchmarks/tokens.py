@@ -6,21 +6,21 @@ The recipe (docs/tokens.md) trains a probe on the tokens of a frozen encoder, wh
 for every sample of every epoch. Weights are random and clips made up, since none are at hand;
 neither time nor bytes depend on them. Pixels lie ready in memory: nobody decodes a video here.
 
-Bytes: those on the disk of clips at ViT-L's size (16 x 16 x 16 tokens of 1,024), whole and pooled to
-4 x 4 tokens a tubelet, float16 and int8; for EPIC-KITCHENS-100, one clip for each of its segments.
+Bytes: those on the disk of clips at ViT-L's size (16 x 16 x 16 tokens of 1,024), whole and pooled
+to 4 x 4 tokens a tubelet, float16 and int8; for EPIC-KITCHENS-100, one clip for each segment.
 Reading: batches of the smallest of these as a training step gets them, page cache warm.
 
 Training, on one thread in float32: sides take turns step by step, a ratio is one of medians.
   - the probe over the cache, packed in memory and streamed from the memory map;
   - the same step on the same tokens, which the encoder makes anew for every sample;
   - that step on whole tokens, as published.
-The encoder is V-JEPA 2's with ViT-L's 24 layers, an eighth as wide, with an eighth of the tokens, so
-that attention is the same share of its work; one of 16 tokens is kept, as 4 x 4 are of 16 x 16.
+The encoder is V-JEPA 2's with ViT-L's 24 layers, an eighth as wide, with an eighth of the tokens,
+so that attention is the same share of its work; one of 16 tokens is kept, as 4 x 4 are of 16 x 16.
 
-Errors: a probe that has learned from whole tokens sees the same clips whole in float16 and int8, and
-pooled; root mean square of what its action logits are off, over the deviation of these logits
-between clips. A probe that learned from pooled tokens has nothing of the latter; what pooling costs
-in recall only real videos with trained weights could say.
+Errors: a probe that has learned from whole tokens sees the same clips whole in float16 and int8,
+and pooled; root mean square of what its action logits are off, over the deviation of these logits
+between clips. A probe that learns from pooled tokens has no such error; what pooling costs in
+recall only real videos and trained weights could say.
 
 On a GPU the same with ViT-L itself, at EPIC-KITCHENS-100's size (`tokens_gpu.py`).
 """
@@ -41,6 +41,7 @@ from record import Figure, finish
 from tokens_gpu import on_gpu
 from tokens_model import (
     EIGHTH,
+    SEGMENTS,
     VIT_L,
     Size,
     batch_size,
@@ -65,9 +66,6 @@ from antcache.windows.lazy import LazyFeatures
 from antcache.windows.pack import PackedFeatures
 
 CPU = torch.device("cpu")
-SEGMENTS = 76_885
-"""Of EPIC-KITCHENS-100, training and validation."""
-
 BATCH = 16
 READ_BATCH = 128
 """Clips of a step: of the race, where the encoder's batch has to fit memory; and as published."""

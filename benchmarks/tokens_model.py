@@ -30,6 +30,9 @@ from antcache.windows.split import StreamRows
 ACTIONS, VERBS, NOUNS = 3_806, 97, 300
 """Classes of EPIC-KITCHENS-100."""
 
+SEGMENTS, TRAINING = 76_885, 67_217
+"""Its segments with labels, and those of them that are trained on."""
+
 PATCH, TUBELET = 16, 2
 """What a token is made of: pixels a side, and frames."""
 
