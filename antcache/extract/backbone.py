@@ -25,9 +25,10 @@ from antcache.extract.families import FAMILIES, Family
 from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
 from antcache.extract.timm_folder import timm_processor
-from antcache.extract.token_grid import Grid, token_grid
+from antcache.extract.token_grid import token_grid
 from antcache.hub import check_folder, check_size, first_line, in_one_line, not_fetched, quiet
 from antcache.store.format import fingerprint
+from antcache.store.tokens import Grid
 from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from antcache.errors import UnknownBackbone
-from antcache.extract.token_grid import Grid
 from antcache.hub import in_one_line
+from antcache.store.tokens import Grid
 
 FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<factory>[^\W\d]\w*)")
 """`package.module:factory`."""

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from antcache.extract.families import Family
 
-Grid = tuple[int, int, int]
-"""Tokens in time, height and width."""
-
 
 def token_grid(hidden: Tensor, pixels: Tensor, model: Any, family: Family) -> Tensor | None:
     """Tokens (B, time, height, width, D) out of a last layer, or None.
