@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from antcache.annotations import Segments
-from antcache.store.format import FORMAT
+from antcache.store.backends import format_of
 from antcache.store.store import Store
 
 
@@ -20,7 +20,7 @@ def describe(store: Store) -> dict[str, Any]:
     labels = {split: store.labels(split) for split in store.splits()}
     return {
         "path": str(store.path),
-        "format": FORMAT,
+        "format": format_of(store.backend.group_attributes("")),
         "backend": store.kind,
         "dataset": store.dataset,
         "labels": {
