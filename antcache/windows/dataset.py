@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antcache.progress import Progress, silent
+from antcache.windows.choices import Choices
 from antcache.windows.labels import WindowLabels
 from antcache.windows.teacher_targets import TeacherTargets
 
@@ -123,7 +124,7 @@ class Batch(LabelTensors):
 
 
 class Windows:
-    """N windows of a split.
+    """N windows of a split, of as many segments or of fewer.
 
     A map-style dataset of `Sample`s for a PyTorch `DataLoader`, if it is on the CPU; the training
     loop needs no loader and takes `batches`.
@@ -132,6 +133,7 @@ class Windows:
         labels: what is known of them.
         features: their features, packed or read lazily.
         targets: soft targets for these windows, if there are any.
+        choices: which windows are of one segment; None: each is its segment's only one.
 
     Attributes:
         tensors: the labels that losses look at, on the device.
@@ -142,11 +144,13 @@ class Windows:
         labels: WindowLabels,
         features: WindowFeatures,
         targets: TeacherTargets | None = None,
+        choices: Choices | None = None,
     ) -> None:
         self.labels = labels
         self.features = features
         self.tensors = LabelTensors.of(labels, features.device)
         self.targets = None if targets is None else targets.to(features.device)
+        self.choices = Choices.only(len(labels)) if choices is None else choices
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -202,4 +206,4 @@ class Windows:
             DamagedStore: features can't be read.
         """
         packed = self.features.pack(torch.device(device), progress)
-        return Windows(self.labels, packed, self.targets)
+        return Windows(self.labels, packed, self.targets, self.choices)

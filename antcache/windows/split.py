@@ -2,7 +2,7 @@
 
 Promise: every stream has the same windows in the same order; what is missing is refused or counted
 as asked. Training, and prediction after it, get their windows here and nowhere else.
-Letters: N windows, T frames, D feature.
+Letters: N segments, M windows, T frames, D feature, P protocols.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments
+from antcache.annotations.protocols import anchor_name
 from antcache.errors import BadConfig
 from antcache.store import Features, Store, Stream
 from antcache.store.format import checksums, fingerprint
+from antcache.windows.distinct import DistinctRows
 from antcache.windows.index import WindowIndex, join, stream_features
 from antcache.windows.labels import WindowLabels
 
@@ -26,46 +28,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistinctRows:
-    """The U rows that windows look at, each once, whichever and however many windows share it.
-
-    Attributes:
-        videos: (V,) their videos, ascending.
-        owner: (U,) position of each row's video among them, ascending.
-        rows: (U,) row of that video, ascending within it.
-        places: (N, T) which of the U each frame of the N windows takes.
-    """
-
-    videos: NDArray[np.str_]
-    owner: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    places: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @classmethod
-    def of(cls, video: NDArray[np.str_], rows: NDArray[np.int64]) -> DistinctRows:
-        """Those of windows that look at `rows` (N, T) of `video` (N,)."""
-        videos, which = np.unique(video, return_inverse=True)
-        stride = int(rows.max(initial=0)) + 1
-        found, places = np.unique(which[:, None] * stride + rows, return_inverse=True)
-        return cls(
-            videos=videos,
-            owner=found // stride,
-            rows=found % stride,
-            places=places.reshape(rows.shape).astype(np.int64, copy=False),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class StreamRows:
-    """The rows of one feature stream that N windows look at.
+    """The rows of one feature stream that M windows look at.
 
     Attributes:
         features: features by video.
-        video: (N,) the video of each window.
-        rows: (N, T) rows of that video.
+        video: (M,) the video of each window.
+        rows: (M, T) rows of that video.
     """
 
     features: Mapping[str, Features]
@@ -84,7 +53,7 @@ class StreamRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, T, D)."""
+        """(M, T, D)."""
         return (*self.rows.shape, *self.row_shape)
 
     @cached_property
@@ -110,18 +79,25 @@ class StreamRows:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitWindows:
-    """N windows of a split.
+    """M windows of N segments of a split: one of each, or several at other gaps and anchors.
 
     Attributes:
-        labels: what is known of them.
-        segments: their N segments.
-        streams: the rows that they look at, one after the other in the order of the streams.
+        labels: what is known of the M windows; those of a segment are neighbours.
+        segments: the N segments.
+        segment: (M,) which of them each window is of.
+        drawn: (N, P) int64, the windows of a segment under each of P protocols, one of which is
+            drawn at a time; -1 where it has none. Every segment has one at least.
+        own: (N,) int64, its window under the protocol that it is scored by, -1 without.
+        streams: the rows that the windows look at, one after the other in the order of the streams.
         num_padded: windows with at least one padded frame.
         dropped: reason -> uids of the segments that have no window.
     """
 
     labels: WindowLabels
     segments: Segments
+    segment: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+    own: NDArray[np.int64]
     streams: tuple[StreamRows, ...]
     num_padded: int
     dropped: Mapping[str, tuple[str, ...]]
@@ -136,10 +112,13 @@ class SplitWindows:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of which windows these are; the second stream's rows and further ones count too."""
+        """Hash of which windows these are; the second stream's rows and further ones count too, and
+        which protocol is which, of several."""
         arrays = {"rows": self.streams[0].rows, "uid": self.labels.uid}
         arrays["action"] = self.labels.action
         arrays |= {f"rows {i}": stream.rows for i, stream in enumerate(self.streams) if i}
+        if self.drawn.shape[1] > 1:
+            arrays["drawn"] = self.drawn
         return fingerprint(checksums(arrays))
 
 
@@ -150,6 +129,8 @@ def split_windows(
     segments: Segments,
     protocol: Protocol,
     *,
+    drawn: Sequence[Protocol] = (),
+    scored: bool = True,
     allow_missing: bool = False,
 ) -> SplitWindows:
     """The windows that every stream has of the segments of a split.
@@ -160,13 +141,50 @@ def split_windows(
         split: what errors call the segments.
         segments: labelled or not.
         protocol: gap, frames and rate of a window.
-        allow_missing: drop segments whose features are missing instead of raising.
+        drawn: protocols one of which is drawn for a segment in its place, as often as one looks.
+        scored: whether a segment needs a window under `protocol` itself, too.
+        allow_missing: drop windows whose features are missing instead of raising: a segment is
+            drawn among those that it has, and dropped if it has none.
 
     Raises:
         MissingFeature: features are missing, and that is not allowed.
-        BadConfig: no segment has a window.
+        BadConfig: no segment has a window under one of the protocols.
     """
     features = {stream.name: stream_features(store, stream.name, segments) for stream in streams}
+    among = tuple(drawn) or (protocol,)
+    protocols = tuple(dict.fromkeys((*among, protocol) if scored else among))
+    found = []
+    for each in protocols:
+        where = f"{store.path}: features/{{}}, split {split}"
+        if len(protocols) > 1:
+            where += f", gap {each.gap_s:g} s, anchor {anchor_name(each.anchor)}"
+        found.append(_indexed(features, segments, each, where, allow_missing=allow_missing))
+    windows = _joined(found, features, segments, protocols, len(among), protocol)
+    few = int((windows.drawn < 0).any(axis=1).sum())
+    several = f" of {len(windows.segments)} segments" if len(protocols) > 1 else ""
+    log.info("%s: %d windows%s (%d padded)", split, len(windows), several, windows.num_padded)
+    if few:
+        log.info("%s: %d segments have some of their %d windows alone", split, few, len(among))
+    if windows.dropped:
+        why = ", ".join(f"{why} {len(uids)}" for why, uids in windows.dropped.items())
+        missing = len(segments) - len(windows.segments)
+        log.info("%s: %d segments dropped: %s", split, missing, why)
+    return windows
+
+
+def _indexed(
+    features: Mapping[str, Mapping[str, Features]],
+    segments: Segments,
+    protocol: Protocol,
+    where: str,
+    *,
+    allow_missing: bool,
+) -> dict[str, WindowIndex]:
+    """Stream -> index of the windows that all streams have under one protocol.
+
+    Raises:
+        MissingFeature, BadConfig: see `split_windows`; `where` has a place for the stream.
+    """
     indices = join(
         {
             name: WindowIndex.build(
@@ -174,24 +192,60 @@ def split_windows(
                 segments,
                 protocol,
                 allow_missing=allow_missing,
-                where=f"{store.path}: features/{name}, split {split}",
+                where=where.format(name),
             )
             for name, videos in features.items()
         }
     )
     index = next(iter(indices.values()))
-    dropped = ", ".join(f"{why} {len(uids)}" for why, uids in index.dropped.items())
     if not len(index):
-        where = f"{store.path}: features/{','.join(indices)}, split {split}"
+        dropped = ", ".join(f"{why} {len(uids)}" for why, uids in index.dropped.items())
+        where = where.format(",".join(indices))
         raise BadConfig("no segment has a window", where=where, found=dropped)
-    log.info("%s: %d windows (%d padded)", split, len(index), index.num_padded)
-    if index.dropped:
-        missing = len(segments) - len(index)
-        log.info("%s: %d segments dropped: %s", split, missing, dropped)
+    return indices
+
+
+def _joined(
+    found: Sequence[Mapping[str, WindowIndex]],
+    features: Mapping[str, Mapping[str, Features]],
+    segments: Segments,
+    protocols: Sequence[Protocol],
+    num_drawn: int,
+    scored: Protocol,
+) -> SplitWindows:
+    """The windows of all protocols, of which the first `num_drawn` are drawn among."""
+    several = [next(iter(indices.values())) for indices in found]
+    ends = np.cumsum([len(index) for index in several])
+    place = np.full((len(segments), len(protocols)), -1, dtype=np.int64)
+    for column, (index, end) in enumerate(zip(several, ends, strict=True)):
+        place[index.segment, column] = np.arange(end - len(index), end)
+    kept = (place[:, :num_drawn] >= 0).any(axis=1)
+    there = place[kept] >= 0
+    order = place[kept][there]  # one segment after the other
+    position = np.where(there, np.cumsum(there).reshape(there.shape) - 1, -1)
+    dropped: dict[str, list[str]] = {}
+    left = set(segments.uid[~kept].tolist())
+    for index in several:
+        for why, uids in index.dropped.items():
+            if new := [uid for uid in uids if uid in left]:
+                dropped.setdefault(why, []).extend(new)
+                left.difference_update(new)
+    own = protocols.index(scored) if scored in protocols else None
+    labels = WindowLabels.joined([index.labels for index in several])[order]
     return SplitWindows(
-        labels=index.labels,
-        segments=segments[index.segment],
-        streams=tuple(StreamRows.of(features[name], own) for name, own in indices.items()),
-        num_padded=index.num_padded,
-        dropped=index.dropped,
+        labels=labels,
+        segments=segments[np.flatnonzero(kept)],
+        segment=np.nonzero(there)[0],
+        drawn=position[:, :num_drawn],
+        own=np.full(len(position), -1) if own is None else position[:, own],
+        streams=tuple(
+            StreamRows(
+                features=features[name],
+                video=labels.video,
+                rows=np.concatenate([indices[name].rows for indices in found])[order],
+            )
+            for name in features
+        ),
+        num_padded=int(np.concatenate([index.padded for index in several])[order].any(1).sum()),
+        dropped={why: tuple(uids) for why, uids in dropped.items()},
     )
