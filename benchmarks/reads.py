@@ -45,7 +45,7 @@ from antcache.store import Store
 from antcache.windows.index import stream_features
 from antcache.windows.lazy import LazyStream
 from antcache.windows.pack import PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 
 DIM, TIME, SPACING, BATCH = 1_024, 10, 15, 256
 SMALL_CHUNK = 64
