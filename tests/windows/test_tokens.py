@@ -1,4 +1,4 @@
-"""Windows over streams of tokens: packed and lazy, stored in any way, with the futures they read."""
+"""Windows of rows of tokens: packed and lazy, stored in any way, with the futures they read."""
 
 from __future__ import annotations
 
