@@ -2,15 +2,15 @@
 
 Promise: after `PackedFeatures.gather` nothing is read from the store any more, and nothing of it
 stays in memory; a row is there once, however many windows share it, and a batch is an index into
-one tensor of each stream. The pack is filled where it lies; beside it, the host holds less than
-200 MB.
-Letters: N windows, B windows of a batch, T time, U distinct rows, D feature.
+one tensor of each stream. Rows lie as they are stored, int8 tokens with their scales. The pack is
+filled where it lies; beside it, the host holds less than 200 MB.
+Letters: N windows, B windows of a batch, T time, U distinct rows, K tokens of a row, D feature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,11 +20,9 @@ from torch import Tensor
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer, proven
-from antcache.windows.side_by_side import shape_of, side_by_side
-from antcache.windows.split import StreamRows
 from antcache.windows.staging import Staging
-
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+from antcache.windows.stored_rows import DTYPES, RowReader, shape_of, side_by_side
+from antcache.windows.stream_rows import StreamRows
 
 STAGING_BYTES = 16 << 20
 """Host memory of each buffer through which a pack goes to a device that is not the host."""
@@ -35,31 +33,72 @@ class PackedStream:
     """The rows of one stream that N windows look at, on a device.
 
     Attributes:
-        values: (U, D) distinct rows in the stream's dtype.
+        values: (U, D) or (U, K, D) distinct rows as they are stored.
         places: (N, T) int64, which of them each frame takes.
+        scale: (U, K) float16 of int8 tokens, else None.
+        reader: makes features of them.
     """
 
     values: Tensor
     places: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, T, D)."""
-        return (*self.places.shape, *self.values.shape[1:])
+    scale: Tensor | None = None
+    reader: RowReader = field(default_factory=RowReader)
 
     @property
     def num_bytes(self) -> int:
         """Bytes on the device."""
-        return self.values.nbytes + self.places.nbytes
+        scales = 0 if self.scale is None else self.scale.nbytes
+        return self.values.nbytes + scales + self.places.nbytes
 
     def read(self, positions: Tensor) -> Tensor:
-        """Features (B, T, D) of the windows at `positions` (B,)."""
+        """Features (B, T, D) or (B, T, K, D) of the windows at `positions` (B,)."""
         places = self.places[positions]
-        return self.values.index_select(0, places.flatten()).unflatten(0, places.shape)
+
+        def taken(rows: Tensor) -> Tensor:
+            return rows.index_select(0, places.flatten()).unflatten(0, places.shape)
+
+        scale = None if self.scale is None else taken(self.scale)
+        return self.reader(positions, taken(self.values), scale)
 
     def to(self, device: torch.device) -> PackedStream:
         """The same on another device."""
-        return PackedStream(values=self.values.to(device), places=self.places.to(device))
+        return PackedStream(
+            values=self.values.to(device),
+            places=self.places.to(device),
+            scale=None if self.scale is None else self.scale.to(device),
+            reader=self.reader.to(device),
+        )
+
+    @classmethod
+    def gather(
+        cls, stream: StreamRows, device: torch.device, done: Callable[[], None]
+    ) -> PackedStream:
+        """Read the rows of a stream; `done` is called after each video.
+
+        Raises:
+            DamagedStore: they can't be read.
+        """
+        rows, kind = stream.distinct, DTYPES[stream.dtype.name]
+        features = {video: stream.features[video] for video in rows.videos.tolist()}
+        values = torch.empty((len(rows), *stream.row_shape), dtype=kind, device=device)
+        parts = [(values, Gatherer(list(features.values())))]
+        scale = None
+        if stream.has_scales:
+            shape = (len(rows), stream.row_shape[0])
+            scale = torch.empty(shape, dtype=torch.float16, device=device)
+            parts.append((scale, Gatherer([f.scales() for f in features.values()])))
+        staging = [None if device.type == "cpu" else make_staging(part) for part, _ in parts]
+        with proven(features) as wait_for:
+            for number, video in enumerate(features):
+                wait_for(video)
+                own = slice(*np.searchsorted(rows.owner, [number, number + 1]))
+                for (part, gatherer), buffers in zip(parts, staging, strict=True):
+                    fill(part[own], gatherer, number, rows.rows[own], buffers)
+                    gatherer.release(number)
+                done()
+        places = torch.from_numpy(rows.places).to(device)
+        reader = RowReader.of(stream.futures, device)
+        return cls(values=values, places=places, scale=scale, reader=reader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +107,16 @@ class PackedFeatures:
 
     Attributes:
         streams: the same windows in each stream.
+        shape: (N, T, D), or (N, T, K, D) of the tokens that windows read.
     """
 
     streams: tuple[PackedStream, ...]
+    shape: tuple[int, ...]
 
     @property
     def device(self) -> torch.device:
         """Where they lie."""
         return self.streams[0].values.device
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, T, D)."""
-        return shape_of([stream.shape for stream in self.streams])
 
     @property
     def num_bytes(self) -> int:
@@ -99,7 +135,8 @@ class PackedFeatures:
 
     def pack(self, device: torch.device, progress: Progress = silent) -> PackedFeatures:
         """See `dataset.WindowFeatures`."""
-        return PackedFeatures(streams=tuple(stream.to(device) for stream in self.streams))
+        moved = tuple(stream.to(device) for stream in self.streams)
+        return PackedFeatures(streams=moved, shape=self.shape)
 
     @classmethod
     def gather(
@@ -124,32 +161,21 @@ class PackedFeatures:
         """
         require_memory(streams, device)
         total = sum(len(stream.distinct.videos) for stream in streams)
-        packed: list[PackedStream] = []
         done = 0
-        for stream in streams:
-            rows = stream.distinct
-            values = torch.empty(
-                (len(rows), *stream.row_shape), dtype=DTYPES[stream.dtype.name], device=device
-            )
-            staging = None if device.type == "cpu" else make_staging(values)
-            features = {video: stream.features[video] for video in rows.videos.tolist()}
-            gatherer = Gatherer(list(features.values()))
-            with proven(features) as wait_for:
-                for number, video in enumerate(features):
-                    wait_for(video)
-                    own = slice(*np.searchsorted(rows.owner, [number, number + 1]))
-                    fill(values[own], gatherer, number, rows.rows[own], staging)
-                    gatherer.release(number)
-                    done += 1
-                    progress(label, done, total)
-            packed.append(
-                PackedStream(values=values, places=torch.from_numpy(rows.places).to(device))
-            )
-        return cls(streams=tuple(packed))
+
+        def read_one() -> None:
+            nonlocal done
+            done += 1
+            progress(label, done, total)
+
+        return cls(
+            streams=tuple(PackedStream.gather(stream, device, read_one) for stream in streams),
+            shape=shape_of([stream.shape for stream in streams]),
+        )
 
 
 def make_staging(gathered: Tensor, max_bytes: int = STAGING_BYTES) -> Staging:
-    """Buffers through which rows go into `gathered` (U, D), of at most `max_bytes` each."""
+    """Buffers through which rows go into `gathered` (U, ...), of at most `max_bytes` each."""
     row_bytes = max(1, gathered[:1].nbytes)
     num_rows = max(1, min(len(gathered), max_bytes // row_bytes))
     return Staging((num_rows, *gathered.shape[1:]), gathered.dtype, gathered.device, depth=2)
@@ -162,7 +188,7 @@ def fill(
     rows: NDArray[np.int64],
     staging: Staging | None = None,
 ) -> None:
-    """Copy the rows `rows` (u,) of one video into `gathered` (u, D).
+    """Copy the rows `rows` (u,) of one video into `gathered` (u, ...), as they are stored.
 
     Args:
         gathered: on the host and in one piece, unless there is `staging`.

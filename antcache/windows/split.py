@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,61 +19,11 @@ from antcache.annotations.protocols import anchor_name
 from antcache.errors import BadConfig
 from antcache.store import Features, Store, Stream
 from antcache.store.format import checksums, fingerprint
-from antcache.windows.distinct import DistinctRows
 from antcache.windows.index import WindowIndex, join, stream_features
 from antcache.windows.labels import WindowLabels
+from antcache.windows.stream_rows import Futures, StreamRows, tokens_read
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamRows:
-    """The rows of one feature stream that M windows look at.
-
-    Attributes:
-        features: features by video.
-        video: (M,) the video of each window.
-        rows: (M, T) rows of that video.
-    """
-
-    features: Mapping[str, Features]
-    video: NDArray[np.str_]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, features: Mapping[str, Features], index: WindowIndex) -> StreamRows:
-        """The rows of an index that was built from `features`."""
-        return cls(features=features, video=index.labels.video, rows=index.rows)
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """float16 or float32."""
-        return np.dtype(self._any.rows.dtype)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(M, T, D)."""
-        return (*self.rows.shape, *self.row_shape)
-
-    @cached_property
-    def distinct(self) -> DistinctRows:
-        """The rows, each once."""
-        return DistinctRows.of(self.video, self.rows)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the distinct rows, as they lie in the store."""
-        return len(self.distinct) * int(np.prod(self.row_shape)) * self.dtype.itemsize
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """(D,)."""
-        return self._any.rows.shape[1:]
-
-    @property
-    def _any(self) -> Features:
-        """A video of the stream: they are all of one width and type."""
-        return self.features[str(self.video[0])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +97,10 @@ def split_windows(
 
     Raises:
         MissingFeature: features are missing, and that is not allowed.
-        BadConfig: no segment has a window under one of the protocols.
+        BadConfig: no segment has a window under one of the protocols, the streams have rows of
+            different numbers of tokens, none that are predicted for a gap, or none for it at all.
     """
+    tokens_read(streams)  # they are as many in all of them
     features = {stream.name: stream_features(store, stream.name, segments) for stream in streams}
     among = tuple(drawn) or (protocol,)
     protocols = tuple(dict.fromkeys((*among, protocol) if scored else among))
@@ -158,8 +109,10 @@ def split_windows(
         where = f"{store.path}: features/{{}}, split {split}"
         if len(protocols) > 1:
             where += f", gap {each.gap_s:g} s, anchor {anchor_name(each.anchor)}"
+        for stream in streams:
+            _check_kept(stream, each)
         found.append(_indexed(features, segments, each, where, allow_missing=allow_missing))
-    windows = _joined(found, features, segments, protocols, len(among), protocol)
+    windows = _joined(found, features, streams, segments, protocols, len(among), protocol)
     few = int((windows.drawn < 0).any(axis=1).sum())
     several = f" of {len(windows.segments)} segments" if len(protocols) > 1 else ""
     log.info("%s: %d windows%s (%d padded)", split, len(windows), several, windows.num_padded)
@@ -170,6 +123,28 @@ def split_windows(
         missing = len(segments) - len(windows.segments)
         log.info("%s: %d segments dropped: %s", split, missing, why)
     return windows
+
+
+def _check_kept(stream: Stream, protocol: Protocol) -> None:
+    """Refuse windows whose ends are none of those that a stream keeps rows for.
+
+    Raises:
+        BadConfig: says which gaps and anchors there are.
+    """
+    if stream.at is None:
+        return
+    asked = {"gaps": protocol.gap_s, "anchors": protocol.anchor}
+    if all(any(abs(v - one) < 1e-6 for one in stream.at[k]) for k, v in asked.items()):
+        return
+    gaps = " or ".join(f"{gap_s:g}" for gap_s in stream.at["gaps"])
+    anchors = " or ".join(anchor_name(anchor) for anchor in stream.at["anchors"])
+    raise BadConfig(
+        "the stream has rows for other windows only",
+        where=f"features/{stream.name}",
+        expected=f"a gap of {gaps} s, the anchor {anchors}",
+        found=f"{protocol.gap_s:g} s, {anchor_name(protocol.anchor)}",
+        hint="give one of these, or extract a stream for others: `gaps`, `anchors`",
+    )
 
 
 def _indexed(
@@ -208,6 +183,7 @@ def _indexed(
 def _joined(
     found: Sequence[Mapping[str, WindowIndex]],
     features: Mapping[str, Mapping[str, Features]],
+    streams: Sequence[Stream],
     segments: Segments,
     protocols: Sequence[Protocol],
     num_drawn: int,
@@ -231,20 +207,23 @@ def _joined(
                 dropped.setdefault(why, []).extend(new)
                 left.difference_update(new)
     own = protocols.index(scored) if scored in protocols else None
+    segment, column_of = np.nonzero(there)
+    gaps_s = [protocol.gap_s for protocol in protocols]
     labels = WindowLabels.joined([index.labels for index in several])[order]
     return SplitWindows(
         labels=labels,
         segments=segments[np.flatnonzero(kept)],
-        segment=np.nonzero(there)[0],
+        segment=segment,
         drawn=position[:, :num_drawn],
         own=np.full(len(position), -1) if own is None else position[:, own],
         streams=tuple(
             StreamRows(
-                features=features[name],
+                features=features[stream.name],
                 video=labels.video,
-                rows=np.concatenate([indices[name].rows for indices in found])[order],
+                rows=np.concatenate([indices[stream.name].rows for indices in found])[order],
+                futures=Futures.of(stream, gaps_s, column_of),
             )
-            for name in features
+            for stream in streams
         ),
         num_padded=int(np.concatenate([index.padded for index in several])[order].any(1).sum()),
         dropped={why: tuple(uids) for why, uids in dropped.items()},

@@ -14,7 +14,7 @@ from antcache.store.reading.gather import Gatherer
 from antcache.windows.dataset import Windows
 from antcache.windows.index import WindowIndex, stream_features
 from antcache.windows.pack import PackedFeatures, fill, make_staging, require_memory
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 
 CPU = torch.device("cpu")
 

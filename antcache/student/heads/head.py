@@ -23,6 +23,7 @@ from antcache.annotations import Protocol, Taxonomy
 from antcache.checks import MANY
 from antcache.store import Stream
 from antcache.timebase import exact_ceil
+from antcache.windows.stream_rows import tokens_read
 from antcache.windows.teacher_targets import ALIGNED
 
 
@@ -62,7 +63,11 @@ class ModelShape:
         num_teachers: int = 0,
         teacher_dims: tuple[int, ...] = (),
     ) -> ModelShape:
-        """The shape of a student for windows of `streams` under `protocol`."""
+        """The shape of a student for windows of `streams` under `protocol`.
+
+        Raises:
+            BadConfig: see `stream_rows.tokens_read`.
+        """
         return cls(
             dims=tuple(stream.dim for stream in streams),
             num_classes=len(taxonomy.actions),
@@ -72,6 +77,7 @@ class ModelShape:
             num_nouns=len(taxonomy.nouns),
             num_teachers=num_teachers,
             teacher_dims=teacher_dims,
+            tokens=tokens_read(streams),
         )
 
     @classmethod
