@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from antcache.cli.choices import BACKENDS, CLUSTERS, DTYPES
+from antcache.cli.choices import BACKENDS, CLUSTERS, DTYPES, TOKEN_DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, COUNT, FPS, GAP, SEED, Several
+from antcache.cli.numbers import AMOUNT, COUNT, FPS, GAP, GRID, SEED, Several
 
 Decorator = Callable[[Any], Any]
 
@@ -90,15 +90,22 @@ def targets_option(shown: str | None = None) -> Decorator:
     return repeatable("--targets", text="Soft targets", shown=shown)
 
 
-def dtype_option(default: str | None = None, *, shown: str | None = None) -> Decorator:
-    """How features lie in the store."""
+def dtype_option(
+    default: str | None = None, *, shown: str | None = None, tokens: bool = False
+) -> Decorator:
+    """How features lie in the store; `tokens` where they may be tokens."""
     return click.option(
         "--dtype",
-        type=DTYPES,
+        type=TOKEN_DTYPES if tokens else DTYPES,
         default=default,
         show_default=shown or default is not None,
-        help="Type that features are stored as.",
+        help="Type that features are stored as" + ("; int8: of tokens." if tokens else "."),
     )
+
+
+def tokens_option(text: str, *, shown: str | None = None) -> Decorator:
+    """A grid of tokens."""
+    return click.option("--tokens", type=GRID, metavar="TxHxW", show_default=shown, help=text)
 
 
 def seed_option(default: int | None = 0) -> Decorator:
