@@ -64,6 +64,11 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     account = json.loads((run / "config.json").read_text())
     assert account["shape"]["teacher_dims"] == [5]
+    assert account["shape"].pop("tokens") == 1
+    shutil.copytree(run, tmp_path / "before tokens")
+    (tmp_path / "before tokens/config.json").write_text(json.dumps(account))
+    older = TrainedStudent(store, tmp_path / "before tokens").predict(segments, split="validation")
+    np.testing.assert_array_equal(older.scores, found.scores)
     shutil.copytree(run, tmp_path / "older")
     del account["shape"]
     (tmp_path / "older/config.json").write_text(json.dumps(account))
@@ -82,6 +87,8 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
         ({"num_classes": 7}, "not of the shape of what it was trained on"),
         ({"dims": [12, 12]}, "not of the shape of what it was trained on"),
         ({"num_teachers": 1}, "not of the shape of what it was trained on"),
+        ({"tokens": 2}, "not of the shape of what it was trained on"),
+        ({"tokens": [2]}, r"tokens of a shape: \[2\]"),
         ({"teacher_dims": [10**9]}, "teacher_dims of a shape: .1000000000.$"),
         ({"teacher_dims": 5}, "teacher_dims of a shape: 5"),
         ({"dims": ["12"]}, "dims of a shape: .'12'."),
@@ -153,6 +160,30 @@ def test_streaming_with_and_without_runtime(trained):
     assert late.not_ready > 0
     assert late.age_s == pytest.approx(3.0)
     assert not np.array_equal(late.predictions.scores, direct.scores[-len(late.predictions.uid) :])
+
+
+def test_what_a_run_predicts_says_its_anchor(make_store, small, tmp_path):
+    """The run, its files, and what it predicts and streams later."""
+    store, run = make_store(), tmp_path / "run"
+    config = small.replace(anchor=1.0, held_out=0.3)
+    result = train(store, run, config)
+    segments = store.labels("validation")
+    again = TrainedStudent(store, run).predict(segments, split="validation")
+    files = [Predictions.load(run), Predictions.load(run / "held_out.safetensors")]
+    for found in (result.predictions, result.held_out, again, *files):
+        assert found.anchor == 1
+    said = json.loads((run / "result.json").read_text())
+    assert said["anchor"] == "end"
+    assert len(result.predictions) == len(segments)  # the first ones are long enough to be seen
+    assert len(train(store, None, small).predictions) < len(segments)
+    streamed = run_command("stream", store.path, run, "--latency", 0, "--json")
+    (account,) = json.loads(streamed.stdout)
+    assert account["anchor"] == "end"
+    expected = score(
+        again.scores, segments, store.taxonomy, verb_noun_scores=again.verb_noun_scores
+    )
+    assert account["classic"]["metrics"] == pytest.approx(expected)
+    assert account["streaming"]["metrics"] == pytest.approx(expected)
 
 
 def run_command(*arguments):

@@ -18,6 +18,7 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Segments
+from antcache.annotations.protocols import anchor_name
 from antcache.devices import pick_device, uses_bfloat16
 from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
@@ -78,6 +79,7 @@ class RunResult:
             "resumed_epoch": self.resumed_epoch,
             "parameters": self.num_parameters,
             "counts": dict(self.counts),
+            "anchor": anchor_name(self.predictions.anchor),
             "metrics": self.metrics,
             "held_out": self.history[self.epoch - 1].get("held_out"),
             "dropped": {
@@ -167,13 +169,15 @@ class Run:
         self.data = data
         self.folder = folder
         labels = store.labels(config.data.train_split)
-        uid = data.train.labels.uid
-        rows, self.held = hold_out(uid, labels, data.taxonomy, config.selection)
+        choices = data.train.choices
+        uid = data.train.labels.uid[choices.first.numpy()]
+        rows, held = hold_out(uid, labels, data.taxonomy, config.selection)
+        self.held = None if held is None else held.scored(choices.own)
         if self.held is not None:
             log.info(
-                "held out of training: %d of %d windows, videos %s",
+                "held out of training: %d of %d segments, videos %s",
                 len(self.held.rows),
-                len(data.train),
+                len(choices),
                 ", ".join(self.held.videos),
             )
         self.trainer = Trainer(config, data.train, data.shape, rows=rows, group=group)
@@ -288,6 +292,7 @@ class Run:
             split=split,
             taxonomy=self.data.taxonomy.fingerprint,
             config=self.config.to_dict(),
+            anchor=self.data.protocol.anchor,
         )
 
 

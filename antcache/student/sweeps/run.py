@@ -212,7 +212,8 @@ def _training_data(
         first = next(iter(found.values()))
         # Windows that are read lazily read nothing: of these only the soft targets are taken.
         other = load_training_data(store, config.replace(windows="stream"), device)
-        train = Windows(first.train.labels, first.train.features, other.train.targets)
+        same = first.train
+        train = Windows(same.labels, same.features, other.train.targets, same.choices)
         found[key] = replace(other, train=train, validation=first.validation)
     return found
 
