@@ -9,6 +9,7 @@ import click
 
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
+TOKEN_DTYPES = click.Choice(["float16", "float32", "int8"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])
@@ -21,5 +22,6 @@ PRECISIONS = click.Choice(["auto", "bfloat16", "float32"])
 
 CLUSTERS = click.Choice(["video", "segment"])
 DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
+CLASSES = click.Choice(["all", "present"])
 MIXTURES = click.Choice(["probabilities", "logits"])
 CHALLENGES = click.Choice(["ek55", "ek100"])

@@ -13,9 +13,11 @@ from typing import Any
 
 import click
 
-from antcache.cli.choices import BACKENDS, CLUSTERS, DTYPES
+from antcache.annotations.protocols import WindowConfig
+from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, TOKEN_DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, COUNT, FPS, GAP, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.settings import settings_of
 
 Decorator = Callable[[Any], Any]
 
@@ -90,15 +92,22 @@ def targets_option(shown: str | None = None) -> Decorator:
     return repeatable("--targets", text="Soft targets", shown=shown)
 
 
-def dtype_option(default: str | None = None, *, shown: str | None = None) -> Decorator:
-    """How features lie in the store."""
+def dtype_option(
+    default: str | None = None, *, shown: str | None = None, tokens: bool = False
+) -> Decorator:
+    """How features lie in the store; `tokens` where they may be tokens."""
     return click.option(
         "--dtype",
-        type=DTYPES,
+        type=TOKEN_DTYPES if tokens else DTYPES,
         default=default,
         show_default=shown or default is not None,
-        help="Type that features are stored as.",
+        help="Type that features are stored as" + ("; int8: of tokens." if tokens else "."),
     )
+
+
+def tokens_option(text: str, *, shown: str | None = None) -> Decorator:
+    """A grid of tokens."""
+    return click.option("--tokens", type=GRID, metavar="TxHxW", show_default=shown, help=text)
 
 
 def seed_option(default: int | None = 0) -> Decorator:
@@ -114,6 +123,14 @@ def seed_option(default: int | None = 0) -> Decorator:
 
 allow_missing_option = click.option(
     "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
+)
+classes_option = click.option(
+    "--classes",
+    "scored_classes",
+    type=CLASSES,
+    default="all",
+    help="Which can win; present: those that occur, and segments whose verb and noun have no "
+    "training segment are left out, as in V-JEPA 2's figures.",
 )
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
@@ -156,4 +173,12 @@ gap_option = click.option(
     type=GAP,
     show_default="the dataset's",
     help="Seconds between what is seen and the action.",
+)
+
+anchor_option = click.option(
+    "--anchor",
+    type=ANCHOR,
+    default="start",
+    show_default=False,
+    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
 )

@@ -97,6 +97,7 @@ def fuse(
                 "held-out predictions of other runs", expected=len(names), found=len(own)
             )
         held, _ = _common([load_predictions(store, name) for name in own], own)
+        held[0].check_anchor(runs[0].anchor, own[0])
         shared = np.isin(held[0].uid, np.concatenate([p.uid for p in loaded]))
         if shared.any():
             raise BadConfig(
@@ -123,6 +124,7 @@ def fuse(
             uid=runs[0].uid,
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
+            anchor=runs[0].anchor,
             config=config,
             **fields,
         ),
@@ -244,6 +246,7 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
                 raise FingerprintMismatch(
                     f"predictions for another {what}", where=name, expected=expected, found=found
                 )
+        predictions.check_anchor(first.anchor, name)
     shared = np.logical_and.reduce([np.isin(first.uid, p.uid) for p in loaded])
     if not shared.any():
         raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))

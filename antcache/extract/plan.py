@@ -40,7 +40,7 @@ LAST_S = "last_s"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class RowRecipe:
     """A backbone and settings that suit it: how rows are made.
 
     Attributes:
@@ -56,7 +56,7 @@ class Recipe:
     tokens: TokenRows | None
 
     @classmethod
-    def of(cls, backbone: AnyBackbone, config: ExtractConfig) -> Recipe:
+    def of(cls, backbone: AnyBackbone, config: ExtractConfig) -> RowRecipe:
         """Raises `BadConfig` if `config` does not suit the backbone, `UnknownBackbone` if that is
         none."""
         loaded = backbone if isinstance(backbone, Loaded) else try_own(backbone)
@@ -144,7 +144,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows:
+class WindowTimes:
     """Where rows at windows are needed.
 
     Attributes:
@@ -156,7 +156,7 @@ class Windows:
     times: dict[str, Times]
 
     @classmethod
-    def of(cls, store: Store | None, config: ExtractConfig) -> Windows:
+    def of(cls, store: Store | None, config: ExtractConfig) -> WindowTimes:
         """Of the labels in the store.
 
         Raises:
@@ -179,9 +179,9 @@ def check_settings(
 ) -> None:
     """Raise `BadConfig` if `config` does not suit the backbone, `MissingKey` if it needs labels
     that the store (None: there is none yet) does not have."""
-    Recipe.of(backbone, config)
+    RowRecipe.of(backbone, config)
     if config.at == "windows":
-        Windows.of(store, config)
+        WindowTimes.of(store, config)
 
 
 def make_plan(
@@ -195,13 +195,13 @@ def make_plan(
         MissingKey: the store has no labels, which rows at windows need.
         UnknownBackbone: a backbone of one's own is none.
     """
-    recipe = Recipe.of(backbone, config)
-    windows = Windows.of(store, config) if config.at == "windows" else None
+    recipe = RowRecipe.of(backbone, config)
+    windows = WindowTimes.of(store, config) if config.at == "windows" else None
     return plan_of(recipe, videos, store, windows)
 
 
 def plan_of(
-    recipe: Recipe, videos: Mapping[str, Path], store: Store | None, windows: Windows | None
+    recipe: RowRecipe, videos: Mapping[str, Path], store: Store | None, windows: WindowTimes | None
 ) -> Plan:
     """`make_plan`, of what is known by then."""
     stream = recipe.config.stream
@@ -237,7 +237,7 @@ def plan_of(
     )
 
 
-def _outdated(store: Store, stream: str, done: list[str], windows: Windows) -> dict[str, int]:
+def _outdated(store: Store, stream: str, done: list[str], windows: WindowTimes) -> dict[str, int]:
     """How many rows each complete video lacks, of those that it would have if it were made now."""
     found = {}
     settings = store.stream(stream)

@@ -27,7 +27,7 @@ from torch import Tensor
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
 from antcache.extract.ledger import Failure, Ledger
-from antcache.extract.plan import LAST_S, AnyBackbone, Plan, Recipe, Windows, plan_of
+from antcache.extract.plan import LAST_S, AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
 from antcache.extract.rows.clips import batches, uniform_clips
 from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
@@ -102,8 +102,8 @@ def extract(
     """
     began = time.monotonic()
     config = config or ExtractConfig()
-    recipe = Recipe.of(backbone, config)
-    windows = Windows.of(store, config) if config.at == "windows" else None
+    recipe = RowRecipe.of(backbone, config)
+    windows = WindowTimes.of(store, config) if config.at == "windows" else None
     plan = plan_of(recipe, videos, store, windows)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
@@ -179,7 +179,7 @@ def _extract_one(
     name: str,
     path: Path,
     store: Store,
-    recipe: Recipe,
+    recipe: RowRecipe,
     stream: Stream,
     times: Times | None,
     tally: ExtractionTally,
@@ -229,7 +229,7 @@ def _extract_one(
 
 
 def _pixels(
-    path: Path, recipe: Recipe, times: Times | None
+    path: Path, recipe: RowRecipe, times: Times | None
 ) -> tuple[VideoReader, Generator[Tensor, None, None]]:
     """What decodes a video, and pixels (B, T, 3, height, width) of consecutive rows."""
     config, backbone = recipe.config, recipe.backbone

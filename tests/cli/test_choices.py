@@ -14,12 +14,14 @@ from antcache.cli.teacher import score
 from antcache.errors import BadConfig
 from antcache.evaluation.denominators import DENOMINATORS
 from antcache.evaluation.fusion import MIXTURES
+from antcache.evaluation.present import Classes
 from antcache.evaluation.sheet import CLUSTERS, UNSEEN
 from antcache.evaluation.submission.challenges import CHALLENGES
 from antcache.extract import ExtractConfig
 from antcache.interop.lmdb.importing import LmdbImportConfig
 from antcache.interop.predictions.importing import HISTORIES
 from antcache.store.backends import BACKENDS
+from antcache.store.features import DTYPES, TOKEN_DTYPES
 from antcache.store.integrity.convert import ConvertConfig
 from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
@@ -40,18 +42,20 @@ OF_THE_LIBRARY = {
     "PRECISIONS": choices_of(kinds_of(AdaptConfig)["precision"]),
     "CLUSTERS": CLUSTERS,
     "DENOMINATORS": (*DENOMINATORS, UNSEEN),
+    "CLASSES": choices_of(Classes),
     "MIXTURES": MIXTURES,
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--challenge --cluster --dtype --extractor --form --format --histories --history --init --kind "
-    "--mix --mixture --over --parity --precision"
+    "--challenge --classes --cluster --dtype --extractor --form --format --histories --history "
+    "--init --kind --mix --mixture --over --parity --precision"
 )
 
 
 def test_values_are_the_librarys() -> None:
     found = {k: tuple(v.choices) for k, v in vars(choices).items() if isinstance(v, click.Choice)}
-    assert found.pop("DTYPES") == ("float16", "float32")
+    assert found.pop("DTYPES") == DTYPES
+    assert found.pop("TOKEN_DTYPES") == TOKEN_DTYPES
     assert found == OF_THE_LIBRARY
     assert score.COVERAGE == COVERAGE
 
