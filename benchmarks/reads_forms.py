@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from reads_others import Others, Read
 
 from antcache.store import Store
-from antcache.store.reading.gather import Gatherer
+from antcache.windows.lazy import LazyStream
 from antcache.windows.pack import PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 
 CPU = torch.device("cpu")
 Batches = Sequence[NDArray[np.int64]]
@@ -160,26 +160,17 @@ def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
     """From the memory maps of both backends, and out of a pack, if that is of what is read: tokens
     come out of it as floats (`tokens.py`)."""
     found = {}
+    video = np.array(asked.names)[asked.which]
     for backend, more in (("zarr", ""), ("hdf5", ", hdf5")):
         store = write_store(folder / f"store-{backend}", backend, asked)
         features = {name: store.features("rgb", name) for name in asked.names}
+        windows = StreamRows(features=features, video=video, rows=asked.rows)
         out, scales = asked.buffer(), asked.scale_buffer()
-        pairs = [(Gatherer(list(features.values())), out)]
-        if scales is not None:
-            pairs.append((Gatherer([each.scales() for each in features.values()]), scales))
-
-        def mapped(
-            positions: NDArray[np.int64], pairs: list[tuple[Gatherer, NDArray[Any]]] = pairs
-        ) -> None:
-            for gatherer, buffer in pairs:
-                rows = asked.rows[positions]
-                gatherer.into(buffer[: len(positions)], asked.which[positions], rows)
-
-        found[f"antcache map{more}"] = here(mapped, out, scales=scales)
+        buffers = (out,) if scales is None else (out, scales)
+        read = partial(mapped, lazy=LazyStream.of(windows, CPU), buffers=buffers)
+        found[f"antcache map{more}"] = here(read, out, scales=scales)
     if asked.grid is not None:
         return found
-    video = np.array(asked.names)[asked.which]
-    windows = StreamRows(features=features, video=video, rows=asked.rows)
     pack = PackedFeatures.gather([windows], CPU)
 
     def packed(positions: NDArray[np.int64]) -> None:
@@ -187,6 +178,11 @@ def of_antcache(folder: Path, asked: Asked) -> dict[str, Form]:
             pass
 
     return {**found, "antcache pack": here(packed, None)}
+
+
+def mapped(positions: NDArray[np.int64], lazy: LazyStream, buffers: Sequence[NDArray[Any]]) -> None:
+    """Read windows as they are stored: rows, and the scales of tokens."""
+    lazy.read(positions, *(buffer[: len(positions)] for buffer in buffers))
 
 
 def of_map(folder: Path, asked: Asked) -> dict[str, Form]:

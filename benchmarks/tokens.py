@@ -148,7 +148,7 @@ def encoder_steps(
         for rows in torch.split(trainer.order(), size):
             if len(rows) == size:
                 trainer.set_rate(step)
-                trainer._step(rows, encode(pixels[rows])[:, None], step)
+                trainer._step(rows, encode(pixels[rows]).clone()[:, None], step)
                 step += 1
                 yield
 

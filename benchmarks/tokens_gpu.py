@@ -68,7 +68,8 @@ def random_pack(size: Size, count: int, device: torch.device) -> PackedFeatures:
         part.copy_(torch.randint(-127, 128, part.shape, dtype=torch.int8, device=device))
     scale = torch.rand(shape, device=device).half() / 64
     places = torch.arange(count, device=device)[:, None]
-    return PackedFeatures(streams=(PackedStream(values=values, scale=scale, places=places),))
+    stream = PackedStream(values=values, scale=scale, places=places)
+    return PackedFeatures(streams=(stream,), shape=(count, 1, *values.shape[1:]))
 
 
 def step_flops(trainer: Trainer) -> int:

@@ -13,7 +13,7 @@ from antcache.kernels import DenseTargets
 from antcache.student.presets import find_preset
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.pack import PackedFeatures, PackedStream
 from antcache.windows.teacher_targets import TeacherTargets
 
 
@@ -37,9 +37,13 @@ def pack(training: ModuleType) -> Windows:
         noun=label,
         frame_action=np.full((count, time), -100),
     )
-    values = torch.randn(count, time, training.ek55.DIM, generator=generator).half()
+    shape = (count, time, training.ek55.DIM)
+    stream = PackedStream(
+        values=torch.randn(count * time, shape[2], generator=generator).half(),
+        places=torch.arange(count * time).reshape(count, time),
+    )
     targets = TeacherTargets(targets=DenseTargets(logits=logits), row=torch.arange(count))
-    return Windows(labels, PackedFeatures(values=values), targets)
+    return Windows(labels, PackedFeatures(streams=(stream,), shape=shape), targets)
 
 
 @pytest.mark.slow
