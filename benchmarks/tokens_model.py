@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ ACTIONS, VERBS, NOUNS = 3_806, 97, 300
 
 SEGMENTS, TRAINING = 76_885, 67_217
 """Its segments with labels, and those of them that are trained on."""
+
+COLOURS = 8
+"""Of made-up clips."""
 
 PATCH, TUBELET = 16, 2
 """What a token is made of: pixels a side, and frames."""
@@ -199,17 +202,29 @@ def batch_size(trainer: Trainer) -> int:
     return config.optimization.batch_size
 
 
-def made_up_pixels(count: int, size: Size) -> Tensor:
-    """Pixels (N, T, 3, height, width) of clips: squares that move over noise, no two alike."""
-    generator = torch.Generator().manual_seed(2)
-    frames, side = size.frames, size.pixels
-    pixels = 0.3 * torch.randn(count, frames, 3, side, side, generator=generator)
-    start = torch.randint(0, side // 2, (count, 2), generator=generator)
-    move = torch.randint(-2, 3, (count, 2), generator=generator)
-    colour = torch.randn(count, 3, generator=generator)
-    for clip in range(count):
-        for frame in range(frames):
-            y, x = (start[clip] + frame * move[clip]).clamp(0, 3 * side // 4).tolist()
-            square = pixels[clip, frame, :, y : y + side // 4, x : x + side // 4]
-            square += 2 * colour[clip, :, None, None]
-    return pixels
+def made_up_clips(count: int, size: Size) -> tuple[Tensor, NDArray[np.int64]]:
+    """Pixels (N, T, 3, height, width) of clips, and the colours (N,) of what is in them: squares of
+    one of `COLOURS` colours that move over noise."""
+    rng = np.random.default_rng(2)
+    side = size.pixels
+    shape = (count, size.frames, 3, side, side)
+    pixels = 0.3 * rng.standard_normal(shape, dtype=np.float32)
+    start, move = rng.integers(0, side // 2, (count, 2)), rng.integers(-2, 3, (count, 2))
+    colour = rng.integers(0, COLOURS, count)
+    bright = 4 * ((colour[:, None] >> np.arange(3)) & 1) - 2.0  # red, green, blue: on or off
+    for clip, frame in np.ndindex(shape[:2]):
+        y, x = (start[clip] + frame * move[clip]).clip(0, 3 * side // 4)
+        square = pixels[clip, frame, :, y : y + side // 4, x : x + side // 4]
+        square += bright[clip, :, None, None]
+    return torch.from_numpy(pixels), colour
+
+
+def colour_trainer(features: WindowFeatures, colour: NDArray[np.int64], **settings: Any) -> Trainer:
+    """The published probe with one query, which learns the colours (N,) of N clips, by
+    cross-entropy: of a few clips the focal loss learns little but how rare each class is."""
+    config = find_preset("ek100-vjepa2-l").replace(
+        device=str(features.device), verb_noun_weight=0.0, loss="cross-entropy", **settings
+    )
+    labels = replace(random_labels(features.shape[0]), action=colour)
+    shape = replace(shape_of(features), num_classes=COLOURS, num_verbs=0, num_nouns=0)
+    return Trainer(config, Windows(labels, features), shape)
