@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import click
 
 from antcache import checks
-from antcache.annotations.protocols import Gap
+from antcache.annotations.protocols import Anchor, Gap
 from antcache.checks import Range
 from antcache.errors import BadConfig
 
@@ -90,3 +90,4 @@ PART = Number(checks.Share)
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])
 """Of videos and of keys; high-speed cameras included."""
 GAP = Number(Gap)
+ANCHOR = Number(Anchor)

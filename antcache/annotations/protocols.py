@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antcache.annotations.parity import Parity, window_frames
-from antcache.checks import Range, Words, check_types
+from antcache.checks import Range, Words, check_types, numbers_by_word
 from antcache.errors import BadConfig
 
 Gap = Annotated[float, Range(0, 3600)]
@@ -25,7 +25,7 @@ Anchor = Annotated[float, Range(0, 1), Words((("start", 0.0), ("end", 1.0)))]
 
 def anchor_name(anchor: float) -> str:
     """An anchor in a word: `start`, `end`, or the fraction, as `--anchor` takes it."""
-    return {0.0: "start", 1.0: "end"}.get(anchor, f"{anchor:g}")
+    return {value: word for word, value in numbers_by_word(Anchor).items()}.get(anchor, str(anchor))
 
 
 def before(anchor: float) -> str:

@@ -21,6 +21,7 @@ from antcache.cli.common import (
 from antcache.cli.evaluation.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.cli.numbers import COUNT, SHARE, Several
 from antcache.cli.options import (
+    anchor_option,
     bootstrap_option,
     cluster_option,
     device_option,
@@ -77,6 +78,7 @@ COVERAGE = (1, 2, 5, 10, 20, 50, 100)
         help="Kinds of history.",
     ),
     gap_option,
+    anchor_option,
     click.option(
         "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
     ),
@@ -96,6 +98,7 @@ def score(
     split: str,
     histories: tuple[str, ...],
     gap_s: float | None,
+    anchor: float,
     bootstrap: int,
     cluster: str,
     coverage: tuple[int, ...],
@@ -122,6 +125,7 @@ def score(
         split=split,
         histories=histories,
         gap_s=gap_s,
+        anchor=anchor,
         sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         coverage=coverage,
         held_out=held_out,

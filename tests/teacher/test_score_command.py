@@ -185,6 +185,21 @@ def test_a_teacher_is_asked_with_every_history(store, timeline, splits, taxonomy
     ]
 
 
+def test_a_teacher_is_asked_at_an_anchor(store, timeline, splits, taxonomy):
+    words = ("--histories", "observed", "--gap", 3, *FEW)
+    late = one("kitchen", "teacher", "--anchor", "end", *words)
+    teacher, _ = make_targets(timeline, TargetConfig(folds=0))
+    history = HistoryConfig(mode="observed", gap_s=3.0, anchor=1.0)
+    examples = timeline.examples(history, teacher.config.length)
+    logits = teacher.predict(examples[timeline.split == "validation"]).logits
+    expected = score(logits, splits["validation"], taxonomy)
+    counted = late["sheets"]["observed"]["counted"]
+    assert counted["all"]["metrics"] == pytest.approx(expected)
+    usual = one("kitchen", "teacher", *words)
+    assert (late["anchor"], usual["anchor"]) == ("end", "start")
+    assert counted["all"] != usual["sheets"]["observed"]["counted"]["all"]
+
+
 def test_noise_takes_the_teacher_apart(store):
     words = ["--histories", "complete", "--bootstrap", 0, "--noise", "1,0.3,0"]
     found = one("kitchen", "teacher", *words)
