@@ -6,6 +6,7 @@ anything is read or written. An option that takes a number has a type of this fi
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, get_args
 
 import click
@@ -77,6 +78,33 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         return tuple(self.kind.convert(part, param, ctx) for part in parts if part)
 
 
+class Sides(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A grid of tokens, as `TxHxW`: how many in time, in height, in width."""
+
+    name = "TxHxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int]:
+        """The three numbers.
+
+        Raises:
+            BadConfig: names the option, what it takes and what it was given.
+        """
+        if isinstance(value, tuple):
+            return value
+        found = SIDES.fullmatch(value)
+        if found is None:
+            name = "grid" if param is None else param.opts[0]
+            expected = "tokens in time, height and width, as 16x4x4"
+            raise BadConfig(f"impossible {name}", expected=expected, found=f"{value:.80}")
+        time, height, width = map(int, found.groups())
+        return time, height, width
+
+
+SIDES = re.compile(r"([1-9]\d{0,6})x([1-9]\d{0,6})x([1-9]\d{0,6})", re.ASCII)
+
+GRID = Sides()
 COUNT = Number(checks.Count)
 AMOUNT = Number(checks.Amount)
 """A count that may be 0."""

@@ -35,6 +35,8 @@ BLOCK_BYTES = 8 << 20
 """How much of a compressed or remote array is held at once while rows are picked from it."""
 
 
+DTYPES = ("float16", "float32")
+TOKEN_DTYPES = (*DTYPES, "int8")
 TOKEN_FIELDS = ("grid", "future", "at", "pooled_from")
 """Fields of a stream whose rows are tokens; other streams have none of them."""
 
@@ -80,7 +82,7 @@ class Stream:
 
     def __post_init__(self) -> None:
         check_name(self.name, "stream")
-        dtypes = ("float16", "float32", *(("int8",) if self.grid is not None else ()))
+        dtypes = DTYPES if self.grid is None else TOKEN_DTYPES
         if self.dim < 1 or self.dtype not in dtypes or not (0 < self.fps < math.inf):
             raise BadConfig(
                 "impossible stream",

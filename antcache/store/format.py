@@ -44,6 +44,10 @@ STAGING = ".staging"
 CHECKSUMS = "checksums"
 """Attribute of every unit: the checksum of each of its arrays."""
 
+CONVERTED_FROM = "converted_from"
+"""Attribute of a video whose values were changed by a conversion: type and checksums of what it was
+made from. In the config of a stream of tokens: fingerprint, type and grid."""
+
 CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""
 

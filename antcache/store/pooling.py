@@ -18,11 +18,12 @@ from antcache.errors import BadConfig
 from antcache.store.tokens import Grid
 
 
-def check_pooling(grid: Grid, to: Grid) -> None:
+def check_pooling(grid: Grid, to: Grid, *, where: object = "") -> None:
     """Raise `BadConfig` unless each side of `to` divides that of `grid`."""
     if any(side % smaller for side, smaller in zip(grid, to, strict=True)):
         raise BadConfig(
             "a grid of tokens can't be pooled to this one",
+            where=where,
             expected=f"sides that divide {shown(grid)}",
             found=shown(to),
         )

@@ -22,10 +22,12 @@ BLOCK = 1 << 18
 """Values that are worked on at once, so that they stay in the processor's cache."""
 
 
-def quantise(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def quantise(
+    rows: NDArray[Any], *, where: object = ""
+) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """Values (..., K, D) int8 and scales (..., K) float16 of rows (..., K, D).
 
-    A token of zeros has the scale 0.
+    A token of zeros has the scale 0. `where` they are goes into the error.
 
     Raises:
         BadConfig: a value is not finite, or a token is too large for a scale in float16.
@@ -36,18 +38,18 @@ def quantise(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float16]]
     step = max(1, BLOCK // tokens.shape[1])
     for start in range(0, len(tokens), step):
         block = slice(start, start + step)
-        scale[block] = _quantise(tokens[block], values[block])
+        scale[block] = _quantise(tokens[block], values[block], where)
     return values.reshape(rows.shape), scale.reshape(rows.shape[:-1])
 
 
-def _quantise(tokens: NDArray[Any], out: NDArray[np.int8]) -> NDArray[np.float16]:
+def _quantise(tokens: NDArray[Any], out: NDArray[np.int8], where: object) -> NDArray[np.float16]:
     """Put the values of tokens (n, D) into `out`, and give their scales (n,)."""
     with np.errstate(over="ignore"):  # becomes infinite, and is refused
         # Quotients of float32 by float16 in float64 fall on the right side of every half.
         exact = tokens.astype(np.float32).astype(np.float64)
     peak = np.abs(exact).max(axis=1)
     if not np.isfinite(peak).all():
-        raise BadConfig("values that are not finite can't be kept in int8")
+        raise BadConfig("values that are not finite can't be kept in int8", where=where)
     with np.errstate(over="ignore"):
         scale: NDArray[np.float16] = (peak / LARGEST).astype(np.float16)
         low = scale.astype(np.float64) * LARGEST < peak
@@ -55,6 +57,7 @@ def _quantise(tokens: NDArray[Any], out: NDArray[np.int8]) -> NDArray[np.float16
     if not np.isfinite(scale).all():
         raise BadConfig(
             "values too large for int8 with a scale in float16",
+            where=where,
             expected=f"at most {LARGEST * float(np.finfo(np.float16).max):.0f}",
             found=f"{peak.max():.0f}",
         )

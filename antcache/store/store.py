@@ -454,10 +454,7 @@ def _stored_rows(
             raise BadConfig("only int8 tokens have a scale", where=where, found=stream.dtype)
         return {"rows": rows.astype(stream.dtype, copy=False)}
     if scale is None and rows.dtype.kind == "f":
-        try:
-            rows, scale = quantise(rows)
-        except BadConfig as error:
-            raise BadConfig(str(error), where=where) from error
+        rows, scale = quantise(rows, where=where)
     if (
         rows.dtype != np.int8
         or scale is None
