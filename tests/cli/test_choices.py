@@ -32,6 +32,7 @@ from antcache.teacher.scoring import COVERAGE
 
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
+    "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
     "TEACHERS": tuple(KINDS),
     "HISTORIES": MODES,
     "HISTORIES_OF_OTHERS": HISTORIES,
@@ -47,8 +48,8 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--challenge --classes --cluster --dtype --extractor --form --format --histories --history "
-    "--init --kind --mix --mixture --over --parity --precision"
+    "--at --challenge --classes --cluster --dtype --extractor --form --format --histories "
+    "--history --init --kind --mix --mixture --over --parity --precision"
 )
 
 

@@ -126,6 +126,18 @@ def test_bytes_of_a_row(folder, vjepa2):
     assert row_bytes(tokens=(2, 2, 2), dtype="int8", future=(1.0,)) == (8 + 4) * (32 + 2)
 
 
+def test_the_bytes_that_the_documentation_states(repo):
+    text = (repo / "docs" / "extract.md").read_text("utf-8").split("| model | tokens |")[1]
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in text.split("\n\n")[0].split("\n")
+    ]
+    for _, _, tokens, dim, dtype, stated, _ in rows[2:]:
+        count = np.prod([int(side) for side in tokens.split("x")])
+        each = int(dim) * np.dtype(dtype).itemsize + (2 if dtype == "int8" else 0)
+        assert count * each == int(stated.replace(",", ""))
+    assert len(rows) == 2 + 6
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
