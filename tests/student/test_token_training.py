@@ -18,6 +18,7 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.train import train
+from antcache.student.scoring import scoring_batch
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.run import sweep
 from antcache.student.training import training_data
@@ -159,3 +160,18 @@ def test_what_does_not_fit_is_streamed(
 
     assert packed(int(needed / 0.7) + 2)
     assert not packed(int(needed / 0.7) - 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((900, 10, 1024), 512),
+        ((900, 1, 272, 1024), 120),
+        ((9, 2, 4352, 1408), 3),
+        ((9, 9, 9000, 8), 1),
+    ],
+)
+def test_windows_of_many_tokens_are_scored_a_few_at_a_time(
+    shape: tuple[int, ...], size: int
+) -> None:
+    assert scoring_batch(shape) == size
