@@ -233,7 +233,10 @@ def _pixels(
 ) -> tuple[VideoReader, Generator[Tensor, None, None]]:
     """What decodes a video, and pixels (B, T, 3, height, width) of consecutive rows."""
     config, backbone = recipe.config, recipe.backbone
-    options = {"max_gap_s": config.max_gap_s, "allow_partial": config.allow_partial}
+    options: dict[str, Any] = {
+        "max_gap_s": config.max_gap_s,
+        "allow_partial": config.allow_partial,
+    }
 
     def prepare(picture: Picture) -> Tensor:
         on_device = torch.from_numpy(picture).to(backbone.device)
