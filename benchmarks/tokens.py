@@ -8,7 +8,8 @@ neither time nor bytes depend on them. Pixels lie ready in memory: nobody decode
 
 Bytes: those on the disk of clips at ViT-L's size (16 x 16 x 16 tokens of 1,024), whole and pooled
 to 4 x 4 tokens a tubelet, float16 and int8; for EPIC-KITCHENS-100, one clip for each segment.
-Reading: batches of the smallest of these as a training step gets them, page cache warm.
+Reading: the smallest of these, as stored and in batches as a training step gets them, in float32;
+page cache warm. Beside a raw memory map it stands in `reads.py`.
 
 Training, on one thread in float32: sides take turns step by step, a ratio is one of medians.
   - the probe over the cache, packed in memory and streamed from the memory map;
@@ -30,9 +31,10 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +46,8 @@ from tokens_model import (
     EIGHTH,
     SEGMENTS,
     VIT_L,
+    Batches,
     Size,
-    batch_size,
     colour_trainer,
     made_up_clips,
     make_backbone,
@@ -56,13 +58,13 @@ from tokens_model import (
     write_clips,
 )
 from torch import Tensor
-from training import race
+from training import race, timed
 
 from antcache.extract.token_rows import pooled
 from antcache.store.pooling import pool
 from antcache.store.quantise import dequantise, quantise
 from antcache.student.training.loop import Trainer
-from antcache.windows.dataset import WindowFeatures, Windows
+from antcache.windows.dataset import Windows
 from antcache.windows.lazy import LazyFeatures
 from antcache.windows.pack import PackedFeatures
 
@@ -90,50 +92,64 @@ def size_on_disk(folder: Path) -> int:
 def bytes_of_clips(folder: Path, size: Size, count: int) -> list[Figure]:
     """What a clip takes in a store, and all of EPIC-KITCHENS-100."""
     whole = random_tokens(count, int(np.prod(size.grid)), size.width)
+    forms = {
+        "whole": (size.grid, whole),
+        "pooled": (size.kept, pool(whole, size.grid, size.kept)),
+    }
     figures = []
-    for grid, tokens in ((size.grid, whole), (size.kept, pool(whole, size.grid, size.kept))):
-        for dtype in ("float16", "int8"):
-            path = folder / f"{grid[1]}-{dtype}"
-            write_clips(path, tokens, grid, dtype)
-            per_clip = size_on_disk(path / "features" / "clips" / "clips") / count
-            label = f"{'x'.join(map(str, grid))} tokens, {dtype}"
-            for name, value, unit in (
-                ("a clip", per_clip / 1e6, "MB"),
-                ("EK100", SEGMENTS * per_clip / 1e9, "GB"),
-            ):
-                figure = f"disk: {name}, {label}"
-                figures.append(Figure(figure=figure, value=round(value, 3), unit=unit))
-            shutil.rmtree(path)
+    for (form, (grid, tokens)), dtype in product(forms.items(), ("float16", "int8")):
+        path = folder / f"{form}-{dtype}"
+        write_clips(path, tokens, grid, dtype)
+        per_clip = size_on_disk(path / "features" / "clips" / "clips") / count
+        for name, value, unit in (
+            ("a clip", per_clip / 1e6, "MB"),
+            ("EK100", SEGMENTS * per_clip / 1e9, "GB"),
+        ):
+            figure = f"disk: {name}, {form}, {dtype}"
+            figures.append(Figure(figure=figure, value=round(value, 4), unit=unit))
+        shutil.rmtree(path)
     return figures
 
 
 def reading(folder: Path, size: Size, count: int, repeats: int) -> list[Figure]:
-    """Clips per second in batches, as a training step gets them."""
+    """Clips per second: as they are stored, and in batches as a training step gets them."""
     tokens, scale = quantise(random_tokens(count, int(np.prod(size.kept)), size.width))
     rows = windows_of(write_clips(folder / "read", tokens, size.kept, "int8", scale))
-    ways: dict[str, WindowFeatures] = {
-        "memory map": LazyFeatures.of([rows], CPU),
-        "pack": PackedFeatures.gather([rows], CPU),
+    lazy = LazyFeatures.of([rows], CPU)
+    buffers = [np.empty((READ_BATCH, 1, *each.shape[1:]), each.dtype) for each in (tokens, scale)]
+
+    def stored(order: Tensor) -> None:
+        for positions in order.split(READ_BATCH):
+            parts = (buffer[: len(positions)] for buffer in buffers)
+            lazy.streams[0].read(positions.numpy(), *parts)
+
+    def batches(order: Tensor, windows: Windows) -> None:
+        for positions, values in windows.batches(order, READ_BATCH):
+            windows.batch(positions, values)
+
+    labels = random_labels(count)
+    packed = PackedFeatures.gather([rows], CPU)
+    ways = {
+        "memory map, as stored": stored,
+        "memory map, batches": partial(batches, windows=Windows(labels, lazy)),
+        "pack, batches": partial(batches, windows=Windows(labels, packed)),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         order = torch.from_numpy(np.random.default_rng(turn).permutation(count))
-        for name, features in ways.items():
-            windows = Windows(random_labels(count), features)
-            started = time.perf_counter()
-            for positions, values in windows.batches(order, READ_BATCH):
-                windows.batch(positions, values)
+        for name, way in ways.items():
+            seconds = timed(CPU, way, order)
             if turn:  # the first warms up
-                rates[name].append(count / (time.perf_counter() - started))
+                rates[name].append(count / seconds)
     shutil.rmtree(folder / "read")
-    row_bytes = tokens[0].nbytes + scale[0].nbytes
+    gigabytes = (tokens[0].nbytes + scale[0].nbytes) / 1e9
     figures = []
     for name, values in rates.items():
-        for unit, factor in (("clips/s", 1.0), ("GB/s", row_bytes / 1e9)):
+        for unit, factor in (("clips/s", 1.0), ("GB/s", gigabytes)):
             found = factor * np.array(values)
             figures.append(
                 Figure(
-                    figure=f"reading from the {name}, {unit}",
+                    figure=f"reading: {name}, {unit}",
                     value=round(float(np.median(found)), 3),
                     unit=unit,
                     spread=round(float(found.std(ddof=1)), 3),
@@ -143,26 +159,24 @@ def reading(folder: Path, size: Size, count: int, repeats: int) -> list[Figure]:
     return figures
 
 
-def encoder_steps(
-    trainer: Trainer, encode: Callable[[Tensor], Tensor], pixels: Tensor
-) -> Iterator[None]:
-    """Trains a batch with each `next`, on tokens that are made of its pixels."""
-    size, step = batch_size(trainer), 0
-    trainer.model.train()
-    while True:
-        for rows in torch.split(trainer.order(), size):
-            if len(rows) == size:
-                trainer.set_rate(step)
-                trainer._step(rows, encode(pixels[rows]).clone()[:, None], step)
-                step += 1
-                yield
-
-
 CACHE, ENCODER = "cache, packed", "encoder for every sample"
 
 
-def training(folder: Path, size: Size, turns: int) -> list[Figure]:
-    """The probe with and without the cache."""
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of those that take turns.
+
+    Attributes:
+        trainer: of the probe.
+        batches: where it gets tokens from; None: from its windows.
+    """
+
+    trainer: Trainer
+    batches: Batches | None = None
+
+
+def make_sides(folder: Path, size: Size) -> dict[str, Side]:
+    """The probe with and without the cache: the same clips, labels and initial weights."""
     backbone = make_backbone(size, folder / "encoder", "cpu")
     pixels, _ = made_up_clips(2 * BATCH, size)
 
@@ -172,24 +186,35 @@ def training(folder: Path, size: Size, turns: int) -> list[Figure]:
     def kept(given: Tensor) -> Tensor:
         return pooled(whole(given), size.grid, size.kept)
 
+    def encoded(encode: Callable[[Tensor], Tensor]) -> Batches:
+        def batches(order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+            for rows in order.split(BATCH):
+                yield rows, encode(pixels[rows])[:, None]
+
+        return batches
+
     tokens = torch.cat([whole(part) for part in pixels.split(BATCH)])
     means = pooled(tokens, size.grid, size.kept).numpy()
-    cached = windows_of(write_clips(folder / "kept", means, size.kept, "int8"))
+    few = windows_of(write_clips(folder / "kept", means, size.kept, "int8"))
     every = windows_of(write_clips(folder / "whole", tokens.numpy(), size.grid, "float16"))
-
-    def trainer(features: WindowFeatures) -> Trainer:
-        return make_trainer(features, **SETTINGS)
-
-    packed = PackedFeatures.gather([cached], CPU)
-    sides = {
-        CACHE: steps(trainer(packed)),
-        "cache, streamed": steps(trainer(LazyFeatures.of([cached], CPU))),
-        ENCODER: encoder_steps(trainer(packed), kept, pixels),
-        f"{ENCODER}, whole tokens": encoder_steps(
-            trainer(PackedFeatures.gather([every], CPU)), whole, pixels
+    packed = PackedFeatures.gather([few], CPU)
+    packed_whole = PackedFeatures.gather([every], CPU)
+    streamed = LazyFeatures.of([few], CPU)
+    return {
+        CACHE: Side(trainer=make_trainer(packed, **SETTINGS)),
+        "cache, streamed": Side(trainer=make_trainer(streamed, **SETTINGS)),
+        ENCODER: Side(trainer=make_trainer(packed, **SETTINGS), batches=encoded(kept)),
+        f"{ENCODER}, whole tokens": Side(
+            trainer=make_trainer(packed_whole, **SETTINGS), batches=encoded(whole)
         ),
     }
-    seconds = race(sides, turns, CPU)
+
+
+def training(folder: Path, size: Size, turns: int) -> list[Figure]:
+    """Samples per second of each side."""
+    sides = make_sides(folder, size).items()
+    running = {name: steps(side.trainer, side.batches) for name, side in sides}
+    seconds = race(running, turns, CPU)
     figures = [
         Figure(
             figure=f"probe: {name}",
@@ -262,6 +287,7 @@ def errors(folder: Path, size: Size, count: int, epochs: int) -> list[Figure]:
                 figure=f"logits: error of {name}",
                 value=round(100 * deviation(values) / between, 4),
                 unit="percent",
+                at_most=1.0 if name.startswith("int8") else None,
                 n=count,
             )
             for name, values in off.items()
@@ -269,12 +295,29 @@ def errors(folder: Path, size: Size, count: int, epochs: int) -> list[Figure]:
     ]
 
 
-def on_cpu(folder: Path, turns: int, clips: int) -> list[Figure]:
-    """All that a CPU measures."""
-    figures = bytes_of_clips(folder, VIT_L, 4)
-    figures += reading(folder, VIT_L, clips, turns)
-    figures += training(folder, EIGHTH, turns)
-    return figures + errors(folder, SHORT, 64, 10)
+def on_cpu(
+    folder: Path,
+    turns: int,
+    clips: int,
+    *,
+    full: Size = VIT_L,
+    small: Size = EIGHTH,
+    short: Size = SHORT,
+) -> list[Figure]:
+    """All that a CPU measures.
+
+    Args:
+        folder: where data goes.
+        turns: of each race.
+        clips: that are read.
+        full: whose bytes are counted and read.
+        small: which are trained on.
+        short: which a probe learns from.
+    """
+    figures = bytes_of_clips(folder, full, 4)
+    figures += reading(folder, full, clips, turns)
+    figures += training(folder, small, turns)
+    return figures + errors(folder, short, 4 * BATCH, 10)
 
 
 def main() -> None:
@@ -299,6 +342,7 @@ def main() -> None:
         shutil.rmtree(folder)
     for figure in figures:
         bound = f"  at least {figure.at_least}" if figure.at_least else ""
+        bound += f"  at most {figure.at_most}" if figure.at_most else ""
         print(f"{figure.figure:64}{figure.value:14,.3f} {figure.unit}{bound}")
     finish("tokens", figures, record=arguments.record)
 

@@ -7,8 +7,9 @@ that are kept, D width of a token.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ PATCH, TUBELET = 16, 2
 """What a token is made of: pixels a side, and frames."""
 
 Grid = tuple[int, int, int]
+Batches = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
+"""Positions and features of windows in some order, batch by batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +186,18 @@ def shape_of(features: WindowFeatures) -> ModelShape:
     )
 
 
-def steps(trainer: Trainer) -> Iterator[None]:
-    """Trains a batch with each `next`, as `Trainer.train_epoch` does; full batches only."""
+def steps(trainer: Trainer, batches: Batches | None = None) -> Iterator[None]:
+    """Trains a batch with each `next`, as `Trainer.train_epoch` does; full batches only.
+
+    Args:
+        trainer: of the probe.
+        batches: where features come from; None: from the trainer's windows.
+    """
     size, step = batch_size(trainer), 0
+    batches = batches or partial(trainer.windows.batches, size=size)
     trainer.model.train()
     while True:
-        for rows, features in trainer.windows.batches(trainer.order(), size):
+        for rows, features in batches(trainer.order()):
             if len(rows) == size:
                 trainer.set_rate(step)
                 trainer._step(rows, features, step)
