@@ -142,7 +142,7 @@ def _check_kept(stream: Stream, protocol: Protocol) -> None:
         "the stream has rows for other windows only",
         where=f"features/{stream.name}",
         expected=f"a gap of {gaps} s, the anchor {anchors}",
-        found=f"{protocol.gap_s:g} s, {anchor_name(protocol.anchor)}",
+        found=f"a gap of {protocol.gap_s:g} s, the anchor {anchor_name(protocol.anchor)}",
         hint="give one of these, or extract a stream for others: `gaps`, `anchors`",
     )
 

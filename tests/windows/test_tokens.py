@@ -200,10 +200,10 @@ def test_rows_where_windows_end(make_store: MakeStore, frames: bool) -> None:
 def test_windows_that_end_elsewhere_are_refused(make_store: MakeStore) -> None:
     store = make_store()
     add_tokens_at(store, gaps=(0.25, 1.0), anchors=(0.0, 1.0), dtype="float16")
-    said = r"a gap of 0.25 or 1 s, the anchor start or end, found 0.5 s, start"
+    said = r"a gap of 0.25 or 1 s, the anchor start or end, found a gap of 0.5 s, "
     with pytest.raises(BadConfig, match=said):
         found(store, "kept", protocol=replace(ONE, gap_s=0.5))
-    with pytest.raises(BadConfig, match=r"found 1 s, 0.5 .*`gaps`, `anchors`"):
+    with pytest.raises(BadConfig, match=r"found a gap of 1 s, the anchor 0.5 .*`gaps`, `anchors`"):
         found(store, "kept", protocol=replace(ONE, anchor=0.5), allow_missing=True)
 
 
