@@ -84,13 +84,13 @@ def test_int8(tmp_path, video, folder, vjepa2):
 @pytest.mark.parametrize("clip_fps", [4.0, 8.0])
 def test_futures(tmp_path, video, folder, vjepa2, clip_fps):
     """Each lies floor(gap * clip_fps / 2) tokens of time after the clip's."""
-    future = (0.25, 1.0)
+    future = (0.25, 0.75, 1.0)
     settings = {"future": future, "clip_fps": clip_fps}
     pixels = clips(video, vjepa2, clip_fps)
     stream, features = extracted(tmp_path, folder, vjepa2, tokens="full", **settings)
     ahead = [int(gap * clip_fps // 2) for gap in future]
-    assert ahead == ([0, 2] if clip_fps == 4.0 else [1, 4])
-    assert (stream.future, stream.num_tokens) == (future, 32 + 2 * 16)
+    assert ahead == ([0, 1, 2] if clip_fps == 4.0 else [1, 3, 4])
+    assert (stream.future, stream.num_tokens) == (future, 32 + 3 * 16)
     whole = vjepa2.tokens(pixels, ahead).numpy()
     np.testing.assert_allclose(features.read(), whole, atol=1e-4)
     _, features = extracted(tmp_path, folder, vjepa2, tokens=(1, 2, 2), **settings)
