@@ -246,7 +246,10 @@ def of_apis(folder: Path, asked: Asked, part: int) -> dict[str, Form]:
             first, last = int(asked.rows[window, 0]), int(asked.rows[window, -1])
             out[place] = own[asked.which[window]][first : last + 1 : asked.spacing]
 
-    return {name: here(partial(read, own=own), out, part) for name, own in arrays.items()}
+    return {
+        name: here(partial(read, own=own), out, 8 if name == "h5py" else part)
+        for name, own in arrays.items()
+    }
 
 
 def of_lmdb(folder: Path, asked: Asked, dtype: str, part: int) -> dict[str, Form]:
