@@ -68,7 +68,7 @@ class Futures:
     def of(
         cls, stream: Stream, gaps_s: Sequence[float], which: NDArray[np.int64]
     ) -> Futures | None:
-        """Those of windows whose gaps are `gaps_s[which]`, `which` (M,); None where rows are read whole.
+        """Those of windows with the gaps `gaps_s[which]`, `which` (M,); None: rows are read whole.
 
         Raises:
             BadConfig: the stream has futures, and none for one of the gaps.
