@@ -244,6 +244,34 @@ def test_labels_that_are_gone_since_leave_rows(kitchen):
     assert run(kitchen, Numbers()).skipped == ("a", "b")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_backend_does_not_matter(kitchen, tmp_path, dtype):
+    other = Store.create(tmp_path / "s.h5")
+    write_labels(other, **kitchen.splits)
+    config = config_of(gaps=(0.25, 1.0), dtype=dtype)
+    for store in (kitchen.store, other):
+        extract(find_videos(kitchen.folder), store, Numbers(3, 8.0), config)
+    for name in "ab":
+        ours, theirs = (store.features("t", name) for store in (kitchen.store, other))
+        np.testing.assert_array_equal(ours.times, theirs.times)
+        np.testing.assert_array_equal(ours.read(), theirs.read())
+        assert (ours.scale is None) == (dtype != "int8")
+
+
+class Wild(Numbers):
+    """Gives what no scale in float16 fits."""
+
+    def tokens(self, pixels):
+        return super().tokens(pixels) * 1e9
+
+
+def test_what_int8_can_not_hold(kitchen):
+    """The video is named, and nothing of it is stored."""
+    with pytest.raises(BadConfig, match=r"a\.mkv: values too large for int8"):
+        run(kitchen, Wild(), dtype="int8")
+    assert kitchen.store.videos("t") == []
+
+
 def test_progress_counts_the_rows(kitchen):
     calls = []
     config = config_of(gaps=(0.25, 1.0), batch_size=2)
