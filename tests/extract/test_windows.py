@@ -205,6 +205,24 @@ def test_videos_and_splits_without_segments(kitchen, tmp_path, video):
     assert bare.streams() == []
 
 
+def test_videos_that_can_not_be_read(kitchen, video):
+    """Are listed, with the rows that they would have; those that nobody labelled are not asked."""
+    for name in ("broken", "nameless"):
+        (kitchen.folder / f"{name}.mp4").write_text("not a film")
+    write_labels(kitchen.store, more=segments(("broken", 1.5, 2.0), ("broken", 0.5, 2.0)))
+    report = run(kitchen, Numbers())
+    assert (report.written, report.unlabelled) == (("a", "b"), ("nameless",))
+    assert [failure.video for failure in report.failed] == ["broken"]
+    assert (report.too_early, report.too_late) == (0, 0)  # of what is stored
+    plan = make_plan(find_videos(kitchen.folder), kitchen.store, Numbers(), config_of())
+    assert (plan.done, plan.to_do, plan.rows) == (("a", "b"), {"broken": None}, {"broken": 2})
+    assert list(plan.failed_before) == ["broken"]
+    video.write(kitchen.folder / "broken.mp4", video.steady(25))
+    report = run(kitchen, Numbers())
+    assert (report.written, report.skipped, report.failed) == (("broken",), ("a", "b"), ())
+    assert (report.rows, report.too_early) == (1, 1)
+
+
 def test_gaps_and_anchors_are_part_of_the_fingerprint(kitchen):
     run(kitchen, Numbers(), gaps=(1.0, 0.5))
     assert run(kitchen, Numbers(), gaps=(0.5, 1.0)).skipped == ("a", "b")  # in any order
