@@ -197,10 +197,11 @@ def check_settings(
     store: Store | None = None,
     segments: Segments | None = None,
 ) -> None:
-    """Raise `BadConfig` if `config` does not suit the backbone, or segments of a list, `MissingKey`
-    if it needs labels that the store (None: there is none yet) does not have."""
-    RowRecipe.of(backbone, config)
-    WindowTimes.of(store, config, segments)
+    """Raise `BadConfig` if `config` does not suit the backbone or segments of a list, or asks for
+    rows that no store holds, `MissingKey` if it needs labels that the store (None: there is none
+    yet) lacks."""
+    windows = WindowTimes.of(store, config, segments)
+    Stream(**RowRecipe.of(backbone, config).stream(None if windows is None else windows.at))
 
 
 def make_plan(
