@@ -32,7 +32,8 @@ from antcache.cli.options import (
 
 if TYPE_CHECKING:
     from antcache.extract import Videos
-    from antcache.extract.run import ExtractReport, Plan
+    from antcache.extract.plan import Plan
+    from antcache.extract.run import ExtractReport
 
 
 @command(
@@ -197,7 +198,7 @@ def _show_plan(plan: Plan) -> None:
         rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
     rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
     print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
-    if count := sum(plan.rows.values()):
-        say(f"{count} rows to do, {count * plan.row_bytes / 1e6:.1f} MB")
+    if total := sum(plan.rows.values()):
+        say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
     else:
         say(f"{plan.row_bytes} bytes a row")

@@ -210,7 +210,7 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
         dim=int(dim),
         clip_fps=None if clip_fps is None else float(clip_fps),
         config={"family": "own", "fingerprint": str(says)},
-        grid=None if grid is None else tuple(map(int, grid)),
+        grid=None if grid is None else (int(grid[0]), int(grid[1]), int(grid[2])),
     )
     rows = _trial_rows(tried)
     _check_steady(tried, tried, rows)

@@ -177,11 +177,10 @@ class WindowTimes:
 def check_settings(
     backbone: AnyBackbone, config: ExtractConfig, store: Store | None = None
 ) -> None:
-    """Raise `BadConfig` if `config` does not suit the backbone, `MissingKey` if it needs labels
-    that the store (None: there is none yet) does not have."""
-    RowRecipe.of(backbone, config)
-    if config.at == "windows":
-        WindowTimes.of(store, config)
+    """Raise `BadConfig` if `config` does not suit the backbone or asks for rows that no store
+    holds, `MissingKey` if it needs labels that the store (None: there is none yet) lacks."""
+    windows = WindowTimes.of(store, config) if config.at == "windows" else None
+    Stream(**RowRecipe.of(backbone, config).stream(None if windows is None else windows.at))
 
 
 def make_plan(

@@ -4,8 +4,8 @@ Promise: a video is in the store completely or not at all, so an interrupted run
 is resumed by running it again, which does just what is missing. Processes that run the same pass at
 the same time share the videos. A stream that was made with other settings is refused before
 anything is decoded. A video that can't be read goes into the ledger and the pass goes on; any other
-error ends it. Decoding runs in a thread of its own and overlaps the backbone; at most `READ_AHEAD`
-pictures wait between them.
+error ends it. Decoding runs in a thread of its own and overlaps the backbone; few pictures wait
+between them (`rows/clips`), but all rows of a video are held until it is stored.
 """
 
 from __future__ import annotations
@@ -233,7 +233,10 @@ def _pixels(
 ) -> tuple[VideoReader, Generator[Tensor, None, None]]:
     """What decodes a video, and pixels (B, T, 3, height, width) of consecutive rows."""
     config, backbone = recipe.config, recipe.backbone
-    options = {"max_gap_s": config.max_gap_s, "allow_partial": config.allow_partial}
+    options: dict[str, Any] = {
+        "max_gap_s": config.max_gap_s,
+        "allow_partial": config.allow_partial,
+    }
 
     def prepare(picture: Picture) -> Tensor:
         on_device = torch.from_numpy(picture).to(backbone.device)
@@ -266,7 +269,10 @@ def _stored(
         )
     if stream.dtype != "int8":
         return values.numpy(), None
-    return quantise(values.numpy())
+    try:
+        return quantise(values.numpy())
+    except BadConfig as error:  # which knows of no video
+        raise BadConfig(str(error), where=path, hint="--dtype float32") from error
 
 
 def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:

@@ -45,8 +45,8 @@ def token_grid(hidden: Tensor, pixels: Tensor, model: Any, family: Family) -> Te
         return None
     tokens = hidden[:, lead:]
     if family.order == "space_first":
-        return tokens.unflatten(1, (*shape, times)).permute(0, 3, 1, 2, 4)
-    return tokens.unflatten(1, (times, *shape))
+        return tokens.reshape(len(tokens), *shape, times, -1).permute(0, 3, 1, 2, 4)
+    return tokens.reshape(len(tokens), times, *shape, -1)
 
 
 def tubelet(settings: Any) -> int:

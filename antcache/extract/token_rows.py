@@ -120,7 +120,8 @@ def pooled(tokens: Tensor, grid: Grid, to: Grid) -> Tensor:
     sides = (to[1], grid[1] // to[1], to[2], grid[2] // to[2])
 
     def means(part: Tensor, times: int, cell: int) -> Tensor:
-        return part.unflatten(1, (times, cell, *sides)).mean((2, 4, 6)).flatten(1, 3)
+        cells = part.reshape(len(part), times, cell, *sides, part.shape[2])
+        return cells.mean((2, 4, 6)).flatten(1, 3)
 
     parts = [means(tokens[:, :present], to[0], grid[0] // to[0])]
     if futures := (tokens.shape[1] - present) // plane:

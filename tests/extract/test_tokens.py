@@ -10,7 +10,14 @@ import torch
 from family_models import makers
 
 from antcache.errors import BadConfig, FingerprintMismatch
-from antcache.extract import ExtractConfig, extract, find_videos, load_backbone, make_plan
+from antcache.extract import (
+    ExtractConfig,
+    check_settings,
+    extract,
+    find_videos,
+    load_backbone,
+    make_plan,
+)
 from antcache.extract.token_rows import pooled
 from antcache.store import Store
 from antcache.store.pooling import pool
@@ -84,13 +91,13 @@ def test_int8(tmp_path, video, folder, vjepa2):
 @pytest.mark.parametrize("clip_fps", [4.0, 8.0])
 def test_futures(tmp_path, video, folder, vjepa2, clip_fps):
     """Each lies floor(gap * clip_fps / 2) tokens of time after the clip's."""
-    future = (0.25, 1.0)
+    future = (0.25, 0.75, 1.0)
     settings = {"future": future, "clip_fps": clip_fps}
     pixels = clips(video, vjepa2, clip_fps)
     stream, features = extracted(tmp_path, folder, vjepa2, tokens="full", **settings)
     ahead = [int(gap * clip_fps // 2) for gap in future]
-    assert ahead == ([0, 2] if clip_fps == 4.0 else [1, 4])
-    assert (stream.future, stream.num_tokens) == (future, 32 + 2 * 16)
+    assert ahead == ([0, 1, 2] if clip_fps == 4.0 else [1, 3, 4])
+    assert (stream.future, stream.num_tokens) == (future, 32 + 3 * 16)
     whole = vjepa2.tokens(pixels, ahead).numpy()
     np.testing.assert_allclose(features.read(), whole, atol=1e-4)
     _, features = extracted(tmp_path, folder, vjepa2, tokens=(1, 2, 2), **settings)
@@ -159,6 +166,31 @@ def test_the_bytes_that_the_documentation_states(repo):
 def test_bad_settings(settings, words):
     with pytest.raises(BadConfig, match=words):
         ExtractConfig(**settings)
+
+
+class Endless:
+    """More tokens than a row may have."""
+
+    fingerprint, dim, num_frames = "endless 1", 1, 1
+
+    def __init__(self, times):
+        self.grid = (times, 1024, 1024)
+
+    def preprocess(self, pictures):
+        return pictures.float().mean((1, 2, 3))
+
+    def __call__(self, pixels):
+        return pixels
+
+    def tokens(self, pixels):
+        return pixels[:, :, None].expand(-1, self.grid[0] << 20, -1)
+
+
+def test_rows_that_no_store_holds():
+    """Are refused before a store is made."""
+    with pytest.raises(BadConfig, match=r"impossible grid: expected tokens .* at most 1048576"):
+        check_settings(Endless(2), ExtractConfig(tokens="full"))
+    check_settings(Endless(1), ExtractConfig(tokens="full"))
 
 
 def test_what_a_backbone_can_not_give(folder, vjepa2, vit, tmp_path, models, small):

@@ -205,6 +205,24 @@ def test_videos_and_splits_without_segments(kitchen, tmp_path, video):
     assert bare.streams() == []
 
 
+def test_videos_that_can_not_be_read(kitchen, video):
+    """Are listed, with the rows that they would have; those that nobody labelled are not asked."""
+    for name in ("broken", "nameless"):
+        (kitchen.folder / f"{name}.mp4").write_text("not a film")
+    write_labels(kitchen.store, more=segments(("broken", 1.5, 2.0), ("broken", 0.5, 2.0)))
+    report = run(kitchen, Numbers())
+    assert (report.written, report.unlabelled) == (("a", "b"), ("nameless",))
+    assert [failure.video for failure in report.failed] == ["broken"]
+    assert (report.too_early, report.too_late) == (0, 0)  # of what is stored
+    plan = make_plan(find_videos(kitchen.folder), kitchen.store, Numbers(), config_of())
+    assert (plan.done, plan.to_do, plan.rows) == (("a", "b"), {"broken": None}, {"broken": 2})
+    assert list(plan.failed_before) == ["broken"]
+    video.write(kitchen.folder / "broken.mp4", video.steady(25))
+    report = run(kitchen, Numbers())
+    assert (report.written, report.skipped, report.failed) == (("broken",), ("a", "b"), ())
+    assert (report.rows, report.too_early) == (1, 1)
+
+
 def test_gaps_and_anchors_are_part_of_the_fingerprint(kitchen):
     run(kitchen, Numbers(), gaps=(1.0, 0.5))
     assert run(kitchen, Numbers(), gaps=(0.5, 1.0)).skipped == ("a", "b")  # in any order
@@ -242,6 +260,34 @@ def test_labels_that_are_gone_since_leave_rows(kitchen):
     run(kitchen, Numbers())
     write_labels(kitchen.store, overwrite=True, train=kitchen.splits["train"][2:])
     assert run(kitchen, Numbers()).skipped == ("a", "b")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_backend_does_not_matter(kitchen, tmp_path, dtype):
+    other = Store.create(tmp_path / "s.h5")
+    write_labels(other, **kitchen.splits)
+    config = config_of(gaps=(0.25, 1.0), dtype=dtype)
+    for store in (kitchen.store, other):
+        extract(find_videos(kitchen.folder), store, Numbers(3, 8.0), config)
+    for name in "ab":
+        ours, theirs = (store.features("t", name) for store in (kitchen.store, other))
+        np.testing.assert_array_equal(ours.times, theirs.times)
+        np.testing.assert_array_equal(ours.read(), theirs.read())
+        assert (ours.scale is None) == (dtype != "int8")
+
+
+class Wild(Numbers):
+    """Gives what no scale in float16 fits."""
+
+    def tokens(self, pixels):
+        return super().tokens(pixels) * 1e9
+
+
+def test_what_int8_can_not_hold(kitchen):
+    """The video is named, and nothing of it is stored."""
+    with pytest.raises(BadConfig, match=r"a\.mkv: values too large for int8"):
+        run(kitchen, Wild(), dtype="int8")
+    assert kitchen.store.videos("t") == []
 
 
 def test_progress_counts_the_rows(kitchen):

@@ -69,9 +69,11 @@ def test_every_frame_is_the_last_at_or_before(frames, rows, num_frames, clip_fps
 def test_times_that_floats_miss_are_met():
     """37 / 30 is no float; a row at it sees the frame that is shown from then on."""
     times = [Fraction(n, 30) for n in range(60)]
-    clips = ListedClips(times=np.arange(60) / 30, num_frames=2, clip_fps=30.0)
-    found = list(clips.of(Film(times), lambda number: number))
-    assert found == [[max(0, n - 1), n] for n in range(60)]
+    for error in (0, -1e-9, 1e-9):
+        asked = np.arange(60) / 30 + error
+        clips = ListedClips(times=asked, num_frames=2, clip_fps=30.0)
+        found = list(clips.of(Film(times), lambda number: number))
+        assert found == [[max(0, n - 1), n] for n in range(60)]
     late = ListedClips(times=np.arange(60) / 30 - 1e-6, num_frames=1, clip_fps=None)
     assert list(late.of(Film(times), lambda number: number)) == [[n - 1] for n in range(1, 60)]
 
