@@ -229,7 +229,7 @@ def chunkings(asked: Asked) -> dict[str, str]:
     }
 
 
-def of_apis(folder: Path, asked: Asked, part: int) -> dict[str, Form]:
+def of_apis(folder: Path, asked: Asked, part: int, zarr_part: int) -> dict[str, Form]:
     """By h5py and this Python's Zarr from arrays that are opened once."""
     arrays = {
         f"zarr{chunks}": [
@@ -247,7 +247,7 @@ def of_apis(folder: Path, asked: Asked, part: int) -> dict[str, Form]:
             out[place] = own[asked.which[window]][first : last + 1 : asked.spacing]
 
     return {
-        name: here(partial(read, own=own), out, 8 if name == "h5py" else part)
+        name: here(partial(read, own=own), out, part if name == "h5py" else zarr_part)
         for name, own in arrays.items()
     }
 

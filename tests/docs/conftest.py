@@ -86,14 +86,19 @@ def write_epic_kitchens_100(kitchen: Path) -> None:
     folder.mkdir()
     train, validation = (read(kitchen / f"labels/{split}.csv") for split in ("train", "validation"))
     test = train[-1]["video"]
+    seen = {w: sorted({row[w] for row in (*train, *validation)}) for w in ("verb", "noun")}
     classes = {}
     for what, count in (("verb", NUM_VERBS_100), ("noun", NUM_NOUNS_100)):
-        used = sorted({row[what] for row in (*train, *validation)})
-        names = [*used, *(f"{what}-{i}" for i in range(len(used), count))]  # nobody does these
+        more = (f"{what}-{i}" for i in range(len(seen[what]), count))  # nobody does these
+        names = [*seen[what], *more]
         rows = [f"{i},{name},\"['{name}']\",any" for i, name in enumerate(names)]
         text = "\n".join(["id,key,instances,category", *rows]) + "\n"
         (folder / f"EPIC_100_{what}_classes.csv").write_text(text)
         classes[what] = names
+    pairs = [(v, n) for v in range(len(seen["verb"])) for n in range(len(seen["noun"]))]
+    names = [f"{classes['verb'][v]} {classes['noun'][n]}" for v, n in pairs]
+    rows = [f"{i},{v},{n},{names[i]}" for i, (v, n) in enumerate(pairs)]
+    (folder / "actions.csv").write_text("\n".join(["id,verb,noun,action", *rows]) + "\n")
     splits = {
         "train": [row for row in train if row["video"] != test],
         "validation": validation,

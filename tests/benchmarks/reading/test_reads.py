@@ -102,7 +102,7 @@ def test_every_way_of_this_python_reads_the_same(asked: reads_forms.Asked, tmp_p
     forms = reads_forms.of_antcache(tmp_path, asked) | reads_forms.of_map(tmp_path, asked)
     forms |= reads_forms.of_lmdb(tmp_path, asked, str(asked.any.dtype), 1)
     reads_forms.small_chunks(tmp_path, asked)
-    forms |= reads_forms.of_apis(tmp_path, asked, 1)
+    forms |= reads_forms.of_apis(tmp_path, asked, 1, 1)
     reads_forms.check(forms, asked)
     assert len(forms) >= 7
     assert all(form.seconds([np.array([0]), np.array([1, 2])]) > 0 for form in forms.values())
