@@ -110,7 +110,9 @@ def write_epic_kitchens_100(kitchen: Path) -> None:
             video, verb, noun = (segment[key] for key in ("video", "verb", "noun"))
             seconds = [float(segment[key]) for key in ("start", "stop")]
             start, stop = (f"00:{s // 60:02.0f}:{s % 60:05.2f}" for s in seconds)
-            row = {"narration_id": f"{video}_{number}", "participant_id": video, "video_id": video}
+            person = f"P{video[-2:]}"
+            row = {"narration_id": f"{person}_01_{number}", "participant_id": person}
+            row |= {"video_id": video}
             row |= {"narration_timestamp": start, "start_timestamp": start, "stop_timestamp": stop}
             row |= {"start_frame": round(50 * seconds[0]), "stop_frame": round(50 * seconds[1])}
             if split != "test_timestamps":

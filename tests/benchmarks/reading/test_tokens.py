@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import tokens_gpu
 import tokens_model
 import torch
 from tokens_model import Size
+
+from antcache.extract.backbone import Backbone, load_backbone
 
 TINY = Size(width=32, layers=1, heads=2, frames=4, pixels=64, kept=(2, 2, 2), predictor=(24, 1, 2))
 """Sixteen times as many tokens as are kept would take long; four are enough here."""
@@ -130,6 +133,22 @@ def test_a_pack_of_made_up_tokens_is_like_one_that_is_read(tmp_path: Path) -> No
     batches = [next(iter(pack.batches(torch.arange(6), 4)))[1] for pack in (made, read)]
     assert batches[0].dtype == batches[1].dtype == torch.float32
     assert all(torch.isfinite(batch).all() for batch in batches)
+
+
+def test_weights_take_clips_of_any_length(tmp_path: Path) -> None:
+    """As docs/tokens.md has it: 32 frames in `config.json` of a checkpoint that was made for 64."""
+    longer = tokens_model.make_backbone(replace(TINY, frames=8), tmp_path, "cpu")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    assert config["frames_per_clip"] == 8
+    path.write_text(json.dumps(config | {"frames_per_clip": 4}))
+    shorter = load_backbone(tmp_path, device="cpu")
+    assert isinstance(shorter, Backbone)
+    assert (longer.grid, shorter.grid) == ((4, 4, 4), (2, 4, 4))
+    assert shorter.config["weights"] == longer.config["weights"]
+    found = shorter.tokens(torch.randn(2, 4, 3, 64, 64), (1,))
+    assert found.shape == (2, 3 * 16, TINY.width)
+    assert torch.isfinite(found).all()
 
 
 def test_clips_show_their_colours() -> None:
