@@ -23,6 +23,7 @@ from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.train import RunResult, train
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.run import sweep
+from antcache.student.training.held_out import HeldOut
 from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import TrainingData, load_training_data
 
@@ -231,3 +232,15 @@ def test_on_the_command_line(make_store: MakeStore, tmp_path: Path) -> None:
     config = StudentConfig.from_dict(json.loads(result.stdout)["config"])
     assert config.data.gaps == (0.5, 1.5)
     assert config.data.anchors == (0.0, 0.75, 1.0)
+
+
+def test_held_out_segments_are_scored_where_they_have_a_window(make_store: MakeStore) -> None:
+    labels = make_store().labels("train")
+    held = HeldOut(
+        rows=torch.tensor([1, 4, 5]), segments=labels[np.array([1, 4, 5])], videos=("t0",)
+    )
+    scored = held.scored(torch.tensor([0, 7, 2, 3, -1, 9]))
+    assert scored.rows.tolist() == [7, 9]
+    assert scored.segments.uid.tolist() == labels.uid[[1, 5]].tolist()
+    with pytest.raises(BadConfig, match="held out has a window of the gap and anchor"):
+        held.scored(torch.full((6,), -1))

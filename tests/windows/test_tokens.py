@@ -273,3 +273,22 @@ def test_what_is_extracted_at_windows_is_what_windows_ask_for(
         assert set(index.dropped) <= {"too_early"}
         own = protocol.reference_s(segments.start_s, segments.stop_s)[index.segment] - gap
         np.testing.assert_allclose(times[index.rows[:, 0]], own, rtol=0, atol=1e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_gpu_gets_the_same_tokens(make_store: MakeStore, dtype: str) -> None:
+    """To the bit, also those that are widened there."""
+    store, cuda = make_store(), torch.device("cuda")
+    add_tokens(store, dtype=dtype, future=FUTURE)
+    windows = found(store, drawn=tuple(replace(ONE, gap_s=gap) for gap in FUTURE))
+    packed, _ = both(windows)
+    order = torch.arange(len(windows)).flip(0)
+    for features in (
+        PackedFeatures.gather(windows.streams, cuda),
+        LazyFeatures.of(windows.streams, cuda),
+    ):
+        parts = [part.clone() for _, part in features.batches(order, 4)]
+        assert torch.equal(torch.cat(parts).cpu(), packed[order])
+        assert torch.equal(features.take([3, 0]).cpu(), packed[[3, 0]])
