@@ -43,7 +43,7 @@ PIPELINES = {
 """Of zarr-python, by what stands behind its name."""
 
 
-class Asked:
+class Wanted:
     """What `reads.py` has left in a folder: rows, and the windows that are asked for."""
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Asked:
         return np.memmap(folder / f"{name}.raw", self.out.dtype, "r", shape=shape)
 
 
-def zarr_readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]]:
+def zarr_readers(folder: Path, asked: Wanted) -> Iterator[tuple[str, Read | str]]:
     """Those of each pipeline and each size of chunks; of a pipeline that is not there, why."""
     import zarr
 
@@ -94,7 +94,7 @@ def zarr_readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]]
                 yield name, zarr_reader(asked, arrays, partial(zarr.config.set, settings))
 
 
-def zarr_reader(asked: Asked, arrays: Sequence[Any], set_up: Callable[[], Any]) -> Read:
+def zarr_reader(asked: Wanted, arrays: Sequence[Any], set_up: Callable[[], Any]) -> Read:
     """One window after the other."""
 
     def read(positions: NDArray[np.int64]) -> None:
@@ -107,7 +107,7 @@ def zarr_reader(asked: Asked, arrays: Sequence[Any], set_up: Callable[[], Any]) 
     return read
 
 
-def lance_readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]]:
+def lance_readers(folder: Path, asked: Wanted) -> Iterator[tuple[str, Read | str]]:
     """The one of a table of all rows, which is written first."""
     os.environ |= {"LANCE_CPU_THREADS": "1"}  # looked at when it is imported
     import lance
@@ -137,7 +137,7 @@ def lance_readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]
     yield f"Lance {lance.__version__.split('.')[0]}", read
 
 
-def readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]]:
+def readers(folder: Path, asked: Wanted) -> Iterator[tuple[str, Read | str]]:
     """All that are there, by name; of the others, why not."""
     for name, make in (("zarr", zarr_readers), ("Lance", lance_readers)):
         try:
@@ -148,7 +148,7 @@ def readers(folder: Path, asked: Asked) -> Iterator[tuple[str, Read | str]]:
 
 def answer(folder: Path) -> None:
     """The process: names what it reads by, then reads what each line asks for."""
-    asked = Asked(folder)
+    asked = Wanted(folder)
     found = dict(readers(folder, asked))
     reads = {name: read for name, read in found.items() if not isinstance(read, str)}
     absent = {name: why for name, why in found.items() if isinstance(why, str)}

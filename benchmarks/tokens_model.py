@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache.extract.backbone import Backbone, load_backbone
+from antcache.hub import quiet
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
@@ -93,10 +94,10 @@ and one of 16 tokens is kept."""
 
 def make_backbone(size: Size, folder: Path, device: str) -> Backbone:
     """The encoder with random weights, saved and loaded as any other."""
-    from transformers import VJEPA2Config, VJEPA2Model
+    import transformers
 
     width, layers, heads = size.predictor
-    config = VJEPA2Config(
+    config = transformers.VJEPA2Config(
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
@@ -108,9 +109,9 @@ def make_backbone(size: Size, folder: Path, device: str) -> Backbone:
         pred_num_hidden_layers=layers,
         pred_num_attention_heads=heads,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet(transformers):
         torch.manual_seed(0)
-        VJEPA2Model(config).save_pretrained(folder)
+        transformers.VJEPA2Model(config).save_pretrained(folder)
     processor = {
         "video_processor_type": "VJEPA2VideoProcessor",
         "size": {"shortest_edge": size.pixels * 292 // 256},
