@@ -21,5 +21,6 @@ PRECISIONS = click.Choice(["auto", "bfloat16", "float32"])
 
 CLUSTERS = click.Choice(["video", "segment"])
 DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
+CLASSES = click.Choice(["all", "present"])
 MIXTURES = click.Choice(["probabilities", "logits"])
 CHALLENGES = click.Choice(["ek55", "ek100"])
