@@ -3,11 +3,11 @@
     python benchmarks/bit_rot.py [--record] [--flips 1000] [--commands 60]
 
 A small store with everything in it (labels, soft targets in both forms, a plain and a compressed
-stream, listed times), of each kind. One bit is flipped, `verify` reads the store, the bit is
-flipped back, `verify` reads it again: 1,000 times. Half of the places are uniform over all bytes of
-all files; for the other half a file is drawn first, so that small files are hit as often as large
-ones. What `verify` has to say is known without asking it: a file of a Zarr store by its path, a
-byte of an HDF5 file by where the arrays' own bytes are found in it.
+stream, one of int8 tokens, listed times), of each kind. One bit is flipped, `verify` reads the
+store, the bit is flipped back, `verify` reads it again: 1,000 times. Half of the places are uniform
+over all bytes of all files; for the other half a file is drawn first, so that small files are hit
+as often as large ones. What `verify` has to say is known without asking it: a file of a Zarr store
+by its path, a byte of an HDF5 file by where the arrays' own bytes are found in it.
 
 Before it is flipped back, everything in the store is read as users read it: labels, soft targets,
 settings of streams, classes, rows and times from memory maps, without them, and gathered as
@@ -32,6 +32,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import forked
 import h5py
@@ -48,21 +49,26 @@ from antcache.store.integrity.verify import verify
 from antcache.store.reading.gather import Gatherer
 
 ACTIONS = 12
-STREAMS = {"rgb": False, "flow": True}
+STREAMS: dict[str, dict[str, Any]] = {
+    "rgb": {"dim": 32, "dtype": "float16"},
+    "flow": {"dim": 32, "dtype": "float32", "compressed": True},
+    "tokens": {"dim": 8, "dtype": "int8", "grid": (1, 2, 2), "future": (0.5,)},
+}
 VIDEOS = ("v1", "v2", "v3", "v4")
 
 
 def rows_of(stream: str, video: str) -> np.ndarray:
-    """The rows (R, 32) of a video, the same every time."""
+    """The rows (R, 32) of a video, or (R, 8, 8) of tokens, the same every time."""
     rng = np.random.default_rng([list(STREAMS).index(stream), VIDEOS.index(video)])
-    rows = rng.normal(size=(int(rng.integers(80, 160)), 32))
-    return rows.astype("float32" if STREAMS[stream] else "float16")
+    row = (8, 8) if stream == "tokens" else (32,)
+    rows = rng.normal(size=(int(rng.integers(80, 160)), *row))
+    return rows.astype("float32" if stream == "flow" else "float16")
 
 
 def write(store: Store, stream: str, video: str) -> None:
-    """Write a video; those of the plain stream but the first list their times."""
+    """Write a video; where rows are not compressed, all but the first list their times."""
     rows = rows_of(stream, video)
-    listed = stream == "rgb" and video != "v1"
+    listed = stream != "flow" and video != "v1"
     times = np.arange(len(rows)) * 0.3 if listed else None
     store.write_features(stream, video, rows, times=times, attributes={"source": f"{video}.mp4"})
 
@@ -99,11 +105,9 @@ def build(path: Path, kind: str) -> Store:
     )
     store.write_targets("dense", dense)
     store.write_targets("sparse", dense.top_k(4))
-    for stream, compressed in STREAMS.items():
+    for stream, own in STREAMS.items():
         config = {"backbone": "none", "size": [224, 224], "mean": [0.5, 0.25, None]}
-        dtype = "float32" if compressed else "float16"
-        settings = {"dim": 32, "dtype": dtype, "fps": 4, "source": "bit rot", "config": config}
-        store.create_stream(stream, **settings, compressed=compressed)
+        store.create_stream(stream, fps=4, source="bit rot", config=config, **own)
         for video in VIDEOS:
             write(store, stream, video)
     return store
@@ -198,7 +202,11 @@ def readings(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
         where = np.arange(80)[:, None] % 60 + np.arange(3)
         out = np.empty((80, 3, *features[0].rows.shape[1:]), features[0].rows.dtype)
         Gatherer(features).into(out, which, where)
-        return digest_of(out)
+        if features[0].scale is None:
+            return digest_of(out)
+        scale = np.empty(out.shape[:-1], np.float16)
+        Gatherer([each.scales() for each in features]).into(scale, which, where)
+        return digest_of(out, scale)
 
     yield "dataset", lambda: f"{opened().dataset} {opened().splits()} {opened().streams()}"
     yield "classes", lambda: opened().taxonomy.fingerprint

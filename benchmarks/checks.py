@@ -28,7 +28,7 @@ from record import Figure, finish
 
 from antcache.store.reading import proof
 from antcache.windows.pack import PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 
 WAYS = ("nothing", "first", "later")
 

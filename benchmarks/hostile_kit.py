@@ -22,14 +22,19 @@ import numpy as np
 from antcache.annotations import Segments, read_annotations
 from antcache.annotations.dataset import Dataset
 from antcache.store import SoftTargets, Store
+from antcache.store.quantise import quantise
 
 SECRET = "the neighbour's diary"
 SECRET_VALUE = 1717.0
 """Every row of the neighbour's store holds nothing else; exact in every float type."""
 
+SECRET_SCALE = float(quantise(np.full((1, 1), SECRET_VALUE))[1][0])
+"""Scale of the neighbour's int8 tokens, whose values are all 127."""
+
 VERBS, NOUNS = ("take", "put", "wash"), ("pan", "cup", "leek")
 PAIRS = [(v, n) for v in range(3) for n in range(3)]
 ACTIONS, DIM, FPS, SECONDS, LENGTH = len(PAIRS), 8, 4.0, 3.0, 8
+GRID = (1, 2, 2)
 SPLITS = {"train": 4, "validation": 2}
 ROWS = int(LENGTH * SECONDS * FPS)
 CONFIG: dict[str, Any] = {"backbone": "none", "mean": [0.5, None]}
@@ -67,20 +72,25 @@ def segments(split: str, secret: bool = False) -> Segments:
 
 
 def write_store(path: Path, backend: str, secret: bool = False) -> Store:
-    """Labels, a plain and a compressed stream with listed times, soft targets in both forms."""
+    """Labels, a plain and a compressed stream with listed times, one of int8 tokens, soft targets
+    in both forms."""
     store = Store.create(path, backend=backend)
     rng = np.random.default_rng(0)
     streams = {"rgb": ("float16", False), "flow": ("float32", True)}
+    source = SECRET if secret else "random"
     for name, (dtype, compressed) in streams.items():
         store.create_stream(
             name,
             dim=DIM,
             dtype=dtype,
             fps=FPS,
-            source=SECRET if secret else "random",
+            source=source,
             config={**CONFIG, "stream": name},
             compressed=compressed,
         )
+    store.create_stream(
+        "tokens", dim=DIM, dtype="int8", fps=FPS, source=source, config=CONFIG, grid=GRID
+    )
     for split in SPLITS:
         own = segments(split, secret)
         store.write_labels(
@@ -92,6 +102,8 @@ def write_store(path: Path, backend: str, secret: bool = False) -> Store:
             store.write_features("rgb", video, rows.astype(np.float16))
             times = np.arange(ROWS) / FPS
             store.write_features("flow", video, rows.astype(np.float32), times=times)
+            tokens = np.repeat(rows[:, None], 4, axis=1)
+            store.write_features("tokens", video, tokens.astype(np.float16))
     uid = np.concatenate([store.labels(split).uid for split in SPLITS])
     dense = SoftTargets(
         uid=uid,

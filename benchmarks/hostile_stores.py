@@ -16,9 +16,10 @@ from typing import Any
 
 import h5py
 import hostile_seals as seals
+import hostile_tokens
 import numpy as np
 from cases import InputCase
-from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_VALUE, kit, place
+from hostile_kit import ACTIONS, DIM, ROWS, SECRET, SECRET_SCALE, SECRET_VALUE, kit, place
 
 from antcache.store import Store
 from antcache.store.format import digest
@@ -46,6 +47,7 @@ student train s --run out_run --stream rgb {SMALL}
 student train s --run out_both --stream flow,rgb --targets dense --windows stream {SMALL}
 store convert s out.h5
 store convert s out.zarr --dtype float32 --compressed
+store convert s out_pooled.zarr --tokens 1x1x1 --dtype int8
 teacher train s --name t1 --kind count --folds 2 --output out_teacher
 teacher predict s kit/teacher --name t2
 teacher ensemble s dense other --name t3 --output out_mix
@@ -62,6 +64,8 @@ store verify s
 SECRETS = (
     SECRET.encode(),
     *(np.full(4, SECRET_VALUE, kind).tobytes() for kind in ("f2", "f4", "f8")),
+    np.full(4, SECRET_SCALE, "f2").tobytes(),
+    *(np.full(4, 127 * SECRET_SCALE, kind).tobytes() for kind in ("f4", "f8")),
 )
 """Bytes that are in the neighbour's files and nowhere else."""
 
@@ -83,9 +87,12 @@ def cases() -> list[InputCase]:
 
 def spoils() -> list[tuple[str, str, Spoil]]:
     """Kind of store, what is wrong with it, and what makes it so."""
-    both = [(kind, name, spoil) for name, spoil in anywhere() for kind in ("zarr", "hdf5")]
-    only = [("zarr", name, spoil) for name, spoil in in_zarr()]
-    return [*both, *only, *(("hdf5", name, spoil) for name, spoil in in_hdf5())]
+    of_both = [*anywhere(), *hostile_tokens.anywhere()]
+    return [
+        *((kind, name, spoil) for name, spoil in of_both for kind in ("zarr", "hdf5")),
+        *(("zarr", name, spoil) for name, spoil in [*in_zarr(), *hostile_tokens.in_zarr()]),
+        *(("hdf5", name, spoil) for name, spoil in [*in_hdf5(), *hostile_tokens.in_hdf5()]),
+    ]
 
 
 def _make(folder: Path, kind: str, spoil: Spoil) -> list[list[str]]:

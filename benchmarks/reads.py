@@ -45,7 +45,7 @@ from antcache.store import Store
 from antcache.windows.index import stream_features
 from antcache.windows.lazy import LazyStream
 from antcache.windows.pack import PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 
 DIM, TIME, SPACING, BATCH = 1_024, 10, 15, 256
 SMALL_CHUNK = 64
@@ -283,7 +283,7 @@ def part_two(folder: Path, repeats: int) -> list[Figure]:
         if not turn:
             for window in (0, len(index) // 3, len(index) - 1):
                 rows = features[str(index.labels.video[window])].read(index.rows[window])
-                assert np.array_equal(pack.values[window].numpy(), rows)
+                assert np.array_equal(pack.take([window])[0].numpy(), rows)
         del pack
     speed, seconds = np.array(packing[1:]), np.array(opening[1:])
     figures = [

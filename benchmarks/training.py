@@ -62,7 +62,7 @@ from antcache.student.training.stack import Stack
 from antcache.windows.dataset import Batch, Windows
 from antcache.windows.index import WindowIndex, stream_features
 from antcache.windows.pack import PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.stream_rows import StreamRows
 from antcache.windows.teacher_targets import TeacherTargets
 
 DEFAULT = "2 layers, 256 wide (default)"
@@ -296,7 +296,8 @@ def stacking(pack: Windows, counts: tuple[int, ...], width: int | None) -> list[
     assert isinstance(pack.features, PackedFeatures)
     assert pack.targets is not None
     few = np.arange(min(len(pack), 4 * BATCH))
-    features = PackedFeatures(values=pack.features.values[: len(few)])
+    (stream,) = pack.features.streams
+    features = PackedFeatures(streams=(replace(stream, places=stream.places[: len(few)]),))
     targets = replace(pack.targets, row=pack.targets.row[: len(few)])
     small = Windows(pack.labels[few], features, targets)
     figures = []

@@ -9,6 +9,8 @@ import click
 
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
+TOKEN_DTYPES = click.Choice(["float16", "float32", "int8"])
+MOMENTS = click.Choice(["uniform", "windows"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])

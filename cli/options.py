@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES
+from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, TOKEN_DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
 from antcache.settings import settings_of
 
 Decorator = Callable[[Any], Any]
@@ -92,15 +92,22 @@ def targets_option(shown: str | None = None) -> Decorator:
     return repeatable("--targets", text="Soft targets", shown=shown)
 
 
-def dtype_option(default: str | None = None, *, shown: str | None = None) -> Decorator:
-    """How features lie in the store."""
+def dtype_option(
+    default: str | None = None, *, shown: str | None = None, tokens: bool = False
+) -> Decorator:
+    """How features lie in the store; `tokens` where they may be tokens."""
     return click.option(
         "--dtype",
-        type=DTYPES,
+        type=TOKEN_DTYPES if tokens else DTYPES,
         default=default,
         show_default=shown or default is not None,
-        help="Type that features are stored as.",
+        help="Type that features are stored as" + ("; int8: of tokens." if tokens else "."),
     )
+
+
+def tokens_option(text: str, *, shown: str | None = None) -> Decorator:
+    """A grid of tokens."""
+    return click.option("--tokens", type=GRID, metavar="TxHxW", show_default=shown, help=text)
 
 
 def seed_option(default: int | None = 0) -> Decorator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, protocol_for
 from antcache.doctor.needs import check_used, check_windows, examine_windows
@@ -83,13 +84,11 @@ def examine(
         if not config.quick:
             one.scan(count)
         findings += one.check(protocol)
-        for split, segments in splits.items():
-            index = WindowIndex.build(
-                one.features, segments, protocol, allow_missing=True, where=split
-            )
-            windows.append(examine_windows(one, split, segments, index, protocol))
+        for own, (split, segments) in product(one.protocols(protocol), splits.items()):
+            index = WindowIndex.build(one.features, segments, own, allow_missing=True, where=split)
+            windows.append(examine_windows(one, split, segments, index, own))
             findings += check_windows(windows[-1], one.damaged)
-            findings += check_used(one, split, index)
+            findings += check_used(one, windows[-1], index)
     targets: list[TargetReport] = []
     for name in store.target_names() if config.targets is None else config.targets:
         reports, found = examine_targets(

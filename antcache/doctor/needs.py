@@ -12,12 +12,18 @@ import numpy as np
 from antcache.annotations import Protocol, Segments, sample_windows
 from antcache.doctor.report import Finding, SplitReport, VideoNeed
 from antcache.doctor.rows import last_s
-from antcache.doctor.streams import ExaminedStream
+from antcache.doctor.streams import ExaminedStream, window_name
 from antcache.store import Features
 from antcache.text import listed
 from antcache.timebase import frames_to_seconds, rows_at
 from antcache.windows.frame_labels import by_video
-from antcache.windows.index import BEFORE_FEATURES, GAP_IN_FEATURES, MISSING, WindowIndex
+from antcache.windows.index import (
+    BEFORE_FEATURES,
+    GAP_IN_FEATURES,
+    MISSING,
+    NOT_KEPT,
+    WindowIndex,
+)
 
 
 def examine_windows(
@@ -33,7 +39,7 @@ def examine_windows(
             continue
         needs_s = float(frames_to_seconds(sampled.frames[kept].max()))
         own = examined.features.get(video)
-        even = own is None or own.times is None
+        even = examined.stream.at is None and (own is None or own.times is None)
         fps, start_s = (examined.stream.fps, 0.0) if own is None else (own.fps, own.start_s)
         needs.append(
             VideoNeed(
@@ -51,10 +57,12 @@ def examine_windows(
     return SplitReport(
         stream=examined.stream.name,
         split=split,
+        window=window_name(protocol) if examined.stream.at is not None else "",
         segments=len(segments),
         windows=len(index),
         padded=index.num_padded,
         dropped={why: len(uids) for why, uids in index.dropped.items()},
+        lacking=tuple(uid for why in MISSING for uid in index.dropped.get(why, ())),
         rows_needed=sum(len(np.unique(index.rows[own])) for _, own in by_video(index.labels.video)),
         videos=tuple(sorted(needs, key=lambda need: (-sum(need.lacking.values()), need.video))),
     )
@@ -69,7 +77,7 @@ def _widest(features: Features) -> float | None:
 
 def check_windows(report: SplitReport, damaged: Mapping[str, str]) -> Iterator[Finding]:
     """What windows lack, by reason."""
-    where = f"{report.stream}, {report.split}"
+    where = report.where
     for why in MISSING:
         worst = sorted(
             (need for need in report.videos if why in need.lacking),
@@ -99,6 +107,8 @@ def check_windows(report: SplitReport, damaged: Mapping[str, str]) -> Iterator[F
 
 def _lack(need: VideoNeed, why: str, damaged: Mapping[str, str]) -> str:
     """What one video lacks, in a few words."""
+    if why == NOT_KEPT:
+        return f"{need.video} ({need.lacking[why]})"
     text = f"{need.video} ({need.lacking[why]}: "
     if why == GAP_IN_FEATURES and need.widest_s is not None:
         return f"{text}up to {need.widest_s:.2f} s between rows)"
@@ -111,7 +121,9 @@ def _lack(need: VideoNeed, why: str, damaged: Mapping[str, str]) -> str:
     return f"{text}{'has no rows' if need.present else 'is absent'})"
 
 
-def check_used(examined: ExaminedStream, split: str, index: WindowIndex) -> Iterator[Finding]:
+def check_used(
+    examined: ExaminedStream, report: SplitReport, index: WindowIndex
+) -> Iterator[Finding]:
     """Windows that look at rows with values that are not finite."""
     windows: dict[str, int] = {}
     for video, members in by_video(index.labels.video):
@@ -124,7 +136,7 @@ def check_used(examined: ExaminedStream, split: str, index: WindowIndex) -> Iter
         yield Finding(
             kind="non_finite",
             missing=True,
-            where=f"{examined.stream.name}, {split}",
+            where=report.where,
             text=f"{sum(windows.values())} of {len(index)} windows look at rows with values that "
             "are infinite or not numbers: " + listed([f"{v} ({windows[v]})" for v in worst]),
             videos=tuple(worst),

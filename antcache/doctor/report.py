@@ -63,22 +63,32 @@ class SplitReport:
     Attributes:
         stream: name of the stream.
         split: name of the split.
+        window: which windows, where the stream keeps rows for some only: `1 s before the start`;
+            else empty.
         segments: segments of the split.
         windows: those that have a window.
         padded: windows that begin before everything seen.
         dropped: reason -> segments without a window.
+        lacking: uids of the segments whose window lacks features.
         rows_needed: different rows that the windows look at.
         videos: what each video must have and has; those that lack most come first.
     """
 
     stream: str
     split: str
+    window: str
     segments: int
     windows: int
     padded: int
     dropped: dict[str, int]
+    lacking: tuple[str, ...]
     rows_needed: int
     videos: tuple[VideoNeed, ...]
+
+    @property
+    def where(self) -> str:
+        """Which windows these are, in words."""
+        return ", ".join(filter(None, (self.stream, self.split, self.window)))
 
 
 @dataclass(frozen=True, kw_only=True)

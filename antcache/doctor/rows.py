@@ -1,11 +1,12 @@
 """What is odd about the rows of a stream: their values and their times.
 
 Promise: every row is read once, a few chunks at a time, and nothing is changed. Needs no torch.
-Letters: R rows, D feature.
+Letters: R rows, D feature, K tokens of D features.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,10 @@ Bits = NDArray[np.unsignedinteger[Any]]
 BITS: Mapping[str, tuple[str, int, int]] = {
     "float16": ("u2", 0x7FFF, 0x7C00),
     "float32": ("u4", 0x7FFFFFFF, 0x7F800000),
+    "int8": ("u1", 0xFF, 0x100),
 }
-"""Of each type: integers as wide, all bits but the sign, and infinity (what is larger is none)."""
+"""Of each type: integers as wide, all bits but the sign, and infinity (what is larger is none).
+All bits of an int8 are its value, and none is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +61,36 @@ class RowScan:
 
 
 def scan_rows(features: Features, read: Callable[[int], None]) -> RowScan:
-    """Look at every row (R, D) of a video; `read` is told how many bytes were, block by block.
+    """Look at every row (R, D) or (R, K, D) of a video; `read` is told how many bytes were, block
+    by block.
 
     Raises:
         DamagedStore: rows can't be read.
     """
     kind, no_sign, infinite = BITS[np.dtype(features.rows.dtype).name]
-    num_rows, dim = features.rows.shape
+    num_rows, *row_shape = features.rows.shape
     peak = np.zeros(num_rows, dtype=np.uint32)  # largest value of each row, as an integer
     repeated = np.zeros(num_rows, dtype=bool)
     chunk = int(getattr(features.rows, "chunk_rows", 1))
-    row_bytes = dim * features.rows.dtype.itemsize
+    row_bytes = math.prod(row_shape) * features.rows.dtype.itemsize
     size = chunk * max(1, BLOCK_BYTES // max(1, chunk * row_bytes))
     last: Bits | None = None
     for start in range(0, num_rows, size):
-        block: Bits = np.ascontiguousarray(features.rows[start : start + size]).view(kind)
-        stop = start + len(block)
-        peak[start:stop] = (block & no_sign).max(axis=1, initial=0)
+        tokens: Bits = np.ascontiguousarray(features.rows[start : start + size]).view(kind)
+        block, stop = tokens.reshape(len(tokens), -1), start + len(tokens)
+        if features.scale is None:
+            peak[start:stop] = (block & no_sign).max(axis=1, initial=0)
+        else:
+            scale = features.scale[start:stop]
+            peak[start:stop] = (tokens.max(axis=2, initial=0) * (scale > 0)).max(axis=1)
         repeated[start + 1 : stop] = _equal(block[1:], block[:-1])
         if last is not None:
             repeated[start] = bool((block[0] == last).all())
         last = block[-1].copy()
         read(block.nbytes)
+    if features.scale is not None:  # alike in int8, they may differ in their scales
+        scale = features.scale[:]
+        repeated[1:] &= (scale[1:] == scale[:-1]).all(axis=1)
     repeated &= peak != 0
     run, run_at = _longest(repeated)
     return RowScan(
@@ -109,6 +120,13 @@ def _longest(repeated: NDArray[np.bool_]) -> tuple[int, int]:
     lengths = edges[1::2] - edges[::2]
     longest = int(lengths.argmax())
     return int(lengths[longest]) + 1, int(edges[2 * longest]) - 1
+
+
+def run_s(features: Features, scan: RowScan) -> float:
+    """How long the longest run of equal rows lasts, in seconds."""
+    if scan.run and features.listed:
+        return time_of(features, scan.run_at + scan.run - 1) - time_of(features, scan.run_at)
+    return scan.run / features.fps
 
 
 def first_s(features: Features) -> float:
@@ -158,7 +176,7 @@ def check_values(
             + listed([f"{v} ({zero[v]})" for v in worst]),
             videos=tuple(worst),
         )
-    seconds = {video: scan.run / features[video].fps for video, scan in scans.items() if scan.run}
+    seconds = {video: run_s(features[video], scan) for video, scan in scans.items() if scan.run}
     rows = sum(features[video].num_rows for video in scans)
     repeated = sum(scan.repeated for scan in scans.values())
     if not rows or not seconds:

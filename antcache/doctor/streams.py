@@ -5,19 +5,29 @@ Promise: a video that can't be opened or read is noted, and counts as absent fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from antcache.annotations import Protocol, Segments
+from antcache.annotations.protocols import before
 from antcache.doctor.report import Finding, StreamReport
-from antcache.doctor.rows import RowScan, check_rate, check_times, check_values, scan_rows
+from antcache.doctor.rows import (
+    RowScan,
+    check_rate,
+    check_times,
+    check_values,
+    run_s,
+    scan_rows,
+)
 from antcache.errors import DamagedStore
 from antcache.store import Features, Store, Stream
 from antcache.text import listed
 from antcache.windows.frame_labels import by_video
-from antcache.windows.index import stream_features
+from antcache.windows.index import NOT_KEPT, stream_features
 
 
 @dataclass(kw_only=True)
@@ -65,7 +75,18 @@ class ExaminedStream:
     def num_bytes(self) -> int:
         """Bytes that `scan` reads."""
         rows = sum(f.num_rows for f in self.features.values())
-        return rows * self.stream.dim * np.dtype(self.stream.dtype).itemsize
+        return rows * math.prod(self.stream.row_shape) * np.dtype(self.stream.dtype).itemsize
+
+    def protocols(self, protocol: Protocol) -> list[Protocol]:
+        """The windows that are looked at: of a stream that keeps rows for the ends of some, each
+        gap and anchor that it keeps, in windows of one frame; else those of the protocol."""
+        at = self.stream.at
+        if at is None:
+            return [protocol]
+        return [
+            replace(protocol, anchor=anchor, gap_s=gap_s, num_frames=1, parity="exact")
+            for anchor, gap_s in product(at["anchors"], at["gaps"])
+        ]
 
     def scan(self, count: Callable[[int], None]) -> None:
         """Read every row; a video that can't be read counts as absent from then on."""
@@ -88,14 +109,29 @@ class ExaminedStream:
                 f"{next(iter(self.damaged.values()))}",
                 videos=tuple(self.damaged),
             )
-        yield from check_rate(self.stream, protocol)
-        yield from check_times(self.stream, self.features, self.last_stop)
+        if self.stream.at is None:
+            yield from check_rate(self.stream, protocol)
+            yield from check_times(self.stream, self.features, self.last_stop)
+        else:
+            yield from self._check_kept(protocol)
         yield from check_values(self.stream.name, self.features, self.scans or {})
+
+    def _check_kept(self, protocol: Protocol) -> Iterator[Finding]:
+        """Whether rows are kept for the windows of the protocol at all."""
+        kept = [(own.anchor, own.gap_s) for own in self.protocols(protocol)]
+        if (protocol.anchor, protocol.gap_s) not in kept:
+            yield Finding(
+                kind=NOT_KEPT,
+                missing=True,
+                where=self.stream.name,
+                text=f"rows are kept for other windows than those {window_name(protocol)}: "
+                + ", ".join(map(window_name, self.protocols(protocol))),
+            )
 
     def report(self) -> StreamReport:
         """The stream in numbers."""
         scans = None if self.scans is None else self.scans.items()
-        runs = [s.run / self.features[v].fps for v, s in scans] if scans is not None else []
+        runs = [run_s(self.features[v], s) for v, s in scans] if scans is not None else []
         return StreamReport(
             stream=self.stream.name,
             videos=len(self.features),
@@ -108,6 +144,11 @@ class ExaminedStream:
             repeated=None if scans is None else sum(s.repeated for _, s in scans),
             longest_run_s=None if scans is None else max(runs, default=0.0),
         )
+
+
+def window_name(protocol: Protocol) -> str:
+    """Where the windows of a protocol end, in words."""
+    return f"{protocol.gap_s:g} s before {before(protocol.anchor)}"
 
 
 def _open(

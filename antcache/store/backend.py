@@ -165,10 +165,13 @@ class Backend(ABC):
         Raises:
             WriteFailed: the disk refused; nothing was changed.
         """
-        self._change_group(key, lambda old: {**old, **attributes})
+        self.change_group(key, lambda old: {**old, **attributes})
 
-    def add_group_attributes(self, key: str, attributes: Attributes) -> Attributes:
-        """Create the group `key` if needed, and give it the attributes that it does not have yet.
+    def add_group_attributes(
+        self, key: str, attributes: Attributes, *, unless: str = ""
+    ) -> Attributes:
+        """Create the group `key` if needed, and give it the attributes that it does not have yet;
+        none of them if it has the one that is called `unless`.
 
         Of several processes that do so at once, the first one's stay: each learns from what is
         returned whether they are its own. Only where objects can't be created on condition (S3,
@@ -182,15 +185,23 @@ class Backend(ABC):
         """
 
         def completed(old: Attributes) -> Attributes:
+            if old.get(unless) is not None:
+                return old
             return {**old, **{k: v for k, v in attributes.items() if old.get(k) is None}}
 
-        while self._change_group(key, completed):
+        while self.change_group(key, completed):
             pass  # what is there then is looked at
         return self.group_attributes(key)
 
-    def _change_group(self, key: str, changed: Callable[[Attributes], Attributes]) -> bool:
-        """Let the group `key` be there with what `changed` makes of its attributes; false if it
-        was."""
+    def change_group(self, key: str, changed: Callable[[Attributes], Attributes]) -> bool:
+        """Let the group `key` be there with what `changed` makes of its attributes, atomically;
+        false if it was.
+
+        No change of another process is lost; see `set_group_attributes`.
+
+        Raises:
+            WriteFailed: the disk refused; nothing was changed.
+        """
         above, _, _ = key.rpartition("/")
         if above and self.group_text(above) is None:  # no gaps in a hierarchy, for plain readers
             self.set_group_attributes(above, {})

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from antcache import __version__
 from antcache.checks import one_of
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
-from antcache.store.backend import Backend
-from antcache.store.format import FORMAT, MARK, STAGING
+from antcache.store.backend import Attributes, Backend
+from antcache.store.format import FORMATS, MARK, STAGING
 from antcache.store.local.hdf5_backend import Hdf5Backend
 from antcache.store.local.zarr_backend import ZarrBackend
 from antcache.store.location import Location
@@ -68,16 +69,41 @@ def find_backend(place: Location, *, memory_map: bool = True, options: Options =
 def check_format(backend: Backend) -> None:
     """Raise `NotAStore` unless this version reads the store's format, `DamagedStore` if that can't
     be told."""
-    mark = backend.group_attributes("").get(MARK)
-    found = mark.get("format") if isinstance(mark, dict) else None
-    if found != FORMAT:
+    found = format_of(backend.group_attributes(""))
+    if type(found) is not int or found not in FORMATS:  # True is no 1
         raise NotAStore(
             "the store has a format that this version does not read",
             where=backend.root,
-            expected=f"format {FORMAT}",
-            found=f"format {found}",
+            expected=f"format {' or '.join(map(str, FORMATS))}",
+            found=f"format {found!r:.80}",
             hint="install the version of antcache that wrote it, or a later one",
         )
+
+
+def format_of(root: Attributes) -> Any:
+    """What the attributes of a root say of the store's format."""
+    mark = root.get(MARK)
+    return mark.get("format") if isinstance(mark, dict) else None
+
+
+def raise_format(backend: Backend, number: int) -> None:
+    """Let the store be of this format at least, before anything is written that makes it so.
+
+    Killed in between, a store says more than it is. It never says less: a version that does not
+    read the format refuses it from then on. Of several processes, each finds it done, or does it.
+
+    Raises:
+        NotAStore: this version does not read it.
+        WriteFailed: the disk refused; nothing was changed.
+    """
+    check_format(backend)
+
+    def raised(root: Attributes) -> Attributes:
+        if format_of(root) >= number:
+            return root
+        return {**root, MARK: {**root[MARK], "format": number, "version": __version__}}
+
+    backend.change_group("", raised)
 
 
 def new_backend(place: Location, kind: str | None, options: Options = None) -> Backend:

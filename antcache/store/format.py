@@ -1,15 +1,19 @@
-"""Format 1: the names, kinds and checksums that every store keeps to.
+"""The format: the names, kinds and checksums that every store keeps to.
 
 Promise: this file (with `antcache/text.py` for videos) and `docs/format.md` say the same. A store
 is a tree of *units*. A unit is a few named arrays with attributes, published as one whole or not at
 all:
 
     labels/<split>              uid, video, start_s, stop_s, verb, noun, action
-    features/<stream>/<video>   rows (rows, dim), and times (rows,) where the rate varies
+    features/<stream>/<video>   rows (rows, dim), and times (rows,) where the rate varies;
+                                of tokens, rows (rows, tokens, dim), and scale (rows, tokens)
+                                where they are int8
     targets/<teacher>           uid, valid, logits, or uid, valid, index, logit, tail
 
 Everything above a unit is a *group*, which has attributes only. The taxonomy is an attribute of the
 group `labels`, because all splits share it.
+
+Streams of tokens make a store one of format 2, which is format 1 in everything else.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ from numpy.typing import NDArray
 from antcache.errors import BadConfig
 from antcache.text import NAMES, VIDEO_NAMES, is_name, is_video_name
 
-FORMAT = 1
+FORMAT, TOKEN_FORMAT = 1, 2
+"""What a store says it is until it gets a stream of tokens, and from then on."""
+
+FORMATS = (FORMAT, TOKEN_FORMAT)
 MARK = "antcache"
 """Attribute of the root that makes a folder a store: {"format": 1, ...}."""
 
@@ -36,6 +43,10 @@ STAGING = ".staging"
 
 CHECKSUMS = "checksums"
 """Attribute of every unit: the checksum of each of its arrays."""
+
+CONVERTED_FROM = "converted_from"
+"""Attribute of a video whose values were changed by a conversion: type and checksums of what it was
+made from. In the config of a stream of tokens: fingerprint, type and grid."""
 
 CHUNK_BYTES = 4 << 20
 """Longest chunk of an array; `docs/format.md` says from which measurements."""

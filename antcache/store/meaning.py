@@ -19,6 +19,7 @@ from antcache.annotations.segments import COLUMNS
 from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
 from antcache.store.backend import Attributes, LazyArray
 from antcache.store.features import Features, Stream
+from antcache.store.format import CHUNK_BYTES
 from antcache.store.soft_targets import SoftTargets
 
 KINDS = {
@@ -48,6 +49,10 @@ STREAM: Mapping[str, Any] = {
     "compressed": bool,
     "step_s": (int, float, type(None)),
     "max_age_s": (int, float, type(None)),
+    "grid": (list, type(None)),
+    "future": list,
+    "at": (dict, type(None)),
+    "pooled_from": (list, type(None)),
 }
 """Types of the settings of a stream."""
 
@@ -121,6 +126,8 @@ def stream_of(name: str, fields: Attributes, where: str) -> Stream:
         DamagedStore: they make no sense, or are not those that its fingerprint was made of.
     """
     given: dict[str, Any] = {key: fields.get(key) for key in STREAM}
+    if "future" not in fields:  # as in streams of vectors, of which nothing of tokens is stored
+        given["future"] = []
     wrong = [
         key
         for key, kind in STREAM.items()
@@ -152,16 +159,25 @@ def features_of(
     """
     problem = "made with other settings than its stream"
     _require_same(problem, attributes.get("fingerprint"), stream.fingerprint, where)
-    if "rows" not in arrays or arrays.keys() - {"rows", "times"}:
-        raise Senseless("no features of a video", where=where, found=", ".join(sorted(arrays)))
-    rows = arrays["rows"]
-    if len(rows.shape) != 2 or rows.shape[1] != stream.dim or rows.dtype != np.dtype(stream.dtype):
+    needed = {"rows", *(("scale",) if stream.dtype == "int8" else ())}
+    needed |= {"times"} if stream.at is not None else set()
+    if not needed <= arrays.keys() <= needed | {"times"}:
+        raise Senseless(
+            "no features of a video",
+            where=where,
+            expected=", ".join(sorted(needed)),
+            found=", ".join(sorted(arrays)),
+        )
+    rows, wanted = arrays["rows"], ", ".join(map(str, stream.row_shape))
+    if rows.shape[1:] != stream.row_shape or rows.dtype != np.dtype(stream.dtype):
         raise Senseless(
             "rows of another kind than its stream's",
             where=where,
-            expected=f"{stream.dtype} (rows, {stream.dim})",
+            expected=f"{stream.dtype} (rows, {wanted})",
             found=f"{rows.dtype} {rows.shape}",
         )
+    if "scale" in arrays:
+        _check_scale(arrays["scale"], rows.shape[:2], where)
     rate, start_s, num_rows = (attributes.get(name) for name in ("fps", "start_s", "num_rows"))
     if not _number(rate, above=0) or not _number(start_s) or num_rows != rows.shape[0]:
         raise Senseless(
@@ -177,6 +193,8 @@ def features_of(
         times=_times(arrays["times"], rows.shape[0], where) if "times" in arrays else None,
         step_s=stream.step_s,
         max_age_s=stream.max_age_s,
+        scale=arrays.get("scale"),
+        listed=stream.at is not None,
     )
 
 
@@ -188,6 +206,21 @@ def _require_same(problem: str, found: Any, wanted: str, where: str) -> None:
 
 def _number(value: Any, above: float = -math.inf) -> bool:
     return type(value) in (int, float) and above < value < math.inf
+
+
+def _check_scale(array: LazyArray, shape: tuple[int, ...], where: str) -> None:
+    if array.shape != shape or array.dtype != np.dtype(np.float16):
+        raise Senseless(
+            "scales that are not those of its tokens",
+            where=where,
+            expected=f"float16 {shape}",
+            found=f"{array.dtype} {array.shape}",
+        )
+    size = max(1, CHUNK_BYTES // (2 * shape[1]))
+    for start in range(0, shape[0], size):
+        scale = np.asarray(array[start : start + size])
+        if not (np.isfinite(scale) & (scale >= 0)).all():
+            raise Senseless("scales that can't be", where=where, expected="finite, 0 or more")
 
 
 def _times(array: LazyArray, num_rows: int, where: str) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ not exist. Nothing is overwritten unasked. Reading needs neither torch nor trans
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,27 @@ from numpy.typing import NDArray
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
 from antcache.store.backend import Backend, differing_arrays
-from antcache.store.backends import check_format, find_backend, is_empty, new_backend
+from antcache.store.backends import (
+    check_format,
+    find_backend,
+    is_empty,
+    new_backend,
+    raise_format,
+)
 from antcache.store.faults import damaged
 from antcache.store.features import Features, Stream
-from antcache.store.format import FORMAT, MARK, check_name, difference, is_key
+from antcache.store.format import (
+    FORMAT,
+    MARK,
+    TOKEN_FORMAT,
+    check_name,
+    difference,
+    is_key,
+)
 from antcache.store.labels import LabelStore
 from antcache.store.location import parse_location
 from antcache.store.meaning import Senseless, check_targets, features_of, stream_of, targets_of
+from antcache.store.quantise import quantise
 from antcache.store.soft_targets import SoftTargets
 
 
@@ -173,14 +187,27 @@ class Store(LabelStore):
         source: str,
         config: Mapping[str, Any],
         compressed: bool = False,
+        grid: Sequence[int] | None = None,
+        future: Sequence[float] = (),
+        at: Mapping[str, Sequence[float]] | None = None,
+        pooled_from: Sequence[int] | None = None,
     ) -> Stream:
         """Create a stream; one that exists with the same settings is returned as it is.
 
-        Whether it is compressed is no setting in this sense: it changes no value.
+        Whether it is compressed is no setting in this sense: it changes no value. The first stream
+        of tokens (see `Stream.grid`) makes the store one of format 2, which earlier versions of
+        antcache refuse.
 
         Raises:
+            BadConfig: there can be no such stream.
             FingerprintMismatch: the stream exists with other settings; the difference is shown.
         """
+        tokens: dict[str, Any] = {
+            "grid": None if grid is None else tuple(grid),
+            "future": tuple(future),
+            "at": None if at is None else {key: list(values) for key, values in at.items()},
+            "pooled_from": None if pooled_from is None else tuple(pooled_from),
+        }
         new = Stream(
             name=name,
             dim=dim,
@@ -189,10 +216,14 @@ class Store(LabelStore):
             source=source,
             config=json.loads(json.dumps(dict(config))),  # as it will be read back
             compressed=compressed,
+            **tokens,
         )
         fields = ("dim", "dtype", "fps", "source", "config", "compressed", "fingerprint")
+        own = {k: getattr(new, k) for k in fields} | new.token_fields
+        if new.grid is not None and name not in self.streams():
+            raise_format(self.backend, TOKEN_FORMAT)
         # Several processes may create it at the same moment: one does, the others compare.
-        self.backend.add_group_attributes(f"features/{name}", {k: getattr(new, k) for k in fields})
+        self.backend.add_group_attributes(f"features/{name}", own, unless="fingerprint")
         old = self.stream(name)
         if old.fingerprint != new.fingerprint:
             raise FingerprintMismatch(
@@ -235,31 +266,43 @@ class Store(LabelStore):
         video: str,
         rows: NDArray[Any],
         *,
+        scale: NDArray[np.float16] | None = None,
         start_s: float = 0.0,
         times: NDArray[np.float64] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Publish the rows (R, D) of a video; row r was seen at `start_s + r / fps` or `times[r]`.
+        """Publish the rows of a video; row r was seen at `start_s + r / fps` or `times[r]`.
+
+        Args:
+            stream: name of the stream.
+            video: name of the video.
+            rows: (R, D), of tokens (R, K, D). In a stream of int8 tokens either int8 with `scale`,
+                or floats, which are quantised.
+            scale: (R, K) float16, what each int8 token is to be multiplied with.
+            start_s: time of row 0 in seconds.
+            times: (R,) time of each row in seconds, where they are not `1 / fps` apart.
+            attributes: what else is to be known of the video.
 
         Raises:
             AlreadyExists: the video is in the stream; nothing is changed.
-            BadConfig: the shape, or the order of `times`, is wrong.
+            BadConfig: the shape, the scale, or the order of `times`, is wrong.
         """
         check_name(video, "video")
         settings = self.stream(stream)
-        if rows.ndim != 2 or rows.shape[1] != settings.dim:
+        where = f"features/{stream}/{video}"
+        if rows.shape[1:] != settings.row_shape:
             raise BadConfig(
                 "features of another shape",
-                where=f"features/{stream}/{video}",
-                expected=f"(rows, {settings.dim})",
+                where=where,
+                expected=f"(rows, {', '.join(map(str, settings.row_shape))})",
                 found=rows.shape,
             )
-        arrays: dict[str, NDArray[Any]] = {"rows": rows.astype(settings.dtype, copy=False)}
+        arrays = _stored_rows(settings, rows, scale, where)
+        if times is None and settings.at is not None:
+            raise BadConfig("rows at the times of windows need times", where=where)
         if times is not None:
             if len(times) != len(rows) or (np.diff(times) <= 0).any():
-                raise BadConfig(
-                    "times must ascend, one per row", where=f"features/{stream}/{video}"
-                )
+                raise BadConfig("times must ascend, one per row", where=where)
             arrays["times"] = np.asarray(times, dtype=np.float64)
         own = {
             "num_rows": len(rows),
@@ -267,9 +310,8 @@ class Store(LabelStore):
             "start_s": float(start_s),
             "fingerprint": settings.fingerprint,
         }
-        key = f"features/{stream}/{video}"
         all_attributes = {**(attributes or {}), **own}
-        self.backend.publish(key, arrays, all_attributes, compressed=settings.compressed)
+        self.backend.publish(where, arrays, all_attributes, compressed=settings.compressed)
 
     def claim_features(self, stream: str, video: str) -> AbstractContextManager[bool]:
         """Say that this process works on a video; false if another one does.
@@ -397,3 +439,34 @@ class Store(LabelStore):
                 )
         for key in dict.fromkeys(keys):
             self.backend.remove(key)
+
+
+def _stored_rows(
+    stream: Stream, rows: NDArray[Any], scale: NDArray[np.float16] | None, where: str
+) -> dict[str, NDArray[Any]]:
+    """Rows as they are stored, with their scales where those are int8 tokens.
+
+    Raises:
+        BadConfig: the scales are not those of these rows, or they can't be int8.
+    """
+    if stream.dtype != "int8":
+        if scale is not None:
+            raise BadConfig("only int8 tokens have a scale", where=where, found=stream.dtype)
+        return {"rows": rows.astype(stream.dtype, copy=False)}
+    if scale is None and rows.dtype.kind == "f":
+        rows, scale = quantise(rows, where=where)
+    if (
+        rows.dtype != np.int8
+        or scale is None
+        or scale.dtype != np.float16
+        or scale.shape != rows.shape[:2]
+        or not (np.isfinite(scale) & (scale >= 0)).all()
+    ):
+        raise BadConfig(
+            "int8 tokens need a scale each",
+            where=where,
+            expected=f"int8 rows and float16 {rows.shape[:2]}, finite, 0 or more; or float rows",
+            found=f"{rows.dtype} rows and {None if scale is None else scale.dtype} "
+            f"{None if scale is None else scale.shape}",
+        )
+    return {"rows": rows, "scale": scale}

@@ -68,7 +68,7 @@ class Student(nn.Module):
             self.adjustment.copy_(self.strength * frequency)
 
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
-        """Anticipate from float32 `features` (B, T, D); see `HeadOutput`."""
+        """Anticipate from float32 `features` (B, T, D) or (B, T, K, D); see `HeadOutput`."""
         output: HeadOutput = self.head(features, past=past, decode=decode)
         state = output.state
         if self.verb is not None and self.noun is not None:
@@ -138,7 +138,7 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, features: Tensor) -> HeadOutput:
-        """Predict from features (B, T, D) on any device."""
+        """Predict from features (B, T, D) or (B, T, K, D) on any device."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output: HeadOutput = self.student(features.to(self.device).float())
         return output
@@ -149,5 +149,5 @@ class Predictor:
         Its features are random: how long a head takes does not depend on their values.
         """
         generator = torch.Generator().manual_seed(0)
-        features = torch.randn((1, shape.num_frames, shape.dim), generator=generator)
+        features = torch.randn((1, *shape.window), generator=generator)
         return lambda: self(features).logits.float().cpu()

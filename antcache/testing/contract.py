@@ -38,6 +38,7 @@ from antcache.errors import (
 from antcache.store import SoftTargets, Store
 from antcache.store.backend import Backend
 from antcache.store.integrity.verify import verify
+from antcache.testing.token_contract import TokenContract
 
 TAXONOMY = Taxonomy(
     dataset="toy",
@@ -88,7 +89,7 @@ ODD_NAMES = (
 )
 
 
-class StoreContract:
+class StoreContract(TokenContract):
     """Tests of a backend: subclass it, with the fixture `store` and the method `reopen`."""
 
     @pytest.fixture

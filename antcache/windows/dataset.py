@@ -3,7 +3,7 @@
 Promise: a PyTorch dataset of single windows on the CPU, and batches without a loader; which, and in
 which order, is the caller's. Features that are packed and those that are read lazily give the same
 values. Nothing is made up: windows without soft targets have none.
-Letters: N windows, B windows of a batch, T time, D feature.
+Letters: N windows, B windows of a batch, T time, K tokens of a row, D feature.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antcache.progress import Progress, silent
+from antcache.windows.choices import Choices
 from antcache.windows.labels import WindowLabels
 from antcache.windows.teacher_targets import TeacherTargets
 
@@ -25,7 +26,8 @@ class Sample(NamedTuple):
     B in front, and a tuple of uids.
 
     Attributes:
-        features: (T, D) in the stream's dtype.
+        features: (T, D) in the stream's dtype, or (T, K, D) of K > 1 tokens, float32 if they are
+            stored in int8.
         action: () int64.
         verb: () int64.
         noun: () int64.
@@ -53,8 +55,8 @@ class WindowFeatures(Protocol):
         """Where batches arrive."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, T, D)."""
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, D), or (N, T, K, D) of K > 1 tokens."""
 
     @property
     def num_bytes(self) -> int:
@@ -65,14 +67,15 @@ class WindowFeatures(Protocol):
 
         Yields:
             Positions (B,) of the windows and their features (B, T, D) in the stream's dtype, both
-            on the device. The features are valid until the next batch is asked for.
+            on the device; of K > 1 tokens (B, T, K, D), float32 if they are stored in int8. The
+            features are valid until the next batch is asked for.
 
         Raises:
             DamagedStore: features can't be read.
         """
 
     def take(self, positions: Sequence[int]) -> Tensor:
-        """Features (B, T, D) of some windows, in memory of their own."""
+        """Features of some windows, as in `batches`, in memory of their own."""
 
     def pack(self, device: torch.device, progress: Progress = silent) -> WindowFeatures:
         """The same features, all of them on a device."""
@@ -114,7 +117,7 @@ class Batch(LabelTensors):
     """B windows with their features.
 
     Attributes:
-        features: (B, T, D) float32.
+        features: (B, T, D) float32, or (B, T, K, D) of K > 1 tokens.
         target_rows: (B,) int64 rows of the soft targets, -1 without one; None without soft targets.
     """
 
@@ -123,7 +126,7 @@ class Batch(LabelTensors):
 
 
 class Windows:
-    """N windows of a split.
+    """N windows of a split, of as many segments or of fewer.
 
     A map-style dataset of `Sample`s for a PyTorch `DataLoader`, if it is on the CPU; the training
     loop needs no loader and takes `batches`.
@@ -132,6 +135,7 @@ class Windows:
         labels: what is known of them.
         features: their features, packed or read lazily.
         targets: soft targets for these windows, if there are any.
+        choices: which windows are of one segment; None: each is its segment's only one.
 
     Attributes:
         tensors: the labels that losses look at, on the device.
@@ -142,11 +146,13 @@ class Windows:
         labels: WindowLabels,
         features: WindowFeatures,
         targets: TeacherTargets | None = None,
+        choices: Choices | None = None,
     ) -> None:
         self.labels = labels
         self.features = features
         self.tensors = LabelTensors.of(labels, features.device)
         self.targets = None if targets is None else targets.to(features.device)
+        self.choices = Choices.only(len(labels)) if choices is None else choices
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -168,7 +174,7 @@ class Windows:
         return self.features.batches(order, size)
 
     def batch(self, positions: Tensor, features: Tensor) -> Batch:
-        """The windows at `positions` (B,), whose features (B, T, D) are given in any float type."""
+        """The windows at `positions` (B,), whose features are given in any float type."""
         chosen = {k: v.index_select(0, positions) for k, v in self.tensors.columns().items()}
         rows = None if self.targets is None else self.targets.row.index_select(0, positions)
         return Batch(features=features.float(), target_rows=rows, **chosen)
@@ -202,4 +208,4 @@ class Windows:
             DamagedStore: features can't be read.
         """
         packed = self.features.pack(torch.device(device), progress)
-        return Windows(self.labels, packed, self.targets)
+        return Windows(self.labels, packed, self.targets, self.choices)

@@ -34,8 +34,10 @@ SHORT_FEATURES = "short_features"
 """The window needs a row past the end of the video's features."""
 GAP_IN_FEATURES = "gap_in_features"
 """A gap in the video's rows: the last row before a frame is too old to stand for it."""
+NOT_KEPT = "not_kept"
+"""The stream keeps rows for the ends of some windows, and has none for this one."""
 
-MISSING = (NO_FEATURES, SHORT_FEATURES, GAP_IN_FEATURES)
+MISSING = (NO_FEATURES, SHORT_FEATURES, GAP_IN_FEATURES, NOT_KEPT)
 """Reasons that are a fault of the store, and an error unless they are allowed."""
 
 
@@ -91,6 +93,7 @@ class WindowIndex:
             MissingFeature: the store lacks features that windows need.
         """
         sampled = sample_windows(segments.start_s, protocol, segments.stop_s)
+        exact = _exact_seconds(segments, protocol)
         rows = np.zeros_like(sampled.frames)
         padded = sampled.padded.copy()
         reason = np.where(sampled.kept, "", TOO_EARLY).astype(object)
@@ -100,6 +103,8 @@ class WindowIndex:
                 reason[kept] = NO_FEATURES
                 continue
             seconds = frames_to_seconds(sampled.frames[kept])
+            if features[video].listed:
+                seconds = _kept_seconds(features[video], exact[kept], seconds)
             rows[kept], before, reason[kept] = _locate(features[video], seconds)
             padded[kept] |= before
         if not allow_missing:
@@ -190,6 +195,25 @@ def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, 
     return {video: store.features(stream, video, settings=settings) for video in sorted(there)}
 
 
+def _exact_seconds(segments: Segments, protocol: Protocol) -> NDArray[np.float64]:
+    """Times (S, T) that the frames of windows are meant to be seen at, not those of any frame."""
+    end_s = protocol.reference_s(segments.start_s, segments.stop_s) - protocol.gap_s
+    back = np.arange(protocol.num_frames - 1, -1, -1)
+    return np.asarray(end_s[:, None] - back / protocol.rate)
+
+
+def _kept_seconds(
+    features: Features, exact: NDArray[np.float64], seconds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Times (n, T) to look for in features of listed times.
+
+    A row may have been kept for the very time, or for that of the last annotated frame before it,
+    which every other stream is asked for. Neither is later than the window may see.
+    """
+    there = ~features.too_old(features.rows_at(exact), exact)
+    return np.where(there, exact, seconds)
+
+
 def _locate(
     features: Features, seconds: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.object_]]:
@@ -208,6 +232,8 @@ def _locate(
     reason = np.full(len(rows), "", dtype=object)
     reason[gap.any(axis=1)] = GAP_IN_FEATURES
     reason[past_end.any(axis=1)] = SHORT_FEATURES
+    if features.listed:
+        reason[stale.any(axis=1)] = NOT_KEPT
     reason[before.all(axis=1)] = BEFORE_FEATURES
     return np.where(before, smallest, rows), before, reason
 
@@ -225,5 +251,6 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
         where=where,
         found=f"{len(videos)} videos: {listed(each)}",
         hint="extract these videos, or leave the segments out: `allow_missing`"
+        + ("; the rows of others are for other windows" if NOT_KEPT in kinds else "")
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )

@@ -6,6 +6,7 @@ them. Letters: N windows, T frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,6 +38,13 @@ class WindowLabels:
 
     def __len__(self) -> int:
         return len(self.uid)
+
+    @classmethod
+    def joined(cls, parts: Sequence[WindowLabels]) -> WindowLabels:
+        """The windows of all parts, one part after the other."""
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
 
     def __getitem__(self, places: NDArray[np.int64]) -> WindowLabels:
         """The windows at `places` (n,)."""

@@ -4,7 +4,8 @@ Promise: the same values as `PackedFeatures`, so that training on a CPU gives th
 thread reads the next batches while one is trained on; host memory is a few batches, and pages of
 the store that the system may take back at any time. Reads are as fast as memory where the store is
 uncompressed and local; of other stores each batch decodes the chunks that it touches.
-Letters: N windows, B windows of a batch, T time, D feature.
+What crosses to the device are rows as they are stored: int8 tokens and their scales.
+Letters: N windows, B windows of a batch, T time, K tokens of a row, D feature.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from torch import Tensor
 
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer
-from antcache.windows.pack import DTYPES, PackedFeatures
-from antcache.windows.split import StreamRows
+from antcache.windows.pack import PackedFeatures
 from antcache.windows.staging import Staging
+from antcache.windows.stored_rows import DTYPES, RowReader, shape_of, side_by_side
+from antcache.windows.stream_rows import StreamRows
 
 BUFFERS = 3
 """Batches in host memory: one that is trained on, and those that are read meanwhile."""
@@ -37,69 +39,87 @@ class LazyStream:
     Attributes:
         stream: the rows that they look at.
         gatherer: their videos.
-        which: (N,) position of each window's video in it.
+        scales: the same of the scales of int8 tokens, else None.
+        which: (N,) position of each window's video in them.
+        reader: makes features of stored rows, on the device.
         device: where batches arrive.
     """
 
     stream: StreamRows
     gatherer: Gatherer
+    scales: Gatherer | None
     which: NDArray[np.int64]
+    reader: RowReader
     device: torch.device
 
     @classmethod
     def of(cls, stream: StreamRows, device: torch.device) -> LazyStream:
         """Nothing is read yet."""
         videos, which = np.unique(stream.video, return_inverse=True)
+        features = [stream.features[video] for video in videos.tolist()]
         return cls(
             stream=stream,
-            gatherer=Gatherer([stream.features[video] for video in videos.tolist()]),
+            gatherer=Gatherer(features),
+            scales=Gatherer([f.scales() for f in features]) if stream.has_scales else None,
             which=which.astype(np.int64, copy=False),
+            reader=RowReader.of(stream.futures, device),
             device=device,
         )
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The stream's."""
-        return DTYPES[self.gatherer.dtype.name]
+    def _parts(self) -> list[tuple[Gatherer, tuple[int, ...]]]:
+        """What is read of a window: rows, perhaps scales, and the shape of each."""
+        time, row = self.stream.rows.shape[1], self.stream.row_shape
+        parts = [(self.gatherer, (time, *row))]
+        return parts if self.scales is None else [*parts, (self.scales, (time, row[0]))]
 
-    def read(self, positions: NDArray[np.int64], out: NDArray[np.generic]) -> None:
-        """Copy the features of the windows at `positions` (B,) into `out` (B, T, D).
+    def read(self, positions: NDArray[np.int64], *out: NDArray[np.generic]) -> None:
+        """Copy the rows of the windows at `positions` (B,) as they are stored into `out`: (B, T, D)
+        or (B, T, K, D), and of int8 tokens (B, T, K) of their scales.
 
         Raises:
             DamagedStore: they can't be read.
         """
-        self.gatherer.into(out, self.which[positions], self.stream.rows[positions])
+        for (gatherer, _), part in zip(self._parts, out, strict=True):
+            gatherer.into(part, self.which[positions], self.stream.rows[positions])
 
     def batches(self, order: Tensor, size: int) -> Generator[tuple[Tensor, Tensor]]:
         """As `dataset.WindowFeatures` has them. Leaving the iterator, or its failure, ends its
         thread."""
         host = torch.split(order, size)
         positions = torch.split(order.to(self.device), size)
-        shape = (min(size, len(order)), *self.stream.shape[1:])
-        staging = Staging(shape, self.dtype, self.device, depth=BUFFERS)
+        largest = min(size, len(order))
+        staging = [
+            Staging((largest, *shape), DTYPES[part.dtype.name], self.device, depth=BUFFERS)
+            for part, shape in self._parts
+        ]
 
         def prepare(turn: int) -> None:
             rows = host[turn].numpy()
-            self.read(rows, staging.buffer(turn, len(rows)).numpy())
+            self.read(rows, *(own.buffer(turn, len(rows)).numpy() for own in staging))
 
         ahead: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="windows") as reader:
+        with ThreadPoolExecutor(1, thread_name_prefix="windows") as pool:
             try:
                 for turn, here in enumerate(positions):
                     # The buffer of the batch before this one is free now, and no earlier.
                     while len(ahead) < BUFFERS and turn + len(ahead) < len(host):
-                        ahead.append(reader.submit(prepare, turn + len(ahead)))
+                        ahead.append(pool.submit(prepare, turn + len(ahead)))
                     ahead.popleft().result()
-                    yield here, staging.send(turn, len(here))
+                    yield here, self.reader(here, *(own.send(turn, len(here)) for own in staging))
             finally:
-                reader.shutdown(cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
     def take(self, positions: Sequence[int]) -> Tensor:
-        """Features (B, T, D) of some windows on the host, in memory of their own."""
-        shape = (len(positions), *self.stream.shape[1:])
-        out = torch.empty(shape, dtype=self.dtype)
-        self.read(np.asarray(positions, dtype=np.int64), out.numpy())
-        return out
+        """Features of some windows on the host, in memory of their own."""
+        which = np.asarray(positions, dtype=np.int64)
+        stored = [
+            torch.empty((len(which), *shape), dtype=DTYPES[part.dtype.name])
+            for part, shape in self._parts
+        ]
+        self.read(which, *(part.numpy() for part in stored))
+        reader = self.reader.to(torch.device("cpu"))
+        return reader(torch.from_numpy(which), *stored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +143,9 @@ class LazyFeatures:
         return self.streams[0].device
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(N, T, D)."""
-        shapes = [part.stream.shape for part in self.streams]
-        num_windows, time, _ = shapes[0]
-        return num_windows, time, sum(dim for _, _, dim in shapes)
+        return shape_of([part.stream.shape for part in self.streams])
 
     @property
     def num_bytes(self) -> int:
@@ -149,8 +167,3 @@ class LazyFeatures:
         """See `dataset.WindowFeatures`."""
         rows = [part.stream for part in self.streams]
         return PackedFeatures.gather(rows, device, progress=progress)
-
-
-def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Features (B, T, D) of each stream in one tensor; those of a single one as they are."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=2)

@@ -1,15 +1,16 @@
-"""The pack: the features of all windows of a split, gathered once on the training device.
+"""The pack: the rows that the windows of a split look at, gathered once on the training device.
 
 Promise: after `PackedFeatures.gather` nothing is read from the store any more, and nothing of it
-stays in memory; a batch is an index into one tensor. The pack is filled where it lies; beside it,
-the host holds less than 200 MB.
-Letters: N windows, B windows of a batch, T time, D feature, of all streams side by side.
+stays in memory; a row is there once, however many windows share it, and a batch is an index into
+one tensor of each stream. Rows lie as they are stored, int8 tokens with their scales. The pack is
+filled where it lies; beside it, the host holds less than 200 MB.
+Letters: N windows, B windows of a batch, T time, U distinct rows, K tokens of a row, D feature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,54 +20,123 @@ from torch import Tensor
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer, proven
-from antcache.windows.frame_labels import by_video
-from antcache.windows.split import StreamRows
 from antcache.windows.staging import Staging
-
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+from antcache.windows.stored_rows import DTYPES, RowReader, shape_of, side_by_side
+from antcache.windows.stream_rows import StreamRows
 
 STAGING_BYTES = 16 << 20
 """Host memory of each buffer through which a pack goes to a device that is not the host."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackedFeatures:
-    """Features of windows that lie on a device.
+class PackedStream:
+    """The rows of one stream that N windows look at, on a device.
 
     Attributes:
-        values: (N, T, D) in the stream's dtype; of several streams, in the widest.
+        values: (U, D) or (U, K, D) distinct rows as they are stored.
+        places: (N, T) int64, which of them each frame takes.
+        scale: (U, K) float16 of int8 tokens, else None.
+        reader: makes features of them.
     """
 
     values: Tensor
-
-    @property
-    def device(self) -> torch.device:
-        """Where they lie."""
-        return self.values.device
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, T, D)."""
-        num_windows, time, dim = self.values.shape
-        return num_windows, time, dim
+    places: Tensor
+    scale: Tensor | None = None
+    reader: RowReader = field(default_factory=RowReader)
 
     @property
     def num_bytes(self) -> int:
         """Bytes on the device."""
-        return self.values.nbytes
+        scales = 0 if self.scale is None else self.scale.nbytes
+        return self.values.nbytes + scales + self.places.nbytes
+
+    def read(self, positions: Tensor) -> Tensor:
+        """Features (B, T, D) or (B, T, K, D) of the windows at `positions` (B,)."""
+        places = self.places[positions]
+
+        def taken(rows: Tensor) -> Tensor:
+            return rows.index_select(0, places.flatten()).view(*places.shape, *rows.shape[1:])
+
+        scale = None if self.scale is None else taken(self.scale)
+        return self.reader(positions, taken(self.values), scale)
+
+    def to(self, device: torch.device) -> PackedStream:
+        """The same on another device."""
+        return PackedStream(
+            values=self.values.to(device),
+            places=self.places.to(device),
+            scale=None if self.scale is None else self.scale.to(device),
+            reader=self.reader.to(device),
+        )
+
+    @classmethod
+    def gather(
+        cls, stream: StreamRows, device: torch.device, done: Callable[[], None]
+    ) -> PackedStream:
+        """Read the rows of a stream; `done` is called after each video.
+
+        Raises:
+            DamagedStore: they can't be read.
+        """
+        rows, kind = stream.distinct, DTYPES[stream.dtype.name]
+        features = {video: stream.features[video] for video in rows.videos.tolist()}
+        values = torch.empty((len(rows), *stream.row_shape), dtype=kind, device=device)
+        parts = [(values, Gatherer(list(features.values())))]
+        scale = None
+        if stream.has_scales:
+            shape = (len(rows), stream.row_shape[0])
+            scale = torch.empty(shape, dtype=torch.float16, device=device)
+            parts.append((scale, Gatherer([f.scales() for f in features.values()])))
+        staging = [None if device.type == "cpu" else make_staging(part) for part, _ in parts]
+        with proven(features) as wait_for:
+            for number, video in enumerate(features):
+                wait_for(video)
+                own = slice(*np.searchsorted(rows.owner, [number, number + 1]))
+                for (part, gatherer), buffers in zip(parts, staging, strict=True):
+                    fill(part[own], gatherer, number, rows.rows[own], buffers)
+                    gatherer.release(number)
+                done()
+        places = torch.from_numpy(rows.places).to(device)
+        reader = RowReader.of(stream.futures, device)
+        return cls(values=values, places=places, scale=scale, reader=reader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedFeatures:
+    """Features of windows that lie on a device, of several streams side by side.
+
+    Attributes:
+        streams: the same windows in each stream.
+        shape: (N, T, D), or (N, T, K, D) of the tokens that windows read.
+    """
+
+    streams: tuple[PackedStream, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.streams[0].values.device
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the device."""
+        return sum(stream.num_bytes for stream in self.streams)
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `dataset.WindowFeatures`."""
         for positions in torch.split(order.to(self.device), size):
-            yield positions, self.values.index_select(0, positions)
+            yield positions, side_by_side([stream.read(positions) for stream in self.streams])
 
     def take(self, positions: Sequence[int]) -> Tensor:
         """See `dataset.WindowFeatures`."""
-        return self.values[torch.as_tensor(positions)]
+        which = torch.as_tensor(positions, device=self.device)
+        return side_by_side([stream.read(which) for stream in self.streams])
 
     def pack(self, device: torch.device, progress: Progress = silent) -> PackedFeatures:
         """See `dataset.WindowFeatures`."""
-        return PackedFeatures(values=self.values.to(device))
+        moved = tuple(stream.to(device) for stream in self.streams)
+        return PackedFeatures(streams=moved, shape=self.shape)
 
     @classmethod
     def gather(
@@ -77,11 +147,11 @@ class PackedFeatures:
         label: str = "windows",
         progress: Progress = silent,
     ) -> PackedFeatures:
-        """Read the same windows of one stream or several, which come to lie side by side.
+        """Read the same windows of one stream or several.
 
         Args:
             streams: what to read.
-            device: where the tensor goes.
+            device: where the rows go.
             label: what progress is reported under, in videos.
             progress: called after each video.
 
@@ -89,44 +159,26 @@ class PackedFeatures:
             BadConfig: the device has too little memory.
             DamagedStore: features can't be read.
         """
-        num_windows, time, _ = streams[0].shape
-        shape = (num_windows, time, sum(stream.shape[2] for stream in streams))
-        dtype = torch.float16
-        for stream in streams:
-            dtype = torch.promote_types(dtype, DTYPES[stream.dtype.name])
-        require_memory(shape, dtype, device)
-        values = torch.empty(shape, dtype=dtype, device=device)
-        straight = device.type == "cpu" and len(streams) == 1
-        total = sum(len(np.unique(stream.video)) for stream in streams)
-        done, start = 0, 0
-        for stream in streams:
-            own = values[..., start : start + stream.shape[2]]
-            staging = None if straight else make_staging(own, dtype=DTYPES[stream.dtype.name])
-            parts = dict(by_video(stream.video))
-            features = {video: stream.features[video] for video in parts}
-            gatherer = Gatherer(list(features.values()))
-            with proven(features) as wait_for:
-                for number, (video, members) in enumerate(parts.items()):
-                    wait_for(video)
-                    fill(own, gatherer, number, stream.rows[members], members, staging)
-                    gatherer.release(number)
-                    done += 1
-                    progress(label, done, total)
-            start += stream.shape[2]
-        return cls(values=values)
+        require_memory(streams, device)
+        total = sum(len(stream.distinct.videos) for stream in streams)
+        done = 0
+
+        def read_one() -> None:
+            nonlocal done
+            done += 1
+            progress(label, done, total)
+
+        return cls(
+            streams=tuple(PackedStream.gather(stream, device, read_one) for stream in streams),
+            shape=shape_of([stream.shape for stream in streams]),
+        )
 
 
-def make_staging(
-    gathered: Tensor, max_bytes: int = STAGING_BYTES, dtype: torch.dtype | None = None
-) -> Staging:
-    """Buffers through which windows go into `gathered` (N, T, D), of at most `max_bytes` each.
-
-    They have the `dtype` of what is read, that of `gathered` if None.
-    """
-    window_bytes = max(1, gathered[:1].nbytes)
-    num_windows = max(1, min(len(gathered), max_bytes // window_bytes))
-    shape = (num_windows, *gathered.shape[1:])
-    return Staging(shape, dtype or gathered.dtype, gathered.device, depth=2)
+def make_staging(gathered: Tensor, max_bytes: int = STAGING_BYTES) -> Staging:
+    """Buffers through which rows go into `gathered` (U, ...), of at most `max_bytes` each."""
+    row_bytes = max(1, gathered[:1].nbytes)
+    num_rows = max(1, min(len(gathered), max_bytes // row_bytes))
+    return Staging((num_rows, *gathered.shape[1:]), gathered.dtype, gathered.device, depth=2)
 
 
 def fill(
@@ -134,42 +186,39 @@ def fill(
     gatherer: Gatherer,
     video: int,
     rows: NDArray[np.int64],
-    at: NDArray[np.int64],
     staging: Staging | None = None,
 ) -> None:
-    """Copy the rows (n, T) of one video to the places `at` (n,) of `gathered` (N, T, D).
+    """Copy the rows `rows` (u,) of one video into `gathered` (u, ...), as they are stored.
 
     Args:
         gathered: on the host and in one piece, unless there is `staging`.
         gatherer: of videos, and
         video: the position there of this one.
         rows: rows of the video.
-        at: ascending places.
         staging: buffers on the way to the device that `gathered` is on.
     """
     which = np.full(len(rows), video, dtype=np.int64)
     if staging is None:
-        gatherer.into(gathered.numpy(), which, rows, at)
+        gatherer.into(gathered.numpy()[:, None], which, rows[:, None])
         return
     size = staging.num_windows
     for turn, start in enumerate(range(0, len(rows), size)):
         part = slice(start, start + size)
-        num_windows = len(rows[part])
-        gatherer.into(staging.buffer(turn, num_windows).numpy(), which[part], rows[part])
-        places = torch.from_numpy(at[part]).to(gathered.device)
-        sent = staging.send(turn, num_windows)
-        gathered.index_copy_(0, places, sent.to(gathered.dtype))
+        count = len(rows[part])
+        held = staging.buffer(turn, count).numpy()
+        gatherer.into(held[:, None], which[part], rows[part, None])
+        gathered[part].copy_(staging.send(turn, count))
 
 
-def require_memory(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+def require_memory(streams: Sequence[StreamRows], device: torch.device) -> None:
     """Refuse a pack that does not fit a CUDA device, before anything is allocated."""
     if device.type != "cuda":
         return
-    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    needed = sum(stream.num_bytes for stream in streams)
     free, _ = torch.cuda.mem_get_info(device)
     if needed > free:
         raise BadConfig(
-            f"the windows {shape} do not fit the memory of {device}",
+            f"the windows do not fit the memory of {device}",
             expected=f"at most {free} bytes free",
             found=f"{needed} bytes needed",
             hint="read them in batches: `windows` stream; or take `device` cpu, or fewer streams",

@@ -9,7 +9,13 @@ import click
 
 from antcache.cli.command import SAME_COMMAND, command
 from antcache.cli.common import at_work, json_option, print_result, print_table, say, store_argument
-from antcache.cli.options import dry_run_option, dtype_option, format_option, streams_option
+from antcache.cli.options import (
+    dry_run_option,
+    dtype_option,
+    format_option,
+    streams_option,
+    tokens_option,
+)
 
 if TYPE_CHECKING:
     from antcache.store.integrity.convert import ConvertPlan, ConvertReport
@@ -23,7 +29,8 @@ if TYPE_CHECKING:
 @store_argument("source", metavar="SOURCE")
 @store_argument("target", metavar="TARGET")
 @format_option
-@dtype_option(shown="as in SOURCE")
+@dtype_option(shown="as in SOURCE", tokens=True)
+@tokens_option("Pool tokens to a smaller grid, each the mean of a cell.", shown="as in SOURCE")
 @click.option(
     "--compressed/--uncompressed",
     default=None,
@@ -74,7 +81,7 @@ def _print(report: ConvertReport) -> None:
     )
     if report.rounding:
         print_table(
-            "Rounding to float16",
+            "Rounding",
             ["stream", "largest difference", "largest share of a value", "became 0"],
             [
                 [name, f"{r.largest_absolute:.3g}", f"{r.largest_relative:.3g}", r.became_zero]

@@ -128,7 +128,7 @@ def _print(report: DoctorReport) -> None:
         heads = ["segments", "windows", "padded", *(why.replace("_", " ") for why in reasons)]
         rows: list[list[Any]] = [
             [
-                f"{part.stream}, {part.split}",
+                part.where,
                 *(part.segments, part.windows, part.padded),
                 *(part.dropped.get(why, 0) for why in reasons),
             ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from antcache.annotations.protocols import before
 from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
 
@@ -34,13 +36,36 @@ def info(path: Path | str, as_json: bool) -> None:
         print_table("Labels", ["split", "segments", "videos"], rows)
     if found["features"]:
         columns = ["videos", "labelled_videos_missing", "rows", "hours", "dim", "dtype", "fps"]
+        heads = ["stream", "videos", "missing", "rows", "hours", "dim", "dtype", "fps"]
+        tokens = any("grid" in stream for stream in found["features"].values())
         rows = [
-            [n, *(s[c] for c in columns), f"{s['bytes'] / 1e6:.1f}"]
-            for n, s in found["features"].items()
+            [
+                *(name, *(stream[column] for column in columns)),
+                *([_tokens(stream)] if tokens else []),
+                f"{stream['bytes'] / 1e6:.1f}",
+            ]
+            for name, stream in found["features"].items()
         ]
-        heads = ["stream", "videos", "missing", "rows", "hours", "dim", "dtype", "fps", "MB"]
-        print_table("Features", heads, rows)
+        print_table("Features", [*heads, *(["tokens"] if tokens else []), "MB"], rows)
+        for name, stream in found["features"].items():
+            if stream.get("at"):
+                say(f"{name}: rows where windows end, {_windows(stream['at'])}")
     if found["targets"]:
         columns = ["segments", "valid", "kind", "history", "folds", "form"]
         rows = [[n, *(t.get(c, "") for c in columns)] for n, t in found["targets"].items()]
         print_table("Soft targets", ["name", *columns], rows)
+
+
+def _tokens(stream: Mapping[str, Any]) -> str:
+    """Tokens of a row: the grid, and how many predicted futures come after it."""
+    if "grid" not in stream:
+        return ""
+    futures = len(stream["future"])
+    return "x".join(map(str, stream["grid"])) + (f" + {futures} ahead" if futures else "")
+
+
+def _windows(at: Mapping[str, list[float]]) -> str:
+    """Which windows these are."""
+    gaps = ", ".join(f"{gap:g}" for gap in at["gaps"])
+    anchors = " and ".join(before(anchor) for anchor in at["anchors"])
+    return f"{gaps} s before {anchors}"

@@ -113,11 +113,12 @@ def _print(result: RunResult) -> None:
         say(f"{result.run_dir}: already finished; nothing was trained")
     elif result.resumed_epoch:
         say(f"{result.run_dir}: resumed after epoch {result.resumed_epoch}")
-    for split in dict.fromkeys((config.data.train_split, config.data.validation_split)):
-        counts, reasons = result.counts[split], result.dropped[split]
+    for split, reasons in result.dropped.items():
+        counts = result.counts[split]
         dropped = ", ".join(f"{len(uids)} {why.replace('_', ' ')}" for why, uids in reasons.items())
+        of = f" of {counts['segments']} segments" if "segments" in counts else ""
         say(
-            f"{split}: {counts['windows']} windows ({counts['padded']} padded); "
+            f"{split}: {counts['windows']} windows{of} ({counts['padded']} padded); "
             f"dropped: {dropped or 'none'}"
         )
     if taught := ",".join(config.distillation.targets):

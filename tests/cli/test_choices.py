@@ -21,6 +21,7 @@ from antcache.extract import ExtractConfig
 from antcache.interop.lmdb.importing import LmdbImportConfig
 from antcache.interop.predictions.importing import HISTORIES
 from antcache.store.backends import BACKENDS
+from antcache.store.features import DTYPES, TOKEN_DTYPES
 from antcache.store.integrity.convert import ConvertConfig
 from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
@@ -31,6 +32,7 @@ from antcache.teacher.scoring import COVERAGE
 
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
+    "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
     "TEACHERS": tuple(KINDS),
     "HISTORIES": MODES,
     "HISTORIES_OF_OTHERS": HISTORIES,
@@ -46,14 +48,15 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--challenge --classes --cluster --dtype --extractor --form --format --histories --history "
-    "--init --kind --mix --mixture --over --parity --precision"
+    "--at --challenge --classes --cluster --dtype --extractor --form --format --histories "
+    "--history --init --kind --mix --mixture --over --parity --precision"
 )
 
 
 def test_values_are_the_librarys() -> None:
     found = {k: tuple(v.choices) for k, v in vars(choices).items() if isinstance(v, click.Choice)}
-    assert found.pop("DTYPES") == ("float16", "float32")
+    assert found.pop("DTYPES") == DTYPES
+    assert found.pop("TOKEN_DTYPES") == TOKEN_DTYPES
     assert found == OF_THE_LIBRARY
     assert score.COVERAGE == COVERAGE
 

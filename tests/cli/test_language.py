@@ -25,6 +25,7 @@ OF_CONFIG = "student train"
 DIFFER = {
     "--annotations": "the doctor takes a set and its folder, the lexicon a folder of class files",
     "--batch-size": "rows of a stream, or texts",
+    "--dtype": "int8 is for tokens, which nothing imports",
     "--folds": "a teacher's are in-sample with 0, a mixture's never",
     "--fps": "of the rows that are made, or of the times in a table",
     "--held-out": "a split for the temperature, or a partition for the perplexity",
@@ -34,6 +35,7 @@ DIFFER = {
     "--output": "says what is written",
     "--quick": "rows are not read, or few shapes are measured",
     "--split": "the doctor looks at several",
+    "--tokens": "extraction may keep them all; a stream is pooled to a grid",
     "--stream": "one that is written or exported, or several that are there",
 }
 """Options whose words or types differ between commands, and why."""

@@ -204,8 +204,8 @@ class PlaceContract(StoreContract):
             np.testing.assert_array_equal(found, number)
 
     def test_a_later_format_is_refused(self, store: Store, path: Path) -> None:
-        store.backend.set_group_attributes("", {"antcache": {"format": 2}})
-        with pytest.raises(NotAStore, match="expected format 1, found format 2"):
+        store.backend.set_group_attributes("", {"antcache": {"format": 3}})
+        with pytest.raises(NotAStore, match="expected format 1 or 2, found format 3"):
             Store.open(path)
 
     def test_a_store_can_be_moved(self, store: Store, path: Path) -> None:

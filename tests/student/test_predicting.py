@@ -64,6 +64,11 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     account = json.loads((run / "config.json").read_text())
     assert account["shape"]["teacher_dims"] == [5]
+    assert account["shape"].pop("tokens") == 1
+    shutil.copytree(run, tmp_path / "before tokens")
+    (tmp_path / "before tokens/config.json").write_text(json.dumps(account))
+    older = TrainedStudent(store, tmp_path / "before tokens").predict(segments, split="validation")
+    np.testing.assert_array_equal(older.scores, found.scores)
     shutil.copytree(run, tmp_path / "older")
     del account["shape"]
     (tmp_path / "older/config.json").write_text(json.dumps(account))
@@ -82,6 +87,8 @@ def test_an_aligned_student_predicts_too(make_store, small, tmp_path):
         ({"num_classes": 7}, "not of the shape of what it was trained on"),
         ({"dims": [12, 12]}, "not of the shape of what it was trained on"),
         ({"num_teachers": 1}, "not of the shape of what it was trained on"),
+        ({"tokens": 2}, "not of the shape of what it was trained on"),
+        ({"tokens": [2]}, r"tokens of a shape: \[2\]"),
         ({"teacher_dims": [10**9]}, "teacher_dims of a shape: .1000000000.$"),
         ({"teacher_dims": 5}, "teacher_dims of a shape: 5"),
         ({"dims": ["12"]}, "dims of a shape: .'12'."),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
+from antcache.student.heads import table
 from antcache.student.heads.fused import FusedHead
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.probe import ProbeBlock, ProbeHead
@@ -80,6 +81,44 @@ def test_equals_the_plain_construction() -> None:
     torch.testing.assert_close(output.logits, action, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.verb_logits, verb, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.noun_logits, noun, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 28), (4, 7)])
+def test_equals_the_plain_construction_on_rows_of_tokens(shape: tuple[int, int]) -> None:
+    """All tokens of all T rows, side by side."""
+    time, count = shape
+    rows = torch.randn(B, time, count, D, generator=torch.Generator().manual_seed(2))
+    head = probe(replace(SHAPE, num_frames=time, tokens=count))
+    output = head(rows)
+    verb, noun, action = plainly(rows.reshape(B, 28, D), dict(head.named_parameters()))
+    torch.testing.assert_close(output.logits, action, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.verb_logits, verb, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.noun_logits, noun, atol=1e-5, rtol=0)
+    assert output.inputs.shape == rows.shape
+
+
+@pytest.mark.parametrize("fusion", ["concat", "late", "attention"])
+def test_rows_of_tokens_of_several_streams(fusion: str) -> None:
+    config = StudentConfig.of(head="probe", heads=4, layers=1, fusion=fusion, stream=("a", "b"))
+    shape = replace(SHAPE, dims=(20, 12), num_frames=2, tokens=5)
+    x = torch.randn(B, *shape.window, generator=torch.Generator().manual_seed(2))
+    assert x.shape == (B, 2, 5, D)
+    head = build_head(config.model, shape)
+    flat = build_head(config.model, replace(shape, num_frames=10, tokens=1))
+    flat.load_state_dict(head.state_dict())
+    torch.testing.assert_close(head(x).logits, flat(x.flatten(1, 2)).logits)
+    assert head(x).inputs.shape == x.shape
+
+
+@pytest.mark.parametrize("fusion", ["concat", "late"])
+@pytest.mark.parametrize("head", sorted({*table.HEADS} - {"probe"}))
+def test_other_heads_refuse_rows_of_tokens(head: str, fusion: str) -> None:
+    config = StudentConfig.of(head=head, fusion=fusion, stream=("a", "b"))
+    shape = replace(SHAPE, dims=(20, 12), tokens=5)
+    said = rf"head '{head}' takes rows of one vector: found rows of 5 tokens .*--tokens 1x1x1"
+    with pytest.raises(BadConfig, match=said):
+        build_student(config, shape)
+    build_student(config, replace(shape, tokens=1))
 
 
 def test_equals_the_pooler_of_transformers() -> None:

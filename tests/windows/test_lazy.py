@@ -56,7 +56,7 @@ def packed_of(store: Store, targets: TeacherTargets | None = None) -> Windows:
 def values(windows: Windows) -> torch.Tensor:
     """The features of a pack."""
     assert isinstance(windows.features, PackedFeatures)
-    return windows.features.values
+    return windows.features.take(range(len(windows)))
 
 
 def column(windows: Windows, name: str) -> torch.Tensor:
@@ -230,7 +230,12 @@ def test_auto_packs_what_fits(
     make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = make_store()
-    needed = (6 + 3) * 7 * 10 * 12 * 2
+    data = load_training_data(store, StudentConfig.of(windows="stream"), CPU)
+    assert isinstance(data.train.features, LazyFeatures)
+    assert isinstance(data.validation.features, LazyFeatures)
+    rows = [s.stream for w in (data.train, data.validation) for s in w.features.streams]
+    pairs = [zip(np.repeat(s.video, 10), s.rows.flat, strict=True) for s in rows]
+    needed = 12 * 2 * sum(len(set(own)) for own in pairs)
 
     def kind(free: int | None, windows: str = "auto", of: Store = store) -> type[WindowFeatures]:
         monkeypatch.setattr(training_data, "free_bytes", lambda device: free)

@@ -80,7 +80,7 @@ def export_lmdb(
 
     Raises:
         AlreadyExists: something is at `output`.
-        BadConfig: two rows of a video would have one key.
+        BadConfig: two rows of a video would have one key, or a row is a grid of tokens.
         MissingKey: there is no such stream, or no video in it.
         MissingExtra: `lmdb` is not installed.
         WriteFailed: the disk refused.
@@ -88,6 +88,12 @@ def export_lmdb(
     began = time.monotonic()
     lmdb_package()
     settings = store.stream(stream)
+    if settings.grid is not None:
+        raise BadConfig(
+            "a key of an LMDB holds one vector, and a row of this stream is a grid of tokens",
+            where=store.backend.where(f"features/{stream}"),
+            hint="export a stream of vectors",
+        )
     videos = sorted(store.videos(stream), key=lambda video: key_of(video, 0))
     if not videos:
         raise MissingKey("the stream has no videos", where=f"{store.path}: features/{stream}")

@@ -1,4 +1,4 @@
-"""Copies a store into another form: Zarr or HDF5, float16 or float32, compressed or not.
+"""Copies a store into another form: Zarr or HDF5, another type, compressed or not, tokens pooled.
 
 Promise: every unit of the source is checked before it is copied, and a damaged one is named and not
 copied. Values whose type stays are the same to the bit, and so are their checksums; float32 becomes
@@ -22,12 +22,15 @@ from antcache.checks import one_of
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.progress import Progress, silent
 from antcache.store.backend import Attributes
-from antcache.store.backends import BACKENDS, Options, is_empty, new_backend
-from antcache.store.features import Stream
-from antcache.store.format import CHECKSUMS, MARK, difference
-from antcache.store.integrity.convert_unit import Rounding, UnitCopy, apart
+from antcache.store.backends import BACKENDS, Options, is_empty, new_backend, raise_format
+from antcache.store.features import TOKEN_DTYPES, Stream
+from antcache.store.format import CHECKSUMS, MARK, TOKEN_FORMAT, difference
+from antcache.store.integrity.convert_tokens import token_stream
+from antcache.store.integrity.convert_unit import UnitCopy, apart
+from antcache.store.integrity.rounding import Rounding
 from antcache.store.location import Location, parse_location
 from antcache.store.store import Store
+from antcache.store.tokens import Grid, as_grid
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class ConvertConfig:
 
     Attributes:
         backend: zarr or hdf5; None: what the target is, or what its name says.
-        dtype: float16 or float32 for all streams; None: as in the source.
+        dtype: float16 or float32 for all streams, int8 for those of tokens; None: as in the source.
+        tokens: grid that tokens are pooled to; None: as in the source.
         compressed: whether rows lie compressed; None: as in the target if the stream is there, else
             as in the source.
         streams: names of the streams that are copied; None: all of them.
@@ -46,6 +50,7 @@ class ConvertConfig:
 
     backend: str | None = None
     dtype: str | None = None
+    tokens: Grid | None = None
     compressed: bool | None = None
     streams: tuple[str, ...] | None = None
 
@@ -53,7 +58,9 @@ class ConvertConfig:
         if self.backend is not None:
             one_of("backend", self.backend, BACKENDS)
         if self.dtype is not None:
-            one_of("dtype", self.dtype, ("float16", "float32"))
+            one_of("dtype", self.dtype, TOKEN_DTYPES)
+        if self.tokens is not None:
+            as_grid("tokens", self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,7 @@ class ConvertReport:
         backend: its kind.
         written: units that are new in it.
         skipped: units that were in it before.
-        rounding: stream -> what rounding to float16 changed in the videos of `written`.
+        rounding: stream -> what rounding to float16 or int8 changed in the videos of `written`.
         num_bytes: size of the values that were read.
         seconds: how long it took.
     """
@@ -131,10 +138,11 @@ def convert(
 ) -> ConvertReport:
     """Copy labels, soft targets and features of `source` into the store at `target`.
 
-    A unit keeps its attributes. Where the type of a stream changes, its fingerprint does, and each
-    video says what it was `converted_from`. Units that are in the target already are left as they
-    are; what the target holds beside them is not touched. `progress` is called with "videos" and
-    "MB".
+    A unit keeps its attributes. Where the type or grid of a stream changes, its fingerprint does,
+    and each video says what it was `converted_from`; of tokens the stream's config says so, too.
+    Streams of vectors stay as they are where tokens are pooled or become int8. Units that are in
+    the target already are left as they are; what the target holds beside them is not touched.
+    `progress` is called with "videos" and "MB".
 
     Args:
         source: what is copied.
@@ -144,8 +152,8 @@ def convert(
         storage_options: for the target, as in `Store.open`.
 
     Raises:
-        BadConfig: source and target are one; the target has another form; float16 can't hold a
-            value.
+        BadConfig: source and target are one; the target has another form; float16 or int8 can't
+            hold a value; there are no tokens to pool, or not to this grid.
         DamagedStore: a unit of the source is not as it was written; it is not copied.
         FingerprintMismatch: the target has another dataset, other classes, or a stream with other
             settings; or a video does not belong to its stream.
@@ -186,16 +194,19 @@ class _Conversion:
             )
         names = source.streams() if config.streams is None else config.streams
         self.old = {name: source.stream(name) for name in names}
+        self._refuse_vectors()
         self.new = {name: self._new_stream(stream) for name, stream in self.old.items()}
         self.groups = dict(self._groups())
         self._refuse_other_groups()
 
     def _new_stream(self, old: Stream) -> Stream:
         """The stream as it will be in the target."""
-        dtype, compressed = self.config.dtype or old.dtype, self.config.compressed
-        new = replace(
-            old, dtype=dtype, compressed=old.compressed if compressed is None else compressed
-        )
+        dtype, compressed = self.config.dtype, self.config.compressed
+        if old.grid is not None:
+            new = token_stream(old, self.config.tokens, dtype)
+        else:
+            new = old if dtype in (None, "int8") else replace(old, dtype=dtype)
+        new = replace(new, compressed=old.compressed if compressed is None else compressed)
         if self.target is None or old.name not in self.target.streams():
             return new
         there = self.target.stream(old.name)
@@ -216,6 +227,19 @@ class _Conversion:
             )
         return there
 
+    def _refuse_vectors(self) -> None:
+        """Raise `BadConfig` if tokens are asked for, and a stream that was named has none, or none
+        of the source has any."""
+        if self.config.tokens is None and self.config.dtype != "int8":
+            return
+        vectors = [name for name, stream in self.old.items() if stream.grid is None]
+        if vectors and (self.config.streams is not None or len(vectors) == len(self.old)):
+            raise BadConfig(
+                "only tokens can be pooled, or kept in int8",
+                where=self.source.path,
+                found=f"{', '.join(vectors)}: a vector a row",
+            )
+
     def _groups(self) -> Iterator[tuple[str, Attributes]]:
         """Groups of the target with the attributes they will have, each after the one above it."""
         read = self.source.backend.group_attributes
@@ -228,8 +252,9 @@ class _Conversion:
         for name, stream in self.new.items():
             key = f"features/{name}"
             changed: Attributes = {"compressed": stream.compressed}
-            if stream.dtype != self.old[name].dtype:
+            if stream.fingerprint != self.old[name].fingerprint:
                 changed |= {"dtype": stream.dtype, "fingerprint": stream.fingerprint}
+                changed |= {"config": stream.config, **stream.token_fields}
             yield key, {**read(key), **changed}
 
     def _refuse_other_groups(self) -> None:
@@ -290,14 +315,14 @@ class _Conversion:
 
     def _refuse_foreign(self, unit: UnitCopy) -> None:
         """A video made with other settings than its stream can't get the fingerprint of ours."""
-        if unit.old is None or unit.to_dtype is None:
+        if unit.streams is None:
             return
-        found = unit.attributes.get("fingerprint")
-        if found != unit.old.fingerprint:
+        old, found = unit.streams[0], unit.attributes.get("fingerprint")
+        if found != old.fingerprint:
             raise FingerprintMismatch(
                 "the video was made with other settings than its stream",
                 where=self.source.backend.where(unit.key),
-                expected=unit.old.fingerprint,
+                expected=old.fingerprint,
                 found=found,
                 hint="remove it and extract it again",
             )
@@ -311,8 +336,12 @@ class _Conversion:
                 backend=self.config.backend,
                 storage_options=self.options,
             )
+        if any(stream.grid is not None for stream in self.new.values()):
+            raise_format(self.target.backend, TOKEN_FORMAT)
         for key, attributes in self.groups.items():
-            self.target.backend.add_group_attributes(key, attributes)
+            # A stream is added as a whole, or is there: nothing of ours goes into another's.
+            whole = "fingerprint" if key.startswith("features/") else ""
+            self.target.backend.add_group_attributes(key, attributes, unless=whole)
         # Another process may have been faster: what is there now is what counts.
         self.new = {name: self._new_stream(stream) for name, stream in self.old.items()}
         self._refuse_other_groups()
@@ -330,8 +359,8 @@ class _Conversion:
             (written if self._copy(unit, target) else skipped).append(unit.key)
             num_bytes += unit.num_bytes
             seen += unit.new is not None
-            if unit.new is not None and unit.to_dtype == "float16":
-                name = unit.new.name
+            if unit.streams is not None and unit.streams[1].dtype != "float32":
+                name = unit.streams[1].name
                 rounding[name] = rounding.get(name, Rounding()) | unit.rounding
             progress("videos", seen, videos)
             progress("MB", num_bytes / 1e6, plan.num_bytes / 1e6)

@@ -5,13 +5,15 @@ Promise: JSON-ready, and read from metadata and labels alone; no feature row is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from antcache.annotations import Segments
-from antcache.store.format import FORMAT
+from antcache.store.backends import format_of
+from antcache.store.features import Stream
 from antcache.store.store import Store
 
 
@@ -20,7 +22,7 @@ def describe(store: Store) -> dict[str, Any]:
     labels = {split: store.labels(split) for split in store.splits()}
     return {
         "path": str(store.path),
-        "format": FORMAT,
+        "format": format_of(store.backend.group_attributes("")),
         "backend": store.kind,
         "dataset": store.dataset,
         "labels": {
@@ -40,14 +42,21 @@ def _stream(store: Store, name: str, labels: Mapping[str, Segments]) -> dict[str
         "videos": len(videos),
         "labelled_videos_missing": len(wanted.difference(videos)),
         "rows": rows,
-        "hours": rows / stream.fps / 3600,
-        "bytes": rows * stream.dim * np.dtype(stream.dtype).itemsize,
+        "hours": None if stream.at else rows / stream.fps / 3600,
+        "bytes": rows * _row_bytes(stream),
         "dim": stream.dim,
         "dtype": stream.dtype,
         "fps": stream.fps,
         "source": stream.source,
         "fingerprint": stream.fingerprint,
+        **stream.token_fields,
     }
+
+
+def _row_bytes(stream: Stream) -> int:
+    """Bytes of a row, with its scales where it is of int8 tokens."""
+    scales = 2 * stream.num_tokens if stream.dtype == "int8" else 0
+    return math.prod(stream.row_shape) * np.dtype(stream.dtype).itemsize + scales
 
 
 def _targets(store: Store, name: str) -> dict[str, Any]:

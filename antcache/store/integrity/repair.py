@@ -19,7 +19,7 @@ from antcache.errors import AntcacheError
 from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
-from antcache.store.format import FORMAT, MARK, STAGING
+from antcache.store.format import CONVERTED_FROM, FORMAT, MARK, STAGING, TOKEN_FORMAT
 from antcache.store.integrity.verify import MEANING, DamagedPart, VerifyReport, check_unit, verify
 from antcache.store.seal import mended
 from antcache.store.store import Store
@@ -191,6 +191,8 @@ class _Repair:
         except AntcacheError:
             stream = {}
         config = stream.get("config")
+        if isinstance(config, dict) and CONVERTED_FROM in config:
+            return "antcache store convert"
         if isinstance(config, dict) and "decoding" in config:
             return "antcache extract"
         source = stream.get("source")
@@ -284,7 +286,12 @@ class _Repair:
         return group, f"{len(told)} intact units carry it and agree{_about_gaps(key, group)}"
 
     def _root(self, intact: dict[str, Attributes]) -> tuple[Attributes | None, str]:
-        """Attributes of the root: this version reads one format only."""
+        """Attributes of the root, whose format follows from its streams."""
+        number = TOKEN_FORMAT if self._has_tokens() else FORMAT
+        mark = {"format": number, "version": __version__}
+        if self.groups.get("") == MEANING:
+            how = f"format {number}, which its streams of tokens make it"
+            return {**self.backend.group_attributes(""), MARK: mark}, how
         names = {unit.get("dataset") for unit in intact.values()}
         if "labels" not in self.groups:
             taxonomy = self.backend.group_attributes("labels").get("taxonomy")
@@ -293,7 +300,20 @@ class _Repair:
             return None, "its labels do not agree on the dataset"
         name = names.pop() if names else None
         how = f"dataset {name}" if name else "the dataset's name is lost; importing labels gives it"
-        return {MARK: {"format": FORMAT, "version": __version__}, "dataset": name}, how
+        return {MARK: mark, "dataset": name}, how
+
+    def _has_tokens(self) -> bool:
+        """Whether a stream, or an intact video of one, says that its rows are tokens."""
+        for name in self.backend.groups("features"):
+            key = f"features/{name}"
+            if key not in self.groups:
+                told = [self.backend.group_attributes(key)]
+            else:
+                units = self._intact_units(key)
+                told = [self.backend.group_at_publishing(unit) or {} for unit in units]
+            if any(each.get("grid") is not None for each in told):
+                return True
+        return False
 
 
 def _about_gaps(key: str, group: Attributes) -> str:

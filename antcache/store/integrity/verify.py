@@ -21,10 +21,10 @@ from typing import Any
 from antcache.errors import AntcacheError, DamagedStore, MissingKey
 from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, Backend
-from antcache.store.backends import check_format
+from antcache.store.backends import check_format, format_of
 from antcache.store.faults import refused
 from antcache.store.features import Stream
-from antcache.store.format import GROUPS
+from antcache.store.format import GROUPS, TOKEN_FORMAT
 from antcache.store.reading.proof import Count, uncounted
 from antcache.store.store import Store
 
@@ -140,6 +140,8 @@ def verify(
             except DamagedStore as error:  # as it was written, and makes no sense
                 bad_groups.append(DamagedPart(key, MEANING, str(error)))
     unknown = {finding.key for finding in bad_groups}
+    if "" not in unknown and (wrong := _wrong_format(backend, streams)):
+        bad_groups.append(DamagedPart("", MEANING, wrong))  # and its units can be looked at
     holding = [group for group in groups if group not in ("", "features")]
     keys = [f"{group}/{name}" for group in holding for name in backend.units(group)]
     read = [len(backend.group_text(key) or b"") for key in groups]  # threads append at once
@@ -167,6 +169,15 @@ def verify(
         groups_damaged=tuple(bad_groups),
         units_damaged=tuple(finding for key in keys for finding in found[key]),
     )
+
+
+def _wrong_format(backend: Backend, streams: Mapping[str, Stream]) -> str:
+    """What is wrong with the format that an intact root names; empty if nothing is."""
+    found = format_of(backend.group_attributes(""))
+    tokens = [stream.name for stream in streams.values() if stream.grid is not None]
+    if not tokens or found >= TOKEN_FORMAT:
+        return ""
+    return f"it says format {found}, and has streams of tokens ({', '.join(tokens)})"
 
 
 def check_unit(

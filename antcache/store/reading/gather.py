@@ -3,14 +3,15 @@
 Promise: rows of memory-mapped videos go straight from the map into the output; of compressed and
 remote videos each is visited once per call, a few chunks at a time. Either way the values are the
 same, and beside the output at most `BLOCK_BYTES` of a video are held.
-Letters: N windows, T time, D feature.
+Letters: N windows, T time, D feature, or K tokens of D features, as they lie: of int8 tokens the
+scales are gathered by a second `Gatherer`, of `Features.scales`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,7 +69,7 @@ class Gatherer:
         """Copy the rows of N windows into `out`.
 
         Args:
-            out: (M, T, D), contiguous, of the rows' dtype.
+            out: (M, T, D), of tokens (M, T, K, D), contiguous, of the rows' dtype.
             which: (N,) position of each window's video in the list.
             rows: (N, T) rows of that video.
             at: (N,) where in `out` each window goes; in order from 0 if None.
@@ -148,8 +149,16 @@ def proven(features: Mapping[str, Features]) -> Iterator[Callable[[str], None]]:
     """
     pool = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "proving")
     try:
-        arrays = {video: f.rows for video, f in features.items()}
-        waiting = {v: pool.submit(a.prove) for v, a in arrays.items() if isinstance(a, MappedArray)}
-        yield lambda video: waiting[video].result() if video in waiting else None
+        arrays = [(video, a) for video, f in features.items() for a in (f.rows, f.scale)]
+        waiting: dict[str, list[Future[None]]] = {video: [] for video in features}
+        for video, array in arrays:
+            if isinstance(array, MappedArray):
+                waiting[video].append(pool.submit(array.prove))
+
+        def wait(video: str) -> None:
+            for each in waiting.get(video, ()):
+                each.result()
+
+        yield wait
     finally:
         pool.shutdown(cancel_futures=True)

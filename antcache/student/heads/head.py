@@ -1,10 +1,11 @@
 """The protocol of heads: what stands between the features of a window and the next action's scores.
 
-Promise: every head takes features (B, T, D) and gives a `HeadOutput`; its output at time t depends
-on inputs up to t alone. `heads.HEADS` names them; a head of one's own is a subclass of `Head` in a
-file of its own and one entry there (docs/student.md has one in full).
-Letters: B batch, T time, D feature, S state, C classes, V verbs, O nouns, M teachers, E teacher's
-feature.
+Promise: every head takes features (B, T, D), or (B, T, K, D) if it takes rows of tokens, and gives
+a `HeadOutput`; its output at time t depends on inputs up to t alone. `heads.HEADS` names them; a
+head of one's own is a subclass of `Head` in a file of its own and one entry there (docs/student.md
+has one in full).
+Letters: B batch, T time, K tokens of a row, D feature, S state, C classes, V verbs, O nouns, M
+teachers, E teacher's feature.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from antcache.annotations import Protocol, Taxonomy
 from antcache.checks import MANY
 from antcache.store import Stream
 from antcache.timebase import exact_ceil
+from antcache.windows.stream_rows import tokens_read
 from antcache.windows.teacher_targets import ALIGNED
 
 
@@ -38,6 +40,7 @@ class ModelShape:
         num_nouns: O.
         num_teachers: M, 0 without soft targets.
         teacher_dims: width of each teacher's features, empty where they are not aligned with.
+        tokens: tokens of a row that a window reads, K; 1 where a row is one vector.
     """
 
     dims: tuple[int, ...]
@@ -48,6 +51,7 @@ class ModelShape:
     num_nouns: int = 0
     num_teachers: int = 0
     teacher_dims: tuple[int, ...] = ()
+    tokens: int = 1
 
     @classmethod
     def of(
@@ -59,7 +63,11 @@ class ModelShape:
         num_teachers: int = 0,
         teacher_dims: tuple[int, ...] = (),
     ) -> ModelShape:
-        """The shape of a student for windows of `streams` under `protocol`."""
+        """The shape of a student for windows of `streams` under `protocol`.
+
+        Raises:
+            BadConfig: see `stream_rows.tokens_read`.
+        """
         return cls(
             dims=tuple(stream.dim for stream in streams),
             num_classes=len(taxonomy.actions),
@@ -69,15 +77,17 @@ class ModelShape:
             num_nouns=len(taxonomy.nouns),
             num_teachers=num_teachers,
             teacher_dims=teacher_dims,
+            tokens=tokens_read(streams),
         )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelShape:
-        """A shape as `asdict` and JSON have it.
+        """A shape as `asdict` and JSON have it; one from before there were tokens has 1.
 
         Raises:
             ValueError: it is none.
         """
+        values = {"tokens": 1, **values}
         if set(values) != {field.name for field in fields(cls)}:
             raise ValueError(f"not the fields of a shape: {', '.join(map(str, values))}")
         for name, value in values.items():
@@ -95,6 +105,12 @@ class ModelShape:
         """D, of all streams together."""
         return sum(self.dims)
 
+    @property
+    def window(self) -> tuple[int, ...]:
+        """(T, D), or (T, K, D) of tokens: features of one window."""
+        tokens = () if self.tokens == 1 else (self.tokens,)
+        return (self.num_frames, *tokens, self.dim)
+
 
 class HeadOutput(NamedTuple):
     """What a student makes of a batch of windows.
@@ -103,7 +119,7 @@ class HeadOutput(NamedTuple):
 
     Attributes:
         logits: (B, C) scores of the next action.
-        inputs: (B, T, D) features as the head reads them.
+        inputs: (B, T, D) or (B, T, K, D) features as the head reads them.
         decoded: (B, T, D), at t the expectation of `inputs` at t + 1, or None if not asked for.
         past_logits: (B, T, C) scores of the action at each frame, from what was seen before it
             (at t = 0 from the frame itself), or None if not asked for; perhaps padded, too.
@@ -145,16 +161,18 @@ class Head(nn.Module):
         per_frame: whether there are `past_logits` and `decoded` where they are asked for.
         verb_noun: whether the head gives verb and noun logits itself, as far as the shape has
             verbs and nouns; else the student classifies its state.
+        takes_tokens: whether rows may be several tokens, so that features are (B, T, K, D).
     """
 
     build: ClassVar[Callable[..., Head]]
     state_dim: int
     per_frame: bool = True
     verb_noun: bool = False
+    takes_tokens: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, features: Tensor, *, past: bool = False, decode: bool = False) -> HeadOutput:
-        """Anticipate from float32 `features` (B, T, D).
+        """Anticipate from float32 `features` (B, T, D), or (B, T, K, D) of K > 1 tokens.
 
         `past` asks for `past_logits`, `decode` for `decoded`: what only the last frame's state
         needs is all that is computed without them.

@@ -3,11 +3,13 @@
 Promise: with the same weights the logits are those of the published probe (Assran et al. 2025,
 facebookresearch/vjepa2, its frozen evaluation of action anticipation). Features are taken as they
 come, neither standardised nor projected, and nothing is dropped.
-Letters: B batch, T tokens (here the frames of a window), D feature, H heads, Q queries, C classes.
+Letters: B batch, T frames, K tokens of a row, N tokens of a window, D feature, H heads, Q queries,
+C classes.
 
-Every token attends to every other, whichever came first: all of them were seen before the window
-ends, but of a past frame there are no scores. There are no positions either: order is what the
-backbone has put into its tokens.
+The tokens of a window are those of all its rows side by side, N = T * K; a row of one vector is one
+token. Every token attends to every other, whichever came first: all of them were seen before the
+window ends, but of a past frame there are no scores. There are no positions either: order is what
+the backbone has put into its tokens.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class ProbeBlock(nn.Module):
             begin(self.attention_out, 1 / math.sqrt(2 * depth))
 
     def forward(self, x: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Tokens (B, T, D) among themselves, or queries (B, Q, D) to `tokens`; as `x` in shape."""
+        """Tokens (B, N, D) among themselves, or queries (B, Q, D) to `tokens`; as `x` in shape."""
         normed = self.norm_1(x if tokens is None else tokens)
         query = self.query(normed if tokens is None else x)
         key, value = self.key_value(normed).chunk(2, dim=-1)
@@ -82,6 +84,7 @@ class ProbeHead(Head):
     """
 
     per_frame = False
+    takes_tokens = True
 
     def __init__(self, shape: ModelShape, *, num_layers: int, num_heads: int) -> None:
         super().__init__()
@@ -118,7 +121,7 @@ class ProbeHead(Head):
         """See `Head`; the state is what the action's query has found, S = D."""
         assert not past, "a probe has no scores of past frames"
         assert not decode, "a probe decodes no features"
-        tokens = features
+        tokens = features.flatten(1, -2)
         for block in self.blocks:
             tokens = block(tokens)
         found = self.cross(self.queries.expand(len(features), -1, -1), tokens)

@@ -38,13 +38,31 @@ def sizes_of(head: type[Head]) -> tuple[str, ...]:
     return tuple(one.name for one in given if one.kind is one.KEYWORD_ONLY)
 
 
+def check_tokens(config: ModelConfig, tokens: int) -> None:
+    """Refuse rows of several tokens to a head that takes rows of one vector.
+
+    Raises:
+        BadConfig: there is no such head, or it can't take them.
+    """
+    one_of("head", config.head, HEADS)
+    if tokens > 1 and not HEADS[config.head].takes_tokens:
+        able = " or ".join(name for name, head in HEADS.items() if head.takes_tokens)
+        raise BadConfig(
+            f"the head {config.head!r} takes rows of one vector",
+            found=f"rows of {tokens} tokens",
+            hint=f"`head` {able}; or pool them, if none of them are predicted ones: "
+            "antcache store convert STORE NEW --tokens 1x1x1",
+        )
+
+
 def build_head(config: ModelConfig, shape: ModelShape) -> Head:
     """The head that `config` names, one branch per stream if they are fused late.
 
     Raises:
-        BadConfig: there is no such head, its sizes are impossible, or one has no effect.
+        BadConfig: there is no such head, it takes no tokens, its sizes are impossible, or one has
+            no effect.
     """
-    one_of("head", config.head, HEADS)
+    check_tokens(config, shape.tokens)
     build = HEADS[config.head].build
     given = {
         name: value

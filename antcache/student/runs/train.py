@@ -169,13 +169,15 @@ class Run:
         self.data = data
         self.folder = folder
         labels = store.labels(config.data.train_split)
-        uid = data.train.labels.uid
-        rows, self.held = hold_out(uid, labels, data.taxonomy, config.selection)
+        choices = data.train.choices
+        uid = data.train.labels.uid[choices.first.numpy()]
+        rows, held = hold_out(uid, labels, data.taxonomy, config.selection)
+        self.held = None if held is None else held.scored(choices.own)
         if self.held is not None:
             log.info(
-                "held out of training: %d of %d windows, videos %s",
+                "held out of training: %d of %d segments, videos %s",
                 len(self.held.rows),
-                len(data.train),
+                len(choices),
                 ", ".join(self.held.videos),
             )
         self.trainer = Trainer(config, data.train, data.shape, rows=rows, group=group)

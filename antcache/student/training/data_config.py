@@ -5,8 +5,10 @@ Promise: what has a default fits every store that has one stream and the usual s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
+from antcache.annotations.protocols import Anchor, Gap, Protocol
 from antcache.checks import check_types, distinct
 
 
@@ -20,9 +22,26 @@ class DataConfig:
     """Split that is trained on."""
     validation_split: str = "validation"
     """Split that is scored after the epochs, and never selected on."""
+    gaps: tuple[Gap, ...] = ()
+    """Gaps in seconds, of which each training segment gets one at random in every epoch (0.25,1.0);
+    none: that of the window. Scored is by the window's."""
+    anchors: tuple[Anchor, ...] = ()
+    """Points of a segment that gaps are counted back from, drawn likewise (0.75,end)."""
     allow_missing: bool = False
     """Leave segments out whose features are missing, instead of refusing to train."""
 
     def __post_init__(self) -> None:
         check_types(self)
         distinct("stream", self.stream)
+        for name, values in (("gaps", self.gaps), ("anchors", self.anchors)):
+            distinct(name, [f"{value:g}" for value in values])
+
+    def drawn(self, protocol: Protocol) -> tuple[Protocol, ...]:
+        """The protocols one of which each training segment gets, `protocol` being the window's.
+
+        Empty where that is the only one.
+        """
+        if not self.gaps and not self.anchors:
+            return ()
+        pairs = product(self.anchors or (protocol.anchor,), self.gaps or (protocol.gap_s,))
+        return tuple(replace(protocol, anchor=anchor, gap_s=gap) for anchor, gap in pairs)

@@ -2,13 +2,13 @@
 
 Promise: no window of a held-out video is trained on. Which videos are held out follows from their
 names alone: it is the same for every seed and setting, and a larger share holds the same ones.
-Letters: N windows, H windows held out.
+Letters: N segments, H segments held out.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,11 @@ from antcache.student.training.optimization_config import SelectionConfig
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """The windows of the videos that are held out.
+    """The segments of the videos that are held out.
 
     Attributes:
-        rows: (H,) positions among the training windows, ascending.
-        segments: their H segments, in that order.
+        rows: (H,) positions among the segments that are trained on or held out, ascending.
+        segments: the H segments, in that order.
         videos: names of the videos.
     """
 
@@ -37,14 +37,32 @@ class HeldOut:
     segments: Segments
     videos: tuple[str, ...]
 
+    def scored(self, own: Tensor) -> HeldOut:
+        """The windows that the segments are scored by, where they have one: `own` (N,), or -1.
+
+        `rows` are positions of windows then.
+
+        Raises:
+            BadConfig: no segment has one.
+        """
+        rows = own[self.rows]
+        there = rows >= 0
+        if not there.any():
+            raise BadConfig(
+                "no segment that is held out has a window of the gap and anchor that is scored"
+            )
+        return replace(
+            self, rows=rows[there], segments=self.segments[np.flatnonzero(there.numpy())]
+        )
+
 
 def hold_out(
     uid: NDArray[np.str_], labels: Segments, taxonomy: Taxonomy, config: SelectionConfig
 ) -> tuple[Tensor, HeldOut | None]:
-    """Positions (n,) of the windows to train on, and what is held out, if anything.
+    """Positions (n,) of the segments to train on, and what is held out, if anything.
 
     Args:
-        uid: (N,) segments of the training windows.
+        uid: (N,) segments that have windows.
         labels: the training split.
         taxonomy: the classes, which say whether the metric is there.
         config: `held_out` and `metric`.

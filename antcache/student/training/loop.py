@@ -41,7 +41,8 @@ class Trainer:
         config: the run's settings.
         windows: what is trained on, packed or read lazily.
         shape: what a student of these windows has to fit.
-        rows: (n,) positions of the windows that are trained on, on the host; None is all.
+        rows: (n,) positions of the segments that are trained on, on the host; None is all. Each
+            has one window, or in every epoch one of its `windows.choices`.
         group: the processes that train together.
 
     Attributes:
@@ -60,13 +61,13 @@ class Trainer:
     ) -> None:
         self.config = config
         self.windows = windows
-        self.rows = torch.arange(len(windows)) if rows is None else rows
+        self.rows = torch.arange(len(windows.choices)) if rows is None else rows
         self.group = group
         self.device = windows.device
         with self._seeded(0):
             student = build_student(config, shape)
         self.model = student.to(self.device)
-        self.model.adjust_to(windows.tensors.action[self.rows.to(self.device)])
+        self.model.adjust_to(windows.tensors.action[self.first])
         self.optimizer = build_optimizer(config.optimization, self.model)
         decay = config.optimization.ema
         self.average = Average(self.model, decay) if decay else None
@@ -100,9 +101,17 @@ class Trainer:
                 progress("training steps", done + step + 1, total)
         return self.means(epoch, record.cpu(), order)  # the one wait for the device
 
+    @property
+    def first(self) -> Tensor:
+        """A window (n,) of each segment that is trained on, on the device: labels and soft targets
+        are the segment's, whichever is drawn."""
+        return self.windows.choices.first[self.rows].to(self.device)
+
     def order(self, generator: torch.Generator | None = None) -> Tensor:
-        """The windows (n,) of an epoch in a random order; without a generator, PyTorch's own."""
-        return self.rows[torch.randperm(len(self.rows), generator=generator)]
+        """The windows (n,) of an epoch, one of each segment, in a random order; without a
+        generator, PyTorch's own."""
+        segments = self.rows[torch.randperm(len(self.rows), generator=generator)]
+        return self.windows.choices.draw(segments, generator)
 
     def _step(self, rows: Tensor, features: Tensor, step: int) -> Tensor:
         """One step on the windows at `rows` (B,); `step` counts from 0 over the whole run.

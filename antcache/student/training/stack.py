@@ -257,6 +257,6 @@ def _shared(trainer: Trainer) -> tuple[Any, ...] | None:
     smoothing = own.label_smoothing
     if windows.targets is None:
         return (None, smoothing)
-    if bool((windows.targets.row[trainer.rows.to(windows.device)] < 0).any()):
+    if bool((windows.targets.row[trainer.first] < 0).any()):
         return None
     return (id(windows.targets), smoothing, taught.temperature, taught.weight)

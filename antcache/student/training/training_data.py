@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,11 @@ from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import check_tokens
 from antcache.student.training.objective_config import ATTENTION
 from antcache.student.training.weights import Weight, describe
 from antcache.text import listed
+from antcache.windows.choices import Choices
 from antcache.windows.dataset import WindowFeatures, Windows
 from antcache.windows.lazy import LazyFeatures
 from antcache.windows.memory import PACK_SHARE, free_bytes
@@ -49,7 +51,7 @@ class TrainingData:
         streams: the features, side by side in this order.
         protocol: the windows.
         shape: what a student for it has to fit.
-        train: windows that are trained on.
+        train: windows that are trained on, with their segments' choices.
         validation: windows that are scored.
         segments: the segments of the validation windows, in their order.
         dropped: split -> reason -> uids of the segments without a window.
@@ -85,60 +87,91 @@ def load_training_data(
     streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
     protocol = config.window.protocol(taxonomy.dataset)
     soft = {name: store.targets(name) for name in config.distillation.targets}
-    chosen = (config.data.train_split, config.data.validation_split)
-    labels = {split: store.labels(split) for split in chosen}
-    splits: dict[str, SplitWindows] = {}
+    shape = ModelShape.of(taxonomy, streams, protocol, num_teachers=len(soft))
+    check_tokens(config.model, shape.tokens)  # before anything large is read
+    splits = _splits(store, streams, protocol, config)
+    trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}
     fingerprints = {
         "taxonomy": taxonomy.fingerprint,
         "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
     }
-    for split, segments in labels.items():
-        if warning := of_another_form(protocol.parity, taxonomy.dataset, segments.start_s):
-            log.warning("%s: %s", split, warning)
-        found = split_windows(
-            store, streams, split, segments, protocol, allow_missing=config.data.allow_missing
-        )
-        counts[split] = {"windows": len(found), "padded": found.num_padded}
-        splits[split] = found
+    for name, found in splits.items():
+        counts[name] = {"windows": len(found), "padded": found.num_padded}
+        if len(found) > len(found.segments):
+            counts[name]["segments"] = len(found.segments)
+        fingerprints[f"{name} windows"] = found.fingerprint
     teachers: TeacherTargets | None = None
     if soft:
-        uid = splits[config.data.train_split].labels.uid
-        teachers, counts["targets"] = _teachers(store, soft, uid, config)
+        teachers, counts["targets"] = _teachers(store, soft, trained.segments.uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
         arrays = [checksums(targets.arrays()) for targets in soft.values()]
         fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
+        shape = replace(shape, teacher_dims=teachers.dims)
+        # A segment's target is that of all its windows.
+        teachers = replace(teachers, row=teachers.row[torch.from_numpy(trained.segment)])
     packed = _packed(config, splits.values(), device)
     windows: dict[str, Windows] = {}
-    for split, found in splits.items():
+    for name, found in splits.items():
         features: WindowFeatures
         if packed:
-            label = f"{split} windows"
+            label = f"{name} windows"
             features = PackedFeatures.gather(found.streams, device, label=label, progress=progress)
         else:
             features = LazyFeatures.of(found.streams, device)
-        taught = teachers if split == config.data.train_split else None
-        windows[split] = Windows(found.labels, features, taught)
-        log.info("%s: %.1f MB on %s", split, windows[split].num_bytes / 1e6, device)
-        fingerprints[f"{split} windows"] = found.fingerprint
+        choices = Choices.of(found.drawn, found.own)
+        taught = teachers if found is trained else None
+        windows[name] = Windows(found.labels, features, taught, choices)
+        log.info("%s: %.1f MB on %s", name, windows[name].num_bytes / 1e6, device)
+    train, scored = (windows[name] for name in _names(config))
     return TrainingData(
         taxonomy=taxonomy,
         streams=tuple(streams),
         protocol=protocol,
-        shape=ModelShape.of(
-            taxonomy,
-            streams,
-            protocol,
-            num_teachers=len(soft),
-            teacher_dims=() if teachers is None else teachers.dims,
-        ),
-        train=windows[config.data.train_split],
-        validation=windows[config.data.validation_split],
-        segments=splits[config.data.validation_split].segments,
-        dropped={split: found.dropped for split, found in splits.items()},
+        shape=shape,
+        train=train,
+        validation=scored,
+        segments=validation.segments,
+        dropped={name: found.dropped for name, found in splits.items()},
         counts=counts,
         fingerprints=fingerprints,
     )
+
+
+def _names(config: StudentConfig) -> tuple[str, str]:
+    """What the windows that are trained on and those that are scored are called: by their splits.
+
+    Of one split they are the same ones, unless gaps or anchors are drawn for training.
+    """
+    data = config.data
+    others = data.train_split == data.validation_split and (data.gaps or data.anchors)
+    return data.train_split, data.validation_split + (" (scored)" if others else "")
+
+
+def _splits(
+    store: Store, streams: Sequence[Stream], protocol: Protocol, config: StudentConfig
+) -> dict[str, SplitWindows]:
+    """The windows that are trained on, and those that are scored, by their names."""
+    data, drawn = config.data, config.data.drawn(protocol)
+    found: dict[str, SplitWindows] = {}
+    for name, split in zip(_names(config), (data.train_split, data.validation_split), strict=True):
+        if name in found:
+            continue
+        segments, trained = store.labels(split), not found
+        if warning := of_another_form(protocol.parity, store.taxonomy.dataset, segments.start_s):
+            log.warning("%s: %s", name, warning)
+        found[name] = split_windows(
+            store,
+            streams,
+            name,
+            segments,
+            protocol,
+            drawn=drawn if trained else (),
+            # Videos that are held out are scored as those of the validation split are.
+            scored=not (trained and drawn) or bool(config.selection.held_out),
+            allow_missing=data.allow_missing,
+        )
+    return found
 
 
 def _teachers(

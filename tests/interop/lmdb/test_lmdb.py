@@ -562,3 +562,12 @@ def test_videos_are_called_as_extract_calls_them(tmp_path: Path) -> None:
         twins = write(tmp_path / f"twins {both}", values_of({name: [1] for name in both}))
         with pytest.raises(BadConfig, match="two videos would be called"):
             scan(twins)
+
+
+def test_tokens_are_not_exported(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    store.create_stream("t", dim=2, dtype="float16", fps=4, source="x", config={}, grid=(1, 1, 1))
+    store.write_features("t", "v", np.zeros((3, 1, 2), np.float16))
+    with pytest.raises(BadConfig, match="features/t: a key of an LMDB holds one vector"):
+        export_lmdb(store, "t", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

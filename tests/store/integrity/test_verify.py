@@ -24,13 +24,14 @@ from antcache.errors import AntcacheError, DamagedStore, NotAStore
 from antcache.store import Store
 from antcache.store.backend import Backend
 from antcache.store.backends import find_backend
-from antcache.store.format import FORMAT, digest
+from antcache.store.format import FORMATS, digest
 from antcache.store.integrity.repair import RepairAction, repair
 from antcache.store.integrity.verify import verify
 from antcache.store.seal import attributes_of, intact, mended, sealed
 
 KINDS = ["zarr", "hdf5"]
-GROUPS = ["", "labels", "targets", "features", "features/rgb"]
+LATER = max(FORMATS) + 1
+GROUPS = ["", "labels", "targets", "features", "features/rgb", "features/tokens"]
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +132,10 @@ def test_an_intact_store_is_intact_and_every_byte_was_read(store: Store, rot: Mo
     seen: list[tuple[str, float, float]] = []
     report = verify(store, progress=lambda *args: seen.append(args))
     assert report.intact
-    assert (report.units, report.groups) == (12, 6)
+    assert (report.units, report.groups) == (16, 7)
     assert report.num_bytes == sum(p.stat().st_size for p in rot.files_of(store))
-    assert seen[0] == ("verify", 0, 12)
-    assert seen[-1] == ("verify", 12, 12)
+    assert seen[0] == ("verify", 0, 16)
+    assert seen[-1] == ("verify", 16, 16)
     fields = json.loads(json.dumps(report.to_dict()))
     assert fields["intact"] is True
     assert fields["damaged"] == []
@@ -229,7 +230,7 @@ def test_strangers_are_left_alone(store: Store) -> None:
     assert verify(store).intact
     assert repair(store).actions == ()
     assert state(root) == before
-    assert store.streams() == ["flow", "rgb"]
+    assert store.streams() == ["flow", "rgb", "tokens"]
     assert store.videos("rgb") == ["v1", "v2", "v3", "v4"]
 
 
@@ -349,7 +350,7 @@ def test_what_can_not_be_read_now_is_not_damaged(
     name = "digest_of" if store.kind == "zarr" else "damaged_parts"
     monkeypatch.setattr(sys.modules[type(store.backend).__module__], name, refuse)
     if code == errno.EIO:  # this is what a disk says of a sector that is lost
-        assert len({key for key, _ in found(store)}) == 12
+        assert len({key for key, _ in found(store)}) == 16
         return
     with pytest.raises(AntcacheError, match=r"can't be read now \(refused\)") as caught:
         repair(store)
@@ -372,13 +373,13 @@ def test_an_interrupt_ends_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(type(store.backend), "damaged_parts", damage)
     with pytest.raises(KeyboardInterrupt):
         verify(store, workers=1, progress=interrupt)
-    assert len(calls) < 12
+    assert len(calls) < 16
 
 
 def test_a_later_format_is_refused(store: Store) -> None:
-    store.backend.set_group_attributes("", {"antcache": {"format": FORMAT + 1}})
+    store.backend.set_group_attributes("", {"antcache": {"format": LATER}})
     for command in (verify, repair):
-        with pytest.raises(NotAStore, match=f"found format {FORMAT + 1}"):
+        with pytest.raises(NotAStore, match=f"found format {LATER}"):
             command(store.backend)
 
 
@@ -557,7 +558,7 @@ def test_a_stream_that_nobody_knows_any_more_can_be_made_again(store: Store) -> 
         "features/rgb",
         *(f"features/rgb/v{number}" for number in (1, 2, 3, 4)),
     }
-    assert store.streams() == ["flow"]
+    assert store.streams() == ["flow", "tokens"]
     assert verify(store).intact
     store.create_stream("rgb", dim=3, dtype="float16", fps=1, source="x", config={})
     store.write_features("rgb", "v1", np.zeros((3, 3), np.float16))
@@ -696,7 +697,7 @@ def test_commands(store: Store) -> None:
     run = CliRunner().invoke
     result = run(cli, ["store", "verify", path])
     assert result.exit_code == 0
-    assert "intact: 12 units and 6 groups" in result.stdout
+    assert "intact: 16 units and 7 groups" in result.stdout
     flip(place(store, "features/rgb/v1"), 1200)
     result = run(cli, ["store", "verify", path])
     assert result.exit_code == 1
