@@ -9,6 +9,9 @@ import click
 
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
+ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
+LAYOUTS = click.Choice(["rows-first", "dim-first"])
+ROW_TIMES = click.Choice(["end", "middle", "listed"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])

@@ -23,6 +23,10 @@ BLOCK_BYTES = 8 << 20
 """How much of a compressed or remote array is held at once while rows are picked from it."""
 
 
+SEES_AHEAD = "sees_ahead_s"
+"""Key of a stream's `config`: see `Stream.sees_ahead_s`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stream:
     """One kind of features, the same for all videos.
@@ -77,6 +81,15 @@ class Stream:
     def fingerprint(self) -> str:
         """Hash of `settings`."""
         return fingerprint(self.settings)
+
+    @property
+    def sees_ahead_s(self) -> float:
+        """How long after its own time a row has seen, in seconds: 0 but for features of others.
+
+        What `config` has in place of a number of seconds counts as without end.
+        """
+        value = self.config.get(SEES_AHEAD, 0.0)
+        return float(value) if type(value) in (int, float) and value >= 0 else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ class DataConfig:
     """Split that is scored after the epochs, and never selected on."""
     allow_missing: bool = False
     """Leave segments out whose features are missing, instead of refusing to train."""
+    allow_future: bool = False
+    """Train on features that have seen what comes after their rows' times; the result says so."""
 
     def __post_init__(self) -> None:
         check_types(self)
