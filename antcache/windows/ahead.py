@@ -6,10 +6,13 @@ for; what is trained then says so.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from antcache.errors import BadConfig
 from antcache.store.features import Stream
+
+log = logging.getLogger(__name__)
 
 
 def refuse_future(streams: Sequence[Stream], *, allowed: bool) -> dict[str, float]:
@@ -19,7 +22,9 @@ def refuse_future(streams: Sequence[Stream], *, allowed: bool) -> dict[str, floa
         BadConfig: there are any, and that is not allowed.
     """
     ahead = {stream.name: stream.sees_ahead_s for stream in streams if stream.sees_ahead_s > 0}
-    if ahead and not allowed:
+    if not ahead:
+        return ahead
+    if not allowed:
         name, seconds = next(iter(ahead.items()))
         raise BadConfig(
             "features that have seen the future",
@@ -28,4 +33,6 @@ def refuse_future(streams: Sequence[Stream], *, allowed: bool) -> dict[str, floa
             found=f"rows that have seen {seconds:.4g} s more",
             hint="import them with --time end, or `allow_future`: results are then no anticipation",
         )
+    said = ", ".join(f"{name} by {seconds:.4g} s" for name, seconds in ahead.items())
+    log.warning("no anticipation: features have seen the future (%s)", said)
     return ahead

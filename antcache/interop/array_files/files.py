@@ -178,7 +178,10 @@ def read_file(path: Path, config: ArraysImportConfig) -> FileRows:
     except AntcacheError as error:
         raise UnreadableArray(error.message) from error
     except OSError as error:
-        raise UnreadableArray("can't be read", where=path, found=error.strerror or error) from error
+        where = error.filename or path
+        raise UnreadableArray(
+            "can't be read", where=where, found=error.strerror or error
+        ) from error
     except ValueError as error:
         raise UnreadableArray("no array of features", where=path, found=error) from error
     array = arrays[FEATURES]

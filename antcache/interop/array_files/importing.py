@@ -148,7 +148,6 @@ def import_arrays(plan: ArraysPlan, store: Store, progress: Progress = silent) -
     """
     began = time.monotonic()
     name, files = plan.stream.name, plan.files
-    _create(store, plan.stream)
     logger.info("import arrays: %s from %s, %d videos to do", name, files.folder, len(plan.to_do))
     ledger = Ledger(store.path)
     ledger.succeeded(name, *plan.done)  # a killed process may not have come to say so
@@ -198,6 +197,7 @@ def _write(plan: ArraysPlan, store: Store, video: str, path: Path) -> int:
         return 0
     size = path.stat().st_size
     found = read_file(path, plan.config)
+    _create(store, stream)  # where no file is as was said, another try may say something else
     try:
         store.write_features(
             stream.name,

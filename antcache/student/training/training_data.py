@@ -126,7 +126,6 @@ def load_training_data(
         fingerprints[f"{split} windows"] = found.fingerprint
     if ahead:
         counts["sees_ahead_s"] = ahead
-        log.warning("no anticipation: features have seen the future, by seconds: %s", ahead)
     return TrainingData(
         taxonomy=taxonomy,
         streams=tuple(streams),

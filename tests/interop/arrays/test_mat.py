@@ -191,5 +191,5 @@ def test_hdf5_takes_no_values_from_elsewhere(tmp_path: Path) -> None:
 )
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mat").write_bytes(content)
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r"no file of MATLAB|signature|not of MATLAB|truncated"):
         read_mat(tmp_path / "a.mat", ["features"])
