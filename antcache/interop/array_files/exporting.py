@@ -149,7 +149,8 @@ def _npy(folder: Path, video: str, arrays: Arrays) -> None:
 
 
 def _npz(folder: Path, video: str, arrays: Arrays) -> None:
-    np.savez(folder / f"{video}.npz", **arrays)
+    features, times, ahead = (arrays[name] for name in (FEATURES, TIMES, AHEAD))
+    np.savez(folder / f"{video}.npz", features=features, times=times, sees_ahead_s=ahead)
 
 
 def _pt(folder: Path, video: str, arrays: Arrays) -> None:

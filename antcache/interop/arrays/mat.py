@@ -39,10 +39,10 @@ def read_mat(path: Path, wanted: Iterable[str]) -> tuple[list[str], dict[str, ND
         with h5py.File(path, "r", locking=False) as file:
             if len(file) > MOST_VARIABLES:
                 raise ValueError(f"{len(file)} variables")
-            names = [name for name in file if name not in OWN]
+            names = [name for name in file if isinstance(name, str) and name not in OWN]
             size = path.stat().st_size
             return names, {name: _array(file, name, size) for name in wanted if name in names}
-    except (OSError, RuntimeError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, MemoryError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 

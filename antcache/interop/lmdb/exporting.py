@@ -80,7 +80,8 @@ def export_lmdb(
 
     Raises:
         AlreadyExists: something is at `output`.
-        BadConfig: two rows of a video would have one key.
+        BadConfig: two rows of a video would have one key, or rows have seen the future, which an
+            LMDB can't say.
         MissingKey: there is no such stream, or no video in it.
         MissingExtra: `lmdb` is not installed.
         WriteFailed: the disk refused.
@@ -88,6 +89,13 @@ def export_lmdb(
     began = time.monotonic()
     lmdb_package()
     settings = store.stream(stream)
+    if settings.sees_ahead_s > 0:
+        raise BadConfig(
+            "an LMDB can't say that rows have seen the future",
+            where=f"{store.path}: features/{stream}",
+            found=f"rows that have seen {settings.sees_ahead_s:.4g} s after their times",
+            hint="antcache export arrays does",
+        )
     videos = sorted(store.videos(stream), key=lambda video: key_of(video, 0))
     if not videos:
         raise MissingKey("the stream has no videos", where=f"{store.path}: features/{stream}")

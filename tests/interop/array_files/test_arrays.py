@@ -22,6 +22,7 @@ from antcache.interop.array_files.config import ArraysImportConfig
 from antcache.interop.array_files.exporting import export_arrays
 from antcache.interop.array_files.files import FORMS, find_arrays
 from antcache.interop.array_files.importing import ArraysReport, import_arrays, plan_arrays
+from antcache.interop.lmdb.exporting import export_lmdb
 from antcache.store import Store
 from antcache.store.local.ledger import Ledger
 
@@ -569,3 +570,7 @@ def test_the_future_is_said(store: Store, tmp_path: Path) -> None:
     assert "Warning: rows of rgb have seen 0.125 s after their times" in done.stderr
     assert store.stream("rgb").sees_ahead_s == 0.125
     assert "0.125 s of what follows seen" in store.stream("rgb").source
+    pytest.importorskip("lmdb")
+    with pytest.raises(BadConfig, match=r"can't say that rows have seen the future.* 0\.125 s"):
+        export_lmdb(store, "rgb", tmp_path / "lmdb")
+    assert not (tmp_path / "lmdb").exists()
