@@ -14,7 +14,7 @@ from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.submission.segment_lists import read_uids, read_unlabeled
 from antcache.hub import check_folder
 from antcache.interop.array_files.config import ArraysImportConfig
-from antcache.interop.array_files.files import read_file
+from antcache.interop.array_files.reading import read_file
 from antcache.interop.lmdb.pages import open_lmdb
 from antcache.interop.predictions.files import open_predictions
 from antcache.student.runs.checkpoint import _read_state, _read_tensors

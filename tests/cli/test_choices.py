@@ -21,7 +21,7 @@ from antcache.evaluation.sheet import CLUSTERS, UNSEEN
 from antcache.evaluation.submission.challenges import CHALLENGES
 from antcache.extract import ExtractConfig
 from antcache.interop.array_files.config import ArraysImportConfig, Layout, RowTime
-from antcache.interop.array_files.files import FORMS
+from antcache.interop.array_files.forms import FORMS
 from antcache.interop.lmdb.importing import LmdbImportConfig
 from antcache.interop.predictions.importing import HISTORIES
 from antcache.store.backends import BACKENDS

@@ -21,7 +21,7 @@ from antcache.checks import one_of
 from antcache.errors import AlreadyExists, BadConfig, MissingKey
 from antcache.files import atomic_folder
 from antcache.files.locks import exclusively, lock_beside
-from antcache.interop.array_files.files import AHEAD, COMPANION, FEATURES, FORMS, TIMES
+from antcache.interop.array_files.forms import AHEAD, COMPANION, FEATURES, FORMS, TIMES
 from antcache.interop.arrays.mat5 import write_mat5
 from antcache.progress import Progress, silent
 from antcache.store.store import Store

@@ -18,7 +18,8 @@ import numpy as np
 
 from antcache.errors import AlreadyExists, FingerprintMismatch, UnreadableArray
 from antcache.interop.array_files.config import ArraysImportConfig
-from antcache.interop.array_files.files import ArrayFiles, FileRows, find_arrays, read_file
+from antcache.interop.array_files.finding import ArrayFiles, find_arrays
+from antcache.interop.array_files.reading import FileRows, read_file
 from antcache.progress import Progress, silent
 from antcache.store.features import Stream
 from antcache.store.local.ledger import Failure, Ledger

@@ -20,7 +20,8 @@ from antcache.cli.main import cli
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey, NotFound
 from antcache.interop.array_files.config import ArraysImportConfig
 from antcache.interop.array_files.exporting import export_arrays
-from antcache.interop.array_files.files import FORMS, find_arrays
+from antcache.interop.array_files.finding import find_arrays
+from antcache.interop.array_files.forms import FORMS
 from antcache.interop.array_files.importing import ArraysReport, import_arrays, plan_arrays
 from antcache.interop.lmdb.exporting import export_lmdb
 from antcache.store import Store

@@ -1,150 +1,30 @@
-"""Files of arrays in a folder: which video each is of, and the rows and times in one.
+"""The rows of one file of an array, and their times where it lists them.
 
-Promise: nothing is left out in silence, and a file that can't be taken fails alone, in one line:
-two that would be one video, a name that none can have, and what is no array of real, finite numbers
-in the stated width. Nothing in a file is run, and no size is believed before the bytes are there.
+Promise: what comes out is of the stated width, finite, and of the type that is stored; anything
+else is refused in one line that names the file. Nothing in a file is run, and no size is believed
+before the bytes are there.
 """
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.errors import AntcacheError, BadConfig, NotFound, UnreadableArray
+from antcache.errors import AntcacheError, UnreadableArray
 from antcache.interop.array_files.config import ArraysImportConfig, Layout
+from antcache.interop.array_files.forms import AHEAD, FEATURES, TIMES, form_of
 from antcache.interop.arrays.mat import read_mat
 from antcache.interop.arrays.npz import read_npy, read_npz
 from antcache.interop.arrays.pickled_tensors import read_pickle
-from antcache.interop.naming import called, note_of
-from antcache.store.features import SEES_AHEAD
 from antcache.text import listed
 from antcache.untrusted import check_fetched
 
-FORMS = ("npy", "npz", "pt", "mat")
-"""Forms of files, which are their endings."""
-FEATURES, TIMES, AHEAD = "features", "times", SEES_AHEAD
-"""Names of the arrays in a file that is written here."""
-COMPANION = f".{TIMES}.npy"
-"""Ending of the file that holds the times of a `.npy`, which has room for one array."""
 BLOCK_BYTES = 8 << 20
 """Of rows that are checked at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayFiles:
-    """The files of a folder.
-
-    Attributes:
-        folder: where they lie.
-        videos: file by video, in the order of videos.
-        refused: what can't be a video, by its path; name and reason.
-        note: which videos are not called as their files, in one line; empty if none.
-        passed_over: what else lies there, in one line; empty if nothing.
-    """
-
-    folder: Path
-    videos: dict[str, Path]
-    refused: dict[Path, tuple[str, AntcacheError]] = field(default_factory=dict)
-    note: str = ""
-    passed_over: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name of the folder, without those above it."""
-        return Path(os.path.realpath(self.folder)).name
-
-
-def find_arrays(folder: Path, stored: Collection[str] = ()) -> ArrayFiles:
-    """The files of arrays in a folder and those below it, by the videos that they are called after.
-
-    Args:
-        folder: links to other folders in it are not followed.
-        stored: names that the stream has, which are taken as they are.
-
-    Raises:
-        NotFound: there is no folder, or no such file in it.
-    """
-    if not folder.is_dir():
-        raise NotFound("no such folder", where=folder, expected=f"files of {_endings()}")
-    found: dict[str, list[Path]] = {}
-    refused: dict[Path, tuple[str, AntcacheError]] = {}
-    written: dict[str, str] = {}
-    others: Counter[str] = Counter()
-    for path in _walk(folder, others):
-        stem = path.name.removesuffix(path.suffix)
-        try:
-            video = called(stem, stored)
-        except BadConfig as error:
-            refused[path] = (stem, BadConfig(f"{error.message}; rename it", where=path))
-            continue
-        found.setdefault(video, []).append(path)
-        if stem != video:
-            written[video] = stem
-    for video, paths in found.items():
-        for path in paths if len(paths) > 1 else ():
-            wrong = BadConfig(
-                f"{len(paths)} files would be the video {video!r}",
-                where=path,
-                found=listed([str(each.relative_to(folder)) for each in paths]),
-                hint="names must differ without folders and endings: rename one",
-            )
-            refused[path] = (video, wrong)
-    videos = {video: paths[0] for video, paths in sorted(found.items()) if len(paths) == 1}
-    if not videos and not refused:
-        raise NotFound(
-            "no arrays here",
-            where=folder,
-            expected=f"files of {_endings()}",
-            found=_line(others),
-        )
-    return ArrayFiles(
-        folder=folder,
-        videos=videos,
-        refused=refused,
-        note=note_of({v: s for v, s in written.items() if v in videos}, len(videos)),
-        passed_over=f"{folder}: passed over {_line(others)}" if others else "",
-    )
-
-
-def _endings() -> str:
-    return ", ".join(f".{form}" for form in FORMS)
-
-
-def _walk(folder: Path, others: Counter[str]) -> list[Path]:
-    """Files of arrays in a folder and those below it, by path; what else is there is counted."""
-    found: list[Path] = []
-
-    def unreadable(error: OSError) -> None:
-        others[f"unreadable folder ({error.strerror})"] += 1
-
-    for at, inside, names in os.walk(folder, onerror=unreadable):
-        links = [name for name in inside if Path(at, name).is_symlink()]
-        hidden = [name for name in (*inside, *names) if name.startswith(".")]
-        others.update({"links to folders": len(links), "hidden": len(hidden)})
-        inside[:] = [name for name in inside if name not in hidden]
-        there = set(names)
-        for name in sorted(there.difference(hidden)):
-            path = Path(at, name)
-            if name.endswith(COMPANION) and name.removesuffix(COMPANION) + ".npy" in there:
-                continue  # read with the file that it belongs to
-            if path.suffix.lower().removeprefix(".") in FORMS:
-                found.append(path)
-            else:
-                others[path.suffix.lower() or "no ending"] += 1
-    others += Counter()  # forgets what was counted as none
-    return sorted(found)
-
-
-def _line(others: Counter[str]) -> str:
-    kinds = sorted(others.items(), key=lambda item: (-item[1], item[0]))
-    return listed([f"{count} {kind}" for kind, count in kinds])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +77,7 @@ def read_file(path: Path, config: ArraysImportConfig) -> FileRows:
 
 def _arrays(path: Path, config: ArraysImportConfig) -> dict[str, NDArray[Any]]:
     """The array of features of a file, and its times where they are wanted."""
-    form = path.suffix.lower().removeprefix(".")
+    form = form_of(path.name)
     more = [TIMES] if config.time == "listed" else []
     if form in ("npz", "mat"):
         read = read_npz if form == "npz" else read_mat
