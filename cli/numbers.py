@@ -78,8 +78,6 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 COUNT = Number(checks.Count)
 AMOUNT = Number(checks.Amount)
 """A count that may be 0."""
-SHIFT = Number(Annotated[int, Range(-checks.MANY)])
-"""A count in either direction."""
 SEED = Number(checks.Seed)
 SECONDS = Number(checks.Weight)
 POSITIVE = Number(checks.Positive)

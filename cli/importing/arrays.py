@@ -20,7 +20,7 @@ from antcache.cli.common import (
     store_argument,
     warn,
 )
-from antcache.cli.numbers import COUNT, FPS, SECONDS, SHIFT
+from antcache.cli.numbers import AMOUNT, COUNT, FPS, SECONDS
 from antcache.cli.options import dry_run_option, dtype_option, format_option
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ if TYPE_CHECKING:
     click.option("--window", type=COUNT, help="Frames that a row has seen."),
     click.option("--video-fps", type=FPS, help="Frames per second that windows are counted in."),
     click.option(
-        "--offset",
-        type=SHIFT,
+        "--padding",
+        type=AMOUNT,
         default=0,
-        help="First frame of the first window; negative if padded in front.",
+        help="Frames of the first window that lie before the video.",
     ),
     click.option(
         "--time",

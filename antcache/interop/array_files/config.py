@@ -2,9 +2,9 @@
 
 Promise: nothing is guessed. Frame f (from 0) of a video at V frames per second is shown from f / V
 on, and is seen when it is over, at (f + 1) / V: frame n of LMDBs, counted from 1, at n / V. Row r
-has seen the W frames from offset + r * stride on. Its time is the end of the last of them,
-(offset + r * stride + W) / V, after which it has seen nothing, or their middle,
-(offset + r * stride + W / 2) / V, after which it has seen W / (2 V) seconds more.
+has seen the W frames from r * stride - padding on. Its time is the end of the last of them,
+(r * stride - padding + W) / V, after which it has seen nothing, or their middle,
+(r * stride - padding + W / 2) / V, after which it has seen W / (2 V) seconds more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from antcache.checks import MANY, Count, Range, Weight, check_types
+from antcache.checks import Amount, Count, Range, Weight, check_types
 from antcache.errors import BadConfig
 from antcache.store.features import SEES_AHEAD
 from antcache.store.format import check_name
@@ -36,7 +36,7 @@ class ArraysImportConfig:
         video_fps: frames per second of the videos that windows are counted in.
         stride: frames from one row's window to the next one's.
         window: frames that a row has seen.
-        offset: first frame of the first window; negative where windows are padded in front.
+        padding: frames of the first window that lie before the video.
         time: which moment of its window is a row's time; `listed`: each file says it, as `times`.
         sees_ahead_s: how long after its listed time a row has seen, in seconds.
         layout: how files lie, `rows-first` (rows, D) or `dim-first` (D, rows); None: as D tells.
@@ -50,7 +50,7 @@ class ArraysImportConfig:
     video_fps: Rate | None = None
     stride: Count | None = None
     window: Count | None = None
-    offset: Annotated[int, Range(-MANY)] = 0
+    padding: Amount = 0
     time: RowTime = "end"
     sees_ahead_s: Weight | None = None
     layout: Layout | None = None
@@ -62,7 +62,7 @@ class ArraysImportConfig:
         check_types(self)
         given = [name for name in WINDOWS if getattr(self, name) is not None]
         if self.time == "listed":
-            if self.fps is None or self.sees_ahead_s is None or given or self.offset:
+            if self.fps is None or self.sees_ahead_s is None or given or self.padding:
                 raise BadConfig(
                     "listed times need two settings, and these alone",
                     expected="fps and sees_ahead",
@@ -79,8 +79,8 @@ class ArraysImportConfig:
                 expected="fps, or all of video_fps, stride and window",
                 found=", ".join([*(["fps"] if self.fps is not None else []), *given]) or "none",
             )
-        elif self.fps is not None and self.offset:
-            raise BadConfig("`offset` is for windows", hint="give `stride`, `window`, `video_fps`")
+        elif self.padding >= (self.window or 1):
+            raise BadConfig("impossible padding", expected="less than a window", found=self.padding)
 
     @property
     def rows_per_second(self) -> float:
@@ -92,8 +92,8 @@ class ArraysImportConfig:
     @property
     def start_s(self) -> float:
         """Time of row 0, unless times are listed."""
-        fps, _, window, offset = self._frames
-        return (offset + (window if self.time == "end" else window / 2)) / fps
+        fps, _, window, padding = self._frames
+        return ((window if self.time == "end" else window / 2) - padding) / fps
 
     @property
     def ahead_s(self) -> float:
@@ -105,17 +105,17 @@ class ArraysImportConfig:
 
     @property
     def _frames(self) -> tuple[float, int, int, int]:
-        """Frames per second, stride, window and offset; a row of its own period is one frame."""
+        """Frames per second, stride, window and padding; a row of its own period is one frame."""
         if self.fps is not None:
             return self.fps, 1, 1, 0
         assert self.video_fps is not None
         assert self.stride is not None
         assert self.window is not None
-        return self.video_fps, self.stride, self.window, self.offset
+        return self.video_fps, self.stride, self.window, self.padding
 
     def settings(self, source: str) -> dict[str, Any]:
         """What determines the rows of files in the folder called `source`, JSON-ready."""
-        windows = {name: getattr(self, name) for name in (*WINDOWS, "offset")}
+        windows = {name: getattr(self, name) for name in (*WINDOWS, "padding")}
         return {
             "importer": "arrays",
             "source": source,

@@ -78,20 +78,20 @@ def bits(array: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("stride", "window", "video_fps", "offset"),
-    [(16, 32, 30, 0), (4, 16, 30, 0), (16, 16, 15, 0), (1, 21, 15, -10), (8, 64, 29.97, 3)],
+    ("stride", "window", "video_fps", "padding"),
+    [(16, 32, 30, 0), (4, 16, 30, 0), (16, 16, 15, 0), (1, 21, 15, 10), (8, 64, 29.97, 3)],
     ids=["ego4d", "thumos14", "activitynet", "ms-tcn", "other"],
 )
 @pytest.mark.parametrize("time", ["end", "middle"])
 def test_times_are_those_of_windows(
-    stride: int, window: int, video_fps: float, offset: int, time: Any
+    stride: int, window: int, video_fps: float, padding: int, time: Any
 ) -> None:
     config = ArraysImportConfig(
-        dim=DIM, stride=stride, window=window, video_fps=video_fps, offset=offset, time=time
+        dim=DIM, stride=stride, window=window, video_fps=video_fps, padding=padding, time=time
     )
     rate = Fraction(video_fps)
     for row in (0, 1, 7, 200_000):
-        first = offset + row * stride
+        first = row * stride - padding
         seen = [Fraction(first + frame + 1) / rate for frame in range(window)]
         exact = seen[-1] if time == "end" else (Fraction(first) / rate + seen[-1]) / 2
         ours = config.start_s + row / config.rows_per_second
@@ -130,7 +130,7 @@ def test_times_are_in_the_store_as_the_arithmetic_says(store: Store, tmp_path: P
         "video_fps": 30,
         "stride": 16,
         "window": 32,
-        "offset": 0,
+        "padding": 0,
         "sees_ahead_s": 0.0,
     }
     assert stream.source == "arrays in: windows of 32 frames every 16 at 30 fps, end times"
@@ -142,7 +142,8 @@ def test_times_are_in_the_store_as_the_arithmetic_says(store: Store, tmp_path: P
         ({}, "fps, or all of video_fps, stride and window, found none"),
         ({"fps": 4, "stride": 2, "window": 2, "video_fps": 4}, "found fps, video_fps, stride"),
         ({"stride": 2, "window": 2}, "found stride, window"),
-        ({"fps": 4, "offset": 2}, "`offset` is for windows"),
+        ({"fps": 4, "padding": 1}, "impossible padding: expected less than a window"),
+        ({"stride": 1, "window": 9, "video_fps": 4, "padding": 9}, "impossible padding"),
         ({"fps": 4, "sees_ahead_s": 0}, "`sees_ahead` is for listed times"),
         ({"fps": 4, "time": "listed"}, "listed times need two settings"),
         ({"time": "listed", "sees_ahead_s": 0}, "listed times need two settings"),
