@@ -47,7 +47,7 @@ class Store(stored.Store):
             stream: feature stream, or several whose features lie side by side; none for the
                 store's only one.
             targets: soft targets, of one teacher or several.
-            protocol: gap, frames and rate of a window; None for the dataset's own.
+            protocol: gap, anchor, frames and rate of a window; None for the dataset's own.
             top_k: keep the k best classes of each teacher.
             tail: with top-k targets, keep the mass of the other classes.
             allow_missing: leave segments out whose features are missing, instead of raising.
@@ -81,6 +81,7 @@ class Store(stored.Store):
         *,
         verb_scores: Any = None,
         noun_scores: Any = None,
+        anchor: float = 0.0,
         config: dict[str, Any] | None = None,
     ) -> Predictions:
         """Scores of a model for segments of a split, which are saved, evaluated and compared.
@@ -92,6 +93,7 @@ class Store(stored.Store):
             verb_scores: (N, V), of a model with a classifier of its own; verbs are else scored by
                 the actions that contain them.
             noun_scores: (N, O), likewise; both or neither.
+            anchor: what the gap was counted back from: that of the `Protocol` of the windows.
             config: JSON-ready account of the model.
 
         Raises:
@@ -127,7 +129,12 @@ class Store(stored.Store):
                     found=array.shape,
                 )
         return Predictions(
-            uid=uids, split=split, taxonomy=taxonomy.fingerprint, config=config or {}, **arrays
+            uid=uids,
+            split=split,
+            taxonomy=taxonomy.fingerprint,
+            anchor=anchor,
+            config=config or {},
+            **arrays,
         )
 
 

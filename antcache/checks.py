@@ -60,6 +60,16 @@ class Range:
         return f"{low} to {'below ' if self.below else ''}{self.high}"
 
 
+@dataclass(frozen=True)
+class Words:
+    """Words that stand for some numbers of a kind where it is written: on a command line, in YAML.
+
+    It stands beside the kind's `Range`: `Words((("start", 0.0), ("end", 1.0)))`.
+    """
+
+    numbers: tuple[tuple[str, float], ...]
+
+
 Count = Annotated[int, Range(1)]
 Amount = Annotated[int, Range(0)]
 """A count that may be 0."""
@@ -177,6 +187,13 @@ def choices_of(kind: Kind) -> tuple[object, ...]:
     """The values of a `Literal`, none of any other kind."""
     origin, values = parts_of(kind)
     return values if origin is Literal else ()
+
+
+def numbers_by_word(kind: Kind) -> Mapping[str, float]:
+    """The numbers of a kind that have a word, by it."""
+    origin, inner = parts_of(kind)
+    marks = inner[1:] if origin is Annotated else ()
+    return dict(pair for mark in marks if isinstance(mark, Words) for pair in mark.numbers)
 
 
 def words_for(kind: Kind) -> str:

@@ -16,7 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from antcache.checks import Kind, alternatives, choices_of, kinds_of, known, parts_of
+from antcache.checks import (
+    Kind,
+    alternatives,
+    choices_of,
+    kinds_of,
+    known,
+    numbers_by_word,
+    parts_of,
+)
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -138,6 +146,8 @@ def _from_text(options: tuple[Kind, ...], text: str) -> Any:
     for option in options:
         origin, inner = parts_of(option)
         bare = inner[0] if origin is Annotated else option
+        if text in (numbers := numbers_by_word(option)):
+            return numbers[text]
         if text in choices_of(bare) or bare is str:
             return text
         if bare is bool and text.lower() in ("true", "false"):

@@ -9,9 +9,6 @@ import click
 
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
-ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
-LAYOUTS = click.Choice(["rows-first", "dim-first"])
-ROW_TIMES = click.Choice(["end", "middle", "listed"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])
@@ -24,5 +21,10 @@ PRECISIONS = click.Choice(["auto", "bfloat16", "float32"])
 
 CLUSTERS = click.Choice(["video", "segment"])
 DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
+CLASSES = click.Choice(["all", "present"])
 MIXTURES = click.Choice(["probabilities", "logits"])
 CHALLENGES = click.Choice(["ek55", "ek100"])
+
+ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
+LAYOUTS = click.Choice(["rows-first", "dim-first"])
+ROW_TIMES = click.Choice(["end", "middle", "listed"])

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import click
 
 from antcache import checks
-from antcache.annotations.protocols import Gap
+from antcache.annotations.protocols import Anchor, Gap
 from antcache.checks import Range
 from antcache.errors import BadConfig
 
@@ -20,19 +20,21 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     """A number of a kind of `checks`.
 
     Args:
-        kind: int or float, annotated with its `Range`.
+        kind: int or float, annotated with its `Range`, and with `Words` for some of them if it has.
     """
 
     def __init__(self, kind: checks.Kind) -> None:
         self.kind: type[int | float]
         self.span: Range
-        self.kind, self.span = get_args(kind)
-        self.name = "integer" if self.kind is int else "float"
+        self.kind, self.span = get_args(kind)[:2]
+        self.words = checks.numbers_by_word(kind)
+        self.name = "|".join([*self.words, "integer" if self.kind is int else "float"])
 
     @property
     def expected(self) -> str:
         """What is taken, in words."""
-        return f"a {'whole number' if self.kind is int else 'number'} {self.span}"
+        number = f"a {'whole number' if self.kind is int else 'number'} {self.span}"
+        return " or ".join([*self.words, number])
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -43,7 +45,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             BadConfig: names the option, what it takes and what it was given.
         """
         try:
-            number = self.kind(value)
+            number = self.kind(self.words.get(value, value))
         except ValueError:
             number = None
         if number not in self.span:
@@ -88,3 +90,4 @@ PART = Number(checks.Share)
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])
 """Of videos and of keys; high-speed cameras included."""
 GAP = Number(Gap)
+ANCHOR = Number(Anchor)

@@ -13,9 +13,11 @@ from typing import Any
 
 import click
 
-from antcache.cli.choices import BACKENDS, CLUSTERS, DTYPES
+from antcache.annotations.protocols import WindowConfig
+from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, COUNT, FPS, GAP, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, SEED, Several
+from antcache.settings import settings_of
 
 Decorator = Callable[[Any], Any]
 
@@ -115,6 +117,14 @@ def seed_option(default: int | None = 0) -> Decorator:
 allow_missing_option = click.option(
     "--allow-missing", is_flag=True, help="Leave segments out whose features are missing."
 )
+classes_option = click.option(
+    "--classes",
+    "scored_classes",
+    type=CLASSES,
+    default="all",
+    help="Which can win; present: those that occur, and segments whose verb and noun have no "
+    "training segment are left out, as in V-JEPA 2's figures.",
+)
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
 )
@@ -156,4 +166,12 @@ gap_option = click.option(
     type=GAP,
     show_default="the dataset's",
     help="Seconds between what is seen and the action.",
+)
+
+anchor_option = click.option(
+    "--anchor",
+    type=ANCHOR,
+    default="start",
+    show_default=False,
+    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
 )

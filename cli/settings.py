@@ -51,7 +51,9 @@ def _how(one: Setting) -> dict[str, Any]:
     """Type and help of a setting's option."""
     if one.kind is bool:
         return {"is_flag": True, "flag_value": True, "help": one.text}
-    given = "" if one.default in (None, ()) else f"  [default: {one.default}]"
+    words = {value: word for word, value in checks.numbers_by_word(one.kind).items()}
+    default = words.get(one.default, one.default)
+    given = "" if default in (None, ()) else f"  [default: {default}]"
     how: dict[str, Any] = {"help": one.text + given}
     if any(checks.parts_of(option)[0] is tuple for option in checks.alternatives(one.kind)):
         return how | {"multiple": True, "callback": functools.partial(_together, one.kind)}

@@ -102,7 +102,7 @@ def _count(ids: Sequence[int] | None) -> int | None:
 def _split_summary(
     segments: Segments, train: Segments | None, protocol: Protocol
 ) -> dict[str, int | None]:
-    windows = sample_windows(segments.start_s, protocol)
+    windows = sample_windows(segments.start_s, protocol, segments.stop_s)
     counts: dict[str, int | None] = {
         "segments": len(segments),
         "videos": len(segments.videos),

@@ -13,16 +13,73 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antcache.annotations.parity import Parity, window_frames
-from antcache.checks import Range, check_types
+from antcache.checks import Range, Words, check_types, numbers_by_word
+from antcache.errors import BadConfig
 
 Gap = Annotated[float, Range(0, 3600)]
 FrameCount = Annotated[int, Range(1, 10_000)]
 FrameRate = Annotated[float, Range(0.001, 30)]
+Anchor = Annotated[float, Range(0, 1), Words((("start", 0.0), ("end", 1.0)))]
+"""Where in a segment the gap is counted from, as a part of its length: its reference point."""
+
+
+def anchor_name(anchor: float) -> str:
+    """An anchor in a word: `start`, `end`, or the fraction, as `--anchor` takes it."""
+    return {value: word for word, value in numbers_by_word(Anchor).items()}.get(anchor, str(anchor))
+
+
+def before(anchor: float) -> str:
+    """What the gap lies before, in a sentence: `the action`, its `end`, or a part of it."""
+    where = {0.0: "the action", 1.0: "the end of the action"}
+    return where.get(anchor, f"the point at {anchor:g} of the action")
+
+
+def reference_times(
+    start_s: ArrayLike, stop_s: ArrayLike | None, anchor: float
+) -> NDArray[np.float64]:
+    """Time (N,) that the gap is counted back from, in seconds: `start + anchor * (stop - start)`.
+
+    Args:
+        start_s: (N,) starts of segments.
+        stop_s: (N,) their stops, NaN where there is none, or None; nobody looks at them where the
+            anchor is the start.
+        anchor: 0 is the start, 1 the end.
+
+    Raises:
+        BadConfig: the anchor needs stops that are not there.
+    """
+    start = np.asarray(start_s, dtype=np.float64)
+    if anchor == 0:
+        return start
+    stop = np.full_like(start, np.nan) if stop_s is None else np.asarray(stop_s, dtype=np.float64)
+    unknown = int(np.isnan(stop).sum())
+    if unknown:
+        raise BadConfig(
+            f"the anchor {anchor_name(anchor)!r} needs to know when segments stop",
+            expected="a stop of every segment, or the anchor 'start'",
+            found=f"{unknown} of {stop.size} segments without one",
+        )
+    # Not by the length: so both ends are exactly what the annotations say.
+    return (1 - anchor) * start + anchor * stop
+
+
+def _check_parity(parity: str, anchor: float) -> None:
+    """Refuse the arithmetic of a published code for windows that this code does not have."""
+    if parity != "exact" and anchor != 0:
+        raise BadConfig(
+            f"parity {parity!r} is that of a code whose windows end before the start of a segment",
+            expected="the anchor 'start', or exact arithmetic",
+            found=f"the anchor {anchor_name(anchor)!r}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A window of `num_frames` frames at `rate` per second that ends `gap_s` before the action."""
+    """A window of `num_frames` frames at `rate` per second that ends `gap_s` before an action.
+
+    Before its start, unless `anchor` is another point of it: figures of two anchors are those of
+    two tasks, however alike they look.
+    """
 
     gap_s: Gap
     """Anticipation gap tau_a in seconds."""
@@ -32,14 +89,21 @@ class Protocol:
     """Frames per second inside the window."""
     parity: Parity = "exact"
     """`exact` arithmetic, or `avt` or `rulstm` for that of the published code; see `parity`."""
+    anchor: Anchor = 0.0
+    """What the gap is counted back from: 0 is the start of the segment, 1 its end."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        _check_parity(self.parity, self.anchor)
 
     @property
     def observed_s(self) -> float:
         """Observed time tau_o in seconds."""
         return self.num_frames / self.rate
+
+    def reference_s(self, start_s: ArrayLike, stop_s: ArrayLike | None) -> NDArray[np.float64]:
+        """Time (N,) that the gap of each segment is counted back from; see `reference_times`."""
+        return reference_times(start_s, stop_s, self.anchor)
 
 
 PROTOCOLS = {
@@ -69,9 +133,12 @@ class WindowConfig:
     """Frames per second in a window."""
     parity: Parity = "exact"
     """exact arithmetic, or avt (official times) or rulstm (its CSVs) for that code's own."""
+    anchor: Anchor = 0.0
+    """What the gap is counted back from: start or end of the segment, or a fraction of it."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        _check_parity(self.parity, self.anchor)
 
     def protocol(self, dataset: str) -> Protocol:
         """The windows of a dataset."""
@@ -86,7 +153,7 @@ class WindowFrames:
     Attributes:
         frames: (N, T) int64, 1-based at 30 fps; without meaning where `kept` is false.
         padded: (N, T) bool, true where a frame repeats the first one (left padding).
-        kept: (N,) bool, false where a segment starts too early to have anything to see.
+        kept: (N,) bool, false where a segment comes too early to have anything to see.
     """
 
     frames: NDArray[np.int64]
@@ -94,10 +161,16 @@ class WindowFrames:
     kept: NDArray[np.bool_]
 
 
-def sample_windows(start_s: ArrayLike, protocol: Protocol) -> WindowFrames:
-    """Frames that may be used to anticipate segments that start at `start_s` (N,) seconds."""
+def sample_windows(
+    start_s: ArrayLike, protocol: Protocol, stop_s: ArrayLike | None = None
+) -> WindowFrames:
+    """Frames that may be used to anticipate segments from `start_s` (N,) to `stop_s` (N,) seconds.
+
+    Raises:
+        BadConfig: the protocol's anchor needs `stop_s`; see `reference_times`.
+    """
     frames, padded = window_frames(
-        start_s,
+        protocol.reference_s(start_s, stop_s),
         gap_s=protocol.gap_s,
         num_frames=protocol.num_frames,
         rate=protocol.rate,

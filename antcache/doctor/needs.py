@@ -24,7 +24,7 @@ def examine_windows(
     examined: ExaminedStream, split: str, segments: Segments, index: WindowIndex, protocol: Protocol
 ) -> SplitReport:
     """Windows, and what each video must have and has."""
-    sampled = sample_windows(segments.start_s, protocol)
+    sampled = sample_windows(segments.start_s, protocol, segments.stop_s)
     lacking = {why: np.isin(segments.uid, index.dropped.get(why, ())) for why in MISSING}
     needs = []
     for video, members in by_video(segments.video):

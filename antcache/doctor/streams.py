@@ -12,14 +12,7 @@ import numpy as np
 
 from antcache.annotations import Protocol, Segments
 from antcache.doctor.report import Finding, StreamReport
-from antcache.doctor.rows import (
-    RowScan,
-    check_future,
-    check_rate,
-    check_times,
-    check_values,
-    scan_rows,
-)
+from antcache.doctor.rows import RowScan, check_rate, check_times, check_values, scan_rows
 from antcache.errors import DamagedStore
 from antcache.store import Features, Store, Stream
 from antcache.text import listed
@@ -95,7 +88,6 @@ class ExaminedStream:
                 f"{next(iter(self.damaged.values()))}",
                 videos=tuple(self.damaged),
             )
-        yield from check_future(self.stream)
         yield from check_rate(self.stream, protocol)
         yield from check_times(self.stream, self.features, self.last_stop)
         yield from check_values(self.stream.name, self.features, self.scans or {})

@@ -60,7 +60,8 @@ def examine_targets(
         )
     reports = []
     for split, segments in splits.items():
-        wanted = segments.uid[sample_windows(segments.start_s, protocol).kept]
+        kept = sample_windows(segments.start_s, protocol, segments.stop_s).kept
+        wanted = segments.uid[kept]
         rows = TargetRows.of([(uid, valid)], wanted)
         report = TargetReport(name=name, split=split, segments=len(wanted), **rows.counts())
         reports.append(report)

@@ -1,6 +1,7 @@
-"""What figures can't tell: metrics that are one and the same, and what chance gets right.
+"""What figures can't tell: which task they are of, metrics that are one and the same, and what
+chance gets right.
 
-Promise: both follow from classes and labels alone, never from scores.
+Promise: all of it follows from the task, classes and labels alone, never from scores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.annotations.protocols import before
 from antcache.evaluation.metrics import KINDS, Metric, metrics_of
+from antcache.evaluation.present import PRESENT, Classes
 
 MOST_GUESSES = 5
 """k of the metrics that chance helps most."""
@@ -44,6 +47,21 @@ def _counted(metric: Metric, labels: NDArray[np.integer]) -> Hashable:
         present = np.intersect1d(present, metric.classes)
     over = len(present) if metric.over is None else metric.over
     return metric.ranked, metric.k, tuple(present.tolist()), over
+
+
+def another_task(anchor: float, classes: Classes) -> str | None:
+    """One sentence if figures are of another task than the usual, whose figures they look like."""
+    differs = []
+    if anchor != 0:
+        differs.append(f"what is seen ends before {before(anchor)}, not before its start")
+    if classes == PRESENT:
+        differs.append(
+            "classes that do not occur never win, and segments whose verb and noun have no "
+            "training segment are left out"
+        )
+    if not differs:
+        return None
+    return f"Not to be put beside figures of the usual task: {'; and '.join(differs)}."
 
 
 def few_classes(taxonomy: Taxonomy) -> str | None:

@@ -1,7 +1,8 @@
 """Which segments of a split count: published figures on the same videos leave different ones out.
 
-Promise: each denominator is a rule on the start of a segment, exact in frames, and no segment is
-left out for what a model says about it (docs/protocol.md). On EPIC-KITCHENS-55 validation:
+Promise: each denominator is a rule on the start of a segment (with another anchor: its reference
+point), exact in frames, and no segment is left out for what a model says about it
+(docs/protocol.md). On EPIC-KITCHENS-55 validation:
 
 - `all`: every labelled segment (4,979; the distillation paper's teachers).
 - `rulstm`: those with a frame to see 0.25 s before they start, the last time step of RULSTM's
@@ -30,7 +31,7 @@ def counted(segments: Segments, denominator: str, protocol: Protocol) -> NDArray
     Args:
         segments: N segments.
         denominator: one of `DENOMINATORS`.
-        protocol: whose gap `avt` means.
+        protocol: whose gap `avt` means, and whose anchor both do.
 
     Raises:
         BadConfig: unknown denominator.
@@ -39,5 +40,6 @@ def counted(segments: Segments, denominator: str, protocol: Protocol) -> NDArray
     if denominator == "all":
         return np.ones(len(segments), dtype=bool)
     if denominator == "rulstm":
-        return np.asarray(last_observed_frames(segments.start_s, RULSTM_STEP_S) >= 1)
-    return sample_windows(segments.start_s, protocol).kept
+        reference_s = protocol.reference_s(segments.start_s, segments.stop_s)
+        return np.asarray(last_observed_frames(reference_s, RULSTM_STEP_S) >= 1)
+    return sample_windows(segments.start_s, protocol, segments.stop_s).kept

@@ -1,8 +1,9 @@
 """Streaming evaluation: a prediction counts only from the time at which it is ready.
 
-Promise: at `start - gap`, the time of the classic evaluation, the newest prediction that is
-finished by then counts, whatever the model has seen since; a segment for which none is finished yet
-is wrong. Source: Furnari and Farinella 2022, "Towards streaming egocentric action anticipation".
+Promise: at `start - gap` (with another anchor: its reference point less the gap), the time of the
+classic evaluation, the newest prediction that is finished by then counts, whatever the model has
+seen since; a segment for which none is finished yet is wrong.
+Source: Furnari and Farinella 2022, "Towards streaming egocentric action anticipation".
 Letters: N segments.
 
 Two clocks:
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.annotations.protocols import reference_times
 from antcache.checks import Positive, Weight, at_least, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.metrics import score
@@ -80,7 +82,7 @@ class OnlineResult:
         n: N.
         not_ready: segments for which no prediction was finished in time.
         unseen: segments whose window has nothing to see, or that were left out by `predict`.
-        age_s: mean seconds by which the windows end before `start - gap`; NaN without any.
+        age_s: mean seconds by which the windows end before they are due; NaN without any.
         predictions: of the other segments.
     """
 
@@ -94,7 +96,13 @@ class OnlineResult:
 
 
 def evaluate_online(
-    segments: Segments, taxonomy: Taxonomy, gap_s: float, clock: OnlineClock, predict: Predict
+    segments: Segments,
+    taxonomy: Taxonomy,
+    gap_s: float,
+    clock: OnlineClock,
+    predict: Predict,
+    *,
+    anchor: float = 0.0,
 ) -> OnlineResult:
     """Score a model of a certain runtime.
 
@@ -105,11 +113,12 @@ def evaluate_online(
         clock: runtime and inputs.
         predict: called once, with the segments moved so that their windows end where the clock
             says; those without a finished prediction are not among them.
+        anchor: what the gap is counted back from; see `Protocol.anchor`.
 
     Raises:
         BadConfig: there is no segment, or none has a prediction.
     """
-    due = segments.start_s - gap_s
+    due = reference_times(segments.start_s, segments.stop_s, anchor) - gap_s
     ends = window_ends(due, clock)
     ready = np.isfinite(ends)
     if not ready.any():
@@ -118,7 +127,7 @@ def evaluate_online(
             expected="a runtime shorter than what is seen of a video before its last segment",
             found=f"{clock.latency_s:g} s",
         )
-    predictions = predict(moved(segments[ready], ends[ready], gap_s))
+    predictions = predict(moved(segments[ready], ends[ready], gap_s, anchor))
     rows = rows_in(predictions, segments, "streaming")
     metrics = score(
         predictions.scores,
@@ -138,11 +147,16 @@ def evaluate_online(
     )
 
 
-def moved(segments: Segments, ends_s: NDArray[np.float64], gap_s: float) -> Segments:
+def moved(
+    segments: Segments, ends_s: NDArray[np.float64], gap_s: float, anchor: float = 0.0
+) -> Segments:
     """The segments moved in time so that their windows end at `ends_s` (N,) seconds."""
+    length_s = segments.stop_s - segments.start_s
     start_s = ends_s + gap_s
+    if anchor:  # of the start alone no length has to be known
+        start_s = start_s - anchor * length_s
     columns = segments.arrays()
-    columns["stop_s"] = start_s + (segments.stop_s - segments.start_s)
+    columns["stop_s"] = start_s + length_s
     return Segments.of(**{**columns, "start_s": start_s})
 
 

@@ -3,12 +3,13 @@
 Promise: a file is complete or not there (see `antcache.files`), says which split and taxonomy it is
 for and which configuration it came from, and is plain safetensors: the tensor
 `scores` (N, C) float32, where a model has them `verb_scores` (N, V) and `noun_scores` (N, O), and
-as JSON in the header's metadata `format`, `uid`, `split`, `taxonomy` and `config`.
+in the header's metadata `format`, `split`, `taxonomy`, `anchor`, and as JSON `uid` and `config`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
+from antcache.annotations.protocols import Anchor, anchor_name
+from antcache.checks import check_type
 from antcache.errors import (
     BadCheckpoint,
     BadConfig,
@@ -26,6 +29,7 @@ from antcache.errors import (
 )
 from antcache.evaluation.metrics import VerbNoun
 from antcache.files import atomic_file
+from antcache.settings import read
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, names_array, parse_json
 
@@ -49,9 +53,11 @@ class Predictions:
         verb_scores: (N, V) float32, of a model with own verb and noun classifiers, or None: verbs
             and nouns are then scored by the actions that contain them.
         noun_scores: (N, O) float32, or None; both are there or neither.
+        anchor: what the gap was counted back from, see `Protocol.anchor`. A file that says none is
+            from before there were others: its predictions count as those of the start.
 
     Raises:
-        BadConfig: shapes, dtype or uids are wrong.
+        BadConfig: shapes, dtype, uids or anchor are wrong.
     """
 
     uid: NDArray[np.str_]
@@ -61,8 +67,10 @@ class Predictions:
     config: dict[str, Any] = field(default_factory=dict)
     verb_scores: NDArray[np.float32] | None = None
     noun_scores: NDArray[np.float32] | None = None
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
+        check_type("anchor", self.anchor, Anchor)
         if self.scores.ndim != 2 or self.uid.shape != self.scores.shape[:1]:
             raise BadConfig(
                 "one row of scores per uid is needed",
@@ -113,6 +121,21 @@ class Predictions:
                 hint="score them with the store they were made from",
             )
 
+    def check_anchor(self, expected: float, where: object) -> None:
+        """Check that the gap was counted back from the same point as in what they stand beside.
+
+        Raises:
+            FingerprintMismatch: it was another one.
+        """
+        if self.anchor != expected:
+            raise FingerprintMismatch(
+                "predictions for another anchor: another task, whose figures can't be put together",
+                where=where,
+                expected=anchor_name(expected),
+                found=anchor_name(self.anchor),
+                hint="see docs/protocol.md, `--anchor`",
+            )
+
     def check_finite(self, where: object) -> None:
         """Check that every segment has numbers for scores, `-inf` for some classes at most.
 
@@ -146,6 +169,7 @@ class Predictions:
             "format": FORMAT,
             "split": self.split,
             "taxonomy": self.taxonomy,
+            "anchor": anchor_name(self.anchor),
             "config": json.dumps(self.config),
             "uid": json.dumps(self.uid.tolist()),
         }
@@ -187,6 +211,7 @@ class Predictions:
                 split=metadata["split"],
                 taxonomy=metadata["taxonomy"],
                 config=config,
+                anchor=_anchor(metadata),
             )
             found.check_finite(path)
             return found
@@ -201,3 +226,14 @@ class Predictions:
                 if isinstance(error, NotFetched)
                 else "it is damaged or something else; write it again",
             ) from error
+
+
+def _anchor(metadata: Mapping[str, str]) -> float:
+    """What a file says of its anchor; that of the start if it says nothing.
+
+    Raises:
+        ValueError: it says what is none.
+    """
+    found = read(Anchor, metadata.get("anchor", anchor_name(0.0)))
+    check_type("anchor", found, Anchor)  # BadConfig is one
+    return float(found)

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
+from antcache.annotations.protocols import Anchor, anchor_name
+from antcache.checks import check_type, check_types
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
 from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.store import SoftTargets, Store
 
@@ -29,6 +32,10 @@ class EvaluationResult:
     Attributes:
         name: which predictions: the path, or `targets/NAME`.
         split: the split.
+        anchor: what the gap was counted back from; see `Protocol.anchor`.
+        scored_classes: `present` if classes that do not occur never win, and segments whose verb
+            and noun have no training segment are left out; see `present`.
+        left_out: how many these are, of whom nothing else here knows.
         scored: metrics over the segments with a prediction; see `metrics.score`.
         all: metrics over all segments of the split, those without a prediction counted as wrong.
         sheet: every metric over every denominator with intervals, and calibration, if asked for.
@@ -36,6 +43,9 @@ class EvaluationResult:
 
     name: str
     split: str
+    anchor: float
+    scored_classes: Classes
+    left_out: int
     scored: dict[str, float]
     all: dict[str, float]
     sheet: Sheet | None = None
@@ -43,6 +53,8 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
+        plain["anchor"] = anchor_name(self.anchor)
+        plain |= {"scored_classes": self.scored_classes, "left_out": self.left_out}
         plain["unpredicted"] = self.all["n"] - self.scored["n"]
         if self.sheet is not None:
             plain["calibration"] = finite(asdict(self.sheet.calibration))
@@ -67,6 +79,11 @@ class Detail:
     """Of the intervals; without resamples there are none."""
     files: ListFiles = field(default_factory=ListFiles)
     """Who is unseen, and what is rare."""
+    classes: Classes = ALL
+    """Which classes can win; `present` also leaves segments out, see `present`."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def score_predictions(
@@ -151,10 +168,19 @@ def evaluate(
         BadPredictions: there are none.
         MissingKey: the store has no labels of the split.
         NotFound, BadAnnotations, BadConfig: a list can't be read, or names nobody in the split.
+        MissingKey, BadConfig: see `Present.of`.
     """
     segments = store.labels(predictions.split)
     predictions.check_taxonomy(store.taxonomy, where=name)
-    files = ListFiles() if detail is None else detail.files
+    rows_in(predictions, segments, name)  # whichever of them count
+    files, classes = (ListFiles(), ALL) if detail is None else (detail.files, detail.classes)
+    left_out = 0
+    if classes == PRESENT:
+        present = Present.of(store, predictions.split)
+        if logits is not None:
+            logits = present.lowered(logits[present.rows(predictions)], "action")
+        predictions, segments = present.only(predictions), segments[present.kept]
+        left_out = len(present.left_out)
     scored = Scored(
         segments=segments,
         taxonomy=with_tail(store.taxonomy, files),
@@ -163,6 +189,7 @@ def evaluate(
         logits=predictions.scores if logits is None else logits,
         depth=predictions.scores.shape[1],
         verb_noun_scores=predictions.verb_noun_scores,
+        anchor=predictions.anchor,
     )
     sheet = None
     if detail is not None:
@@ -171,6 +198,9 @@ def evaluate(
     return EvaluationResult(
         name=name,
         split=predictions.split,
+        anchor=predictions.anchor,
+        scored_classes=classes,
+        left_out=left_out,
         scored=scored.ranked[scored.rows].figures(scored.taxonomy),
         all=scored.ranked.figures(scored.taxonomy),
         sheet=sheet,
@@ -211,9 +241,23 @@ def target_predictions(store: Store, name: str, split: str) -> Predictions:
         scores=target_scores(targets, rows[known], len(taxonomy.actions)),
         split=split,
         taxonomy=str(targets.attributes.get("taxonomy")),
+        anchor=target_anchor(targets),
     )
     found.check_finite(f"targets/{name}")
     return found
+
+
+def target_anchor(targets: SoftTargets) -> float:
+    """What the gap of a teacher's histories was counted back from.
+
+    Soft targets that say nothing of it are those of the start.
+
+    Raises:
+        BadConfig: they say what is no anchor.
+    """
+    anchor = targets.attributes.get("anchor", 0.0)
+    check_type("anchor", anchor, Anchor)
+    return float(anchor)
 
 
 def target_scores(

@@ -8,7 +8,7 @@ coverage. Letters: N segments of a split, n of them predicted, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -70,6 +70,7 @@ class Scored:
         depth: how many actions are ranked.
         verb_noun_scores: (n, V) and (n, O), of a model that has classifiers of its own for verbs
             and nouns.
+        anchor: what the gap was counted back from; see `Protocol.anchor`.
     """
 
     segments: Segments
@@ -79,6 +80,7 @@ class Scored:
     logits: NDArray[np.floating]
     depth: int
     verb_noun_scores: VerbNoun | None = None
+    anchor: float = 0.0
 
     @cached_property
     def predicted(self) -> Segments:
@@ -139,7 +141,9 @@ def fill_sheet(
     ks: Sequence[int] = (1, 5),
     unseen: Sequence[str] | None = None,
 ) -> Sheet:
-    """All figures of predictions for a split; the denominator `avt` is that of its dataset's gap.
+    """All figures of predictions for a split.
+
+    The denominator `avt` is that of the dataset's gap, before what was anticipated.
 
     Args:
         scored: what was predicted.
@@ -152,7 +156,7 @@ def fill_sheet(
     """
     sampling = sampling or BootstrapConfig()
     segments, taxonomy, ranked = scored.segments, scored.taxonomy, scored.ranked
-    protocol = protocol_for(taxonomy.dataset)
+    protocol = replace(protocol_for(taxonomy.dataset), anchor=scored.anchor)
     masks = {name: counted(segments, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
         masks[UNSEEN] = of_participants(segments, unseen)

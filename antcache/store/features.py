@@ -23,10 +23,6 @@ BLOCK_BYTES = 8 << 20
 """How much of a compressed or remote array is held at once while rows are picked from it."""
 
 
-SEES_AHEAD = "sees_ahead_s"
-"""Key of a stream's `config`: see `Stream.sees_ahead_s`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stream:
     """One kind of features, the same for all videos.
@@ -88,7 +84,7 @@ class Stream:
 
         What `config` has in place of a number of seconds counts as without end.
         """
-        value = self.config.get(SEES_AHEAD, 0.0)
+        value = self.config.get("sees_ahead_s", 0.0)
         return float(value) if type(value) in (int, float) and value >= 0 else math.inf
 
 

@@ -229,7 +229,7 @@ def save_teacher(
         "taxonomy": teacher.taxonomy.fingerprint,
         "dataset": teacher.taxonomy.dataset,
         "config": asdict(teacher.config),
-        "history": asdict(history),
+        "history": history.settings,
     }
     arrays = {k: np.ascontiguousarray(v) for k, v in teacher.arrays().items()}
     with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:

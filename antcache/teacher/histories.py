@@ -6,7 +6,8 @@ segment that starts at or after the one it belongs to. What counts as having com
 - `complete`: every segment of the same video, of any split, that starts strictly earlier. An action
   that begins at the same instant is not earlier.
 - `observed`: of these, the ones that began no later than `start - gap_s` (a start exactly on that
-  boundary is observed; see `antcache.timebase` for the tolerance).
+  boundary is observed; see `antcache.timebase` for the tolerance). With another anchor than the
+  start, that moment is the segment's reference point less the gap.
 - `gappy`: as complete, but only segments of the same split. EGTEA Gaze+ splits cut through videos,
   so such a history misses what the other split holds.
 
@@ -22,13 +23,14 @@ known when: its `ago_s` is negative, and it has lasted 0 s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.annotations.protocols import Anchor, reference_times
 from antcache.annotations.segments import COLUMNS
 from antcache.checks import Range, Weight, at_least, check_types, one_of
 from antcache.errors import BadAnnotations, BadConfig, MissingKey
@@ -58,10 +60,23 @@ class HistoryConfig:
     """One of `MODES`."""
     gap_s: Weight = 1.0
     """Anticipation gap tau_a in seconds; `observed` histories and times depend on it."""
+    anchor: Anchor = 0.0
+    """What the gap is counted back from; see `Protocol.anchor`."""
 
     def __post_init__(self) -> None:
         check_types(self)
         one_of("history", self.mode, MODES)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready form, which says an anchor only if it is another than the start: histories
+        from before there were others are named as they were."""
+        said = asdict(self)
+        return {k: v for k, v in said.items() if k != "anchor" or v != 0}
+
+    def moment_s(self, segments: Segments) -> NDArray[np.float64]:
+        """When each of the segments (N,) is predicted."""
+        return reference_times(segments.start_s, segments.stop_s, self.anchor) - self.gap_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +246,7 @@ class Timeline:
         if config.mode == "observed":
             # A start on the boundary is observed, so the tolerance turns round; `min` keeps the
             # strict rule where the gap is 0.
-            limit = np.minimum(limit, segments.start_s - config.gap_s + TOLERANCE_S)
+            limit = np.minimum(limit, config.moment_s(segments) + TOLERANCE_S)
         rows: NDArray[np.int64] = last_rows(order, group, segments.start_s, limit, length)
         return rows
 
@@ -248,7 +263,7 @@ class Timeline:
         """
         rows = self.history_rows(config, length)
         action = self.segments.action
-        ago_s, lasted_s = self._times(rows, config.gap_s) if times else (None, None)
+        ago_s, lasted_s = self._times(rows, config) if times else (None, None)
         return Examples(
             history=np.where(rows >= 0, action[rows], -1),
             target=action,
@@ -258,11 +273,11 @@ class Timeline:
         )
 
     def _times(
-        self, rows: NDArray[np.int64], gap_s: float
+        self, rows: NDArray[np.int64], config: HistoryConfig
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """`ago_s` and `lasted_s` of the segments `rows` (N, h)."""
         start = self.segments.start_s
-        moment = (start - gap_s)[:, None]
+        moment = config.moment_s(self.segments)[:, None]
         ago = np.where(rows >= 0, moment - start[rows], np.nan)
         seen = np.minimum(self.segments.stop_s[rows], moment) - start[rows]
         lasted = np.where(rows >= 0, np.maximum(seen, 0), np.nan)

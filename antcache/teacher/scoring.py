@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antcache.annotations.protocols import Anchor, anchor_name
 from antcache.checks import Count, Range, Weight, check_types, known
 from antcache.errors import BadConfig, MissingKey, MissingTarget
 from antcache.evaluation.calibration import (
@@ -25,7 +26,7 @@ from antcache.evaluation.calibration import (
     fit_temperature,
 )
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import finite, target_logits, target_scores
+from antcache.evaluation.scoring import finite, target_anchor, target_logits, target_scores
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
@@ -49,6 +50,8 @@ class ScoreConfig:
     """Kinds of history that a trained teacher is asked with."""
     gap_s: Weight | None = None
     """Gap of observed histories in seconds; None takes the dataset's."""
+    anchor: Anchor = 0.0
+    """What it is counted back from, of a trained teacher; stored soft targets say their own."""
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are made; its seed decides folds and wrong labels as well."""
     coverage: tuple[Count, ...] = COVERAGE
@@ -91,6 +94,7 @@ class TeacherScore:
     Attributes:
         name: the folder, or `targets/NAME`.
         split: the split.
+        anchor: what the gap was counted back from.
         sheets: by kind of history.
         temperature: by kind of history; None where nothing is held out to fit one on.
         imperfect: what is left of the teacher under imperfect histories.
@@ -99,6 +103,7 @@ class TeacherScore:
 
     name: str
     split: str
+    anchor: float
     sheets: dict[str, Sheet]
     temperature: dict[str, Temperature | None]
     imperfect: list[ImperfectScore] = field(default_factory=list)
@@ -107,7 +112,7 @@ class TeacherScore:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; a figure that is infinite is null."""
         plain: dict[str, Any] = finite(asdict(self))
-        return plain
+        return {**plain, "anchor": anchor_name(self.anchor)}
 
 
 def score_teacher(
@@ -167,6 +172,7 @@ def _score_stored(store: Store, name: str, config: ScoreConfig) -> TeacherScore:
     return TeacherScore(
         name=where,
         split=config.split,
+        anchor=scored.anchor,
         sheets={STORED: fill_sheet(scored, sampling=config.sampling, ks=config.coverage)},
         temperature={STORED: _temperature(scored, config, split, scored_on)},
         notes=notes,
@@ -187,6 +193,7 @@ def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Score
         scores=target_scores(targets, found[rows], classes),
         logits=target_logits(targets, found[rows], classes),
         depth=classes if targets.index is None else targets.index.shape[1],
+        anchor=target_anchor(targets),
     )
 
 
@@ -201,7 +208,7 @@ def _score_trained(
     sheets, temperatures, imperfect = {}, {}, []
     for mode in config.histories:
         progress("histories", done, total)
-        history = history_for(store, mode, config.gap_s)
+        history = history_for(store, mode, config.gap_s, config.anchor)
         scored = scorer.predict(history)
 
         def scored_on(split: str, history: HistoryConfig = history) -> Scored:
@@ -218,6 +225,7 @@ def _score_trained(
     return TeacherScore(
         name=name,
         split=config.split,
+        anchor=config.anchor,
         sheets=sheets,
         temperature=temperatures,
         imperfect=imperfect,

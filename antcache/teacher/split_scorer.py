@@ -76,6 +76,7 @@ class SplitScorer:
             scores=logits[rows],
             logits=logits[rows],
             depth=logits.shape[1],
+            anchor=history.anchor,
         )
 
     def score_imperfect(

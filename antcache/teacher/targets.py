@@ -169,7 +169,7 @@ def _targets(
             "kind": teacher.kind,
             "config": asdict(teacher.config),
             "history": history.mode,
-            "gap_s": history.gap_s,
+            **{k: v for k, v in history.settings.items() if k != "mode"},
             "folds": folds,
             "taxonomy": teacher.taxonomy.fingerprint,
             "form": "dense",

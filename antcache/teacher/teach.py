@@ -21,10 +21,12 @@ from antcache.teacher.scripts import Scripts
 from antcache.teacher.targets import TargetConfig, make_targets, score_segments
 
 
-def history_for(store: Store, mode: str = "complete", gap_s: float | None = None) -> HistoryConfig:
+def history_for(
+    store: Store, mode: str = "complete", gap_s: float | None = None, anchor: float = 0.0
+) -> HistoryConfig:
     """Histories of a kind, with the anticipation gap of the store's dataset unless one is given."""
     usual = protocol_for(store.taxonomy.dataset).gap_s
-    return HistoryConfig(mode=mode, gap_s=usual if gap_s is None else gap_s)
+    return HistoryConfig(mode=mode, gap_s=usual if gap_s is None else gap_s, anchor=anchor)
 
 
 def teach(
@@ -63,6 +65,7 @@ def teach(
     """
     command = {
         **asdict(config),
+        "history": config.history.settings,
         "scripts": None if scripts is None else checksums(vars(scripts)),
         # A language model is named by its folder, in which another one may be by now.
         "model": folder_state(str(config.settings.get("model", ""))),

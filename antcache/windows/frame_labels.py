@@ -35,10 +35,11 @@ def frame_labels(
 ) -> NDArray[np.int64]:
     """Action under way at each of `frames` (N, T) of `videos` (N,); of several, the one begun last.
 
-    A segment holds the frames n with `start_s <= n / 30 < stop_s`.
+    A segment holds the frames n with `start_s <= n / 30 < stop_s`, and none if its stop is unknown.
     """
+    stop_s = np.where(np.isnan(segments.stop_s), segments.start_s, segments.stop_s)
     first = exact_ceil(segments.start_s * ANNOTATION_FPS)
-    end = exact_ceil(segments.stop_s * ANNOTATION_FPS)
+    end = exact_ceil(stop_s * ANNOTATION_FPS)
     in_video = dict(by_video(segments.video))
     labels = np.full(frames.shape, UNLABELLED, dtype=np.int64)
     for video, members in by_video(videos):

@@ -1,8 +1,9 @@
 """Which feature rows each segment is anticipated from, and why a segment has no window.
 
 Promise: pure numpy, no feature is read. A frame that is not padding gets the last row seen at or
-before it; no row of a window was seen after the window's last frame, so nothing of the gap before
-the action, or of the action, can be seen. Every segment has a window, or a reason to be dropped.
+before it; no row of a window was seen after the window's last frame, so nothing can be seen of the
+gap before the protocol's reference point (the action's start, unless another is its anchor), or
+after it. Every segment has a window, or a reason to be dropped.
 Letters: S segments, N windows, T frames.
 """
 
@@ -89,7 +90,7 @@ class WindowIndex:
         Raises:
             MissingFeature: the store lacks features that windows need.
         """
-        sampled = sample_windows(segments.start_s, protocol)
+        sampled = sample_windows(segments.start_s, protocol, segments.stop_s)
         rows = np.zeros_like(sampled.frames)
         padded = sampled.padded.copy()
         reason = np.where(sampled.kept, "", TOO_EARLY).astype(object)

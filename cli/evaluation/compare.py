@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.evaluation.comparing import comparison_options
@@ -22,7 +23,7 @@ from antcache.store.location import Location
     goes_on=UNCHANGED,
 )
 @comparison_options
-@click.option("--classes", type=AMOUNT, default=10, help="Classes that are shown.")
+@click.option("--shown-classes", "classes", type=AMOUNT, default=10, help="Classes that are shown.")
 @json_option
 def compare(
     store: Location,
@@ -69,7 +70,8 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
         row += [d.p_text] + ([] if m.deviation is None else [m.deviation])
         rows.append(row)
     print_metrics(
-        f"{found.n} segments of {found.split!r} ({found.over}): percent, {about}",
+        f"{found.n} segments of {found.split!r} ({found.over}), anchor "
+        f"{anchor_name(found.anchor)}, {found.scored_classes} classes: percent, {about}",
         ["metric", *found.names, "difference", "p", *(["deviation"] if seeds > 1 else [])],
         rows,
         found.same,

@@ -12,9 +12,16 @@ from antcache.cli.choices import DENOMINATORS
 from antcache.cli.command import section
 from antcache.cli.common import store_argument
 from antcache.cli.numbers import AMOUNT, COUNT, Several
-from antcache.cli.options import bootstrap_option, cluster_option, seed_option, split_option
+from antcache.cli.options import (
+    bootstrap_option,
+    classes_option,
+    cluster_option,
+    seed_option,
+    split_option,
+)
 from antcache.errors import BadConfig
 from antcache.evaluation.comparing.compare import CompareConfig
+from antcache.evaluation.present import Classes
 from antcache.evaluation.sheet import BootstrapConfig
 
 OPTIONS = (
@@ -43,6 +50,7 @@ OPTIONS = (
     section(
         "What counts",
         split_option(shown="the one that A names"),
+        classes_option,
         click.option(
             "--over",
             type=DENOMINATORS,
@@ -74,6 +82,7 @@ def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
         systems: tuple[str, ...],
         side_a: tuple[str, ...],
         side_b: tuple[str, ...],
+        scored_classes: Classes,
         over: str,
         bootstrap: int,
         cluster: str,
@@ -91,7 +100,9 @@ def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
         if systems:
             side_a, side_b = systems[:1], systems[1:]
         sampling = BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed)
-        config = CompareConfig(over=over, sampling=sampling, ks=ks, examples=examples)
+        config = CompareConfig(
+            over=over, classes=scored_classes, sampling=sampling, ks=ks, examples=examples
+        )
         command(side_a=side_a, side_b=side_b, config=config, **others)
 
     result: Callable[..., None] = called

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
@@ -19,6 +20,7 @@ from antcache.cli.common import (
 )
 from antcache.cli.options import (
     bootstrap_option,
+    classes_option,
     cluster_option,
     seed_option,
     split_option,
@@ -26,6 +28,7 @@ from antcache.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from antcache.evaluation.present import Classes
     from antcache.evaluation.scoring import EvaluationResult
     from antcache.store.location import Location
 
@@ -45,6 +48,7 @@ def _file(name: str, text: str, shown: str) -> Callable[[Any], Any]:
     "What is scored",
     targets_option(),
     split_option(shown="the one that PREDICTIONS name; validation for --targets"),
+    classes_option,
 )
 @section("Intervals", bootstrap_option(0), cluster_option, seed_option())
 @section(
@@ -59,6 +63,7 @@ def evaluate(
     predictions: tuple[Path, ...],
     targets: tuple[str, ...],
     split: str | None,
+    scored_classes: Classes,
     bootstrap: int,
     cluster: str,
     seed: int,
@@ -86,6 +91,7 @@ def evaluate(
     detail = Detail(
         sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         files=ListFiles(unseen=unseen, tail_verbs=tail_verbs, tail_nouns=tail_nouns),
+        classes=scored_classes,
     )
     results = [score_predictions(source, path, split, detail=detail) for path in predictions]
     results += [
@@ -110,18 +116,26 @@ def evaluate(
 def _print(results: list[EvaluationResult]) -> None:
     """Print a numbered line for each result, and one table with one or two columns for each."""
     from antcache.cli.evaluation.sheets import in_all, print_metrics
+    from antcache.evaluation.caveats import another_task
 
     columns = []
     found = [result.sheet.same for result in results if result.sheet is not None]
     same = {k: v for k, v in found[0].items() if all(other.get(k) == v for other in found)}
     for number, result in enumerate(results, start=1):
         n, total = int(result.scored["n"]), int(result.all["n"])
-        line = f"({number}) {result.name}: {n} of {total} segments of {result.split!r} scored"
+        line = f"({number}) {result.name}, anchor {anchor_name(result.anchor)}"
+        if result.left_out:
+            line += f", {result.left_out} segments left out"
+        line += f": {n} of {total} segments of {result.split!r} scored"
         columns.append((f"({number}) {n} scored", result.scored))
         if n < total:
             line += f"; 'all {total}' counts the {total - n} without a prediction as wrong"
             columns.append((f"({number}) all {total}", result.all))
         say(line)
+    tasks = dict.fromkeys(another_task(r.anchor, r.scored_classes) for r in results)
+    for task in tasks:
+        if task is not None:
+            say(task)
     names = list(dict.fromkeys(name for _, figures in columns for name in figures))
     rows = [[name, *(figures.get(name, "") for _, figures in columns)] for name in names]
     heads = ["metric", *(head for head, _ in columns)]

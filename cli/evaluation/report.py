@@ -23,7 +23,7 @@ from antcache.store.location import Location
     goes_on=START_AGAIN,
 )
 @comparison_options
-@click.option("--classes", type=AMOUNT, default=15, help="Classes that are shown.")
+@click.option("--shown-classes", "classes", type=AMOUNT, default=15, help="Classes that are shown.")
 @click.option(
     "--video", show_default="one that is like the whole split", help="Video of the timeline."
 )

@@ -19,7 +19,13 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
-from antcache.cli.options import dry_run_option, name_option, overwrite_option, top_k_option
+from antcache.cli.options import (
+    anchor_option,
+    dry_run_option,
+    name_option,
+    overwrite_option,
+    top_k_option,
+)
 
 if TYPE_CHECKING:
     from antcache.interop.predictions.importing import PredictionsReport
@@ -44,6 +50,7 @@ METRICS = {"top-1": "action/top1", "top-5": "action/top5"}
         default="unknown",
         help="What the teacher is told of the past.",
     ),
+    anchor_option,
     top_k_option,
     overwrite_option,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.annotations import read_annotations
-from antcache.annotations.protocols import WindowConfig
+from antcache.annotations.protocols import WindowConfig, before
 from antcache.cli.annotations import dataset_name_option, split_number_option
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
@@ -121,7 +121,7 @@ def _print(report: DoctorReport) -> None:
     say(
         f"{report.store}: {report.dataset} (annotations: {report.labels}); windows of "
         f"{window['num_frames']} frames at {window['rate']:g} per second, {window['gap_s']:g} s "
-        "before the action"
+        f"before {before(window['anchor'])}"
     )
     reasons = list(dict.fromkeys(why for part in report.windows for why in part.dropped))
     if report.windows:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     json_option,
@@ -100,12 +101,14 @@ def stream(
                 student.protocol.gap_s,
                 clock,
                 partial(student.predict, split=split),
+                anchor=student.protocol.anchor,
             )
             for clock in clocks
         )
         account = {
             "run": str(run),
             "device": str(student.device),
+            "anchor": anchor_name(student.protocol.anchor),
             "measured": None if timed is None else vars(timed),
             "classic": _plain(classic),
             "streaming": _plain(streamed),
@@ -134,6 +137,8 @@ def _print(account: dict[str, Any], classic: OnlineResult, streamed: OnlineResul
     clock, timed = streamed.clock, account["measured"]
     how = "given" if timed is None else f"median of {timed['calls']} on {account['device']}"
     say(f"{account['run']}: {1000 * clock.latency_s:.2f} ms a prediction ({how})")
+    if account["anchor"] != anchor_name(0.0):
+        say(f"the gap is counted back from the anchor {account['anchor']!r}: another task")
     pace = "done when it has to be"
     if clock.period_s is not None:
         pace = f"an input every {clock.stride_s:g} s, a prediction every {clock.period_s:g} s"

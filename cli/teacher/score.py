@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.choices import HISTORIES
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
@@ -21,6 +22,7 @@ from antcache.cli.common import (
 from antcache.cli.evaluation.sheets import print_coverage, print_sheet, say_few_classes
 from antcache.cli.numbers import COUNT, SHARE, Several
 from antcache.cli.options import (
+    anchor_option,
     bootstrap_option,
     cluster_option,
     device_option,
@@ -77,6 +79,7 @@ COVERAGE = (1, 2, 5, 10, 20, 50, 100)
         help="Kinds of history.",
     ),
     gap_option,
+    anchor_option,
     click.option(
         "--noise", type=Several(SHARE), default=(), help="Shares of wrong labels in the histories."
     ),
@@ -96,6 +99,7 @@ def score(
     split: str,
     histories: tuple[str, ...],
     gap_s: float | None,
+    anchor: float,
     bootstrap: int,
     cluster: str,
     coverage: tuple[int, ...],
@@ -122,6 +126,7 @@ def score(
         split=split,
         histories=histories,
         gap_s=gap_s,
+        anchor=anchor,
         sampling=BootstrapConfig(resamples=bootstrap, cluster=cluster, seed=seed),
         coverage=coverage,
         held_out=held_out,
@@ -137,8 +142,9 @@ def score(
         return
     for result in results:
         for history, sheet in result.sheets.items():
-            print_sheet(f"{result.name}, {history}", sheet, config.sampling)
-            print_coverage(f"{result.name}, {history}", sheet)
+            title = f"{result.name}, {history}, anchor {anchor_name(result.anchor)}"
+            print_sheet(title, sheet, config.sampling)
+            print_coverage(title, sheet)
         _print_calibration(result)
         _print_imperfect(result)
         for note in result.notes:

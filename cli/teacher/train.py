@@ -23,6 +23,7 @@ from antcache.cli.common import (
 )
 from antcache.cli.numbers import AMOUNT, COUNT
 from antcache.cli.options import (
+    anchor_option,
     device_option,
     gap_option,
     name_option,
@@ -80,6 +81,7 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="What the teacher is told of the past.",
     ),
     gap_option,
+    anchor_option,
     click.option("--scripts", type=PATH, help="Text file of scripts to train on as well."),
 )
 @section(
@@ -102,6 +104,7 @@ def train(
     kind: str,
     history: str,
     gap_s: float | None,
+    anchor: float,
     folds: int | None,
     train_split: str,
     scripts: Path | None,
@@ -119,7 +122,7 @@ def train(
 ) -> None:
     """Train a teacher on the labels in STORE; keep it, and write soft targets for every segment.
 
-    Observed histories end --gap seconds before the action.
+    Observed histories end --gap seconds before the action, or before its --anchor.
     """
     from antcache.store import Store
 
@@ -136,7 +139,7 @@ def train(
         kind=kind,
         settings=parse_settings(kind, words)
         | {name: value for name, value in own.items() if value is not None},
-        history=history_for(store, history, gap_s),
+        history=history_for(store, history, gap_s, anchor),
         folds=folds,
         train_split=train_split,
         features=features,

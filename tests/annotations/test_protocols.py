@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from antcache.annotations import PROTOCOLS, Protocol, protocol_for, sample_windows
+from antcache.annotations.protocols import Anchor, WindowConfig, anchor_name
 from antcache.errors import BadConfig
+from antcache.settings import read
 
 
 def test_published_protocols():
@@ -69,3 +76,68 @@ def test_the_limits_that_the_error_names_are_allowed(name, value):
 def test_an_unknown_parity_is_refused():
     with pytest.raises(BadConfig, match=r"unknown parity: expected exact or .*, found float"):
         Protocol(gap_s=1.0, num_frames=10, rate=2.0, parity="float")
+
+
+ENDS = Protocol(gap_s=1.0, num_frames=2, rate=2.0, anchor=1.0)
+
+
+def test_windows_end_before_the_anchor():
+    """By hand: a segment from 2 s to 6 s, seen up to 1 s before its start, middle and end."""
+    found = {
+        anchor: sample_windows([2.0], replace(ENDS, anchor=anchor), [6.0]).frames[0].tolist()
+        for anchor in (0.0, 0.5, 1.0)
+    }
+    assert found == {0.0: [15, 30], 0.5: [75, 90], 1.0: [135, 150]}
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    start=st.integers(0, 10**6),
+    length=st.integers(1, 10**5),
+    percent=st.integers(0, 100),
+    gap=st.integers(0, 300),
+)
+def test_no_frame_after_the_anchor_is_seen(start: int, length: int, percent: int, gap: int):
+    """In hundredths of a second, with exact arithmetic."""
+    protocol = Protocol(gap_s=gap / 100, num_frames=1, rate=1.0, anchor=percent / 100)
+    found = sample_windows([start / 100], protocol, [(start + length) / 100])
+    due = Fraction(start - gap, 100) + Fraction(length * percent, 10**4)
+    last = due * 30 // 1
+    assert found.kept[0] == (last >= 1)
+    if found.kept[0]:
+        assert found.frames[0, 0] == last
+
+
+def test_both_ends_are_what_the_annotations_say():
+    start, stop = np.array([0.1, 1001 / 60000]), np.array([0.3, 77.7])
+    np.testing.assert_array_equal(replace(ENDS, anchor=0.0).reference_s(start, stop), start)
+    np.testing.assert_array_equal(ENDS.reference_s(start, stop), stop)
+
+
+@pytest.mark.parametrize("stop", [None, [6.0, float("nan"), 9.0]])
+def test_an_anchor_needs_stops_and_the_start_none(stop):
+    starts = [2.0, 4.0, 8.0]
+    assert sample_windows(starts, replace(ENDS, anchor=0.0), stop).kept.all()
+    without = 3 if stop is None else 1
+    with pytest.raises(BadConfig, match=rf"anchor 'end' needs.* {without} of 3 segments without"):
+        sample_windows(starts, ENDS, stop)
+
+
+@pytest.mark.parametrize("record", [ENDS, WindowConfig(anchor=1.0)])
+@pytest.mark.parametrize("parity", ["avt", "rulstm"])
+def test_published_arithmetic_has_its_own_anchor(record, parity):
+    with pytest.raises(BadConfig, match=rf"parity '{parity}' is that of .*found the anchor 'end'"):
+        replace(record, parity=parity)
+    assert replace(record, parity=parity, anchor=0.0).parity == parity
+
+
+@pytest.mark.parametrize("anchor", [-0.01, 1.01, float("nan"), "end"])
+def test_impossible_anchors(anchor):
+    with pytest.raises(BadConfig, match=r"^(impossible anchor|anchor: wrong type)"):
+        Protocol(gap_s=1.0, num_frames=1, rate=1.0, anchor=anchor)
+
+
+@pytest.mark.parametrize(("anchor", "name"), [(0.0, "start"), (1.0, "end"), (0.25, "0.25")])
+def test_an_anchor_is_read_as_it_is_said(anchor, name):
+    assert anchor_name(anchor) == name
+    assert read(Anchor, name) == anchor

@@ -17,6 +17,7 @@ from antcache.cli.teacher import score
 from antcache.errors import BadConfig
 from antcache.evaluation.denominators import DENOMINATORS
 from antcache.evaluation.fusion import MIXTURES
+from antcache.evaluation.present import Classes
 from antcache.evaluation.sheet import CLUSTERS, UNSEEN
 from antcache.evaluation.submission.challenges import CHALLENGES
 from antcache.extract import ExtractConfig
@@ -48,12 +49,13 @@ OF_THE_LIBRARY = {
     "PRECISIONS": choices_of(kinds_of(AdaptConfig)["precision"]),
     "CLUSTERS": CLUSTERS,
     "DENOMINATORS": (*DENOMINATORS, UNSEEN),
+    "CLASSES": choices_of(Classes),
     "MIXTURES": MIXTURES,
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--challenge --cluster --dtype --extractor --form --format --histories --history --init --kind "
-    "--layout --mix --mixture --over --parity --precision --time"
+    "--challenge --classes --cluster --dtype --extractor --form --format --histories --history "
+    "--init --kind --layout --mix --mixture --over --parity --precision --time"
 )
 
 

@@ -111,7 +111,7 @@ COMMANDS = [
     "teacher score s.zarr s.zarr.teachers/count --bootstrap 10",
     "evaluate s.zarr run-a {run_b} --targets count",
     "evaluate s.zarr run-a --bootstrap 10",
-    "compare s.zarr run-a {run_b} --over all --bootstrap 10 --classes 5",
+    "compare s.zarr run-a {run_b} --over all --bootstrap 10 --shown-classes 5",
     "compare s.zarr run-a {run_b} --over all --bootstrap 10 --teacher targets/count",
     "fuse s.zarr run-a {run_b} --output f.safetensors --overwrite",
     "student predict s.zarr run-a --split train -o p.safetensors --overwrite",

@@ -12,9 +12,11 @@ from click.testing import CliRunner, Result
 
 from antcache.cli.main import cli
 from antcache.cli.student.train import train as train_command
+from antcache.evaluation import Predictions
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.train import train
 from antcache.student.training.loop import Trainer
 
@@ -39,7 +41,8 @@ def test_every_setting_is_an_option_that_says_what_its_field_says() -> None:
         assert option.help.startswith(setting.text)
         assert setting.text.endswith(".")
         silent = setting.kind is bool or setting.default is None or setting.default == ()
-        said = "" if silent else f"  [default: {setting.default}]"
+        default = "start" if name == "anchor" else setting.default
+        said = "" if silent else f"  [default: {default}]"
         assert option.help.removeprefix(setting.text) == said
 
 
@@ -58,6 +61,7 @@ def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> Non
     assert "train: 42 windows (6 padded); dropped: 6 too early" in result.output
     assert "soft targets oracle: 42 windows; masked: 0 absent, 0 not valid" in result.output
     assert "action/top5" in result.output
+    assert "validation, anchor start, percent" in " ".join(result.output.split())
     assert "epoch 2 of 2" in (tmp_path / "run" / "log.txt").read_text()
 
 
@@ -180,3 +184,36 @@ def test_a_broken_checkpoint_is_refused(
     result = run(store.path, "--run", folder, "--resume")
     assert result.exit_code == 2
     assert "settings can't be read" in result.output
+
+
+@pytest.mark.parametrize(("given", "anchor"), [("end", 1.0), ("start", 0.0), ("0.25", 0.25)])
+def test_windows_are_counted_back_from_the_anchor(
+    make_store: MakeStore, tmp_path: Path, given: str, anchor: float
+) -> None:
+    store = make_store()
+    result = run(store.path, "--run", tmp_path / "run", "--anchor", given, "--json", *SMALL)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["config"]["window"]["anchor"] == anchor
+    assert json.loads((tmp_path / "run/config.json").read_text())["protocol"]["anchor"] == anchor
+    student = TrainedStudent(store, tmp_path / "run")
+    assert student.protocol.anchor == anchor
+    expected = student.predict(store.labels("validation"), split="validation").scores
+    kept = Predictions.load(tmp_path / "run").scores
+    np.testing.assert_allclose(kept, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("given", ["middle", "1.5", "nan", ""])
+def test_impossible_anchors_are_one_line(tmp_path: Path, given: str) -> None:
+    result = run(tmp_path, "--run", tmp_path / "run", "--anchor", given)
+    assert result.exit_code == 2
+    assert "impossible --anchor: expected start or end or a number from 0 to 1" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_parity_has_its_own_anchor(make_store: MakeStore, tmp_path: Path) -> None:
+    given = ("--anchor", "end", "--parity", "avt")
+    result = run(make_store().path, "--run", tmp_path / "run", *given)
+    assert result.exit_code == 2
+    assert "parity 'avt' is that of a code whose windows end before the start" in result.stderr
+    assert not (tmp_path / "run").exists()

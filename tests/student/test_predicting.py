@@ -155,6 +155,30 @@ def test_streaming_with_and_without_runtime(trained):
     assert not np.array_equal(late.predictions.scores, direct.scores[-len(late.predictions.uid) :])
 
 
+def test_what_a_run_predicts_says_its_anchor(make_store, small, tmp_path):
+    """The run, its files, and what it predicts and streams later."""
+    store, run = make_store(), tmp_path / "run"
+    config = small.replace(anchor=1.0, held_out=0.3)
+    result = train(store, run, config)
+    segments = store.labels("validation")
+    again = TrainedStudent(store, run).predict(segments, split="validation")
+    files = [Predictions.load(run), Predictions.load(run / "held_out.safetensors")]
+    for found in (result.predictions, result.held_out, again, *files):
+        assert found.anchor == 1
+    said = json.loads((run / "result.json").read_text())
+    assert said["anchor"] == "end"
+    assert len(result.predictions) == len(segments)  # the first ones are long enough to be seen
+    assert len(train(store, None, small).predictions) < len(segments)
+    streamed = run_command("stream", store.path, run, "--latency", 0, "--json")
+    (account,) = json.loads(streamed.stdout)
+    assert account["anchor"] == "end"
+    expected = score(
+        again.scores, segments, store.taxonomy, verb_noun_scores=again.verb_noun_scores
+    )
+    assert account["classic"]["metrics"] == pytest.approx(expected)
+    assert account["streaming"]["metrics"] == pytest.approx(expected)
+
+
 def run_command(*arguments):
     return CliRunner().invoke(cli, ["student", *map(str, arguments)])
 

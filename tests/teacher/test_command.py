@@ -113,6 +113,33 @@ def test_observed_histories_take_the_gap_of_the_dataset_or_the_given_one(store, 
     np.testing.assert_array_equal(store.targets("own").logits[rows], expected.logits)
 
 
+def test_targets_say_the_anchor_of_their_histories(store, timeline):
+    words = ("train", "kitchen", "--history", "observed", "--gap", 2.5, "--folds", 0)
+    run(*words, "--name", "late", "--anchor", "end")
+    run(*words, "--name", "usual")
+    assert store.targets("late").attributes["anchor"] == 1
+    assert "anchor" not in store.targets("usual").attributes
+    _, expected = make_targets(
+        timeline,
+        TargetConfig(history=HistoryConfig(mode="observed", gap_s=2.5, anchor=1.0), folds=0),
+    )
+    rows = store.targets("late").rows_for(timeline.segments.uid)
+    np.testing.assert_array_equal(store.targets("late").logits[rows], expected.logits)
+    assert (store.targets("late").logits != store.targets("usual").logits).any()
+    run("predict", "kitchen", "kitchen.teachers/late", "--name", "again")
+    assert store.targets("again").attributes["anchor"] == 1
+    refused = CliRunner().invoke(
+        cli, ["teacher", "ensemble", "kitchen", "late", "usual", "--name", "x", "--mixed-histories"]
+    )
+    assert refused.exit_code == 2
+    assert "the members have different anchors: found late end, usual start" in refused.stderr
+    joint = CliRunner().invoke(
+        cli, ["teacher", "ensemble", "kitchen", "late", "again", "--name", "both", "--mix", "mean"]
+    )
+    assert joint.exit_code == 0, joint.output
+    assert store.targets("both").attributes["anchor"] == 1
+
+
 def test_existing_outputs_are_refused_before_any_work(store):
     run("train", "kitchen", "--name", "one", "--folds", 0)
     before = store.targets("one").logits

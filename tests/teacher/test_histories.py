@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -274,3 +276,28 @@ def test_more_folds_than_videos_are_refused(count):
 def test_concatenated_parts_share_no_group():
     part = Examples(history=np.zeros((2, 1), int), target=np.arange(2), group=np.array([0, 1]))
     assert concatenate([part, part, part]).group.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_observed_ends_before_the_anchor(make_segments, taxonomy):
+    """Rows at 0, 3 and 5 s; the last lasts 4 s. 3 s before its start, middle and end: 2, 4, 6 s."""
+    timeline = Timeline.of({"train": make_segments("a", [0, 3, 5], stops=[1, 4, 9])}, taxonomy)
+    found = {
+        anchor: timeline.history_rows(
+            HistoryConfig(mode="observed", gap_s=3.0, anchor=anchor), 2
+        ).tolist()[2]
+        for anchor in (0.0, 0.5, 1.0)
+    }
+    assert found == {0.0: [-1, 0], 0.5: [0, 1], 1.0: [0, 1]}
+    late = HistoryConfig(gap_s=0.0, anchor=1.0)  # nothing that starts with it or after it, ever
+    assert timeline.history_rows(late, 2).tolist() == [[-1, -1], [-1, 0], [0, 1]]
+    times = timeline.examples(HistoryConfig(gap_s=3.0, anchor=1.0), 2, times=True)
+    assert times.ago_s[2].tolist() == [6, 3]
+    assert times.lasted_s[2].tolist() == [1, 1]
+
+
+def test_histories_that_end_before_the_start_are_named_as_ever():
+    config = HistoryConfig(mode="observed", gap_s=2.0)
+    assert config.settings == {"mode": "observed", "gap_s": 2.0}
+    assert replace(config, anchor=1.0).settings == {**config.settings, "anchor": 1.0}
+    for one in (config, replace(config, anchor=0.5)):
+        assert HistoryConfig(**one.settings) == one

@@ -185,6 +185,21 @@ def test_a_teacher_is_asked_with_every_history(store, timeline, splits, taxonomy
     ]
 
 
+def test_a_teacher_is_asked_at_an_anchor(store, timeline, splits, taxonomy):
+    words = ("--histories", "observed", "--gap", 3, *FEW)
+    late = one("kitchen", "teacher", "--anchor", "end", *words)
+    teacher, _ = make_targets(timeline, TargetConfig(folds=0))
+    history = HistoryConfig(mode="observed", gap_s=3.0, anchor=1.0)
+    examples = timeline.examples(history, teacher.config.length)
+    logits = teacher.predict(examples[timeline.split == "validation"]).logits
+    expected = score(logits, splits["validation"], taxonomy)
+    counted = late["sheets"]["observed"]["counted"]
+    assert counted["all"]["metrics"] == pytest.approx(expected)
+    usual = one("kitchen", "teacher", *words)
+    assert (late["anchor"], usual["anchor"]) == ("end", "start")
+    assert counted["all"] != usual["sheets"]["observed"]["counted"]["all"]
+
+
 def test_noise_takes_the_teacher_apart(store):
     words = ["--histories", "complete", "--bootstrap", 0, "--noise", "1,0.3,0"]
     found = one("kitchen", "teacher", *words)
@@ -234,12 +249,12 @@ def test_tables(store):
     output = run("kitchen", "count", *FEW).stdout
     output += run("kitchen", "teacher", "--noise", "0.2", *FEW).stdout
     for words in (
-        "targets/count, as stored: percent, 95% intervals by video",
+        "targets/count, as stored, anchor start: percent, 95% intervals by video",
         "all 36",
         "RULSTM, AVT 33",
         "action/many_shot_recall@5",
         "targets/count: calibration",
-        "teacher, observed: the truth among the k best classes",
+        "teacher, observed, anchor start: the truth among the k best classes",
         "confused 0.2",
         "teacher: no temperature",
     ):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antcache.annotations import PROTOCOLS, Protocol, Segments, read_annotations
-from antcache.errors import MissingFeature
+from antcache.errors import BadConfig, MissingFeature
 from antcache.store import Features, Store
 from antcache.windows.index import (
     BEFORE_FEATURES,
@@ -241,3 +242,27 @@ def test_features_of_a_store(make_store: Callable[..., Store], backend: str) -> 
     assert sorted(features) == ["t1", "t2", "t3", "t4", "t5"]
     index = WindowIndex.build(features, segments, FOUR, allow_missing=True)
     assert len(index.dropped[NO_FEATURES]) == 7  # the eighth starts at 0 s
+
+
+@pytest.mark.parametrize(("anchor", "last"), [(0.0, 8), (0.5, 12), (1.0, 16)])
+def test_the_window_ends_a_gap_before_the_anchor(anchor: float, last: int) -> None:
+    """From 5 s to 9 s: it ends at 4 s, 6 s or 8 s, rows at 2 per second."""
+    protocol = replace(FOUR, anchor=anchor)
+    index = WindowIndex.build({"v": made(100)}, starting(5.0, stop_s=(9.0,)), protocol)
+    assert index.rows.tolist() == [[last - 3, last - 2, last - 1, last]]
+
+
+def test_what_is_too_early_is_so_at_the_anchor() -> None:
+    """Starts 0.5 s, ends 1.5 s: nothing is seen a second before the start, 0.5 s before the end."""
+    both = starting(0.5)
+    at_start = WindowIndex.build({"v": made(100)}, both, FOUR)
+    at_end = WindowIndex.build({"v": made(100)}, both, replace(FOUR, anchor=1.0))
+    assert (len(at_start), len(at_end)) == (0, 1)
+    assert at_start.dropped == {TOO_EARLY: ("u0",)}
+
+
+def test_a_list_without_stops_has_the_start_for_an_anchor() -> None:
+    listed = starting(5.0, 9.0, stop_s=(float("nan"), 10.0))
+    assert len(WindowIndex.build({"v": made(100)}, listed, FOUR)) == 2
+    with pytest.raises(BadConfig, match=r"needs to know when.* 1 of 2 segments without one"):
+        WindowIndex.build({"v": made(100)}, listed, replace(FOUR, anchor=0.5))

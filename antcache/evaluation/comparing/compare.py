@@ -10,29 +10,31 @@ N segments that count, S seeds, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import protocol_for
+from antcache.annotations.protocols import anchor_name, protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, difference
-from antcache.evaluation.caveats import few_classes, same_metrics
+from antcache.evaluation.caveats import another_task, few_classes, same_metrics
 from antcache.evaluation.comparing.buckets import Buckets, sort_into_buckets
 from antcache.evaluation.comparing.naming import side_names
 from antcache.evaluation.comparing.systems import System, as_system
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
 from antcache.evaluation.metrics import KINDS, metrics_of
+from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
 from antcache.store import Store
 
 RECALL_K = 5
+PLAIN = ("split", "scored_classes", "left_out", "over", "n", "unpredicted", "same")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class CompareConfig:
 
     over: str = "avt"
     """Which segments count, one of `denominators.DENOMINATORS` or `unseen` (participants)."""
+    classes: Classes = ALL
+    """Which classes can win, for all systems alike; `present` also leaves segments out."""
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """Of the intervals."""
     ks: tuple[Count, ...] = (1, 5)
@@ -115,12 +119,16 @@ class Comparison:
     Attributes:
         names: what A and B are called.
         split: which labels.
-        over: which segments of it count.
+        anchor: what the gap of all systems was counted back from; see `Protocol.anchor`.
+        scored_classes: `present` if classes that do not occur never win; see `present`.
+        left_out: segments that do not count for that.
+        over: which segments of the split count.
         n: how many.
         unpredicted: name -> how many of them have no prediction, for every run and the teacher.
         metrics: name -> change, in the order of `metrics.metrics_of`.
         same: metrics that equal another by construction; see `caveats.same_metrics`.
-        notes: what a reader has to know first, in sentences: unequal coverage, few classes.
+        notes: what a reader has to know first, in sentences: another task than the usual one,
+            unequal coverage, few classes.
         classes: every class that is present, actions first, then verbs and nouns; within a kind
             the largest gain first, then the most segments.
         buckets: for each k, segments that B fixed or broke, by what the teacher knew.
@@ -132,6 +140,9 @@ class Comparison:
 
     names: tuple[str, str]
     split: str
+    anchor: float
+    scored_classes: Classes
+    left_out: int
     over: str
     n: int
     unpredicted: dict[str, int]
@@ -161,7 +172,8 @@ class Comparison:
             "b": [system.name for system in self.b],
             "names": list(self.names),
             "teacher": None if self.teacher is None else self.teacher.name,
-            **{name: getattr(self, name) for name in ("split", "over", "n", "unpredicted", "same")},
+            "anchor": anchor_name(self.anchor),
+            **{name: getattr(self, name) for name in PLAIN},
             "notes": list(self.notes),
             "metrics": {
                 name: {"mean_a": m.mean_a, "mean_b": m.mean_b, **asdict(m)}
@@ -195,6 +207,7 @@ def compare(
 
     Raises:
         BadConfig: none, or another number of runs in A and B, or a bad setting.
+        FingerprintMismatch: they are not all of one anchor.
         NotFound, BadCheckpoint, FingerprintMismatch, MissingKey, MissingTarget: see
             `scoring.load_predictions`.
     """
@@ -207,22 +220,35 @@ def compare(
     called = side_names(a, b, names)
     taxonomy = store.taxonomy
     first = {a[0]: load_predictions(store, a[0], split)}
-    split = first[a[0]].split
-    labels = store.labels(split)
-    rows = _counted(store, labels, split, config.over)
+    split, anchor = first[a[0]].split, first[a[0]].anchor
+    labels, present = store.labels(split), None
+    if config.classes == PRESENT:
+        present = Present.of(store, split)
+        labels = labels[present.kept]
+    rows = _counted(store, labels, split, config.over, anchor)
     segments = labels[rows]
 
     def system(name: str) -> System:
         found = first.pop(name, None) or load_predictions(store, name, split)
+        found.check_anchor(anchor, name)
+        if present is not None:
+            found = present.only(found)
         return as_system(found, labels, taxonomy, name)[rows]
 
     before, after = (tuple(system(name) for name in side) for side in (a, b))
     known = None if teacher is None else system(teacher)
     systems = [*before, *after, *([] if known is None else [known])]
-    notes = (_coverage(before, after, called), few_classes(taxonomy))
+    notes = (
+        another_task(anchor, config.classes),
+        _coverage(before, after, called),
+        few_classes(taxonomy),
+    )
     return Comparison(
         names=called,
         split=split,
+        anchor=anchor,
+        scored_classes=config.classes,
+        left_out=0 if present is None else len(present.left_out),
         over=config.over,
         n=len(segments),
         unpredicted={system.name: int((~system.known).sum()) for system in systems},
@@ -259,11 +285,13 @@ def _coverage(a: Sequence[System], b: Sequence[System], names: tuple[str, str]) 
     )
 
 
-def _counted(store: Store, segments: Segments, split: str, over: str) -> NDArray[np.int64]:
+def _counted(
+    store: Store, segments: Segments, split: str, over: str, anchor: float
+) -> NDArray[np.int64]:
     """Rows (N,) of the segments of a split that count."""
     dataset = store.taxonomy.dataset
     if over != UNSEEN:
-        kept = counted(segments, over, protocol_for(dataset))
+        kept = counted(segments, over, replace(protocol_for(dataset), anchor=anchor))
     else:
         names = unseen_participants(store, store.taxonomy, split, ListFiles())
         if names is None:

@@ -112,7 +112,8 @@ def submission(
     Raises:
         BadConfig: an unknown challenge, another dataset or number of classes, or levels that are
             missing or impossible.
-        FingerprintMismatch: the predictions are for another taxonomy.
+        FingerprintMismatch: the predictions are for another taxonomy, or for another anchor than
+            the start of the segments, which the leaderboards mean.
         BadPredictions: a segment has no prediction, or fewer than 100 ranked actions.
     """
     one_of("challenge", challenge, CHALLENGES)
@@ -131,6 +132,7 @@ def submission(
             "train and predict again",
         )
     predictions.check_taxonomy(taxonomy, where=name)
+    predictions.check_anchor(0.0, name)
     asked = np.asarray(uids, dtype=np.str_)
     rows = locate(predictions.uid, asked)
     known, missing = asked[rows >= 0].tolist(), asked[rows < 0].tolist()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from antcache.checks import Amount, Count, Range, Weight, check_types
 from antcache.errors import BadConfig
-from antcache.store.features import SEES_AHEAD
+from antcache.interop.array_files.forms import AHEAD
 from antcache.store.format import check_name
 
 Rate = Annotated[float, Range(0, 1000, above=True)]
@@ -122,7 +122,7 @@ class ArraysImportConfig:
             "key": self.key,
             "time": self.time,
             **(windows if self.window is not None else {}),
-            SEES_AHEAD: self.ahead_s,
+            AHEAD: self.ahead_s,
         }
 
     @property

@@ -5,13 +5,11 @@ Promise: what is exported has the names that an import looks for.
 
 from __future__ import annotations
 
-from antcache.store.features import SEES_AHEAD
-
 FORMS = ("npy", "npz", "pt", "mat")
 """Forms of files, which are their endings."""
 
-FEATURES, TIMES, AHEAD = "features", "times", SEES_AHEAD
-"""Arrays in a file: rows, their times in seconds, and how far they see ahead."""
+FEATURES, TIMES, AHEAD = "features", "times", "sees_ahead_s"
+"""Arrays in a file: rows, their times, and `Stream.sees_ahead_s`, a key of its `config`, too."""
 
 COMPANION = f".{TIMES}.npy"
 """Ending of the file that holds the times of a `.npy`, which has room for one array."""

@@ -76,12 +76,12 @@ def export_lmdb(
     """Write the videos of a stream into the new LMDB folder `output`.
 
     A row seen at t seconds gets the key of frame t * key_fps, or of the next frame if there is none
-    at t; frames are counted from 1. `progress` is called with "videos" and "rows".
+    at t; frames are counted from 1. Rows that have seen the future are a `BadConfig`, since a key
+    can't say so. `progress` is called with "videos" and "rows".
 
     Raises:
         AlreadyExists: something is at `output`.
-        BadConfig: two rows of a video would have one key, or rows have seen the future, which an
-            LMDB can't say.
+        BadConfig: two rows of a video would have one key.
         MissingKey: there is no such stream, or no video in it.
         MissingExtra: `lmdb` is not installed.
         WriteFailed: the disk refused.
@@ -89,6 +89,11 @@ def export_lmdb(
     began = time.monotonic()
     lmdb_package()
     settings = store.stream(stream)
+    videos = sorted(store.videos(stream), key=lambda video: key_of(video, 0))
+    if not videos:
+        raise MissingKey("the stream has no videos", where=f"{store.path}: features/{stream}")
+    if output.exists() or output.is_symlink():
+        raise AlreadyExists("something is here already", where=output, hint="choose another name")
     if settings.sees_ahead_s > 0:
         raise BadConfig(
             "an LMDB can't say that rows have seen the future",
@@ -96,11 +101,6 @@ def export_lmdb(
             found=f"rows that have seen {settings.sees_ahead_s:.4g} s after their times",
             hint="antcache export arrays does",
         )
-    videos = sorted(store.videos(stream), key=lambda video: key_of(video, 0))
-    if not videos:
-        raise MissingKey("the stream has no videos", where=f"{store.path}: features/{stream}")
-    if output.exists() or output.is_symlink():
-        raise AlreadyExists("something is here already", where=output, hint="choose another name")
     features = {video: store.features(stream, video, settings=settings) for video in videos}
     where = store.backend.where(f"features/{stream}")
     frames = {v: _frames(f, key_fps, f"{where}/{v}") for v, f in features.items()}

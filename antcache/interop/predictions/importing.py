@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
-from antcache.checks import at_least, one_of
+from antcache.annotations.protocols import Anchor
+from antcache.checks import at_least, check_type, one_of
 from antcache.errors import AlreadyExists, BadConfig, MissingKey
 from antcache.interop.predictions.files import file_hash, open_predictions
 from antcache.interop.predictions.table import PredictionTable
@@ -48,6 +49,8 @@ class PredictionsConfig:
     """Keep the k best classes only; None keeps all logits."""
     history: str = UNKNOWN
     """Which earlier segments the teacher was told about, as far as is known."""
+    anchor: float = 0.0
+    """What its gap was counted back from, see `Protocol.anchor`: files do not tell."""
     allow_unknown: bool = False
     """Pass over predictions for segments that the store does not have, instead of refusing them."""
     allow_nan: bool = False
@@ -62,6 +65,7 @@ class PredictionsConfig:
     def __post_init__(self) -> None:
         check_name(self.name, "set of soft targets")
         one_of("history", self.history, HISTORIES)
+        check_type("anchor", self.anchor, Anchor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,7 @@ def import_predictions(
         "sources": files,  # `files` is what Zarr units call the hashes of their own
         "history": config.history,
         "gap_s": None,
+        **({"anchor": config.anchor} if config.anchor else {}),
         "folds": UNKNOWN,
         "averaged": table.averaged()["segments"],
         "taxonomy": store.taxonomy.fingerprint,

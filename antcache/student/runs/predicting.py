@@ -152,6 +152,7 @@ class TrainedStudent:
             split=split,
             taxonomy=self.store.taxonomy.fingerprint,
             config=self.config.to_dict(),
+            anchor=self.protocol.anchor,
         )
 
     def _check_finite(self, what: str, values: Tensor, rows: Tensor, labels: WindowLabels) -> None:

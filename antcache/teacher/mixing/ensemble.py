@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
+from antcache.annotations.protocols import anchor_name
 from antcache.errors import BadConfig, FingerprintMismatch, MissingTarget
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
@@ -125,7 +126,7 @@ def make_ensemble(
         logits.append(values)
         absent[name] = int((rows < 0).sum())
         valid &= rows >= 0
-    history, gap_s = _agreed(about, config)
+    told = _agreed(about, config)
     if not (train & valid).any():
         raise MissingTarget(
             "no training segment has a target of every member",
@@ -155,8 +156,7 @@ def make_ensemble(
             "kind": "ensemble",
             **_attributes(learned, config, about),
             "absent": absent,
-            "history": history,
-            "gap_s": gap_s,
+            **told,
             "taxonomy": timeline.taxonomy.fingerprint,
             "form": "dense",
             "antcache": __version__,
@@ -232,9 +232,20 @@ def _folds(about: Mapping[str, Any]) -> int | None:
     return folds if isinstance(folds, int) else None
 
 
-def _agreed(about: Mapping[str, Mapping[str, Any]], config: EnsembleConfig) -> tuple[Any, Any]:
-    """History and gap of all members, `mixed` where they differ."""
-    agreed: list[Any] = []
+def _agreed(about: Mapping[str, Mapping[str, Any]], config: EnsembleConfig) -> dict[str, Any]:
+    """History and gap of all members, `mixed` where they differ, and their anchor.
+
+    Members of two anchors are asked at other times about the same segments: no mixture is allowed.
+    """
+    anchors = {name: member.get("anchor", 0.0) for name, member in about.items()}
+    anchor = next(iter(anchors.values()))
+    if len(set(anchors.values())) > 1:
+        raise BadConfig(
+            "the members have different anchors",
+            found=", ".join(f"{name} {anchor_name(value)}" for name, value in anchors.items()),
+            hint="train them alike",
+        )
+    agreed: dict[str, Any] = {} if anchor == 0 else {"anchor": anchor}
     for key, what in (("history", "history"), ("gap_s", "gap")):
         values = {name: member.get(key, "unknown") for name, member in about.items()}
         different = len(set(values.values())) > 1
@@ -244,8 +255,8 @@ def _agreed(about: Mapping[str, Mapping[str, Any]], config: EnsembleConfig) -> t
                 found=", ".join(f"{name} {value}" for name, value in values.items()),
                 hint="train them alike, or --mixed-histories",
             )
-        agreed.append("mixed" if different else next(iter(values.values())))
-    return agreed[0], agreed[1]
+        agreed[key] = "mixed" if different else next(iter(values.values()))
+    return agreed
 
 
 def _attributes(

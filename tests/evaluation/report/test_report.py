@@ -397,7 +397,7 @@ def test_command(kitchen: Kitchen):
     page = kitchen.folder / "report.html"
     wanted = [f"--{side}={name}" for side in "ab" for name in getattr(kitchen, side)]
     wanted += ["--over", "all", "--bootstrap", "20", "-o", str(page)]
-    done = invoke(kitchen, *wanted, "--teacher", "targets/count", "--classes", "3")
+    done = invoke(kitchen, *wanted, "--teacher", "targets/count", "--shown-classes", "3")
     assert done.exit_code == 0, done.output
     first = page.read_text("utf-8")
     again = invoke(kitchen, *wanted)
@@ -426,7 +426,7 @@ def test_command(kitchen: Kitchen):
         (("a0", "b0", "--name", "one"), "impossible names: expected two different ones"),
         (("a0", "b0", "--teacher", "targets/nobody"), "nobody"),
         (("a0", "b0", "--video", "nowhere"), "no segment of this video counts"),
-        (("a0", "b0", "--classes", "0"), "impossible classes: expected from 1"),
+        (("a0", "b0", "--shown-classes", "0"), "impossible classes: expected from 1"),
         (("a0", "b0", "--bootstrap", "0"), "needs resamples"),
         (("a0", "b0", "--bootstrap", "-2"), "impossible --bootstrap"),
         (("a0", "b0", "--seed", "-1"), "impossible --seed"),

@@ -24,6 +24,7 @@ from antcache.errors import (
     NotFound,
     RefusedPickle,
 )
+from antcache.evaluation import score_targets
 from antcache.interop.predictions.importing import (
     PredictionsConfig,
     PredictionsReport,
@@ -534,6 +535,18 @@ def test_command(store: Store, tmp_path: Path) -> None:
     assert info.exit_code == 0, info.output
     assert "imported" in info.stdout
     assert "top-3" in info.stdout
+
+
+def test_predictions_of_another_anchor_say_so(store: Store, tmp_path: Path) -> None:
+    """The file does not tell; without a word they count as those of the start."""
+    path = write(tmp_path / "all.pkl", [entry(u) for u in ALL])
+    assert "anchor" not in imported(store, path)[0].attributes
+    done = run(store.path, path, "--name", "late", "--anchor", "end")
+    assert done.exit_code == 0, done.output
+    assert store.targets("late").attributes["anchor"] == 1
+    assert score_targets(store, "late", "train").anchor == 1
+    with pytest.raises(BadConfig, match="impossible anchor"):
+        PredictionsConfig(name="x", anchor=2.0)
 
 
 def test_command_refuses_in_one_line(store: Store, tmp_path: Path) -> None:
