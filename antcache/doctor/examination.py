@@ -14,6 +14,7 @@ from itertools import product
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, protocol_for
 from antcache.doctor.needs import check_used, check_windows, examine_windows
 from antcache.doctor.report import DoctorReport, Finding, SplitReport, TargetReport
+from antcache.doctor.rows import check_future
 from antcache.doctor.streams import ExaminedStream
 from antcache.doctor.targets import examine_targets
 from antcache.errors import FingerprintMismatch, MissingKey
@@ -84,6 +85,7 @@ def examine(
         if not config.quick:
             one.scan(count)
         findings += one.check(protocol)
+        findings += check_future(one.stream)
         for own, (split, segments) in product(one.protocols(protocol), splits.items()):
             index = WindowIndex.build(one.features, segments, own, allow_missing=True, where=split)
             windows.append(examine_windows(one, split, segments, index, own))
