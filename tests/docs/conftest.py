@@ -17,6 +17,8 @@ import pytest
 import torch
 import versions
 
+from antcache.store import Store
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # doc_pages
 
@@ -94,6 +96,15 @@ def write_predictions(kitchen: Path) -> None:
         (kitchen / f"{name}.pkl").write_bytes(pickle.dumps(entries))
 
 
+def write_tokens(path: Path) -> None:
+    """A store with a stream of tokens."""
+    store = Store.create(path)
+    settings: dict[str, Any] = {"dim": 2, "dtype": "float16", "fps": 4.0, "source": "random"}
+    store.create_stream("vjepa", grid=(16, 8, 8), config={}, **settings)
+    rows = np.random.default_rng(0).standard_normal((2, 16 * 8 * 8, 2))
+    store.write_features("vjepa", "P01_01", rows.astype(np.float16))
+
+
 def write_recipes(path: Path) -> None:
     """A few recipes in the form of Recipe1M's `layer1.json`."""
     texts = ("Take the pan.", "Pour the water and the oil.", "Cut the onion.", "Put the plate.")
@@ -114,7 +125,8 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
 
     `videos`, `annotations` (= `epic-kitchens-55`), `backbone`, `words` (a language model),
     `layer1.json` (recipes), `kitchen.zarr` with features and the soft targets `sequence`,
-    `labels.zarr` with labels alone, two runs, LMDBs `rulstm/*`, pickles, `test_seen.csv`.
+    `labels.zarr` with labels alone, `tokens.zarr` with tokens alone, two runs, LMDBs `rulstm/*`,
+    pickles, `test_seen.csv`.
     """
     folder = tmp_path_factory.mktemp("kitchen")
     versions.make_kitchen(folder)
@@ -141,4 +153,5 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
         (folder / "rulstm").mkdir(exist_ok=True)
         antcache(folder, "export", "lmdb", "kitchen.zarr", *words)
     write_recipes(folder / "layer1.json")
+    write_tokens(folder / "tokens.zarr")
     return folder

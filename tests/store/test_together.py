@@ -15,7 +15,7 @@ import pytest
 
 from antcache.errors import AlreadyExists, FingerprintMismatch, NotAStore
 from antcache.store import Store
-from antcache.store.format import STAGING
+from antcache.store.format import MARK, STAGING
 
 KINDS = ("zarr", "hdf5")
 STREAM = {"dim": 64, "dtype": "float32", "fps": 1.0, "source": "test", "config": {}}
@@ -193,3 +193,45 @@ def test_a_store_whose_creator_was_killed(tmp_path: Path) -> None:
     Store.open_or_create(path, dataset="toy")
     assert Store.open(path).dataset == "toy"
     assert not (path / STAGING).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_of_tokens_made_by_many_at_once(tmp_path: Path, kind: str) -> None:
+    """Half of them make one stream, half their own, and one gives the store its dataset: all are
+    there, whole, in a store that says what it is and has lost nothing."""
+    for number in range(3):
+        path = tmp_path / f"{number}"
+        Store.create(path, backend=kind)
+
+        def work(each: int, path: Path = path) -> Any:
+            store = Store.open_or_create(path, dataset="toy" if each == 0 else None)
+            name = "shared" if each % 2 else f"t{each}"
+            grid = {"grid": (1, 2, each)} if not each % 2 and each else {"grid": (1, 1, 1)}
+            made = store.create_stream(name, **STREAM, **grid)
+            assert store.backend.group_attributes("")[MARK]["format"] == 2
+            return made.name
+
+        assert at_once(work) == [f"t{n}" if not n % 2 else "shared" for n in range(8)]
+        store = Store.open(path)
+        assert (store.dataset, len(store.streams())) == ("toy", 5)
+        assert store.stream("t6").grid == (1, 2, 6)
+        assert store.backend.group_attributes("")[MARK]["format"] == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_vectors_and_tokens_of_one_name_one_is_made(tmp_path: Path, kind: str) -> None:
+    for number in range(5):
+        path = tmp_path / f"{number}"
+        Store.create(path, backend=kind)
+
+        def work(each: int, path: Path = path) -> Any:
+            grid = {"grid": (1, 1, 1), "at": {"anchors": [0.0], "gaps": [each]}} if each else {}
+            return Store.open(path).create_stream("rgb", **STREAM, **grid).fingerprint
+
+        found = at_once(work)
+        (made,) = [each for each in found if isinstance(each, str)]
+        assert [type(each) for each in found].count(FingerprintMismatch) == 7
+        stream = Store.open(path).stream("rgb")
+        assert stream.fingerprint == made
+        fields = Store.open(path).backend.group_attributes("features/rgb")
+        assert ("grid" in fields) == (stream.grid is not None)
