@@ -181,3 +181,18 @@ def test_predicted_futures(tmp_path, models, small):
             expected = model.predictor(encoded, [seen], [asked]).last_hidden_state
         torch.testing.assert_close(tokens[:, place : place + 16], expected, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(tokens[:, 32:48], tokens[:, 48:], atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["vjepa2", "hiera", "swin"])
+def test_gpu_is_close_to_cpu(tmp_path, models, small, kind):
+    folder = tmp_path / kind
+    on_cpu = load(folder, models, made(makers(small)[kind]))
+    on_gpu = load_backbone(folder, device="cuda")
+    numbers = torch.Generator().manual_seed(0)
+    pixels = torch.randn(2, on_cpu.num_frames, 3, 32, 32, generator=numbers)
+    ahead = (0, 2) if on_cpu.predicts else ()
+    tokens = on_gpu.tokens(pixels.cuda(), ahead)
+    assert tokens.dtype == torch.float32
+    torch.testing.assert_close(tokens.cpu(), on_cpu.tokens(pixels, ahead), rtol=0.05, atol=0.05)
