@@ -28,9 +28,11 @@ from antcache.cli.options import (
     dtype_option,
     format_option,
     repeatable,
+    segments_option,
 )
 
 if TYPE_CHECKING:
+    from antcache.annotations import Segments
     from antcache.extract import Videos
     from antcache.extract.plan import Plan
     from antcache.extract.run import ExtractReport
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
         help="With --at windows: the points of a segment that gaps are counted back from.",
     ),
     repeatable("--split", "splits", text="Splits of the labels", shown="all"),
+    segments_option(shown="labelled segments"),
 )
 @section(
     "Videos",
@@ -132,6 +135,7 @@ def extract(
     device: str,
     backend: str | None,
     dry_run: bool,
+    segments: Path | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -148,22 +152,35 @@ def extract(
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     model = library.load_backbone(backbone, device=device)
-    library.check_settings(model, config, existing)  # before a store is created
+    asked = None if segments is None else _read_segments(segments, files)
+    library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        print_result(library.make_plan(files, existing, model, config), as_json, _show_plan)
+        plan = library.make_plan(files, existing, model, config, asked)
+        print_result(plan, as_json, _show_plan)
         for each in files.refused:
             warn(f"will fail: {each.error}")
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress)
+        report = library.extract(files, target, model, config, progress, segments=asked)
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_passed_over(files)
     if report.failed:
         click.get_current_context().exit(1 if videos.is_dir() else 2)
+
+
+def _read_segments(path: Path, files: Videos) -> Segments:
+    """Those of a list, whose videos are called as these files are."""
+    from antcache.annotations import match_segments
+    from antcache.evaluation.submission.segment_lists import read_unlabeled
+
+    listed, notes = match_segments(read_unlabeled(path), files, source=str(path))
+    for each in notes:
+        note(each)
+    return listed
 
 
 def _counts(report: ExtractReport) -> str:

@@ -7,7 +7,7 @@ now, it is named, and a pass is refused until it is removed or other splits are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from antcache.annotations import Segments
 from antcache.annotations.protocols import protocol_for
 from antcache.errors import BadConfig, MissingKey
 from antcache.extract.backbone import Backbone
@@ -156,35 +157,59 @@ class WindowTimes:
     times: dict[str, Times]
 
     @classmethod
-    def of(cls, store: Store | None, config: ExtractConfig) -> WindowTimes:
-        """Of the labels in the store.
+    def of(
+        cls, store: Store | None, config: ExtractConfig, listed: Segments | None = None
+    ) -> WindowTimes | None:
+        """Of the labels in the store, or of segments without labels; None if rows are elsewhere.
 
         Raises:
-            MissingKey: it has none, or not of such a split.
+            MissingKey: it has no labels, or none of such a split.
+            BadConfig: `config` does not ask for rows at windows of a list.
         """
+        if listed is not None and (config.at != "windows" or config.splits):
+            raise BadConfig(
+                "a list of segments stands in for splits of labels, with `at` windows only",
+                expected="`at` windows, and no `splits`",
+                found=f"`at` {config.at}, `splits` {', '.join(config.splits) or 'none'}",
+            )
+        if config.at != "windows":
+            return None
         splits = [] if store is None else list(config.splits or store.splits())
-        if store is None or not splits:
+        if listed is not None:
+            segments: Iterable[Segments] = [listed]
+        elif store is not None and splits:
+            segments = map(store.labels, splits)
+        else:
             raise MissingKey(
                 "rows at windows need labels in the store",
                 where="" if store is None else store.path,
                 hint="antcache annotations import writes them",
             )
-        gaps = config.gaps or (protocol_for(store.dataset or "").gap_s,)
+        dataset = "" if store is None else store.dataset
+        gaps = config.gaps or (protocol_for(dataset or "").gap_s,)
         at = {"anchors": sorted(config.anchors or (0.0,)), "gaps": sorted(gaps)}
-        return cls(at=at, times=window_times(map(store.labels, splits), **at))
+        return cls(at=at, times=window_times(segments, **at))
 
 
 def check_settings(
-    backbone: AnyBackbone, config: ExtractConfig, store: Store | None = None
+    backbone: AnyBackbone,
+    config: ExtractConfig,
+    store: Store | None = None,
+    segments: Segments | None = None,
 ) -> None:
-    """Raise `BadConfig` if `config` does not suit the backbone or asks for rows that no store
-    holds, `MissingKey` if it needs labels that the store (None: there is none yet) lacks."""
-    windows = WindowTimes.of(store, config) if config.at == "windows" else None
+    """Raise `BadConfig` if `config` does not suit the backbone or segments of a list, or asks for
+    rows that no store holds, `MissingKey` if it needs labels that the store (None: there is none
+    yet) lacks."""
+    windows = WindowTimes.of(store, config, segments)
     Stream(**RowRecipe.of(backbone, config).stream(None if windows is None else windows.at))
 
 
 def make_plan(
-    videos: Mapping[str, Path], store: Store | None, backbone: AnyBackbone, config: ExtractConfig
+    videos: Mapping[str, Path],
+    store: Store | None,
+    backbone: AnyBackbone,
+    config: ExtractConfig,
+    segments: Segments | None = None,
 ) -> Plan:
     """What `extract` would do; nothing is written. `store` is None where none exists yet.
 
@@ -195,7 +220,7 @@ def make_plan(
         UnknownBackbone: a backbone of one's own is none.
     """
     recipe = RowRecipe.of(backbone, config)
-    windows = WindowTimes.of(store, config) if config.at == "windows" else None
+    windows = WindowTimes.of(store, config, segments)
     return plan_of(recipe, videos, store, windows)
 
 

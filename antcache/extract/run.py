@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antcache.annotations import Segments
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
 from antcache.extract.ledger import Failure, Ledger
@@ -85,13 +86,16 @@ def extract(
     backbone: AnyBackbone,
     config: ExtractConfig | None = None,
     progress: Progress = silent,
+    *,
+    segments: Segments | None = None,
 ) -> ExtractReport:
     """Write the features of `videos` (from `find_videos`) into a stream of the store.
 
     Row r of a video was seen at `start_s + r / fps`, and shows the last frame at or before that;
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
-    them. `progress` is called with "videos" and "rows". Videos that another process is at are left
-    to it, and waited for at the end.
+    them, of labelled segments or, in their place, of `segments`, which need no labels. `progress`
+    is called with "videos" and "rows". Videos that another process is at are left to it, and
+    waited for at the end.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -103,7 +107,7 @@ def extract(
     began = time.monotonic()
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
-    windows = WindowTimes.of(store, config) if config.at == "windows" else None
+    windows = WindowTimes.of(store, config, segments)
     plan = plan_of(recipe, videos, store, windows)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))

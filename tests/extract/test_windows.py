@@ -13,7 +13,7 @@ import torch
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
-from antcache.extract import ExtractConfig, extract, find_videos, make_plan
+from antcache.extract import ExtractConfig, check_settings, extract, find_videos, make_plan
 from antcache.extract import run as run_module
 from antcache.extract.own import try_own
 from antcache.store import Store
@@ -299,3 +299,49 @@ def test_progress_counts_the_rows(kitchen):
     rows = sum(kitchen.store.features("t", name).num_rows for name in "ab")
     assert [c for c in calls if c[0] == "rows"][-1] == ("rows", rows, rows)
     assert calls[-1] == ("videos", 2, 2)
+
+
+def test_rows_of_a_list_without_labels(kitchen, video):
+    """Those of a test list go into the stream beside those of the labels, in videos of its own."""
+    video.write(kitchen.folder / "c.mkv", video.steady(60), **LOSSLESS)
+    videos = find_videos(kitchen.folder)
+    asked = segments(("c", 1.5, 2.0), ("c", 2.25, 2.3))
+    report = run(kitchen, Numbers())
+    assert report.unlabelled == ("c",)
+    plan = make_plan(videos, kitchen.store, Numbers(), config_of(), asked)
+    assert (plan.done, plan.rows, plan.outdated) == (("a", "b"), {"c": 2}, {})
+    report = extract(videos, kitchen.store, Numbers(), config_of(), segments=asked)
+    assert report.written == ("c",)
+    features = kitchen.store.features("t", "c")
+    np.testing.assert_allclose(features.times, [0.5, 1.25])
+    assert features.read()[:, -1, 0].tolist() == [12, 31]
+    assert run(kitchen, Numbers()).skipped == ("a", "b", "c")
+
+
+def test_a_list_of_a_video_that_is_complete_is_no_silent_loss(kitchen):
+    run(kitchen, Numbers())
+    asked = segments(("a", 1.9, 2.0))
+    with pytest.raises(AlreadyExists, match=r"lack rows.*a \(1 rows\)"):
+        extract(find_videos(kitchen.folder), kitchen.store, Numbers(), config_of(), segments=asked)
+
+
+@pytest.mark.parametrize("other", [{"at": "uniform"}, {"splits": ("train",)}])
+def test_a_list_is_for_windows_and_in_place_of_splits(kitchen, other):
+    asked = segments(("a", 1.9, 2.0))
+    videos = find_videos(kitchen.folder)
+    for call in (
+        lambda config: extract(videos, kitchen.store, Numbers(), config, segments=asked),
+        lambda config: make_plan(videos, None, Numbers(), config, asked),
+        lambda config: check_settings(Numbers(), config, None, asked),
+    ):
+        with pytest.raises(BadConfig, match="a list of segments stands in for splits"):
+            call(config_of(**other))
+    assert kitchen.store.streams() == []
+
+
+def test_a_list_needs_no_labels(kitchen, tmp_path):
+    """The gap is the usual one where no dataset has another."""
+    bare = Store.create(tmp_path / "bare.zarr")
+    asked = segments(("a", 1.9, 2.0))
+    extract(find_videos(kitchen.folder), bare, Numbers(), config_of(), segments=asked)
+    np.testing.assert_allclose(bare.features("t", "a").times, [0.9])
