@@ -36,8 +36,8 @@ DIFFER = {
     "--output": "says what is written",
     "--quick": "rows are not read, or few shapes are measured",
     "--split": "the doctor looks at several",
-    "--stride": "frames between windows, or seconds between inputs",
     "--stream": "one that is written or exported, or several that are there",
+    "--stride": "frames between windows, or seconds between inputs",
 }
 """Options whose words or types differ between commands, and why."""
 
