@@ -72,6 +72,7 @@ def examine(
     if not names:
         text = "the store has no features; antcache extract writes them"
         findings.append(Finding(kind="no_streams", missing=True, where=str(store.path), text=text))
+    findings += [found for one in examined for found in check_future(one.stream)]
     total = 0 if config.quick else sum(p.num_bytes for p in examined)
     read = 0
 
@@ -85,7 +86,6 @@ def examine(
         if not config.quick:
             one.scan(count)
         findings += one.check(protocol)
-        findings += check_future(one.stream)
         for own, (split, segments) in product(one.protocols(protocol), splits.items()):
             index = WindowIndex.build(one.features, segments, own, allow_missing=True, where=split)
             windows.append(examine_windows(one, split, segments, index, own))

@@ -85,8 +85,6 @@ class ArraysImportConfig:
     @property
     def rows_per_second(self) -> float:
         """Rate of the stream; nominal where times are listed."""
-        if self.fps is not None:
-            return float(self.fps)
         return self._frames[0] / self._frames[1]
 
     @property
@@ -107,15 +105,16 @@ class ArraysImportConfig:
     def _frames(self) -> tuple[float, int, int, int]:
         """Frames per second, stride, window and padding; a row of its own period is one frame."""
         if self.fps is not None:
-            return self.fps, 1, 1, 0
+            return float(self.fps), 1, 1, 0
         assert self.video_fps is not None
         assert self.stride is not None
         assert self.window is not None
-        return self.video_fps, self.stride, self.window, self.padding
+        return float(self.video_fps), self.stride, self.window, self.padding
 
     def settings(self, source: str) -> dict[str, Any]:
         """What determines the rows of files in the folder called `source`, JSON-ready."""
         windows = {name: getattr(self, name) for name in (*WINDOWS, "padding")}
+        windows["video_fps"] = self._frames[0]
         return {
             "importer": "arrays",
             "source": source,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import mmap
+import stat
 import struct
 import zipfile
 import zlib
@@ -73,9 +74,12 @@ def read_npy(path: Path) -> NDArray[Any]:
         OSError: there is no file, or it can't be read.
         ValueError: it is damaged, or holds objects.
     """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
+        raise ValueError("no regular file")
+    if not about.st_size:
+        raise ValueError("the file is empty")
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            raise ValueError("the file is empty")
         return _array(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 

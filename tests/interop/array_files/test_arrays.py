@@ -254,6 +254,10 @@ def test_settings_are_the_fingerprint(store: Store, tmp_path: Path) -> None:
     for settings in ({"fps": 5}, {"time": "middle"}, {"dtype": "float16"}, {"key": "x"}):
         with pytest.raises(FingerprintMismatch, match=next(iter(settings))):
             bring(store, tmp_path / "in", **settings)
+    bring(store, tmp_path / "in", fps=4)  # a whole number is the same rate
+    windows = {"fps": None, "stride": 2, "window": 4}
+    bring(store, tmp_path / "in", stream="x", video_fps=30, **windows)
+    bring(store, tmp_path / "in", stream="x", video_fps=30.0, **windows)
     (tmp_path / "in").rename(tmp_path / "other")
     with pytest.raises(FingerprintMismatch, match="source: 'in' -> 'other'"):
         bring(store, tmp_path / "other")
@@ -504,6 +508,13 @@ def test_a_npy_without_its_times(store: Store, tmp_path: Path) -> None:
     save(tmp_path / "in/a.npy", rows_of(3))
     (failure,) = bring(store, tmp_path / "in", time="listed", sees_ahead_s=0).failed
     assert re.search(r"in/a\.times\.npy: can't be read: found No such file", failure.error)
+
+
+def test_times_in_a_pipe_are_not_waited_for(store: Store, tmp_path: Path) -> None:
+    save(tmp_path / "in/a.npy", rows_of(3))
+    os.mkfifo(tmp_path / "in/a.times.npy")
+    (failure,) = bring(store, tmp_path / "in", time="listed", sees_ahead_s=0).failed
+    assert "no regular file" in failure.error
 
 
 def test_an_export_replaces_nothing(store: Store, tmp_path: Path) -> None:
