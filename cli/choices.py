@@ -26,3 +26,7 @@ DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
 CLASSES = click.Choice(["all", "present"])
 MIXTURES = click.Choice(["probabilities", "logits"])
 CHALLENGES = click.Choice(["ek55", "ek100"])
+
+ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
+LAYOUTS = click.Choice(["rows-first", "dim-first"])
+ROW_TIMES = click.Choice(["end", "middle", "listed"])

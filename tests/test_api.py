@@ -177,8 +177,9 @@ PUBLIC = {
         check_settings extract find_videos load_backbone make_plan
     """,
     "antcache.interop": """
-        LmdbExportReport LmdbImportConfig PredictionsConfig PredictionsReport StreamImport
-        export_lmdb import_lmdb import_predictions plan_lmdb
+        ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport
+        LmdbImportConfig PredictionsConfig PredictionsReport StreamImport export_arrays export_lmdb
+        import_arrays import_lmdb import_predictions plan_arrays plan_lmdb
     """,
     "antcache.kernels": """
         Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss

@@ -93,7 +93,7 @@ def _position(stream: Stream, gap_s: float) -> int:
             f"the stream has no tokens that are predicted for a gap of {gap_s:g} s",
             where=f"features/{stream.name}",
             expected=f"a gap of {' or '.join(f'{ahead_s:g}' for ahead_s in stream.future)} s",
-            hint="give one of these gaps, or extract the stream again: `future`",
+            hint="give one of these gaps, or extract the stream again: antcache extract --future",
         )
     return 0
 

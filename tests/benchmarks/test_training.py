@@ -37,13 +37,11 @@ def pack(training: ModuleType) -> Windows:
         noun=label,
         frame_action=np.full((count, time), -100),
     )
-    shape = (count, time, training.ek55.DIM)
-    stream = PackedStream(
-        values=torch.randn(count * time, shape[2], generator=generator).half(),
-        places=torch.arange(count * time).reshape(count, time),
-    )
+    values = torch.randn(count * time, training.ek55.DIM, generator=generator).half()
+    rows = PackedStream(values=values, places=torch.arange(count * time).view(count, time))
+    features = PackedFeatures(streams=(rows,), shape=(count, time, training.ek55.DIM))
     targets = TeacherTargets(targets=DenseTargets(logits=logits), row=torch.arange(count))
-    return Windows(labels, PackedFeatures(streams=(stream,), shape=shape), targets)
+    return Windows(labels, features, targets)
 
 
 @pytest.mark.slow

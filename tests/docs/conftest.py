@@ -160,6 +160,30 @@ def write_predictions(kitchen: Path) -> None:
         (kitchen / f"{name}.pkl").write_bytes(pickle.dumps(entries))
 
 
+PUBLISHED = {
+    "ego4d/omnivore_video_swinl": (".pt", (4, 1536)),
+    "thumos/i3d_features": (".npy", (4, 2048)),
+    "anet_1.3/tsp_features": (".npy", (4, 512)),
+    "epic_kitchens/features": (".npz", (4, 2304)),
+    "gtea/features": (".npy", (2048, 4)),
+}
+"""Folders of features as others publish them: ending and shape of a file."""
+
+
+def write_arrays(kitchen: Path) -> None:
+    """A file of each kind that others publish."""
+    for name, (ending, shape) in PUBLISHED.items():
+        folder = kitchen / name
+        folder.mkdir(parents=True)
+        array = np.ones(shape, dtype=np.float32)
+        if ending == ".pt":
+            torch.save(torch.from_numpy(array), folder / "video.pt")
+        elif ending == ".npz":
+            np.savez(folder / "video.npz", feats=array)
+        else:
+            np.save(folder / "video.npy", array)
+
+
 def write_tokens(path: Path) -> None:
     """A store with a stream of tokens."""
     store = Store.create(path)
@@ -190,8 +214,8 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
     `videos`, `annotations` (= `epic-kitchens-55`), `backbone`, `words` (a language model),
     `layer1.json` (recipes), `kitchen.zarr` with features and the soft targets `sequence`,
     `labels.zarr` with labels alone, `tokens.zarr` with tokens alone, two runs, LMDBs `rulstm/*`,
-    pickles, `test_seen.csv`; `epic-kitchens-100` in its official form and `vjepa2-l`, a backbone of
-    tokens.
+    pickles, `test_seen.csv`, the folders of arrays in `PUBLISHED`, `epic-kitchens-100` in its
+    official form and `vjepa2-l`, a backbone of tokens.
     """
     folder = tmp_path_factory.mktemp("kitchen")
     versions.make_kitchen(folder)
@@ -219,6 +243,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
         words = ("--stream", "rgb", "--output", f"rulstm/{stream}")
         (folder / "rulstm").mkdir(exist_ok=True)
         antcache(folder, "export", "lmdb", "kitchen.zarr", *words)
+    write_arrays(folder)
     write_recipes(folder / "layer1.json")
     write_tokens(folder / "tokens.zarr")
     return folder

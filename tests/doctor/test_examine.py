@@ -98,6 +98,7 @@ def make(tmp_path: Path) -> MakeStore:
         compressed: bool = False,
         dtype: str = "float16",
         labels: bool = True,
+        config: dict[str, Any] | None = None,
         **changed: Any,
     ) -> Store:
         store = Store.create(tmp_path / f"store{next(number)}", backend=kind)
@@ -111,7 +112,7 @@ def make(tmp_path: Path) -> MakeStore:
             dtype=dtype,
             fps=fps,
             source="a test",
-            config={},
+            config=config or {},
             compressed=compressed,
         )
         for video in VIDEOS:
@@ -368,6 +369,12 @@ def test_a_stream_slower_than_the_windows(make: MakeStore) -> None:
     slow = dict.fromkeys(VIDEOS, ROWS[:30])
     finding = only(examine(make(fps=1.0, **slow)), "low_rate")
     assert "1 rows per second for windows of 2 frames per second" in finding.text
+
+
+def test_rows_that_have_seen_the_future(make: MakeStore) -> None:
+    finding = only(examine(make(config={"sees_ahead_s": 0.25})), "sees_future")
+    assert finding.missing
+    assert "rows have seen 0.25 s after their times" in finding.text
 
 
 def test_rows_of_other_settings_are_missing(make: MakeStore) -> None:

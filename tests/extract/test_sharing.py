@@ -23,7 +23,6 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.errors import UnreadableVideo, WriteFailed
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
-from antcache.extract import ledger as ledger_module
 from antcache.extract import run as run_module
 from antcache.extract import turns as turns_module
 from antcache.extract.ledger import Ledger
@@ -31,6 +30,7 @@ from antcache.extract.plan import RowRecipe
 from antcache.extract.turns import take_turns
 from antcache.store import Store
 from antcache.store.format import STAGING
+from antcache.store.local import ledger as ledger_module
 
 CLAIMER = """
 import sys, time
