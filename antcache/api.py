@@ -38,6 +38,7 @@ class Store(stored.Store):
         top_k: int | None = None,
         tail: bool = False,
         allow_missing: bool = False,
+        allow_future: bool = False,
     ) -> Windows:
         """The windows of a split, with their soft targets: a torch `Dataset` that reads lazily.
 
@@ -50,12 +51,13 @@ class Store(stored.Store):
             top_k: keep the k best classes of each teacher.
             tail: with top-k targets, keep the mass of the other classes.
             allow_missing: leave segments out whose features are missing, instead of raising.
+            allow_future: take features that have seen what comes after their rows' times.
 
         Raises:
             MissingKey: the store lacks the split, the stream or the soft targets.
             MissingFeature: features are missing, and that is not allowed.
-            BadConfig: the stream is not named, no segment has a window, or the soft targets do not
-                fit each other or `top_k`.
+            BadConfig: the stream is not named or has seen the future, no segment has a window, or
+                the soft targets do not fit each other or `top_k`.
         """
         from antcache.windows.load import load_windows
 
@@ -68,6 +70,7 @@ class Store(stored.Store):
             top_k=top_k,
             tail=tail,
             allow_missing=allow_missing,
+            allow_future=allow_future,
         )
 
     def predictions(

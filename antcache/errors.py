@@ -169,6 +169,10 @@ class UnreadableVideo(AntcacheError, OSError):
     """A video can't be decoded."""
 
 
+class UnreadableArray(AntcacheError, ValueError):
+    """A file of features can't be read, or does not hold what was said of it."""
+
+
 class UnknownBackbone(AntcacheError, ValueError):
     """A backbone can't be loaded, or is of a kind that is not supported."""
 

@@ -7,6 +7,7 @@ people lie in `victim/`: nothing of it may be changed or show up anywhere.
 
 from __future__ import annotations
 
+import hostile_arrays
 import hostile_lmdbs
 import hostile_predictions
 import hostile_settings
@@ -22,6 +23,7 @@ KINDS = (
     hostile_tensors,
     hostile_settings,
     hostile_lmdbs,
+    hostile_arrays,
 )
 
 

@@ -203,30 +203,62 @@ def cross_fitting() -> str:
 CHECKED = "packing EK55: rate of a {} process over one that compares nothing"
 
 
+TOKENS = "tokens: "
+"""What figures of `reads` begin with that are of tokens."""
+
+
+def rates(found: Records, prefix: str, labels: Mapping[str, str]) -> list[str]:
+    """Windows per second of those of some forms that were measured, and antcache's over them.
+
+    Other Pythons' forms follow those that are named, with the chunks that suit each best.
+    """
+    own = f"{prefix}antcache map"
+    others = {
+        name.removeprefix(prefix): record["value"]
+        for name, record in found.items()
+        if re.match(rf"{prefix}(zarr|Lance) \d", name)
+    }
+    best: dict[str, str] = {}
+    for name in sorted(others, key=others.__getitem__):
+        form = re.sub(r", \d+-row chunks", "", name)
+        best[form] = name
+    named = {**labels, **{best[form]: form.replace("zarr 3", "zarr-python 3") for form in best}}
+    lines = []
+    for name, label in named.items():
+        rate = found[prefix + name]["value"]
+        ratio = found.get(f"{own} over {name}")
+        times = found[own]["value"] / rate if ratio is None else ratio["value"]
+        lines.append(f"| {label} | {rate:,.0f} | {times:.{1 if times < 20 else 0}f} x |")
+    return lines
+
+
+CHUNKS = "of zarr-python 3.3 the better of two chunk sizes; `fused` and `zarrs` are its pipelines."
+
+
 def reads() -> str:
     """Windows per second, and what packing a dataset takes."""
     found, checks = records("reads"), records("checks")
-    map_rate = found["antcache map"]["value"]
     lines = ["| windows of 10 rows, one thread | windows/s | antcache map is |", "|---|---|---|"]
-    for name, label in (
-        ("antcache pack", "antcache, packed"),
-        ("raw memory map", "raw numpy memory map"),
-        ("antcache map", "antcache, from the memory map"),
-        ("LMDB, 10 gets", "LMDB, 10 gets"),
-        ("h5py", "h5py"),
-        ("LMDB, 150 gets", "LMDB, 150 gets (what AVT does)"),
-        ("zarr", "zarr-python"),
-    ):
-        rate = found[name]["value"]
-        ratio = found.get(f"antcache map over {name}")
-        times = map_rate / rate if ratio is None else ratio["value"]
-        lines.append(f"| {label} | {rate:,.0f} | {times:.{1 if times < 20 else 0}f} x |")
+    lines += rates(
+        found,
+        "",
+        {
+            "antcache pack": "antcache, packed",
+            "raw memory map": "raw numpy memory map",
+            "antcache map": "antcache, from the memory map",
+            "LMDB, 10 gets": "LMDB, 10 gets",
+            "h5py": "h5py",
+            "LMDB, 150 gets": "LMDB, 150 gets (what AVT does)",
+            "zarr": "zarr-python",
+        },
+    )
     speed, memory = found["EK55: packing"], found["EK55: memory over the pack, map, peak"]
     lines += [
         "",
-        f"Random windows of 20 videos of 3,000 x 1,024 float16, page cache warm. The 28,472 "
-        f"windows of EPIC-KITCHENS-55 are packed at {speed['value']:.1f} GB/s of output with "
-        f"{memory['value']:.0f} MB beside the pack. {source(found, 'reads')}",
+        f"Random windows of 20 videos of 3,000 x 1,024 float16, page cache warm; {CHUNKS} "
+        f"The 28,472 windows of EPIC-KITCHENS-55 are packed at "
+        f"{speed['value']:.1f} GB/s of output with {memory['value']:.0f} MB beside the pack. "
+        f"{source(found, 'reads')}",
         "",
         f"Of the rate of a process that compares nothing, one that is the first to read these "
         f"files packs at {checks[CHECKED.format('first')]['value']:.2f}, and one that finds them "
@@ -234,6 +266,25 @@ def reads() -> str:
         f"{source(checks, 'checks')}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def token_reads() -> str:
+    """The same of rows of tokens."""
+    found = records("reads")
+    lines = ["| one row of 256 tokens, int8 | rows/s | antcache map is |", "|---|---|---|"]
+    lines += rates(
+        found,
+        TOKENS,
+        {
+            "raw memory map": "raw numpy memory map",
+            "antcache map": "antcache, from the memory map",
+            "h5py": "h5py",
+            "LMDB, 1 get": "LMDB, 1 get",
+            "zarr": "zarr-python",
+        },
+    )
+    note = f"Random clips of 256 x 1,024 int8 tokens, one thread, page cache warm; {CHUNKS} "
+    return "\n".join([*lines, "", note + source(found, "reads")]) + "\n"
 
 
 def safety() -> str:
@@ -368,6 +419,49 @@ def training() -> str:
     return "\n".join([*lines, "", note + source(found, "training")]) + "\n"
 
 
+TOKEN_FORMS = ("whole, float16", "whole, int8", "pooled, float16", "pooled, int8")
+
+
+def tokens() -> str:
+    """What a cache of tokens takes, and what it saves, on a CPU and where measured on a GPU."""
+    found, gathered = records("tokens", device="CPU"), records("reads", device="CPU")
+
+    def of(figure: str) -> float:
+        return float(found[figure]["value"])
+
+    lines = ["| a clip of ViT-L, 256 pixels, 32 frames | MB | all of EK100, GB |", "|---|---|---|"]
+    for form in TOKEN_FORMS:
+        size, every = (of(f"disk: {what}, {form}") for what in ("a clip", "EK100"))
+        lines.append(f"| {form} | {size:.2f} | {every:,.0f} |")
+    raw = gathered[f"{TOKENS}antcache map over raw memory map"]["value"]
+    gathering = (
+        f"Pooled int8 clips are gathered at {of('reading: memory map, as stored, GB/s'):.1f} GB/s "
+        f"on one thread, {raw:.2f} of the rate of a raw memory map, and become "
+        f"{of('reading: memory map, batches, clips/s'):,.0f} float32 clips a second in batches. "
+    )
+    cache, encoder = "probe: cache, packed", "encoder for every sample"
+    training = (
+        f"On one thread, with an encoder an eighth as wide, a probe trains on {of(cache):,.0f} "
+        f"samples a second from the cache, and on {of(f'probe: {encoder}'):,.1f} where the encoder "
+        f"runs for each ({of(f'{cache} over {encoder}'):.0f} x); on "
+        f"{of(f'probe: {encoder}, whole tokens'):,.1f} where the probe besides attends to whole "
+        f"tokens, as published ({of(f'{cache} over {encoder}, whole tokens'):.0f} x)."
+    )
+    errors = (
+        f"int8 moves the logits of a probe by {of('logits: error of int8 over whole'):.2f} % of "
+        "their deviation between clips. One that has learned from whole tokens is off by "
+        f"{of('logits: error of pooled over whole'):.0f} % on pooled ones; one that learns from "
+        "these is not."
+    )
+    lines += ["", gathering + source(found, "tokens"), "", training, "", errors]
+    on_gpu = {name: r for name, r in records("tokens").items() if "CPU" not in r["device"]}
+    if on_gpu:
+        lines += ["", "| on a GPU, random weights | |", "|---|---|"]
+        lines += [f"| {name} | {r['value']:,.2f} {r['unit']} |" for name, r in on_gpu.items()]
+        lines += ["", source(on_gpu, "tokens")]
+    return "\n".join(lines) + "\n"
+
+
 def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
     found = records("latency", device="CPU")
@@ -385,6 +479,7 @@ PAGES = (
     "docs/kernel.md",
     "docs/teachers.md",
     "docs/distillation.md",
+    "docs/tokens.md",
 )
 TABLES = {
     "demo": demo,
@@ -394,6 +489,8 @@ TABLES = {
     "cross_fitting": cross_fitting,
     "distillation": distillation,
     "training": training,
+    "tokens": tokens,
+    "token_reads": token_reads,
     "latency": latency,
     "reads": reads,
     "safety": safety,

@@ -297,7 +297,10 @@ def stacking(pack: Windows, counts: tuple[int, ...], width: int | None) -> list[
     assert pack.targets is not None
     few = np.arange(min(len(pack), 4 * BATCH))
     (stream,) = pack.features.streams
-    features = PackedFeatures(streams=(replace(stream, places=stream.places[: len(few)]),))
+    features = PackedFeatures(
+        streams=(replace(stream, places=stream.places[: len(few)]),),
+        shape=(len(few), *pack.features.shape[1:]),
+    )
     targets = replace(pack.targets, row=pack.targets.row[: len(few)])
     small = Windows(pack.labels[few], features, targets)
     figures = []

@@ -10,6 +10,7 @@ import click
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
 TOKEN_DTYPES = click.Choice(["float16", "float32", "int8"])
+MOMENTS = click.Choice(["uniform", "windows"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])
@@ -25,3 +26,7 @@ DENOMINATORS = click.Choice(["all", "rulstm", "avt", "unseen"])
 CLASSES = click.Choice(["all", "present"])
 MIXTURES = click.Choice(["probabilities", "logits"])
 CHALLENGES = click.Choice(["ek55", "ek100"])
+
+ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
+LAYOUTS = click.Choice(["rows-first", "dim-first"])
+ROW_TIMES = click.Choice(["end", "middle", "listed"])

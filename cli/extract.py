@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.cli.choices import MOMENTS
 from antcache.cli.command import SAME_COMMAND, command, section
 from antcache.cli.common import (
     at_work,
@@ -20,12 +21,21 @@ from antcache.cli.common import (
     store_argument,
     warn,
 )
-from antcache.cli.numbers import COUNT, FPS, SECONDS
-from antcache.cli.options import device_option, dry_run_option, dtype_option, format_option
+from antcache.cli.numbers import AHEAD, ANCHOR, COUNT, FPS, GAP, SECONDS, WHOLE_OR_GRID, Several
+from antcache.cli.options import (
+    device_option,
+    dry_run_option,
+    dtype_option,
+    format_option,
+    repeatable,
+    segments_option,
+)
 
 if TYPE_CHECKING:
+    from antcache.annotations import Segments
     from antcache.extract import Videos
-    from antcache.extract.run import ExtractReport, Plan
+    from antcache.extract.plan import Plan
+    from antcache.extract.run import ExtractReport
 
 
 @command(
@@ -45,11 +55,55 @@ if TYPE_CHECKING:
     ),
     click.option("--fps", type=FPS, default=4.0, help="Rows per second."),
     click.option("--stream", default="rgb", help="Name of the new stream."),
-    dtype_option("float16"),
+    dtype_option("float16", tokens=True),
     click.option(
         "--clip-fps", type=FPS, show_default="as trained", help="Frame rate within a clip."
     ),
     format_option,
+)
+@section(
+    "Tokens",
+    click.option(
+        "--tokens",
+        type=WHOLE_OR_GRID,
+        metavar="full|TxHxW",
+        show_default="one vector a row",
+        help="Tokens of the last layer: all, or the means over cells of a smaller grid.",
+    ),
+    click.option(
+        "--future",
+        type=Several(AHEAD),
+        default=(),
+        metavar="SECONDS,...",
+        help="Also the tokens that the backbone predicts so long after a row.",
+    ),
+)
+@section(
+    "Windows",
+    click.option(
+        "--at",
+        type=MOMENTS,
+        default="uniform",
+        help="Rows at --fps, or, of tokens, only where windows of labelled segments end.",
+    ),
+    click.option(
+        "--gaps",
+        type=Several(GAP),
+        default=(),
+        metavar="SECONDS,...",
+        show_default="the dataset's",
+        help="With --at windows: how long before an anchor they end.",
+    ),
+    click.option(
+        "--anchors",
+        type=Several(ANCHOR),
+        default=(),
+        metavar="start|end|FRACTION,...",
+        show_default="start",
+        help="With --at windows: the points of a segment that gaps are counted back from.",
+    ),
+    repeatable("--split", "splits", text="Splits of the labels", shown="all"),
+    segments_option(shown="labelled segments"),
 )
 @section(
     "Videos",
@@ -81,6 +135,7 @@ def extract(
     device: str,
     backend: str | None,
     dry_run: bool,
+    segments: Path | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -97,16 +152,18 @@ def extract(
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     model = library.load_backbone(backbone, device=device)
-    library.check_settings(model, config)  # before a store is created
+    asked = None if segments is None else _read_segments(segments, files)
+    library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        print_result(library.make_plan(files, existing, model, config), as_json, _show_plan)
+        plan = library.make_plan(files, existing, model, config, asked)
+        print_result(plan, as_json, _show_plan)
         for each in files.refused:
             warn(f"will fail: {each.error}")
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress)
+        report = library.extract(files, target, model, config, progress, segments=asked)
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
@@ -115,12 +172,31 @@ def extract(
         click.get_current_context().exit(1 if videos.is_dir() else 2)
 
 
+def _read_segments(path: Path, files: Videos) -> Segments:
+    """Those of a list, whose videos are called as these files are."""
+    from antcache.annotations import match_segments
+    from antcache.evaluation.submission.segment_lists import read_unlabeled
+
+    listed, notes = match_segments(read_unlabeled(path), files, source=str(path))
+    for each in notes:
+        note(each)
+    return listed
+
+
 def _counts(report: ExtractReport) -> str:
-    return (
+    counts = (
         f"stream {report.stream}: {len(report.written)} videos written "
         f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
         f"{len(report.failed)} failed"
     )
+    if report.unlabelled:
+        counts += f", {len(report.unlabelled)} without a labelled segment"
+    if report.too_early or report.too_late:
+        counts += (
+            f"; no rows at {report.too_early} times before the first frame and "
+            f"{report.too_late} after the last one"
+        )
+    return counts
 
 
 def _show_passed_over(files: Videos) -> None:
@@ -129,8 +205,17 @@ def _show_passed_over(files: Videos) -> None:
 
 
 def _show_plan(plan: Plan) -> None:
-    rows = [[name, "done", "", ""] for name in plan.done]
+    rows = []
+    for name in plan.done:
+        lacking = plan.outdated.get(name)
+        rows.append([name, f"done, {lacking} rows lacking" if lacking else "done", "", "", ""])
     for name, seconds in plan.to_do.items():
         length = "unknown" if seconds is None else f"{seconds:.1f}"
-        rows.append([name, "to do", length, plan.failed_before.get(name, "")])
-    print_table("Plan", ["video", "state", "seconds", "failed before"], rows)
+        count = str(plan.rows.get(name, ""))
+        rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
+    rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
+    print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
+    if total := sum(plan.rows.values()):
+        say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
+    else:
+        say(f"{plan.row_bytes} bytes a row")

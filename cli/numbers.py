@@ -82,6 +82,7 @@ class Sides(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     """A grid of tokens, as `TxHxW`: how many in time, in height, in width."""
 
     name = "TxHxW"
+    expected = "tokens in time, height and width, as 16x4x4"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -96,15 +97,27 @@ class Sides(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
         found = SIDES.fullmatch(value)
         if found is None:
             name = "grid" if param is None else param.opts[0]
-            expected = "tokens in time, height and width, as 16x4x4"
-            raise BadConfig(f"impossible {name}", expected=expected, found=f"{value:.80}")
+            raise BadConfig(f"impossible {name}", expected=self.expected, found=f"{value:.80}")
         time, height, width = map(int, found.groups())
         return time, height, width
 
 
 SIDES = re.compile(r"([1-9]\d{0,6})x([1-9]\d{0,6})x([1-9]\d{0,6})", re.ASCII)
 
+
+class WholeOrSides(Sides):
+    """A grid of tokens, or `full` for all that there are."""
+
+    name = "full|TxHxW"
+    expected = f"full, or {Sides.expected}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`full`, or the three numbers; see `Sides`."""
+        return value if value == "full" else super().convert(value, param, ctx)
+
+
 GRID = Sides()
+WHOLE_OR_GRID = WholeOrSides()
 COUNT = Number(checks.Count)
 AMOUNT = Number(checks.Amount)
 """A count that may be 0."""
@@ -115,6 +128,8 @@ WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])
 PART = Number(checks.Share)
 """A share that leaves something."""
+AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
+"""Seconds after a row."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])
 """Of videos and of keys; high-speed cameras included."""
 GAP = Number(Gap)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -139,41 +140,48 @@ def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen
 TOGETHER = """
 import json, os, sys, traceback
 from antcache.cli.main import main
-codes, modules = json.load(sys.stdin)
-for module in modules:
+for module in json.loads(sys.argv[1]):
     __import__(module)
-ready, go = os.pipe(), os.pipe()
-children = []
-for code in codes:
-    out, err = os.memfd_create("out"), os.memfd_create("err")
-    child = os.fork()
-    if child == 0:
-        status = 70
-        try:
-            os.dup2(out, 1)
-            os.dup2(err, 2)
-            os.write(ready[1], b".")
-            os.read(go[0], 1)  # all go on at once
-            exec(code)
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    children.append((child, out, err))
-for _ in codes:
-    os.read(ready[0], 1)
-os.write(go[1], b"." * len(codes))
-found = []
-for child, out, err in children:
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    texts = [os.pread(each, 1 << 20, 0).decode() for each in (out, err)]
-    found.append([status, *texts])
-print(json.dumps(found))
+for line in sys.stdin:
+    codes, environment, folder = json.loads(line)
+    ready, go = os.pipe(), os.pipe()
+    children = []
+    for code in codes:
+        out, err = os.memfd_create("out"), os.memfd_create("err")
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(out, 1)
+                os.dup2(err, 2)
+                os.environ.clear()
+                os.environ.update(environment)
+                os.chdir(folder)
+                os.write(ready[1], b".")
+                os.read(go[0], 1)  # all go on at once
+                exec(code)
+                status = 0
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        children.append((child, out, err))
+    for _ in codes:
+        os.read(ready[0], 1)
+    os.write(go[1], b"." * len(codes))
+    found = []
+    for child, out, err in children:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [os.pread(each, 1 << 20, 0).decode() for each in (out, err)]
+        found.append([status, *texts])
+    for each in (*ready, *go, *(one for _, *both in children for one in both)):
+        os.close(each)
+    print(json.dumps(found), flush=True)
 """
 
 
@@ -194,8 +202,32 @@ class Ended:
         return line
 
 
+@pytest.fixture(scope="session")
+def _parents() -> Iterator[Callable[[tuple[str, ...]], subprocess.Popen[str]]]:
+    """Function: a process that has imported these modules, and forks what it is told to run."""
+    parents: dict[tuple[str, ...], subprocess.Popen[str]] = {}
+
+    def parent(modules: tuple[str, ...]) -> subprocess.Popen[str]:
+        if modules not in parents or parents[modules].poll() is not None:
+            parents[modules] = subprocess.Popen(
+                [sys.executable, "-c", TOGETHER, json.dumps(modules)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        return parents[modules]
+
+    yield parent
+    for each in parents.values():
+        each.kill()
+        each.communicate()
+
+
 @pytest.fixture
-def together() -> Callable[..., list[Ended]]:
+def together(
+    _parents: Callable[[tuple[str, ...]], subprocess.Popen[str]],
+) -> Callable[..., list[Ended]]:
     """Function: runs Python code, or `antcache` command lines, in processes that all begin at the
     same moment; `modules` are imported before."""
 
@@ -206,16 +238,18 @@ def together() -> Callable[..., list[Ended]]:
             else f"sys.argv = {['antcache', *map(str, task)]!r}\nmain()"
             for task in tasks
         ]
-        done = subprocess.run(
-            [sys.executable, "-c", TOGETHER],
-            input=json.dumps([codes, modules]),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        return [Ended(*each) for each in json.loads(done.stdout)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        parent = _parents(modules)
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        parent.stdin.write(json.dumps([codes, environment, str(Path.cwd())]) + "\n")
+        parent.stdin.flush()
+        watch = threading.Timer(300, parent.kill)
+        watch.start()
+        try:
+            return [Ended(*each) for each in json.loads(parent.stdout.readline())]
+        finally:
+            watch.cancel()
 
     return run
 

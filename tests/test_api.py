@@ -136,6 +136,10 @@ def test_predictions_are_evaluated_like_those_of_a_run(
     made.save(tmp_path / "mine.safetensors")
     found = score_predictions(store, tmp_path / "mine.safetensors")
     assert found.scored["action/top1"] == 100
+    assert found.anchor == 0
+    late = store.predictions("validation", labels.uid, scores, anchor=1.0)
+    late.save(tmp_path / "late.safetensors")
+    assert score_predictions(store, tmp_path / "late.safetensors").anchor == 1
     for uid, scores, error, said in (
         (["validation0", "train0"], np.zeros((2, 2)), MissingKey, "train0"),
         (["validation0"], np.zeros((1, 3)), BadConfig, r"\(1, 2\)"),
@@ -173,8 +177,9 @@ PUBLIC = {
         check_settings extract find_videos load_backbone make_plan
     """,
     "antcache.interop": """
-        LmdbExportReport LmdbImportConfig PredictionsConfig PredictionsReport StreamImport
-        export_lmdb import_lmdb import_predictions plan_lmdb
+        ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport
+        LmdbImportConfig PredictionsConfig PredictionsReport StreamImport export_arrays export_lmdb
+        import_arrays import_lmdb import_predictions plan_arrays plan_lmdb
     """,
     "antcache.kernels": """
         Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss

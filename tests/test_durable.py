@@ -20,12 +20,12 @@ import torch
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.errors import UnreadableVideo
-from antcache.extract.ledger import Ledger
 from antcache.files import FolderKind, atomic_file, atomic_folder, disk
 from antcache.files.disk import make_folders
 from antcache.files.locks import exclusively
 from antcache.store import SoftTargets, Store
 from antcache.store.local import folder as folder_module
+from antcache.store.local.ledger import Ledger
 from antcache.student.runs.checkpoint import save_checkpoint
 from antcache.teacher.keeping import MADE, Place
 

@@ -13,6 +13,8 @@ from antcache.errors import AntcacheError
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.submission.segment_lists import read_uids, read_unlabeled
 from antcache.hub import check_folder
+from antcache.interop.array_files.config import ArraysImportConfig
+from antcache.interop.array_files.reading import read_file
 from antcache.interop.lmdb.pages import open_lmdb
 from antcache.interop.predictions.files import open_predictions
 from antcache.student.runs.checkpoint import _read_state, _read_tensors
@@ -56,6 +58,10 @@ def backbone(path: Path) -> None:
     load_backbone(path.parent)
 
 
+def rows(path: Path) -> None:
+    read_file(path, ArraysImportConfig(dim=2, fps=1))
+
+
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a table": ("train.csv", lambda path: read_annotations("table", path)),
     "published annotations": (
@@ -68,6 +74,9 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an LMDB in a file": ("rgb.mdb", opened_lmdb),
     "a pickle": ("p.pkl", open_predictions),
     "a pickle of torch": ("p.pt", open_predictions),
+    "an array": ("a.npy", rows),
+    "an array of torch": ("a.pt", rows),
+    "an array of MATLAB": ("a.mat", rows),
     "an npz": ("p.npz", open_predictions),
     "a parquet file": ("p.parquet", open_predictions),
     "predictions": ("predictions.safetensors", Predictions.load),

@@ -14,6 +14,7 @@ from itertools import product
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, protocol_for
 from antcache.doctor.needs import check_used, check_windows, examine_windows
 from antcache.doctor.report import DoctorReport, Finding, SplitReport, TargetReport
+from antcache.doctor.rows import check_future
 from antcache.doctor.streams import ExaminedStream
 from antcache.doctor.targets import examine_targets
 from antcache.errors import FingerprintMismatch, MissingKey
@@ -71,6 +72,7 @@ def examine(
     if not names:
         text = "the store has no features; antcache extract writes them"
         findings.append(Finding(kind="no_streams", missing=True, where=str(store.path), text=text))
+    findings += [found for one in examined for found in check_future(one.stream)]
     total = 0 if config.quick else sum(p.num_bytes for p in examined)
     read = 0
 

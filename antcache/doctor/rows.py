@@ -272,6 +272,18 @@ def check_times(
     )
 
 
+def check_future(stream: Stream) -> Iterator[Finding]:
+    """A finding if rows have seen what comes after their times."""
+    if stream.sees_ahead_s > 0:
+        yield Finding(
+            kind="sees_future",
+            missing=True,
+            where=stream.name,
+            text=f"rows have seen {stream.sees_ahead_s:.4g} s after their times, which is no "
+            "anticipation: a student takes them with --allow-future only",
+        )
+
+
 def check_rate(stream: Stream, protocol: Protocol) -> Iterator[Finding]:
     """A note if frames of a window must share rows."""
     if stream.fps < protocol.rate * (1 - 1e-6):

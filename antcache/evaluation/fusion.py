@@ -4,6 +4,9 @@ Promise: weights are only ever fitted on segments that are not among the fused o
 and together 1; a segment that any run lacks is left out, and counted. Letters: M runs, N segments,
 H held-out segments, C classes.
 
+One set of weights serves actions, verbs and nouns; or each has weights of its own, since the run
+that knows most of what is done need not be the one that knows most of what it is done with.
+
 Two mixtures: of *probabilities*, `log sum_m w_m softmax(s_m)`, and of *logits*, `sum_m w_m
 log softmax(s_m)`, the geometric mean. Weights minimise the mean -log p(truth) of the held-out
 segments: a convex problem in both cases, solved for the first by `mixture_weights`, for the second
@@ -12,21 +15,22 @@ by sequential least squares (SLSQP; Kraft 1988).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from antcache.annotations import locate
+from antcache.annotations import Segments, Taxonomy, locate
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
-from antcache.evaluation.metrics import blocks
-from antcache.evaluation.mixture_weights import EQUAL, FITTED, mixture_weights
-from antcache.evaluation.predictions import HELD_OUT, Predictions
+from antcache.evaluation.metrics import KINDS, blocks, verb_noun_marginals
+from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED, mixture_weights
+from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 
@@ -38,24 +42,46 @@ CONVERGED = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """How much each run counts.
+
+    Attributes:
+        weights: (M,) of the runs, in their order.
+        nll: mean -log p(truth) of the held-out segments, nats: of each run, then of the mixture;
+            empty where weights are given.
+    """
+
+    weights: tuple[float, ...]
+    nll: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fused:
     """Several runs as one.
 
     Attributes:
         predictions: of the N segments that all runs have, in the order of the first run; scores are
             log-probabilities (of logits: not normalised). Verbs and nouns are fused where every run
-            has own scores for them.
-        weights: (M,) of the runs, in their order.
+            has own scores for them, or where they have weights of their own.
+        shares: by kind, `action`, and `verb` and `noun` where these have weights of their own.
         left_out: segments that some run has and another lacks.
         held_out: segments that the weights were found on; 0 for given weights.
-        nll: mean -log p(truth) on them, nats: of each run, then of the mixture; empty without.
     """
 
     predictions: Predictions
-    weights: tuple[float, ...]
+    shares: dict[str, Share]
     left_out: int
     held_out: int
-    nll: tuple[float, ...]
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """(M,) of the runs for their actions."""
+        return self.shares["action"].weights
+
+    @property
+    def nll(self) -> tuple[float, ...]:
+        """That of their actions; see `Share`."""
+        return self.shares["action"].nll
 
 
 def fuse(
@@ -71,68 +97,127 @@ def fuse(
     Args:
         store: where the labels of the held-out segments are.
         names: M files, folders of runs or `targets/NAME`.
-        weights: `equal`, `held-out` to fit them, or M numbers, which are scaled to the sum 1.
+        weights: `equal`; `held-out` to fit them to actions, `apart` to verbs and nouns as well,
+            each for itself; or M numbers, which are scaled to the sum 1.
         held_out: M predictions to fit the weights on; None takes `held_out.safetensors` in the
             folders of the runs.
         mixture: one of `MIXTURES`.
 
     Raises:
-        BadConfig: fewer than two runs, impossible weights or mixture, or held-out segments that are
-            among the fused ones.
+        BadConfig: fewer than two runs, impossible weights or mixture, held-out segments that are
+            among the fused ones, or held-out predictions of other classifiers.
         FingerprintMismatch: the runs are for different taxonomies, splits, or no common segment.
         NotFound, BadCheckpoint, MissingKey, MissingTarget: see `scoring.load_predictions`.
     """
     at_least("number of runs to fuse", len(names), 2)
     one_of("mixture", mixture, MIXTURES)
-    if held_out is not None and weights != FITTED:
+    learned = isinstance(weights, str) and weights in LEARNED
+    if held_out is not None and not learned:
         raise BadConfig("held-out predictions have no effect on weights that are given")
     loaded = [load_predictions(store, name) for name in names]
     runs, left_out = _common(loaded, names)
-    nll: tuple[float, ...] = ()
     fitted_on = 0
-    if weights == FITTED:
-        own = _held_out_names(names) if held_out is None else [str(name) for name in held_out]
-        if len(own) != len(names):
-            raise BadConfig(
-                "held-out predictions of other runs", expected=len(names), found=len(own)
+    if learned:
+        held, labels = _held_out(store, names, held_out, loaded)
+        if weights == APART:
+            _check_models(loaded, held, names)
+        kinds = KINDS if weights == APART else KINDS[:1]
+        shares = {
+            kind: fit_share(
+                [scores_of(p, kind, store.taxonomy) for p in held],
+                getattr(labels, kind),
+                mixture=mixture,
             )
-        held, _ = _common([load_predictions(store, name) for name in own], own)
-        held[0].check_anchor(runs[0].anchor, own[0])
-        shared = np.isin(held[0].uid, np.concatenate([p.uid for p in loaded]))
-        if shared.any():
-            raise BadConfig(
-                "weights can't be fitted on the segments that are fused",
-                where=own[0],
-                found=f"{int(shared.sum())} of {len(shared)} segments in both",
-                hint="train with --held-out and fuse its held-out videos",
-            )
-        labels = store.labels(held[0].split)
-        truth = labels.action[rows_in(held[0], labels, own[0])]
-        share, nll = fit_weights([p.scores for p in held], truth, mixture=mixture)
-        fitted_on = len(truth)
+            for kind in kinds
+        }
+        fitted_on = len(labels)
     else:
-        share = _given(weights, len(names))
-    fields = {"scores": mix([p.scores for p in runs], share, mixture).astype(np.float32)}
-    pairs = [p.verb_noun_scores for p in runs]
-    if all(pair is not None for pair in pairs):
-        for place, kind in enumerate(("verb_scores", "noun_scores")):
-            parts = [pair[place] for pair in pairs if pair is not None]
-            fields[kind] = mix(parts, share, mixture).astype(np.float32)
-    config = {"fused": list(names), "weights": share.tolist(), "mixture": mixture}
+        shares = {"action": Share(weights=tuple(_given(weights, len(names)).tolist()))}
+    account: Any = {kind: list(share.weights) for kind, share in shares.items()}
     return Fused(
         predictions=Predictions(
             uid=runs[0].uid,
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
             anchor=runs[0].anchor,
-            config=config,
-            **fields,
+            config={
+                "fused": list(names),
+                "weights": account if len(account) > 1 else account["action"],
+                "mixture": mixture,
+            },
+            **_mixed(runs, shares, store.taxonomy, mixture),
         ),
-        weights=tuple(share.tolist()),
+        shares=shares,
         left_out=left_out,
         held_out=fitted_on,
-        nll=nll,
     )
+
+
+def _mixed(
+    runs: Sequence[Predictions], shares: Mapping[str, Share], taxonomy: Taxonomy, mixture: str
+) -> dict[str, NDArray[np.float32]]:
+    """The fields of the fused predictions that hold scores."""
+    own = all(p.verb_noun_scores is not None for p in runs)
+    mixed = {}
+    for kind, name in zip(KINDS, TENSORS, strict=True):
+        share = shares.get(kind)
+        if share is None and own:
+            share = shares["action"]
+        if share is not None:
+            scores = [scores_of(p, kind, taxonomy) for p in runs]
+            mixed[name] = mix(scores, np.asarray(share.weights), mixture).astype(np.float32)
+    return mixed
+
+
+def scores_of(predictions: Predictions, kind: str, taxonomy: Taxonomy) -> NDArray[np.floating]:
+    """Scores (N, C) of actions, verbs or nouns: a run's own, else those that its actions make."""
+    if kind == "action":
+        return predictions.scores
+    place = KINDS.index(kind) - 1
+    pair = predictions.verb_noun_scores
+    if pair is not None:
+        return pair[place]
+    with np.errstate(divide="ignore"):  # no action that is ranked has it: probability 0
+        return np.asarray(np.log(verb_noun_marginals(predictions.scores, taxonomy)[place]))
+
+
+def _check_models(
+    fused: Sequence[Predictions], held: Sequence[Predictions], names: Sequence[str]
+) -> None:
+    """Refuse weights of verb classifiers for what actions say of verbs, and the other way round."""
+    for name, *pair in zip(names, fused, held, strict=True):
+        said = ["none" if p.verb_noun_scores is None else "its own" for p in pair]
+        if said[0] != said[1]:
+            raise BadConfig(
+                "held-out predictions of another model than the one that is fused",
+                where=name,
+                expected=f"verb and noun scores: {said[0]}",
+                found=said[1],
+            )
+
+
+def _held_out(
+    store: Store,
+    names: Sequence[str],
+    held_out: Sequence[str] | None,
+    fused: Sequence[Predictions],
+) -> tuple[list[Predictions], Segments]:
+    """Predictions of H held-out segments, once per run, and the segments."""
+    own = _held_out_names(names) if held_out is None else [str(name) for name in held_out]
+    if len(own) != len(names):
+        raise BadConfig("held-out predictions of other runs", expected=len(names), found=len(own))
+    held, _ = _common([load_predictions(store, name) for name in own], own)
+    held[0].check_anchor(fused[0].anchor, own[0])
+    shared = np.isin(held[0].uid, np.concatenate([p.uid for p in fused]))
+    if shared.any():
+        raise BadConfig(
+            "weights can't be fitted on the segments that are fused",
+            where=own[0],
+            found=f"{int(shared.sum())} of {len(shared)} segments in both",
+            hint="train with --held-out and fuse its held-out videos",
+        )
+    labels = store.labels(held[0].split)
+    return held, labels[rows_in(held[0], labels, own[0])]
 
 
 def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -> Floats:
@@ -152,6 +237,14 @@ def mix(scores: Sequence[NDArray[np.floating]], weights: Floats, mixture: str) -
         else:
             out[rows] = np.logaddexp.reduce([own + np.log(w) for own, w in logs], axis=0)
     return out
+
+
+def fit_share(
+    scores: Sequence[NDArray[np.floating]], truth: NDArray[np.int64], *, mixture: str
+) -> Share:
+    """See `fit_weights`."""
+    weights, nll = fit_weights(scores, truth, mixture=mixture)
+    return Share(weights=tuple(weights.tolist()), nll=nll)
 
 
 def fit_weights(
@@ -230,7 +323,7 @@ def _given(weights: str | Sequence[float], count: int) -> Floats:
     if not possible or not share.any():
         raise BadConfig(
             "impossible weights",
-            expected=f"{EQUAL}, {FITTED}, or {count} numbers from 0 that are not all 0",
+            expected=f"{EQUAL}, {FITTED}, {APART}, or {count} numbers from 0 that are not all 0",
             found=weights,
         )
     return np.asarray(share / share.sum())

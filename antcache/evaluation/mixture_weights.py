@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-EQUAL, FITTED = "equal", "held-out"
-"""What weights may be called by: the same for all, or found on held-out training videos."""
+EQUAL, FITTED, APART = "equal", "held-out", "apart"
+"""What weights may be called by: the same for all, or found on held-out training videos, by their
+actions for everything, or for verb, noun and action apart."""
+LEARNED = (FITTED, APART)
 STEADY = 1e-9
 """Change of every weight below which they are found."""
 

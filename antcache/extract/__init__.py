@@ -12,16 +12,11 @@ from antcache.extract.videos.finding import Videos, find_videos
 
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
+    from antcache.extract.config import ExtractConfig
     from antcache.extract.ledger import Failure, Ledger
     from antcache.extract.own import OwnBackbone, TriedBackbone
-    from antcache.extract.run import (
-        ExtractConfig,
-        ExtractReport,
-        Plan,
-        check_settings,
-        extract,
-        make_plan,
-    )
+    from antcache.extract.plan import Plan, check_settings, make_plan
+    from antcache.extract.run import ExtractReport, extract
 
 __all__ = [
     "Backbone",
@@ -46,6 +41,8 @@ __getattr__, __dir__ = lazy_exports(
         "backbone": "Backbone load_backbone",
         "ledger": "Failure Ledger",
         "own": "OwnBackbone TriedBackbone",
-        "run": "ExtractConfig ExtractReport Plan check_settings extract make_plan",
+        "config": "ExtractConfig",
+        "plan": "Plan check_settings make_plan",
+        "run": "ExtractReport extract",
     },
 )

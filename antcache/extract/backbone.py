@@ -9,8 +9,8 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -25,8 +25,10 @@ from antcache.extract.families import FAMILIES, Family
 from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
 from antcache.extract.timm_folder import timm_processor
+from antcache.extract.token_grid import token_grid
 from antcache.hub import check_folder, check_size, first_line, in_one_line, not_fetched, quiet
 from antcache.store.format import fingerprint
+from antcache.store.tokens import Grid
 from antcache.untrusted import read_json
 
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -51,9 +53,10 @@ class Backbone:
         preprocessing: from pictures to pixels.
         device: where the model is.
         num_frames: frames T per feature; 1 for models that see single frames.
-        dim: width D of a feature.
+        dim: width D of a feature, or of a token.
         config: what determines the features, JSON-ready: family, model settings, weights, pooling,
             preprocessing.
+        grid: tokens of its last layer in time, height and width; None where they are no grid.
     """
 
     name: str
@@ -64,10 +67,41 @@ class Backbone:
     num_frames: int
     dim: int
     config: dict[str, Any]
+    grid: Grid | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Features (B, D) float32 of pixels (B, T, 3, height, width) float32."""
-        return _features(self.model, self.family, pixels)
+        with _inference(pixels):
+            return _pooled(_output(self.model, self.family, pixels), self.family)
+
+    def tokens(self, pixels: Tensor, ahead: Sequence[int] = ()) -> Tensor:
+        """Tokens (B, K, D) float32 of pixels: its grid's, in the order of time, height and width.
+
+        Args:
+            pixels: (B, T, 3, height, width) float32.
+            ahead: for each predicted future, how many tokens of time lie between it and the last of
+                the grid; of each, height x width tokens follow. Only where `predicts`.
+        """
+        assert self.grid is not None
+        with _inference(pixels):
+            hidden = _output(self.model, self.family, pixels).last_hidden_state
+            grid = token_grid(hidden, pixels, self.model, self.family)
+            if grid is None or tuple(grid.shape[1:4]) != self.grid:
+                raise UnknownBackbone(
+                    "its tokens are another grid than those of its first pictures", where=self.name
+                )
+            futures = [_predicted(self.model, hidden, self.grid, steps) for steps in ahead]
+            return torch.cat([grid.flatten(1, 3), *futures], dim=1).float()
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it predicts tokens of the future."""
+        return self.family.predicts
+
+    @property
+    def no_grid(self) -> str:
+        """Why it has no grid of tokens."""
+        return self.family.no_grid or "its tokens are not one for each place of a grid"
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """Pixels (B, 3, height, width) float32 of pictures (B, H, W, 3) uint8."""
@@ -157,7 +191,10 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
     # A trial, so that what does not fit together is found before any video.
     with in_one_line(name, UnknownBackbone):
         trial = torch.zeros(1, num_frames, 3, *preprocessing.out, device=place)
-        dim = _features(model, family, trial).shape[1]
+        with _inference(trial):
+            out = _output(model, family, trial)
+            dim = _pooled(out, family).shape[1]
+            tokens = token_grid(out.last_hidden_state, trial, model, family)
     aside = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
     config = {
         "family": kind,
@@ -175,28 +212,57 @@ def load_backbone(name: str | Path, *, device: str = "auto") -> Backbone | Tried
         num_frames=num_frames,
         dim=dim,
         config=config,
+        grid=None if tokens is None else (tokens.shape[1], tokens.shape[2], tokens.shape[3]),
     )
 
 
-def _features(model: Any, family: Family, pixels: Tensor) -> Tensor:
-    """Features (B, D) float32 of pixels (B, T, 3, height, width)."""
+@contextmanager
+def _inference(pixels: Tensor) -> Iterator[None]:
+    """No gradients; bf16 where the pixels are on a GPU."""
     on_gpu = pixels.device.type == "cuda"
     with (
         torch.inference_mode(),
         torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext(),
     ):
-        given = pixels if family.frames else pixels[:, 0]
-        arguments = cut(given, model.config.patch_size) if family.patches else {}
-        compute = getattr(model, family.method) if family.method else model
-        out = compute(**{family.pixels: given, **arguments, **family.call})
-        if family.pooling == "pooler":
-            features = out.pooler_output.flatten(1)
-        elif family.pooling == "cls":
-            features = out.last_hidden_state[:, 0]
-        else:
-            features = out.last_hidden_state.mean(1)
+        yield
+
+
+def _output(model: Any, family: Family, pixels: Tensor) -> Any:
+    """What the model says of pixels (B, T, 3, height, width)."""
+    given = pixels if family.frames else pixels[:, 0]
+    arguments = cut(given, model.config.patch_size) if family.patches else {}
+    compute = getattr(model, family.method) if family.method else model
+    return compute(**{family.pixels: given, **arguments, **family.call})
+
+
+def _pooled(out: Any, family: Family) -> Tensor:
+    """Features (B, D) float32 out of what a model says."""
+    if family.pooling == "pooler":
+        features = out.pooler_output.flatten(1)
+    elif family.pooling == "cls":
+        features = out.last_hidden_state[:, 0]
+    else:
+        features = out.last_hidden_state.mean(1)
     result: Tensor = features.float()
     return result
+
+
+def _predicted(model: Any, hidden: Tensor, grid: Grid, steps: int) -> Tensor:
+    """Tokens (B, height * width, D) that V-JEPA 2's predictor gives for one future.
+
+    As in its published evaluation: it sees all tokens of the encoder (B, N, D), and is asked for
+    the positions from `N + height * width * steps` on.
+    """
+    count, plane = hidden.shape[1], grid[1] * grid[2]
+    positions = torch.arange(count + plane * (steps + 1), device=hidden.device)
+    positions = positions.expand(len(hidden), -1)
+    out = model.predictor(
+        encoder_hidden_states=hidden,
+        context_mask=[positions[:, :count]],
+        target_mask=[positions[:, count + plane * steps :]],
+    )
+    predicted: Tensor = out.last_hidden_state
+    return predicted
 
 
 def cut(pixels: Tensor, patch: int) -> dict[str, Tensor]:

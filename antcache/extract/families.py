@@ -8,6 +8,7 @@ refused, because its outputs would have to be guessed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,12 @@ class Family:
         pixels: name of the argument that takes the pixels.
         call: further arguments of each call.
         patches: whether it takes pictures cut into patches, of any shape.
+        lead: tokens of its last layer that are of no place, before those of the grid: CLS and the
+            like; registers, which its settings count, aside.
+        order: how the others follow one another: by time, height and width, by height, width and
+            time, or as the model unrolled them.
+        no_grid: why it has no grid of tokens; empty where it has one.
+        predicts: whether it predicts tokens of the future.
     """
 
     model: str
@@ -42,6 +49,10 @@ class Family:
     pixels: str = "pixel_values"
     call: dict[str, bool] = field(default_factory=dict)
     patches: bool = False
+    lead: int = 0
+    order: Literal["time_first", "space_first", "unrolled"] = "time_first"
+    no_grid: str = ""
+    predicts: bool = False
 
 
 _NO_POOLER = {"add_pooling_layer": False}
@@ -51,25 +62,38 @@ _NORMED_CLS = "the CLS token with the model's trained last norm"
 _MEAN = "mean over space: what its classifier reads"
 _NO_POOLED_TOKEN = "there is neither CLS token nor pooler: published probes attend to these tokens"
 
-_CLIP = Family(model="CLIPVisionModel", pooling="pooler", reason=_NORMED_CLS, processor="CLIP")
+_CLIP = Family(
+    model="CLIPVisionModel", pooling="pooler", reason=_NORMED_CLS, processor="CLIP", lead=1
+)
 _SIGLIP = Family(
     model="SiglipVisionModel",
     pooling="pooler",
     reason="trained attention pooling; there is no CLS token",
     processor="Siglip",
 )
-_SIGLIP2 = replace(_SIGLIP, model="Siglip2VisionModel", processor="Siglip2", patches=True)
+_SIGLIP2 = replace(
+    _SIGLIP,
+    model="Siglip2VisionModel",
+    processor="Siglip2",
+    patches=True,
+    no_grid="its grid changes with the shape of the pictures",
+)
+_DINOV2 = Family(model="Dinov2Model", pooling="pooler", reason=_NORMED_CLS, processor="Bit", lead=1)
+
 FAMILIES: dict[str, Family] = {
     "vit": Family(
-        model="ViTModel", pooling="cls", reason=_CLS, processor="ViT", options=_NO_POOLER
+        model="ViTModel", pooling="cls", reason=_CLS, processor="ViT", options=_NO_POOLER, lead=1
     ),
     "deit": Family(
-        model="DeiTModel", pooling="cls", reason=_CLS, processor="DeiT", options=_NO_POOLER
+        model="DeiTModel",
+        pooling="cls",
+        reason=_CLS,
+        processor="DeiT",
+        options=_NO_POOLER,
+        lead=2,  # its distillation token is the second
     ),
-    "dinov2": Family(model="Dinov2Model", pooling="pooler", reason=_NORMED_CLS, processor="Bit"),
-    "dinov2_with_registers": Family(
-        model="Dinov2WithRegistersModel", pooling="pooler", reason=_NORMED_CLS, processor="Bit"
-    ),
+    "dinov2": _DINOV2,
+    "dinov2_with_registers": replace(_DINOV2, model="Dinov2WithRegistersModel"),
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
     "siglip": _SIGLIP,
@@ -77,10 +101,14 @@ FAMILIES: dict[str, Family] = {
     "siglip2": _SIGLIP2,
     "siglip2_vision_model": _SIGLIP2,
     "dinov3_vit": Family(
-        model="DINOv3ViTModel", pooling="pooler", reason=_NORMED_CLS, processor="DINOv3ViT"
+        model="DINOv3ViTModel", pooling="pooler", reason=_NORMED_CLS, processor="DINOv3ViT", lead=1
     ),
     "dinov3_convnext": Family(
-        model="DINOv3ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor="DINOv3ViT"
+        model="DINOv3ConvNextModel",
+        pooling="pooler",
+        reason=_NORMED_MEAN,
+        processor="DINOv3ViT",
+        lead=1,  # the mean, normed
     ),
     "convnext": Family(
         model="ConvNextModel", pooling="pooler", reason=_NORMED_MEAN, processor="ConvNext"
@@ -97,7 +125,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "swin": Family(model="SwinModel", pooling="pooler", reason=_NORMED_MEAN, processor="ViT"),
     "swinv2": Family(model="Swinv2Model", pooling="pooler", reason=_NORMED_MEAN, processor="ViT"),
-    "hiera": Family(model="HieraModel", pooling="pooler", reason=_NORMED_MEAN, processor="Bit"),
+    "hiera": Family(
+        model="HieraModel",
+        pooling="pooler",
+        reason=_NORMED_MEAN,
+        processor="Bit",
+        order="unrolled",
+    ),
     "timm_wrapper": Family(
         model="TimmWrapperModel",
         pooling="pooler",
@@ -120,6 +154,8 @@ FAMILIES: dict[str, Family] = {
         processor="Timesformer",
         frames="num_frames",
         clip_fps=0.9375,  # 8 frames, every 32nd of 30 fps
+        lead=1,
+        order="space_first",
     ),
     "vivit": Family(
         model="VivitModel",
@@ -129,6 +165,7 @@ FAMILIES: dict[str, Family] = {
         frames="num_frames",
         clip_fps=15.0,  # 32 frames, every 2nd of 30 fps
         options=_NO_POOLER,
+        lead=1,
     ),
     "vjepa2": Family(
         model="VJEPA2Model",
@@ -139,6 +176,7 @@ FAMILIES: dict[str, Family] = {
         clip_fps=4.0,
         pixels="pixel_values_videos",
         call={"skip_predictor": True},
+        predicts=True,
     ),
     "videoprism": Family(
         model="VideoPrismClipModel",
@@ -165,5 +203,6 @@ FAMILIES: dict[str, Family] = {
         frames="vision_config.num_frames",
         clip_fps=0.8,  # 8 frames of videos of 10 s
         method="get_video_features",
+        no_grid="its frames see one another through one token each",
     ),
 }

@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from antcache.errors import UnknownBackbone
 from antcache.hub import in_one_line
+from antcache.store.tokens import Grid
 
 FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<factory>[^\W\d]\w*)")
 """`package.module:factory`."""
@@ -37,7 +39,9 @@ class OwnBackbone(Protocol):
     """What an object needs to be a backbone.
 
     It may also have a `device` (pictures come on it, else on the CPU) and, for clips, a `clip_fps`:
-    frames per second within a clip, unless the pass is told.
+    frames per second within a clip, unless the pass is told. One that gives tokens has a `grid` of
+    them (in time, height and width) and `tokens`, which is called as the object itself is and gives
+    all of them (B, time * height * width, D), in this order.
     """
 
     @property
@@ -71,6 +75,7 @@ class TriedBackbone:
         dim: width D of a feature.
         clip_fps: frames per second within a clip; None where it says nothing.
         config: what determines the features, JSON-ready.
+        grid: tokens in time, height and width; None where it gives none.
     """
 
     name: str
@@ -80,8 +85,11 @@ class TriedBackbone:
     dim: int
     clip_fps: float | None
     config: dict[str, Any]
+    grid: Grid | None = None
 
     precision = "its own"
+    predicts = False
+    no_grid = "it has no `grid`, nor `tokens`"
 
     def preprocess(self, pictures: Tensor) -> Tensor:
         """Pixels (B, ...) of pictures (B, H, W, 3) uint8."""
@@ -98,28 +106,40 @@ class TriedBackbone:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Features (B, D) float32 of pixels (B, T, ...)."""
+        return self._made(
+            self.own, pixels, (self.dim,), "(B, dim), for pixels (B, num_frames, ...)"
+        )
+
+    def tokens(self, pixels: Tensor, ahead: Sequence[int] = ()) -> Tensor:
+        """Tokens (B, K, D) float32 of pixels (B, T, ...); it predicts none that are `ahead`."""
+        assert self.grid is not None
+        assert not ahead
+        hint = "`tokens` gives (B, time * height * width, dim)"
+        make: Any = self.own
+        return self._made(make.tokens, pixels, (prod(self.grid), self.dim), hint)
+
+    def _made(
+        self, make: Callable[[Tensor], Tensor], pixels: Tensor, shape: tuple[int, ...], hint: str
+    ) -> Tensor:
+        """What the object makes of pixels (B, T, ...): (B, *shape), finite."""
         with in_one_line(self.name, UnknownBackbone), torch.inference_mode():
-            features = self.own(pixels)
-        expected = (len(pixels), self.dim)
-        if (
-            not isinstance(features, Tensor)
-            or not features.is_floating_point()
-            or features.shape != expected
-        ):
+            made = make(pixels)
+        expected = (len(pixels), *shape)
+        if not isinstance(made, Tensor) or not made.is_floating_point() or made.shape != expected:
             raise UnknownBackbone(
                 "its output is of another shape or type than it says",
                 where=self.name,
                 expected=f"a tensor {expected} of floating numbers",
-                found=_kind(features),
-                hint="(B, dim), for pixels (B, num_frames, ...)",
+                found=_kind(made),
+                hint=hint,
             )
-        if not features.isfinite().all():
+        if not made.isfinite().all():
             raise UnknownBackbone(
                 "its output is infinite or not a number",
                 where=self.name,
-                found=f"{int((~features.isfinite()).sum())} of {features.numel()} values",
+                found=f"{int((~made.isfinite()).sum())} of {made.numel()} values",
             )
-        return features.float()
+        return made.float()
 
 
 def load_own(name: str, device: torch.device) -> TriedBackbone:
@@ -176,6 +196,10 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
     if not callable(own):
         raise UnknownBackbone("it can't be called", where=name, expected="__call__(pixels)")
     clip_fps = _attribute(own, name, "clip_fps", "a number above 0, or None", _is_rate)
+    three = "three whole numbers above 0: tokens in time, height and width"
+    grid = _attribute(own, name, "grid", three, _is_grid)
+    if grid is not None:
+        _attribute(own, name, "tokens", "a function of pixels", callable)
     with in_one_line(name, UnknownBackbone):
         device = torch.device(getattr(own, "device", "cpu"))
     tried = TriedBackbone(
@@ -186,15 +210,18 @@ def try_own(own: OwnBackbone, *, name: str = "") -> TriedBackbone:
         dim=int(dim),
         clip_fps=None if clip_fps is None else float(clip_fps),
         config={"family": "own", "fingerprint": str(says)},
+        grid=None if grid is None else (int(grid[0]), int(grid[1]), int(grid[2])),
     )
-    _check_steady(tried)
+    rows = _trial_rows(tried)
+    _check_steady(tried, tried, rows)
+    if grid is not None:
+        _check_steady(tried, tried.tokens, rows)
     return tried
 
 
-def _check_steady(backbone: TriedBackbone) -> None:
-    """Refuse a backbone whose features are not those of their pictures alone."""
-    rows = _trial_rows(backbone)
-    first, again = backbone(rows).clone(), backbone(rows)
+def _check_steady(backbone: TriedBackbone, make: Callable[[Tensor], Tensor], rows: Tensor) -> None:
+    """Refuse a backbone whose features or tokens are not those of their pictures alone."""
+    first, again = make(rows).clone(), make(rows)
     if not torch.equal(first, again):
         raise UnknownBackbone(
             "its output changes from call to call",
@@ -202,7 +229,7 @@ def _check_steady(backbone: TriedBackbone) -> None:
             found=f"a difference of {float((first - again).abs().max()):.3g}",
             hint="switch off dropout and whatever else draws or remembers: model.eval()",
         )
-    difference = float((first[:1] - backbone(rows[:1])).abs().max())
+    difference = float((first[:1] - make(rows[:1])).abs().max())
     if difference > FROM_NEIGHBOURS * float(first.abs().max()):
         raise UnknownBackbone(
             "its output depends on the rows that are computed with it",
@@ -250,6 +277,11 @@ def _attribute(
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_grid(value: Any) -> bool:
+    several = isinstance(value, tuple | list) and len(value) == 3
+    return value is None or (several and all(map(_is_count, value)))
 
 
 def _is_text(value: Any) -> bool:

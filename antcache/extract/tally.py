@@ -12,12 +12,15 @@ from antcache.progress import Progress
 
 @dataclass(kw_only=True)
 class ExtractionTally:
-    """Videos and rows done, and rows expected as far as videos state their lengths."""
+    """Videos and rows done, rows expected as far as videos state their lengths, and times of rows
+    that lay outside of their videos."""
 
     progress: Progress
     expected: dict[str, float] = field(default_factory=dict)
     rows: int = 0
     videos: int = 0
+    too_early: int = 0
+    too_late: int = 0
 
     def show(self) -> None:
         """Report the videos."""
@@ -27,3 +30,8 @@ class ExtractionTally:
         """Count more rows, and report them."""
         self.rows += rows
         self.progress("rows", self.rows, max(self.rows, round(sum(self.expected.values()))))
+
+    def outside(self, early: int, late: int) -> None:
+        """Count times before the first frame of a video, and after its last."""
+        self.too_early += early
+        self.too_late += late

@@ -154,6 +154,15 @@ class Stream:
         """Hash of `settings`."""
         return fingerprint(self.settings)
 
+    @property
+    def sees_ahead_s(self) -> float:
+        """How long after its own time a row has seen, in seconds: 0 but for features of others.
+
+        What `config` has in place of a number of seconds counts as without end.
+        """
+        value = self.config.get("sees_ahead_s", 0.0)
+        return float(value) if type(value) in (int, float) and value >= 0 else math.inf
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:

@@ -56,7 +56,7 @@ class StudentConfig:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     seed: Seed = field(default=0, metadata=FREE)
-    """Determines initial weights, order and dropout."""
+    """Determines initial weights, order, dropout, and the gaps that are drawn."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:

@@ -15,10 +15,12 @@ The other files of `expts/` have no preset: `_testonly` only score, 05 a model o
 `_trainval` train on the validation split as well, 01 for 100 epochs and 07 on 64 GPUs; 13 is for 50
 Salads.
 
-V-JEPA 2's probe, loss and training are the same for both of its backbones; windows are the
-dataset's, and neither the gap nor the reference point is drawn anew. It trains 20 probes with rates
-and decays of their own and reports the best: no pair of them is the published one, and the presets
-have one from the middle. docs/student.md has the plan of a sweep of all 20.
+V-JEPA 2's probe, loss and training are the same for both of its backbones. A window is one row,
+which its backbone has made of a whole clip; gaps are counted from the end of the action, as it
+does. It draws the gap from 0.25 to 1.75 s and the point from the last quarter of the action, where
+these presets draw among a few of each, for which a store can have rows. It trains 20 probes with
+rates and decays of their own and reports the best: no pair of them is the published one, and the
+presets have one from the middle. docs/student.md has the plan of a sweep of all 20.
 """
 
 from __future__ import annotations
@@ -83,6 +85,11 @@ _EK55_END_TO_END = _EK100_END_TO_END.replace(
     **_TEN_SECONDS,
 )
 _EK100_PROBE = StudentConfig.of(
+    num_frames=1,
+    gap_s=1.0,
+    anchor=1.0,
+    gaps=(0.25, 0.75, 1.25, 1.75),
+    anchors=(0.75, 1.0),
     head="probe",
     layers=3,
     heads=16,

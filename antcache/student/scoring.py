@@ -21,8 +21,11 @@ from antcache.windows.dataset import Windows
 SCORING_BATCH = 512
 """Windows that are scored at a time."""
 
+SCORING_TOKENS = 1 << 15
+"""Tokens that are scored at a time: windows of rows of many tokens are fewer."""
+
 Model = Callable[[Tensor], HeadOutput]
-"""Anticipates from features (B, T, D) of any float type."""
+"""Anticipates from features (B, T, D), or (B, T, K, D) of tokens, of any float type."""
 
 Look = Callable[[Tensor, Tensor, HeadOutput], None]
 """Is shown the positions (B,), the features and the output of each batch."""
@@ -47,6 +50,13 @@ class Scores(NamedTuple):
         return None if self.verb is None or self.noun is None else (self.verb, self.noun)
 
 
+def scoring_batch(shape: tuple[int, ...]) -> int:
+    """How many windows of features (N, T, D), or (N, T, K, D) of tokens, are scored at a time."""
+    if len(shape) < 4:
+        return SCORING_BATCH
+    return max(1, min(SCORING_BATCH, SCORING_TOKENS // (shape[1] * shape[2])))
+
+
 @torch.no_grad()
 def predict(
     model: Model,
@@ -66,8 +76,9 @@ def predict(
         look: called with each batch, as soon as it is scored.
     """
     order = torch.arange(len(windows)) if rows is None else rows
+    size = scoring_batch(windows.features.shape)
     found: list[list[Tensor]] = []
-    for positions, features in windows.batches(group.part_of(order), SCORING_BATCH):
+    for positions, features in windows.batches(group.part_of(order), size):
         output = model(features)
         if look is not None:
             look(positions, features, output)

@@ -99,16 +99,16 @@ class LazyStream:
             self.read(rows, *(own.buffer(turn, len(rows)).numpy() for own in staging))
 
         ahead: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="windows") as reader:
+        with ThreadPoolExecutor(1, thread_name_prefix="windows") as pool:
             try:
                 for turn, here in enumerate(positions):
                     # The buffer of the batch before this one is free now, and no earlier.
                     while len(ahead) < BUFFERS and turn + len(ahead) < len(host):
-                        ahead.append(reader.submit(prepare, turn + len(ahead)))
+                        ahead.append(pool.submit(prepare, turn + len(ahead)))
                     ahead.popleft().result()
                     yield here, self.reader(here, *(own.send(turn, len(here)) for own in staging))
             finally:
-                reader.shutdown(cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
     def take(self, positions: Sequence[int]) -> Tensor:
         """Features of some windows on the host, in memory of their own."""

@@ -13,6 +13,7 @@ from antcache.annotations import Protocol
 from antcache.checks import distinct
 from antcache.errors import BadConfig
 from antcache.store import Store
+from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
 from antcache.windows.lazy import LazyFeatures
 from antcache.windows.split import split_windows
@@ -30,6 +31,7 @@ def load_windows(
     top_k: int | None = None,
     tail: bool = False,
     allow_missing: bool = False,
+    allow_future: bool = False,
 ) -> Windows:
     """See `antcache.Store.windows`."""
     distinct("stream", streams)
@@ -37,9 +39,11 @@ def load_windows(
     for name, idle in (("top_k", top_k is None), ("tail", not tail)):
         if not targets and not idle:
             raise BadConfig(f"`{name}` has no effect without soft targets", hint="name `targets`")
+    chosen = [store.stream(name) for name in streams or (store.only_stream(),)]
+    refuse_future(chosen, allowed=allow_future)
     found = split_windows(
         store,
-        [store.stream(name) for name in streams or (store.only_stream(),)],
+        chosen,
         split,
         store.labels(split),
         protocol,

@@ -55,7 +55,7 @@ class PackedStream:
         places = self.places[positions]
 
         def taken(rows: Tensor) -> Tensor:
-            return rows.index_select(0, places.flatten()).unflatten(0, places.shape)
+            return rows.index_select(0, places.flatten()).view(*places.shape, *rows.shape[1:])
 
         scale = None if self.scale is None else taken(self.scale)
         return self.reader(positions, taken(self.values), scale)

@@ -102,16 +102,16 @@ def split_windows(
     """
     tokens_read(streams)  # they are as many in all of them
     features = {stream.name: stream_features(store, stream.name, segments) for stream in streams}
-    among = tuple(drawn) or (protocol,)
+    among = tuple(dict.fromkeys(drawn or (protocol,)))
     protocols = tuple(dict.fromkeys((*among, protocol) if scored else among))
     found = []
     for each in protocols:
-        where = f"{store.path}: features/{{}}, split {split}"
+        what = f"split {split}"
         if len(protocols) > 1:
-            where += f", gap {each.gap_s:g} s, anchor {anchor_name(each.anchor)}"
+            what += f", gap {each.gap_s:g} s, anchor {anchor_name(each.anchor)}"
         for stream in streams:
             _check_kept(stream, each)
-        found.append(_indexed(features, segments, each, where, allow_missing=allow_missing))
+        found.append(_indexed(store, features, segments, each, what, allow_missing=allow_missing))
     windows = _joined(found, features, streams, segments, protocols, len(among), protocol)
     few = int((windows.drawn < 0).any(axis=1).sum())
     several = f" of {len(windows.segments)} segments" if len(protocols) > 1 else ""
@@ -142,23 +142,24 @@ def _check_kept(stream: Stream, protocol: Protocol) -> None:
         "the stream has rows for other windows only",
         where=f"features/{stream.name}",
         expected=f"a gap of {gaps} s, the anchor {anchors}",
-        found=f"{protocol.gap_s:g} s, {anchor_name(protocol.anchor)}",
+        found=f"a gap of {protocol.gap_s:g} s, the anchor {anchor_name(protocol.anchor)}",
         hint="give one of these, or extract a stream for others: `gaps`, `anchors`",
     )
 
 
 def _indexed(
+    store: Store,
     features: Mapping[str, Mapping[str, Features]],
     segments: Segments,
     protocol: Protocol,
-    where: str,
+    what: str,
     *,
     allow_missing: bool,
 ) -> dict[str, WindowIndex]:
     """Stream -> index of the windows that all streams have under one protocol.
 
     Raises:
-        MissingFeature, BadConfig: see `split_windows`; `where` has a place for the stream.
+        MissingFeature, BadConfig: see `split_windows`; they call the windows `what`.
     """
     indices = join(
         {
@@ -167,7 +168,7 @@ def _indexed(
                 segments,
                 protocol,
                 allow_missing=allow_missing,
-                where=where.format(name),
+                where=f"{store.path}: features/{name}, {what}",
             )
             for name, videos in features.items()
         }
@@ -175,7 +176,7 @@ def _indexed(
     index = next(iter(indices.values()))
     if not len(index):
         dropped = ", ".join(f"{why} {len(uids)}" for why, uids in index.dropped.items())
-        where = where.format(",".join(indices))
+        where = f"{store.path}: features/{','.join(indices)}, {what}"
         raise BadConfig("no segment has a window", where=where, found=dropped)
     return indices
 

@@ -61,7 +61,8 @@ class RowReader:
 
     def _read(self, rows: Tensor, which: Tensor) -> Tensor:
         """Of rows (B, T, K, ...) the grid's tokens and those of the future `which` (B,)."""
-        futures = rows[:, :, self.present :].unflatten(2, (-1, self.plane))
+        futures = rows[:, :, self.present :]
+        futures = futures.reshape(*rows.shape[:2], -1, self.plane, *rows.shape[3:])
         own = futures[torch.arange(len(rows), device=rows.device), :, which]
         return torch.cat([rows[:, :, : self.present], own], dim=2)
 

@@ -68,7 +68,7 @@ class Futures:
     def of(
         cls, stream: Stream, gaps_s: Sequence[float], which: NDArray[np.int64]
     ) -> Futures | None:
-        """Those of windows whose gaps are `gaps_s[which]`, `which` (M,); None where rows are read whole.
+        """Those of windows with the gaps `gaps_s[which]`, `which` (M,); None: rows are read whole.
 
         Raises:
             BadConfig: the stream has futures, and none for one of the gaps.
@@ -93,7 +93,7 @@ def _position(stream: Stream, gap_s: float) -> int:
             f"the stream has no tokens that are predicted for a gap of {gap_s:g} s",
             where=f"features/{stream.name}",
             expected=f"a gap of {' or '.join(f'{ahead_s:g}' for ahead_s in stream.future)} s",
-            hint="give one of these gaps, or extract the stream again: `future`",
+            hint="give one of these gaps, or extract the stream again: antcache extract --future",
         )
     return 0
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.choices import MIXTURES
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
 from antcache.cli.options import output_option, overwrite_option
 from antcache.errors import AlreadyExists, BadConfig
-from antcache.evaluation.mixture_weights import EQUAL, FITTED
+from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.store import Store
 from antcache.store.location import Location
+
+if TYPE_CHECKING:
+    from antcache.evaluation.fusion import Fused
 
 
 @command(
@@ -30,7 +35,8 @@ from antcache.store.location import Location
 @click.option(
     "--weights",
     default=EQUAL,
-    help=f"{EQUAL}; {FITTED}: found on held-out training videos; or a number per run: 0.5,0.3,0.2.",
+    help=f"{EQUAL}; {FITTED}: found on held-out training videos; {APART}: likewise, for verb, noun "
+    "and action apart; or a number per run: 0.5,0.3,0.2.",
 )
 @click.option(
     "--held-out-predictions",
@@ -67,13 +73,13 @@ def fuse(
     source = Store.open(store)
     from antcache.evaluation.fusion import fuse as fuse_runs
 
-    if weights == FITTED:
+    if weights in LEARNED:
         for name in held_out:
             _refuse_trained_on(source, name)
     found = fuse_runs(
         source,
         runs,
-        weights=weights if weights in (EQUAL, FITTED) else _numbers(weights),
+        weights=weights if weights in (EQUAL, *LEARNED) else _numbers(weights),
         held_out=held_out or None,
         mixture=mixture,
     )
@@ -87,17 +93,40 @@ def fuse(
                 "weights": dict(zip(runs, found.weights, strict=True)),
                 "held_out": found.held_out,
                 "nll": list(found.nll),
+                "anchor": anchor_name(found.predictions.anchor),
+                "apart": {
+                    kind: {
+                        "weights": dict(zip(runs, share.weights, strict=True)),
+                        "nll": list(share.nll),
+                    }
+                    for kind, share in found.shares.items()
+                    if len(found.shares) > 1
+                },
             }
         )
         return
-    rows = [[run, f"{weight:.4f}"] for run, weight in zip(runs, found.weights, strict=True)]
-    if found.nll:
-        rows = [[*row, f"{nll:.4f}"] for row, nll in zip(rows, found.nll, strict=False)]
-        rows.append(["all", "", f"{found.nll[-1]:.4f}"])
-    heads = ["run", "weight", *([f"NLL of {found.held_out} held out"] if found.nll else [])]
-    print_table(f"{output}: {len(found.predictions.uid)} segments", heads, rows)
+    _print(f"{output}: {len(found.predictions.uid)} segments", runs, found)
     if found.left_out:
         say(f"{found.left_out} segments that a run lacks are left out")
+
+
+def _print(title: str, runs: tuple[str, ...], found: Fused) -> None:
+    """A row for each run, with a weight of each kind that has its own, and one for the mixture."""
+    rows, heads = [[run] for run in (*runs, "all")], ["run"]
+    for kind, share in found.shares.items():
+        of = f" of {kind}s" if len(found.shares) > 1 else ""
+        heads.append(f"weight{of}")
+        for row, weight in zip(rows, (*(f"{w:.4f}" for w in share.weights), ""), strict=True):
+            row.append(weight)
+        if share.nll:
+            heads.append(f"NLL{of} of {found.held_out} held out" if not of else f"NLL{of}")
+            for row, nll in zip(rows, share.nll, strict=True):
+                row.append(f"{nll:.4f}")
+    if not found.nll:
+        rows.pop()  # of the mixture nothing is known
+    if len(found.shares) > 1:
+        title += f"; NLL of {found.held_out} held out"
+    print_table(title, heads, rows)
 
 
 def _refuse_trained_on(store: Store, name: str) -> None:
@@ -136,5 +165,7 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise BadConfig(
-            "impossible weights", expected=f"{EQUAL}, {FITTED} or numbers: 0.5,0.3,0.2", found=text
+            "impossible weights",
+            expected=f"{EQUAL}, {FITTED}, {APART} or numbers: 0.5,0.3,0.2",
+            found=text,
         ) from error

@@ -7,6 +7,7 @@ import click
 from antcache.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "arrays": ("antcache.cli.importing.arrays", "Features in one .npy, .npz, .pt or .mat a video."),
     "lmdb": ("antcache.cli.importing.lmdb", "Features as RULSTM and AVT publish them."),
     "predictions": ("antcache.cli.importing.predictions", "A teacher's predictions."),
 }

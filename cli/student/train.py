@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import command
 from antcache.cli.common import (
     PATH,
@@ -128,7 +129,7 @@ def _print(result: RunResult) -> None:
         )
     print_table(
         f"{config.model.head}, {result.num_parameters:,} parameters, epoch {result.epoch}: "
-        f"{config.data.validation_split}, percent",
+        f"{config.data.validation_split}, anchor {anchor_name(result.predictions.anchor)}, percent",
         ["metric", "value"],
         [[name, value] for name, value in result.metrics.items()],
     )

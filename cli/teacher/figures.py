@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.common import print_table
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def facts_of(
     store: Store, name: str, targets: SoftTargets, made: str, folder: Path, seconds: float
 ) -> dict[str, Any]:
     """What was `made` in a folder, and its targets with their figures on every split."""
-    from antcache.evaluation.scoring import score_targets
+    from antcache.evaluation.scoring import score_targets, target_anchor
 
     return {
         "targets": name,
@@ -37,6 +38,7 @@ def facts_of(
         "segments": len(targets),
         "valid": int(targets.valid.sum()),
         **targets.attributes,
+        "anchor": anchor_name(target_anchor(targets)),
         "metrics": {split: score_targets(store, name, split).scored for split in store.splits()},
     }
 
@@ -44,4 +46,4 @@ def facts_of(
 def print_figures(title: str, facts: Mapping[str, Any]) -> None:
     """Print the figures of each split."""
     rows = [[split, *shown(values), values["n"]] for split, values in facts["metrics"].items()]
-    print_table(title, ["percent", *SHOWN, "segments"], rows)
+    print_table(f"{title}, anchor {facts['anchor']}", ["percent", *SHOWN, "segments"], rows)

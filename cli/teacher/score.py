@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from antcache.annotations.protocols import anchor_name
 from antcache.cli.choices import HISTORIES
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
@@ -141,8 +142,9 @@ def score(
         return
     for result in results:
         for history, sheet in result.sheets.items():
-            print_sheet(f"{result.name}, {history}", sheet, config.sampling)
-            print_coverage(f"{result.name}, {history}", sheet)
+            title = f"{result.name}, {history}, anchor {anchor_name(result.anchor)}"
+            print_sheet(title, sheet, config.sampling)
+            print_coverage(title, sheet)
         _print_calibration(result)
         _print_imperfect(result)
         for note in result.notes:

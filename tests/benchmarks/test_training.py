@@ -13,7 +13,7 @@ from antcache.kernels import DenseTargets
 from antcache.student.presets import find_preset
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.pack import PackedFeatures, PackedStream
 from antcache.windows.teacher_targets import TeacherTargets
 
 
@@ -37,9 +37,11 @@ def pack(training: ModuleType) -> Windows:
         noun=label,
         frame_action=np.full((count, time), -100),
     )
-    values = torch.randn(count, time, training.ek55.DIM, generator=generator).half()
+    values = torch.randn(count * time, training.ek55.DIM, generator=generator).half()
+    rows = PackedStream(values=values, places=torch.arange(count * time).view(count, time))
+    features = PackedFeatures(streams=(rows,), shape=(count, time, training.ek55.DIM))
     targets = TeacherTargets(targets=DenseTargets(logits=logits), row=torch.arange(count))
-    return Windows(labels, PackedFeatures(values=values), targets)
+    return Windows(labels, features, targets)
 
 
 @pytest.mark.slow

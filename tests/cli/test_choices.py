@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, get_args
+
 import click
 import pytest
 from cli_commands import walk
@@ -18,6 +21,8 @@ from antcache.evaluation.present import Classes
 from antcache.evaluation.sheet import CLUSTERS, UNSEEN
 from antcache.evaluation.submission.challenges import CHALLENGES
 from antcache.extract import ExtractConfig
+from antcache.interop.array_files.config import ArraysImportConfig, Layout, RowTime
+from antcache.interop.array_files.forms import FORMS
 from antcache.interop.lmdb.importing import LmdbImportConfig
 from antcache.interop.predictions.importing import HISTORIES
 from antcache.store.backends import BACKENDS
@@ -32,6 +37,10 @@ from antcache.teacher.scoring import COVERAGE
 
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
+    "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
+    "ARRAY_FORMS": FORMS,
+    "LAYOUTS": get_args(Layout),
+    "ROW_TIMES": get_args(RowTime),
     "TEACHERS": tuple(KINDS),
     "HISTORIES": MODES,
     "HISTORIES_OF_OTHERS": HISTORIES,
@@ -47,8 +56,8 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--challenge --classes --cluster --dtype --extractor --form --format --histories --history "
-    "--init --kind --mix --mixture --over --parity --precision"
+    "--at --challenge --classes --cluster --dtype --extractor --form --format --histories "
+    "--history --init --kind --layout --mix --mixture --over --parity --precision --time"
 )
 
 
@@ -60,8 +69,11 @@ def test_values_are_the_librarys() -> None:
     assert score.COVERAGE == COVERAGE
 
 
-@pytest.mark.parametrize("config", [ExtractConfig, ConvertConfig, LmdbImportConfig])
-def test_types_of_features_are_the_librarys(config: type) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [ExtractConfig, ConvertConfig, LmdbImportConfig, partial(ArraysImportConfig, dim=1, fps=1)],
+)
+def test_types_of_features_are_the_librarys(config: Any) -> None:
     for dtype in choices.DTYPES.choices:
         config(dtype=dtype)
     with pytest.raises(BadConfig, match=r"float16.*float32"):

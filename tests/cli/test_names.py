@@ -152,6 +152,8 @@ def test_logs_are_one_line_a_record(kitchen: Path) -> None:
         "annotations summary {evil} table",
         "extract {evil} s.zarr --backbone {evil}",
         "import lmdb s.zarr rgb={evil}",
+        "import arrays {evil} s.zarr --dim 2 --fps 1",
+        "export arrays s.zarr --stream {evil} -o out",
         "import predictions s.zarr {evil} --name x",
         "student sweep s.zarr {evil} --runs r",
         "{evil}",
@@ -289,6 +291,7 @@ def test_links_that_lead_to_themselves(kitchen: Path) -> None:
         "teacher predict s.zarr loop --name x",
         "import predictions s.zarr loop --name x",
         "import lmdb s.zarr obj=loop",
+        "import arrays loop s.zarr --dim 2 --fps 1",
         "student sweep s.zarr loop --runs r",
         "teacher corpus loop -o c --taxonomy-from s.zarr",
     ):

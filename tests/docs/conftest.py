@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE))  # doc_pages
 
 Antcache = Callable[..., forked.Outcome]
 NUM_VERBS, NUM_NOUNS = 125, 352  # of EPIC-KITCHENS-55, as its submissions must have them
+NUM_VERBS_100, NUM_NOUNS_100 = 97, 300  # of EPIC-KITCHENS-100
 RUN = ("student", "train", "kitchen.zarr", "--epochs", "1", "--held-out", "0.3")
 
 
@@ -80,6 +81,69 @@ def write_epic_kitchens(kitchen: Path) -> None:
     shutil.copytree(folder, kitchen / "annotations")
 
 
+def write_epic_kitchens_100(kitchen: Path) -> None:
+    """Some of the kitchen's labels in the official form of EPIC-KITCHENS-100: every fifth segment,
+    since each is a clip; one video is the test's."""
+    folder = kitchen / "epic-kitchens-100"
+    folder.mkdir()
+    train, validation = (read(kitchen / f"labels/{split}.csv") for split in ("train", "validation"))
+    test = train[-1]["video"]
+    seen = {w: sorted({row[w] for row in (*train, *validation)}) for w in ("verb", "noun")}
+    classes = {}
+    for what, count in (("verb", NUM_VERBS_100), ("noun", NUM_NOUNS_100)):
+        more = (f"{what}-{i}" for i in range(len(seen[what]), count))  # nobody does these
+        names = [*seen[what], *more]
+        rows = [f"{i},{name},\"['{name}']\",any" for i, name in enumerate(names)]
+        text = "\n".join(["id,key,instances,category", *rows]) + "\n"
+        (folder / f"EPIC_100_{what}_classes.csv").write_text(text)
+        classes[what] = names
+    pairs = [(v, n) for v in range(len(seen["verb"])) for n in range(len(seen["noun"]))]
+    names = [f"{classes['verb'][v]} {classes['noun'][n]}" for v, n in pairs]
+    rows = [f"{i},{v},{n},{names[i]}" for i, (v, n) in enumerate(pairs)]
+    (folder / "actions.csv").write_text("\n".join(["id,verb,noun,action", *rows]) + "\n")
+    splits = {
+        "train": [row for row in train if row["video"] != test],
+        "validation": validation,
+        "test_timestamps": [row for row in train if row["video"] == test],
+    }
+    for split, segments in splits.items():
+        rows = []
+        for number, segment in enumerate(segments[::5]):
+            video, verb, noun = (segment[key] for key in ("video", "verb", "noun"))
+            seconds = [float(segment[key]) for key in ("start", "stop")]
+            start, stop = (f"00:{s // 60:02.0f}:{s % 60:05.2f}" for s in seconds)
+            person = f"P{video[-2:]}"
+            row = {"narration_id": f"{person}_01_{number}", "participant_id": person}
+            row |= {"video_id": video}
+            row |= {"narration_timestamp": start, "start_timestamp": start, "stop_timestamp": stop}
+            row |= {"start_frame": round(50 * seconds[0]), "stop_frame": round(50 * seconds[1])}
+            if split != "test_timestamps":
+                row |= {"narration": f"{verb} {noun}", "verb": verb, "noun": noun}
+                row |= {f"{what}_class": classes[what].index(row[what]) for what in classes}
+                row |= {"all_nouns": [noun], "all_noun_classes": [row["noun_class"]]}
+            rows.append(row)
+        with (folder / f"EPIC_100_{split}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def write_vjepa2(folder: Path) -> None:
+    """A small V-JEPA 2 with random weights, whose clips are as long as the recipe's."""
+    from transformers import VJEPA2Config, VJEPA2Model
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"crop_size": 64, "frames_per_clip": 32, "pred_hidden_size": 24}
+    sizes |= {"pred_num_hidden_layers": 1, "pred_num_attention_heads": 2}
+    VJEPA2Model(VJEPA2Config(**sizes)).save_pretrained(folder)
+    processor = {
+        "video_processor_type": "VJEPA2VideoProcessor",
+        "size": {"shortest_edge": 64},
+        "crop_size": {"height": 64, "width": 64},
+    }
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(processor))
+
+
 def write_predictions(kitchen: Path) -> None:
     """A teacher's pickles, as the distillation paper's."""
     random = np.random.default_rng(0)
@@ -94,6 +158,30 @@ def write_predictions(kitchen: Path) -> None:
             for line in lines
         ]
         (kitchen / f"{name}.pkl").write_bytes(pickle.dumps(entries))
+
+
+PUBLISHED = {
+    "ego4d/omnivore_video_swinl": (".pt", (4, 1536)),
+    "thumos/i3d_features": (".npy", (4, 2048)),
+    "anet_1.3/tsp_features": (".npy", (4, 512)),
+    "epic_kitchens/features": (".npz", (4, 2304)),
+    "gtea/features": (".npy", (2048, 4)),
+}
+"""Folders of features as others publish them: ending and shape of a file."""
+
+
+def write_arrays(kitchen: Path) -> None:
+    """A file of each kind that others publish."""
+    for name, (ending, shape) in PUBLISHED.items():
+        folder = kitchen / name
+        folder.mkdir(parents=True)
+        array = np.ones(shape, dtype=np.float32)
+        if ending == ".pt":
+            torch.save(torch.from_numpy(array), folder / "video.pt")
+        elif ending == ".npz":
+            np.savez(folder / "video.npz", feats=array)
+        else:
+            np.save(folder / "video.npy", array)
 
 
 def write_tokens(path: Path) -> None:
@@ -126,11 +214,14 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
     `videos`, `annotations` (= `epic-kitchens-55`), `backbone`, `words` (a language model),
     `layer1.json` (recipes), `kitchen.zarr` with features and the soft targets `sequence`,
     `labels.zarr` with labels alone, `tokens.zarr` with tokens alone, two runs, LMDBs `rulstm/*`,
-    pickles, `test_seen.csv`.
+    pickles, `test_seen.csv`, the folders of arrays in `PUBLISHED`, `epic-kitchens-100` in its
+    official form and `vjepa2-l`, a backbone of tokens.
     """
     folder = tmp_path_factory.mktemp("kitchen")
     versions.make_kitchen(folder)
     write_epic_kitchens(folder)
+    write_epic_kitchens_100(folder)
+    write_vjepa2(folder / "vjepa2-l")
     write_predictions(folder)
     for store in ("kitchen.zarr", "labels.zarr"):
         antcache(folder, "annotations", "import", "epic-kitchens-55", "annotations", store)
@@ -152,6 +243,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
         words = ("--stream", "rgb", "--output", f"rulstm/{stream}")
         (folder / "rulstm").mkdir(exist_ok=True)
         antcache(folder, "export", "lmdb", "kitchen.zarr", *words)
+    write_arrays(folder)
     write_recipes(folder / "layer1.json")
     write_tokens(folder / "tokens.zarr")
     return folder

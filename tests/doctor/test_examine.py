@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, read_annotations
+from antcache.annotations import (
+    Dataset,
+    Protocol,
+    Segments,
+    Taxonomy,
+    read_annotations,
+    sample_windows,
+)
 from antcache.cli.main import cli
 from antcache.doctor.examination import DoctorConfig, examine
 from antcache.doctor.report import DoctorReport, Finding
@@ -91,6 +98,7 @@ def make(tmp_path: Path) -> MakeStore:
         compressed: bool = False,
         dtype: str = "float16",
         labels: bool = True,
+        config: dict[str, Any] | None = None,
         **changed: Any,
     ) -> Store:
         store = Store.create(tmp_path / f"store{next(number)}", backend=kind)
@@ -104,7 +112,7 @@ def make(tmp_path: Path) -> MakeStore:
             dtype=dtype,
             fps=fps,
             source="a test",
-            config={},
+            config=config or {},
             compressed=compressed,
         )
         for video in VIDEOS:
@@ -363,6 +371,12 @@ def test_a_stream_slower_than_the_windows(make: MakeStore) -> None:
     assert "1 rows per second for windows of 2 frames per second" in finding.text
 
 
+def test_rows_that_have_seen_the_future(make: MakeStore) -> None:
+    finding = only(examine(make(config={"sees_ahead_s": 0.25})), "sees_future")
+    assert finding.missing
+    assert "rows have seen 0.25 s after their times" in finding.text
+
+
 def test_rows_of_other_settings_are_missing(make: MakeStore) -> None:
     store = make()
     republish(store, "v2", fingerprint="another")
@@ -501,6 +515,9 @@ def test_command(make: MakeStore, tmp_path: Path) -> None:
     assert (found["ok"], found["findings"][0]["videos"]) == (False, ["v2"])
     assert run(sick.path, "--split", "validation").exit_code == 0
     assert run(healthy.path, "--gap", "40").exit_code == 1
+    for anchor, words in (("start", "the action"), ("end", "the end of the action")):
+        result = run(healthy.path, "--anchor", anchor)
+        assert f"1 s before {words}" in " ".join(result.stdout.split())
     for bad in (
         ("--split", "test"),
         ("--stream", "flow"),
@@ -552,3 +569,19 @@ def test_every_video_of_epic_kitchens_55(tmp_path: Path, data_dir: Path, kind: s
         ("train", 23_430, {"too_early": 63}, 364),
         ("validation", 4_969, {"too_early": 10}, 65),
     ]
+
+
+def test_windows_are_those_of_the_anchor(make: MakeStore) -> None:
+    """What is too early, and until when rows are needed, is counted back from there."""
+    store = make()
+    for anchor in (0.0, 1.0):
+        protocol = replace(WINDOW, anchor=anchor)
+        report = examine(store, DoctorConfig(protocol=protocol))
+        for part in report.windows:
+            segments = store.labels(part.split)
+            expected = sample_windows(segments.start_s, protocol, segments.stop_s)
+            due = protocol.reference_s(segments.start_s, segments.stop_s) - protocol.gap_s
+            assert part.windows + sum(part.dropped.values()) == len(segments)
+            assert part.dropped.get("too_early", 0) == (~expected.kept).sum()
+            needed = max(need.needs_s for need in part.videos)
+            assert needed == pytest.approx(due[expected.kept].max(), abs=1 / 30)

@@ -302,3 +302,17 @@ def test_what_a_run_held_out_passes_whatever_it_lacked(taxonomy, tmp_path):
     output = ("-o", tmp_path / "fused", "--weights", "held-out")
     said = invoke("fuse", store.path, *runs, *output, *named)
     assert said.exit_code == 0, said.output
+
+
+def test_weights_apart_are_of_videos_that_no_run_was_trained_on(taxonomy, tmp_path):
+    store, runs = train_two(taxonomy, tmp_path)
+    own = ("fuse", store.path, *runs, "-o", tmp_path / "fused", "--weights", "apart")
+    assert invoke(*own).exit_code == 0
+    seen = []
+    for i, run in enumerate(runs):
+        seen += ["--held-out-predictions", tmp_path / f"train{i}"]
+        predict = ("student", "predict", store.path, run, "-o", seen[-1], "--split", "train")
+        assert invoke(*predict).exit_code == 0
+    refused = invoke(*own, "--overwrite", *seen)
+    assert refused.exit_code == 2
+    assert "on videos that the student was trained on" in refused.stderr

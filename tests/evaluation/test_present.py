@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from torch.nn import functional as F
 
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Segments, Taxonomy, read_annotations
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, MissingKey
 from antcache.evaluation import EvaluationResult, Predictions, evaluate, score_targets
@@ -114,6 +114,20 @@ def test_it_measures_what_the_published_code_measures(kitchen: Store, seed: int)
     assert result.scored_classes == "present"
     assert result.scored["n"] + result.left_out == 60
     assert result.left_out > 0
+
+
+def test_the_figures_of_the_documentation(data_dir: Path, tmp_path: Path) -> None:
+    """What is left of EPIC-KITCHENS-100's validation split, as docs/protocol.md has it."""
+    ek100 = read_annotations("epic-kitchens-100", data_dir / "epic-kitchens-100/rulstm")
+    store = Store.create(tmp_path / "ek100")
+    for split, segments in ek100.splits.items():
+        store.write_labels(split, segments, ek100.taxonomy, source="test")
+    present, asked = Present.of(store, "validation"), ek100.splits["validation"]
+    counts = {kind: f"{own.sum():,} of {len(own):,} {kind}" for kind, own in present.occurs.items()}
+    said = [f"{present.kept.sum():,} of {len(asked):,} segments", *counts.values()]
+    said.append(f"{100 * np.mean(asked.stop_s - 1 > asked.start_s):.0f} % of these actions")
+    page = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
+    assert [words for words in said if words not in page] == []
 
 
 def test_by_hand(store: Store, taxonomy: Taxonomy) -> None:

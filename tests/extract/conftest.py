@@ -7,6 +7,7 @@ frame a picture shows whatever the codec did to it.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,8 @@ import av
 import numpy as np
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # family_models
 
 BITS = 10
 

@@ -59,7 +59,8 @@ def test_dry_run_writes_nothing(tmp_path, folder, vit):
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
     lengths = pytest.approx({"a": 2.0, "b": 3.0}, abs=0.02)
-    assert plan == {"done": [], "to_do": lengths, "failed_before": {}}
+    about = {"row_bytes": 32 * 2, "rows": {}, "unlabelled": [], "outdated": {}}
+    assert plan == {"done": [], "to_do": lengths, "failed_before": {}, **about}
     assert sorted(tmp_path.rglob("*")) == before
 
     run(folder / "a.mp4", store, "--backbone", vit)
@@ -67,7 +68,7 @@ def test_dry_run_writes_nothing(tmp_path, folder, vit):
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     result = run(folder, store, "--backbone", vit, "--dry-run")
     names = [words[0] for line in result.stdout.splitlines() if (words := line.split())]
-    assert names[-3:] == ["a", "b", "c"]
+    assert names[-4:] == ["a", "b", "c", "64"]  # bytes a row
     assert "unknown" in result.stdout
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
     result = run(folder, store, "--backbone", vit, "--dry-run", "--fps", 8)
@@ -96,8 +97,26 @@ def test_failed_videos(tmp_path, folder, vit):
         (["videos", "s.zarr", "--backbone", "./nothing"], "no such folder"),
         (["videos", "s.zarr", "--backbone", "VIT", "--fps", "0"], "impossible --fps"),
         (
-            ["videos", "s.zarr", "--backbone", "VIT", "--dtype", "int8"],
-            "not one of 'float16', 'float32'",
+            ["videos", "s.zarr", "--backbone", "VIT", "--dtype", "float64"],
+            "not one of 'float16', 'float32', 'int8'",
+        ),
+        (["videos", "s.zarr", "--backbone", "VIT", "--dtype", "int8"], "--dtype int8 only with"),
+        (
+            ["videos", "s.zarr", "--backbone", "VIT", "--tokens", "4x4"],
+            "impossible --tokens: expected full, or",
+        ),
+        (["videos", "s.zarr", "--backbone", "VIT", "--tokens", "1x3x4"], "can't be pooled"),
+        (
+            ["videos", "s.zarr", "--backbone", "VIT", "--tokens", "full", "--future", "1"],
+            "--future is for backbones that predict",
+        ),
+        (
+            ["videos", "s.zarr", "--backbone", "VIT", "--tokens", "full", "--gaps", "1"],
+            "--gaps only with --at windows",
+        ),
+        (
+            ["videos", "s.zarr", "--backbone", "VIT", "--tokens", "full", "--at", "windows"],
+            "rows at windows need labels in the store",
         ),
         (["videos", "s.zarr", "--backbone", "VIT", "--device", "warp"], "no such device"),
         (["videos", "s.zarr", "--backbone", "VIT", "--clip-fps", "8"], "--clip-fps is for"),
@@ -116,3 +135,55 @@ def test_bad_input(tmp_path, folder, vit, arguments, message, monkeypatch):
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_tokens_at_windows(tmp_path, folder, vit):
+    """The plan says how much there will be; the command and the import give equal streams."""
+    (tmp_path / "t").mkdir()
+    rows = ["uid,video,start,stop,verb,noun", "1,a,1.5,1.75,take,pan", "2,a,0.5,1.75,take,pan"]
+    (tmp_path / "t" / "train.csv").write_text("\n".join(rows))
+    for name in ("cli.zarr", "library.zarr"):
+        words = ["annotations", "import", "table", tmp_path / "t", tmp_path / name]
+        result = CliRunner().invoke(cli, [*map(str, words), "--name", "mine"])
+        assert result.exit_code == 0, result.output
+    settings = ["--backbone", vit, "--device", "cpu", "--stream", "t", "--tokens", "1x2x2"]
+    settings += ["--dtype", "int8", "--at", "windows", "--gaps", "0.25,1", "--anchors", "start,0.5"]
+    plan = run(folder, tmp_path / "cli.zarr", *settings, "--dry-run")
+    assert plan.exit_code == 0, plan.output
+    lines = [line.split() for line in plan.stdout.splitlines()]
+    assert ["b", "no", "labelled", "segment"] in lines
+    assert [line[4:5] for line in lines if line[:3] == ["a", "to", "do"]] == [["8"]]
+    assert plan.stdout.endswith(f"8 rows to do, {8 * 4 * (32 + 2) / 1e6:.1f} MB\n")
+    result = run(folder, tmp_path / "cli.zarr", *settings, "--split", "train")
+    assert result.exit_code == 0, result.output
+    assert "1 videos written (7 rows" in result.stdout
+    assert "1 without a labelled segment" in result.stdout
+    assert "no rows at 1 times before the first frame and 0 after the last one" in result.stdout
+    config = ExtractConfig(
+        stream="t",
+        tokens=(1, 2, 2),
+        dtype="int8",
+        at="windows",
+        gaps=(0.25, 1.0),
+        anchors=(0.0, 0.5),
+    )
+    library = Store.open(tmp_path / "library.zarr")
+    extract(find_videos(folder), library, load_backbone(vit, device="cpu"), config)
+    command = Store.open(tmp_path / "cli.zarr")
+    assert command.stream("t") == library.stream("t")
+    ours, theirs = (store.features("t", "a") for store in (command, library))
+    # 1.5 - 0.25, 1.5 - 1, 1.625 - 0.25, 1.625 - 1; 0.5 - 0.25, 1.125 - 0.25, 1.125 - 1
+    times = [0.125, 0.25, 0.5, 0.625, 0.875, 1.25, 1.375]
+    assert ours.times.tolist() == theirs.times.tolist() == times
+    np.testing.assert_array_equal(ours.read(), theirs.read())
+
+    more = [*rows, "3,a,1.9,2,take,pan"]
+    (tmp_path / "t" / "train.csv").write_text("\n".join(more))
+    words = ["annotations", "import", "table", tmp_path / "t", tmp_path / "cli.zarr"]
+    CliRunner().invoke(cli, [*map(str, words), "--name", "mine", "--overwrite"])
+    plan = run(folder, tmp_path / "cli.zarr", *settings, "--dry-run")
+    assert ["a", "done,", "4", "rows", "lacking"] in map(str.split, plan.stdout.splitlines())
+    result = run(folder, tmp_path / "cli.zarr", *settings)
+    assert result.exit_code == 2
+    assert "a (4 rows)" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

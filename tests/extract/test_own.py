@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch, UnknownBackbone
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone, make_plan
+from antcache.extract.own import try_own
 from antcache.store import Store
 
 
@@ -87,6 +88,39 @@ def test_the_fingerprint_tells_features_apart(tmp_path, folder):
     assert extract(videos, store, Means(), ExtractConfig()).skipped == ("a", "b")
     with pytest.raises(FingerprintMismatch, match=r"means 1.*means 2"):
         extract(videos, store, Means(fingerprint="means 2"))
+
+
+class Cells(Means):
+    """Also the mean colours of the halves of each frame, as tokens of a grid."""
+
+    def __init__(self, num_frames=1, **attributes):
+        super().__init__(num_frames, **{"dim": 3, "grid": (num_frames, 1, 2), **attributes})
+
+    def preprocess(self, pictures):
+        halves = pictures.float().unflatten(2, (2, -1)).mean((1, 3)) / 255
+        return halves.view(-1, 2, 3)
+
+    def __call__(self, pixels):
+        return pixels.mean((1, 2))
+
+    def tokens(self, pixels):
+        return pixels.flatten(1, 2)
+
+
+def giving(output, **attributes):
+    """Gives `output(pixels)` as its tokens."""
+    own = type("Giving", (Cells,), {"tokens": lambda self, pixels: output(pixels)})()
+    vars(own).update(attributes)
+    return own
+
+
+def test_tokens_of_ones_own():
+    tried = try_own(Cells(2, clip_fps=4.0))
+    assert tried.grid == (2, 1, 2)
+    pixels = torch.rand(5, 2, 2, 3)
+    assert torch.equal(tried.tokens(pixels), pixels.flatten(1, 2))
+    assert torch.equal(tried(pixels), pixels.mean((1, 2)))
+    assert try_own(Means()).grid is None
 
 
 class Uncallable:
@@ -191,6 +225,16 @@ def fails(_):
         (preparing(fails), r"can't be used \(RuntimeError\): found no such kernel$"),
         (preparing(lambda p: p.numpy()), "`preprocess` gives something else.*found ndarray"),
         (preparing(lambda p: p[0]), r"something else.*found \(120, 160, 3\) uint8"),
+        (Cells(grid=(1, 2)), r"impossible `grid`: expected three whole.*found \(1, 2\)"),
+        (Cells(grid=(1, 0, 2)), "impossible `grid`"),
+        (Cells(grid=2), "impossible `grid`"),
+        (Cells(tokens=None), "its `tokens` is missing"),
+        (Cells(grid=(1, 2, 2)), r"another shape.*tensor \(2, 4, 3\).*found \(2, 2, 3\)"),
+        (giving(lambda p: p.flatten(1)), r"another shape.*\(2, 2, 3\).*found \(2, 6\)"),
+        (giving(lambda p: p.flatten(1, 2) * torch.nan), "infinite or not a number"),
+        (giving(lambda p: p.flatten(1, 2) + torch.rand(1)), "changes from call to call"),
+        (giving(lambda p: p.flatten(1, 2) * len(p)), "depends on the rows"),
+        (giving(fails), r"can't be used \(RuntimeError\)"),
         (Noisy(), "its output changes from call to call"),
         (Remembering(), "its output changes from call to call"),
         (BatchNormed(), "its output depends on the rows"),

@@ -297,7 +297,7 @@ def test_features_that_do_not_fit(tmp_path, folder, backbone, monkeypatch):
         ("fps", float("nan"), "^impossible fps: .*found nan"),
         ("clip_fps", -1.0, r"^impossible clip_fps: .*found -1\.0"),
         ("clip_fps", "4", "^clip_fps: wrong type: expected float or None, found '4'"),
-        ("dtype", "int8", "^unknown dtype: expected float16 or float32, found int8"),
+        ("dtype", "float64", "^unknown dtype: expected float16 or float32 or int8, found float64"),
         ("batch_size", 0, "^impossible batch_size: expected from 1 to 1000000, found 0"),
         ("stream", "../rgb", r"not a name for a stream: .*found '\.\./rgb'"),
         ("max_gap_s", 0.0, r"^impossible max_gap_s: expected above 0 .*found 0\.0"),

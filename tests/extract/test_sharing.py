@@ -23,13 +23,14 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.errors import UnreadableVideo, WriteFailed
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
-from antcache.extract import ledger as ledger_module
 from antcache.extract import run as run_module
 from antcache.extract import turns as turns_module
 from antcache.extract.ledger import Ledger
+from antcache.extract.plan import RowRecipe
 from antcache.extract.turns import take_turns
 from antcache.store import Store
 from antcache.store.format import STAGING
+from antcache.store.local import ledger as ledger_module
 
 CLAIMER = """
 import sys, time
@@ -122,7 +123,7 @@ def test_what_a_killed_process_had_claimed_is_taken_over(
 ):
     caplog.set_level("INFO", "antcache")
     store = Store.create(tmp_path / "s.zarr")
-    run_module._create_stream(store, backbone, ExtractConfig())
+    store.create_stream(**RowRecipe.of(backbone, ExtractConfig()).stream(None))
     calls = []
     with claimed_elsewhere(store, "v1") as process:
 
@@ -151,7 +152,7 @@ def test_what_another_process_finishes_is_not_done_again(
     tmp_path, folder, backbone, reference, monkeypatch
 ):
     store = Store.create(tmp_path / "s.zarr")
-    run_module._create_stream(store, backbone, ExtractConfig())
+    store.create_stream(**RowRecipe.of(backbone, ExtractConfig()).stream(None))
     claim = store.claim_features("rgb", "v1")
     assert claim.__enter__()
     decoded = []
@@ -176,7 +177,7 @@ def test_what_another_process_finishes_is_not_done_again(
 
 def test_an_interrupt_while_waiting_frees_all_claims(tmp_path, folder, backbone, monkeypatch):
     store = Store.create(tmp_path / "s.zarr")
-    run_module._create_stream(store, backbone, ExtractConfig())
+    store.create_stream(**RowRecipe.of(backbone, ExtractConfig()).stream(None))
 
     def interrupted(seconds):
         raise KeyboardInterrupt

@@ -76,6 +76,38 @@ def test_models(tmp_path, timm, kind, named):
     assert backbone.dim == model.num_features
 
 
+GRIDS = {
+    "convolutions": ((1, 1, 1), lambda map_: map_.flatten(2).transpose(1, 2)),
+    "tokens": ((1, 2, 2), lambda tokens: tokens[:, 1:]),
+    "perception": ((1, 2, 2), lambda tokens: tokens[:, 1:]),
+    "registers": ((1, 2, 2), lambda tokens: tokens[:, 5:]),
+    "channels_last": ((1, 4, 4), lambda map_: map_.flatten(1, 2)),
+}
+OTHERS = {
+    "registers": ("vit_tiny_patch16_224", {"img_size": 32, "depth": 2, "reg_tokens": 4}),
+    "channels_last": (
+        "swin_tiny_patch4_window7_224",
+        {"img_size": 32, "window_size": 4, "embed_dim": 12, "depths": [1, 1], "num_heads": [3, 6]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(GRIDS))
+def test_tokens(tmp_path, timm, kind):
+    """Those of no place are left out, which timm counts; maps are as timm lays them out."""
+    architecture, arguments = (MODELS | OTHERS)[kind]
+    model = timm.create_model(architecture, num_classes=10, **arguments).eval()
+    config = {"architecture": architecture, "num_classes": 10, "pretrained_cfg": CFG}
+    folder = save(tmp_path / "model", model, config | {"model_args": arguments})
+    backbone = load_backbone(folder, device="cpu")
+    pixels = torch.randn(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    grid, of = GRIDS[kind]
+    with torch.no_grad():
+        expected = of(model.forward_features(pixels[:, 0]))
+    assert backbone.grid == grid
+    torch.testing.assert_close(backbone.tokens(pixels), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(91, 161), (240, 135), (300, 401)])
 @pytest.mark.parametrize(
     "changes",

@@ -5,7 +5,7 @@ import torch
 
 from antcache.errors import BadConfig
 from antcache.student.heads.avth import AvtHead
-from antcache.student.heads.blocks import CausalTransformer, attention
+from antcache.student.heads.blocks import PLAIN_KEYS, CausalTransformer, attention
 
 WIDTH, LAYERS, HEADS, POSITIONS = 32, 3, 4, 12
 
@@ -92,11 +92,12 @@ def test_avth_is_gpt2_between_its_projections() -> None:
     torch.testing.assert_close(output.logits, logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("length", [9, PLAIN_KEYS + 1])
 @pytest.mark.parametrize("is_causal", [True, False])
-def test_attention_in_bfloat16_is_that_of_float32(is_causal: bool) -> None:
+def test_attention_in_bfloat16_is_that_of_float32(is_causal: bool, length: int) -> None:
     """As far as bfloat16 goes: 8 bits of the inputs, the weights and the output."""
     random = torch.Generator().manual_seed(1)
-    given = torch.randn(3, 2, 4, 9, 8, generator=random).bfloat16()
+    given = torch.randn(3, 2, 4, length, 8, generator=random).bfloat16()
     found = []
     for dtype in (torch.bfloat16, torch.float32):
         parts = [part.to(dtype).requires_grad_() for part in given]
@@ -106,6 +107,23 @@ def test_attention_in_bfloat16_is_that_of_float32(is_causal: bool) -> None:
     for half, single in zip(*found, strict=True):
         assert half.dtype == torch.bfloat16
         torch.testing.assert_close(half.float(), single, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_weights_of_many_tokens_are_never_held_whole(dtype: torch.dtype) -> None:
+    """What is kept for the gradients grows with the tokens, not with their square."""
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    length = 2 * PLAIN_KEYS
+    parts = [torch.zeros(1, 1, length, 8, dtype=dtype, requires_grad=True) for _ in range(3)]
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        attention(*parts, dropout_p=0.0, is_causal=False)
+    assert 0 < kept < length * length * parts[0].element_size()
 
 
 def test_dropout_works_in_training_alone() -> None:

@@ -220,8 +220,16 @@ PROBES = ("ek100-vjepa2-l", "ek100-vjepa2-g384")
 
 @pytest.mark.parametrize("name", PROBES)
 def test_the_probes_are_the_published_ones(name: str) -> None:
-    """As V-JEPA 2's frozen evaluation: 2 clips on each of 64 GPUs, verb, noun and action alike."""
+    """As V-JEPA 2's frozen evaluation: 2 clips on each of 64 GPUs, verb, noun and action alike.
+
+    A clip ends 1 s before the end of the action; in training 0.25 to 1.75 s before a point of its
+    last quarter, of which these are the ends and the mean.
+    """
     preset = PRESETS[name]
+    assert preset.window == WindowConfig(gap_s=1.0, num_frames=1, anchor=1.0)
+    for drawn, low, high in ((preset.data.gaps, 0.25, 1.75), (preset.data.anchors, 0.75, 1.0)):
+        assert (min(drawn), max(drawn)) == (low, high)
+        assert sum(drawn) / len(drawn) == (low + high) / 2
     model = preset.model
     assert (model.head, model.layers, model.heads, model.width) == ("probe", 3, 16, None)
     assert (preset.losses.loss, preset.losses.verb_noun_weight) == ("focal", 1)
@@ -250,7 +258,7 @@ def test_every_preset_is_the_published_one() -> None:
         assert found.lr == pytest.approx(lr * gpus), name
         assert found.batch_size == batch * gpus, name
         assert [found.epochs, found.warmup_epochs] == rest, name
-    windows = {n: p.window for n, p in PRESETS.items() if p.window != WindowConfig()}
+    windows = {n: PRESETS[n].window for n in PUBLISHED if PRESETS[n].window != WindowConfig()}
     ten_seconds = WindowConfig(gap_s=1.0, num_frames=10, rate=1.0)
     assert windows == {
         "ek55-vit": ten_seconds,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from token_kitchen import FUTURE, add_tokens
 from torch.nn import functional as F
 
 from antcache.errors import BadConfig
@@ -42,12 +43,14 @@ for run, values in json.loads(Path(sys.argv[2]).read_text()).items():
 def test_two_processes_equal_one(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
-    """With dropout, also of attention; masked windows; frame losses; a last batch of 3 windows."""
+    """With dropout, also of attention; masked windows; frame losses; a last batch of 3 windows; of
+    int8 tokens, with gaps that are drawn."""
     store = make_store()
+    add_tokens(store, dtype="int8", future=FUTURE)
     whole = store.targets("oracle")
     arrays = {name: array[::2] for name, array in whole.arrays().items()}
     store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
-    base = small.replace(targets=("some",), allow_missing_targets=True, epochs=2)
+    base = small.replace(stream=("rgb",), targets=("some",), allow_missing_targets=True, epochs=2)
     configs = {
         "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
         "avth": base.replace(head="avth", verb_noun_weight=0.5, optimizer="sgd"),
@@ -57,6 +60,7 @@ def test_two_processes_equal_one(
             head="probe", **NONE, verb_noun_weight=1.0, loss="focal", optimizer="sgd"
         ),
     }
+    configs["tokens"] = configs["probe"].replace(stream=("tokens",), num_frames=1, gaps=FUTURE)
     written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
     (tmp_path / "configs.json").write_text(json.dumps(written))
     (tmp_path / "code.py").write_text(CODE)

@@ -22,6 +22,8 @@ from antcache.evaluation import Predictions
 from antcache.settings import settings_of
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
+from antcache.student.heads.head import ModelShape
+from antcache.student.model import build_student
 from antcache.student.presets import find_preset
 from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.runs.train import train
@@ -514,3 +516,35 @@ def test_no_more_at_once_than_the_device_has_memory_for(monkeypatch: pytest.Monk
     for free, expected in ((None, 16), (10**9, 16), (200_000, 5), (1_000, 1)):
         monkeypatch.setattr(sweep_module, "free_bytes", lambda _, free=free: free)
         assert sweep_module.fitting(student, device) == expected
+    for free, step, expected in ((200_000, 20_000, 5), (200_000, 30_000, 4), (10**9, 10**9, 1)):
+        monkeypatch.setattr(sweep_module, "free_bytes", lambda _, free=free: free)
+        assert sweep_module.fitting(student, device, step) == expected
+
+
+@pytest.mark.parametrize("head", ["light", "probe"])
+def test_what_a_step_keeps_is_counted_before_it_is_taken(head: str) -> None:
+    """Beside a step on real numbers: no less, and no more than attention's weights above it."""
+    own = {"light": {"width": 32}, "probe": {"layers": 2}}[head]
+    config = StudentConfig.of(head=head, heads=4, batch_size=6, **own)
+    shape = ModelShape(dims=(32,), num_classes=9, num_frames=12)
+    if head == "probe":
+        shape = replace(shape, num_frames=1, tokens=12)
+    with torch.device("meta"):
+        student = build_student(config, shape)
+    counted = sweep_module.step_bytes(student, config, shape)
+    real = build_student(config, shape)
+    parameters = {p.data_ptr() for p in real.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    features = torch.randn(6, *shape.window)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = real(features)
+    assert output.logits.requires_grad
+    attention = 2 * 6 * 4 * 12 * 12 * 4 * 4  # scores and weights of two layers and a query
+    assert sum(kept.values()) <= counted <= 1.1 * sum(kept.values()) + attention

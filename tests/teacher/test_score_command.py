@@ -249,12 +249,12 @@ def test_tables(store):
     output = run("kitchen", "count", *FEW).stdout
     output += run("kitchen", "teacher", "--noise", "0.2", *FEW).stdout
     for words in (
-        "targets/count, as stored: percent, 95% intervals by video",
+        "targets/count, as stored, anchor start: percent, 95% intervals by video",
         "all 36",
         "RULSTM, AVT 33",
         "action/many_shot_recall@5",
         "targets/count: calibration",
-        "teacher, observed: the truth among the k best classes",
+        "teacher, observed, anchor start: the truth among the k best classes",
         "confused 0.2",
         "teacher: no temperature",
     ):

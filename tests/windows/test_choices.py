@@ -98,6 +98,13 @@ def test_a_missing_window_names_its_gap(make_store: MakeStore) -> None:
     assert not windows.dropped
 
 
+def test_a_path_may_be_written_in_any_way(make_store: MakeStore) -> None:
+    store = make_store("odd {0} {}")
+    short(store, "t2", 4 * 19)
+    with pytest.raises(MissingFeature, match=r"odd \{0\} \{\}: features/rgb, split train, gap 0.5"):
+        found(store, drawn=PAIRS)
+
+
 def test_a_segment_that_has_none_is_dropped(make_store: MakeStore) -> None:
     store = make_store()
     short(store, "t2", 4 * 15)

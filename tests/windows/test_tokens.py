@@ -1,20 +1,25 @@
-"""Windows over streams of tokens: packed and lazy, stored in any way, with the futures they read."""
+"""Windows of rows of tokens: packed and lazy, stored in any way, with the futures they read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from token_kitchen import FUTURE, PLANE, PRESENT, add_tokens, add_tokens_at
 from torch.utils.data import DataLoader
 
 import antcache
-from antcache.annotations import Protocol, protocol_for
+from antcache.annotations import Protocol, Segments, protocol_for
 from antcache.errors import BadConfig, MissingFeature
-from antcache.store import Store
+from antcache.extract.rows.moments import window_times
+from antcache.store import Features, Store
+from antcache.windows.index import WindowIndex
 from antcache.windows.lazy import LazyFeatures
 from antcache.windows.pack import PackedFeatures
 from antcache.windows.split import SplitWindows, split_windows
@@ -195,10 +200,10 @@ def test_rows_where_windows_end(make_store: MakeStore, frames: bool) -> None:
 def test_windows_that_end_elsewhere_are_refused(make_store: MakeStore) -> None:
     store = make_store()
     add_tokens_at(store, gaps=(0.25, 1.0), anchors=(0.0, 1.0), dtype="float16")
-    said = r"a gap of 0.25 or 1 s, the anchor start or end, found 0.5 s, start"
+    said = r"a gap of 0.25 or 1 s, the anchor start or end, found a gap of 0.5 s, "
     with pytest.raises(BadConfig, match=said):
         found(store, "kept", protocol=replace(ONE, gap_s=0.5))
-    with pytest.raises(BadConfig, match=r"found 1 s, 0.5 .*`gaps`, `anchors`"):
+    with pytest.raises(BadConfig, match=r"found a gap of 1 s, the anchor 0.5 .*`gaps`, `anchors`"):
         found(store, "kept", protocol=replace(ONE, anchor=0.5), allow_missing=True)
 
 
@@ -232,3 +237,58 @@ def test_a_loader_of_ones_own_takes_them(make_store: MakeStore, dtype: str) -> N
     assert [uid for batch in batches for uid in batch.uid] == windows.labels.uid.tolist()
     packed = windows.pack()
     assert torch.equal(packed[3].features, windows[3].features)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    starts=st.lists(st.floats(0.0, 400.0), min_size=1, max_size=8),
+    lengths=st.lists(st.floats(0.01, 30.0), min_size=8, max_size=8),
+    gaps=st.lists(
+        st.sampled_from([0.25, 0.75, 1.0, 1.25, 1.75, 0.1, 3.3]), min_size=1, unique=True
+    ),
+    anchors=st.lists(st.sampled_from([0.0, 0.3, 0.75, 1.0]), min_size=1, unique=True),
+)
+def test_what_is_extracted_at_windows_is_what_windows_ask_for(
+    starts: list[float], lengths: list[float], gaps: list[float], anchors: list[float]
+) -> None:
+    """Every window that is not too early has the row of its own time, to float error."""
+    stops = [start + length for start, length in zip(starts, lengths, strict=False)]
+    zeros, uid = [0] * len(starts), [f"u{i}" for i in range(len(starts))]
+    segments = Segments.of(
+        uid=uid,
+        video=["v"] * len(uid),
+        start_s=starts,
+        stop_s=stops,
+        verb=zeros,
+        noun=zeros,
+        action=zeros,
+    )
+    times = window_times([segments], anchors=anchors, gaps=gaps)["v"]
+    times = times[times >= 0]
+    rows = np.broadcast_to(np.float16(0), (len(times), 1, 1))
+    features = {"v": Features(rows=rows, fps=8.0, start_s=0.0, times=times, listed=True)}
+    for gap, anchor in product(gaps, anchors):
+        protocol = replace(ONE, gap_s=gap, anchor=anchor)
+        index = WindowIndex.build(features, segments, protocol, allow_missing=True)
+        assert set(index.dropped) <= {"too_early"}
+        own = protocol.reference_s(segments.start_s, segments.stop_s)[index.segment] - gap
+        np.testing.assert_allclose(times[index.rows[:, 0]], own, rtol=0, atol=1e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_gpu_gets_the_same_tokens(make_store: MakeStore, dtype: str) -> None:
+    """To the bit, also those that are widened there."""
+    store, cuda = make_store(), torch.device("cuda")
+    add_tokens(store, dtype=dtype, future=FUTURE)
+    windows = found(store, drawn=tuple(replace(ONE, gap_s=gap) for gap in FUTURE))
+    packed, _ = both(windows)
+    order = torch.arange(len(windows)).flip(0)
+    for features in (
+        PackedFeatures.gather(windows.streams, cuda),
+        LazyFeatures.of(windows.streams, cuda),
+    ):
+        parts = [part.clone() for _, part in features.batches(order, 4)]
+        assert torch.equal(torch.cat(parts).cpu(), packed[order])
+        assert torch.equal(features.take([3, 0]).cpu(), packed[[3, 0]])

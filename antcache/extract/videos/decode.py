@@ -1,4 +1,4 @@
-"""Pictures of a video at regular times: the last frame at or before each, never a later one.
+"""Pictures of a video at any times: the last frame at or before each, never a later one.
 
 Promise: times are the container's own timestamps, compared exactly (as fractions). Time 0 is the
 container's start, as in players and in FFmpeg, so that annotated times apply; the first frame may
@@ -34,6 +34,7 @@ from antcache.extract.videos.pictures import (
     upright_rgb,
 )
 from antcache.extract.videos.pyav import av
+from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -45,26 +46,26 @@ CONVENTION = 1
 """Version of the rules in this file; part of every stream's fingerprint."""
 
 
+TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
+"""How far from a frame's time a time in seconds is at it."""
+
+
 def every_tick(tick: int) -> bool:
     """Ask for all pictures of the grid."""
     return True
 
 
-class VideoSampler:
-    """Iterates over `(tick, picture)` of one video, ticks ascending; picture (H, W, 3) uint8 RGB.
-
-    Tick k is the time `start_s + k / rate`; the ticks end with the last frame's time. A picture
-    that is shown at several ticks is the same array each time.
+class VideoReader:
+    """Decodes one video, once for each call of `shown`.
 
     Args:
         path: the video file.
-        rate: ticks per second, exact.
-        wanted: which ticks to produce.
         max_gap_s: how far apart two frames may be, in seconds.
         allow_partial: accept a file that ends early, and stop where it ends.
 
     Attributes:
-        start_s: time of tick 0 in seconds, known from the first picture on.
+        start_s: time of the first frame in seconds, known from the first picture on.
+        last_s: time of the last frame, known at the end.
         num_frames: frames decoded so far.
         skipped_packets: packets that could not be decoded so far.
         skipped_frames: frames passed over so far, after such packets or for running backwards.
@@ -72,57 +73,60 @@ class VideoSampler:
         ended_early: whether the file turned out to be shorter than it states.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        rate: Fraction,
-        wanted: Callable[[int], bool] = every_tick,
-        max_gap_s: float = 2.0,
-        allow_partial: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, *, max_gap_s: float = 2.0, allow_partial: bool = False) -> None:
         self.path = path
-        self.rate = rate
-        self.wanted = wanted
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
-        self.start_s = 0.0
+        self.start_s = self.last_s = 0.0
         self.num_frames = self.skipped_packets = self.skipped_frames = 0
         self.ended_early = False
         self.pixel_aspect = Fraction(1)
         self._orientation: Orientation | None = None
         self._rotation = 0
 
-    def __iter__(self) -> Generator[tuple[int, Picture], None, None]:
-        """Decode the video; raises `UnreadableVideo`, possibly after some pictures."""
-        start = last = Fraction(0)
-        tick = 0
-        shown: VideoFrame | None = None
+    def shown(
+        self, wanted: Callable[[float, float], bool]
+    ) -> Generator[tuple[float, float, Picture], None, None]:
+        """Pictures that are `wanted(since, until)`, each with the times at which it is seen.
+
+        A picture is seen from its frame's time until before the next frame's, the last one at its
+        own time only, and the first one also (`since` is -infinity) before there is any. Times are
+        seconds; what is within float error of a frame's time is at it, see `timebase`.
+
+        Raises:
+            UnreadableVideo: possibly after some pictures.
+        """
+        with closing(self._intervals()) as intervals:
+            for since, until, frame in intervals:
+                first = float(since) == self.start_s
+                begin = -math.inf if first else float(since) - TOLERANCE_S
+                end = float(since) + TOLERANCE_S if until is None else float(until) - TOLERANCE_S
+                if wanted(begin, end):
+                    yield begin, end, self._picture(frame)
+
+    def _intervals(self) -> Generator[tuple[Fraction, Fraction | None, VideoFrame], None, None]:
+        """Intact frames, each with its time and the next one's; the last has none.
+
+        Raises:
+            UnreadableVideo: possibly after some frames.
+        """
+        last: tuple[Fraction, VideoFrame] | None = None
         with closing(self._frames()) as frames:
             for time, frame in frames:
-                if shown is None:
-                    start = time
-                    self.start_s = float(start)
-                else:  # `shown` is what is seen until the moment before `time`
-                    stop = math.ceil((time - start) * self.rate)
-                    yield from self._pictures(shown, tick, stop)
-                    tick = max(tick, stop)
-                shown, last = frame, time
-        if shown is None:
+                if last is None:
+                    self.start_s = float(time)
+                elif time > last[0]:  # of several frames of one time, the last is seen
+                    yield last[0], time, last[1]
+                last = time, frame
+        if last is None:
             raise UnreadableVideo(
                 "nothing in it can be decoded",
                 where=self.path,
                 found=f"{self.skipped_packets} undecodable packets",
                 hint=f"pictures have at most {MAX_PIXELS} pixels",
             )
-        yield from self._pictures(shown, tick, math.floor((last - start) * self.rate) + 1)
-
-    def _pictures(self, frame: VideoFrame, first: int, stop: int) -> Iterator[tuple[int, Picture]]:
-        picture = None
-        for tick in range(first, stop):
-            if self.wanted(tick):
-                picture = self._picture(frame) if picture is None else picture
-                yield tick, picture
+        self.last_s = float(last[0])
+        yield last[0], None, last[1]
 
     def _picture(self, frame: VideoFrame) -> Picture:
         size = shown_size(frame, self.pixel_aspect, self.path)
@@ -194,6 +198,53 @@ class VideoSampler:
                 found=file.error,
                 hint="copy it again, or keep what is there with --allow-partial",
             )
+
+
+class VideoSampler(VideoReader):
+    """Iterates over `(tick, picture)` of one video, ticks ascending; picture (H, W, 3) uint8 RGB.
+
+    Tick k is the time `start_s + k / rate`; the ticks end with the last frame's time. A picture
+    that is shown at several ticks is the same array each time.
+
+    Args:
+        path: the video file.
+        rate: ticks per second, exact.
+        wanted: which ticks to produce.
+        options: those of `VideoReader`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rate: Fraction,
+        wanted: Callable[[int], bool] = every_tick,
+        **options: Any,
+    ) -> None:
+        super().__init__(path, **options)
+        self.rate = rate
+        self.wanted = wanted
+
+    def __iter__(self) -> Generator[tuple[int, Picture], None, None]:
+        """Decode the video; raises `UnreadableVideo`, possibly after some pictures."""
+        start: Fraction | None = None
+        tick = 0
+        with closing(self._intervals()) as intervals:
+            for since, until, frame in intervals:
+                start = since if start is None else start
+                if until is None:
+                    stop = math.floor((since - start) * self.rate) + 1
+                else:  # seen until the moment before
+                    stop = math.ceil((until - start) * self.rate)
+                yield from self._pictures(frame, tick, stop)
+                tick = max(tick, stop)
+
+    def _pictures(self, frame: VideoFrame, first: int, stop: int) -> Iterator[tuple[int, Picture]]:
+        picture = None
+        for tick in range(first, stop):
+            if self.wanted(tick):
+                picture = self._picture(frame) if picture is None else picture
+                yield tick, picture
 
 
 class _Packets:

@@ -1,4 +1,4 @@
-"""Arrays of a `.npz`, read without believing what it says of their size.
+"""Arrays of a `.npz` or `.npy`, read without believing what it says of their size.
 
 Promise: nothing of a file runs (no object arrays); an array is made where the bytes for exactly its
 type and shape are there, and unpacking takes no more memory than is plausible for the file's size.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import math
+import mmap
+import stat
 import struct
 import zipfile
 import zlib
@@ -65,11 +67,27 @@ def read_npz(path: Path, wanted: Iterable[str]) -> tuple[list[str], dict[str, ND
         raise _damaged(error) from error
 
 
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array of a `.npy`, mapped: its values are read where they are looked at.
+
+    Raises:
+        OSError: there is no file, or it can't be read.
+        ValueError: it is damaged, or holds objects.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
+        raise ValueError("no regular file")
+    if not about.st_size:
+        raise ValueError("the file is empty")
+    with path.open("rb") as file:
+        return _array(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _damaged(error: Exception) -> ValueError:
     return ValueError(" ".join(str(error).split()) or type(error).__name__)
 
 
-def _array(data: bytes) -> NDArray[Any]:
+def _array(data: bytes | mmap.mmap) -> NDArray[Any]:
     """The array of a `.npy`: numpy.lib.format, versions 1 to 3."""
     version, wide = data[6:8], data[6:7] != b"\1"
     if data[:6] != MAGIC or version not in (b"\1\0", b"\2\0", b"\3\0"):

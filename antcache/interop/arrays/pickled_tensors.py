@@ -61,7 +61,7 @@ HINT = (
 )
 
 
-def read_pickle(path: Path, progress: Progress = silent) -> object:
+def read_pickle(path: Path, progress: Progress = silent, *, hint: str = HINT) -> object:
     """The value in the pickle at `path`, or in a file of `torch.save`, with numpy arrays in it.
 
     Arrays may be read-only views of the same memory.
@@ -69,6 +69,7 @@ def read_pickle(path: Path, progress: Progress = silent) -> object:
     Args:
         path: the file.
         progress: called with bytes read.
+        hint: what to do about a file that is refused.
 
     Raises:
         NotFound: there is no such file.
@@ -97,11 +98,11 @@ def read_pickle(path: Path, progress: Progress = silent) -> object:
             return value
     except Refusal as refusal:
         raise RefusedPickle(
-            refusal.problem, where=path, found=refusal.found, hint=HINT
+            refusal.problem, where=path, found=refusal.found, hint=hint
         ) from refusal
     except NONSENSE as error:
         raise RefusedPickle(
-            "not a whole file of torch", where=path, found=short(str(error)), hint=HINT
+            "not a whole file of torch", where=path, found=short(str(error)), hint=hint
         ) from error
 
 

@@ -76,7 +76,8 @@ def export_lmdb(
     """Write the videos of a stream into the new LMDB folder `output`.
 
     A row seen at t seconds gets the key of frame t * key_fps, or of the next frame if there is none
-    at t; frames are counted from 1. `progress` is called with "videos" and "rows".
+    at t; frames are counted from 1. Rows that have seen the future are a `BadConfig`, since a key
+    can't say so. `progress` is called with "videos" and "rows".
 
     Raises:
         AlreadyExists: something is at `output`.
@@ -99,6 +100,13 @@ def export_lmdb(
         raise MissingKey("the stream has no videos", where=f"{store.path}: features/{stream}")
     if output.exists() or output.is_symlink():
         raise AlreadyExists("something is here already", where=output, hint="choose another name")
+    if settings.sees_ahead_s > 0:
+        raise BadConfig(
+            "an LMDB can't say that rows have seen the future",
+            where=f"{store.path}: features/{stream}",
+            found=f"rows that have seen {settings.sees_ahead_s:.4g} s after their times",
+            hint="antcache export arrays does",
+        )
     features = {video: store.features(stream, video, settings=settings) for video in videos}
     where = store.backend.where(f"features/{stream}")
     frames = {v: _frames(f, key_fps, f"{where}/{v}") for v, f in features.items()}

@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations.video_names import bare_name
 from antcache.errors import BadConfig, NotFound
 from antcache.interop.lmdb.pages import DATA_FILE, LmdbPages, open_lmdb
 from antcache.interop.lmdb.values import SAMPLE_BYTES, SAMPLE_ROWS, VIDEO_ROWS, require_float32
+from antcache.interop.naming import called, note_of
 from antcache.progress import Progress, silent
-from antcache.store.format import video_name
 
 KEY = "{video}_frame_{n:010d}.jpg"
 """Form of a key."""
@@ -64,13 +63,7 @@ class LmdbKeys:
     @property
     def note(self) -> str:
         """Which videos have other names than in the keys, in one line; empty if none has."""
-        if not self.written:
-            return ""
-        video, key = next(iter(self.written.items()))
-        return (
-            f"{len(self.written)} of {len(self.frames)} videos are called as antcache extract "
-            f"calls them: {key} is {video}"
-        )
+        return note_of(self.written, len(self.frames))
 
     def key(self, video: str, frame: int) -> bytes:
         """The key of a frame of a video."""
@@ -143,7 +136,7 @@ def scan(
         require_float32(path, _sample(lmdb))
         dim = _width(path, first.key, first.size)
         for key, numbers in _by_video(path, lmdb, progress, label):
-            video = _name(path, key if key in stored else bare_name(key))
+            video = _name(path, key, stored)
             if video in frames and written.get(video, video) != key:
                 raise BadConfig(
                     f"two videos would be called {video!r}",
@@ -223,9 +216,9 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def _name(path: Path, text: str) -> str:
+def _name(path: Path, text: str, stored: Collection[str]) -> str:
     try:
-        return video_name(text)
+        return called(text, stored)
     except BadConfig as error:
         raise BadConfig(error.message, where=path) from error
 

@@ -19,6 +19,10 @@ from antcache.errors import BadConfig
 INITIAL_STD = 0.02
 """Standard deviation of GPT-2's initial weights."""
 
+PLAIN_KEYS = 512
+"""Most keys whose weights are held at once by plain products: those of the 4,352 tokens of a whole
+clip would take 600 MB for each window and block."""
+
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, *, dropout_p: float, is_causal: bool
@@ -26,9 +30,11 @@ def attention(
     """Attention of Q queries (..., Q, H) over K keys and values (..., K, H); returns (..., Q, H).
 
     PyTorch's fused one, but on a CPU in bfloat16, where it takes two to six times as long as two
-    plain products, forward and backward, on windows of 10 to 128 frames (PyTorch 2.13).
+    plain products, forward and backward, on windows of 10 to 128 frames, and as long from some
+    hundred on (PyTorch 2.13).
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    short = key.shape[-2] <= PLAIN_KEYS
+    if short and query.device.type == "cpu" and query.dtype == torch.bfloat16:
         weights = attention_weights(query, key, is_causal=is_causal)
         return F.dropout(weights, dropout_p) @ value
     return F.scaled_dot_product_attention(

@@ -50,7 +50,7 @@ def check_tokens(config: ModelConfig, tokens: int) -> None:
         raise BadConfig(
             f"the head {config.head!r} takes rows of one vector",
             found=f"rows of {tokens} tokens",
-            hint=f"`head` {able}; or pool them in a store of their own: "
+            hint=f"`head` {able}; or pool them, if none of them are predicted ones: "
             "antcache store convert STORE NEW --tokens 1x1x1",
         )
 

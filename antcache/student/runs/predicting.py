@@ -27,6 +27,7 @@ from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, loa
 from antcache.student.runs.place import CHECKPOINTS, CONFIG, read_config
 from antcache.student.scoring import predict
 from antcache.untrusted import read_json
+from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
 from antcache.windows.lazy import LazyFeatures
@@ -47,6 +48,7 @@ class TrainedStudent:
         BadCheckpoint: the run can't be read.
         FingerprintMismatch: the store has other classes or features than the run was trained on.
         MissingKey: the store lacks a stream.
+        BadConfig: a stream has seen the future, and the run does not say that this is allowed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class TrainedStudent:
         account = _account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
+        refuse_future(self.streams, allowed=self.config.data.allow_future)
         self.protocol: Protocol = account["protocol"]
         for what, found in (
             ("taxonomy", taxonomy.fingerprint),

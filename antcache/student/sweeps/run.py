@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite
@@ -29,6 +29,7 @@ from antcache.progress import Progress, silent
 from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.heads.head import ModelShape
 from antcache.student.model import build_student
 from antcache.student.runs.folder import RunFolder, tidy
 from antcache.student.runs.place import CONFIG, LOG, RESULT, read_config
@@ -241,20 +242,45 @@ def _at_once(
             )
         return plan.at_once
     device = data.train.device
-    at_once = fitting(student, device) if possible and device.type == "cuda" else 1
+    at_once = 1
+    if possible and device.type == "cuda":
+        at_once = fitting(student, device, step_bytes(student, config, data.shape))
     log.info("members trained at once: %d", at_once)
     return at_once
 
 
-def fitting(student: nn.Module, device: torch.device) -> int:
+def fitting(student: nn.Module, device: torch.device, step: int = 0) -> int:
     """How many such students a device has memory for, from 1 to `AT_ONCE`.
 
     Each has weights, gradients, two moments of the optimizer and perhaps an average, which may take
-    half of what is free; the rest is for what a step keeps.
+    half of what is free, and keeps `step` bytes while it is trained on a batch.
     """
     free = free_bytes(device)
+    if free is None:
+        return AT_ONCE
     each = 5 * sum(p.nbytes for p in student.parameters())
-    return AT_ONCE if free is None else max(1, min(AT_ONCE, free // 2 // each))
+    return max(1, min(AT_ONCE, free // 2 // each, free // (each + step)))
+
+
+def step_bytes(student: nn.Module, config: StudentConfig, shape: ModelShape) -> int:
+    """Bytes that a student on the device `meta` keeps of a batch for its gradients, in float32.
+
+    Counted on one window, of which nothing is computed; fused attention keeps less than is counted.
+    """
+    own = {id(p) for p in student.parameters()}
+    kept = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        whole = tensor if tensor._base is None else tensor._base  # of a view, what it looks at
+        if id(whole) not in own:
+            kept[id(whole)] = whole
+        return tensor
+
+    features = torch.empty(1, *shape.window, device="meta")
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        student(features, **config.losses.frame_outputs)
+    window = features.nbytes + sum(tensor.nbytes for tensor in kept.values())
+    return config.optimization.batch_size * window
 
 
 def _finished(path: Path, config: StudentConfig) -> bool:

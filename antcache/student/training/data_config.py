@@ -29,6 +29,8 @@ class DataConfig:
     """Points of a segment that gaps are counted back from, drawn likewise (0.75,end)."""
     allow_missing: bool = False
     """Leave segments out whose features are missing, instead of refusing to train."""
+    allow_future: bool = False
+    """Train on features that have seen what comes after their rows' times; the result says so."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -30,6 +30,7 @@ from antcache.student.heads.table import check_tokens
 from antcache.student.training.objective_config import ATTENTION
 from antcache.student.training.weights import Weight, describe
 from antcache.text import listed
+from antcache.windows.ahead import refuse_future
 from antcache.windows.choices import Choices
 from antcache.windows.dataset import WindowFeatures, Windows
 from antcache.windows.lazy import LazyFeatures
@@ -55,7 +56,8 @@ class TrainingData:
         validation: windows that are scored.
         segments: the segments of the validation windows, in their order.
         dropped: split -> reason -> uids of the segments without a window.
-        counts: windows, padded windows, and soft targets found and masked, JSON-ready.
+        counts: windows, padded windows, and soft targets found and masked, JSON-ready; also
+            `sees_ahead_s` by stream, of features that have seen the future.
         fingerprints: hashes by which a resumed run knows its data.
     """
 
@@ -80,11 +82,12 @@ def load_training_data(
         MissingKey: the store lacks a split, the stream or the soft targets.
         MissingFeature: features of labelled segments are missing, and that is not allowed.
         MissingTarget: training segments have no soft target, and that is not allowed.
-        BadConfig: the stream is not named, no window is left, the windows do not fit, or a tail is
-            asked of dense soft targets.
+        BadConfig: the stream is not named or has seen the future, no window is left, the windows
+            do not fit, or a tail is asked of dense soft targets.
     """
     taxonomy = store.taxonomy
     streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
+    ahead = refuse_future(streams, allowed=config.data.allow_future)
     protocol = config.window.protocol(taxonomy.dataset)
     soft = {name: store.targets(name) for name in config.distillation.targets}
     shape = ModelShape.of(taxonomy, streams, protocol, num_teachers=len(soft))
@@ -124,6 +127,8 @@ def load_training_data(
         windows[name] = Windows(found.labels, features, taught, choices)
         log.info("%s: %.1f MB on %s", name, windows[name].num_bytes / 1e6, device)
     train, scored = (windows[name] for name in _names(config))
+    if ahead:
+        counts["sees_ahead_s"] = ahead
     return TrainingData(
         taxonomy=taxonomy,
         streams=tuple(streams),

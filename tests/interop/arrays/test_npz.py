@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antcache.interop.arrays.npz import is_npz, read_npz
+from antcache.interop.arrays.npz import is_npz, read_npy, read_npz
 
 
 def npy(array: np.ndarray, header: str | None = None, version: tuple[int, int] = (1, 0)) -> bytes:
@@ -143,3 +143,29 @@ def test_other_archives(tmp_path: Path) -> None:
     two.write_bytes(two.read_bytes().replace(b"y.npy", b"x.npy"))
     with pytest.raises(ValueError, match="same name"):
         read_npz(tmp_path / "two", ["x"])
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_one_array_alone(tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / "a.npy", ARRAYS[name])
+    found = read_npy(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, ARRAYS[name])
+    assert found.dtype == ARRAYS[name].dtype
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"\x80\x04N.", "no array of numpy"),
+        (npy(np.zeros(6, "<f4"))[:-4], "with 20 bytes"),
+        (
+            npy(np.zeros(3, "<f8"), "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}"),
+            "other",
+        ),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_npy(tmp_path / "a.npy")

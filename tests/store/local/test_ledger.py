@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from antcache.errors import DamagedStore, UnreadableVideo
-from antcache.extract.ledger import Ledger
+from antcache.store.local.ledger import Ledger
 from antcache.store.location import beside
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antcache.extract.sampling import Sampling, exact_rate
+from antcache.extract.rows.sampling import Sampling, exact_rate
 
 
 def test_single_frames():

@@ -1,0 +1,1 @@
+"""Features of others, one file of an array per video, in and out."""
