@@ -576,13 +576,18 @@ def test_the_commands(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_future_is_said(store: Store, tmp_path: Path) -> None:
-    save(tmp_path / "in/a.npy", rows_of(4))
+    save(tmp_path / "in/a.npy", rows_of(4, np.float16))
     words = ("import", "arrays", tmp_path / "in", store.path, "--dim", DIM)
     done = run(*words, "--fps", 4, "--time", "middle")
     assert done.exit_code == 0
     assert "Warning: rows of rgb have seen 0.125 s after their times" in done.stderr
     assert store.stream("rgb").sees_ahead_s == 0.125
     assert "0.125 s of what follows seen" in store.stream("rgb").source
+    assert (
+        run("store", "convert", store.path, tmp_path / "copy.h5", "--dtype", "float16").exit_code
+        == 0
+    )
+    assert Store.open(tmp_path / "copy.h5").stream("rgb").sees_ahead_s == 0.125
     pytest.importorskip("lmdb")
     with pytest.raises(BadConfig, match=r"can't say that rows have seen the future.* 0\.125 s"):
         export_lmdb(store, "rgb", tmp_path / "lmdb")
