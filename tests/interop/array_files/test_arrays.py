@@ -592,3 +592,12 @@ def test_the_future_is_said(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"can't say that rows have seen the future.* 0\.125 s"):
         export_lmdb(store, "rgb", tmp_path / "lmdb")
     assert not (tmp_path / "lmdb").exists()
+
+
+def test_tokens_are_not_exported(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    store.create_stream("t", dim=2, dtype="float16", fps=4, source="x", config={}, grid=(1, 1, 1))
+    store.write_features("t", "v", np.zeros((3, 1, 2), np.float16))
+    with pytest.raises(BadConfig, match="features/t: these files hold one vector a row"):
+        export_arrays(store, "t", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
