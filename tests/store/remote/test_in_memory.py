@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -12,9 +13,13 @@ import pytest
 
 from antcache.errors import AlreadyExists, NotAStore
 from antcache.store import Store
+from antcache.store.backends import format_of
+from antcache.store.integrity.convert import ConvertConfig, convert
+from antcache.store.integrity.verify import verify
 from antcache.store.remote.claim import CLAIM, Claim, in_staging
 from antcache.store.remote.files import RemoteFiles
 from antcache.testing import SEGMENTS, TAXONOMY, add_stream, soft_targets
+from antcache.testing.token_contract import add_tokens, token_rows
 
 ROWS = np.arange(24, dtype=np.float16).reshape(3, 8)
 UNIT = "features/rgb/v1"
@@ -113,3 +118,21 @@ def test_who_lost_the_claim_while_sending_shows_nothing(
     if replaces:
         assert store.backend.files.read("targets/t/zarr.json") == text
         assert store.backend.damaged_parts("targets/t") == []
+
+
+def test_tokens_are_converted_to_a_url_and_back(url: str, tmp_path: Path) -> None:
+    source = Store.create(tmp_path / "source")
+    add_tokens(source)
+    source.write_features("tokens", "v1", token_rows(9))
+    config = ConvertConfig(tokens=(1, 1, 3), dtype="int8", compressed=True)
+    convert(source, url, config)
+    there = Store.open(url)
+    assert format_of(there.backend.group_attributes("")) == 2
+    assert there.stream("tokens").num_tokens == 9
+    convert(there, tmp_path / "back", ConvertConfig(backend="hdf5"))
+    convert(source, tmp_path / "here", config)
+    wanted = Store.open(tmp_path / "here").features("tokens", "v1").read()
+    assert wanted.shape == (9, 9, 4)
+    for store in (there, Store.open(tmp_path / "back")):
+        np.testing.assert_array_equal(store.features("tokens", "v1").read(), wanted)
+        assert verify(store).intact
