@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig
-from antcache.kernels.checks import check_logits, check_settings, per_row
+from antcache.kernels.checks import check_logits, check_settings, per_row, whole
 from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
@@ -70,6 +70,9 @@ def loss_inputs(
         BadConfig: one of them is of a wrong type, shape or range by itself.
     """
     one_of("reduction", reduction, get_args(Reduction))
+    ignore_index = whole("ignore_index", ignore_index)
+    if num_classes is not None:
+        num_classes = whole("num_classes", num_classes)
     check_logits(logits, num_classes)
     check_settings(
         temperature=temperature,

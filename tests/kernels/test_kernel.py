@@ -481,7 +481,7 @@ def test_classes_that_no_teacher_thinks_likely(device, form, share, beta):
 @pytest.mark.parametrize("beta", [1e-5, 0.001, 0.999, 0.99999])
 @pytest.mark.parametrize("form", ["dense", "dense_mix", "topk", "tail"])
 def test_a_mixture_with_little_of_one(device, form, beta):
-    """What the other one has of it must not be lost in 1 - beta, nor what it has in 1 + a little."""
+    """What the other has of it must not be lost in 1 - beta, nor what it has in 1 + a little."""
     x, targets = gaussian(32, 13, seed=2), teacher(form, 32, 13)
     given = {"beta": beta, "reduction": "sum"}
     for spread in (1, 3):
