@@ -11,8 +11,8 @@ row takes (instructions of all its warps; clocks of their issue, of the special-
 load-store units; bytes asked for, and moved by memory, with ~ where data decides which); the clocks
 of the final sum, which the last program does alone; and the share of copy bandwidth at which an
 H100 and an H200 could do it (`kernel_model.py`). Then each forward pass with its gradient, by the
-transfers that must be made. With `--opcodes`, what is issued most under each line. Needs only torch and
-triton.
+transfers that must be made. With `--opcodes`, what is issued most under each line. Needs only torch
+and triton.
 """
 
 from __future__ import annotations

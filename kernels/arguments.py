@@ -15,7 +15,7 @@ from torch import Tensor
 from antcache.checks import one_of
 from antcache.errors import BadConfig
 from antcache.kernels.checks import check_logits, check_settings, per_row, whole
-from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
+from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
 
@@ -89,7 +89,6 @@ def loss_inputs(
     teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
     share = (1 if teacher is None else teacher.shape[0],)
     graph = torch.compiler.is_compiling() and teacher is not None
-    graph = graph and (index is None or width <= LONGEST_FEW)
     row_temperature, temperature = _constant("temperature", temperature, logits, graph)
     row_weight, weight = _constant("weight", weight, logits, graph)
     return LossInputs(

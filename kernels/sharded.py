@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from antcache.checks import at_least
 from antcache.errors import BadConfig
@@ -74,7 +75,7 @@ def distillation_loss_sharded(
 ) -> DistillationParts: ...
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def distillation_loss_sharded(
     logits: Tensor,
     targets: Targets | Tensor | None = None,
