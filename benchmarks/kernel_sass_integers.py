@@ -290,12 +290,18 @@ def _multiply(registers: Registers, kinds: list[str], operands: Operands) -> boo
 
 
 def _load_address(registers: Registers, kinds: list[str], operands: Operands) -> bool:
-    """LEA: (a << s) + b, with a carry."""
+    """LEA: (a << s) + b, with a carry; HI: the upper word of (c, a) << s, plus b."""
     out, written, sources, _ = _parts(operands)
     a, b, count = registers.read(sources[0]), registers.read(sources[1]), number(sources[-1])
-    if a is None or b is None or count is None or "HI" in kinds:
+    if a is None or b is None or count is None or "X" in kinds:
         return False
-    total = ((a << count) & WORD) + b
+    shifted = a << count
+    if "HI" in kinds:
+        upper = registers.read(sources[2])
+        if upper is None:
+            return False
+        shifted = (shifted >> 32) | (upper << count)
+    total = (shifted & WORD) + b
     registers.write(out, total & WORD)
     for each in written:
         registers.write(each, total > WORD)

@@ -60,6 +60,7 @@ EDGE_FORMS = {
     "4 teachers": (4, 0, False),
     "2 x top-10": (2, 10, False),
     "4 x top-64": (4, 64, False),
+    "4 x top-256": (4, 256, False),
     "top-1000": (1, 1000, False),
     "2 x top-10 with tail": (2, 10, True),
     "top-1000 with tail": (1, 1000, True),

@@ -350,6 +350,21 @@ def kernel() -> str:
     )
 
 
+CEILING = re.compile(r"ceiling of the share of copy bandwidth(.*), (H100|H200), (.*)")
+
+
+def kernel_compile() -> str:
+    """What the machine code of the kernels allows at best, without a GPU."""
+    found = records("kernel_compile")
+    shares: dict[str, dict[str, float]] = {}
+    for figure, record in found.items():
+        if match := CEILING.fullmatch(figure):
+            shares.setdefault(match[3] + match[1], {})[match[2]] = record["value"]
+    lines = ["| at best, share of copy bandwidth | H100 | H200 |", "|---|---|---|"]
+    lines += [f"| {what} | {of['H100']:.0%} | {of['H200']:.0%} |" for what, of in shares.items()]
+    return "\n".join([*lines, "", source(found, "kernel_compile")]) + "\n"
+
+
 def linear() -> str:
     """The loss from hidden states beside the classifier and the loss one after another."""
     found = records("linear", device="CPU")
@@ -496,6 +511,7 @@ TABLES = {
     "safety": safety,
     "goes_on": goes_on,
     "kernel": kernel,
+    "kernel_compile": kernel_compile,
     "linear": linear,
     "install": install,
 }

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig
-from antcache.kernels.checks import check_logits, check_settings, per_row
-from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
+from antcache.kernels.checks import check_logits, check_settings, per_row, whole
+from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts
 from antcache.kernels.targets import DenseTargets, Targets, TopKTargets, check_tensor
 
@@ -70,6 +70,9 @@ def loss_inputs(
         BadConfig: one of them is of a wrong type, shape or range by itself.
     """
     one_of("reduction", reduction, get_args(Reduction))
+    ignore_index = whole("ignore_index", ignore_index)
+    if num_classes is not None:
+        num_classes = whole("num_classes", num_classes)
     check_logits(logits, num_classes)
     check_settings(
         temperature=temperature,
@@ -86,7 +89,6 @@ def loss_inputs(
     teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
     share = (1 if teacher is None else teacher.shape[0],)
     graph = torch.compiler.is_compiling() and teacher is not None
-    graph = graph and (index is None or width <= LONGEST_FEW)
     row_temperature, temperature = _constant("temperature", temperature, logits, graph)
     row_weight, weight = _constant("weight", weight, logits, graph)
     return LossInputs(

@@ -6,6 +6,8 @@ which would make the host wait for the device.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -44,13 +46,24 @@ def check_settings(
     if 0 < min(beta, 1 - beta) < LEAST:
         hint = "0 is KL(q || p) and 1 is KL(p || q); what is next to them is nearly 0"
         raise BadConfig("beta too near to 0 or 1", found=beta, hint=hint)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int | torch.SymInt):
-        raise BadConfig("ignore_index must be an int", found=repr(ignore_index))
     if not -(2**63) <= ignore_index < 2**63:
         raise BadConfig("impossible ignore_index", expected="64 bits", found=ignore_index)
 
 
-def check_logits(logits: object, num_classes: object) -> None:
+def whole(name: str, value: object) -> int:
+    """A whole number as an int, NumPy's too; the symbol of a graph stays one.
+
+    Raises:
+        BadConfig: it is none.
+    """
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise BadConfig(f"{name} must be a whole number", found=repr(value))
+    return int(value)
+
+
+def check_logits(logits: object, num_classes: int | None) -> None:
     """Check the student's logits, and how many of their columns are classes.
 
     Raises:
@@ -66,8 +79,6 @@ def check_logits(logits: object, num_classes: object) -> None:
         )
     if num_classes is None:
         return
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-        raise BadConfig("num_classes must be an int", found=repr(num_classes))
     if not 1 <= num_classes <= logits.shape[-1]:
         expected = f"1 to {logits.shape[-1]}, the columns of the logits"
         raise BadConfig("impossible num_classes", expected=expected, found=num_classes)

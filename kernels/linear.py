@@ -24,10 +24,7 @@ from antcache.kernels.arguments import (
     loss_inputs,
     shaped,
 )
-from antcache.kernels.checks import (
-    FLOATS,
-    check_tensors,
-)
+from antcache.kernels.checks import FLOATS, check_tensors, whole
 from antcache.kernels.linear_rows import Layer, chunks, row_counts, rows_at_once, rows_of
 from antcache.kernels.loss import Impl, choice_for
 from antcache.kernels.record import LossInputs
@@ -118,8 +115,10 @@ def distillation_loss_linear(
         BadConfig: as `distillation_loss`; or a tensor of the layer does not fit the others.
     """
     layer, lead = _layer(hidden, classifier, bias)
-    if not (chunk_rows is None or (type(chunk_rows) is int and chunk_rows > 0)):
-        raise BadConfig("chunk_rows must be a whole number above 0", found=repr(chunk_rows))
+    if chunk_rows is not None:
+        chunk_rows = whole("chunk_rows", chunk_rows)
+        if chunk_rows < 1:
+            raise BadConfig("impossible chunk_rows", expected="1 or more", found=chunk_rows)
     logits = hidden.new_empty((), dtype=layer.dtype).expand(*lead, classifier.shape[0])
     inputs = loss_inputs(logits, targets, labels, num_classes=num_classes, **settings)
     check_tensors(inputs)

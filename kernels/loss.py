@@ -32,7 +32,7 @@ from antcache.kernels.arguments import (
     targets_of,
 )
 from antcache.kernels.checks import check_logits, check_tensors
-from antcache.kernels.record import LONGEST_FEW, LossInputs, teacher_tensors
+from antcache.kernels.record import LossInputs, teacher_tensors
 from antcache.kernels.reference import DistillationParts, reference
 from antcache.kernels.targets import Targets
 
@@ -248,27 +248,13 @@ def _refusal(impl: str, inputs: LossInputs) -> str:
         return f"logits on {logits.device}"
     if impl == "triton" and inputs.teacher_index is not None:
         teachers, k = inputs.num_teachers, inputs.top_k
-        block_k = _power_of_2(k)
-        entries = block_k * _power_of_2(teachers)
-        if entries > MAX_ENTRIES or (teachers > 1 and entries * block_k > MAX_PAIRS):
+        if _power_of_2(k) * _power_of_2(teachers) > MAX_ENTRIES:
             return f"{teachers} x {k} entries of top-k teachers"
-        if inputs.classes > LONGEST_FEW and _is_more(inputs):
-            more = "beta, padding, a normaliser or a tensor as temperature or weight"
-            return f"{inputs.classes} classes with top-k teachers and {more}"
     return ""
-
-
-def _is_more(inputs: LossInputs) -> bool:
-    """Whether something is asked for that Triton does not do for long rows of top-k teachers."""
-    given = (inputs.row_temperature, inputs.row_weight, inputs.normaliser)
-    return bool(inputs.beta or inputs.num_classes or any(t is not None for t in given))
 
 
 MAX_ENTRIES = 1024
 """Entries of top-k teachers, M * K in powers of two, that the Triton kernel holds at once."""
-
-MAX_PAIRS = 32768
-"""Entries times K that it compares at once where several teachers may name the same class."""
 
 
 def _power_of_2(number: int) -> int:

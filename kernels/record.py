@@ -21,10 +21,6 @@ NONE, DENSE, TOP_K, TAIL = range(4)
 FORWARD, REVERSE, MIXED = range(3)
 """Divergences: KL(q || p), KL(p || q), both from a mixture."""
 
-LONGEST_FEW = 10240
-"""Classes up to which Triton's rows of top-k teachers can do everything; longer ones know no beta,
-padding, normaliser, or tensor as temperature or weight."""
-
 
 class LossInputs(NamedTuple):
     """Arguments, as `distillation_loss` explains them; tensors first, which `op.py` relies on.

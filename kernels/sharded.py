@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from antcache.checks import at_least
 from antcache.errors import BadConfig
@@ -34,7 +35,7 @@ from antcache.kernels.arguments import (
     loss_inputs,
     shaped,
 )
-from antcache.kernels.checks import check_constants, check_logits, check_tensors
+from antcache.kernels.checks import check_constants, check_logits, check_tensors, whole
 from antcache.kernels.record import LossInputs
 from antcache.kernels.reference import DistillationParts, kl_weights, locate
 from antcache.kernels.sharded_rows import Scales, Shard, ShardRows, Terms, cut
@@ -74,6 +75,7 @@ def distillation_loss_sharded(
 ) -> DistillationParts: ...
 
 
+@_disable_dynamo
 def distillation_loss_sharded(
     logits: Tensor,
     targets: Targets | Tensor | None = None,
@@ -90,7 +92,8 @@ def distillation_loss_sharded(
     Every process of the group calls it, with its own columns of what has one per class, and with
     all else alike: the same rows, labels, teacher rows and settings. That can't be checked without
     communication: another number of rows, or an argument that one process alone refuses, lets the
-    others wait until the group's timeout.
+    others wait until the group's timeout. A graph (`torch.compile`) ends before it, and another one
+    begins after it.
 
     Args:
         logits: (B, W) or (..., W), own columns of the student's logits.
@@ -146,10 +149,9 @@ def _shard(
     else:
         every = num_classes
     every = every if num_classes is None else num_classes
-    for name, value, low in (("offset", offset, 0), ("num_classes", every, 1)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadConfig(f"{name} must be a whole number", found=value)
-        at_least(name, value, low, math.inf)
+    offset, every = whole("offset", offset), whole("num_classes", every)
+    at_least("offset", offset, 0, math.inf)
+    at_least("num_classes", every, 1, math.inf)
     return Shard(offset, min(width, max(0, every - offset)), every, count)
 
 

@@ -181,12 +181,18 @@ def _check_none(problem: str, name: str, wrong: Tensor) -> None:
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor."""
+    """Refuse what is no tensor, or none that has its numbers at strides."""
     if not isinstance(value, Tensor):
         raise BadConfig(
             f"{name} must be a tensor",
             found=type(value).__name__,
             hint="torch.as_tensor makes one of a list or NumPy array",
+        )
+    if value.layout != torch.strided or value.is_nested:
+        raise BadConfig(
+            f"{name} must be a dense tensor",
+            found="a nested one" if value.is_nested else value.layout,
+            hint="to_dense, or to_padded_tensor, makes one",
         )
 
 

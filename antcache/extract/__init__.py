@@ -13,10 +13,10 @@ from antcache.extract.videos.finding import Videos, find_videos
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
     from antcache.extract.config import ExtractConfig
-    from antcache.extract.ledger import Failure, Ledger
     from antcache.extract.own import OwnBackbone, TriedBackbone
     from antcache.extract.plan import Plan, check_settings, make_plan
     from antcache.extract.run import ExtractReport, extract
+    from antcache.store.local.ledger import Failure, Ledger
 
 __all__ = [
     "Backbone",

@@ -20,7 +20,6 @@ from antcache.annotations.protocols import protocol_for
 from antcache.errors import BadConfig, MissingKey
 from antcache.extract.backbone import Backbone
 from antcache.extract.config import ExtractConfig
-from antcache.extract.ledger import Ledger
 from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
 from antcache.extract.rows.clips import ListedClips
 from antcache.extract.rows.moments import Times, lacking, window_times, within
@@ -30,6 +29,7 @@ from antcache.extract.videos.decode import CONVENTION
 from antcache.extract.videos.film import duration_s
 from antcache.store import Store
 from antcache.store.features import Stream
+from antcache.store.local.ledger import Ledger
 from antcache.text import listed
 
 Loaded = Backbone | TriedBackbone

@@ -27,7 +27,6 @@ from torch import Tensor
 from antcache.annotations import Segments
 from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
-from antcache.extract.ledger import Failure, Ledger
 from antcache.extract.plan import LAST_S, AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
 from antcache.extract.rows.clips import batches, uniform_clips
 from antcache.extract.rows.collected import Collected
@@ -40,6 +39,7 @@ from antcache.extract.videos.pictures import Picture
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.features import Stream
+from antcache.store.local.ledger import Failure, Ledger
 from antcache.store.quantise import quantise
 from antcache.text import listed, utf8
 

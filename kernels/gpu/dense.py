@@ -24,7 +24,7 @@ def dense_kernel(
     x_ptr, stride_xb, stride_xc, t_ptr, stride_tm, stride_tn, stride_tc,
     index_ptr, stride_im, stride_in, stride_ic, tail_ptr, stride_lm, stride_ln,
     share_ptr, stride_sb, stride_sm, rows_ptr, valid_ptr, labels_ptr, class_weight_ptr,
-    grad_ptr, stride_gb, stride_gc, outside_ptr, stride_ob, ce_ptr, kl_ptr, has_ptr, loss_ptr,
+    grad_ptr, stride_gb, stride_gc, ce_ptr, kl_ptr, has_ptr, loss_ptr,
     counts_ptr, ticket_ptr, sums_ptr, factor_ptr, stride_f,
     row_temperature_ptr, stride_yb, row_weight_ptr, stride_wb, normaliser_ptr, stride_n,
     B, W, C, N, temperature, kl_weight, label_weight, smoothing, beta, beta_p, ignore_index,
@@ -143,6 +143,6 @@ def dense_kernel(
     if not AGAIN:
         sums.write_rows(
             ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask,
+            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, tl.program_id(0) * ROWS, row, row_mask,
             tl.sum(ce, 1), tl.sum(kl, 1), has, inside, B, label_weight, kl_weight, n_ce, n_kl, PER_ROW, ROWS, SUMMED,
         )

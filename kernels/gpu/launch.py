@@ -1,8 +1,7 @@
 """Launches the Triton kernels: block sizes, buffers, one or two launches a call.
 
-Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient
-(and one byte per logit for long rows with a tail). A launch that is interrupted leaves nothing that
-a later one would count on. Letters as in `scale.py`.
+Promise: no wait for the device, and nothing allocated of the size of the logits but the gradient. A
+launch that is interrupted leaves nothing that a later one would count on. Letters as in `scale.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from antcache.kernels.gpu import dense, few, sums
 from antcache.kernels.gpu import scale as scaling
-from antcache.kernels.gpu.long import few as long_few
 from antcache.kernels.gpu.long import launch as long_launch
 from antcache.kernels.record import MIXED, NONE, TAIL, LossInputs, LossOutputs, empty_outputs
 
@@ -34,16 +32,15 @@ do, so fewer threads do less."""
 FEW_PER_THREAD_RICH = 20
 """The same with smoothing or a mixture."""
 
+LONGEST_RICH = 8192
+"""Classes of the longest such row: in the largest programs a thread can hold fewer of them."""
+
 ENTRIES_PER_THREAD = 4
 """Entries of a row, M * K in powers of two, that a thread of it holds."""
 
 THREADS = 512
 """Most threads for a row of the dense kernel: with more, there are not 128 registers for each."""
 
-COMPARED = 2048
-"""Pairs of top-k entries compared at once, where several teachers may name the same class."""
-
-LOOP_BLOCK = 2048
 COUNT_HERE = 512
 """Batch up to which every program counts the rows of the means itself, which saves a launch."""
 
@@ -84,11 +81,15 @@ def _run(
 ) -> None:
     """One launch of the kernel that fits the rows."""
     batch = inputs.logits.shape[0]
+    number = inputs.temperature if inputs.row_temperature is None else 0
     shared: dict[str, Any] = {
         "FORM": inputs.form,
         "M": inputs.num_teachers,
         "SMOOTH": inputs.label_smoothing > 0,
         "BETA": inputs.divergence,
+        "POWER": int(number) if number in (1, 2) else 0,
+        "SOME": inputs.rows is not None or inputs.valid is not None,
+        "PADDED": inputs.num_classes > 0,
         "COUNT": count.value,
         "PER_ROW": inputs.reduction == "none",
         "GRAD": inputs.gradient,
@@ -97,40 +98,55 @@ def _run(
         "BLOCK_B": triton.next_power_of_2(min(batch, COUNT_HERE)),
         "WIDE": _wide(inputs.logits, inputs.teacher, out.grad),
     }
-    outside = None
     if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
-        arguments = _arguments(inputs, out, factor, tallies, None)
+        arguments = _arguments(inputs, out, factor, tallies)
         long_launch.run(inputs, arguments, shared | _options(long_launch.WARPS, 128))
         return
     if inputs.teacher_index is None:
         run, sizes = dense.dense_kernel, _dense_sizes(inputs, out)
-    elif _few_threads(inputs) <= THREADS:
+    else:
         out = _markable(inputs, out)
         run, sizes = few.few_kernel, _few_sizes(inputs, out)
-    else:
-        run, sizes = long_few.few_loop_kernel, _loop_sizes(inputs)
-        if inputs.form == TAIL:
-            outside = torch.empty(inputs.logits.shape, dtype=torch.int8, device=out.loss.device)
     grid = (triton.cdiv(batch, sizes["ROWS"]),)
-    run[grid](*_arguments(inputs, out, factor, tallies, outside), **shared, **sizes)
+    run[grid](*_arguments(inputs, out, factor, tallies), **shared, **sizes)
 
 
 def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
-    """Settings and block sizes of the dense kernel.
+    """Settings and block sizes of the dense kernel."""
+    return {
+        "EXACT": inputs.gradient and inputs.logits.dtype == torch.float32,
+        **_sizes(inputs, _row_threads(inputs), inputs.logits, inputs.teacher, out.grad),
+    }
+
+
+def _few_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
+    """Settings and block sizes of the top-k kernel."""
+    threads = _few_threads(inputs)
+    long = threads > THREADS or (_is_rich(inputs) and inputs.classes > LONGEST_RICH)
+    if not long:
+        sizes = _sizes(inputs, threads, inputs.logits, out.grad)
+    else:
+        wide = _wide(inputs.logits, out.grad)
+        sizes = long_launch.few_sizes(wide=wide) | _options(long_launch.WARPS, 128)
+    return {
+        "K": inputs.top_k,
+        "LONG": long,
+        "BLOCK_M": triton.next_power_of_2(inputs.num_teachers),
+        "BLOCK_K": triton.next_power_of_2(inputs.top_k),
+        **sizes,
+    }
+
+
+def _sizes(inputs: LossInputs, threads: int, *rows: Tensor | None) -> dict[str, Any]:
+    """Block sizes of rows of so many threads, which lie in registers.
 
     Short rows share a program of 4 warps. Chunks are as wide as leaves the fewest logits unused,
     with up to 4 neighbours per thread where these can be read at once.
     """
-    threads = _row_threads(inputs)
-    widths = (4, 2, 1) if _aligned(inputs.logits, inputs.teacher, out.grad) else (1,)
+    widths = (4, 2, 1) if _aligned(*rows) else (1,)
     lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
     warps = max(4, threads // 32)
-    number = inputs.temperature if inputs.row_temperature is None else 0
     return {
-        "POWER": int(number) if number in (1, 2) else 0,
-        "EXACT": inputs.gradient and inputs.logits.dtype == torch.float32,
-        "SOME": inputs.rows is not None or inputs.valid is not None,
-        "PADDED": inputs.num_classes > 0,
         "ROWS": warps * 32 // threads,
         "CHUNKS": triton.cdiv(inputs.classes, lanes),
         "LANES": lanes,
@@ -140,35 +156,19 @@ def _dense_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
 
 def _row_threads(inputs: LossInputs) -> int:
     """Threads of a row of the dense kernel: the fewest, in a power of 2, that can hold it."""
-    rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0 or inputs.divergence == MIXED
+    rich = inputs.num_teachers > 1 or _is_rich(inputs)
     least = triton.cdiv(inputs.classes, PER_THREAD_RICH if rich else PER_THREAD)
     return int(max(4, triton.next_power_of_2(least)))
 
 
-def _few_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
-    """Settings and block sizes of the top-k kernel; rows are as the dense kernel's."""
-    threads = _few_threads(inputs)
-    widths = (4, 2, 1) if _aligned(inputs.logits, out.grad) else (1,)
-    lanes = min((threads * w for w in widths), key=lambda n: triton.cdiv(inputs.classes, n) * n)
-    warps = max(4, threads // 32)
-    number = inputs.temperature if inputs.row_temperature is None else 0
-    return {
-        "K": inputs.top_k,
-        "POWER": int(number) if number in (1, 2) else 0,
-        "SOME": inputs.rows is not None or inputs.valid is not None,
-        "PADDED": inputs.num_classes > 0,
-        "ROWS": warps * 32 // threads,
-        "CHUNKS": triton.cdiv(inputs.classes, lanes),
-        "LANES": lanes,
-        "BLOCK_M": triton.next_power_of_2(inputs.num_teachers),
-        "BLOCK_K": triton.next_power_of_2(inputs.top_k),
-        **_options(warps, 128),
-    }
+def _is_rich(inputs: LossInputs) -> bool:
+    """Whether a logit needs more registers than usual."""
+    return inputs.label_smoothing > 0 or inputs.divergence == MIXED
 
 
 def _few_threads(inputs: LossInputs) -> int:
     """Threads of a row of the top-k kernel: the fewest that can hold it, and its entries."""
-    rich = inputs.label_smoothing > 0 or inputs.divergence == MIXED
+    rich = _is_rich(inputs)
     entries = triton.next_power_of_2(inputs.num_teachers) * triton.next_power_of_2(inputs.top_k)
     least = triton.cdiv(inputs.classes, FEW_PER_THREAD_RICH if rich else FEW_PER_THREAD)
     if rich:  # of short rows, which share a program, half as many entries
@@ -190,23 +190,6 @@ def _aligned(*tensors: Tensor | None) -> bool:
         for t in tensors
         if t is not None and t.numel()
     )
-
-
-def _loop_sizes(inputs: LossInputs) -> dict[str, Any]:
-    """Settings and block sizes of the kernel for long rows with top-k teachers."""
-    block_k = triton.next_power_of_2(inputs.top_k)
-    entries = block_k * triton.next_power_of_2(inputs.num_teachers)
-    return {
-        "K": inputs.top_k,
-        "T_ONE": inputs.temperature == 1,
-        "ROWS": 1,
-        "BLOCK_C": LOOP_BLOCK,
-        "BLOCK_K": block_k,
-        "BLOCK_E": entries,
-        "BLOCK_N": min(block_k, COMPARED // entries),
-        # Told so, ptxas spills no few bytes for more than 4 warps, which have 128 in any case.
-        **_options(8, 128),
-    }
 
 
 def _options(warps: int, registers: int | None) -> dict[str, Any]:
@@ -260,9 +243,7 @@ def _count(inputs: LossInputs, counts: Tensor, tallies: Tallies) -> None:
     )
 
 
-def _arguments(
-    inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies, outside: Tensor | None
-) -> list[Any]:
+def _arguments(inputs: LossInputs, out: LossOutputs, factor: Tensor, tallies: Tallies) -> list[Any]:
     """Arguments of all kernels, in their order; what is absent is None, which is compiled in."""
     x = inputs.logits
     share = inputs.teacher_weight if inputs.num_teachers > 1 else None
@@ -274,7 +255,6 @@ def _arguments(
         *_view(share, 2),
         *(_flat(t) for t in (inputs.rows, inputs.valid, inputs.labels, inputs.class_weight)),
         *_view(out.grad, 2),
-        *_view(outside, 2)[:2],
         *(out.ce, out.kl, out.has_target.view(torch.int8), out.loss),
         *(out.counts, *tallies, *_view(factor, 1)),
         *(*_view(inputs.row_temperature, 1), *_view(inputs.row_weight, 1)),

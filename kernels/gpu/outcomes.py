@@ -28,17 +28,23 @@ def outside_chunks(
     Being scattered, those go through memory: the row is written where its gradient will stand, they
     are written over it, and it is read again.
     """
-    kind: tl.constexpr = to_grad.dtype.element_ty
     for k in tl.static_range(K):
         col = k * L + lane
         inside = row_mask
         if k == K - 1:
             inside = row_mask & (col < C)
         tl.store(to_grad + col * stride, xs[k], mask=inside)
-    tl.debug_barrier()
-    tl.store(at, tl.full(at.shape, float("-inf"), tl.float32).to(kind), mask=there)
-    tl.debug_barrier()
+    put_out(at, there)
     return chunks.load_chunks(to_grad, stride, lane, C, live, K, L, SOME)
+
+
+@triton.jit
+def put_out(at, there):
+    """-inf for the entries' classes in the row that is written where its gradient will stand."""
+    out = tl.full(at.shape, float("-inf"), tl.float32)
+    tl.debug_barrier()
+    tl.store(at, out.to(at.dtype.element_ty), mask=there)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -101,15 +107,12 @@ def outside_outcome(z_o, fade, z, top, q, first, C, K: tl.constexpr, M: tl.const
 
 
 @triton.jit
-def label_loss(
-    ones, undo, from_label, top, x_label, known, x_e, cls, label, first, TAIL_FORM: tl.constexpr,
-    K: tl.constexpr, L: tl.constexpr,
-):
+def label_loss(rest, top, x_label, known, x_e, cls, label, first, TAIL_FORM: tl.constexpr):
     """Cross-entropy, the sum of all exponentials at 1, that of all but the label's, and these of the
     label and the entries, relative to the row's largest logit.
+
+    `rest` is the sum of all but the label's, with a tail of what is outside the k alone.
     """
-    rest = chunks.lane_sums(chunks.replaced(ones, from_label, 0.0, K, L), K)
-    rest = row_sum(rest) * undo
     one_e = tl.exp2((x_e - top) * terms.LOG2E)
     if TAIL_FORM:
         rest += row_sum(tl.where(first & (cls != label), one_e, 0.0))

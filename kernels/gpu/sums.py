@@ -114,16 +114,17 @@ def kl_factor(row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, ma
 @triton.jit
 def write_rows(
     ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
-    row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row_mask, ce, kl, has, inside,
-    B, label_weight, kl_weight, n_ce, n_kl,
+    row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, begin, row, row_mask, ce, kl, has,
+    inside, B, label_weight, kl_weight, n_ce, n_kl,
     PER_ROW: tl.constexpr, ROWS: tl.constexpr, SUMMED: tl.constexpr,
 ):
-    """Parts of R rows, and the loss: per row, or of all by the programs that are last.
+    """Parts of R rows, the first of them `begin`, and the loss: per row, or of all by the programs
+    that are last.
 
     Rows whose teacher's row or class is not `inside` its range are NaN.
     """
     kl = tl.where(has, tl.where(inside, kl, float("nan")), 0.0)
-    if tl.program_id(0) == 0:
+    if begin == 0:
         tl.store(counts_ptr, n_ce)
         tl.store(counts_ptr + 1, n_kl)
     tl.store(ce_ptr + row, ce, mask=row_mask)
@@ -135,21 +136,20 @@ def write_rows(
     else:
         finish(
             ce_ptr, kl_ptr, loss_ptr, ticket_ptr, sums_ptr, row_weight_ptr, stride_wb,
-            row_temperature_ptr, stride_yb, B, label_weight, kl_weight, n_ce, n_kl, ROWS, SUMMED,
+            row_temperature_ptr, stride_yb, begin, B, label_weight, kl_weight, n_ce, n_kl, ROWS,
+            SUMMED,
         )
 
 
 @triton.jit
 def finish(
     ce_ptr, kl_ptr, loss_ptr, ticket_ptr, sums_ptr, row_weight_ptr, stride_wb,
-    row_temperature_ptr, stride_yb, B, label_weight, kl_weight, n_ce, n_kl,
+    row_temperature_ptr, stride_yb, begin, B, label_weight, kl_weight, n_ce, n_kl,
     ROWS: tl.constexpr, SUMMED: tl.constexpr,
 ):
     """The last program of a group of SUMMED rows adds these up, the last of all the groups."""
-    programs: tl.constexpr = SUMMED // ROWS
-    group = tl.program_id(0) // programs
-    of_group = tl.minimum(tl.num_programs(0) - group * programs, programs)
-    if is_last(ticket_ptr + 1 + group, of_group):
+    group = (begin // SUMMED).to(tl.int32)
+    if is_last(ticket_ptr + 1 + group, tl.cdiv(tl.minimum(B - group * SUMMED, SUMMED), ROWS)):
         row = group * SUMMED + tl.arange(0, SUMMED)
         # From L2: other multiprocessors have written these.
         ce = tl.load(ce_ptr + row, mask=row < B, other=0.0, cache_modifier=".cg")
@@ -158,7 +158,7 @@ def finish(
             row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, (row < B) & (kl != 0)
         )
         write_sums(sums_ptr, group, ce, kl)
-        groups = tl.cdiv(tl.num_programs(0), programs)
+        groups = tl.cdiv(B, SUMMED)
         if is_last(ticket_ptr, groups):
             all_ce, all_kl = sum_of_groups(sums_ptr, groups)
             tl.store(loss_ptr, label_weight * (all_ce / n_ce) + kl_weight * (all_kl / n_kl))

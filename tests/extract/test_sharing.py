@@ -25,12 +25,12 @@ from antcache.errors import UnreadableVideo, WriteFailed
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.extract import run as run_module
 from antcache.extract import turns as turns_module
-from antcache.extract.ledger import Ledger
 from antcache.extract.plan import RowRecipe
 from antcache.extract.turns import take_turns
 from antcache.store import Store
 from antcache.store.format import STAGING
 from antcache.store.local import ledger as ledger_module
+from antcache.store.local.ledger import Ledger
 
 CLAIMER = """
 import sys, time

@@ -1,8 +1,8 @@
 """Compile what the launcher launches, without a device, and report what it takes.
 
 Run by `test_compile.py` in a process of its own: that of the tests has Triton's interpreter. Reads
-a JSON object of calls from stdin (a name; the benchmark's case; what else is asked for), and writes
-what each of their launches takes.
+a call from each line of stdin, as JSON (the benchmark's case; what else is asked for), and answers
+with a line of what each of its launches takes.
 """
 
 from __future__ import annotations
@@ -47,4 +47,5 @@ def takes(call: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    json.dump({name: takes(call) for name, call in json.load(sys.stdin).items()}, sys.stdout)
+    for line in sys.stdin:
+        print(json.dumps(takes(json.loads(line))), flush=True)

@@ -23,7 +23,9 @@ pytest.importorskip("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 FORMS = ("none", "dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix")
 TEMPERATURES = (0.5, 1.0, 2.0, 5.0, 10.0)
-CLASSES = (2, 3, 106, 125, 352, 1000, 2513, 3806, 32000, 131072)
+CLASSES = (2, 3, 106, 125, 352, 1000, 2513, 3806, 11000)
+LONG = (32000, 131072)
+"""More segments of the same kernel, too slow for the interpreter but for one case of each."""
 OFFSETS = (0.0, 1e4, -1e4)
 SETTINGS = ("plain", "weighted", "masks", "per_row", "in_place", "sum")
 CPU = pytest.param("cpu", id="interpreter")
@@ -172,8 +174,14 @@ def name_of(value):
 @pytest.mark.slow
 @pytest.mark.parametrize(("row"), pairwise(*GRID), ids=lambda r: "-".join(map(name_of, r)))
 def test_no_less_exact_than_the_composition(device, row):
-    batch = 3 if row[3] > 4000 else 9
-    run(device, *row, batch=batch)
+    run(device, *row, batch=2 if row[3] > 4000 else 9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["dense", "tail"])
+@pytest.mark.parametrize("classes", LONG)
+def test_as_many_classes_as_a_language_model_has(device, form, classes):
+    run(device, torch.float32, form, 2.0, classes, 0.0, "plain", batch=1)
 
 
 @pytest.mark.gpu
@@ -181,7 +189,7 @@ def test_no_less_exact_than_the_composition(device, row):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("classes", CLASSES + LONG)
 def test_full_grid(dtype, form, classes):
     for temperature, offset, case in product(TEMPERATURES, OFFSETS, SETTINGS):
         run("cuda", dtype, form, temperature, classes, offset, case, batch=65)
@@ -237,7 +245,7 @@ def test_more_than_2_to_31_logits(transposed):
 )
 @given(
     seed=st.integers(0, 9999),
-    batch=st.integers(1, 40),
+    batch=st.integers(1, 12),
     classes=st.integers(2, 300),
     form=st.sampled_from(FORMS),
     dtype=st.sampled_from(DTYPES),
@@ -327,7 +335,7 @@ def test_equal_logits_have_no_gradient_at_all(device, classes, form, temperature
     assert not parts.kl.any() if form == "dense" else parts.kl.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("classes", [1000, 131072])
+@pytest.mark.parametrize("classes", [1000, 20000])
 def test_kl_of_nearly_equal_rows_is_hardly_negative(device, classes):
     x = gaussian(2, classes, seed=6) / 30
     near = x + gaussian(2, classes, seed=7) * 1e-5
@@ -441,7 +449,7 @@ def test_out_of_range_is_nan_and_nothing_else(device, form, classes):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_non_finite_logits_are_never_hidden(device, form, value):
     """Where the reference is finite, so is the kernel, and nowhere else."""
-    for column, classes in product((0, 5), (9, 8193)):
+    for column, classes in ((0, 9), (5, 9), (5, 8193)):
         x = gaussian(3, classes, seed=8)
         x[1, column] = value
         labels, targets = torch.tensor([1, 2, 3]), teacher(form, 3, classes)
@@ -589,9 +597,11 @@ def test_too_many_entries_are_refused_with_the_reason(device):
     x = torch.zeros(2, 4096, device=device)
     with pytest.raises(BadConfig, match="1 x 2048 entries"):
         choose(x, targets, "triton")
-    several = index[:, :, :256].repeat(3, 1, 1)
-    with pytest.raises(BadConfig, match="3 x 256 entries"):
+    several = index[:, :, :256].repeat(5, 1, 1)
+    with pytest.raises(BadConfig, match="5 x 256 entries"):
         choose(x, TopKTargets(index=several, logit=several.float()), "triton")
+    several = several[:4]
+    assert choose(x, TopKTargets(index=several, logit=several.float()), "triton").impl == "triton"
 
 
 @pytest.mark.parametrize("form", ["dense_mix", "topk_mix", "tail_mix"])

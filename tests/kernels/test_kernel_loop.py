@@ -1,6 +1,6 @@
 """Long rows by the Triton kernel that splits them over programs, against float64 truth.
 
-Its blocks are made so small that short rows have many segments, blocks and chunks. What an error
+Its blocks are made so small that short rows have several segments, blocks and chunks. What an error
 may be: as in `test_kernel.py`.
 """
 
@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 from test_kernel import DTYPES, OFFSETS, SETTINGS, arguments, check, gaussian, padded, teacher, to
 
-from antcache.errors import BadConfig
-from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
+from antcache.kernels import DenseTargets, distillation_loss
 from antcache.kernels.gpu import launch
 from antcache.kernels.gpu.long import launch as launch_loop
 
@@ -42,8 +41,8 @@ def _small_blocks():
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 9999),
-    batch=st.integers(1, 5),
-    classes=st.integers(2, 300),
+    batch=st.integers(1, 4),
+    classes=st.integers(2, 150),
     form=st.sampled_from(("none", "dense", "dense_mix")),
     dtype=st.sampled_from(DTYPES),
     spread=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
@@ -100,7 +99,7 @@ def fused(x, targets, labels=None, **given):
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_equal_logits_have_no_gradient_at_all(beta, temperature):
-    x = (gaussian(3, 300, seed=5) + 1e3).to(DEVICE)
+    x = (gaussian(2, 140, seed=5) + 1e3).to(DEVICE)
     parts, gradient = fused(x, x.clone(), temperature=temperature, beta=beta)
     assert not parts.kl.any()
     assert not gradient.any()
@@ -110,11 +109,11 @@ def test_equal_logits_have_no_gradient_at_all(beta, temperature):
 @pytest.mark.parametrize("form", ["dense", "dense_mix"])
 def test_a_class_that_all_exclude_takes_no_part(form, beta):
     """Neither alone nor as a whole block, and wherever the label is."""
-    x, targets = gaussian(3, 200, seed=1), teacher(form, 3, 200)
-    out = [0, *range(64, 128), 199]
+    x, targets = gaussian(2, 140, seed=1), teacher(form, 2, 140)
+    out = [0, *range(64, 128), 139]
     x[:, out] = -math.inf
     targets.logits[..., out] = -math.inf
-    labels = torch.tensor([1, 130, 198])
+    labels = torch.tensor([1, 138])
     given = {"temperature": 2.0, "beta": beta}
     check(*(to(v, DEVICE) for v in (x, targets, labels)), given, torch.tensor(1.0, device=DEVICE))
     _, gradient = fused(*(to(v, DEVICE) for v in (x, targets, labels)), **given)
@@ -124,7 +123,7 @@ def test_a_class_that_all_exclude_takes_no_part(form, beta):
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("share", [None, [0.0, 1.0, 2.0]])
 def test_classes_that_no_teacher_thinks_likely(beta, share):
-    x, targets = gaussian(5, 200, seed=2), teacher("dense_mix", 5, 200)
+    x, targets = gaussian(3, 140, seed=2), teacher("dense_mix", 3, 140)
     targets = DenseTargets(logits=targets.logits * 30)
     given = {"temperature": 0.7, "beta": beta}
     if share:
@@ -140,10 +139,10 @@ def test_a_mixture_with_little_of_one(beta):
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("at", [0, 77, 199])
+@pytest.mark.parametrize("at", [0, 77, 139])
 def test_one_class_with_nearly_all(beta, at):
     """What is left of 1 - p and 1 - q there comes from all other classes, of other segments too."""
-    x, t = (gaussian(2, 200, seed=seed) for seed in (1, 2))
+    x, t = (gaussian(2, 140, seed=seed) for seed in (1, 2))
     x[:, at] = t[:, at] = 21.0
     targets, labels = DenseTargets(logits=t[None]), torch.tensor([at, 3])
     for y in (None, labels):
@@ -166,15 +165,8 @@ def test_what_does_not_exist_is_not_a_number():
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_rows_need_not_be_side_by_side(beta):
-    x, t = (gaussian(200, 3, seed=seed).to(DEVICE).T for seed in (1, 2))
+    x, t = (gaussian(140, 2, seed=seed).to(DEVICE).T for seed in (1, 2))
     right = fused(x.contiguous(), t.contiguous(), beta=beta)
     found = fused(x, t, beta=beta)
     assert torch.equal(found[0].loss, right[0].loss)
     assert torch.equal(found[1], right[1])
-
-
-def test_top_k_teachers_of_long_rows_have_no_new_settings():
-    best = torch.zeros(1, 2, 11000, device=DEVICE).topk(4)
-    targets = TopKTargets(index=best.indices, logit=best.values)
-    with pytest.raises(BadConfig, match="11000 classes with top-k teachers and"):
-        distillation_loss(torch.zeros(2, 11000, device=DEVICE), targets, beta=0.5, impl="triton")

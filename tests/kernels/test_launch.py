@@ -11,11 +11,13 @@ import torch
 pytest.importorskip("triton")
 
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
+from antcache.kernels.benchmark import bounds
 from antcache.kernels.gpu import launch
 from antcache.kernels.gpu import sums as kernel_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LONGEST = launch.PER_THREAD * launch.THREADS
+LONGEST_FEW = bounds.LONGEST
 Launched = list[tuple[str, dict[str, Any]]]
 
 
@@ -34,7 +36,6 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
     for module, name in (
         (launch.dense, "dense_kernel"),
         (launch.few, "few_kernel"),
-        (launch.long_few, "few_loop_kernel"),
         (launch.long_launch.dense, "loop_kernel"),
         (launch.sums, "count_kernel"),
     ):
@@ -157,3 +158,27 @@ def test_rows_of_many_groups_are_added_up(monkeypatch: pytest.MonkeyPatch, reduc
     right = distillation_loss(x.double(), x.flip(0).double(), labels, impl="torch", **given)
     torch.testing.assert_close(found.double(), right)
     assert torch.equal(found, distillation_loss(x, x.flip(0), labels, impl="triton", **given))
+
+
+@pytest.mark.parametrize(
+    ("classes", "smoothing", "long"),
+    [
+        (LONGEST_FEW, 0.0, False),
+        (LONGEST_FEW + 1, 0.0, True),
+        (launch.LONGEST_RICH, 0.1, False),
+        (launch.LONGEST_RICH + 1, 0.1, True),
+    ],
+)
+def test_longer_rows_of_top_k_teachers_are_read_in_blocks(
+    launched: Launched, classes: int, smoothing: float, long: bool
+) -> None:
+    """By the same kernel, and beyond what the benchmark takes for rows that are read once."""
+    x = torch.zeros(2, classes, device=DEVICE)
+    best = x[None].topk(3)
+    targets = TopKTargets(index=best.indices, logit=best.values)
+    labels = torch.zeros(2, dtype=torch.long, device=DEVICE)
+    distillation_loss(x, targets, labels, label_smoothing=smoothing, impl="triton")
+    ((name, sizes),) = launched
+    assert name == "few"
+    assert sizes["LONG"] is long
+    assert long is (sizes["LANES"] * sizes["CHUNKS"] < classes)

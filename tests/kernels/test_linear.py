@@ -497,9 +497,9 @@ def test_nothing_waits_for_the_device(make, dtype):
         ({"num_classes": C + 1}, "impossible num_classes"),
         ({"normaliser": 2.0}, "normaliser must be a tensor"),
         ({"normaliser": torch.ones(()), "reduction": "sum"}, "no effect but for the mean"),
-        ({"chunk_rows": 0}, "chunk_rows must be a whole number above 0: found 0"),
-        ({"chunk_rows": 2.0}, "chunk_rows must be a whole number above 0"),
-        ({"chunk_rows": True}, "chunk_rows must be a whole number above 0"),
+        ({"chunk_rows": 0}, "impossible chunk_rows: expected 1 or more, found 0"),
+        ({"chunk_rows": 2.0}, "chunk_rows must be a whole number"),
+        ({"chunk_rows": True}, "chunk_rows must be a whole number"),
         ({"impl": "cuda"}, "impl"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -88,6 +89,38 @@ def test_constants_are_constants_and_a_stranger_is_refused(make, alone):
     stranger: Any = dist.GroupMember.NON_GROUP_MEMBER
     with pytest.raises(BadConfig, match="this process is not in the group"):
         distillation_loss_sharded(logits, targets, group=stranger)
+
+
+def test_whole_numbers_may_be_those_of_numpy(make, alone):
+    logits, targets, call = own_call(make)
+    expected = distillation_loss_sharded(logits, targets, offset=0, num_classes=C, **call)
+    given = {"offset": np.int64(0), "num_classes": np.int32(C), "ignore_index": np.int8(-100)}
+    assert torch.equal(distillation_loss_sharded(logits, targets, **given, **call), expected)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_graph_that_is_compiled_ends_before_it(make, alone, name):
+    """Nobody traces the communication: what is around the loss is compiled, the loss is not."""
+    logits, targets, call = own_call(make, name)
+
+    def step(logits):
+        return distillation_loss_sharded(logits * 2, targets, **call) + 1
+
+    expected = step(logits)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    loss = torch.compile(step, backend="aot_eager")(logits)
+    assert torch.equal(loss, expected)
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], gradient)
+
+
+def test_a_graph_that_must_be_whole_says_what_it_can_not_hold(make, alone):
+    logits, targets, call = own_call(make)
+
+    def step(logits):
+        return distillation_loss_sharded(logits, targets, **call)
+
+    with pytest.raises(RuntimeError, match=r"`distillation_loss_sharded`.*should not be traced"):
+        torch.compile(step, backend="aot_eager", fullgraph=True)(logits)
 
 
 def test_no_classes_at_all_are_refused(make, alone):

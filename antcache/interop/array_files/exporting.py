@@ -93,7 +93,7 @@ def export_arrays(
     Raises:
         MissingKey: the store has no such stream, or the stream no videos.
         AlreadyExists: something is at `output`, or another process writes it.
-        BadConfig: an array is larger than files of the form can hold.
+        BadConfig: rows are tokens, or an array is larger than files of the form can hold.
         DamagedStore: rows are not as they were written.
         WriteFailed: the disk refused; nothing is left at `output`.
     """
@@ -101,6 +101,12 @@ def export_arrays(
     one_of("form", form, FORMS)
     one_of("layout", layout, LAYOUTS)
     settings = store.stream(stream)
+    if settings.grid is not None:
+        raise BadConfig(
+            "these files hold one vector a row, and a row of this stream is a grid of tokens",
+            where=store.backend.where(f"features/{stream}"),
+            hint="export a stream of vectors",
+        )
     videos = store.videos(stream)
     if not videos:
         raise MissingKey(

@@ -1,4 +1,4 @@
-"""Launches the loop kernel: how a row is split, and how far its second read is behind the first.
+"""Block sizes of long rows: how one is split, and how far its second read is behind the first.
 
 Promise: what the programs that run at once read stays well inside the L2 cache until it is read
 again, and rows are split so that few of them keep a device busy too. Beside the gradient, all that
@@ -52,14 +52,10 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     sum_chunks = SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS
     if settings["WIDE"]:  # 64-bit addresses of every column
         chunks, sum_chunks = 1, RICH_CHUNKS
-    number = inputs.temperature if inputs.row_temperature is None else 0
     dense.loop_kernel[(steps * segments,)](
         *(*arguments, of_rows, done, segment, ahead),
         **settings,
-        POWER=int(number) if number in (1, 2) else 0,
         EXACT=inputs.gradient and inputs.logits.dtype == torch.float32,
-        SOME=inputs.rows is not None or inputs.valid is not None,
-        PADDED=inputs.num_classes > 0,
         FIELDS=fields,
         CHUNKS=chunks,
         SUM_CHUNKS=sum_chunks,
@@ -67,6 +63,11 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
         S=segments,
         BLOCK_S=triton.next_power_of_2(segments),
     )
+
+
+def few_sizes(*, wide: bool) -> dict[str, int]:
+    """Block sizes of the top-k kernel, a row of which is one program's; `wide` as its setting."""
+    return {"ROWS": 1, "CHUNKS": 1 if wide else CHUNKS, "LANES": LANES}
 
 
 def _segment(inputs: LossInputs) -> int:

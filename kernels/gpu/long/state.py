@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels.gpu import parts, sums
+from antcache.kernels.gpu import parts
 from antcache.kernels.gpu.long.row import LOWEST
 
 STUDENT = tl.constexpr(0)
@@ -71,42 +71,6 @@ def take_sums(of_row, field, segments: tl.constexpr, BLOCK_S: tl.constexpr):
     top = tl.max(tops, 0)
     totals = take(of_row, field + 1, segments, 0.0, BLOCK_S)
     return top, tl.sum(totals * tl.exp2(tops - top), 0), tops - top
-
-
-@triton.jit
-def finish_row(
-    ce_ptr, kl_ptr, has_ptr, loss_ptr, counts_ptr, ticket_ptr, sums_ptr,
-    row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, ce, kl, has, inside,
-    B, label_weight, kl_weight, n_ce, n_kl, PER_ROW: tl.constexpr, SUMMED: tl.constexpr,
-):
-    """Parts of a row and its loss, or that of all by the programs that finish groups last."""
-    kl = tl.where(has, tl.where(inside, kl, float("nan")), 0.0)
-    if row == 0:
-        tl.store(counts_ptr, n_ce)
-        tl.store(counts_ptr + 1, n_kl)
-    tl.store(ce_ptr + row, ce)
-    tl.store(kl_ptr + row, kl)
-    tl.store(has_ptr + row, has.to(tl.int8))
-    if PER_ROW:
-        factor = sums.kl_factor(
-            row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, has
-        )
-        tl.store(loss_ptr + row, label_weight * ce + kl_weight * factor * kl)
-    else:
-        group = (row // SUMMED).to(tl.int32)
-        if sums.is_last(ticket_ptr + 1 + group, tl.minimum(B - group * SUMMED, SUMMED)):
-            rows = group * SUMMED + tl.arange(0, SUMMED)
-            ces = tl.load(ce_ptr + rows, mask=rows < B, other=0.0, cache_modifier=".cg")
-            kls = tl.load(kl_ptr + rows, mask=rows < B, other=0.0, cache_modifier=".cg")
-            kls *= sums.kl_factor(
-                row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, rows,
-                (rows < B) & (kls != 0),
-            )
-            sums.write_sums(sums_ptr, group, ces, kls)
-            groups = tl.cdiv(B, SUMMED)
-            if sums.is_last(ticket_ptr, groups):
-                ce_all, kl_all = sums.sum_of_groups(sums_ptr, groups)
-                tl.store(loss_ptr, label_weight * (ce_all / n_ce) + kl_weight * (kl_all / n_kl))
 
 
 @triton.jit

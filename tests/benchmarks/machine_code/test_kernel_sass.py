@@ -220,6 +220,9 @@ def test_the_final_sum_behind_the_ticket_is_the_last_programs_alone():
         ("IMAD.HI.U32 R1, R4, R4, R3", 0xFFFFFFFD),  # R3 and R4 are added
         ("IMAD.HI.U32 R1, R2, 0x28f5c29, RZ", 1),  # 100 / 100
         ("LEA R1, R3, R2, 0x2", 128),
+        ("LEA.HI R1, R4, R2, RZ, 0xa", 1123),
+        ("LEA.HI R1, R4, R2, R3, 0xa", (7 << 10) + 1123),
+        ("LEA.HI.X R1, R4, R2, RZ, 0xa, P0", None),
         ("SHF.R.S32.HI R1, RZ, 0x1, R4", 0xFFFFFFFF),
         ("SHF.R.U32.HI R1, RZ, 0x1c, R4", 0xF),
         ("SHF.L.U32 R1, R3, 0x3, RZ", 56),

@@ -48,8 +48,8 @@ def ticket_kernel(x_ptr, out_ptr, ticket_ptr, B, BLOCK: tl.constexpr):
     tl.debug_barrier()
     if tl.atomic_add(ticket_ptr, 1) == tl.num_programs(0) - 1:
         total = tl.zeros((BLOCK,), tl.float32)
-        for start in range(0, B, BLOCK):
-            at = start + tl.arange(0, BLOCK)
+        for block in range(tl.cdiv(B, BLOCK)):
+            at = block * BLOCK + tl.arange(0, BLOCK)
             total += tl.load(out_ptr + at, mask=at < B, other=0.0, cache_modifier=".cg")
         tl.store(out_ptr + B, tl.sum(total, 0))
 

@@ -19,9 +19,9 @@ from antcache.annotations.video_names import bare_name
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, NotFound
 from antcache.extract import extract, find_videos, load_backbone
-from antcache.extract.ledger import Ledger
 from antcache.extract.videos.finding import SUFFIXES
 from antcache.store import Store
+from antcache.store.local.ledger import Ledger
 from antcache.text import plain
 from antcache.untrusted import read_json
 

@@ -576,14 +576,28 @@ def test_the_commands(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_future_is_said(store: Store, tmp_path: Path) -> None:
-    save(tmp_path / "in/a.npy", rows_of(4))
+    save(tmp_path / "in/a.npy", rows_of(4, np.float16))
     words = ("import", "arrays", tmp_path / "in", store.path, "--dim", DIM)
     done = run(*words, "--fps", 4, "--time", "middle")
     assert done.exit_code == 0
     assert "Warning: rows of rgb have seen 0.125 s after their times" in done.stderr
     assert store.stream("rgb").sees_ahead_s == 0.125
     assert "0.125 s of what follows seen" in store.stream("rgb").source
+    assert (
+        run("store", "convert", store.path, tmp_path / "copy.h5", "--dtype", "float16").exit_code
+        == 0
+    )
+    assert Store.open(tmp_path / "copy.h5").stream("rgb").sees_ahead_s == 0.125
     pytest.importorskip("lmdb")
     with pytest.raises(BadConfig, match=r"can't say that rows have seen the future.* 0\.125 s"):
         export_lmdb(store, "rgb", tmp_path / "lmdb")
     assert not (tmp_path / "lmdb").exists()
+
+
+def test_tokens_are_not_exported(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    store.create_stream("t", dim=2, dtype="float16", fps=4, source="x", config={}, grid=(1, 1, 1))
+    store.write_features("t", "v", np.zeros((3, 1, 2), np.float16))
+    with pytest.raises(BadConfig, match="features/t: these files hold one vector a row"):
+        export_arrays(store, "t", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
