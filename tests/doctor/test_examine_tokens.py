@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,4 +205,18 @@ def test_info(tmp_path: Path, kind: str) -> None:
     result = CliRunner().invoke(cli, ["store", "info", str(store.path)])
     assert result.exit_code == 0, result.output
     assert "2x1x2 + 2 ahead" in result.stdout
+    assert "None" not in result.stdout
     assert "t: rows where windows end, 1, 0.25 s before the action and the end" in result.stdout
+
+
+def test_rows_need_not_lie_on_annotated_frames(tmp_path: Path) -> None:
+    """A row for the very end of a window serves it, though windows of rates end on a frame."""
+    late = replace(SEGMENTS, start_s=SEGMENTS.start_s + 0.01, stop_s=SEGMENTS.stop_s + 0.01)
+    store = write(tmp_path / "store", "zarr", {v: times + 0.01 for v, times in TIMES.items()})
+    store.write_labels("train", late, TAXONOMY, source="a test", overwrite=True)
+    assert examined(store).findings == ()
+    store.remove("features/t/v2")
+    store.write_features("t", "v2", np.ones((4, K, DIM), np.float16), times=TIMES["v2"] + 0.02)
+    assert {(f.kind, f.videos) for f in examined(store).findings if f.missing} == {
+        ("not_kept", ("v2",))
+    }
