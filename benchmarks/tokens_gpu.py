@@ -12,7 +12,6 @@ them as fast as this one. Not measured yet.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from tokens_model import (
     batch_size,
     make_backbone,
     make_trainer,
-    steps,
 )
 from torch.utils.flop_counter import FlopCounterMode
 from training import resident, timed
@@ -144,12 +142,8 @@ def on_gpu(
         torch.cuda.reset_peak_memory_stats(device)
     trainer = make_trainer(random_pack(size, training, device), **settings)
     flops = step_flops(trainer) / batch_size(trainer) * training
-    warm_up = steps(trainer)
-    for _ in range(3):
-        next(warm_up)
-    started = time.perf_counter()
-    trainer.train_epoch(1)  # its figures are read at the end, so that the device is waited for
-    epoch_s = time.perf_counter() - started
+    trainer.train_epoch(1)  # compiles, for the last and smaller batch as well
+    epoch_s = timed(device, trainer.train_epoch, 2)
     share = flops / epoch_s / product_rate(device, side)
     sizes = {"extraction": extraction, "the probe, its pack included": peak_bytes(device)}
     return [
