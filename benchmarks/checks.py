@@ -27,8 +27,8 @@ import torch
 from record import Figure, finish
 
 from antcache.store.reading import proof
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.stream_rows import StreamRows
 
 WAYS = ("nothing", "first", "later")
 

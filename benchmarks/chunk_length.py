@@ -37,9 +37,9 @@ from record import Figure, finish
 
 from antcache.store import Store
 from antcache.store import format as store_format
-from antcache.windows.lazy import LazyStream
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.lazy import LazyStream
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.stream_rows import StreamRows
 
 MIB = (0.25, 1, 4, 16, 64)
 DIM, TIME, BATCH = 1_024, 10, 256

@@ -58,8 +58,8 @@ from record import Figure, finish
 
 from antcache.store import Store
 from antcache.windows.index import stream_features
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.stream_rows import StreamRows
 
 TIME, SPACING, BATCH = 10, 15, 256
 GRID, TOKEN_BATCH, TOKENS = (16, 4, 4), 128, "tokens: "

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from reads_others import Others, Read
 
 from antcache.store import Store
-from antcache.windows.lazy import LazyStream
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.lazy import LazyStream
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.stream_rows import StreamRows
 
 CPU = torch.device("cpu")
 Batches = Sequence[NDArray[np.int64]]

@@ -65,8 +65,8 @@ from antcache.store.pooling import pool
 from antcache.store.quantise import dequantise, quantise
 from antcache.student.training.loop import Trainer
 from antcache.windows.dataset import Windows
-from antcache.windows.lazy import LazyFeatures
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading.lazy import LazyFeatures
+from antcache.windows.reading.pack import PackedFeatures
 
 CPU = torch.device("cpu")
 BATCH = 16

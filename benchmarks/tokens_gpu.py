@@ -32,7 +32,7 @@ from antcache.extract.token_rows import TokenRows
 from antcache.store.quantise import quantise
 from antcache.student.training.loop import Trainer
 from antcache.student.training.objective import losses
-from antcache.windows.pack import PackedFeatures, PackedStream
+from antcache.windows.reading.pack import PackedFeatures, PackedStream
 
 GAP_S, CLIP_FPS = 1.0, 8.0
 EPOCHS, PROBES, GPUS = 20, 20, 64

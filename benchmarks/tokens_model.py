@@ -27,7 +27,7 @@ from antcache.student.presets import find_preset
 from antcache.student.training.loop import Trainer
 from antcache.windows.dataset import WindowFeatures, Windows
 from antcache.windows.labels import WindowLabels
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.stream_rows import StreamRows
 
 ACTIONS, VERBS, NOUNS = 3_806, 97, 300
 """Classes of EPIC-KITCHENS-100."""

@@ -61,8 +61,8 @@ from antcache.student.training.objective import losses
 from antcache.student.training.stack import Stack
 from antcache.windows.dataset import Batch, Windows
 from antcache.windows.index import WindowIndex, stream_features
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.stream_rows import StreamRows
 from antcache.windows.teacher_targets import TeacherTargets
 
 DEFAULT = "2 layers, 256 wide (default)"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
 from antcache.extract.videos.finding import Videos, find_videos
+from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from antcache.extract.own import OwnBackbone, TriedBackbone
     from antcache.extract.plan import Plan, check_settings, make_plan
     from antcache.extract.run import ExtractReport, extract
-    from antcache.store.local.ledger import Failure, Ledger
 
 __all__ = [
     "Backbone",
@@ -39,7 +39,6 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "backbone": "Backbone load_backbone",
-        "ledger": "Failure Ledger",
         "own": "OwnBackbone TriedBackbone",
         "config": "ExtractConfig",
         "plan": "Plan check_settings make_plan",

@@ -15,7 +15,7 @@ from antcache.errors import BadConfig
 from antcache.store import Store
 from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
-from antcache.windows.lazy import LazyFeatures
+from antcache.windows.reading.lazy import LazyFeatures
 from antcache.windows.split import split_windows
 from antcache.windows.target_rows import TargetRows
 from antcache.windows.teacher_targets import TeacherTargets

@@ -21,7 +21,7 @@ from antcache.store import Features, Store, Stream
 from antcache.store.format import checksums, fingerprint
 from antcache.windows.index import WindowIndex, join, stream_features
 from antcache.windows.labels import WindowLabels
-from antcache.windows.stream_rows import Futures, StreamRows, tokens_read
+from antcache.windows.reading.stream_rows import Futures, StreamRows, tokens_read
 
 log = logging.getLogger(__name__)
 

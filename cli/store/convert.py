@@ -82,7 +82,7 @@ def _print(report: ConvertReport) -> None:
     if report.rounding:
         print_table(
             "Rounding",
-            ["stream", "largest difference", "largest share of a value", "became 0"],
+            ["stream", "largest difference", "largest share", "became 0"],
             [
                 [name, f"{r.largest_absolute:.3g}", f"{r.largest_relative:.3g}", r.became_zero]
                 for name, r in report.rounding.items()

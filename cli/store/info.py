@@ -40,7 +40,7 @@ def info(path: Path | str, as_json: bool) -> None:
         tokens = any("grid" in stream for stream in found["features"].values())
         rows = [
             [
-                *(name, *(stream[column] for column in columns)),
+                *(name, *("" if stream[c] is None else stream[c] for c in columns)),
                 *([_tokens(stream)] if tokens else []),
                 f"{stream['bytes'] / 1e6:.1f}",
             ]

@@ -13,7 +13,7 @@ from antcache.kernels import DenseTargets
 from antcache.student.presets import find_preset
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
-from antcache.windows.pack import PackedFeatures, PackedStream
+from antcache.windows.reading.pack import PackedFeatures, PackedStream
 from antcache.windows.teacher_targets import TeacherTargets
 
 

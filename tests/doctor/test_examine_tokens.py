@@ -205,6 +205,7 @@ def test_info(tmp_path: Path, kind: str) -> None:
     result = CliRunner().invoke(cli, ["store", "info", str(store.path)])
     assert result.exit_code == 0, result.output
     assert "2x1x2 + 2 ahead" in result.stdout
+    assert "None" not in result.stdout
     assert "t: rows where windows end, 1, 0.25 s before the action and the end" in result.stdout
 
 

@@ -22,7 +22,7 @@ from antcache.student.scoring import scoring_batch
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.run import sweep
 from antcache.student.training import training_data
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading.pack import PackedFeatures
 
 MakeStore = Callable[..., Store]
 

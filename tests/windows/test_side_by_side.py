@@ -16,8 +16,8 @@ from antcache.student.config import StudentConfig
 from antcache.student.runs.train import train
 from antcache.student.training.training_data import TrainingData, load_training_data
 from antcache.windows.dataset import Windows
-from antcache.windows.lazy import LazyFeatures
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading.lazy import LazyFeatures
+from antcache.windows.reading.pack import PackedFeatures
 
 MakeStore = Callable[..., Store]
 CPU = torch.device("cpu")

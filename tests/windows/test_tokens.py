@@ -20,8 +20,8 @@ from antcache.errors import BadConfig, MissingFeature
 from antcache.extract.rows.moments import window_times
 from antcache.store import Features, Store
 from antcache.windows.index import WindowIndex
-from antcache.windows.lazy import LazyFeatures
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading.lazy import LazyFeatures
+from antcache.windows.reading.pack import PackedFeatures
 from antcache.windows.split import SplitWindows, split_windows
 
 MakeStore = Callable[..., Store]

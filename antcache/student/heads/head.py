@@ -23,7 +23,7 @@ from antcache.annotations import Protocol, Taxonomy
 from antcache.checks import MANY
 from antcache.store import Stream
 from antcache.timebase import exact_ceil
-from antcache.windows.stream_rows import tokens_read
+from antcache.windows.reading.stream_rows import tokens_read
 from antcache.windows.teacher_targets import ALIGNED
 
 

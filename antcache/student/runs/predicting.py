@@ -30,7 +30,7 @@ from antcache.untrusted import read_json
 from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
-from antcache.windows.lazy import LazyFeatures
+from antcache.windows.reading.lazy import LazyFeatures
 from antcache.windows.split import split_windows
 
 

@@ -42,7 +42,7 @@ from antcache.student.training.stack import Stack, can_stack
 from antcache.student.training.training_data import TrainingData, load_training_data, say_weight
 from antcache.untrusted import read_json
 from antcache.windows.dataset import Windows
-from antcache.windows.memory import free_bytes
+from antcache.windows.reading.memory import free_bytes
 
 log = logging.getLogger(__name__)
 

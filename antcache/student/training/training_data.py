@@ -33,9 +33,9 @@ from antcache.text import listed
 from antcache.windows.ahead import refuse_future
 from antcache.windows.choices import Choices
 from antcache.windows.dataset import WindowFeatures, Windows
-from antcache.windows.lazy import LazyFeatures
-from antcache.windows.memory import PACK_SHARE, free_bytes
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading.lazy import LazyFeatures
+from antcache.windows.reading.memory import PACK_SHARE, free_bytes
+from antcache.windows.reading.pack import PackedFeatures
 from antcache.windows.split import SplitWindows, split_windows
 from antcache.windows.target_rows import TargetRows
 from antcache.windows.teacher_targets import TeacherTargets, stored_shares

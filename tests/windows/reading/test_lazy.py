@@ -20,13 +20,13 @@ from antcache.student.runs.train import RunResult, train
 from antcache.student.training import training_data
 from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import load_training_data
-from antcache.windows import memory as memory_module
 from antcache.windows.dataset import COLUMNS, WindowFeatures, Windows
-from antcache.windows.lazy import BUFFERS, LazyFeatures
-from antcache.windows.memory import free_bytes
-from antcache.windows.pack import PackedFeatures
+from antcache.windows.reading import memory as memory_module
+from antcache.windows.reading.lazy import BUFFERS, LazyFeatures
+from antcache.windows.reading.memory import free_bytes
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.staging import Staging
 from antcache.windows.split import SplitWindows, split_windows
-from antcache.windows.staging import Staging
 from antcache.windows.target_rows import TargetRows
 from antcache.windows.teacher_targets import TeacherTargets
 

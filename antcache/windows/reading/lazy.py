@@ -23,10 +23,10 @@ from torch import Tensor
 
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer
-from antcache.windows.pack import PackedFeatures
-from antcache.windows.staging import Staging
-from antcache.windows.stored_rows import DTYPES, RowReader, shape_of, side_by_side
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.reading.staging import Staging
+from antcache.windows.reading.stored_rows import DTYPES, RowReader, shape_of, side_by_side
+from antcache.windows.reading.stream_rows import StreamRows
 
 BUFFERS = 3
 """Batches in host memory: one that is trained on, and those that are read meanwhile."""

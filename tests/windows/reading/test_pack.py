@@ -13,8 +13,8 @@ from antcache.store import Store
 from antcache.store.reading.gather import Gatherer
 from antcache.windows.dataset import Windows
 from antcache.windows.index import WindowIndex, stream_features
-from antcache.windows.pack import PackedFeatures, fill, make_staging, require_memory
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.pack import PackedFeatures, fill, make_staging, require_memory
+from antcache.windows.reading.stream_rows import StreamRows
 
 CPU = torch.device("cpu")
 

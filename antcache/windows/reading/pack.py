@@ -20,9 +20,9 @@ from torch import Tensor
 from antcache.errors import BadConfig
 from antcache.progress import Progress, silent
 from antcache.store.reading.gather import Gatherer, proven
-from antcache.windows.staging import Staging
-from antcache.windows.stored_rows import DTYPES, RowReader, shape_of, side_by_side
-from antcache.windows.stream_rows import StreamRows
+from antcache.windows.reading.staging import Staging
+from antcache.windows.reading.stored_rows import DTYPES, RowReader, shape_of, side_by_side
+from antcache.windows.reading.stream_rows import StreamRows
 
 STAGING_BYTES = 16 << 20
 """Host memory of each buffer through which a pack goes to a device that is not the host."""

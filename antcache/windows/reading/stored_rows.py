@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antcache.windows.stream_rows import Futures
+from antcache.windows.reading.stream_rows import Futures
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "int8": torch.int8}
 
