@@ -71,11 +71,24 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Each part as the type of value that is wanted."""
+        """Each part as the type of value that is wanted.
+
+        Raises:
+            BadConfig: nothing but commas was given, which is not the option left out.
+        """
         if isinstance(value, tuple):
             return value
-        parts = (part.strip() for part in value.split(","))
-        return tuple(self.kind.convert(part, param, ctx) for part in parts if part)
+        parts = [part for each in value.split(",") if (part := each.strip())]
+        if not parts:
+            name = "list" if param is None else param.opts[0]
+            expected = getattr(self.kind, "expected", "a value")
+            raise BadConfig(
+                f"impossible {name}",
+                expected=f"{expected}, or several with commas",
+                found=f"'{value:.80}'",
+                hint="leave it out for the default",
+            )
+        return tuple(self.kind.convert(part, param, ctx) for part in parts)
 
 
 class Sides(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

@@ -91,6 +91,38 @@ def test_ranges_end_where_they_say(
             kind.convert(text, None, None)
 
 
+LISTS = [
+    (words, option)
+    for words, command in walk(cli)
+    for option in command.params
+    if isinstance(option.type, Several)
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), LISTS, ids=[f"{' '.join(w)} {o.opts[0]}" for w, o in LISTS]
+)
+@pytest.mark.parametrize("value", ["", " , "])
+def test_an_empty_list_is_not_the_option_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    option: click.Option,
+    value: str,
+) -> None:
+    """`--gaps "$GAPS"` of a variable that is not set would take the default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["antcache", *words, f"{option.opts[0]}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"Error: impossible {option.opts[0]}: expected ")
+    assert err.endswith(f"found '{value}' (leave it out for the default)\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e30])
 @pytest.mark.parametrize("name", ["weight", "lr", "dropout", "ema", "warmup_epochs", "grad_clip"])
 def test_plans_of_sweeps_have_the_same_ranges(name: str, value: float) -> None:
