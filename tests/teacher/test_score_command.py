@@ -285,7 +285,7 @@ def test_segments_without_a_target_count_as_wrong(store, tmp_path):
         (["count", "--cluster", "kitchen"], "is not one of 'video', 'segment'"),
         (["count", "--coverage", "0"], "impossible --coverage"),
         (["count", "--coverage", "a"], "impossible --coverage"),
-        (["count", "--coverage", ""], "no coverage"),
+        (["count", "--coverage", ""], "impossible --coverage"),
         (
             ["teacher", "--histories", "future"],
             "'future' is not one of 'complete', 'observed', 'gappy'",
