@@ -5,6 +5,7 @@ Nothing is left to chance.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import io
@@ -47,6 +48,14 @@ def pytest_runtest_makereport() -> Iterator[None]:
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of stays: looking through it for garbage again and again
+    takes a tenth of the time of all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 REPO = Path(__file__).resolve().parent.parent
