@@ -127,6 +127,14 @@ class ExaminedStream:
                 text=f"rows are kept for other windows than those {window_name(protocol)}: "
                 + ", ".join(map(window_name, self.protocols(protocol))),
             )
+        if kept and protocol.num_frames > 1:
+            yield Finding(
+                kind=NOT_KEPT,
+                missing=True,
+                where=self.stream.name,
+                text=f"windows of {protocol.num_frames} frames need rows before their last, but one "
+                "is kept for each: ask for windows of one frame (--num-frames 1)",
+            )
 
     def report(self) -> StreamReport:
         """The stream in numbers."""

@@ -60,7 +60,7 @@ def write(path: Path, kind: str, times: dict[str, Any], dtype: str = "int8", **a
 
 
 def examined(store: Store, **window: Any) -> DoctorReport:
-    own = {"gap_s": WINDOW.gap_s, "num_frames": 10, "rate": 1.0, **window}
+    own = {"gap_s": WINDOW.gap_s, "num_frames": 1, "rate": 1.0, **window}
     return examine(store, DoctorConfig(protocol=Protocol(**own)))
 
 
@@ -79,6 +79,13 @@ def test_every_kept_window_has_its_row(tmp_path: Path, kind: str) -> None:
         ("0.25 s before the end of the action", 3, 3),
     }
     assert all(part.lacking == () for part in report.windows)
+
+
+def test_windows_of_several_frames_have_no_rows(tmp_path: Path, kind: str) -> None:
+    """Training on them is refused, so the doctor does not say that they can be served."""
+    (found,) = examined(write(tmp_path / "store", kind, TIMES), num_frames=10).findings
+    assert (found.kind, found.missing, found.where) == ("not_kept", True, "t")
+    assert found.text.startswith("windows of 10 frames need rows before their last")
 
 
 def test_it_is_said_which_segments_of_which_window_have_no_row(tmp_path: Path, kind: str) -> None:
