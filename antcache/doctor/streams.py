@@ -132,8 +132,8 @@ class ExaminedStream:
                 kind=NOT_KEPT,
                 missing=True,
                 where=self.stream.name,
-                text=f"windows of {protocol.num_frames} frames need rows before their last, but one "
-                "is kept for each: ask for windows of one frame (--num-frames 1)",
+                text=f"windows of {protocol.num_frames} frames need rows before their last, but "
+                "one is kept for each: ask for windows of one frame (--num-frames 1)",
             )
 
     def report(self) -> StreamReport:
