@@ -118,8 +118,7 @@ class ExaminedStream:
 
     def _check_kept(self, protocol: Protocol) -> Iterator[Finding]:
         """Whether rows are kept for the windows of the protocol at all."""
-        kept = [(own.anchor, own.gap_s) for own in self.protocols(protocol)]
-        if (protocol.anchor, protocol.gap_s) not in kept:
+        if not self.stream.keeps(anchor=protocol.anchor, gap_s=protocol.gap_s):
             yield Finding(
                 kind=NOT_KEPT,
                 missing=True,
@@ -127,7 +126,7 @@ class ExaminedStream:
                 text=f"rows are kept for other windows than those {window_name(protocol)}: "
                 + ", ".join(map(window_name, self.protocols(protocol))),
             )
-        if kept and protocol.num_frames > 1:
+        if protocol.num_frames > 1:
             yield Finding(
                 kind=NOT_KEPT,
                 missing=True,

@@ -56,7 +56,7 @@ class TokenRows:
         backbone: what makes them.
         full: the backbone's own grid.
         grid: that of a row.
-        future: gaps in seconds of predicted futures.
+        future: gaps in seconds of predicted futures, ascending: their order is no setting.
         ahead: for each of them, how many tokens of time it lies after the grid's last.
     """
 
@@ -98,8 +98,8 @@ class TokenRows:
             backbone=backbone,
             full=full,
             grid=full if tokens == "full" else tokens,
-            future=future,
-            ahead=tuple(floor(exact_rate(gap) * rate / frames) for gap in future),
+            future=tuple(sorted(future)),
+            ahead=tuple(floor(exact_rate(gap) * rate / frames) for gap in sorted(future)),
         )
 
     @property

@@ -22,6 +22,7 @@ from antcache.store.quantise import dequantise
 from antcache.store.reading.mapped import Bytes, MappedArray, as_bytes, copy_runs
 from antcache.store.tokens import (
     AFTER,
+    SAME_S,
     Grid,
     as_grid,
     as_numbers,
@@ -130,6 +131,14 @@ class Stream:
     def row_shape(self) -> tuple[int, ...]:
         """Shape of a row: (D,), or (K, D) of tokens."""
         return (self.dim,) if self.grid is None else (self.num_tokens, self.dim)
+
+    def keeps(self, *, anchor: float, gap_s: float) -> bool:
+        """Whether there are rows for windows that end `gap_s` before this anchor: for all but where
+        rows are kept `at` some times only."""
+        asked = {"anchors": anchor, "gaps": gap_s}
+        return self.at is None or all(
+            any(abs(one - asked[name]) < SAME_S for one in kept) for name, kept in self.at.items()
+        )
 
     @property
     def token_fields(self) -> dict[str, Any]:

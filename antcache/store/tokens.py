@@ -25,6 +25,9 @@ have 18,432."""
 ROW_BYTES = 64 << 20
 """Longest row: what may lie in one compressed chunk (see `pieces.LONGEST_CHUNK_BYTES`)."""
 
+SAME_S = 1e-6
+"""Seconds, or parts of a segment, that differ by less are one."""
+
 MOST_GAPS = 1024
 """More gaps, anchors or predicted futures than that are no list that somebody wrote."""
 

@@ -131,10 +131,7 @@ def _check_kept(stream: Stream, protocol: Protocol) -> None:
     Raises:
         BadConfig: says which gaps and anchors there are.
     """
-    if stream.at is None:
-        return
-    asked = {"gaps": protocol.gap_s, "anchors": protocol.anchor}
-    if all(any(abs(v - one) < 1e-6 for one in stream.at[k]) for k, v in asked.items()):
+    if stream.at is None or stream.keeps(anchor=protocol.anchor, gap_s=protocol.gap_s):
         return
     gaps = " or ".join(f"{gap_s:g}" for gap_s in stream.at["gaps"])
     anchors = " or ".join(anchor_name(anchor) for anchor in stream.at["anchors"])

@@ -99,6 +99,9 @@ def test_futures(tmp_path, video, folder, vjepa2, clip_fps):
     assert ahead == ([0, 1, 2] if clip_fps == 4.0 else [1, 3, 4])
     assert (stream.future, stream.num_tokens) == (future, 32 + 3 * 16)
     whole = vjepa2.tokens(pixels, ahead).numpy()
+    one, two, three = (whole[:, 32 + 16 * i : 48 + 16 * i] for i in range(3))
+    assert not np.allclose(one, two, atol=1e-3)
+    assert not np.allclose(two, three, atol=1e-3)
     np.testing.assert_allclose(features.read(), whole, atol=1e-4)
     _, features = extracted(tmp_path, folder, vjepa2, tokens=(1, 2, 2), **settings)
     np.testing.assert_allclose(features.read(), pool(whole, (2, 4, 4), (1, 2, 2)), atol=1e-4)
@@ -122,6 +125,15 @@ def test_settings_are_part_of_the_fingerprint(tmp_path, folder, vjepa2):
             extract(find_videos(folder), store, vjepa2, ExtractConfig(**same | other))
     with pytest.raises(FingerprintMismatch, match="made with other settings"):
         extract(find_videos(folder), store, vjepa2, ExtractConfig(stream="s0"))
+
+
+def test_the_order_of_futures_is_no_setting(tmp_path, folder, vjepa2):
+    extracted(tmp_path, folder, vjepa2, tokens=(2, 2, 2), future=(0.5, 1.0), clip_fps=4.0)
+    store = Store.open(tmp_path / "s.zarr")
+    same = ExtractConfig(
+        stream="s0", dtype="float32", tokens=(2, 2, 2), future=(1.0, 0.5), clip_fps=4.0
+    )
+    assert make_plan(find_videos(folder), store, vjepa2, same).done == ("a",)
 
 
 def test_bytes_of_a_row(folder, vjepa2):

@@ -53,6 +53,15 @@ def test_a_stream_of_vectors_says_nothing_of_tokens(store: Store) -> None:
     }
 
 
+def test_rows_are_kept_for_some_windows_or_for_all(store: Store) -> None:
+    some = store.create_stream("some", **TOKENS, grid=GRID, at=AT)
+    asked = [(anchor, gap_s) for anchor in (0.0, 0.5, 1.0) for gap_s in (0.25, 0.5, 1.0 + 1e-9)]
+    kept = [pair for pair in asked if some.keeps(anchor=pair[0], gap_s=pair[1])]
+    assert kept == [(0.0, 0.25), (0.0, 1.0 + 1e-9), (1.0, 0.25), (1.0, 1.0 + 1e-9)]
+    everywhere = store.create_stream("all", **TOKENS, grid=GRID)
+    assert all(everywhere.keeps(anchor=anchor, gap_s=gap_s) for anchor, gap_s in asked)
+
+
 def test_tokens_are_settings(store: Store) -> None:
     names = ("grid", "future", "at", "pooled_from")
     changes: tuple[dict[str, Any], ...] = (

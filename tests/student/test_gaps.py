@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from test_sweep import assert_equals_solo
+from tiny_kitchen import assert_same_run, stopped_in_step
 
 from antcache.annotations import protocol_for
 from antcache.cli.main import cli
@@ -20,7 +20,7 @@ from antcache.errors import BadConfig, MissingFeature
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.runs.train import RunResult, train
+from antcache.student.runs.train import train
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.run import sweep
 from antcache.student.training.held_out import HeldOut
@@ -33,14 +33,6 @@ GAPS, ANCHORS = (0.5, 1.5, 4.0), (0.0, 1.0)
 
 def load(store: Store, **settings: Any) -> TrainingData:
     return load_training_data(store, StudentConfig.of(**settings), torch.device("cpu"))
-
-
-def assert_same_run(one: RunResult, two: RunResult) -> None:
-    theirs = two.model.state_dict()
-    for name, value in one.model.state_dict().items():
-        assert torch.equal(value, theirs[name]), name
-    np.testing.assert_array_equal(one.predictions.scores, two.predictions.scores)
-    assert one.history[-1]["loss"] == two.history[-1]["loss"]
 
 
 def orders(trainer: Trainer, epochs: range) -> list[torch.Tensor]:
@@ -109,23 +101,13 @@ def test_a_run_resumes_to_the_same_bits(
     make_store: MakeStore,
     small: StudentConfig,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     windows: str,
 ) -> None:
     """Stopped in the middle of epoch 2; whether packed or lazy does not matter either."""
     store = make_store()
     config = small.replace(gaps=GAPS, anchors=ANCHORS, targets=("oracle",), windows=windows)
-    step, count = Trainer._step, itertools.count()
-
-    def stop(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
-        if next(count) == 8:
-            raise KeyboardInterrupt
-        return step(self, *batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(store, tmp_path / "run", config)
+    with stopped_in_step(8):
+        train(store, tmp_path / "run", config)
     resumed = train(store, tmp_path / "run", config, resume=True)
     assert resumed.resumed_epoch == 1
     assert_same_run(resumed, train(store, None, config.replace(windows="pack")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 from antcache.annotations import Segments, Taxonomy
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
+from antcache.student.runs.train import RunResult
+from antcache.student.training.loop import Trainer
 
 CLASSES, DIM, FPS, SECONDS = 6, 12, 4.0, 3.0
 
@@ -20,6 +24,35 @@ CLASSES, DIM, FPS, SECONDS = 6, 12, 4.0, 3.0
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     torch.set_num_threads(1)
+
+
+@contextmanager
+def stopped_in_step(number: int) -> Iterator[None]:
+    """What is trained inside is interrupted in its step of this number, from 0."""
+    step, count = Trainer._step, itertools.count()
+
+    def stop(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
+        if next(count) == number:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", stop)
+        try:
+            yield
+        except KeyboardInterrupt:
+            return
+    raise AssertionError("nothing was interrupted")
+
+
+def assert_same_run(one: RunResult, two: RunResult) -> None:
+    """To the bit."""
+    mine, theirs = one.model.state_dict(), two.model.state_dict()
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
+    np.testing.assert_array_equal(one.predictions.scores, two.predictions.scores)
+    assert one.history[-1]["loss"] == two.history[-1]["loss"]
 
 
 def tiny_taxonomy() -> Taxonomy:

@@ -22,7 +22,6 @@ from antcache.errors import AlreadyExists, BadConfig, MissingKey
 from antcache.files import atomic_folder
 from antcache.files.locks import exclusively, lock_beside
 from antcache.interop.array_files.forms import AHEAD, COMPANION, FEATURES, FORMS, TIMES
-from antcache.interop.arrays.mat5 import write_mat5
 from antcache.progress import Progress, silent
 from antcache.store.store import Store
 
@@ -167,12 +166,15 @@ def _pt(folder: Path, video: str, arrays: Arrays) -> None:
 
 
 def _mat(folder: Path, video: str, arrays: Arrays) -> None:
+    from scipy.io import savemat
+    from scipy.io.matlab import MatWriteError
+
     shapes = {TIMES: (-1, 1), AHEAD: (1, 1)}
     wide = {k: v.reshape(shapes.get(k, v.shape)) for k, v in arrays.items()}
     wide[FEATURES] = wide[FEATURES].astype(np.float32)
     try:
-        write_mat5(folder / f"{video}.mat", wide)
-    except ValueError as error:
+        savemat(folder / f"{video}.mat", wide, appendmat=False)
+    except MatWriteError as error:
         raise BadConfig(str(error), where=video, hint="--form npz") from error
 
 

@@ -1,9 +1,10 @@
-"""Arrays of MATLAB's files of version 5 (`save -v6`, `-v7`): read without believing them, written.
+"""Arrays of MATLAB's files of version 5 (`save -v6`, `-v7`), read without believing them.
 
 Promise: of what a file holds, arrays of real numbers come out; cells, structures, objects and
 functions are passed over by their length, and nothing of them is looked into. An array is made
 where the bytes for exactly its shape are there; packed ones unpack to no more than is plausible for
-the file's size. Whatever is wrong is a `ValueError` of one line.
+the file's size. Whatever is wrong is a `ValueError` of one line. SciPy, which writes ours, takes as
+much memory as a packed variable says, whatever its shape.
 Form: "MAT-File Format", MathWorks, chapter 1, "Level 5".
 """
 
@@ -13,7 +14,7 @@ import math
 import mmap
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,6 @@ MOST_VARIABLES = 10_000
 MOST_DIMENSIONS = 32
 HEAD_BYTES = 1 << 12
 """Of a packed variable, unpacked to see its name."""
-LARGEST_BYTES = (1 << 31) - 1
-"""Of an array: what MATLAB reads from files of this version."""
 
 
 @dataclass(frozen=True)
@@ -176,29 +175,3 @@ def _array(one: Variable, order: str) -> NDArray[Any]:
     if math.prod(one.shape) * dtype.itemsize != len(values):
         raise ValueError(f"an array of {dtype} and shape {one.shape} with {len(values)} bytes")
     return np.frombuffer(values, dtype).reshape(one.shape, order="F").astype(kind, copy=False)
-
-
-def write_mat5(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays (any, any) of float32 or float64 as variables, as `save -v6` does.
-
-    Raises:
-        ValueError: one is larger than files of this version can hold.
-    """
-    with path.open("wb") as file:
-        text = b"MATLAB 5.0 MAT-file, written by antcache"
-        file.write(text.ljust(116) + bytes(8) + struct.pack("<H", VERSION) + b"IM")
-        for name, array in arrays.items():
-            single = array.dtype == np.float32
-            head = _element(UINT32, struct.pack("<II", 7 if single else 6, 0))
-            head += _element(INT32, struct.pack(f"<{array.ndim}i", *array.shape))
-            head += _element(INT8, name.encode("ascii"))
-            values = _element(
-                7 if single else 9, array.astype("<f4" if single else "<f8").tobytes("F")
-            )
-            if len(head) + len(values) > LARGEST_BYTES:
-                raise ValueError(f"{name} has more bytes than MATLAB's version 5 can hold")
-            file.write(_element(MATRIX, head + values))
-
-
-def _element(kind: int, data: bytes) -> bytes:
-    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)

@@ -19,11 +19,8 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadConfig
 from antcache.store import Features, Stream
-from antcache.store.tokens import count_tokens
+from antcache.store.tokens import SAME_S, count_tokens
 from antcache.windows.index import WindowIndex
-
-SAME_GAP_S = 1e-6
-"""Gaps that differ by less are one."""
 
 
 def tokens_read(streams: Sequence[Stream]) -> int:
@@ -86,7 +83,7 @@ class Futures:
 def _position(stream: Stream, gap_s: float) -> int:
     """Position of the future for a gap; 0 in a stream without futures."""
     for position, ahead_s in enumerate(stream.future):
-        if abs(ahead_s - gap_s) < SAME_GAP_S:
+        if abs(ahead_s - gap_s) < SAME_S:
             return position
     if stream.future:
         raise BadConfig(

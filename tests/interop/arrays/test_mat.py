@@ -1,4 +1,4 @@
-"""MATLAB's files: what others write comes out, what we write others read, nothing is believed."""
+"""MATLAB's files: what others write comes out, and nothing is believed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 
-from antcache.interop.arrays import mat5
 from antcache.interop.arrays.mat import read_mat
-from antcache.interop.arrays.mat5 import write_mat5
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -65,21 +62,6 @@ def test_what_scipy_writes_comes_out(tmp_path: Path, packed: bool) -> None:
     for name in OTHERS:
         with pytest.raises(ValueError, match=f"{name} is no array of real numbers"):
             read_mat(tmp_path / "a.mat", [name])
-
-
-def test_what_we_write_scipy_reads(tmp_path: Path) -> None:
-    arrays = {k: v for k, v in ARRAYS.items() if v.dtype.kind == "f"}
-    write_mat5(tmp_path / "a.mat", arrays)
-    for found in (read_mat(tmp_path / "a.mat", arrays)[1], scipy.io.loadmat(tmp_path / "a.mat")):
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(found[name], array)
-            assert found[name].dtype == array.dtype
-
-
-def test_too_much_for_the_form_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(mat5, "LARGEST_BYTES", 100)
-    with pytest.raises(ValueError, match="more bytes than MATLAB's version 5"):
-        write_mat5(tmp_path / "a.mat", {"features": np.zeros((10, 10))})
 
 
 def test_the_other_byte_order(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -10,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_kitchen import assert_same_run, stopped_in_step
 from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
 from antcache.annotations import protocol_for
 from antcache.errors import BadConfig, DamagedStore
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.runs.train import RunResult, train
+from antcache.student.runs.train import train
 from antcache.student.training import training_data
-from antcache.student.training.loop import Trainer
 from antcache.student.training.training_data import load_training_data
 from antcache.windows.dataset import COLUMNS, WindowFeatures, Windows
 from antcache.windows.reading import memory as memory_module
@@ -66,14 +65,6 @@ def column(windows: Windows, name: str) -> torch.Tensor:
     return windows.tensors.columns()[name]
 
 
-def assert_same_run(one: RunResult, two: RunResult) -> None:
-    mine, theirs = one.model.state_dict(), two.model.state_dict()
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        assert torch.equal(value, theirs[name]), name
-    np.testing.assert_array_equal(one.predictions.scores, two.predictions.scores)
-
-
 @pytest.mark.parametrize("backend", ["zarr", "hdf5"])
 def test_training_on_lazy_windows_gives_the_same_bits(
     make_store: MakeStore, small: StudentConfig, backend: str
@@ -88,21 +79,12 @@ def test_training_on_lazy_windows_gives_the_same_bits(
 
 
 def test_a_run_on_lazy_windows_resumes_to_the_same_bits(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     """Stopped in the middle of epoch 2, by what a step raises."""
     store, config = make_store(), small.replace(windows="stream")
-    step, count = Trainer._step, itertools.count()
-
-    def stop(self: Trainer, *batch: torch.Tensor) -> torch.Tensor:
-        if next(count) == 8:
-            raise KeyboardInterrupt
-        return step(self, *batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(store, tmp_path / "run", config)
+    with stopped_in_step(8):
+        train(store, tmp_path / "run", config)
     resumed = train(store, tmp_path / "run", config, resume=True)
     assert resumed.resumed_epoch == 1
     assert_same_run(resumed, train(store, None, config.replace(windows="pack")))
