@@ -1,7 +1,7 @@
 """Long rows by the Triton kernel that splits them over programs, against float64 truth.
 
 Its blocks are made so small that short rows have several segments, blocks and chunks. What an error
-may be: as in `test_kernel.py`.
+may be: as in `kernel_cases.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
-from test_kernel import DTYPES, OFFSETS, SETTINGS, arguments, check, gaussian, padded, teacher, to
+from kernel_cases import (
+    DTYPES,
+    OFFSETS,
+    SETTINGS,
+    check,
+    check_together,
+    gaussian,
+    teacher,
+    to,
+)
 
 from antcache.kernels import DenseTargets, distillation_loss
 from antcache.kernels.gpu import launch
@@ -48,7 +57,7 @@ def _small_blocks():
     spread=st.sampled_from([0.0, 0.01, 1.0, 10.0]),
     offset=st.sampled_from(OFFSETS),
     beta=st.sampled_from(BETAS),
-    temperature=st.sampled_from([1.0, 2.0, 3.3, "tensor", "rows"]),
+    temperature=st.sampled_from(["one", "two", "number", "tensor", "rows"]),
     weight=st.sampled_from(["number", "rows"]),
     padding=st.sampled_from([0, 1, 40]),
     both=st.booleans(),
@@ -57,35 +66,8 @@ def _small_blocks():
     case=st.sampled_from(SETTINGS),
     factor=st.sampled_from([1.0, -0.3, 65536.0]),
 )
-def test_any_settings_together(
-    seed, batch, classes, form, dtype, spread, offset, beta, temperature, weight, padding, both,
-    normaliser, labels, case, factor,
-):  # fmt: skip
-    y, given = arguments(case, form, batch, classes)
-    x = padded(gaussian(batch, classes, seed=seed) * spread + offset, padding).to(dtype)
-    targets = teacher(form, batch + 2, classes, seed + 1)
-    if padding:
-        given["num_classes"] = classes
-    if targets is None:
-        labels = True
-    else:
-        if both:
-            targets = DenseTargets(logits=padded(targets.logits, padding))
-        numbers = torch.rand(batch + 1, generator=torch.Generator().manual_seed(seed)) * 9 + 0.5
-        given["temperature"] = {"tensor": numbers[0], "rows": numbers[1:]}.get(
-            temperature, temperature
-        )
-        given |= {"weight": 3.3 if weight == "number" else numbers[1:], "beta": beta}
-    if not labels:
-        y = None
-        given.pop("class_weight", None)
-        given.pop("label_smoothing", None)
-    if normaliser is not None and given["reduction"] == "mean":
-        given["normaliser"] = torch.tensor(normaliser)
-    given = {name: to(v, DEVICE) for name, v in given.items()}
-    overwrite = case == "in_place" and factor == 1
-    upstream = torch.tensor(factor, device=DEVICE)
-    check(*(to(v, DEVICE) for v in (x, targets, y)), given, upstream, overwrite_logits=overwrite)
+def test_any_settings_together(**drawn):
+    check_together(DEVICE, **drawn)
 
 
 def fused(x, targets, labels=None, **given):
