@@ -245,7 +245,7 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
 
 
 # Dataclasses that count or gather while something goes on.
-CHANGING = {"ExtractionTally", "UnitCopy", "_Patient", "Result", "ExaminedStream"}
+CHANGING = {"ExtractionTally", "UnitCopy", "_Patient", "Result", "ExaminedStream", "VideoFacts"}
 
 
 def test_dataclasses_are_frozen_and_settings_and_reports_take_keywords(repo: Path) -> None:

@@ -25,8 +25,8 @@ from antcache.extract.rows.clips import ListedClips
 from antcache.extract.rows.moments import Times, lacking, window_times, within
 from antcache.extract.rows.sampling import Sampling, exact_rate
 from antcache.extract.token_rows import TokenRows
-from antcache.extract.videos.decode import CONVENTION
-from antcache.extract.videos.film import duration_s
+from antcache.extract.videos.decode import CONVENTION, source_of
+from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
 from antcache.store.features import Stream
 from antcache.store.local.ledger import Ledger
@@ -205,7 +205,7 @@ def check_settings(
 
 
 def make_plan(
-    videos: Mapping[str, Path],
+    videos: Mapping[str, Path | VideoSource],
     store: Store | None,
     backbone: AnyBackbone,
     config: ExtractConfig,
@@ -225,7 +225,10 @@ def make_plan(
 
 
 def plan_of(
-    recipe: RowRecipe, videos: Mapping[str, Path], store: Store | None, windows: WindowTimes | None
+    recipe: RowRecipe,
+    videos: Mapping[str, Path | VideoSource],
+    store: Store | None,
+    windows: WindowTimes | None,
 ) -> Plan:
     """`make_plan`, of what is known by then."""
     stream = recipe.config.stream
@@ -252,7 +255,7 @@ def plan_of(
     to_do = [name for name in to_do if name not in unlabelled]
     return Plan(
         done=tuple(done),
-        to_do={name: duration_s(videos[name]) for name in to_do},
+        to_do={name: source_of(videos[name]).duration_s() for name in to_do},
         failed_before={name: reasons[name] for name in to_do if name in reasons},
         row_bytes=_row_bytes(settings),
         rows={} if windows is None else {name: len(windows.times[name]) for name in to_do},

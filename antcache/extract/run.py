@@ -33,9 +33,10 @@ from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
-from antcache.extract.videos.decode import VideoReader, VideoSampler
+from antcache.extract.videos.decode import VideoReader, VideoSampler, source_of
 from antcache.extract.videos.finding import Videos
 from antcache.extract.videos.pictures import Picture
+from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.features import Stream
@@ -81,7 +82,7 @@ class ExtractReport:
 
 
 def extract(
-    videos: Mapping[str, Path],
+    videos: Mapping[str, Path | VideoSource],
     store: Store,
     backbone: AnyBackbone,
     config: ExtractConfig | None = None,
@@ -89,7 +90,7 @@ def extract(
     *,
     segments: Segments | None = None,
 ) -> ExtractReport:
-    """Write the features of `videos` (from `find_videos`) into a stream of the store.
+    """Write the features of `videos` (files, as of `find_videos`, or other sources) into a stream.
 
     Row r of a video was seen at `start_s + r / fps`, and shows the last frame at or before that;
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
@@ -138,9 +139,11 @@ def extract(
             try:
                 if ours:
                     times = None if windows is None else windows.times[name]
-                    _extract_one(name, videos[name], store, recipe, stream, times, tally)
+                    _extract_one(name, source_of(videos[name]), store, recipe, stream, times, tally)
             except UnreadableVideo as error:
-                failed.append(ledger.failed(config.stream, name, videos[name], error))
+                failed.append(
+                    ledger.failed(config.stream, name, source_of(videos[name]).path, error)
+                )
                 logger.error("failed: %s", error)
                 tally.rows = before
             except AlreadyExists as error:
@@ -181,7 +184,7 @@ def extract(
 
 def _extract_one(
     name: str,
-    path: Path,
+    source: VideoSource,
     store: Store,
     recipe: RowRecipe,
     stream: Stream,
@@ -189,12 +192,12 @@ def _extract_one(
     tally: ExtractionTally,
 ) -> None:
     """Decode, embed and publish one video; its rows are at `times` (R,), or at a uniform rate."""
-    reader, pixels = _pixels(path, recipe, times)
+    facts, pixels = _pixels(source, recipe, times)
     expected = tally.expected[name]
     rows, scales = Collected(round(expected) + 1), Collected(round(expected) + 1)
     with closing(pixels):
         for batch in pixels:
-            stored, scale = _stored(recipe.make(batch), stream, path)
+            stored, scale = _stored(recipe.make(batch), stream, source.path)
             rows.add(stored)
             if scale is not None:
                 scales.add(scale)
@@ -202,23 +205,23 @@ def _extract_one(
     about: dict[str, Any] = {}
     early = late = 0
     if times is not None:
-        times, early, late = within(times, reader.start_s, reader.last_s)
-        about = {LAST_S: reader.last_s, "times_too_early": early, "times_too_late": late}
+        times, early, late = within(times, facts.start_s, facts.last_s)
+        about = {LAST_S: facts.last_s, "times_too_early": early, "times_too_late": late}
     kept = rows.all(stream.row_shape, stream.dtype)
     store.write_features(
         stream.name,
         name,
         kept,
         scale=scales.all((stream.num_tokens,), "float16") if stream.dtype == "int8" else None,
-        start_s=reader.start_s,
+        start_s=facts.start_s,
         times=times,
         attributes={
-            "file": utf8(path.name),
-            "frames": reader.num_frames,
-            "skipped_packets": reader.skipped_packets,
-            "skipped_frames": reader.skipped_frames,
-            "ended_early": reader.ended_early,
-            "pixel_aspect": float(reader.pixel_aspect),
+            "file": utf8(source.path.name),
+            "frames": facts.num_frames,
+            "skipped_packets": facts.skipped_packets,
+            "skipped_frames": facts.skipped_frames,
+            "ended_early": facts.ended_early,
+            "pixel_aspect": float(facts.pixel_aspect),
             "precision": recipe.backbone.precision,
             **about,
         },
@@ -226,16 +229,16 @@ def _extract_one(
     tally.outside(early, late)
     logger.info(
         "%s: %d rows from %d frames, %d packets and %d frames skipped%s%s",
-        *(name, len(kept), reader.num_frames, reader.skipped_packets, reader.skipped_frames),
-        ", ended early" if reader.ended_early else "",
+        *(name, len(kept), facts.num_frames, facts.skipped_packets, facts.skipped_frames),
+        ", ended early" if facts.ended_early else "",
         f", {early} times before the first frame, {late} after the last" if early or late else "",
     )
 
 
 def _pixels(
-    path: Path, recipe: RowRecipe, times: Times | None
-) -> tuple[VideoReader, Generator[Tensor, None, None]]:
-    """What decodes a video, and pixels (B, T, 3, height, width) of consecutive rows."""
+    source: VideoSource, recipe: RowRecipe, times: Times | None
+) -> tuple[VideoFacts, Generator[Tensor, None, None]]:
+    """Pixels (B, T, 3, height, width) of consecutive rows, and what is then known of the video."""
     config, backbone = recipe.config, recipe.backbone
     options: dict[str, Any] = {
         "max_gap_s": config.max_gap_s,
@@ -248,11 +251,11 @@ def _pixels(
 
     size = config.batch_size or max(1, FRAMES_PER_BATCH // backbone.num_frames)
     if times is not None:
-        reader = VideoReader(path, **options)
-        return reader, batches(recipe.clips_at(times).of(reader, prepare), size, path)
+        reader = VideoReader(source, **options)
+        return reader.facts, batches(recipe.clips_at(times).of(reader, prepare), size, source.path)
     sampling = recipe.sampling
-    sampler = VideoSampler(path, rate=sampling.rate, wanted=sampling.wanted, **options)
-    return sampler, batches(uniform_clips(sampler, sampling, prepare), size, path)
+    sampler = VideoSampler(source, rate=sampling.rate, wanted=sampling.wanted, **options)
+    return sampler.facts, batches(uniform_clips(sampler, sampling, prepare), size, source.path)
 
 
 def _stored(

@@ -70,7 +70,7 @@ class ListedClips:
         with closing(prefetch(reader.shown(wanted), READ_AHEAD)) as pictures:
             for since, until, picture in pictures:
                 if row is None:  # those before the first frame see nothing
-                    row = int(np.searchsorted(self.times, reader.start_s - TOLERANCE_S))
+                    row = int(np.searchsorted(self.times, reader.facts.start_s - TOLERANCE_S))
                 kept.append((since, prepare(picture)))
                 while row < len(self.times) and self.times[row] < until:
                     seen = [since for since, _ in kept]

@@ -1,17 +1,9 @@
 """Pictures of a video at any times: the last frame at or before each, never a later one.
 
-Promise: times are the container's own timestamps, compared exactly (as fractions). Time 0 is the
-container's start, as in players and in FFmpeg, so that annotated times apply; the first frame may
-come later (`start_s`). Frame rates may vary. Pictures are upright RGB with square pixels. Only the
-pictures that are asked for are converted, one at a time, so memory does not grow with the length of
-the video.
-
-Nothing is made up. After a packet that can't be decoded, frames are passed over until the next key
-frame, because those between are predicted from what is missing. Frames further apart than
-`max_gap_s`, a file that ends before the end that it states, and a file without any decodable frame
-are `UnreadableVideo`. Not covered: damage that the decoder itself does not notice.
-
-How a file is opened, and which of its streams is decoded, is said in `film.py`.
+Promise: times are compared exactly (as fractions); the first frame may come later than time 0
+(`VideoFacts.start_s`). Frame rates may vary. Only the pictures that are asked for are made, one by
+one, so memory does not grow with the length of the video. A video without any decodable frame is an
+`UnreadableVideo`. What its frames are, and what they promise, is said by its source.
 """
 
 from __future__ import annotations
@@ -21,29 +13,17 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.containers import MAX_PIXELS
-from antcache.extract.videos.film import film, open_container, pixel_aspect
-from antcache.extract.videos.pictures import (
-    Orientation,
-    Picture,
-    orientation,
-    shown_size,
-    upright_rgb,
-)
-from antcache.extract.videos.pyav import av
+from antcache.extract.videos.film_frames import FilmFile
+from antcache.extract.videos.pictures import Picture
+from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-
 CONVENTION = 1
-"""Version of the rules in this file; part of every stream's fingerprint."""
+"""Version of the rules in this room; part of every stream's fingerprint."""
 
 
 TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
@@ -55,34 +35,31 @@ def every_tick(tick: int) -> bool:
     return True
 
 
+def source_of(video: Path | VideoSource) -> VideoSource:
+    """A path as the file that it names; a source as it is."""
+    return FilmFile(video) if isinstance(video, Path) else video
+
+
 class VideoReader:
     """Decodes one video, once for each call of `shown`.
 
     Args:
-        path: the video file.
+        video: the file, or another source of frames.
         max_gap_s: how far apart two frames may be, in seconds.
-        allow_partial: accept a file that ends early, and stop where it ends.
-
-    Attributes:
-        start_s: time of the first frame in seconds, known from the first picture on.
-        last_s: time of the last frame, known at the end.
-        num_frames: frames decoded so far.
-        skipped_packets: packets that could not be decoded so far.
-        skipped_frames: frames passed over so far, after such packets or for running backwards.
-        pixel_aspect: width of the film's pixels over their height, known from the first picture on.
-        ended_early: whether the file turned out to be shorter than it states.
+        allow_partial: accept what ends early, and stop where it ends.
     """
 
-    def __init__(self, path: Path, *, max_gap_s: float = 2.0, allow_partial: bool = False) -> None:
-        self.path = path
-        self.max_gap_s = max_gap_s
-        self.allow_partial = allow_partial
-        self.start_s = self.last_s = 0.0
-        self.num_frames = self.skipped_packets = self.skipped_frames = 0
-        self.ended_early = False
-        self.pixel_aspect = Fraction(1)
-        self._orientation: Orientation | None = None
-        self._rotation = 0
+    def __init__(
+        self, video: Path | VideoSource, *, max_gap_s: float = 2.0, allow_partial: bool = False
+    ) -> None:
+        source = source_of(video)
+        self.path = source.path
+        self.frames = source.frames(max_gap_s=max_gap_s, allow_partial=allow_partial)
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known of the video so far."""
+        return self.frames.facts
 
     def shown(
         self, wanted: Callable[[float, float], bool]
@@ -98,23 +75,23 @@ class VideoReader:
         """
         with closing(self._intervals()) as intervals:
             for since, until, frame in intervals:
-                first = float(since) == self.start_s
+                first = float(since) == self.facts.start_s
                 begin = -math.inf if first else float(since) - TOLERANCE_S
                 end = float(since) + TOLERANCE_S if until is None else float(until) - TOLERANCE_S
                 if wanted(begin, end):
-                    yield begin, end, self._picture(frame)
+                    yield begin, end, self.frames.picture(frame)
 
-    def _intervals(self) -> Generator[tuple[Fraction, Fraction | None, VideoFrame], None, None]:
+    def _intervals(self) -> Generator[tuple[Fraction, Fraction | None, Any], None, None]:
         """Intact frames, each with its time and the next one's; the last has none.
 
         Raises:
             UnreadableVideo: possibly after some frames.
         """
-        last: tuple[Fraction, VideoFrame] | None = None
-        with closing(self._frames()) as frames:
+        last: tuple[Fraction, Any] | None = None
+        with closing(iter(self.frames)) as frames:
             for time, frame in frames:
                 if last is None:
-                    self.start_s = float(time)
+                    self.facts.start_s = float(time)
                 elif time > last[0]:  # of several frames of one time, the last is seen
                     yield last[0], time, last[1]
                 last = time, frame
@@ -122,82 +99,11 @@ class VideoReader:
             raise UnreadableVideo(
                 "nothing in it can be decoded",
                 where=self.path,
-                found=f"{self.skipped_packets} undecodable packets",
+                found=f"{self.facts.skipped_packets} undecodable packets",
                 hint=f"pictures have at most {MAX_PIXELS} pixels",
             )
-        self.last_s = float(last[0])
+        self.facts.last_s = float(last[0])
         yield last[0], None, last[1]
-
-    def _picture(self, frame: VideoFrame) -> Picture:
-        size = shown_size(frame, self.pixel_aspect, self.path)
-        # Reading a frame's side data ties it into a reference cycle, so that its memory would wait
-        # for the garbage collector: read it once, and again only if the rotation changes.
-        if self._orientation is None or frame.rotation != self._rotation:
-            self._orientation = orientation(frame, self.path)
-            self._rotation = frame.rotation
-        return upright_rgb(frame, size, self._orientation)
-
-    def _frames(self) -> Generator[tuple[Fraction, VideoFrame], None, None]:
-        """Intact frames with their times, ascending."""
-        with open_container(self.path) as container:
-            stream = film(container, self.path)
-            stream.thread_type = "AUTO"
-            self.pixel_aspect = pixel_aspect(stream)
-            zero = _start(container)
-            clock = _FrameTimes(container, self.path)
-            file = _Packets(container, stream)
-            last: Fraction | None = None
-            damaged = False
-            for packet in file:
-                try:
-                    decoded = packet.decode()
-                except av.FFmpegError:
-                    self.skipped_packets += 1
-                    damaged = True
-                    continue
-                for frame in decoded:
-                    assert isinstance(frame, av.VideoFrame)
-                    damaged = frame.is_corrupt or (damaged and not frame.key_frame)
-                    time = clock(frame)
-                    zero = time if zero is None else zero
-                    self._check_gap(time, file.first if last is None else last, zero)
-                    if damaged or (last is not None and time < last):
-                        self.skipped_frames += 1
-                        continue
-                    self.num_frames += 1
-                    last = time
-                    yield time - zero, frame
-            if last is not None:
-                self._check_end(file, last)
-
-    def _check_gap(self, time: Fraction, last: Fraction | None, zero: Fraction) -> None:
-        if last is None or abs(time - last) <= self.max_gap_s:
-            return
-        forwards = time > last
-        raise UnreadableVideo(
-            "no intact frame for too long" if forwards else "timestamps run backwards",
-            where=self.path,
-            expected=f"at most {self.max_gap_s:g} s between frames",
-            found=f"{float(last - zero):.2f} s, then {float(time - zero):.2f} s, "
-            f"{self.skipped_packets} undecodable packets",
-            hint="--max-gap, if that is how it was recorded; else re-encode it" if forwards else "",
-        )
-
-    def _check_end(self, file: _Packets, last: Fraction) -> None:
-        """The file must reach the end it states, and its pictures the end of its packets."""
-        missing = [Fraction(0)]
-        if file.stated_end is not None and file.end is not None:
-            missing.append(file.stated_end - file.end)
-        if file.last is not None:
-            missing.append(file.last - last)
-        self.ended_early = bool(file.error) or max(missing) > self.max_gap_s
-        if self.ended_early and not self.allow_partial:
-            raise UnreadableVideo(
-                f"it breaks off {float(max(missing)):.2f} s before its end",
-                where=self.path,
-                found=file.error,
-                hint="copy it again, or keep what is there with --allow-partial",
-            )
 
 
 class VideoSampler(VideoReader):
@@ -207,7 +113,7 @@ class VideoSampler(VideoReader):
     that is shown at several ticks is the same array each time.
 
     Args:
-        path: the video file.
+        video: the file, or another source of frames.
         rate: ticks per second, exact.
         wanted: which ticks to produce.
         options: those of `VideoReader`.
@@ -215,13 +121,13 @@ class VideoSampler(VideoReader):
 
     def __init__(
         self,
-        path: Path,
+        video: Path | VideoSource,
         *,
         rate: Fraction,
         wanted: Callable[[int], bool] = every_tick,
         **options: Any,
     ) -> None:
-        super().__init__(path, **options)
+        super().__init__(video, **options)
         self.rate = rate
         self.wanted = wanted
 
@@ -239,116 +145,9 @@ class VideoSampler(VideoReader):
                 yield from self._pictures(frame, tick, stop)
                 tick = max(tick, stop)
 
-    def _pictures(self, frame: VideoFrame, first: int, stop: int) -> Iterator[tuple[int, Picture]]:
+    def _pictures(self, frame: Any, first: int, stop: int) -> Iterator[tuple[int, Picture]]:
         picture = None
         for tick in range(first, stop):
             if self.wanted(tick):
-                picture = self._picture(frame) if picture is None else picture
+                picture = self.frames.picture(frame) if picture is None else picture
                 yield tick, picture
-
-
-class _Packets:
-    """Packets of the video stream, and what the file says and shows about where it ends.
-
-    Attributes (times in the stream's own clock, seconds):
-        first, last: time of the first packet, and the latest, of the video.
-        stated_end: where the file says it ends; None if it does not.
-        end: where that which `stated_end` speaks of was seen to end.
-        error: why reading stopped, if not at the end of the file.
-    """
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self.first: Fraction | None = None
-        self.last: Fraction | None = None
-        self.end: Fraction | None = None
-        self.error = ""
-        self.stated_end: Fraction | None = None
-        start = _start(container) or Fraction(0)
-        # The video's own length where it is stated, else that of the whole file (Matroska, which
-        # counts it from 0): then any stream that reaches it will do, since sound may well outlast
-        # the pictures.
-        self._own = stream.duration is not None
-        if container.format.name == "avi" and stream.average_rate:
-            # FFmpeg estimates AVI lengths from the size of the file; the header has the frames.
-            self._own = True
-            self.stated_end = start + stream.frames / stream.average_rate
-        elif stream.duration is not None and stream.time_base is not None:
-            self.stated_end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-        elif container.duration is not None:
-            self.stated_end = Fraction(container.duration, av.time_base)
-
-    def __iter__(self) -> Iterator[Packet[Any]]:
-        packets = self._container.demux()
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                self.error = f"{type(error).__name__}: {error.strerror}"
-                return
-            if packet is None:
-                return
-            ours = packet.stream.index == self._stream.index
-            self._note(packet, ours)
-            if ours:
-                yield packet
-
-    def _note(self, packet: Packet[Any], ours: bool) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is None or packet.time_base is None or packet.is_discard:
-            return  # discarded: cut away by an edit list, there for decoding only
-        time = stamp * packet.time_base
-        if ours:
-            self.first = time if self.first is None else self.first
-            self.last = time if self.last is None else max(self.last, time)
-        if ours or not self._own:
-            end = time + (packet.duration or 0) * packet.time_base
-            self.end = end if self.end is None else max(self.end, end)
-
-
-def _start(container: InputContainer) -> Fraction | None:
-    """When the container starts: the earliest start of its streams of pictures and sound."""
-    streams = (*container.streams.video, *container.streams.audio)
-    starts = [
-        s.start_time * s.time_base
-        for s in streams
-        if s.start_time is not None and s.time_base is not None
-    ]
-    return min(starts, default=None)
-
-
-class _FrameTimes:
-    """When frames are shown; they are asked about in the order in which the decoder gives them.
-
-    An AVI states no times but the rate at which its packets follow one another. FFmpeg guesses the
-    rest, which goes wrong where frames are stored in another order than they are shown in (B-frames
-    of H.264, packed bitstreams). The decoder knows the order: there, a frame is dated by the packet
-    at which it was given.
-    """
-
-    def __init__(self, container: InputContainer, path: Path) -> None:
-        self._path = path
-        self._guessed = container.format.name == "avi"
-        self._shift: int | None = None
-        self._last: int | None = None
-
-    def __call__(self, frame: VideoFrame) -> Fraction:
-        """Seconds, in the stream's own clock."""
-        stamp = frame.dts if frame.pts is None else frame.pts
-        if self._guessed:
-            stamp = self._in_order(frame.dts, stamp)
-        if stamp is None or frame.time_base is None:
-            raise UnreadableVideo(
-                "frames without timestamps", where=self._path, hint="remux it into an .mkv or .mp4"
-            )
-        return stamp * frame.time_base
-
-    def _in_order(self, packet: int | None, guess: int | None) -> int | None:
-        """The stamp of a frame that was given at `packet`; the first keeps its guess."""
-        if packet is not None and guess is not None:
-            self._shift = guess - packet if self._shift is None else self._shift
-            self._last = packet + self._shift
-        else:  # given at the end of the file, where no packet is left: one step of the AVI each
-            self._last = guess if self._last is None else self._last + 1
-        return self._last

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,23 +14,29 @@ from hypothesis import strategies as st
 
 from antcache.extract.rows.clips import ListedClips, batches
 from antcache.extract.videos.decode import VideoReader
+from antcache.extract.videos.source import VideoFacts
 
 TOLERANCE = Fraction(1, 30_000_000)
 
 
-class Film(VideoReader):
-    """Frames that nobody has to decode; the picture of a frame is its number."""
+class Film:
+    """A source of frames that nobody has to decode; the picture of a frame is its number."""
+
+    path = Path("film")
 
     def __init__(self, times):
-        super().__init__(Path("film"))
         self.times, self.taken = [Fraction(t) for t in times], []
+        self.facts = VideoFacts()
 
-    def _frames(self):
-        yield from ((time, SimpleNamespace(number=n)) for n, time in enumerate(self.times))
+    def frames(self, **_):
+        return self
 
-    def _picture(self, frame):
-        self.taken.append(frame.number)
-        return frame.number
+    def __iter__(self):
+        yield from ((time, number) for number, time in enumerate(self.times))
+
+    def picture(self, number):
+        self.taken.append(number)
+        return number
 
 
 def by_hand(times, row, back):
@@ -56,7 +61,7 @@ def test_every_frame_is_the_last_at_or_before(frames, rows, num_frames, clip_fps
     asked = np.array(sorted(rows)) / 1000
     film = Film(times)
     clips = ListedClips(times=asked, num_frames=num_frames, clip_fps=clip_fps)
-    found = [list(clip) for clip in clips.of(film, lambda number: number)]
+    found = [list(clip) for clip in clips.of(VideoReader(film), lambda number: number)]
     seen = [row for row in asked if times[0] <= Fraction(row) + TOLERANCE]
     seen = [row for row in seen if Fraction(row) <= times[-1] + TOLERANCE]
     back = [Fraction(k) / Fraction(clip_fps) for k in range(num_frames - 1, -1, -1)]
@@ -72,10 +77,12 @@ def test_times_that_floats_miss_are_met():
     for error in (0, -1e-9, 1e-9):
         asked = np.arange(60) / 30 + error
         clips = ListedClips(times=asked, num_frames=2, clip_fps=30.0)
-        found = list(clips.of(Film(times), lambda number: number))
+        found = list(clips.of(VideoReader(Film(times)), lambda number: number))
         assert found == [[max(0, n - 1), n] for n in range(60)]
     late = ListedClips(times=np.arange(60) / 30 - 1e-6, num_frames=1, clip_fps=None)
-    assert list(late.of(Film(times), lambda number: number)) == [[n - 1] for n in range(1, 60)]
+    assert list(late.of(VideoReader(Film(times)), lambda number: number)) == [
+        [n - 1] for n in range(1, 60)
+    ]
 
 
 @pytest.mark.parametrize("num_rows", [10, 400])
@@ -95,7 +102,7 @@ def test_few_pictures_are_held(num_rows):
     asked = np.sort(np.random.default_rng(0).uniform(0, 29, num_rows))
     clips = ListedClips(times=asked, num_frames=9, clip_fps=8.0)
     count = 0
-    for clip in clips.of(Film(times), prepare):
+    for clip in clips.of(VideoReader(Film(times)), prepare):
         assert len(clip) == 9
         count += 1
         del clip

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from antcache.errors import MissingExtra, UnreadableVideo
 from antcache.extract.prefetch import prefetch
-from antcache.extract.videos import decode, pyav
+from antcache.extract.videos import film_frames, pyav
 from antcache.extract.videos.decode import VideoSampler
 from antcache.extract.videos.film import duration_s
 
@@ -53,11 +53,11 @@ def test_constant_rate(tmp_path, video, name, form):
     for rate in (Fraction(4), Fraction(25), Fraction(30000, 1001)):
         sampler, samples = sample(path, rate)
         check_frames(video, sampler, samples, times, rate)
-        assert sampler.start_s == 0.0
-        assert sampler.num_frames == 60
+        assert sampler.facts.start_s == 0.0
+        assert sampler.facts.num_frames == 60
         assert samples[0][1].shape == (*form.get("size", (48, 80)), 3)
-        assert not sampler.ended_early
-        assert sampler.skipped_packets == sampler.skipped_frames == 0
+        assert not sampler.facts.ended_early
+        assert sampler.facts.skipped_packets == sampler.facts.skipped_frames == 0
 
 
 @settings(
@@ -88,12 +88,14 @@ def test_time_zero_is_the_start_of_the_container(tmp_path, video):
     """Sound starts at 0, pictures half a second later: the first row is at 0.5 s."""
     times = [Fraction(1, 2) + t for t in video.steady(50)]
     sampler, samples = sample(video.write(tmp_path / "v.mkv", times, sound_s=2.5))
-    assert sampler.start_s == pytest.approx(0.5, abs=0.15)  # the sound has a lead-in of its own
+    assert sampler.facts.start_s == pytest.approx(
+        0.5, abs=0.15
+    )  # the sound has a lead-in of its own
     check_frames(video, sampler, samples, times, 4)
 
     times = [10 + t for t in video.steady(50)]
     sampler, samples = sample(video.write(tmp_path / "w.mkv", times))
-    assert sampler.start_s == 0.0
+    assert sampler.facts.start_s == 0.0
     check_frames(video, sampler, samples, times, 4)
 
 
@@ -102,7 +104,7 @@ def test_longer_sound_is_no_truncation(tmp_path, video):
         path = video.write(tmp_path / name, video.steady(25), sound_s=6.0)
         sampler, samples = sample(path)
         assert len(samples) == 4
-        assert not sampler.ended_early
+        assert not sampler.facts.ended_early
 
 
 def test_no_stated_duration(tmp_path, video):
@@ -120,7 +122,7 @@ def test_beginning_cut_away(tmp_path, video):
     path = tmp_path / "v.mp4"
     video.write(path, times, key_every=250, muxer={"avoid_negative_ts": "disabled"})
     sampler, samples = sample(path)
-    assert (sampler.start_s, sampler.num_frames) == (0.0, 75)
+    assert (sampler.facts.start_s, sampler.facts.num_frames) == (0.0, 75)
     assert [video.number_on(p) for _, p in samples] == [75 + int(k * 25 / 4) for k in range(12)]
 
 
@@ -154,8 +156,8 @@ def test_missing_extra(monkeypatch):
 
 def test_only_wanted_ticks(tmp_path, video, monkeypatch):
     made = []
-    original = decode.upright_rgb
-    monkeypatch.setattr(decode, "upright_rgb", lambda *a: made.append(1) or original(*a))
+    original = film_frames.upright_rgb
+    monkeypatch.setattr(film_frames, "upright_rgb", lambda *a: made.append(1) or original(*a))
     path = video.write(tmp_path / "v.mp4", video.steady(50))
     _, samples = sample(path, 25, wanted=lambda tick: tick % 10 == 3)
     assert [(t, video.number_on(p)) for t, p in samples] == [(t, t) for t in range(3, 50, 10)]
@@ -227,7 +229,7 @@ def test_truncated(tmp_path, video, name, form):
     with pytest.raises(UnreadableVideo, match=r"v\.\w+: it breaks off \d\.\d\d s before its end"):
         sample(path)
     sampler, part = sample(path, allow_partial=True)
-    assert sampler.ended_early
+    assert sampler.facts.ended_early
     assert 4 < len(part) < 36
     for (tick, picture), (other, original) in zip(part, whole, strict=False):
         assert tick == other
@@ -255,9 +257,9 @@ def test_corruption_in_the_middle(tmp_path, video):
     path = video.write(tmp_path / "v.mp4", video.steady(100))
     spoil(path, range(27, 31))
     sampler, samples = sample(path, 25)
-    assert sampler.skipped_packets == 4
-    assert sampler.skipped_frames == 5
-    assert sampler.num_frames == 91
+    assert sampler.facts.skipped_packets == 4
+    assert sampler.facts.skipped_frames == 5
+    assert sampler.facts.num_frames == 91
     shown = [video.number_on(p) for _, p in samples]
     assert shown == [*range(27), *[26] * 9, *range(36, 100)]
 
@@ -297,10 +299,12 @@ def test_long_gap(tmp_path, video):
 def test_timestamps_that_run_backwards(tmp_path, video, monkeypatch):
     path = video.write(tmp_path / "v.mkv", video.steady(6))
     stamps = iter([0, Fraction(1, 2), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), 1])
-    monkeypatch.setattr(decode._FrameTimes, "__call__", lambda clock, frame: Fraction(next(stamps)))
+    monkeypatch.setattr(
+        film_frames._FrameTimes, "__call__", lambda clock, frame: Fraction(next(stamps))
+    )
     sampler, samples = sample(path)
     assert [video.number_on(p) for _, p in samples] == [0, 0, 3, 4, 5]
-    assert sampler.skipped_frames == 1
+    assert sampler.facts.skipped_frames == 1
 
     stamps = iter([0, 1, 2, 3, 0, 1])
     with pytest.raises(UnreadableVideo, match="run backwards"):
@@ -360,7 +364,7 @@ def test_memory_does_not_grow_with_length(tmp_path, video, monkeypatch):
         tmp_path / "v.mp4", times, codec="mpeg4", size=(720, 1280), picture=lambda *_: flat
     )
     live: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
-    original = decode.upright_rgb
+    original = film_frames.upright_rgb
 
     class Tracked(np.ndarray):
         __hash__ = object.__hash__
@@ -370,7 +374,7 @@ def test_memory_does_not_grow_with_length(tmp_path, video, monkeypatch):
         live.add(picture)
         return picture
 
-    monkeypatch.setattr(decode, "upright_rgb", tracked)
+    monkeypatch.setattr(film_frames, "upright_rgb", tracked)
     sampler = VideoSampler(path, rate=Fraction(25))
     most_live = most_bytes = 0
     gc.collect()
@@ -379,6 +383,6 @@ def test_memory_does_not_grow_with_length(tmp_path, video, monkeypatch):
         for _ in samples:
             most_live = max(most_live, len(live))
             most_bytes = max(most_bytes, resident_bytes() - before)
-    assert sampler.num_frames == 400
+    assert sampler.facts.num_frames == 400
     assert most_live <= 4 + 3  # in the queue, with the producer, with the consumer
     assert most_bytes < 100e6  # all 400: 550 MB as frames, 1.1 GB as pictures

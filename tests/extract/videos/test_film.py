@@ -51,7 +51,7 @@ def test_a_thumbnail_before_the_film_is_not_the_film(tmp_path, video, name, thum
     path = write_after(tmp_path / name, video, thumbnails=thumbnails, codec=codec)
     sampler, samples = sample(path)
     assert [video.number_on(p) for _, p in samples] == [int(k * 25 / 4) for k in range(12)]
-    assert sampler.num_frames == 75
+    assert sampler.facts.num_frames == 75
     assert duration_s(path) == pytest.approx(3, abs=0.1)
 
 
@@ -75,7 +75,7 @@ def test_a_film_before_others_is_found_without_reading_on(tmp_path, video, monke
 def test_files_of_one_picture_are_films_of_one_picture(tmp_path, video):
     path = write_after(tmp_path / "a.mkv", video, thumbnails=2, frames=0)
     sampler, samples = sample(path)
-    assert (sampler.num_frames, len(samples)) == (1, 1)
+    assert (sampler.facts.num_frames, len(samples)) == (1, 1)
 
 
 def packed(source, path):
@@ -128,11 +128,11 @@ def test_an_avi_loses_no_frame(tmp_path, video, kind):
     if kind.startswith("packed"):
         path = packed(path, tmp_path / "packed.avi")
     sampler, samples = sample(path, 25)
-    assert sampler.num_frames == 50
-    assert (sampler.skipped_frames, sampler.skipped_packets) == (0, 0)
+    assert sampler.facts.num_frames == 50
+    assert (sampler.facts.skipped_frames, sampler.facts.skipped_packets) == (0, 0)
     assert [video.number_on(picture) for _, picture in samples] == list(range(50))
     assert [tick for tick, _ in samples] == list(range(50))
-    assert 0 <= sampler.start_s <= 0.08
+    assert 0 <= sampler.facts.start_s <= 0.08
 
 
 def test_a_damaged_avi_moves_no_frame(tmp_path, video):
@@ -150,7 +150,7 @@ def test_a_damaged_avi_moves_no_frame(tmp_path, video):
     sampler, samples = sample(path, 25)
     late = {tick: video.number_on(picture) for tick, picture in samples if tick >= 60}
     assert late == {tick: tick for tick in range(60, 75)}
-    assert sampler.num_frames < 75
+    assert sampler.facts.num_frames < 75
 
 
 def circle(number, height, width):
@@ -186,7 +186,7 @@ def test_pixels_become_square(tmp_path, name, size, aspect, shown):
     sampler, samples = sample(write_anamorphic(tmp_path / name, size, aspect))
     picture = samples[0][1]
     assert picture.shape == (*shown, 3)
-    assert sampler.pixel_aspect == aspect
+    assert sampler.facts.pixel_aspect == aspect
     assert np.abs(picture.astype(int) - circle(0, *shown)).mean() < 6
 
 

@@ -239,7 +239,7 @@ def test_pictures_do_not_become_larger_than_8k(tmp_path):
     path.write_bytes(data)
     sampler = VideoSampler(path, rate=Fraction(25))
     assert {picture.shape for _, picture in sampler} == {(50, 90, 3)}
-    assert sampler.skipped_packets == 1
+    assert sampler.facts.skipped_packets == 1
 
 
 def test_one_function_opens_videos(repo):

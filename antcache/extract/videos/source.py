@@ -1,0 +1,76 @@
+"""What videos come from: something that has frames with times, whatever it is made of.
+
+Promise: a source is a small value that any process can be given; nothing is opened until its frames
+are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+from antcache.extract.videos.pictures import Picture
+
+
+@dataclass(kw_only=True)
+class VideoFacts:
+    """What is found out about a video while it is decoded.
+
+    Attributes:
+        start_s: time of the first frame in seconds, known from the first picture on.
+        last_s: time of the last frame, known at the end.
+        num_frames: frames decoded so far.
+        skipped_packets: packets that could not be decoded so far.
+        skipped_frames: frames passed over so far, after such packets or for running backwards.
+        pixel_aspect: width of the film's pixels over their height, known from the first picture on.
+        ended_early: whether the file turned out to be shorter than it states.
+    """
+
+    start_s: float = 0.0
+    last_s: float = 0.0
+    num_frames: int = 0
+    skipped_packets: int = 0
+    skipped_frames: int = 0
+    pixel_aspect: Fraction = Fraction(1)
+    ended_early: bool = False
+
+
+class Frames(Protocol):
+    """The frames of one video, in the order of their times."""
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What is known so far; `start_s` and `last_s` are for whoever looks at the times."""
+
+    def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
+        """Intact frames with their times in seconds, ascending.
+
+        Raises:
+            UnreadableVideo: possibly after some frames.
+        """
+
+    def picture(self, frame: Any) -> Picture:
+        """A frame as it is shown: upright RGB with square pixels; only while it is the last one
+        that was given, or the one before."""
+
+
+class VideoSource(Protocol):
+    """Where a video comes from."""
+
+    @property
+    def path(self) -> Path:
+        """What messages and the ledger call it."""
+
+    def frames(self, *, max_gap_s: float, allow_partial: bool) -> Frames:
+        """Its frames; nothing is opened before the first is asked for.
+
+        Args:
+            max_gap_s: how far apart two frames may be, in seconds.
+            allow_partial: accept what ends early, and stop where it ends.
+        """
+
+    def duration_s(self) -> float | None:
+        """Stated length in seconds; None if it states none or can't be opened."""
