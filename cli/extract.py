@@ -21,7 +21,17 @@ from antcache.cli.common import (
     store_argument,
     warn,
 )
-from antcache.cli.numbers import AHEAD, ANCHOR, COUNT, FPS, GAP, SECONDS, WHOLE_OR_GRID, Several
+from antcache.cli.numbers import (
+    AHEAD,
+    ANCHOR,
+    COUNT,
+    FPS,
+    GAP,
+    PART_OF,
+    SECONDS,
+    WHOLE_OR_GRID,
+    Several,
+)
 from antcache.cli.options import (
     device_option,
     dry_run_option,
@@ -33,7 +43,7 @@ from antcache.cli.options import (
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
-    from antcache.extract import Videos
+    from antcache.extract import Videos, VideoShard
     from antcache.extract.plan import Plan
     from antcache.extract.run import ExtractReport
 
@@ -125,6 +135,12 @@ if TYPE_CHECKING:
         help="Rows computed at once.",
     ),
     device_option,
+    click.option(
+        "--shard",
+        type=PART_OF,
+        show_default="all videos",
+        help="Only the i-th of n equal parts of the videos, from 1/n to n/n.",
+    ),
     dry_run_option,
 )
 @json_option
@@ -136,16 +152,18 @@ def extract(
     backend: str | None,
     dry_run: bool,
     segments: Path | None,
+    shard: VideoShard | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Write features of VIDEOS (a folder or a file) into STORE.
 
-    Started several times at once, one per GPU say, it shares the videos among its processes. Videos
-    that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
-    that one file).
+    Started several times at once, one per GPU say, it shares the videos among its processes; with
+    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read
+    are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file).
     """
     from antcache import extract as library
+    from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
     files = library.find_videos(videos)  # paths first: the rest loads torch
@@ -155,15 +173,17 @@ def extract(
     asked = None if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        plan = library.make_plan(files, existing, model, config, asked)
+        plan = library.make_plan(files, existing, model, config, asked, shard)
         print_result(plan, as_json, _show_plan)
-        for each in files.refused:
+        for each in refused_of(files, shard):
             warn(f"will fail: {each.error}")
         _show_passed_over(files)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress, segments=asked)
+        report = library.extract(
+            files, target, model, config, progress, segments=asked, shard=shard
+        )
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
@@ -189,6 +209,8 @@ def _counts(report: ExtractReport) -> str:
         f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
         f"{len(report.failed)} failed"
     )
+    if report.shard:
+        counts = f"part {report.shard}, {counts}"
     if report.unlabelled:
         counts += f", {len(report.unlabelled)} without a labelled segment"
     if report.too_early or report.too_late:
@@ -215,6 +237,8 @@ def _show_plan(plan: Plan) -> None:
         rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
     rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
     print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
+    if plan.shard:
+        say(f"part {plan.shard} of the videos")
     if total := sum(plan.rows.values()):
         say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
     else:

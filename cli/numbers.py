@@ -129,6 +129,23 @@ class WholeOrSides(Sides):
         return value if value == "full" else super().convert(value, param, ctx)
 
 
+class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """One of several parts, as `i/n`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The `VideoShard`.
+
+        Raises:
+            BadConfig: says what is taken and what was given.
+        """
+        from antcache.extract.videos.shards import VideoShard
+
+        return value if isinstance(value, VideoShard) else VideoShard.parse(value)
+
+
+PART_OF = PartOf()
 GRID = Sides()
 WHOLE_OR_GRID = WholeOrSides()
 COUNT = Number(checks.Count)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
 from antcache.extract.videos.finding import Videos, find_videos
+from antcache.extract.videos.shards import VideoShard
 from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "OwnBackbone",
     "Plan",
     "TriedBackbone",
+    "VideoShard",
     "Videos",
     "check_settings",
     "extract",

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import BadConfig, NotFound
 from antcache.extract.videos.containers import CONTAINERS, FRAMES, PICTURES
+from antcache.extract.videos.shards import VideoShard
 from antcache.store.format import video_name
 
 SUFFIXES = tuple(f".{ending}" for endings in CONTAINERS.values() for ending in endings.split())
@@ -53,6 +54,15 @@ class Videos(dict[str, Path]):
         super().__init__()
         self.refused: list[Refused] = []
         self.passed_over = ""
+
+
+def refused_of(videos: Mapping[str, object], shard: VideoShard | None = None) -> list[Refused]:
+    """What was refused beside these videos; of a shard, its part of it, so that each is reported
+    by one process."""
+    refused = videos.refused if isinstance(videos, Videos) else []
+    if shard is None:
+        return refused
+    return shard.part(refused, by=lambda each: (each.name, os.fsencode(each.path)))
 
 
 def find_videos(path: str | Path) -> Videos:
