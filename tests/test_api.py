@@ -173,8 +173,8 @@ PUBLIC = {
         score_targets
     """,
     "antcache.extract": """
-        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone VideoShard
-        Videos check_settings extract find_videos load_backbone make_plan
+        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone
+        VideoShard Videos check_settings extract extract_video find_videos load_backbone make_plan
     """,
     "antcache.interop": """
         ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport
