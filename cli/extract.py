@@ -36,7 +36,9 @@ from antcache.cli.options import (
     device_option,
     dry_run_option,
     dtype_option,
+    engine_options,
     format_option,
+    only_with_ray,
     repeatable,
     segments_option,
 )
@@ -143,6 +145,16 @@ if TYPE_CHECKING:
     ),
     dry_run_option,
 )
+@section(
+    "Machines",
+    engine_options,
+    click.option(
+        "--actors",
+        type=COUNT,
+        show_default="one per GPU, or one",
+        help="With --engine ray: workers, each with the backbone.",
+    ),
+)
 @json_option
 def extract(
     videos: Path,
@@ -153,6 +165,9 @@ def extract(
     dry_run: bool,
     segments: Path | None,
     shard: VideoShard | None,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -166,6 +181,7 @@ def extract(
     from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
+    only_with_ray(engine, address=address, actors=actors)
     files = library.find_videos(videos)  # paths first: the rest loads torch
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
@@ -181,9 +197,14 @@ def extract(
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
-        report = library.extract(
-            files, target, model, config, progress, segments=asked, shard=shard
-        )
+        about: dict[str, Any] = {"segments": asked, "shard": shard}
+        if engine == "local":
+            report = library.extract(files, target, model, config, progress, **about)
+        else:
+            from antcache.extract.engines.on_ray import extract_on_ray
+
+            about |= {"device": device, "address": address, "actors": actors}
+            report = extract_on_ray(files, target, model, config, progress, **about)
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)

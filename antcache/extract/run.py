@@ -103,7 +103,7 @@ def extract(
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
     plan = plan_of(recipe, videos, store, windows, shard)
-    _refuse_outdated(plan, store, config.stream)
+    refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     make = RowMaker(recipe=recipe, stream=stream)
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
@@ -202,7 +202,7 @@ def _extract_one(
     tally.outside(done.too_early, done.too_late)
 
 
-def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:
+def refuse_outdated(plan: Plan, store: Store, stream: str) -> None:
     """Raise `AlreadyExists` if complete videos lack rows that the labels now ask for."""
     if not plan.outdated:
         return
