@@ -90,17 +90,29 @@ def repo() -> Path:
     return REPO
 
 
-@pytest.fixture
-def checkout(repo: Path, tmp_path: Path) -> Path:
-    """A copy of the sources, so that building leaves nothing in the real checkout."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
+@pytest.fixture(scope="session")
+def copy_sources(repo: Path) -> Callable[[Path], Path]:
+    """Function: makes a folder with the sources, so that building leaves nothing in the real ones.
+
+    It gives the folder back.
+    """
     made = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    for name in ("antcache", "kernels", "cli", "antcache-kernels"):
-        shutil.copytree(repo / name, copy / name, ignore=made, symlinks=True)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repo / name, copy / name)
-    return copy
+
+    def copied(folder: Path) -> Path:
+        folder.mkdir()
+        for name in ("antcache", "kernels", "cli", "antcache-kernels"):
+            shutil.copytree(repo / name, folder / name, ignore=made, symlinks=True)
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(repo / name, folder / name)
+        return folder
+
+    return copied
+
+
+@pytest.fixture
+def checkout(copy_sources: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """A copy of the sources of its own."""
+    return copy_sources(tmp_path / "checkout")
 
 
 @pytest.fixture(scope="session")
