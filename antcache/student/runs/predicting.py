@@ -153,6 +153,7 @@ class TrainedStudent:
             taxonomy=self.store.taxonomy.fingerprint,
             config=self.config.to_dict(),
             anchor=self.protocol.anchor,
+            gap_s=self.protocol.gap_s,
         )
 
     def _check_finite(self, what: str, values: Tensor, rows: Tensor, labels: WindowLabels) -> None:
