@@ -303,6 +303,7 @@ def _account(store: Store, config: StudentConfig, data: TrainingData) -> dict[st
         "store": str(store.path),
         "student": config.to_dict(),
         "stream": ",".join(stream.name for stream in data.streams),
+        "stream settings": [stream.settings for stream in data.streams],
         "protocol": vars(data.protocol),
         "shape": asdict(data.shape),
         "counts": data.counts,
