@@ -190,7 +190,7 @@ def test_tokens_at_windows(tmp_path, folder, vit):
 
 
 def test_a_list_that_names_other_videos(tmp_path, folder, vit):
-    """What has a file gets its rows; the rest is said, and the exit code says that it is not all."""
+    """What has a file gets its rows; the others are said, and the exit code says that they are."""
     table = tmp_path / "list.csv"
     rows = ["uid,video,start,stop", "1,a,1.5,1.75", "2,gone.mp4,1,2", "3,lost,1,2"]
     table.write_text("\n".join(rows))

@@ -335,7 +335,10 @@ def test_refusals(trained, make_store, tmp_path):
     kept = {**settings["stream settings"][0], "fps": 2.0, "weights": "old"}
     said = {"taxonomy": other.taxonomy.fingerprint, "stream fingerprint": "x"}
     for also, words in (
-        ({"stream settings": [kept]}, r"another stream: found rgb: fps: 2.0 -> 4.0, weights: 'old'"),
+        (
+            {"stream settings": [kept]},
+            r"another stream: found rgb: fps: 2.0 -> 4.0, weights: 'old'",
+        ),
         ({"stream settings": "x"}, "expected x, found [0-9a-f]+"),
     ):
         (tmp_path / "else" / "config.json").write_text(json.dumps({**settings, **said, **also}))
