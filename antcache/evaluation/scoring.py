@@ -56,6 +56,11 @@ class EvaluationResult:
     all: dict[str, float]
     sheet: Sheet | None = None
 
+    @property
+    def anchor(self) -> float:
+        """What the gap was counted back from; see `Protocol.anchor`."""
+        return self.task.anchor
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}

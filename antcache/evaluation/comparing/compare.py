@@ -157,6 +157,11 @@ class Comparison:
     b: tuple[System, ...] = field(repr=False)
     teacher: System | None = field(repr=False)
 
+    @property
+    def anchor(self) -> float:
+        """What the gap was counted back from; see `Protocol.anchor`."""
+        return self.task.anchor
+
     def gained(self, kind: str = "action") -> list[ClassChange]:
         """Classes with a higher recall@5 in B, the largest gain first."""
         return [c for c in self.classes if c.kind == kind and c.gain > 0]
