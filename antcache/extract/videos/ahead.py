@@ -64,6 +64,7 @@ class Lookahead:
         self._is_needed = is_needed
         self._window: deque[tuple[Packet[Any], int | None, Part]] = deque()
         self._stamps: list[int] = []  # of frames, ascending: those in the window and around it
+        self._begun = False
         self._first: int | None = None
         self._leads = False  # whether what is leading now leads an entry
         self.floor: int | None = None
@@ -85,8 +86,9 @@ class Lookahead:
         if packet.is_corrupt:
             raise Unclear("a packet that is not whole")
         part = self._says(memoryview(packet))
-        if self._first is None and not self._window and part.entry is Entry.NO:
+        if not self._begun and part.entry is Entry.NO:
             raise Unclear("it does not begin with an entry")
+        self._begun = True
         if packet.is_discard:  # cut away by an edit list, there for decoding only
             self._window.append((packet, None, part))
             return

@@ -52,21 +52,21 @@ Reader = Callable[[memoryview], Part]
 """Reads the packets of one stream, in their order; raises `Unclear`."""
 
 
-def reader(codec: str, extradata: bytes) -> Reader:
-    """What reads the packets of a codec, with its setup as MP4 and Matroska keep it.
+def reader(decoder: str, extradata: bytes) -> Reader:
+    """What reads the packets of a decoder, with its setup as MP4 and Matroska keep it.
 
     Raises:
         Unclear: they aren't read.
     """
-    if codec == "h264":
+    if decoder == "h264":
         return _H264(extradata)
-    if codec == "hevc":
+    if decoder == "hevc":
         return _Hevc(extradata)
-    if codec == "vp9":
+    if decoder == "vp9":
         return _vp9
-    if codec == "av1":
+    if decoder in ("av1", "libdav1d", "libaom-av1"):
         return _av1
-    raise Unclear(codec)
+    raise Unclear(decoder)
 
 
 class _H264:
@@ -76,7 +76,7 @@ class _H264:
         self._length = (extradata[4] & 3) + 1
         self._setup = _Setup()
         sequences, at = _sized(extradata, 6, extradata[5] & 31)
-        pictures, _ = _sized(extradata, at + 1, extradata[at])
+        pictures, _ = _sized(extradata, at + 1, int.from_bytes(extradata[at : at + 1]))
         for unit in (*sequences, *pictures):
             self._setup.add(unit)
         for unit in sequences:

@@ -201,9 +201,9 @@ def _reader(container: InputContainer, stream: VideoStream) -> tuple[Fraction, R
         Unclear: they say too little, or their container states no times.
     """
     context = stream.codec_context
-    if stream.time_base is None or not {"mp4", "matroska"} & set(container.format.name.split(",")):
+    if not stream.time_base or not {"mp4", "matroska"} & set(container.format.name.split(",")):
         raise Unclear("times")
-    return stream.time_base, reader(context.codec.canonical_name, context.extradata or b"")
+    return Fraction(stream.time_base), reader(context.name, context.extradata or b"")
 
 
 class _FrameTimes:
