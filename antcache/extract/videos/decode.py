@@ -19,6 +19,7 @@ from typing import Any
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.film_frames import FilmFile
+from antcache.extract.videos.nvdec import Decoder
 from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import Needed, SparingFrames, VideoFacts, VideoSource
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
@@ -36,9 +37,9 @@ def every_tick(tick: int) -> bool:
     return True
 
 
-def source_of(video: Path | VideoSource) -> VideoSource:
-    """A path as the file that it names; a source as it is."""
-    return FilmFile(video) if isinstance(video, Path) else video
+def source_of(video: Path | VideoSource, decoder: Decoder = "cpu") -> VideoSource:
+    """A path as the file that it names, to be decoded so; a source as it is."""
+    return FilmFile(video, decoder=decoder) if isinstance(video, Path) else video
 
 
 class VideoReader:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.bitstream import Reader, Unclear, reader
 from antcache.extract.videos.film import duration_s, film, open_container, pixel_aspect
+from antcache.extract.videos.nvdec import Decoder, accelerated, as_on_cpu
 from antcache.extract.videos.packets import FilmPackets, start_of
 from antcache.extract.videos.pictures import (
     Orientation,
@@ -48,13 +49,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilmFile:
-    """A video in one file."""
+    """A video in one file.
+
+    Attributes:
+        path: the file.
+        threads: of its decoder; 0: as many as the machine has cores.
+        decoder: what decodes it; see `nvdec`.
+    """
 
     path: Path
+    threads: int = 0
+    decoder: Decoder = "cpu"
 
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> FilmFrames:
         """Its frames."""
-        return FilmFrames(self.path, max_gap_s=max_gap_s, allow_partial=allow_partial)
+        return FilmFrames(self, max_gap_s=max_gap_s, allow_partial=allow_partial)
 
     def duration_s(self) -> float | None:
         """Its stated length."""
@@ -65,13 +74,14 @@ class FilmFrames:
     """Decodes one file, once for each iteration.
 
     Args:
-        path: the file.
+        file: where it lies, and what decodes it.
         max_gap_s: how far apart two frames may be, in seconds.
         allow_partial: accept a file that ends early, and stop where it ends.
     """
 
-    def __init__(self, path: Path, *, max_gap_s: float, allow_partial: bool) -> None:
-        self.path = path
+    def __init__(self, file: FilmFile, *, max_gap_s: float, allow_partial: bool) -> None:
+        self.file = file
+        self.path = file.path
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
         self.facts = VideoFacts()
@@ -80,7 +90,7 @@ class FilmFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, VideoFrame], None, None]:
         """Intact frames with their times in seconds, ascending."""
-        with open_container(self.path) as container:
+        with self._open() as container:
             stream = self._film(container)
             zero = start_of(container)
             clock = _FrameTimes(container, self.path)
@@ -126,7 +136,7 @@ class FilmFrames:
 
     def _sparing(self, needed: Needed) -> Generator[tuple[Fraction, VideoFrame | None], None, None]:
         """`only`, as long as nothing is `Unclear`."""
-        with open_container(self.path) as container:
+        with self._open() as container:
             stream = self._film(container)
             unit, says = _reader(container, stream)
             zero = start_of(container)
@@ -148,9 +158,13 @@ class FilmFrames:
             if last is not None:
                 self._check_end(file, last)
 
+    def _open(self) -> InputContainer:
+        return open_container(self.path, accelerated() if self.file.decoder == "nvdec" else None)
+
     def _film(self, container: InputContainer) -> VideoStream:
         stream = film(container, self.path)
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self.file.threads
         self.facts.pixel_aspect = pixel_aspect(stream)
         return stream
 
@@ -162,7 +176,7 @@ class FilmFrames:
         if self._orientation is None or frame.rotation != self._rotation:
             self._orientation = orientation(frame, self.path)
             self._rotation = frame.rotation
-        return upright_rgb(frame, size, self._orientation)
+        return upright_rgb(as_on_cpu(frame), size, self._orientation)
 
     def _check_gap(self, time: Fraction, last: Fraction | None, zero: Fraction) -> None:
         if last is None or abs(time - last) <= self.max_gap_s:

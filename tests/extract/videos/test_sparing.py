@@ -58,9 +58,9 @@ def seen(source, *, rate=None, looks=(), **options):
     return facts.pop("unneeded_frames"), (found, error, facts)
 
 
-def check_same(path, **options):
+def check_same(path, threads=0, **options):
     """The pictures, times, facts and errors are those of decoding all; how many were left out."""
-    unneeded, found = seen(FilmFile(path), **options)
+    unneeded, found = seen(FilmFile(path, threads), **options)
     none, expected = seen(WholeFile(path), **options)
     assert found == expected
     assert none == 0
@@ -121,6 +121,7 @@ def test_pictures_are_the_same(tmp_path, video, name, ending):
     form, often, seldom = LEFT_OUT[name]
     path = video.write(tmp_path / f"v.{ending}", video.steady(80), picture=moving, **form)
     assert check_same(path, rate=25) == 0
+    assert check_same(path, threads=1, rate=4) == check_same(path, threads=3, rate=4)
     assert check_same(path, rate=4) >= often
     assert check_same(path, rate=Fraction(1, 2)) >= seldom
     assert check_same(path, looks=[1.3, 1.31]) >= seldom
