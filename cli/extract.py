@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.cli.choices import MOMENTS
+from antcache.cli.choices import DECODERS, MOMENTS
 from antcache.cli.command import SAME_COMMAND, command, section
 from antcache.cli.common import (
     at_work,
@@ -125,6 +125,9 @@ if TYPE_CHECKING:
         help="Rows computed at once.",
     ),
     device_option,
+    click.option(
+        "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
+    ),
     dry_run_option,
 )
 @json_option
