@@ -28,8 +28,8 @@ from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.store.remote.files import WEB, RemoteFacts, RemoteFiles
 
-ATTEMPTS = 4
-"""How often a file is asked for; where the server can, from where it broke off."""
+ATTEMPTS = 5
+"""How often a file is asked for: from where it broke off, if the server gives a part."""
 
 
 def look_at_url(
@@ -193,26 +193,13 @@ class Fetch:
             UnreadableVideo: it did not come as a whole.
             WriteFailed: the disk refused.
         """
-        reason = ""
+        found, reason = 0, ""
         for _ in range(ATTEMPTS):
-            try:
-                with path.open("ab") as file:
-                    if not self._facts.in_parts:
-                        file.truncate(0)
-                    start = file.tell() if self._facts.in_parts else 0
-                    for part in self.files.stream(start=start, size=self.size):
-                        file.write(part)
-                        if file.tell() > self.size:
-                            break
-            except (Unreachable, FileNotFoundError) as error:
-                reason = getattr(error, "reason", "") or "it is gone"
-            except OSError as error:
-                raise WriteFailed.because(error, path) from error
-            found = path.stat().st_size
+            start, found, reason = found, *self._more(path, found)
             if found == self.size:
                 break
-            if found > self.size:
-                path.write_bytes(b"")
+            if found > self.size or found == start:  # some servers give nothing but all
+                found = 0
         else:
             raise UnreadableVideo(
                 "it does not come as a whole",
@@ -225,6 +212,24 @@ class Fetch:
             raise UnreadableVideo(
                 "it was changed while it was fetched", where=self.url, hint="run the command again"
             )
+
+    def _more(self, path: Path, start: int) -> tuple[int, str]:
+        """Write what comes behind the first bytes: how many there are then, and why not more."""
+        reason = ""
+        try:
+            with path.open("ab") as file:
+                file.truncate(start)
+                try:
+                    with closing(self.files.stream(self._facts, start=start)) as parts:
+                        for part in parts:
+                            if file.tell() + len(part) > self.size:  # there is no room for it
+                                return self.size + 1, "more than that"
+                            file.write(part)
+                except (Unreachable, FileNotFoundError) as error:
+                    reason = getattr(error, "reason", "it is gone")
+                return file.tell(), reason
+        except OSError as error:
+            raise WriteFailed.because(error, path) from error
 
     def _asked(self) -> RemoteFacts:
         try:

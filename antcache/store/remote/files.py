@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ S3, WEB = ("s3", "s3a"), ("http", "https")
 S3_TIMES = {"connect_timeout": 5, "read_timeout": 15}
 S3_ATTEMPTS = 2
 
-VERSION = ("ETag", "etag", "LastModified", "mtime")
+VERSION = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "mtime")
 """How filesystems call what changes when an object is written anew."""
 
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict")
@@ -45,12 +45,10 @@ class RemoteFacts:
     Attributes:
         size: its bytes; None if they are not said.
         version: what changes when it is written anew, as far as that is said.
-        in_parts: whether it can be had from any byte on.
     """
 
     size: int | None
     version: str
-    in_parts: bool
 
 
 class RemoteFiles:
@@ -119,25 +117,31 @@ class RemoteFiles:
     def facts(self, name: str = "") -> RemoteFacts:
         """What is said of an object; FileNotFoundError if it is not there."""
         with self._talking(name) as (fs, path):
-            info = fs.info(path)
+            try:
+                info = fs.info(path)
+            except FileNotFoundError as error:  # whatever goes wrong on the web is one
+                cause = error.__cause__
+                if _is_web(fs) and cause and getattr(cause, "status", None) not in (404, 410):
+                    raise cause from error
+                raise
             if info.get("type") != "file":
                 raise FileNotFoundError(name)
-            said = [
-                str(info[key]) for key in ("ETag", "etag", "LastModified", "mtime") if key in info
-            ]
+            said = [str(info[key]) for key in VERSION if key in info]
             size = info.get("size")
-            web = _protocols(fs) & set(WEB)
-            return RemoteFacts(
-                size=None if size is None else int(size),
-                version=" ".join(said),
-                in_parts=bool(info.get("partial", not web)),
-            )
+            return RemoteFacts(size=None if size is None else int(size), version=" ".join(said))
 
-    def stream(self, name: str = "", *, start: int = 0, size: int | None = None) -> Iterator[bytes]:
-        """The bytes of an object from `start` on, some at a time; see `RemoteFacts.in_parts`."""
+    def stream(
+        self, facts: RemoteFacts, name: str = "", *, start: int = 0
+    ) -> Generator[bytes, None, None]:
+        """The bytes of an object from `start` on, some at a time.
+
+        Not every server on the web gives a part; one that does not is an `Unreachable`.
+        """
         with self._talking(name) as (fs, path):
-            options = {"size": size} if _protocols(fs) & set(WEB) else {}
-            with fs.open(path, "rb", block_size=STREAM_BYTES, cache_type="none", **options) as file:
+            options: dict[str, Any] = {"block_size": STREAM_BYTES, "cache_type": "none"}
+            if _is_web(fs):  # which would ask for the size again; 0: in one answer
+                options |= {"size": facts.size} if start else {"block_size": 0, "size": facts.size}
+            with fs.open(path, "rb", **options) as file:
                 if start:
                     file.seek(start)
                 while part := file.read(STREAM_BYTES):
@@ -319,6 +323,10 @@ def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
         total += size
     if batch:
         yield batch
+
+
+def _is_web(fs: Any) -> bool:
+    return not _protocols(fs).isdisjoint(WEB)
 
 
 def _protocols(fs: Any) -> set[str]:
