@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,29 @@ import click
 from antcache.cli.choices import DECODERS, MOMENTS
 from antcache.cli.command import SAME_COMMAND, command, section
 from antcache.cli.common import (
+    PATH,
     at_work,
     existing_store,
     json_option,
+    location_argument,
     note,
-    path_argument,
     print_result,
     print_table,
     say,
     store_argument,
     warn,
 )
-from antcache.cli.numbers import AHEAD, ANCHOR, COUNT, FPS, GAP, SECONDS, WHOLE_OR_GRID, Several
+from antcache.cli.numbers import (
+    AHEAD,
+    ANCHOR,
+    BYTES,
+    COUNT,
+    FPS,
+    GAP,
+    SECONDS,
+    WHOLE_OR_GRID,
+    Several,
+)
 from antcache.cli.options import (
     device_option,
     dry_run_option,
@@ -44,7 +56,7 @@ if TYPE_CHECKING:
     "train` trains on them.",
     goes_on=SAME_COMMAND,
 )
-@path_argument("videos")
+@location_argument("videos")
 @store_argument()
 @section(
     "Features",
@@ -117,6 +129,41 @@ if TYPE_CHECKING:
     click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos."),
 )
 @section(
+    "What videos are made of",
+    click.option(
+        "--image-fps",
+        type=FPS,
+        help="Folders and tars of numbered pictures are videos, taken at this rate.",
+    ),
+    click.option(
+        "--image-times",
+        type=PATH,
+        metavar="FILE",
+        help="The same, with times out of a table (video,frame,seconds).",
+    ),
+    click.option(
+        "--fill", is_flag=True, help="Where a number is missing, show the picture before on."
+    ),
+    click.option(
+        "--chapters",
+        metavar="gopro|FILE",
+        help="Files that are one recording: by GoPro's names, or a table (video,file[,start_s]).",
+    ),
+    click.option(
+        "--scratch",
+        type=PATH,
+        metavar="FOLDER",
+        show_default="one for temporary files",
+        help="Where videos at URLs lie while they are read.",
+    ),
+    click.option(
+        "--scratch-size",
+        type=BYTES,
+        default="20GB",
+        help="How much may lie there, of all processes together.",
+    ),
+)
+@section(
     "Running",
     click.option(
         "--batch-size",
@@ -132,7 +179,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def extract(
-    videos: Path,
+    videos: Path | str,
     store: Path | str,
     backbone: str,
     device: str,
@@ -142,7 +189,7 @@ def extract(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Write features of VIDEOS (a folder or a file) into STORE.
+    """Write features of VIDEOS (a folder, a file, a list of them, or a URL) into STORE.
 
     Started several times at once, one per GPU say, it shares the videos among its processes. Videos
     that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
@@ -151,7 +198,8 @@ def extract(
     from antcache import extract as library
     from antcache.store import Store
 
-    files = library.find_videos(videos)  # paths first: the rest loads torch
+    of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
+    files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     model = library.load_backbone(backbone, device=device)
@@ -172,7 +220,7 @@ def extract(
         say(f"failed: {failure.error}", err=True)
     _show_other_videos(files, lacking)
     if report.failed or lacking:
-        click.get_current_context().exit(1 if videos.is_dir() or not report.failed else 2)
+        click.get_current_context().exit(2 if files.is_one and report.failed else 1)
 
 
 def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:

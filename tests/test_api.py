@@ -174,8 +174,8 @@ PUBLIC = {
         score_targets
     """,
     "antcache.extract": """
-        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone Videos
-        check_settings extract find_videos load_backbone make_plan
+        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan SourceConfig
+        TriedBackbone Videos check_settings extract find_videos load_backbone make_plan
     """,
     "antcache.interop": """
         ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport
