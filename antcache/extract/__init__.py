@@ -16,6 +16,7 @@ from antcache.store.local.ledger import Failure, Ledger
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
     from antcache.extract.config import ExtractConfig
+    from antcache.extract.engines.call import extract_video
     from antcache.extract.own import OwnBackbone, TriedBackbone
     from antcache.extract.plan import Plan, check_settings, make_plan
     from antcache.extract.run import ExtractReport, extract
@@ -33,6 +34,7 @@ __all__ = [
     "Videos",
     "check_settings",
     "extract",
+    "extract_video",
     "find_videos",
     "load_backbone",
     "make_plan",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_exports(
         "backbone": "Backbone load_backbone",
         "own": "OwnBackbone TriedBackbone",
         "config": "ExtractConfig",
+        "engines.call": "extract_video",
         "plan": "Plan check_settings make_plan",
         "run": "ExtractReport extract",
     },

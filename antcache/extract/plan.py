@@ -21,9 +21,9 @@ from antcache.errors import BadConfig, MissingKey
 from antcache.extract.backbone import Backbone
 from antcache.extract.config import ExtractConfig
 from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
-from antcache.extract.rows.clips import ListedClips
 from antcache.extract.rows.moments import Times, lacking, window_times, within
-from antcache.extract.rows.sampling import Sampling, exact_rate
+from antcache.extract.rows.pixels import PixelRecipe
+from antcache.extract.rows.sampling import exact_rate
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
 from antcache.extract.videos.nvdec import check_decoder
@@ -36,6 +36,9 @@ from antcache.text import listed
 Loaded = Backbone | TriedBackbone
 AnyBackbone = Loaded | OwnBackbone
 """What a pass takes: one of one's own is tried first, if `load_backbone` hasn't."""
+
+FRAMES_PER_BATCH = 32
+"""Frames that go through the backbone at once, unless a batch size is given."""
 
 LAST_S = "last_s"
 """Attribute of a video's rows: the time of its last frame, in seconds."""
@@ -70,19 +73,22 @@ class RowRecipe:
         return cls(backbone=loaded, config=config, clip_fps=clip_fps, tokens=tokens)
 
     @property
-    def sampling(self) -> Sampling:
-        """Rows at a uniform rate."""
-        frames = self.backbone.num_frames
-        return Sampling.of(self.config.fps, num_frames=frames, clip_fps=self.clip_fps)
+    def pixels(self) -> PixelRecipe:
+        """How a video becomes what `make` takes."""
+        config, frames = self.config, self.backbone.num_frames
+        return PixelRecipe(
+            prepare=self.backbone.prepare,
+            num_frames=frames,
+            clip_fps=self.clip_fps,
+            fps=config.fps,
+            batch_size=config.batch_size or max(1, FRAMES_PER_BATCH // frames),
+            max_gap_s=config.max_gap_s,
+            allow_partial=config.allow_partial,
+        )
 
-    def clips_at(self, times: Times) -> ListedClips:
-        """Clips of rows at given times (R,)."""
-        frames = self.backbone.num_frames
-        return ListedClips(times=times, num_frames=frames, clip_fps=self.clip_fps)
-
-    def make(self, pixels: Tensor) -> Tensor:
-        """Rows (B, D) or (B, K, D) float32 of pixels (B, T, ...)."""
-        return (self.tokens or self.backbone)(pixels)
+    def make(self, prepared: Tensor) -> Tensor:
+        """Rows (B, D) or (B, K, D) float32 of a batch (B, T, ...) as `pixels` gives it."""
+        return (self.tokens or self.backbone)(self.backbone.finish(prepared))
 
     def stream(self, at: Mapping[str, list[float]] | None) -> dict[str, Any]:
         """Settings of the stream, as `Store.create_stream` takes them.

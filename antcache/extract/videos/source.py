@@ -19,6 +19,7 @@ def file_name(path: Location) -> str:
     """What a file or folder is called, without where it lies."""
     return path.rpartition("/")[2] if isinstance(path, str) else path.name
 
+
 Needed = Callable[[Fraction, Fraction, Fraction], bool]
 """Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
 
