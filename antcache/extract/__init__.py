@@ -11,6 +11,7 @@ from antcache.exports import lazy_exports
 from antcache.extract.sources.config import SourceConfig
 from antcache.extract.sources.finding import find_videos
 from antcache.extract.videos.finding import Videos
+from antcache.extract.videos.shards import VideoShard
 from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "Plan",
     "SourceConfig",
     "TriedBackbone",
+    "VideoShard",
     "Videos",
     "check_settings",
     "extract",

@@ -28,7 +28,8 @@ from antcache.extract.rows.moments import Times
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.finding import Videos
+from antcache.extract.videos.finding import refused_of
+from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -52,6 +53,7 @@ class ExtractReport:
         unlabelled: videos without a row, because no window ends in them.
         too_early: times of windows before the first frame of their video, which have no row.
         too_late: such times after the last frame.
+        shard: which part of the videos this was, as `2/4`; None: all.
     """
 
     stream: str
@@ -63,6 +65,7 @@ class ExtractReport:
     unlabelled: tuple[str, ...] = ()
     too_early: int = 0
     too_late: int = 0
+    shard: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -77,6 +80,7 @@ def extract(
     progress: Progress = silent,
     *,
     segments: Segments | None = None,
+    shard: VideoShard | None = None,
 ) -> ExtractReport:
     """Write the features of `videos` (files, as of `find_videos`, or other sources) into a stream.
 
@@ -84,7 +88,8 @@ def extract(
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
     them, of labelled segments or, in their place, of `segments`, which need no labels. `progress`
     is called with "videos" and "rows". Videos that another process is at are left to it, and
-    waited for at the end.
+    waited for at the end. A `shard` is the part of the videos that this process does, and ends
+    with.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -97,7 +102,7 @@ def extract(
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows)
+    plan = plan_of(recipe, videos, store, windows, shard)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     make = RowMaker(recipe=recipe, stream=stream)
@@ -112,7 +117,7 @@ def extract(
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for each in videos.refused if isinstance(videos, Videos) else ():
+    for each in refused_of(videos, shard):
         failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
@@ -164,6 +169,7 @@ def extract(
         unlabelled=plan.unlabelled,
         too_early=tally.too_early,
         too_late=tally.too_late,
+        shard=plan.shard,
     )
     logger.info(
         "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
