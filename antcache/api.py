@@ -111,6 +111,12 @@ class Store(stored.Store):
                 where=self.path,
                 found=", ".join(unknown[:5].tolist()),
             )
+        if not taxonomy.paired and (verb_scores is not None or noun_scores is not None):
+            raise BadConfig(
+                "verb and noun scores for actions without verb and noun",
+                where=self.path,
+                expected="scores of actions alone",
+            )
         arrays = {}
         for name, given, classes in (
             ("scores", scores, taxonomy.actions),

@@ -115,8 +115,7 @@ def _print(dataset: Dataset, as_json: bool) -> None:
         return
     splits = counts["splits"]
     print_table(
-        f"{dataset.name}: {counts['actions']} actions, {counts['verbs']} verbs, "
-        f"{counts['nouns']} nouns ({dataset.source})",
+        f"{dataset.name}: {dataset.taxonomy.counts} ({dataset.source})",
         ["", *splits],
         [
             [

@@ -80,19 +80,27 @@ class Dataset:
         return {
             "dataset": self.name,
             "source": self.source,
-            "verbs": len(self.taxonomy.verbs),
-            "nouns": len(self.taxonomy.nouns),
-            "actions": len(self.taxonomy.actions),
+            **{f"{kind}s": len(getattr(self.taxonomy, f"{kind}s")) for kind in self.kinds},
             "many_shot_actions": _count(self.taxonomy.many_shot_actions),
             "verb_or_noun_many_shot_actions": _count(self.taxonomy.any_shot_actions),
             "taxonomy": self.taxonomy.fingerprint,
             "protocol": asdict(protocol),
             "splits": {
-                name: _split_summary(segments, None if name == "train" else train, protocol)
+                name: {
+                    "segments": len(segments),
+                    "videos": len(segments.videos),
+                    **{f"{kind}s": len(np.unique(getattr(segments, kind))) for kind in self.kinds},
+                    **_split_summary(segments, None if name == "train" else train, protocol),
+                }
                 for name, segments in self.splits.items()
             },
             "warnings": list(self.warnings),
         }
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is counted: verbs and nouns, where there are any, and actions."""
+        return (*self.taxonomy.kinds[1:], "action")
 
 
 def _count(ids: Sequence[int] | None) -> int | None:
@@ -104,11 +112,6 @@ def _split_summary(
 ) -> dict[str, int | None]:
     windows = sample_windows(segments.start_s, protocol, segments.stop_s)
     counts: dict[str, int | None] = {
-        "segments": len(segments),
-        "videos": len(segments.videos),
-        "verbs": len(np.unique(segments.verb)),
-        "nouns": len(np.unique(segments.noun)),
-        "actions": len(np.unique(segments.action)),
         "videos_in_train": None,
         "actions_not_in_train": None,
         "segments_not_in_train": None,

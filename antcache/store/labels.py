@@ -23,9 +23,7 @@ from antcache.store.meaning import Senseless, segments_of, taxonomy_of
 
 def described(taxonomy: Taxonomy) -> str:
     """How many classes a taxonomy has, and which it is, for a message."""
-    counts = (taxonomy.actions, taxonomy.verbs, taxonomy.nouns)
-    actions, verbs, nouns = map(len, counts)
-    return f"{actions} actions, {verbs} verbs, {nouns} nouns ({taxonomy.fingerprint})"
+    return f"{taxonomy.counts} ({taxonomy.fingerprint})"
 
 
 class LabelStore:

@@ -32,7 +32,7 @@ from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
-from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
+from antcache.teacher.noise import corrupt, noise_kinds, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 from antcache.teacher.teach import history_for
 
@@ -240,7 +240,7 @@ def _labels(
     true = timeline.segments.action
     if config.noise or config.recognized:
         yield "true", 0.0, true
-    for kind in NOISE_KINDS:
+    for kind in noise_kinds(timeline.taxonomy):
         for rate in sorted(set(config.noise) - {0.0}):
             seed = config.sampling.seed
             yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)

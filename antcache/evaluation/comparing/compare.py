@@ -27,7 +27,7 @@ from antcache.evaluation.comparing.naming import side_names
 from antcache.evaluation.comparing.systems import System, as_system
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
-from antcache.evaluation.metrics import KINDS, metrics_of
+from antcache.evaluation.metrics import metrics_of
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
@@ -341,7 +341,7 @@ def _classes(
     a: Sequence[System], b: Sequence[System], taxonomy: Taxonomy
 ) -> tuple[ClassChange, ...]:
     changes = []
-    for kind in KINDS:
+    for kind in taxonomy.kinds:
         names = getattr(taxonomy, f"{kind}s")
         listed = getattr(taxonomy, f"many_shot_{kind}s")
         labels = a[0].ranked.labels[kind]

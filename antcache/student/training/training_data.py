@@ -92,6 +92,7 @@ def load_training_data(
     soft = {name: store.targets(name) for name in config.distillation.targets}
     shape = ModelShape.of(taxonomy, streams, protocol, num_teachers=len(soft))
     check_tokens(config.model, shape.tokens)  # before anything large is read
+    shape.check_verb_noun(config.losses.verb_noun_weight)
     splits = _splits(store, streams, protocol, config)
     trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}
