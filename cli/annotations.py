@@ -20,20 +20,25 @@ from antcache.cli.common import (
 )
 from antcache.cli.lazy import LazyGroup
 from antcache.cli.numbers import COUNT, SHARE
-from antcache.cli.options import overwrite_option, table_fps_option
+from antcache.cli.options import overwrite_option, repeatable, table_fps_option
 
 COMMANDS = {
     "summary": (__name__, "Count what annotations contain, and what windows they give."),
     "import": (__name__, "Put labels and classes into a store."),
 }
 
+OWN = ("table", "frames")
+"""Sets of anybody's videos, whose names are matched to those of a store."""
 SETS = "\n".join(f"  {name:<27}{reader.about}" for name, reader in READERS.items())
 EPILOG = f"\b\nSETS\n{SETS}"
 dataset_name_option = click.option(
-    "--name", show_default="table", help="Own tables: name of the dataset."
+    "--name", show_default="the set's", help="Own tables and labels of frames: the dataset's name."
 )
 split_number_option = click.option(
-    "--split-number", type=COUNT, show_default="1", help="Of egtea: 1, 2 or 3."
+    "--split-number",
+    type=COUNT,
+    show_default="egtea: 1; frames: all, as test1, test2, ...",
+    help="Of egtea and frames: the published split.",
 )
 
 
@@ -49,6 +54,9 @@ reader_options = section(
         help="Own table of one file: this share of its videos is validation, the others train.",
     ),
     table_fps_option,
+    repeatable(
+        "--background", text="Labels of frames that are no action; none: all are", shown="the set's"
+    ),
     dataset_name_option,
 )
 
@@ -69,7 +77,7 @@ def annotations() -> None:
 def summary(set_name: str, folder: Path, as_json: bool, **options: Any) -> None:
     """Count what the annotations of SET in DIR contain, and what windows they give."""
     dataset = read_annotations(set_name, folder, **options)
-    _print(match_videos(dataset) if set_name == "table" else dataset, as_json)
+    _print(match_videos(dataset) if set_name in OWN else dataset, as_json)
 
 
 @command(
@@ -100,7 +108,7 @@ def import_(
     from antcache.store.backends import is_empty
 
     dataset = read_annotations(set_name, folder, **options)
-    if set_name == "table":  # published ones have names of their own
+    if set_name in OWN:
         stored = () if is_empty(store_path) else Store.open(store_path).all_videos()
         dataset = match_videos(dataset, stored)
     store = Store.open_or_create(store_path)  # whose dataset it may be, is for `write_splits`

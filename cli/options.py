@@ -158,7 +158,7 @@ name_option = click.option("--name", required=True, help="Name of the soft targe
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
 table_fps_option = click.option(
-    "--fps", type=FPS, help="Own tables: times are frames at this rate."
+    "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."

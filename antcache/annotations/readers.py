@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antcache.annotations.dataset import Dataset
+from antcache.annotations.forms.frames import read_frames
 from antcache.annotations.official import (
     read_epic_kitchens_55_official,
     read_epic_kitchens_100_official,
@@ -49,6 +50,11 @@ READERS = {
         read=read_epic_kitchens_100_official, about="EPIC-KITCHENS-100, the official CSVs"
     ),
     "egtea": Reader(read=read_egtea, about="EGTEA Gaze+, RULSTM's CSVs", options=("split_number",)),
+    "frames": Reader(
+        read=read_frames,
+        about="50 Salads, Breakfast, GTEA and others, a label a frame as with MS-TCN",
+        options=("background", "fps", "name", "split_by_video", "split_number"),
+    ),
     "table": Reader(
         read=read_own_table,
         about="own CSVs with a header",
@@ -64,7 +70,7 @@ def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Datas
     Args:
         set_name: a key of `READERS`.
         folder: where the files lie.
-        options: of the reader; None stands for its default.
+        options: of the reader; None, or no value of several, stands for its default.
 
     Raises:
         BadConfig: an unknown set, or an option that the set does not take.
@@ -73,7 +79,7 @@ def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Datas
     """
     one_of("set", set_name, READERS)
     reader = READERS[set_name]
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, ())}
     for key in given:
         if key not in reader.options:
             raise BadConfig(
