@@ -178,7 +178,6 @@ gap_option = click.option(
 anchor_option = click.option(
     "--anchor",
     type=ANCHOR,
-    default="start",
     show_default=False,
-    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
+    help=settings_of(WindowConfig)["anchor"].text,
 )

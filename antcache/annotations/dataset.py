@@ -65,6 +65,8 @@ class Dataset:
         splits: segments by split name: `train`, `validation`.
         source: form and files, for people.
         warnings: what was passed over or is missing, one line each, with counts.
+        protocol: its own windows, where they are not those of `protocol_for`.
+        fps: frames per second, where its times were numbers of frames.
     """
 
     name: str
@@ -72,10 +74,17 @@ class Dataset:
     splits: dict[str, Segments]
     source: str
     warnings: tuple[str, ...] = ()
+    protocol: Protocol | None = None
+    fps: float | None = None
+
+    @property
+    def windows(self) -> Protocol:
+        """The windows that its actions are anticipated from."""
+        return self.protocol or protocol_for(self.name)
 
     def summary(self, protocol: Protocol | None = None) -> dict[str, Any]:
         """Counts per split, ready for JSON; windows under `protocol` or the dataset's own."""
-        protocol = protocol or protocol_for(self.name)
+        protocol = protocol or self.windows
         train = self.splits.get("train")
         return {
             "dataset": self.name,

@@ -89,9 +89,7 @@ class ActionHeads(nn.Module):
         Only the first where actions are single labels.
         """
         actions, num_verbs, num_nouns = self.sizes
-        pair: tuple[Tensor, ...] = ()
-        if self.paired:
-            pair = (self.verb_head(z), self.noun_head(z))
+        pair = [self.verb_head(z), self.noun_head(z)] if self.paired else []
         action = self.action_head(z)
         verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
         if self.factorized:

@@ -10,14 +10,14 @@ N segments that count, S seeds, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import anchor_name, protocol_for
+from antcache.annotations.protocols import anchor_name
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, difference
@@ -291,7 +291,7 @@ def _counted(
     """Rows (N,) of the segments of a split that count."""
     dataset = store.taxonomy.dataset
     if over != UNSEEN:
-        kept = counted(segments, over, replace(protocol_for(dataset), anchor=anchor))
+        kept = counted(segments, over, store.protocol.at(anchor))
     else:
         names = unseen_participants(store, store.taxonomy, split, ListFiles())
         if names is None:
