@@ -183,6 +183,10 @@ def test_what_needs_verbs_and_nouns_is_refused(store: Store, tmp_path: Path) -> 
             "--verb-noun-weight asks for classifiers of verbs and nouns",
         ),
         (
+            ["evaluate", store.path, saved, "--tail-verbs", saved, "--tail-nouns", saved],
+            "tail verbs and tail nouns for actions without verb and noun",
+        ),
+        (
             ["fuse", store.path, saved, saved, "-o", tmp_path / "y", "--weights", "apart"],
             "'apart' are for actions of verb and noun",
         ),
