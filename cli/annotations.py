@@ -57,6 +57,15 @@ reader_options = section(
         help="Own table of one file: this share of its videos is validation, the others train.",
     ),
     table_fps_option,
+    click.option(
+        "--split-list",
+        metavar="NAME",
+        show_default="recordings_data_split_normal.json",
+        help="Of captaincook4d: the file with the splits.",
+    ),
+    click.option(
+        "--view", metavar="NAME", show_default="all", help="Of assembly101: only of this camera."
+    ),
     repeatable(
         "--background", text="Labels of frames that are no action; none: all are", shown="the set's"
     ),

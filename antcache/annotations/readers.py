@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from antcache.annotations.dataset import Dataset
+from antcache.annotations.forms.assembly101 import read_assembly101, read_assembly101_coarse
+from antcache.annotations.forms.captaincook4d import read_captaincook4d
+from antcache.annotations.forms.ego4d import read_ego4d_lta
+from antcache.annotations.forms.egtea import read_egtea_original
 from antcache.annotations.forms.frames import read_frames
 from antcache.annotations.official import (
     read_epic_kitchens_55_official,
@@ -50,6 +54,19 @@ READERS = {
         read=read_epic_kitchens_100_official, about="EPIC-KITCHENS-100, the official CSVs"
     ),
     "egtea": Reader(read=read_egtea, about="EGTEA Gaze+, RULSTM's CSVs", options=("split_number",)),
+    "egtea-original": Reader(
+        read=read_egtea_original,
+        about="EGTEA Gaze+, the original lists (milliseconds)",
+        options=("split_number",),
+    ),
+    "ego4d-lta": Reader(read=read_ego4d_lta, about="Ego4D, long-term anticipation"),
+    "assembly101": Reader(
+        read=read_assembly101, about="Assembly101, fine-grained actions", options=("view",)
+    ),
+    "assembly101-coarse": Reader(read=read_assembly101_coarse, about="Assembly101, coarse actions"),
+    "captaincook4d": Reader(
+        read=read_captaincook4d, about="CaptainCook4D, the steps", options=("split_list",)
+    ),
     "frames": Reader(
         read=read_frames,
         about="50 Salads, Breakfast, GTEA and others, a label a frame as with MS-TCN",
