@@ -59,7 +59,7 @@ class Taxonomy:
             raise BadAnnotations(
                 "each action needs one verb and one noun, or none has any",
                 where=f"taxonomy of {self.dataset}",
-                expected=f"{count} of each, or no verbs and nouns at all",
+                expected=f"{count} of each",
                 found=f"{len(self.action_verbs)} verbs and {len(self.action_nouns)} nouns",
             )
         for kind, ids, limit in (
