@@ -196,9 +196,9 @@ class WindowTimes:
                 where="" if store is None else store.path,
                 hint="antcache annotations import writes them",
             )
-        dataset = "" if store is None else store.dataset
-        gaps = config.gaps or (protocol_for(dataset or "").gap_s,)
-        at = {"anchors": sorted(config.anchors or (0.0,)), "gaps": sorted(gaps)}
+        usual = protocol_for("") if store is None else store.protocol
+        gaps, anchors = config.gaps or (usual.gap_s,), config.anchors or (usual.anchor,)
+        at = {"anchors": sorted(anchors), "gaps": sorted(gaps)}
         return cls(at=at, times=window_times(segments, **at))
 
 
