@@ -7,7 +7,6 @@ ranges of numbers in `numbers`; what every command has is in `command`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,14 @@ from antcache.settings import settings_of
 Decorator = Callable[[Any], Any]
 
 
-def _all(
-    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]
-) -> tuple[str, ...]:
-    """What was given once or again, each time one value or several with commas."""
-    return tuple(chain.from_iterable(value))
-
-
 def repeatable(*names: str, text: str, shown: str | None = None) -> Decorator:
     """An option that may be given again, and takes several names with commas as well."""
+    several = Several(click.STRING)
     return click.option(
         *names,
         multiple=True,
-        type=Several(click.STRING),
-        callback=_all,
+        type=several,
+        callback=several.together,
         metavar="NAME,...",
         show_default=shown,
         help=f"{text}; repeatable, or with commas.",
@@ -190,7 +183,7 @@ name_option = click.option("--name", required=True, help="Name of the soft targe
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
 table_fps_option = click.option(
-    "--fps", type=FPS, help="Own tables: times are frames at this rate."
+    "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
@@ -210,7 +203,6 @@ gap_option = click.option(
 anchor_option = click.option(
     "--anchor",
     type=ANCHOR,
-    default="start",
     show_default=False,
-    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
+    help=settings_of(WindowConfig)["anchor"].text,
 )

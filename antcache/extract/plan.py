@@ -26,6 +26,7 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
+from antcache.extract.videos.nvdec import check_decoder
 from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
@@ -62,8 +63,9 @@ class RowRecipe:
 
     @classmethod
     def of(cls, backbone: AnyBackbone, config: ExtractConfig) -> RowRecipe:
-        """Raises `BadConfig` if `config` does not suit the backbone, `UnknownBackbone` if that is
-        none."""
+        """Raises `BadConfig` if `config` does not suit the backbone or this machine,
+        `UnknownBackbone` if that is none."""
+        check_decoder(config.decoder)
         loaded = backbone if isinstance(backbone, Loaded) else try_own(backbone)
         clip_fps = _clip_fps(loaded, config)
         tokens = None
@@ -194,9 +196,9 @@ class WindowTimes:
                 where="" if store is None else store.path,
                 hint="antcache annotations import writes them",
             )
-        dataset = "" if store is None else store.dataset
-        gaps = config.gaps or (protocol_for(dataset or "").gap_s,)
-        at = {"anchors": sorted(config.anchors or (0.0,)), "gaps": sorted(gaps)}
+        usual = protocol_for("") if store is None else store.protocol
+        gaps, anchors = config.gaps or (usual.gap_s,), config.anchors or (usual.anchor,)
+        at = {"anchors": sorted(anchors), "gaps": sorted(gaps)}
         return cls(at=at, times=window_times(segments, **at))
 
 

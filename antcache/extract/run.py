@@ -133,7 +133,8 @@ def extract(
             try:
                 if ours:
                     times = None if windows is None else windows.times[name]
-                    _extract_one(name, source_of(videos[name]), store, make, times, tally)
+                    source = source_of(videos[name], config.decoder)
+                    _extract_one(name, source, store, make, times, tally)
             except UnreadableVideo as error:
                 failed.append(
                     ledger.failed(config.stream, name, source_of(videos[name]).path, error)
@@ -187,9 +188,7 @@ def _extract_one(
 ) -> None:
     """Decode, embed and publish one video; its rows are at `times` (R,), or at a uniform rate."""
     expected = round(tally.expected[name])
-    rows = PendingRows(
-        name, source, make.stream, precision=make.precision, times=times, expected=expected
-    )
+    rows = PendingRows(name, source, make, times=times, expected=expected)
     facts = VideoFacts()
     with closing(make.recipe.pixels.pixels(source, times)) as items:
         for item in items:

@@ -40,6 +40,7 @@ OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
     "ENGINES": ENGINES,
     "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
+    "DECODERS": choices_of(kinds_of(ExtractConfig)["decoder"]),
     "ARRAY_FORMS": FORMS,
     "LAYOUTS": get_args(Layout),
     "ROW_TIMES": get_args(RowTime),
@@ -58,8 +59,9 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--at --challenge --classes --cluster --dtype --engine --extractor --form --format --histories "
-    "--history --init --kind --layout --mix --mixture --over --parity --precision --time"
+    "--at --challenge --classes --cluster --decoder --dtype --engine --extractor --form --format "
+    "--histories --history --init --kind --layout --mix --mixture --over --parity --precision "
+    "--time"
 )
 
 

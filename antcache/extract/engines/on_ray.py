@@ -133,9 +133,7 @@ class VideoWorker:
         self, name: str, source: VideoSource, times: Times | None, expected: int
     ) -> Published:
         make = self._make
-        rows = PendingRows(
-            name, source, make.stream, precision=make.precision, times=times, expected=expected
-        )
+        rows = PendingRows(name, source, make, times=times, expected=expected)
         facts = VideoFacts()
         with closing(self._pixels(source, times)) as items:
             for item in items:
@@ -249,7 +247,7 @@ def extract_on_ray(
     )
     items = {
         name: (
-            source_of(videos[name]),
+            source_of(videos[name], config.decoder),
             None if windows is None else windows.times[name],
             round(tally.expected[name]),
         )

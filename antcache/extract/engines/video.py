@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,10 @@ from antcache.errors import BadConfig
 from antcache.extract.plan import LAST_S, RowRecipe
 from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.features import Stream
+from antcache.store.location import Location
 from antcache.store.quantise import quantise
 from antcache.text import utf8
 
@@ -51,7 +51,7 @@ class RowMaker:
         """What the backbone computes in."""
         return self.recipe.backbone.precision
 
-    def __call__(self, pixels: Tensor, path: Path) -> Stored:
+    def __call__(self, pixels: Tensor, path: Location) -> Stored:
         """Rows of a batch as `PixelRecipe.pixels` gives them.
 
         Args:
@@ -99,8 +99,7 @@ class PendingRows:
     Args:
         name: what the store calls the video.
         source: where it comes from.
-        stream: where it goes.
-        precision: what the backbone computes in.
+        make: what makes its rows, and for which stream.
         times: when rows are wanted, in seconds; None at a uniform rate.
         expected: how many rows are expected; there may be more.
     """
@@ -109,14 +108,12 @@ class PendingRows:
         self,
         name: str,
         source: VideoSource,
-        stream: Stream,
+        make: RowMaker,
         *,
-        precision: str,
         times: Times | None = None,
         expected: int = 0,
     ) -> None:
-        self.name, self.source, self.stream, self.times = name, source, stream, times
-        self.precision = precision
+        self.name, self.source, self.make, self.times = name, source, make, times
         self._rows, self._scales = Collected(expected + 1), Collected(expected + 1)
 
     def add(self, stored: Stored) -> None:
@@ -132,7 +129,7 @@ class PendingRows:
         Raises:
             AlreadyExists: another process has written the video, or is at it.
         """
-        stream, times = self.stream, self.times
+        stream, times = self.make.stream, self.times
         about: dict[str, Any] = {}
         early = late = 0
         if times is not None:
@@ -148,13 +145,16 @@ class PendingRows:
             start_s=facts.start_s,
             times=times,
             attributes={
-                "file": utf8(self.source.path.name),
+                "file": utf8(file_name(self.source.path)),
                 "frames": facts.num_frames,
+                "frames_not_needed": facts.unneeded_frames,
+                "decoder": self.make.recipe.config.decoder,
                 "skipped_packets": facts.skipped_packets,
                 "skipped_frames": facts.skipped_frames,
                 "ended_early": facts.ended_early,
                 "pixel_aspect": float(facts.pixel_aspect),
-                "precision": self.precision,
+                "precision": self.make.precision,
+                **facts.about,
                 **about,
             },
         )
