@@ -61,9 +61,30 @@ class RowMaker:
         Raises:
             BadConfig: they don't fit the stream's type.
         """
+        return self.stored(self.made(pixels), path)
+
+    def made(self, pixels: Tensor) -> Tensor:
+        """Rows (B, ...) of a batch, which may be of several videos, in float32.
+
+        On the CPU a matrix product of few rows takes another way than one of many, which can be
+        seen in the last bits. So that a row is the same whatever shares its batch, one that is not
+        full is filled up there, with copies of its last row.
+        """
+        count, unit = len(pixels), self.recipe.pixels.unit
+        if self.recipe.backbone.device.type == "cpu" and count % unit:
+            more = unit - count % unit
+            pixels = torch.cat([pixels, pixels[-1:].expand(more, *pixels.shape[1:])])
+        return self.recipe.make(pixels)[:count]
+
+    def stored(self, made: Tensor, path: Path) -> Stored:
+        """Rows of one video (B, ...) in the stream's type.
+
+        Raises:
+            BadConfig: they don't fit it.
+        """
         stream = self.stream
         kind = torch.float32 if stream.dtype == "int8" else getattr(torch, stream.dtype)
-        values = self.recipe.make(pixels).to(kind).cpu()
+        values = made.to(kind).cpu()
         if not values.isfinite().all():
             raise BadConfig(
                 f"features that {stream.dtype} can't hold (infinite or not a number)",

@@ -28,7 +28,7 @@ from antcache.extract.videos.pictures import (
     shown_size,
     upright_rgb,
 )
-from antcache.extract.videos.pyav import av
+from antcache.extract.videos.pyav import CODEC_THREADS, av
 from antcache.extract.videos.source import VideoFacts
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class FilmFrames:
         with open_container(self.path) as container:
             stream = film(container, self.path)
             stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = CODEC_THREADS.get()
             self.facts.pixel_aspect = pixel_aspect(stream)
             zero = _start(container)
             clock = _FrameTimes(container, self.path)
