@@ -21,7 +21,17 @@ from antcache.cli.common import (
     store_argument,
     warn,
 )
-from antcache.cli.numbers import AHEAD, ANCHOR, COUNT, FPS, GAP, SECONDS, WHOLE_OR_GRID, Several
+from antcache.cli.numbers import (
+    AHEAD,
+    ANCHOR,
+    COUNT,
+    DECODERS,
+    FPS,
+    GAP,
+    SECONDS,
+    WHOLE_OR_GRID,
+    Several,
+)
 from antcache.cli.options import (
     device_option,
     dry_run_option,
@@ -124,6 +134,12 @@ if TYPE_CHECKING:
         show_default="about 32 frames' worth",
         help="Rows computed at once.",
     ),
+    click.option(
+        "--decoders",
+        type=DECODERS,
+        show_default="one per core but one",
+        help="Videos decoded at once, the longest first.",
+    ),
     device_option,
     dry_run_option,
 )
@@ -164,7 +180,7 @@ def extract(
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
         report = library.extract(files, target, model, config, progress, segments=asked)
-    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
+    print_result(report, as_json, lambda done: _show_done(store, done))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_passed_over(files)
@@ -181,6 +197,13 @@ def _read_segments(path: Path, files: Videos) -> Segments:
     for each in notes:
         note(each)
     return listed
+
+
+def _show_done(store: Path | str, report: ExtractReport) -> None:
+    say(f"{store}, {_counts(report)}")
+    if report.shares:
+        parts = sorted(report.shares.items(), key=lambda item: -item[1])
+        say(f"limited by {', '.join(f'{part} {share:.0%}' for part, share in parts)}")
 
 
 def _counts(report: ExtractReport) -> str:

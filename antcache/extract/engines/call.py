@@ -79,7 +79,10 @@ def extract_video(
             times = None if windows is None else windows.times[name]
             rows = PendingRows(name, source, stream, precision=make.precision, times=times)
             facts = VideoFacts()
-            with closing(prefetch(recipe.pixels.pixels(source, times), BATCHES_AHEAD)) as items:
+            items = recipe.pixels.pixels(source, times)
+            if isinstance(recipe.backbone, Backbone):  # one's own is called by this thread alone
+                items = prefetch(items, BATCHES_AHEAD)
+            with closing(items):
                 for item in items:
                     if isinstance(item, VideoFacts):
                         facts = item
