@@ -30,6 +30,7 @@ from antcache.cli.numbers import (
     COUNT,
     FPS,
     GAP,
+    NUM_DECODERS,
     PART_OF,
     SECONDS,
     WHOLE_OR_GRID,
@@ -174,6 +175,12 @@ if TYPE_CHECKING:
         show_default="about 32 frames' worth",
         help="Rows computed at once.",
     ),
+    click.option(
+        "--decoders",
+        type=NUM_DECODERS,
+        show_default="one per core but one",
+        help="Videos decoded at once, the longest first.",
+    ),
     device_option,
     click.option(
         "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
@@ -228,7 +235,8 @@ def extract(
     files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
-    model = library.load_backbone(backbone, device=device)
+    # On a cluster it is the workers that need their devices; here it only says what rows will be.
+    model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
@@ -239,16 +247,16 @@ def extract(
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
-    with at_work(store) as progress:
-        about: dict[str, Any] = {"segments": asked, "shard": shard}
-        if engine == "local":
-            report = library.extract(files, target, model, config, progress, **about)
-        else:
-            from antcache.extract.engines.on_ray import extract_on_ray
+    machines = None
+    if engine == "ray":
+        from antcache.extract.engines.on_ray import on_ray
 
-            about |= {"device": device, "address": address, "actors": actors}
-            report = extract_on_ray(files, target, model, config, progress, **about)
-    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
+        machines = on_ray(device=device, address=address, actors=actors)
+    with at_work(store) as progress:
+        report = library.extract(
+            files, target, model, config, progress, segments=asked, shard=shard, engine=machines
+        )
+    print_result(report, as_json, lambda done: _show_done(store, done))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_other_videos(files, lacking)
@@ -268,6 +276,13 @@ def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
         note(each)
     which = f"{len(without)} of the {len(asked.videos)} videos of {path}"
     return asked, f"{which} have no file, and get no rows: {listed(without)}" if without else ""
+
+
+def _show_done(store: Path | str, report: ExtractReport) -> None:
+    say(f"{store}, {_counts(report)}")
+    if report.shares:
+        parts = sorted(report.shares.items(), key=lambda item: -item[1])
+        say(f"limited by {', '.join(f'{part} {share:.0%}' for part, share in parts)}")
 
 
 def _counts(report: ExtractReport) -> str:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,26 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antcache.annotations import Segments
 from antcache.cluster import connected, resource, spread
-from antcache.errors import AlreadyExists, UnreadableVideo, WriteFailed
+from antcache.errors import AlreadyExists, UnreadableVideo
 from antcache.extract.backbone import Backbone, load_backbone
 from antcache.extract.config import ExtractConfig
-from antcache.extract.engines.video import PendingRows, Published, RowMaker
+from antcache.extract.engines.video import Outcome, PendingRows, Published, RowMaker, SourceOf
 from antcache.extract.own import FACTORY
-from antcache.extract.plan import Loaded, RowRecipe, WindowTimes, plan_of
+from antcache.extract.plan import Loaded, RowRecipe
 from antcache.extract.rows.moments import Times
 from antcache.extract.rows.pixels import PixelRecipe
-from antcache.extract.run import ExtractReport, refuse_outdated
+from antcache.extract.run import MakeEngine
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
-from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.finding import refused_of
-from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoFacts, VideoSource
-from antcache.progress import Progress, silent
 from antcache.store import Store
-from antcache.store.local.ledger import Failure, Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +47,7 @@ AHEAD = 2
 """Batches of pixels that a decoder may be ahead."""
 
 MOST_AT_ONCE = 16
-"""Videos of one worker; the rows of each are held until it is stored."""
+"""Videos of one worker, unless told otherwise; the rows of each are held until it is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +71,6 @@ class Work:
     at: dict[str, list[float]] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """What became of a video: `published`, or an `error`, or neither: it was there already."""
-
-    published: Published | None = None
-    error: UnreadableVideo | None = None
-
-
 class VideoWorker:
     """Has the backbone, and makes videos' rows, of several in threads; see `cluster.spread`."""
 
@@ -104,7 +89,7 @@ class VideoWorker:
     def ready(self) -> None:
         """Returns once the backbone is loaded."""
 
-    def do(self, name: str, source: VideoSource, times: Times | None, expected: int) -> Made:
+    def do(self, name: str, source: VideoSource, times: Times | None, expected: int) -> Outcome:
         """Make one video's rows, unless another process has, or is at it until it has."""
         stream = self._make.stream.name
         turns = take_turns(
@@ -115,19 +100,11 @@ class VideoWorker:
         with closing(turns):
             _, ours = next(turns)
             if not ours:
-                return Made()
+                return None
             try:
-                return Made(published=self._write(name, source, times, expected))
-            except UnreadableVideo as error:
-                return Made(error=error)
-            except AlreadyExists as error:
-                if self._store.has_features(stream, name):
-                    return Made()
-                raise WriteFailed(
-                    "another process is writing this video now",
-                    where=f"{self._store.path}: features/{stream}/{name}",
-                    hint="run the command again when it is done",
-                ) from error
+                return self._write(name, source, times, expected)
+            except (UnreadableVideo, AlreadyExists) as error:
+                return error
 
     def _write(
         self, name: str, source: VideoSource, times: Times | None, expected: int
@@ -182,139 +159,89 @@ def _go_to(folder: Path) -> None:
         os.chdir(folder)
 
 
-def extract_on_ray(
-    videos: Mapping[str, Path | VideoSource],
-    store: Store,
-    backbone: Loaded,
-    config: ExtractConfig | None = None,
-    progress: Progress = silent,
-    *,
-    segments: Segments | None = None,
-    shard: VideoShard | None = None,
-    device: str = "auto",
-    address: str | None = None,
-    actors: int | None = None,
-) -> ExtractReport:
-    """As `extract`, by the workers of a Ray cluster.
+def on_ray(
+    *, device: str = "auto", address: str | None = None, actors: int | None = None
+) -> MakeEngine:
+    """What `extract` takes to work on a Ray cluster.
 
     Args:
-        videos: as for `extract`, where every machine finds them.
-        store: on a disk that all machines share, or at a URL.
-        backbone: loaded; one that has a name is loaded by it on each worker.
-        config: settings of the pass.
-        progress: is called with "videos" and "rows".
-        segments: as for `extract`.
-        shard: as for `extract`.
         device: where workers load the backbone to: `auto` asks for a GPU each, if there are any.
         address: of the cluster; see `cluster.connected`.
         actors: workers; None: one per GPU, or one if there are none.
-
-    Raises:
-        MissingExtra: Ray is not installed.
-        BadConfig: there is no such cluster, and as `extract`.
-        WriteFailed: workers were lost at the same video again and again.
     """
-    began = time.monotonic()
-    config = config or ExtractConfig()
-    recipe = RowRecipe.of(backbone, config)
-    windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows, shard)
-    refuse_outdated(plan, store, config.stream)
-    at = None if windows is None else windows.at
-    store.create_stream(**recipe.stream(at))
-    logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
-    tally = ExtractionTally(
-        progress=progress,
-        expected={n: plan.rows.get(n, (s or 0.0) * config.fps) for n, s in plan.to_do.items()},
-    )
-    ledger = Ledger(store.path)
-    ledger.succeeded(config.stream, *plan.done)
-    ledger.clear_renamed(config.stream)
-    written: list[str] = []
-    skipped = list(plan.done)
-    failed: list[Failure] = []
-    for each in refused_of(videos, shard):
-        failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
-        logger.error("failed: %s", each.error)
-    tally.show()
-    work = Work(
-        folder=Path.cwd(),
-        store=store,
-        backbone=_for_workers(backbone),
-        device=device,
-        config=config,
-        at=at,
-    )
-    items = {
-        name: (
-            source_of(videos[name], config.decoder),
-            None if windows is None else windows.times[name],
-            round(tally.expected[name]),
+    return partial(RayEngine, device=device, address=address, actors=actors)
+
+
+class RayEngine:
+    """Does videos of one store with the machines of a cluster.
+
+    Args:
+        make: the backbone, and the stream; workers load a backbone of a name by it.
+        store: on a disk that all machines share, or at a URL.
+        source: a video by its name, and when its rows are seen.
+        tally: how many rows are expected; is shown now and then.
+        device: see `on_ray`, as the others.
+    """
+
+    def __init__(
+        self,
+        make: RowMaker,
+        store: Store,
+        source: SourceOf,
+        tally: ExtractionTally,
+        *,
+        device: str,
+        address: str | None,
+        actors: int | None,
+    ) -> None:
+        self.shares: dict[str, float] = {}
+        self._source, self._tally, self._address, self._actors = source, tally, address, actors
+        self._work = Work(
+            folder=Path.cwd(),
+            store=store,
+            backbone=_for_workers(make.recipe.backbone),
+            device=device,
+            config=make.recipe.config,
+            at=make.stream.at,
         )
-        for name in _longest_first(plan.to_do)
-    }
-    with connected(address) as ray, closing(_spread(ray, work, items, actors, tally)) as made:
-        for name, one in made:
-            if one.error is not None:
-                path = source_of(videos[name]).path
-                failed.append(ledger.failed(config.stream, name, path, one.error))
-                logger.error("failed: %s", one.error)
-            else:
-                (skipped if one.published is None else written).append(name)
-                ledger.succeeded(config.stream, name)
-            done = one.published or Published(rows=0)
-            tally.expected[name] = done.rows
-            tally.add(done.rows)
-            tally.outside(done.too_early, done.too_late)
-            tally.videos += 1
-            tally.show()
-            logger.info("%s: %d rows", name, done.rows)
-    store.backend.remove_leftovers()
-    report = ExtractReport(
-        stream=config.stream,
-        written=tuple(written),
-        skipped=tuple(skipped),
-        failed=tuple(failed),
-        rows=tally.rows,
-        seconds=time.monotonic() - began,
-        unlabelled=plan.unlabelled,
-        too_early=tally.too_early,
-        too_late=tally.too_late,
-        shard=plan.shard,
-    )
-    logger.info(
-        "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
-        *(len(written), report.rows, len(skipped), len(failed), report.seconds),
-    )
-    return report
 
+    def run(self, names: list[str]) -> Generator[tuple[str, Outcome], None, None]:
+        """Each of these videos once, when it is done, in whatever order.
 
-def _spread(
-    ray: Any, work: Work, items: Mapping[str, Any], actors: int | None, tally: ExtractionTally
-) -> Generator[tuple[str, Made], None, None]:
-    """What became of each video, as it comes."""
-    gpus = 0 if work.device.startswith("cpu") else int(resource(ray, "GPU"))
-    count = actors or max(1, gpus)
-    at_once = max(1, min(MOST_AT_ONCE, int(resource(ray, "CPU")) // count))
-    options: dict[str, Any] = {"num_cpus": WORKER_CPUS}
-    if gpus:
-        options["num_gpus"] = min(1.0, gpus / count)
-    logger.info("extract: %d workers on Ray, %d videos at once each", count, at_once)
-    return spread(
-        ray,
-        VideoWorker,
-        [work],
-        items,
-        workers=count,
-        options=options,
-        at_once=at_once,
-        waiting=tally.show,
-    )
+        Raises:
+            MissingExtra: Ray is not installed.
+            BadConfig: there is no such cluster.
+            WriteFailed: workers were lost at the same video again and again.
+        """
+        items = {name: (*self._source(name), self._expected(name)) for name in names}
+        with connected(self._address) as ray:
+            on_cpu = self._work.device.startswith("cpu")
+            gpus = 0 if on_cpu else int(resource(ray, "GPU"))
+            count = self._actors or max(1, gpus)
+            at_once = min(MOST_AT_ONCE, int(resource(ray, "CPU")) // count)
+            at_once = self._work.config.decoders or max(1, at_once)
+            options: dict[str, Any] = {"num_cpus": WORKER_CPUS}
+            if gpus:
+                options["num_gpus"] = min(1.0, gpus / count)
+            logger.info("extract: %d workers on Ray, %d videos at once each", count, at_once)
+            done = spread(
+                ray,
+                VideoWorker,
+                [self._work],
+                items,
+                workers=count,
+                options=options,
+                at_once=at_once,
+                waiting=self._tally.show,
+            )
+            with closing(done):
+                for name, outcome in done:
+                    if isinstance(outcome, Published):
+                        self._tally.add(outcome.rows)
+                    yield name, outcome
 
-
-def _longest_first(lengths: Mapping[str, float | None]) -> list[str]:
-    """So that no long video is left to one worker at the end."""
-    return sorted(lengths, key=lambda name: -(lengths[name] or 0.0))
+    def _expected(self, name: str) -> int:
+        return round(self._tally.expected[name])
 
 
 def _for_workers(backbone: Loaded) -> str | Loaded:
