@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,16 +60,20 @@ def contents(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_members_and_table_are_those_of_one_process(
-    make_store: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_store: Callable[..., Store], tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the bit, and one whose loss is not finite is named."""
+    """By the command of the page. To the bit, and one whose loss is not finite is named."""
     store = make_store()
+    page = (repo / "docs/clusters.md").read_text("utf-8")
+    (line,) = re.findall(r"^antcache student sweep (.*--engine ray.*)$", page, re.MULTILINE)
+    instead = {"STORE": store.path, "PLAN.yaml": "plan.yaml", "RUNS": "runs"}
+    words = [instead.get(word, word) for word in line.split()]
     said = []
-    for folder, engine in (("here", ()), ("there", ("--engine", "ray"))):
+    for folder, end in (("here", words.index("--engine")), ("there", len(words))):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)  # relative names mean the same everywhere
         Path("plan.yaml").write_text(PLAN)
-        done = run(store.path, "plan.yaml", "--runs", "runs", "--json", *engine)
+        done = run(*words[:end], "--json")
         assert done.exit_code == 1, done.output
         said.append(json.loads(done.stdout))
     one, two = said

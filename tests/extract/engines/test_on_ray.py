@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from antcache.cli.main import cli
 from antcache.errors import MissingExtra
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone
-from antcache.extract.engines.on_ray import extract_on_ray
+from antcache.extract.engines.on_ray import on_ray
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.store import Store
 
@@ -99,9 +102,9 @@ def test_a_lost_node_loses_nothing(tmp_path, video, vit, s3_server, ray_cluster,
     reports, shown = [], []
 
     def drive():
-        options = {"device": "cpu", "actors": 2}
+        engine = on_ray(device="cpu", actors=2)
         progress = lambda *call: shown.append(call)  # noqa: E731
-        reports.append(extract_on_ray(sources, store, backbone, CONFIG, progress, **options))
+        reports.append(extract(sources, store, backbone, CONFIG, progress, engine=engine))
 
     driver = threading.Thread(target=drive)
     driver.start()
@@ -117,7 +120,7 @@ def test_a_lost_node_loses_nothing(tmp_path, video, vit, s3_server, ray_cluster,
     driver.join(300)
     (report,) = reports
     names = [f"v{i}" for i in range(6)]
-    assert (sorted(report.written), report.skipped) == (names, ())
+    assert (list(report.written), report.skipped, report.shares) == (names, (), {})
     assert [each.video for each in report.failed] == ["bad"]
     assert [each.video for each in Ledger(store.path).read()] == ["bad"]
     assert report.rows == sum(len(alone.features("rgb", name).read()) for name in names)
@@ -135,9 +138,53 @@ def test_a_lost_node_loses_nothing(tmp_path, video, vit, s3_server, ray_cluster,
     ray_cluster.add()
 
 
+OWN = """
+class Colours:
+    dim, num_frames, fingerprint = 3 * 64, 1, "colours 8 x 8, version 1"
+
+    def __init__(self, device):
+        pass
+
+    def preprocess(self, pictures):
+        from torch.nn.functional import adaptive_avg_pool2d
+
+        return adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2) / 255, 8)
+
+    def __call__(self, pixels):
+        return pixels.flatten(1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_command_of_the_page(tmp_path, video, repo, monkeypatch):
+    """With a backbone of one's own, which lies in the working folder of the driver alone."""
+    page = (repo / "docs/clusters.md").read_text("utf-8")
+    (line,) = re.findall(r"^antcache (extract .*--engine ray.*)$", page, re.MULTILINE)
+    instead = {
+        "VIDEOS": "a.mp4",
+        "STORE": "there.zarr",
+        "facebook/dinov2-small": "colours_on_ray:Colours",
+    }
+    words = [instead.get(word, word) for word in line.split()]
+    monkeypatch.chdir(tmp_path)
+    video.write(tmp_path / "a.mp4", video.steady(30))
+    (tmp_path / "colours_on_ray.py").write_text(OWN)
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "stream rgb: 1 videos written (5 rows" in done.stdout
+    alone = [word for word in words if word not in ("--engine", "ray", "--address", "auto")]
+    alone[2] = "here.zarr"
+    assert CliRunner().invoke(cli, alone).exit_code == 0
+    ours, theirs = (Store.open(p).features("rgb", "a").read() for p in ("there.zarr", "here.zarr"))
+    np.testing.assert_array_equal(ours, theirs)
+    local = CliRunner().invoke(cli, [*alone, "--actors", "2", "--address", "auto"])
+    assert local.stderr == "Error: --address and --actors only with --engine ray\n"
+
+
 def test_without_ray_the_extra_is_named(tmp_path, video, vit, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     path = video.write(tmp_path / "a.mp4", video.steady(10))
     store = Store.create(tmp_path / "s.zarr")
     with pytest.raises(MissingExtra, match=r"antcache\[ray\]"):
-        extract_on_ray({"a": path}, store, load_backbone(vit, device="cpu"))
+        extract({"a": path}, store, load_backbone(vit, device="cpu"), engine=on_ray())
