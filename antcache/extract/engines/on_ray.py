@@ -75,8 +75,12 @@ class VideoWorker:
     """Has the backbone, and makes videos' rows, of several in threads; see `cluster.spread`."""
 
     def __init__(self, work: Work) -> None:
-        _go_to(work.folder)
-        self._folder, self._store = work.folder, work.store
+        self._work, self._folder, self._store = work, work.folder, work.store
+
+    def ready(self) -> None:
+        """Load the backbone, which may be refused."""
+        _go_to(self._folder)
+        work = self._work
         backbone = work.backbone
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, device=work.device)
@@ -85,9 +89,6 @@ class VideoWorker:
         stream = work.store.create_stream(**recipe.stream(work.at))
         self._make = RowMaker(recipe=recipe, stream=stream)
         self._one = threading.Lock()
-
-    def ready(self) -> None:
-        """Returns once the backbone is loaded."""
 
     def do(self, name: str, source: VideoSource, times: Times | None, expected: int) -> Outcome:
         """Make one video's rows, unless another process has, or is at it until it has."""
