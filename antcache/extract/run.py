@@ -36,11 +36,12 @@ from antcache.extract.turns import take_turns
 from antcache.extract.videos.decode import VideoReader, VideoSampler, source_of
 from antcache.extract.videos.finding import Videos
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.features import Stream
 from antcache.store.local.ledger import Failure, Ledger
+from antcache.store.location import Location
 from antcache.store.quantise import quantise
 from antcache.text import listed, utf8
 
@@ -217,7 +218,7 @@ def _extract_one(
         start_s=facts.start_s,
         times=times,
         attributes={
-            "file": utf8(source.path.name),
+            "file": utf8(file_name(source.path)),
             "frames": facts.num_frames,
             "frames_not_needed": facts.unneeded_frames,
             "decoder": recipe.config.decoder,
@@ -226,6 +227,7 @@ def _extract_one(
             "ended_early": facts.ended_early,
             "pixel_aspect": float(facts.pixel_aspect),
             "precision": recipe.backbone.precision,
+            **facts.about,
             **about,
         },
     )
@@ -262,7 +264,7 @@ def _pixels(
 
 
 def _stored(
-    made: Tensor, stream: Stream, path: Path
+    made: Tensor, stream: Stream, path: Location
 ) -> tuple[NDArray[Any], NDArray[np.float16] | None]:
     """Rows (B, ...) as the stream has them, and the scales (B, K) of int8 tokens.
 

@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from antcache.extract.rows.moments import Times
 from antcache.extract.rows.sampling import Sampling
 from antcache.extract.videos.decode import TOLERANCE_S, VideoReader, VideoSampler
 from antcache.extract.videos.pictures import Picture
+from antcache.store.location import Location
 
 READ_AHEAD = 16
 """Pictures that are decoded ahead of the backbone."""
@@ -94,7 +94,7 @@ def uniform_clips(sampler: VideoSampler, sampling: Sampling, prepare: Prepare) -
             pixels = {t: p for t, p in pixels.items() if t >= oldest}
 
 
-def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None]:
+def batches(clips: Clips, size: int, path: Location) -> Generator[Tensor, None, None]:
     """Pixels (B, T, 3, height, width) of consecutive clips, at most `size` of them.
 
     Raises:
@@ -114,7 +114,7 @@ def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None
             yield torch.stack(waiting)
 
 
-def _clip(frames: list[Tensor], path: Path) -> Tensor:
+def _clip(frames: list[Tensor], path: Location) -> Tensor:
     """The frames (T, ...) of a clip, which have one shape."""
     shapes = [tuple(frame.shape) for frame in frames]
     if len(set(shapes)) > 1:

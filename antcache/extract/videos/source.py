@@ -7,12 +7,17 @@ are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
+from antcache.store.location import Location
+
+
+def file_name(path: Location) -> str:
+    """What a file or folder is called, without where it lies."""
+    return path.rpartition("/")[2] if isinstance(path, str) else path.name
 
 Needed = Callable[[Fraction, Fraction, Fraction], bool]
 """Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
@@ -31,6 +36,7 @@ class VideoFacts:
         skipped_frames: frames passed over so far, after such packets or for running backwards.
         pixel_aspect: width of the film's pixels over their height, known from the first picture on.
         ended_early: whether the file turned out to be shorter than it states.
+        about: what else is to be known of a source that is not one file, kept with its rows.
     """
 
     start_s: float = 0.0
@@ -41,6 +47,7 @@ class VideoFacts:
     skipped_frames: int = 0
     pixel_aspect: Fraction = Fraction(1)
     ended_early: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Frames(Protocol):
@@ -74,8 +81,8 @@ class VideoSource(Protocol):
     """Where a video comes from."""
 
     @property
-    def path(self) -> Path:
-        """What messages and the ledger call it."""
+    def path(self) -> Location:
+        """Where it lies: what messages and the ledger call it."""
 
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> Frames:
         """Its frames; nothing is opened before the first is asked for.

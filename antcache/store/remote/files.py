@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
@@ -23,12 +24,31 @@ BATCH_BYTES = 32 << 20
 
 BATCH_FILES = 64
 
-S3 = ("s3", "s3a")
+STREAM_BYTES = 4 << 20
+"""How much of a large object is fetched at once."""
+
+S3, WEB = ("s3", "s3a"), ("http", "https")
 # A server that is not there is told of in seconds; fsspec's own defaults would try for minutes.
 S3_TIMES = {"connect_timeout": 5, "read_timeout": 15}
 S3_ATTEMPTS = 2
 
+VERSION = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "mtime")
+"""How filesystems call what changes when an object is written anew."""
+
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict")
+
+
+@dataclass(frozen=True)
+class RemoteFacts:
+    """What a server says of an object.
+
+    Attributes:
+        size: its bytes; None if they are not said.
+        version: what changes when it is written anew, as far as that is said.
+    """
+
+    size: int | None
+    version: str
 
 
 class RemoteFiles:
@@ -93,6 +113,39 @@ class RemoteFiles:
         for name, text in zip(names, texts, strict=True):
             require_fetched(text or b"", f"{self.url}/{name}")
         return texts
+
+    def facts(self, name: str = "") -> RemoteFacts:
+        """What is said of an object; FileNotFoundError if it is not there."""
+        with self._talking(name) as (fs, path):
+            try:
+                info = fs.info(path)
+            except FileNotFoundError as error:  # whatever goes wrong on the web is one
+                cause = error.__cause__
+                if _is_web(fs) and cause and getattr(cause, "status", None) not in (404, 410):
+                    raise cause from error
+                raise
+            if info.get("type") != "file":
+                raise FileNotFoundError(name)
+            said = [str(info[key]) for key in VERSION if key in info]
+            size = info.get("size")
+            return RemoteFacts(size=None if size is None else int(size), version=" ".join(said))
+
+    def stream(
+        self, facts: RemoteFacts, name: str = "", *, start: int = 0
+    ) -> Generator[bytes, None, None]:
+        """The bytes of an object from `start` on, some at a time.
+
+        Not every server on the web gives a part; one that does not is an `Unreachable`.
+        """
+        with self._talking(name) as (fs, path):
+            options: dict[str, Any] = {"block_size": STREAM_BYTES, "cache_type": "none"}
+            if _is_web(fs):  # which would ask for the size again; 0: in one answer
+                options |= {"size": facts.size} if start else {"block_size": 0, "size": facts.size}
+            with fs.open(path, "rb", **options) as file:
+                if start:
+                    file.seek(start)
+                while part := file.read(STREAM_BYTES):
+                    yield bytes(part)
 
     def write_many(self, files: Mapping[str, bytes]) -> None:
         """Write objects in parallel, over what is there."""
@@ -255,9 +308,7 @@ class RemoteFiles:
 
     @staticmethod
     def _is_s3(fs: Any) -> bool:
-        return any(
-            each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-        )
+        return not _protocols(fs).isdisjoint(S3)
 
 
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -274,6 +325,14 @@ def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
         yield batch
 
 
+def _is_web(fs: Any) -> bool:
+    return not _protocols(fs).isdisjoint(WEB)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+
+
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     with needs("fsspec", "remote"):
         import fsspec
@@ -283,6 +342,8 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     configured = {key for name in S3 for key in conf.get(name, {})}
     own = _s3_options() if protocol in S3 else {}
     own = {name: value for name, value in own.items() if name not in configured}
+    if protocol in WEB and "client_kwargs" not in conf.get(protocol, {}):
+        own = _web_options()
     try:
         fs, path = url_to_fs(url, **{**own, **options})
     except ImportError as error:
@@ -309,6 +370,16 @@ def _s3_options() -> dict[str, Any]:
         # Else the size of each object is asked for before it is fetched; ours are small.
         "max_concurrency": 1,
     }
+
+
+def _web_options() -> dict[str, Any]:
+    """What aiohttp is told: its own default ends a request after five minutes, however it goes."""
+    with needs("aiohttp", "remote"):
+        from aiohttp import ClientTimeout
+    times = ClientTimeout(
+        total=None, sock_connect=S3_TIMES["connect_timeout"], sock_read=S3_TIMES["read_timeout"]
+    )
+    return {"client_kwargs": {"timeout": times}}
 
 
 def _reason(error: BaseException) -> str:
