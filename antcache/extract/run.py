@@ -221,7 +221,6 @@ def _extract_one(
             "file": utf8(file_name(source.path)),
             "frames": facts.num_frames,
             "frames_not_needed": facts.unneeded_frames,
-            "decoder": recipe.config.decoder,
             "skipped_packets": facts.skipped_packets,
             "skipped_frames": facts.skipped_frames,
             "ended_early": facts.ended_early,

@@ -19,6 +19,7 @@ def file_name(path: Location) -> str:
     """What a file or folder is called, without where it lies."""
     return path.rpartition("/")[2] if isinstance(path, str) else path.name
 
+
 Needed = Callable[[Fraction, Fraction, Fraction], bool]
 """Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
 
@@ -75,6 +76,11 @@ class SparingFrames(Frames, Protocol):
 
     def only(self, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
         """As of `__iter__`, with the same times; a frame that is not needed may be None."""
+
+
+def given_by(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+    """The frames that are needed, and the times of all; None for those that were left out."""
+    return frames.only(needed) if isinstance(frames, SparingFrames) else frames.__iter__()
 
 
 class VideoSource(Protocol):
