@@ -18,7 +18,14 @@ from typing import Any
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.finding import Video, path_of
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Frames, VideoFacts, VideoSource, file_name
+from antcache.extract.videos.source import (
+    Frames,
+    Needed,
+    VideoFacts,
+    VideoSource,
+    file_name,
+    given_by,
+)
 from antcache.store.location import Location
 from antcache.text import utf8
 
@@ -100,17 +107,40 @@ class ChapterFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, tuple[int, Any]], None, None]:
         """Frames of all chapters, each with the number of its own, and their times in seconds."""
+        for time, frame in self.only(lambda *times: True):
+            assert frame is not None
+            yield time, frame
+
+    def only(
+        self, needed: Needed
+    ) -> Generator[tuple[Fraction, tuple[int, Any] | None], None, None]:
+        """The same times; a frame that is not needed may be None."""
         seam = _Seam()
-        for number, (part, frames) in enumerate(zip(self.parts, self._frames, strict=True)):
+        begin: Fraction | None = None
+        for number, frames in enumerate(self._frames):
             shift: Fraction | None = None
-            with closing(iter(frames)) as given:
+
+            def shifted(first: Fraction, number: int = number) -> Fraction:
+                """By how much, asked for before the first frame is given or with it."""
+                nonlocal begin, shift
+                if shift is None:
+                    part = self.parts[number]
+                    shift = self._shift(part, first, seam, self._frames[number].facts)
+                    self._check_order(part, first + shift, seam.last)
+                    begin = first + shift if begin is None else begin
+                return shift
+
+            def asked(first: Fraction, since: Fraction, until: Fraction) -> bool:
+                by = shifted(first)
+                assert begin is not None
+                return needed(begin, since + by, until + by)
+
+            with closing(given_by(frames, asked)) as given:
                 for time, frame in given:
-                    if shift is None:
-                        shift = self._shift(part, time, seam, frames.facts)
-                        self._check_order(part, time + shift, seam.last)
+                    at = time + shifted(time)
                     self._count()
-                    seam.note(time + shift)
-                    yield time + shift, (number, frame)
+                    seam.note(at)
+                    yield at, None if frame is None else (number, frame)
             self._count()
             seam.end(frames.facts)
 
@@ -159,6 +189,7 @@ class ChapterFrames:
         """Add up what is known of the chapters."""
         every = [frames.facts for frames in self._frames]
         self.facts.num_frames = sum(each.num_frames for each in every)
+        self.facts.unneeded_frames = sum(each.unneeded_frames for each in every)
         self.facts.skipped_packets = sum(each.skipped_packets for each in every)
         self.facts.skipped_frames = sum(each.skipped_frames for each in every)
         self.facts.ended_early = any(each.ended_early for each in every)

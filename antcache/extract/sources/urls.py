@@ -25,7 +25,7 @@ from antcache.extract.sources.scratch import Scratch, new_name
 from antcache.extract.videos.containers import ARCHIVES
 from antcache.extract.videos.finding import SUFFIXES, OfPictures, Videos
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import Needed, VideoFacts, VideoSource, given_by
 from antcache.store.remote.files import WEB, RemoteFacts, RemoteFiles
 
 ATTEMPTS = 5
@@ -139,13 +139,17 @@ class RemoteFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Its frames with their times; the file is here as long as they are asked for."""
+        return self.only(lambda *times: True)
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+        """The same times; a frame that is not needed may be None."""
         url = self._video.path
         fetch = Fetch(url)
         with self._video.scratch.room(fetch.size, self._room, url):
             fetch.into(self._file)
             try:
                 frame = None
-                with closing(iter(self._frames)) as frames:
+                with closing(given_by(self._frames, needed)) as frames:
                     for time, frame in frames:
                         yield time, frame
                 if frame is not None:  # it may yet be asked for when its file is gone

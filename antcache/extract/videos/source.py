@@ -78,6 +78,11 @@ class SparingFrames(Frames, Protocol):
         """As of `__iter__`, with the same times; a frame that is not needed may be None."""
 
 
+def given_by(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+    """The frames that are needed, and the times of all; None for those that were left out."""
+    return frames.only(needed) if isinstance(frames, SparingFrames) else frames.__iter__()
+
+
 class VideoSource(Protocol):
     """Where a video comes from."""
 
