@@ -97,16 +97,21 @@ class RemoteVideo:
     """A video in one file at a URL.
 
     Attributes:
-        path: the URL.
+        url: where it is, with all that it takes to get it.
         ending: of the file, with its dot.
         make: makes a source of the file, once it is here.
         scratch: where it lies then.
     """
 
-    path: str
+    url: str
     ending: str
     make: Callable[[Path], VideoSource]
     scratch: Scratch
+
+    @property
+    def path(self) -> str:
+        """The URL without what is nobody else's business."""
+        return shown(self.url)
 
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> RemoteFrames:
         """Its frames."""
@@ -139,9 +144,8 @@ class RemoteFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Its frames with their times; the file is here as long as they are asked for."""
-        url = self._video.path
-        fetch = Fetch(url)
-        with self._video.scratch.room(fetch.size, self._room, url):
+        fetch = Fetch(self._video.url)
+        with self._video.scratch.room(fetch.size, self._room, self._video.path):
             fetch.into(self._file)
             try:
                 frame = None
@@ -175,13 +179,14 @@ class Fetch:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = shown(url)
         self.files = RemoteFiles(url)
+        self._secret = urlsplit(url).query
         self._facts = self._asked()
         if self._facts.size is None:
             raise UnreadableVideo(
                 "the server does not say how large it is",
-                where=url,
+                where=self.url,
                 hint="fetch it yourself: nobody could tell whether it came as a whole",
             )
         self.size = self._facts.size
@@ -226,10 +231,13 @@ class Fetch:
                                 return self.size + 1, "more than that"
                             file.write(part)
                 except (Unreachable, FileNotFoundError) as error:
-                    reason = getattr(error, "reason", "it is gone")
+                    reason = self._reason(error) if isinstance(error, Unreachable) else "it is gone"
                 return file.tell(), reason
         except OSError as error:
             raise WriteFailed.because(error, path) from error
+
+    def _reason(self, error: Unreachable) -> str:
+        return error.reason.replace(self._secret, "...") if self._secret else error.reason
 
     def _asked(self) -> RemoteFacts:
         try:
@@ -240,9 +248,18 @@ class Fetch:
             raise UnreadableVideo(
                 "it can't be fetched",
                 where=self.url,
-                found=error.reason,
+                found=self._reason(error),
                 hint="check the URL, the credentials and the network",
             ) from error
+
+
+def shown(url: str) -> str:
+    """A URL as messages and stores have it: on the web without names, passwords, keys and tokens,
+    which stand before the host and behind a question mark."""
+    if url.partition("://")[0] not in WEB:
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _film(path: Path) -> VideoSource:

@@ -205,7 +205,7 @@ def test_connections_that_break_are_taken_up(video, film, web, scratch, in_parts
     else:
         assert rest == ["all", "all"]  # the first of these is a part that was refused
     web.cut = (1000, 10**9)
-    whole = rf"^{web.url}/v/a\.mp4\?key=1: it does not come as a whole: expected "
+    whole = rf"^{web.url}/v/a\.mp4: it does not come as a whole: expected "
     with pytest.raises(UnreadableVideo, match=whole):
         numbers(source, video)
     assert not [*scratch.rglob("*")]
@@ -235,6 +235,19 @@ def test_what_is_not_there_not_sized_or_changed(video, film, web, scratch, monke
     with pytest.raises(UnreadableVideo, match=r"a\.mp4: it can't be fetched"):
         numbers(nobody, video)
     assert not [*scratch.rglob("*")]
+
+
+def test_keys_in_urls_are_not_said(video, scratch, monkeypatch, tmp_path):
+    """Neither in the name, nor in messages; two files that differ by them alone are two."""
+    url = "http://me:secret@127.0.0.1:9/d/a.mp4?token=secret"
+    (source,) = find_videos(url, SourceConfig(scratch=scratch)).values()
+    assert source.path == "http://127.0.0.1:9/d/a.mp4"
+    with pytest.raises(UnreadableVideo, match="it can't be fetched") as refused:
+        numbers(source, video)
+    assert "secret" not in str(refused.value)
+    (tmp_path / "v.txt").write_text("http://x/a.mp4?id=1\nhttp://x/a.mp4?id=2\nhttp://x/b.mp4")
+    found = find_videos(tmp_path / "v.txt")
+    assert (list(found), len(found.refused)) == (["b"], 2)
 
 
 def test_folders_of_the_web_cannot_be_listed(web, tmp_path):
