@@ -11,6 +11,7 @@ BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
 TOKEN_DTYPES = click.Choice(["float16", "float32", "int8"])
 MOMENTS = click.Choice(["uniform", "windows"])
+DECODERS = click.Choice(["cpu", "nvdec"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])

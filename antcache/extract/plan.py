@@ -26,6 +26,7 @@ from antcache.extract.rows.moments import Times, lacking, window_times, within
 from antcache.extract.rows.sampling import Sampling, exact_rate
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
+from antcache.extract.videos.nvdec import check_decoder
 from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
 from antcache.store.features import Stream
@@ -58,8 +59,9 @@ class RowRecipe:
 
     @classmethod
     def of(cls, backbone: AnyBackbone, config: ExtractConfig) -> RowRecipe:
-        """Raises `BadConfig` if `config` does not suit the backbone, `UnknownBackbone` if that is
-        none."""
+        """Raises `BadConfig` if `config` does not suit the backbone or this machine,
+        `UnknownBackbone` if that is none."""
+        check_decoder(config.decoder)
         loaded = backbone if isinstance(backbone, Loaded) else try_own(backbone)
         clip_fps = _clip_fps(loaded, config)
         tokens = None

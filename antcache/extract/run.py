@@ -140,7 +140,8 @@ def extract(
             try:
                 if ours:
                     times = None if windows is None else windows.times[name]
-                    _extract_one(name, source_of(videos[name]), store, recipe, stream, times, tally)
+                    source = source_of(videos[name], config.decoder)
+                    _extract_one(name, source, store, recipe, stream, times, tally)
             except UnreadableVideo as error:
                 failed.append(
                     ledger.failed(config.stream, name, source_of(videos[name]).path, error)
@@ -219,6 +220,8 @@ def _extract_one(
         attributes={
             "file": utf8(file_name(source.path)),
             "frames": facts.num_frames,
+            "frames_not_needed": facts.unneeded_frames,
+            "decoder": recipe.config.decoder,
             "skipped_packets": facts.skipped_packets,
             "skipped_frames": facts.skipped_frames,
             "ended_early": facts.ended_early,

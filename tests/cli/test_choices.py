@@ -38,6 +38,7 @@ from antcache.teacher.scoring import COVERAGE
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
     "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
+    "DECODERS": choices_of(kinds_of(ExtractConfig)["decoder"]),
     "ARRAY_FORMS": FORMS,
     "LAYOUTS": get_args(Layout),
     "ROW_TIMES": get_args(RowTime),
@@ -56,8 +57,8 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--at --challenge --classes --cluster --dtype --extractor --form --format --histories "
-    "--history --init --kind --layout --mix --mixture --over --parity --precision --time"
+    "--at --challenge --classes --cluster --decoder --dtype --extractor --form --format "
+    "--histories --history --init --kind --layout --mix --mixture --over --parity --precision --time"
 )
 
 

@@ -6,10 +6,10 @@ are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
 from antcache.store.location import Location
@@ -19,6 +19,9 @@ def file_name(path: Location) -> str:
     """What a file or folder is called, without where it lies."""
     return path.rpartition("/")[2] if isinstance(path, str) else path.name
 
+Needed = Callable[[Fraction, Fraction, Fraction], bool]
+"""Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
+
 
 @dataclass(kw_only=True)
 class VideoFacts:
@@ -27,7 +30,8 @@ class VideoFacts:
     Attributes:
         start_s: time of the first frame in seconds, known from the first picture on.
         last_s: time of the last frame, known at the end.
-        num_frames: frames decoded so far.
+        num_frames: frames so far, decoded or not.
+        unneeded_frames: those of them that were not decoded, because nobody needs them.
         skipped_packets: packets that could not be decoded so far.
         skipped_frames: frames passed over so far, after such packets or for running backwards.
         pixel_aspect: width of the film's pixels over their height, known from the first picture on.
@@ -38,6 +42,7 @@ class VideoFacts:
     start_s: float = 0.0
     last_s: float = 0.0
     num_frames: int = 0
+    unneeded_frames: int = 0
     skipped_packets: int = 0
     skipped_frames: int = 0
     pixel_aspect: Fraction = Fraction(1)
@@ -62,6 +67,14 @@ class Frames(Protocol):
     def picture(self, frame: Any) -> Picture:
         """A frame as it is shown: upright RGB with square pixels; only while it is the last one
         that was given, or the one before."""
+
+
+@runtime_checkable
+class SparingFrames(Frames, Protocol):
+    """Frames that need not all be made."""
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+        """As of `__iter__`, with the same times; a frame that is not needed may be None."""
 
 
 class VideoSource(Protocol):
