@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from antcache.errors import AntcacheError, BadConfig, Unreachable, UnreadableVideo, WriteFailed
@@ -25,8 +25,11 @@ from antcache.extract.sources.scratch import Scratch, new_name
 from antcache.extract.videos.containers import ARCHIVES
 from antcache.extract.videos.finding import SUFFIXES, OfPictures, Videos
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import Needed, VideoFacts, VideoSource, frames_of
 from antcache.store.remote.files import WEB, RemoteFacts, RemoteFiles
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
 
 ATTEMPTS = 5
 """How often a file is asked for: from where it broke off, if the server gives a part."""
@@ -117,6 +120,11 @@ class RemoteVideo:
         """Its frames."""
         return RemoteFrames(self, max_gap_s=max_gap_s, allow_partial=allow_partial)
 
+    def decoded_by(self, decoder: Decoder) -> RemoteVideo:
+        """See `OfFilms`; pictures are not concerned."""
+        films = self.make is _film
+        return replace(self, make=partial(_film, decoder=decoder)) if films else self
+
     def duration_s(self) -> float | None:
         """Nothing says it before the file is here."""
         return None
@@ -144,12 +152,21 @@ class RemoteFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Its frames with their times; the file is here as long as they are asked for."""
+        return self._given(self._frames.__iter__)
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
+        """See `SparingFrames`."""
+        return self._given(partial(frames_of, self._frames, needed))
+
+    def _given(
+        self, frames_of_file: Callable[[], Generator[tuple[Fraction, Any], None, None]]
+    ) -> Generator[tuple[Fraction, Any], None, None]:
         fetch = Fetch(self._video.url)
         with self._video.scratch.room(fetch.size, self._room, self._video.path):
             fetch.into(self._file)
             try:
                 frame = None
-                with closing(iter(self._frames)) as frames:
+                with closing(frames_of_file()) as frames:
                     for time, frame in frames:
                         yield time, frame
                 if frame is not None:  # it may yet be asked for when its file is gone
@@ -262,10 +279,10 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _film(path: Path) -> VideoSource:
+def _film(path: Path, decoder: Decoder = "cpu") -> VideoSource:
     from antcache.extract.videos.film_frames import FilmFile  # PyAV is not needed to find videos
 
-    return FilmFile(path)
+    return FilmFile(path, decoder=decoder)
 
 
 def _file_of(url: str) -> PurePosixPath:

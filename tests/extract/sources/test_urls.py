@@ -27,7 +27,8 @@ from antcache.errors import BadConfig, NotFound, Unreachable, UnreadableVideo
 from antcache.extract import SourceConfig, extract, find_videos, load_backbone
 from antcache.extract.sources import urls
 from antcache.extract.sources.scratch import Scratch, new_name
-from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.decode import VideoSampler, source_of
+from antcache.extract.videos.film_frames import FilmFile
 from antcache.store import Store
 
 
@@ -93,7 +94,11 @@ def test_videos_in_a_bucket(tmp_path, video, vit, film, bucket, scratch):
     assert one.is_one
     (source,) = one.values()
     assert source.duration_s() is None
-    assert numbers(pickle.loads(pickle.dumps(source)), video) == list(range(50))
+    source = pickle.loads(pickle.dumps(source))
+    assert numbers(source, video) == list(range(50))
+    assert numbers(source, video, 5) == list(range(0, 50, 5))
+    file = Path("x.mp4")
+    assert source_of(source, "nvdec").make(file) == FilmFile(file, decoder="nvdec")
     with pytest.raises(NotFound, match=r"nowhere: no videos here"):
         find_videos(f"{url}/nowhere")
     fs.rm_file(f"{url}/day/a.mp4")
