@@ -30,6 +30,7 @@ from antcache.cli.numbers import (
     COUNT,
     FPS,
     GAP,
+    PART_OF,
     SECONDS,
     WHOLE_OR_GRID,
     Several,
@@ -45,7 +46,7 @@ from antcache.cli.options import (
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
-    from antcache.extract import Videos
+    from antcache.extract import Videos, VideoShard
     from antcache.extract.plan import Plan
     from antcache.extract.run import ExtractReport
 
@@ -175,6 +176,12 @@ if TYPE_CHECKING:
     click.option(
         "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
     ),
+    click.option(
+        "--shard",
+        type=PART_OF,
+        show_default="all videos",
+        help="Only the i-th of n equal parts of the videos, from 1/n to n/n.",
+    ),
     dry_run_option,
 )
 @json_option
@@ -186,16 +193,19 @@ def extract(
     backend: str | None,
     dry_run: bool,
     segments: Path | None,
+    shard: VideoShard | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Write features of VIDEOS (a folder, a file, a list of them, or a URL) into STORE.
 
-    Started several times at once, one per GPU say, it shares the videos among its processes. Videos
-    that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
-    that one file). It is also 1 if the list of --segments names videos that are not among VIDEOS.
+    Started several times at once, one per GPU say, it shares the videos among its processes; with
+    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read
+    are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
+    is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
     from antcache import extract as library
+    from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
     of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
@@ -206,15 +216,17 @@ def extract(
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        plan = library.make_plan(files, existing, model, config, asked)
+        plan = library.make_plan(files, existing, model, config, asked, shard)
         print_result(plan, as_json, _show_plan)
-        for each in files.refused:
+        for each in refused_of(files, shard):
             warn(f"will fail: {each.error}")
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress, segments=asked)
+        report = library.extract(
+            files, target, model, config, progress, segments=asked, shard=shard
+        )
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
@@ -243,6 +255,8 @@ def _counts(report: ExtractReport) -> str:
         f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
         f"{len(report.failed)} failed"
     )
+    if report.shard:
+        counts = f"part {report.shard}, {counts}"
     if report.unlabelled:
         counts += f", {len(report.unlabelled)} without a labelled segment"
     if report.too_early or report.too_late:
@@ -272,6 +286,8 @@ def _show_plan(plan: Plan) -> None:
         rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
     rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
     print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
+    if plan.shard:
+        say(f"part {plan.shard} of the videos")
     if total := sum(plan.rows.values()):
         say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
     else:

@@ -204,6 +204,24 @@ class Bytes(Number):
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([kmgt]b)", re.I | re.A)
 
+
+class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """One of several parts, as `i/n`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The `VideoShard`.
+
+        Raises:
+            BadConfig: says what is taken and what was given.
+        """
+        from antcache.extract.videos.shards import VideoShard
+
+        return value if isinstance(value, VideoShard) else VideoShard.parse(value)
+
+
+PART_OF = PartOf()
 GRID = Sides()
 WHOLE_OR_GRID = WholeOrSides()
 BYTES = Bytes()

@@ -151,7 +151,7 @@ name_option = click.option("--name", required=True, help="Name of the soft targe
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
 table_fps_option = click.option(
-    "--fps", type=FPS, help="Own tables: times are frames at this rate."
+    "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
@@ -171,7 +171,6 @@ gap_option = click.option(
 anchor_option = click.option(
     "--anchor",
     type=ANCHOR,
-    default="start",
     show_default=False,
-    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
+    help=settings_of(WindowConfig)["anchor"].text,
 )

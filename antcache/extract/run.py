@@ -12,43 +12,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from antcache.annotations import Segments
-from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
+from antcache.errors import AlreadyExists, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
-from antcache.extract.plan import LAST_S, AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
-from antcache.extract.rows.clips import batches, uniform_clips
-from antcache.extract.rows.collected import Collected
-from antcache.extract.rows.moments import Times, within
+from antcache.extract.engines.video import PendingRows, RowMaker
+from antcache.extract.plan import AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
+from antcache.extract.rows.moments import Times
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
-from antcache.extract.videos.decode import VideoReader, VideoSampler, source_of
-from antcache.extract.videos.finding import Videos
-from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
+from antcache.extract.videos.decode import source_of
+from antcache.extract.videos.finding import refused_of
+from antcache.extract.videos.shards import VideoShard
+from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
-from antcache.store.features import Stream
 from antcache.store.local.ledger import Failure, Ledger
-from antcache.store.location import Location
-from antcache.store.quantise import quantise
-from antcache.text import listed, utf8
+from antcache.text import listed
 
 logger = logging.getLogger(__name__)
-
-FRAMES_PER_BATCH = 32
-"""Frames that go through the backbone at once, unless a batch size is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +53,7 @@ class ExtractReport:
         unlabelled: videos without a row, because no window ends in them.
         too_early: times of windows before the first frame of their video, which have no row.
         too_late: such times after the last frame.
+        shard: which part of the videos this was, as `2/4`; None: all.
     """
 
     stream: str
@@ -76,6 +65,7 @@ class ExtractReport:
     unlabelled: tuple[str, ...] = ()
     too_early: int = 0
     too_late: int = 0
+    shard: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -90,6 +80,7 @@ def extract(
     progress: Progress = silent,
     *,
     segments: Segments | None = None,
+    shard: VideoShard | None = None,
 ) -> ExtractReport:
     """Write the features of `videos` (files, as of `find_videos`, or other sources) into a stream.
 
@@ -97,7 +88,8 @@ def extract(
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
     them, of labelled segments or, in their place, of `segments`, which need no labels. `progress`
     is called with "videos" and "rows". Videos that another process is at are left to it, and
-    waited for at the end.
+    waited for at the end. A `shard` is the part of the videos that this process does, and ends
+    with.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -110,9 +102,10 @@ def extract(
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows)
+    plan = plan_of(recipe, videos, store, windows, shard)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
+    make = RowMaker(recipe=recipe, stream=stream)
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
     tally = ExtractionTally(
         progress=progress,
@@ -124,7 +117,7 @@ def extract(
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for each in videos.refused if isinstance(videos, Videos) else ():
+    for each in refused_of(videos, shard):
         failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
@@ -141,7 +134,7 @@ def extract(
                 if ours:
                     times = None if windows is None else windows.times[name]
                     source = source_of(videos[name], config.decoder)
-                    _extract_one(name, source, store, recipe, stream, times, tally)
+                    _extract_one(name, source, store, make, times, tally)
             except UnreadableVideo as error:
                 failed.append(
                     ledger.failed(config.stream, name, source_of(videos[name]).path, error)
@@ -176,6 +169,7 @@ def extract(
         unlabelled=plan.unlabelled,
         too_early=tally.too_early,
         too_late=tally.too_late,
+        shard=plan.shard,
     )
     logger.info(
         "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
@@ -188,103 +182,23 @@ def _extract_one(
     name: str,
     source: VideoSource,
     store: Store,
-    recipe: RowRecipe,
-    stream: Stream,
+    make: RowMaker,
     times: Times | None,
     tally: ExtractionTally,
 ) -> None:
     """Decode, embed and publish one video; its rows are at `times` (R,), or at a uniform rate."""
-    facts, pixels = _pixels(source, recipe, times)
-    expected = tally.expected[name]
-    rows, scales = Collected(round(expected) + 1), Collected(round(expected) + 1)
-    with closing(pixels):
-        for batch in pixels:
-            stored, scale = _stored(recipe.make(batch), stream, source.path)
-            rows.add(stored)
-            if scale is not None:
-                scales.add(scale)
-            tally.add(len(stored))
-    about: dict[str, Any] = {}
-    early = late = 0
-    if times is not None:
-        times, early, late = within(times, facts.start_s, facts.last_s)
-        about = {LAST_S: facts.last_s, "times_too_early": early, "times_too_late": late}
-    kept = rows.all(stream.row_shape, stream.dtype)
-    store.write_features(
-        stream.name,
-        name,
-        kept,
-        scale=scales.all((stream.num_tokens,), "float16") if stream.dtype == "int8" else None,
-        start_s=facts.start_s,
-        times=times,
-        attributes={
-            "file": utf8(file_name(source.path)),
-            "frames": facts.num_frames,
-            "frames_not_needed": facts.unneeded_frames,
-            "decoder": recipe.config.decoder,
-            "skipped_packets": facts.skipped_packets,
-            "skipped_frames": facts.skipped_frames,
-            "ended_early": facts.ended_early,
-            "pixel_aspect": float(facts.pixel_aspect),
-            "precision": recipe.backbone.precision,
-            **facts.about,
-            **about,
-        },
-    )
-    tally.outside(early, late)
-    logger.info(
-        "%s: %d rows from %d frames, %d packets and %d frames skipped%s%s",
-        *(name, len(kept), facts.num_frames, facts.skipped_packets, facts.skipped_frames),
-        ", ended early" if facts.ended_early else "",
-        f", {early} times before the first frame, {late} after the last" if early or late else "",
-    )
-
-
-def _pixels(
-    source: VideoSource, recipe: RowRecipe, times: Times | None
-) -> tuple[VideoFacts, Generator[Tensor, None, None]]:
-    """Pixels (B, T, 3, height, width) of consecutive rows, and what is then known of the video."""
-    config, backbone = recipe.config, recipe.backbone
-    options: dict[str, Any] = {
-        "max_gap_s": config.max_gap_s,
-        "allow_partial": config.allow_partial,
-    }
-
-    def prepare(picture: Picture) -> Tensor:
-        on_device = torch.from_numpy(picture).to(backbone.device)
-        return backbone.preprocess(on_device[None])[0]
-
-    size = config.batch_size or max(1, FRAMES_PER_BATCH // backbone.num_frames)
-    if times is not None:
-        reader = VideoReader(source, **options)
-        return reader.facts, batches(recipe.clips_at(times).of(reader, prepare), size, source.path)
-    sampling = recipe.sampling
-    sampler = VideoSampler(source, rate=sampling.rate, wanted=sampling.wanted, **options)
-    return sampler.facts, batches(uniform_clips(sampler, sampling, prepare), size, source.path)
-
-
-def _stored(
-    made: Tensor, stream: Stream, path: Location
-) -> tuple[NDArray[Any], NDArray[np.float16] | None]:
-    """Rows (B, ...) as the stream has them, and the scales (B, K) of int8 tokens.
-
-    Raises:
-        BadConfig: they don't fit its type.
-    """
-    kind = torch.float32 if stream.dtype == "int8" else getattr(torch, stream.dtype)
-    values = made.to(kind).cpu()
-    if not values.isfinite().all():
-        raise BadConfig(
-            f"features that {stream.dtype} can't hold (infinite or not a number)",
-            where=path,
-            hint="--dtype float32" if stream.dtype == "float16" else "another backbone",
-        )
-    if stream.dtype != "int8":
-        return values.numpy(), None
-    try:
-        return quantise(values.numpy())
-    except BadConfig as error:  # which knows of no video
-        raise BadConfig(str(error), where=path, hint="--dtype float32") from error
+    expected = round(tally.expected[name])
+    rows = PendingRows(name, source, make, times=times, expected=expected)
+    facts = VideoFacts()
+    with closing(make.recipe.pixels.pixels(source, times)) as items:
+        for item in items:
+            if isinstance(item, VideoFacts):
+                facts = item
+                continue
+            rows.add(make(item, source.path))
+            tally.add(len(item))
+    done = rows.publish(store, facts)
+    tally.outside(done.too_early, done.too_late)
 
 
 def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:

@@ -58,7 +58,8 @@ OF_THE_LIBRARY = {
 }
 FIXED = (
     "--at --challenge --classes --cluster --decoder --dtype --extractor --form --format "
-    "--histories --history --init --kind --layout --mix --mixture --over --parity --precision --time"
+    "--histories --history --init --kind --layout --mix --mixture --over --parity --precision "
+    "--time"
 )
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import AntcacheError, BadConfig
 from antcache.extract.videos.containers import ARCHIVES, CONTAINERS
 from antcache.extract.videos.numbering import is_numbered
+from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoSource
 from antcache.store.format import video_name
 from antcache.store.location import Location
@@ -94,6 +95,15 @@ class Videos(dict[str, Video]):
             hint="names must differ, since rows are found by them; rename one",
         )
         self.refuse(name, path, wrong)
+
+
+def refused_of(videos: Mapping[str, object], shard: VideoShard | None = None) -> list[Refused]:
+    """What was refused beside these videos; of a shard, its part of it, so that each is reported
+    by one process."""
+    refused = videos.refused if isinstance(videos, Videos) else []
+    if shard is None:
+        return refused
+    return shard.part(refused, by=lambda each: (each.name, os.fsencode(each.path)))
 
 
 def path_of(video: Video) -> Location:
