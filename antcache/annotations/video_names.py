@@ -162,7 +162,9 @@ def _check_possible(called: dict[str, str], source: str) -> list[str]:
     ]
 
 
-def _check_known(called: dict[str, str], known: set[str], source: str, words: NamesThere) -> list[str]:
+def _check_known(
+    called: dict[str, str], known: set[str], source: str, words: NamesThere
+) -> list[str]:
     """Refuse names that the store has in another form; say which it does not have."""
     missing = [video for video, name in called.items() if name not in known]
     # A stored video that the table names exactly is nobody's slip: the other one is another video.
