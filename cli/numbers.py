@@ -235,6 +235,7 @@ WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])
 PART = Number(checks.Share)
 """A share that leaves something."""
+NUM_DECODERS = Number(Annotated[int, Range(1, 1024)])
 AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
 """Seconds after a row."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])
