@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -68,7 +68,7 @@ class Work:
     backbone: str | Loaded
     device: str
     config: ExtractConfig
-    at: dict[str, list[float]] | None
+    at: Mapping[str, list[float]] | None
 
 
 class VideoWorker:
