@@ -216,7 +216,7 @@ class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         Raises:
             BadConfig: says what is taken and what was given.
         """
-        from antcache.extract.videos.shards import VideoShard
+        from antcache.extract.shards import VideoShard
 
         return value if isinstance(value, VideoShard) else VideoShard.parse(value)
 

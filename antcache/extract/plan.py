@@ -24,10 +24,10 @@ from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
 from antcache.extract.rows.moments import Times, lacking, window_times, within
 from antcache.extract.rows.pixels import FRAMES_PER_BATCH, PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
+from antcache.extract.shards import VideoShard
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
 from antcache.extract.videos.nvdec import check_decoder
-from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
 from antcache.store.features import Stream

@@ -27,10 +27,10 @@ from antcache.extract.engines.local import LocalEngine
 from antcache.extract.engines.video import Engine, Published, RowMaker, SourceOf
 from antcache.extract.plan import AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
 from antcache.extract.rows.moments import Times
+from antcache.extract.shards import VideoShard
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.videos.decode import source_of
 from antcache.extract.videos.finding import refused_of
-from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store

@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -30,6 +29,7 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.pyav import CODEC_THREADS
 from antcache.extract.videos.source import Frames, VideoFacts, VideoSource
+from antcache.store.location import Location
 
 MOST_BYTES = 256 << 20
 """Of pictures that wait for the backbone."""
@@ -233,7 +233,7 @@ class _Watched:
         self._source, self._feed = source, feed
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         """See `VideoSource`."""
         return self._source.path
 

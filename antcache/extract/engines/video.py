@@ -189,7 +189,6 @@ class PendingRows:
                 "file": utf8(file_name(self.source.path)),
                 "frames": facts.num_frames,
                 "frames_not_needed": facts.unneeded_frames,
-                "decoder": self.make.recipe.config.decoder,
                 "skipped_packets": facts.skipped_packets,
                 "skipped_frames": facts.skipped_frames,
                 "ended_early": facts.ended_early,

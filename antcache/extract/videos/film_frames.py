@@ -84,7 +84,7 @@ class FilmFrames:
         self.path = file.path
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
-        self.facts = VideoFacts()
+        self.facts = VideoFacts(about={} if file.decoder == "cpu" else {"decoder": file.decoder})
         self._orientation: Orientation | None = None
         self._rotation = 0
 
