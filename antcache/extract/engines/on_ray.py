@@ -126,10 +126,11 @@ class VideoWorker:
     def _pixels(
         self, source: VideoSource, times: Times | None
     ) -> Generator[Tensor | VideoFacts, None, None]:
-        """As `PixelRecipe.pixels`, from a decoder elsewhere; one's own backbone prepares its
-        pictures itself, so what it is shown is decoded here."""
+        """As `PixelRecipe.pixels`, from a decoder elsewhere. One's own backbone prepares its
+        pictures itself, and a GPU decodes for the worker that has it: both here."""
         recipe = self._make.recipe.pixels
-        if not isinstance(self._make.recipe.backbone, Backbone):
+        own = not isinstance(self._make.recipe.backbone, Backbone)
+        if own or self._work.config.decoder != "cpu":
             yield from recipe.pixels(source, times)
             return
         import ray
