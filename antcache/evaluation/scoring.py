@@ -201,6 +201,7 @@ def evaluate(
         depth=predictions.scores.shape[1],
         verb_noun_scores=predictions.verb_noun_scores,
         anchor=predictions.anchor,
+        usual=store.protocol,
     )
     sheet = None
     if detail is not None:

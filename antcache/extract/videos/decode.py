@@ -21,7 +21,7 @@ from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.extract.videos.nvdec import Decoder
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Needed, VideoFacts, VideoSource, given_by
+from antcache.extract.videos.source import Needed, OfFilms, VideoFacts, VideoSource, frames_of
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 CONVENTION = 1
@@ -39,7 +39,9 @@ def every_tick(tick: int) -> bool:
 
 def source_of(video: Path | VideoSource, decoder: Decoder = "cpu") -> VideoSource:
     """A path as the file that it names, to be decoded so; a source as it is."""
-    return FilmFile(video, decoder=decoder) if isinstance(video, Path) else video
+    if isinstance(video, Path):
+        return FilmFile(video, decoder=decoder)
+    return video.decoded_by(decoder) if isinstance(video, OfFilms) else video
 
 
 class VideoReader:
@@ -98,7 +100,7 @@ class VideoReader:
             UnreadableVideo: possibly after some frames.
         """
         last: tuple[Fraction, Any] | None = None
-        with closing(given_by(self.frames, needed)) as frames:
+        with closing(frames_of(self.frames, needed)) as frames:
             for time, frame in frames:
                 if last is None:
                     self.facts.start_s = float(time)

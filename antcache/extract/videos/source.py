@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
 from antcache.store.location import Location
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
 
 
 def file_name(path: Location) -> str:
@@ -78,9 +81,9 @@ class SparingFrames(Frames, Protocol):
         """As of `__iter__`, with the same times; a frame that is not needed may be None."""
 
 
-def given_by(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
-    """The frames that are needed, and the times of all; None for those that were left out."""
-    return frames.only(needed) if isinstance(frames, SparingFrames) else frames.__iter__()
+def frames_of(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+    """All frames that are needed, and the times of all; those that are not needed may be None."""
+    return frames.only(needed) if isinstance(frames, SparingFrames) else iter(frames)
 
 
 class VideoSource(Protocol):
@@ -100,3 +103,11 @@ class VideoSource(Protocol):
 
     def duration_s(self) -> float | None:
         """Stated length in seconds; None if it states none or can't be opened."""
+
+
+@runtime_checkable
+class OfFilms(VideoSource, Protocol):
+    """A source that is made of films."""
+
+    def decoded_by(self, decoder: Decoder) -> VideoSource:
+        """The same, its films decoded so."""
