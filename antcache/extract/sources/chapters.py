@@ -116,7 +116,7 @@ class ChapterFrames:
             }
         )
 
-    def __iter__(self) -> Generator[tuple[Fraction, tuple[int, Any]], None, None]:
+    def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Frames of all chapters, each with the number of its own, and their times in seconds."""
         return self.only(lambda start, since, until: True)
 
