@@ -30,6 +30,7 @@ from antcache.cli.numbers import (
     COUNT,
     FPS,
     GAP,
+    NUM_DECODERS,
     PART_OF,
     SECONDS,
     WHOLE_OR_GRID,
@@ -39,7 +40,9 @@ from antcache.cli.options import (
     device_option,
     dry_run_option,
     dtype_option,
+    engine_options,
     format_option,
+    only_with_ray,
     repeatable,
     segments_option,
 )
@@ -172,6 +175,12 @@ if TYPE_CHECKING:
         show_default="about 32 frames' worth",
         help="Rows computed at once.",
     ),
+    click.option(
+        "--decoders",
+        type=NUM_DECODERS,
+        show_default="one per core but one",
+        help="Videos decoded at once, the longest first.",
+    ),
     device_option,
     click.option(
         "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
@@ -184,6 +193,16 @@ if TYPE_CHECKING:
     ),
     dry_run_option,
 )
+@section(
+    "Machines",
+    engine_options,
+    click.option(
+        "--actors",
+        type=COUNT,
+        show_default="one per GPU, or one",
+        help="With --engine ray: workers, each with the backbone.",
+    ),
+)
 @json_option
 def extract(
     videos: Path | str,
@@ -194,6 +213,9 @@ def extract(
     dry_run: bool,
     segments: Path | None,
     shard: VideoShard | None,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -208,11 +230,13 @@ def extract(
     from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
+    only_with_ray(engine, address=address, actors=actors)
     of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
     files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
-    model = library.load_backbone(backbone, device=device)
+    # On a cluster it is the workers that need their devices; here it only says what rows will be.
+    model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
@@ -223,11 +247,16 @@ def extract(
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
+    machines = None
+    if engine == "ray":
+        from antcache.extract.engines.on_ray import on_ray
+
+        machines = on_ray(device=device, address=address, actors=actors)
     with at_work(store) as progress:
         report = library.extract(
-            files, target, model, config, progress, segments=asked, shard=shard
+            files, target, model, config, progress, segments=asked, shard=shard, engine=machines
         )
-    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
+    print_result(report, as_json, lambda done: _show_done(store, done))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_other_videos(files, lacking)
@@ -247,6 +276,13 @@ def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
         note(each)
     which = f"{len(without)} of the {len(asked.videos)} videos of {path}"
     return asked, f"{which} have no file, and get no rows: {listed(without)}" if without else ""
+
+
+def _show_done(store: Path | str, report: ExtractReport) -> None:
+    say(f"{store}, {_counts(report)}")
+    if report.shares:
+        parts = sorted(report.shares.items(), key=lambda item: -item[1])
+        say(f"limited by {', '.join(f'{part} {share:.0%}' for part, share in parts)}")
 
 
 def _counts(report: ExtractReport) -> str:

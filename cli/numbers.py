@@ -216,7 +216,7 @@ class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         Raises:
             BadConfig: says what is taken and what was given.
         """
-        from antcache.extract.videos.shards import VideoShard
+        from antcache.extract.shards import VideoShard
 
         return value if isinstance(value, VideoShard) else VideoShard.parse(value)
 
@@ -235,6 +235,7 @@ WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])
 PART = Number(checks.Share)
 """A share that leaves something."""
+NUM_DECODERS = Number(Annotated[int, Range(1, 1024)])
 AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
 """Seconds after a row."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])

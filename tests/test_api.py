@@ -174,14 +174,9 @@ PUBLIC = {
         score_targets
     """,
     "antcache.extract": """
-<<<<<<< HEAD
         Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan SourceConfig
-        TriedBackbone Videos check_settings extract extract_video find_videos load_backbone
-        make_plan
-=======
-        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone
-        VideoShard Videos check_settings extract extract_video find_videos load_backbone make_plan
->>>>>>> ray
+        TriedBackbone VideoShard Videos check_settings extract extract_video find_videos
+        load_backbone make_plan
     """,
     "antcache.interop": """
         ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
+from antcache.extract.shards import VideoShard
 from antcache.extract.sources.config import SourceConfig
 from antcache.extract.sources.finding import find_videos
 from antcache.extract.videos.finding import Videos
-from antcache.extract.videos.shards import VideoShard
 from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:

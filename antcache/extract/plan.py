@@ -22,12 +22,12 @@ from antcache.extract.backbone import Backbone
 from antcache.extract.config import ExtractConfig
 from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
 from antcache.extract.rows.moments import Times, lacking, window_times, within
-from antcache.extract.rows.pixels import PixelRecipe
+from antcache.extract.rows.pixels import FRAMES_PER_BATCH, PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
+from antcache.extract.shards import VideoShard
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
 from antcache.extract.videos.nvdec import check_decoder
-from antcache.extract.videos.shards import VideoShard
 from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
 from antcache.store.features import Stream
@@ -37,9 +37,6 @@ from antcache.text import listed
 Loaded = Backbone | TriedBackbone
 AnyBackbone = Loaded | OwnBackbone
 """What a pass takes: one of one's own is tried first, if `load_backbone` hasn't."""
-
-FRAMES_PER_BATCH = 32
-"""Frames that go through the backbone at once, unless a batch size is given."""
 
 LAST_S = "last_s"
 """Attribute of a video's rows: the time of its last frame, in seconds."""

@@ -109,7 +109,7 @@ def test_pictures_are_seen_in_their_own_shape(tmp_path, video, models, small):
 
 
 def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_backbone, monkeypatch):
-    """Single ones, or those of 8 clips of 4; what is left over is the last batch."""
+    """Single ones, or those of 8 clips of 4; what is left over is filled up."""
     seen, call = [], Backbone.__call__
 
     def watch(self, pixels):
@@ -119,11 +119,11 @@ def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_bac
     monkeypatch.setattr(Backbone, "__call__", watch)
     store = make_store(tmp_path)
     extract({"a": folder / "a.mp4"}, store, backbone, ExtractConfig(fps=25.0))
-    assert seen == [(32, 1), (18, 1)]
+    assert seen == [(32, 1), (32, 1)]
     seen.clear()
     config = ExtractConfig(stream="clips")
     extract({"b": folder / "more" / "b.MKV"}, store, clip_backbone, config)
-    assert seen == [(8, 4), (4, 4)]
+    assert seen == [(8, 4), (8, 4)]
 
 
 def test_batch_size_and_backend_do_not_matter(tmp_path, folder, backbone):

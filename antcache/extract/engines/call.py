@@ -17,10 +17,14 @@ from antcache.extract.config import ExtractConfig
 from antcache.extract.engines.video import PendingRows, Published, RowMaker
 from antcache.extract.own import TriedBackbone
 from antcache.extract.plan import AnyBackbone, RowRecipe, WindowTimes
+from antcache.extract.prefetch import prefetch
 from antcache.extract.videos.decode import source_of
 from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.format import video_name
+
+BATCHES_AHEAD = 2
+"""Batches that wait for the backbone, while more is decoded."""
 
 
 def extract_video(
@@ -75,7 +79,10 @@ def extract_video(
             times = None if windows is None else windows.times[name]
             rows = PendingRows(name, source, make, times=times)
             facts = VideoFacts()
-            with closing(recipe.pixels.pixels(source, times)) as items:
+            items = recipe.pixels.pixels(source, times)
+            if isinstance(recipe.backbone, Backbone):  # one's own is called by this thread alone
+                items = prefetch(items, BATCHES_AHEAD)
+            with closing(items):
                 for item in items:
                     if isinstance(item, VideoFacts):
                         facts = item

@@ -9,15 +9,16 @@ Letters: B rows that come at once, K tokens of a row.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.errors import BadConfig
+from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo
 from antcache.extract.plan import LAST_S, RowRecipe
 from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
@@ -61,9 +62,30 @@ class RowMaker:
         Raises:
             BadConfig: they don't fit the stream's type.
         """
+        return self.stored(self.made(pixels), path)
+
+    def made(self, pixels: Tensor) -> Tensor:
+        """Rows (B, ...) of a batch, which may be of several videos, in float32.
+
+        On the CPU a matrix product of few rows takes another way than one of many, which can be
+        seen in the last bits. So that a row is the same whatever shares its batch, one that is not
+        full is filled up there, with copies of its last row.
+        """
+        count, unit = len(pixels), self.recipe.pixels.unit
+        if self.recipe.backbone.device.type == "cpu" and count % unit:
+            more = unit - count % unit
+            pixels = torch.cat([pixels, pixels[-1:].expand(more, *pixels.shape[1:])])
+        return self.recipe.make(pixels)[:count]
+
+    def stored(self, made: Tensor, path: Location) -> Stored:
+        """Rows of one video (B, ...) in the stream's type.
+
+        Raises:
+            BadConfig: they don't fit it.
+        """
         stream = self.stream
         kind = torch.float32 if stream.dtype == "int8" else getattr(torch, stream.dtype)
-        values = self.recipe.make(pixels).to(kind).cpu()
+        values = made.to(kind).cpu()
         if not values.isfinite().all():
             raise BadConfig(
                 f"features that {stream.dtype} can't hold (infinite or not a number)",
@@ -91,6 +113,25 @@ class Published:
     rows: int
     too_early: int = 0
     too_late: int = 0
+
+
+Outcome = Published | UnreadableVideo | AlreadyExists | None
+"""Of a video; None: another process has done it."""
+SourceOf = Callable[[str], tuple[VideoSource, Times | None]]
+"""A video by its name, and when its rows are seen."""
+
+
+class Engine(Protocol):
+    """What makes the rows of videos, somewhere.
+
+    Attributes:
+        shares: which part of the time went into what, as far as that is known, once all is done.
+    """
+
+    shares: dict[str, float]
+
+    def run(self, names: list[str]) -> Generator[tuple[str, Outcome], None, None]:
+        """Each of these videos once, when it is done, in whatever order; rows are counted."""
 
 
 class PendingRows:
@@ -148,7 +189,6 @@ class PendingRows:
                 "file": utf8(file_name(self.source.path)),
                 "frames": facts.num_frames,
                 "frames_not_needed": facts.unneeded_frames,
-                "decoder": self.make.recipe.config.decoder,
                 "skipped_packets": facts.skipped_packets,
                 "skipped_frames": facts.skipped_frames,
                 "ended_early": facts.ended_early,

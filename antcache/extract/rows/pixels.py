@@ -21,6 +21,9 @@ from antcache.extract.videos.decode import VideoReader, VideoSampler
 from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import VideoFacts, VideoSource
 
+FRAMES_PER_BATCH = 32
+"""Frames that go through the backbone at once, unless a batch size is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRecipe:
@@ -44,6 +47,11 @@ class PixelRecipe:
     batch_size: int
     max_gap_s: float = 2.0
     allow_partial: bool = False
+
+    @property
+    def unit(self) -> int:
+        """Clips of a batch of 32 frames, or of one if that is less."""
+        return min(self.batch_size, max(1, FRAMES_PER_BATCH // self.num_frames))
 
     @property
     def sampling(self) -> Sampling:

@@ -120,9 +120,7 @@ class ChapterFrames:
         """Frames of all chapters, each with the number of its own, and their times in seconds."""
         return self.only(lambda start, since, until: True)
 
-    def only(
-        self, needed: Needed
-    ) -> Generator[tuple[Fraction, tuple[int, Any] | None], None, None]:
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
         """See `SparingFrames`."""
         seam, first = _Seam(), None
         for number, (part, frames) in enumerate(zip(self.parts, self._frames, strict=True)):

@@ -86,7 +86,8 @@ class VideoReader:
                 first = float(since) == self.facts.start_s
                 begin = -math.inf if first else float(since) - TOLERANCE_S
                 end = float(since) + TOLERANCE_S if until is None else float(until) - TOLERANCE_S
-                if frame is not None and wanted(begin, end):
+                if wanted(begin, end):
+                    assert frame is not None
                     yield begin, end, self.frames.picture(frame)
 
     def _intervals(
@@ -153,8 +154,7 @@ class VideoSampler(VideoReader):
                     stop = math.floor((since - start) * self.rate) + 1
                 else:  # seen until the moment before
                     stop = math.ceil((until - start) * self.rate)
-                if frame is not None:
-                    yield from self._pictures(frame, tick, stop)
+                yield from self._pictures(frame, tick, stop)
                 tick = max(tick, stop)
 
     def _needed(self, start: Fraction, since: Fraction, until: Fraction) -> bool:
@@ -167,5 +167,6 @@ class VideoSampler(VideoReader):
         picture = None
         for tick in range(first, stop):
             if self.wanted(tick):
+                assert frame is not None
                 picture = self.frames.picture(frame) if picture is None else picture
                 yield tick, picture

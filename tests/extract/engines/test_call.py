@@ -39,28 +39,29 @@ def called(arguments, options):
     return extract_video(*arguments, **options)
 
 
-@pytest.mark.parametrize("kind", ["vit", "videomae"])
-def test_a_call_in_another_process_makes_the_rows_of_a_pass(tmp_path, folder, request, kind):
+def test_a_call_in_another_process_makes_the_rows_of_a_pass(tmp_path, folder, vit, videomae):
     """To the bit, with what is known of the video; called again, it leaves them as they are."""
-    model = request.getfixturevalue(kind)
-    config = ExtractConfig(dtype="float32", batch_size=3)
+    path, models = tmp_path / "calls.zarr", {"rgb": vit, "clips": videomae}
     whole = Store.create(tmp_path / "whole.zarr")
-    extract(find_videos(folder), whole, load_backbone(model, device="cpu"), config)
-    path = tmp_path / "calls.zarr"
     Store.create(path)
-    options = {"backbone": model, "config": config, "device": "cpu"}
-    asked = [((folder / name, path), options) for name in ("a.mp4", "b.mkv", "a.mp4")]
+    asked = []
+    for stream, model in models.items():
+        config = ExtractConfig(stream=stream, dtype="float32", batch_size=5)
+        extract(find_videos(folder), whole, load_backbone(model, device="cpu"), config)
+        options = {"backbone": model, "config": config, "device": "cpu"}
+        asked += [((folder / name, path), options) for name in ("a.mp4", "b.mkv", "a.mp4")]
     with multiprocessing.get_context("spawn").Pool(1) as others:
         made = others.starmap(called, asked)
-    assert [done and done.rows for done in made] == [8, 12, None]
+    assert [done and done.rows for done in made] == [8, 12, None] * 2
     store = Store.open(path)
-    assert store.stream("rgb").fingerprint == whole.stream("rgb").fingerprint
-    for name in "ab":
-        key = f"features/rgb/{name}"
-        np.testing.assert_array_equal(
-            store.features("rgb", name).read(), whole.features("rgb", name).read()
-        )
-        assert store.backend.open(key)[1] == whole.backend.open(key)[1]
+    for stream in models:
+        assert store.stream(stream).fingerprint == whole.stream(stream).fingerprint
+        for name in "ab":
+            key = f"features/{stream}/{name}"
+            np.testing.assert_array_equal(
+                store.features(stream, name).read(), whole.features(stream, name).read()
+            )
+            assert store.backend.open(key)[1] == whole.backend.open(key)[1]
 
 
 def test_the_recipe_of_pixels_needs_no_model(folder, vit, videomae):

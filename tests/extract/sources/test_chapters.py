@@ -67,6 +67,9 @@ def test_two_chapters_are_the_whole(tmp_path, video, vit, b_frames):
         numbers, facts = seen(source, video, fps)
         assert numbers == seen(whole, video, fps)[0]
         assert facts.last_s == pytest.approx(float(times[-1]), abs=1e-12)
+        numbers, facts = seen(source, video, 1)
+        assert numbers == seen(whole, video, 1)[0]
+        assert facts.unneeded_frames > 30
         extract(found, store, backbone, config)
     extract(find_videos(whole), store, backbone, config)
     assert store.videos("rgb") == ["GX010123", "kitchen", "whole"]
