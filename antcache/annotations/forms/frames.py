@@ -29,6 +29,7 @@ from antcache.annotations.table_splits import by_video
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.text import listed
+from antcache.untrusted import NAME
 
 LABELS, MAPPING, SPLITS = "groundTruth", "mapping.txt", "splits"
 BUNDLE = re.compile(r"(train|test)\.split(\d{1,4})\.bundle")
@@ -142,7 +143,7 @@ def _mapping(path: Path) -> tuple[str, ...]:
     for number, line in enumerate(read_lines(path), start=1):
         identity, _, label = line.partition(" ")
         label = label.strip()
-        if not is_integer(identity) or not label:
+        if not is_integer(identity) or not 0 < len(label) <= NAME:
             raise BadAnnotations(
                 "no class", where=f"{path}:{number}", expected="id label", found=repr(line[:SHOWN])
             )
