@@ -30,6 +30,8 @@ from antcache.cli.numbers import (
     COUNT,
     FPS,
     GAP,
+    NUM_DECODERS,
+    PART_OF,
     SECONDS,
     WHOLE_OR_GRID,
     Several,
@@ -38,14 +40,16 @@ from antcache.cli.options import (
     device_option,
     dry_run_option,
     dtype_option,
+    engine_options,
     format_option,
+    only_with_ray,
     repeatable,
     segments_option,
 )
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
-    from antcache.extract import Videos
+    from antcache.extract import Videos, VideoShard
     from antcache.extract.plan import Plan
     from antcache.extract.run import ExtractReport
 
@@ -171,11 +175,33 @@ if TYPE_CHECKING:
         show_default="about 32 frames' worth",
         help="Rows computed at once.",
     ),
+    click.option(
+        "--decoders",
+        type=NUM_DECODERS,
+        show_default="one per core but one",
+        help="Videos decoded at once, the longest first.",
+    ),
     device_option,
     click.option(
         "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
     ),
+    click.option(
+        "--shard",
+        type=PART_OF,
+        show_default="all videos",
+        help="Only the i-th of n equal parts of the videos, from 1/n to n/n.",
+    ),
     dry_run_option,
+)
+@section(
+    "Machines",
+    engine_options,
+    click.option(
+        "--actors",
+        type=COUNT,
+        show_default="one per GPU, or one",
+        help="With --engine ray: workers, each with the backbone.",
+    ),
 )
 @json_option
 def extract(
@@ -186,36 +212,51 @@ def extract(
     backend: str | None,
     dry_run: bool,
     segments: Path | None,
+    shard: VideoShard | None,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Write features of VIDEOS (a folder, a file, a list of them, or a URL) into STORE.
 
-    Started several times at once, one per GPU say, it shares the videos among its processes. Videos
-    that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
-    that one file). It is also 1 if the list of --segments names videos that are not among VIDEOS.
+    Started several times at once, one per GPU say, it shares the videos among its processes; with
+    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read
+    are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
+    is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
     from antcache import extract as library
+    from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
+    only_with_ray(engine, address=address, actors=actors)
     of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
     files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
-    model = library.load_backbone(backbone, device=device)
+    # On a cluster it is the workers that need their devices; here it only says what rows will be.
+    model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        plan = library.make_plan(files, existing, model, config, asked)
+        plan = library.make_plan(files, existing, model, config, asked, shard)
         print_result(plan, as_json, _show_plan)
-        for each in files.refused:
+        for each in refused_of(files, shard):
             warn(f"will fail: {each.error}")
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
+    machines = None
+    if engine == "ray":
+        from antcache.extract.engines.on_ray import on_ray
+
+        machines = on_ray(device=device, address=address, actors=actors)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress, segments=asked)
-    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
+        report = library.extract(
+            files, target, model, config, progress, segments=asked, shard=shard, engine=machines
+        )
+    print_result(report, as_json, lambda done: _show_done(store, done))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_other_videos(files, lacking)
@@ -237,12 +278,21 @@ def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
     return asked, f"{which} have no file, and get no rows: {listed(without)}" if without else ""
 
 
+def _show_done(store: Path | str, report: ExtractReport) -> None:
+    say(f"{store}, {_counts(report)}")
+    if report.shares:
+        parts = sorted(report.shares.items(), key=lambda item: -item[1])
+        say(f"limited by {', '.join(f'{part} {share:.0%}' for part, share in parts)}")
+
+
 def _counts(report: ExtractReport) -> str:
     counts = (
         f"stream {report.stream}: {len(report.written)} videos written "
         f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
         f"{len(report.failed)} failed"
     )
+    if report.shard:
+        counts = f"part {report.shard}, {counts}"
     if report.unlabelled:
         counts += f", {len(report.unlabelled)} without a labelled segment"
     if report.too_early or report.too_late:
@@ -272,6 +322,8 @@ def _show_plan(plan: Plan) -> None:
         rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
     rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
     print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
+    if plan.shard:
+        say(f"part {plan.shard} of the videos")
     if total := sum(plan.rows.values()):
         say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
     else:

@@ -204,6 +204,24 @@ class Bytes(Number):
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([kmgt]b)", re.I | re.A)
 
+
+class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """One of several parts, as `i/n`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The `VideoShard`.
+
+        Raises:
+            BadConfig: says what is taken and what was given.
+        """
+        from antcache.extract.shards import VideoShard
+
+        return value if isinstance(value, VideoShard) else VideoShard.parse(value)
+
+
+PART_OF = PartOf()
 GRID = Sides()
 WHOLE_OR_GRID = WholeOrSides()
 BYTES = Bytes()
@@ -217,6 +235,7 @@ WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])
 PART = Number(checks.Share)
 """A share that leaves something."""
+NUM_DECODERS = Number(Annotated[int, Range(1, 1024)])
 AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
 """Seconds after a row."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])

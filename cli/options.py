@@ -13,9 +13,10 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, TOKEN_DTYPES
+from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
 from antcache.cli.common import PATH
 from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
 Decorator = Callable[[Any], Any]
@@ -96,6 +97,37 @@ def dtype_option(
         show_default=shown or default is not None,
         help="Type that features are stored as" + ("; int8: of tokens." if tokens else "."),
     )
+
+
+def engine_options(command: Any) -> Any:
+    """Where the work runs: `engine`, and `address` of a cluster."""
+    for option in (
+        click.option(
+            "--address",
+            metavar="auto|HOST:PORT",
+            show_default="as Ray finds it",
+            help="With --engine ray: the cluster.",
+        ),
+        click.option(
+            "--engine",
+            type=ENGINES,
+            default="local",
+            help="This process, or the machines of a Ray cluster.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def only_with_ray(engine: str, **given: object) -> None:
+    """Refuse options that another engine would ignore.
+
+    Raises:
+        BadConfig: names them.
+    """
+    names = [f"--{name}" for name, value in given.items() if value is not None]
+    if engine != "ray" and names:
+        raise BadConfig(f"{' and '.join(names)} only with --engine ray")
 
 
 def tokens_option(text: str, *, shown: str | None = None) -> Decorator:

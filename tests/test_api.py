@@ -175,7 +175,8 @@ PUBLIC = {
     """,
     "antcache.extract": """
         Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan SourceConfig
-        TriedBackbone Videos check_settings extract find_videos load_backbone make_plan
+        TriedBackbone VideoShard Videos check_settings extract extract_video find_videos
+        load_backbone make_plan
     """,
     "antcache.interop": """
         ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport

@@ -29,6 +29,7 @@ class ExtractConfig:
         stream: name of the stream in the store.
         dtype: how rows are stored: float16 or float32; tokens also in int8, with a scale each.
         batch_size: rows that go through the backbone at once; None: about 32 frames' worth.
+        decoders: how many videos are decoded at once; None: one per core but one.
         clip_fps: frames per second within a clip; None: as the model's family was trained. Only
             for backbones that see clips.
         max_gap_s: how far apart two frames of a video may be, in seconds.
@@ -49,6 +50,7 @@ class ExtractConfig:
     stream: str = "rgb"
     dtype: Literal["float16", "float32", "int8"] = "float16"
     batch_size: Count | None = None
+    decoders: Annotated[int, Range(1, 1024)] | None = None
     clip_fps: Rate | None = None
     max_gap_s: Positive = 2.0
     allow_partial: bool = False

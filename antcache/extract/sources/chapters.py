@@ -11,16 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.finding import Video, path_of
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Frames, VideoFacts, VideoSource, file_name
+from antcache.extract.videos.source import (
+    Frames,
+    Needed,
+    VideoFacts,
+    VideoSource,
+    file_name,
+    frames_of,
+)
 from antcache.store.location import Location
 from antcache.text import utf8
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,13 @@ class Chapters:
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> ChapterFrames:
         """Its frames."""
         return ChapterFrames(self.parts, max_gap_s=max_gap_s, allow_partial=allow_partial)
+
+    def decoded_by(self, decoder: Decoder) -> Chapters:
+        """See `OfFilms`."""
+        from antcache.extract.videos.decode import source_of
+
+        parts = (replace(part, video=source_of(part.video, decoder)) for part in self.parts)
+        return Chapters(tuple(parts))
 
     def duration_s(self) -> float | None:
         """The stated lengths of its files, one after the other."""
@@ -98,19 +116,25 @@ class ChapterFrames:
             }
         )
 
-    def __iter__(self) -> Generator[tuple[Fraction, tuple[int, Any]], None, None]:
+    def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Frames of all chapters, each with the number of its own, and their times in seconds."""
-        seam = _Seam()
+        return self.only(lambda start, since, until: True)
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
+        """See `SparingFrames`."""
+        seam, first = _Seam(), None
         for number, (part, frames) in enumerate(zip(self.parts, self._frames, strict=True)):
             shift: Fraction | None = None
-            with closing(iter(frames)) as given:
+            of_part = partial(_needed, needed, part, seam, first)
+            with closing(frames_of(frames, of_part)) as given:
                 for time, frame in given:
                     if shift is None:
                         shift = self._shift(part, time, seam, frames.facts)
                         self._check_order(part, time + shift, seam.last)
+                        first = time + shift if first is None else first
                     self._count()
                     seam.note(time + shift)
-                    yield time + shift, (number, frame)
+                    yield time + shift, None if frame is None else (number, frame)
             self._count()
             seam.end(frames.facts)
 
@@ -127,10 +151,10 @@ class ChapterFrames:
             self.facts.pixel_aspect = facts.pixel_aspect
         if part.start_s is not None or seam.last is None:
             shift = part.start_s or Fraction(0)
-            begin = seam.next()
+            begin = seam.begin
             self._gaps.append(0.0 if begin is None else float(first + shift - begin))
         else:
-            begin = None if _lost(facts) else seam.next()
+            begin = None if _lost(facts) else seam.begin
             if begin is None:
                 raise UnreadableVideo(
                     "nobody knows when this chapter begins",
@@ -159,6 +183,7 @@ class ChapterFrames:
         """Add up what is known of the chapters."""
         every = [frames.facts for frames in self._frames]
         self.facts.num_frames = sum(each.num_frames for each in every)
+        self.facts.unneeded_frames = sum(each.unneeded_frames for each in every)
         self.facts.skipped_packets = sum(each.skipped_packets for each in every)
         self.facts.skipped_frames = sum(each.skipped_frames for each in every)
         self.facts.ended_early = any(each.ended_early for each in every)
@@ -169,12 +194,13 @@ class _Seam:
 
     Attributes:
         last: time of the last frame so far, of any chapter.
+        begin: when the next chapter's first frame is due; None if nobody knows.
     """
 
     def __init__(self) -> None:
         self.last: Fraction | None = None
+        self.begin: Fraction | None = None
         self._step: Fraction | None = None
-        self._known = True
         self._fresh = True  # no frame of this chapter yet
 
     def note(self, time: Fraction) -> None:
@@ -185,14 +211,36 @@ class _Seam:
     def end(self, facts: VideoFacts) -> None:
         """The chapter is at its end."""
         # A decoder is ahead of the frames it gives: a loss can't be told to lie before the end.
-        self._known = not _lost(facts) and not facts.ended_early
+        self.begin = None
+        if self.last is not None and self._step and not _lost(facts) and not facts.ended_early:
+            self.begin = self.last + self._step
         self._fresh = True
 
-    def next(self) -> Fraction | None:
-        """When the next chapter's first frame is due; None if nobody knows."""
-        if self.last is None or not self._step or not self._known:
-            return None
-        return self.last + self._step
+
+def _needed(
+    needed: Needed,
+    part: Chapter,
+    seam: _Seam,
+    first: Fraction | None,
+    start: Fraction,
+    since: Fraction,
+    until: Fraction,
+) -> bool:
+    """Whether a frame of a chapter is needed, by its times in the chapter.
+
+    Args:
+        needed: the same of the recording, which has begun at `first`, or begins with this chapter.
+        part: the chapter, which begins at `start`.
+        seam: what is known of the end of the one before.
+        since: when the frame is first seen, and `until` when the next one is.
+    """
+    shift = part.start_s or Fraction(0)
+    if part.start_s is None and first is not None:
+        begin = seam.begin
+        if begin is None:  # and that will be said
+            return True
+        shift = begin - start
+    return needed(start + shift if first is None else first, since + shift, until + shift)
 
 
 def _lost(facts: VideoFacts) -> int:

@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,11 @@ class Scratch:
             )
         folder = self.path() / name
         pause = SHORTEST_WAIT_S
-        with hold(_alive(folder)):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(hold(_alive(folder)))
+            except OSError as error:
+                raise WriteFailed.because(error, folder.parent) from error
             while not self._take(folder, size):
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_WAIT_S)

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from antcache.errors import UnreadableVideo
 
@@ -23,6 +23,14 @@ LONGEST = 1 << 20
 """Bytes of a header behind a header: names in it have at most some thousand."""
 TAIL = 1 << 20
 """Bytes at the end in which the last member begins, if it can be told cheaply."""
+
+
+class TarHeader(NamedTuple):
+    """What the block before a member says of it, as far as it matters here."""
+
+    name: str
+    size: int
+    kind: bytes
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def members(path: Path) -> Iterator[tuple[str, Span]]:
                 )
             number += 1
             member = _header(head, path, number)
-            more = member.type in (tarfile.GNUTYPE_LONGNAME, *PAX)
+            more = member.kind in (tarfile.GNUTYPE_LONGNAME, *PAX)
             length = member.size if more or stated < 0 else stated
             begin = at + BLOCK
             if length < 0 or begin + length > size:
@@ -67,13 +75,13 @@ def members(path: Path) -> Iterator[tuple[str, Span]]:
             at = begin + -(-length // BLOCK) * BLOCK
             if more:
                 text = _more(file, length, path)
-                if member.type == tarfile.GNUTYPE_LONGNAME:
+                if member.kind == tarfile.GNUTYPE_LONGNAME:
                     name = _text(text.rstrip(b"\0"))
-                elif member.type != tarfile.XGLTYPE:
+                elif member.kind != tarfile.XGLTYPE:
                     name, stated = _pax(text, name, stated, path)
             else:
                 _check(member, name or member.name, path)
-                if member.isreg():
+                if member.kind in FILES:
                     yield name or member.name, Span(begin, length)
                 name, stated = "", -1
             file.seek(at)
@@ -89,22 +97,60 @@ def last_names(path: Path) -> Iterator[str]:
         file.seek(max(0, size - TAIL) // BLOCK * BLOCK)
         tail = file.read(2 * TAIL)
     for at in range(len(tail) // BLOCK * BLOCK - BLOCK, -1, -BLOCK):
-        block = tail[at : at + BLOCK]
-        if block[257:262] == b"ustar":
-            with suppress(tarfile.HeaderError):
-                member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-                if member.isreg():
+        if tail[at + 257 : at + 262] == b"ustar":
+            with suppress(ValueError):
+                member = header_of(tail[at : at + BLOCK])
+                if member.kind in FILES:
                     yield member.name
 
 
 PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
 """Headers of more facts, of the next member or of all."""
+FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+"""Members that are files."""
+REFUSED = {
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a link",
+    tarfile.GNUTYPE_SPARSE: "a file with holes",
+    tarfile.CHRTYPE: "a device or pipe",
+    tarfile.BLKTYPE: "a device or pipe",
+    tarfile.FIFOTYPE: "a device or pipe",
+}
+"""Members that may not be, in words."""
 
 
-def _header(head: bytes, path: Path, number: int) -> tarfile.TarInfo:
+def header_of(block: bytes) -> TarHeader:
+    """What a block says as a header (POSIX.1-1988 ustar, and GNU's); of all its fields only those
+    that matter, for there are as many headers as frames.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(block) < BLOCK:
+        raise ValueError("cut off" if block else "empty")
+    # The sum of the bytes, those of the sum itself taken for blanks.
+    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+        raise ValueError("its sum is not that of its bytes")
+    name = block[:100].partition(b"\0")[0]
+    if block[257:263] == tarfile.POSIX_MAGIC[:6]:
+        folder = block[345:500].partition(b"\0")[0]
+        name = folder + b"/" + name if folder else name
+    kind = block[156:157]
+    if kind == tarfile.AREGTYPE and name.endswith(b"/"):
+        kind = tarfile.DIRTYPE
+    return TarHeader(_text(name), _number(block[124:136]), kind)
+
+
+def _number(field: bytes) -> int:
+    if field[0] == 0x80:  # GNU's, of large ones
+        return int.from_bytes(field[1:])
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def _header(head: bytes, path: Path, number: int) -> TarHeader:
     try:
-        return tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError) as error:
+        return header_of(head)
+    except ValueError as error:
         raise UnreadableVideo(
             "not a plain tar" if number == 1 else "a damaged tar",
             where=path,
@@ -142,16 +188,12 @@ def _pax(raw: bytes, name: str, stated: int, path: Path) -> tuple[str, int]:
     return name, stated
 
 
-def _check(member: tarfile.TarInfo, name: str, path: Path) -> None:
+def _check(member: TarHeader, name: str, path: Path) -> None:
     """Refuse what is no file of its own, and whose name leads elsewhere."""
-    kinds = {
-        "a link": member.issym() or member.islnk(),
-        "a file with holes": member.type == tarfile.GNUTYPE_SPARSE,
-        "a device or pipe": member.isdev(),
-        "a path out of the archive": name.startswith("/") or ".." in PurePosixPath(name).parts,
-    }
-    wrong = [kind for kind, found in kinds.items() if found]
+    wrong = REFUSED.get(member.kind, "")
+    if name.startswith("/") or ".." in name.split("/"):
+        wrong = wrong or "a path out of the archive"
     if wrong:
         raise UnreadableVideo(
-            f"{wrong[0]} in a tar of pictures", where=path, expected="files", found=name[:200]
+            f"{wrong} in a tar of pictures", where=path, expected="files", found=name[:200]
         )

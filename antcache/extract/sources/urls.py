@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from antcache.errors import AntcacheError, BadConfig, Unreachable, UnreadableVideo, WriteFailed
@@ -25,8 +25,11 @@ from antcache.extract.sources.scratch import Scratch, new_name
 from antcache.extract.videos.containers import ARCHIVES
 from antcache.extract.videos.finding import SUFFIXES, OfPictures, Videos
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import Needed, VideoFacts, VideoSource, frames_of
 from antcache.store.remote.files import WEB, RemoteFacts, RemoteFiles
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
 
 ATTEMPTS = 5
 """How often a file is asked for: from where it broke off, if the server gives a part."""
@@ -97,20 +100,30 @@ class RemoteVideo:
     """A video in one file at a URL.
 
     Attributes:
-        path: the URL.
+        url: where it is, with all that it takes to get it.
         ending: of the file, with its dot.
         make: makes a source of the file, once it is here.
         scratch: where it lies then.
     """
 
-    path: str
+    url: str
     ending: str
     make: Callable[[Path], VideoSource]
     scratch: Scratch
 
+    @property
+    def path(self) -> str:
+        """The URL without what is nobody else's business."""
+        return shown(self.url)
+
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> RemoteFrames:
         """Its frames."""
         return RemoteFrames(self, max_gap_s=max_gap_s, allow_partial=allow_partial)
+
+    def decoded_by(self, decoder: Decoder) -> RemoteVideo:
+        """See `OfFilms`; pictures are not concerned."""
+        films = self.make is _film
+        return replace(self, make=partial(_film, decoder=decoder)) if films else self
 
     def duration_s(self) -> float | None:
         """Nothing says it before the file is here."""
@@ -139,13 +152,21 @@ class RemoteFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """Its frames with their times; the file is here as long as they are asked for."""
-        url = self._video.path
-        fetch = Fetch(url)
-        with self._video.scratch.room(fetch.size, self._room, url):
+        return self._given(self._frames.__iter__)
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
+        """See `SparingFrames`."""
+        return self._given(partial(frames_of, self._frames, needed))
+
+    def _given(
+        self, frames_of_file: Callable[[], Generator[tuple[Fraction, Any], None, None]]
+    ) -> Generator[tuple[Fraction, Any], None, None]:
+        fetch = Fetch(self._video.url)
+        with self._video.scratch.room(fetch.size, self._room, self._video.path):
             fetch.into(self._file)
             try:
                 frame = None
-                with closing(iter(self._frames)) as frames:
+                with closing(frames_of_file()) as frames:
                     for time, frame in frames:
                         yield time, frame
                 if frame is not None:  # it may yet be asked for when its file is gone
@@ -175,13 +196,14 @@ class Fetch:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = shown(url)
         self.files = RemoteFiles(url)
+        self._secret = urlsplit(url).query
         self._facts = self._asked()
         if self._facts.size is None:
             raise UnreadableVideo(
                 "the server does not say how large it is",
-                where=url,
+                where=self.url,
                 hint="fetch it yourself: nobody could tell whether it came as a whole",
             )
         self.size = self._facts.size
@@ -226,10 +248,13 @@ class Fetch:
                                 return self.size + 1, "more than that"
                             file.write(part)
                 except (Unreachable, FileNotFoundError) as error:
-                    reason = getattr(error, "reason", "it is gone")
+                    reason = self._reason(error) if isinstance(error, Unreachable) else "it is gone"
                 return file.tell(), reason
         except OSError as error:
             raise WriteFailed.because(error, path) from error
+
+    def _reason(self, error: Unreachable) -> str:
+        return error.reason.replace(self._secret, "...") if self._secret else error.reason
 
     def _asked(self) -> RemoteFacts:
         try:
@@ -240,15 +265,24 @@ class Fetch:
             raise UnreadableVideo(
                 "it can't be fetched",
                 where=self.url,
-                found=error.reason,
+                found=self._reason(error),
                 hint="check the URL, the credentials and the network",
             ) from error
 
 
-def _film(path: Path) -> VideoSource:
+def shown(url: str) -> str:
+    """A URL as messages and stores have it: on the web without names, passwords, keys and tokens,
+    which stand before the host and behind a question mark."""
+    if url.partition("://")[0] not in WEB:
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _film(path: Path, decoder: Decoder = "cpu") -> VideoSource:
     from antcache.extract.videos.film_frames import FilmFile  # PyAV is not needed to find videos
 
-    return FilmFile(path)
+    return FilmFile(path, decoder=decoder)
 
 
 def _file_of(url: str) -> PurePosixPath:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from antcache.extract.videos.bitstream import Entry, Part, Reader, Unclear
+from antcache.extract.videos.bitstream import Entry, PacketRole, Reader, Unclear
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -38,14 +38,14 @@ class Coming:
     Attributes:
         packet: as it was read.
         stamp: time of its frame; None if that is not shown.
-        part: what it says of itself. An open entry is one only if nothing that leads it is needed,
+        role: what it says of itself. An open entry is one only if nothing that leads it is needed,
             and what leads it is then disposable.
         needed: whether its frame is.
     """
 
     packet: Packet[Any]
     stamp: int | None
-    part: Part
+    role: PacketRole
     needed: bool
 
 
@@ -62,7 +62,7 @@ class Lookahead:
         self._packets = packets
         self._says = says
         self._is_needed = is_needed
-        self._window: deque[tuple[Packet[Any], int | None, Part]] = deque()
+        self._window: deque[tuple[Packet[Any], int | None, PacketRole]] = deque()
         self._stamps: list[int] = []  # of frames, ascending: those in the window and around it
         self._begun = False
         self._first: int | None = None
@@ -85,12 +85,12 @@ class Lookahead:
     def _read(self, packet: Packet[Any]) -> None:
         if packet.is_corrupt:
             raise Unclear("a packet that is not whole")
-        part = self._says(memoryview(packet))
-        if not self._begun and part.entry is Entry.NO:
+        role = self._says(memoryview(packet))
+        if not self._begun and role.entry is Entry.NO:
             raise Unclear("it does not begin with an entry")
         self._begun = True
         if packet.is_discard:  # cut away by an edit list, there for decoding only
-            self._window.append((packet, None, part))
+            self._window.append((packet, None, role))
             return
         stamp = packet.pts
         if stamp is None:
@@ -101,39 +101,39 @@ class Lookahead:
         if self._stamps[place : place + 1] == [stamp]:
             raise Unclear("two frames at one time")
         self._stamps.insert(place, stamp)
-        self._window.append((packet, stamp, part))
+        self._window.append((packet, stamp, role))
 
     def _certain(self, stamp: int | None) -> bool:
         """Whether the frame after that is known."""
         return stamp is None or len(self._stamps) - bisect_right(self._stamps, stamp) > REORDERED
 
     def _next(self) -> Coming:
-        packet, stamp, part = self._window.popleft()
+        packet, stamp, role = self._window.popleft()
         if stamp is not None and self._first is None:
             self._first = self._stamps[0]
-        if part.entry is not Entry.NO:
-            self._leads = part.entry is Entry.OPEN and not any(map(self._seen, self._led()))
-            part = (
-                part if part.entry is Entry.CLOSED or self._leads else replace(part, entry=Entry.NO)
+        if role.entry is not Entry.NO:
+            self._leads = role.entry is Entry.OPEN and not any(map(self._seen, self._led()))
+            role = (
+                role if role.entry is Entry.CLOSED or self._leads else replace(role, entry=Entry.NO)
             )
         needed = self._seen(stamp)
-        if part.leading and self._leads:
+        if role.leading and self._leads:
             if needed:
                 raise Unclear("leading pictures behind others")
-            part = replace(part, disposable=True)
+            role = replace(role, disposable=True)
         waiting = [each for _, each, _ in self._window if each is not None]
         self.floor = min(waiting, default=None)
         if len(self._stamps) > 8 * REORDERED:  # all before these are done with
             earliest = min(waiting, default=self._stamps[-1])
             del self._stamps[: max(0, bisect_left(self._stamps, earliest) - 1)]
-        return Coming(packet, stamp, part, needed)
+        return Coming(packet, stamp, role, needed)
 
     def _led(self) -> Iterator[int | None]:
         """Times of what leads the entry that was just taken."""
-        for _, stamp, part in self._window:
-            if part.entry is not Entry.NO:
+        for _, stamp, role in self._window:
+            if role.entry is not Entry.NO:
                 return
-            if part.leading:
+            if role.leading:
                 yield stamp
 
     def _seen(self, stamp: int | None) -> bool:

@@ -34,7 +34,7 @@ class Entry(Enum):
 
 
 @dataclass(frozen=True)
-class Part:
+class PacketRole:
     """What a packet says of itself.
 
     Attributes:
@@ -48,7 +48,7 @@ class Part:
     leading: bool = False
 
 
-Reader = Callable[[memoryview], Part]
+Reader = Callable[[memoryview], PacketRole]
 """Reads the packets of one stream, in their order; raises `Unclear`."""
 
 
@@ -82,7 +82,7 @@ class _H264:
         for unit in sequences:
             _check_frames_only(unit)
 
-    def __call__(self, data: memoryview) -> Part:
+    def __call__(self, data: memoryview) -> PacketRole:
         kinds: set[int] = set()
         disposable = True
         for unit in _units(data, self._length):
@@ -96,7 +96,7 @@ class _H264:
                 raise Unclear("parts of slices, further layers or views, an end")
         if len(kinds) != 1:
             raise Unclear("not one picture")
-        return Part(Entry.CLOSED if kinds == {5} else Entry.NO, disposable)
+        return PacketRole(Entry.CLOSED if kinds == {5} else Entry.NO, disposable)
 
 
 class _Hevc:
@@ -116,7 +116,7 @@ class _Hevc:
             raise Unclear("sub-layers")
         (self._highest,) = highest
 
-    def __call__(self, data: memoryview) -> Part:
+    def __call__(self, data: memoryview) -> PacketRole:
         pictures: set[tuple[int, int]] = set()
         for unit in _units(data, self._length):
             if len(unit) < 3 or unit[0] & 1 or unit[1] >> 3:
@@ -131,7 +131,7 @@ class _Hevc:
         if len(pictures) != 1:
             raise Unclear("not one picture")
         ((kind, layer),) = pictures
-        return Part(
+        return PacketRole(
             Entry.CLOSED if kind in (19, 20) else Entry.OPEN if kind == 21 else Entry.NO,
             disposable=kind <= 14 and kind % 2 == 0 and layer == self._highest,
             leading=kind in (8, 9),
@@ -178,15 +178,15 @@ def _units(data: memoryview, length: int) -> Iterator[memoryview]:
         yield data[begin:at]
 
 
-def _vp9(data: memoryview) -> Part:
+def _vp9(data: memoryview) -> PacketRole:
     if not len(data) or data[0] >> 6 != 2:
         raise Unclear("frame marker")
     below = 1 if data[0] & 0x30 == 0x30 else 2  # bits after those of the kind; profile 3 has one
     exists, inter = data[0] >> below + 1 & 1, data[0] >> below & 1
-    return Part(Entry.NO if exists or inter else Entry.CLOSED)
+    return PacketRole(Entry.NO if exists or inter else Entry.CLOSED)
 
 
-def _av1(data: memoryview) -> Part:
+def _av1(data: memoryview) -> PacketRole:
     sequence = False
     at = 0
     while at < len(data):
@@ -204,7 +204,7 @@ def _av1(data: memoryview) -> Part:
             sequence = True
         elif kind in (3, 6):
             key = bool(size) and body[0] >> 4 == 0b0001  # not one again, a key frame, shown
-            return Part(Entry.CLOSED if key and sequence else Entry.NO)
+            return PacketRole(Entry.CLOSED if key and sequence else Entry.NO)
         at += size
     raise Unclear("no picture")
 

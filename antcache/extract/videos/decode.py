@@ -21,7 +21,7 @@ from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.extract.videos.nvdec import Decoder
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Needed, SparingFrames, VideoFacts, VideoSource
+from antcache.extract.videos.source import Needed, OfFilms, VideoFacts, VideoSource, frames_of
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 CONVENTION = 1
@@ -39,7 +39,9 @@ def every_tick(tick: int) -> bool:
 
 def source_of(video: Path | VideoSource, decoder: Decoder = "cpu") -> VideoSource:
     """A path as the file that it names, to be decoded so; a source as it is."""
-    return FilmFile(video, decoder=decoder) if isinstance(video, Path) else video
+    if isinstance(video, Path):
+        return FilmFile(video, decoder=decoder)
+    return video.decoded_by(decoder) if isinstance(video, OfFilms) else video
 
 
 class VideoReader:
@@ -84,7 +86,8 @@ class VideoReader:
                 first = float(since) == self.facts.start_s
                 begin = -math.inf if first else float(since) - TOLERANCE_S
                 end = float(since) + TOLERANCE_S if until is None else float(until) - TOLERANCE_S
-                if frame is not None and wanted(begin, end):
+                if wanted(begin, end):
+                    assert frame is not None
                     yield begin, end, self.frames.picture(frame)
 
     def _intervals(
@@ -97,13 +100,7 @@ class VideoReader:
             UnreadableVideo: possibly after some frames.
         """
         last: tuple[Fraction, Any] | None = None
-        all_or_some = self.frames
-        made = (
-            all_or_some.only(needed)
-            if isinstance(all_or_some, SparingFrames)
-            else iter(all_or_some)
-        )
-        with closing(made) as frames:
+        with closing(frames_of(self.frames, needed)) as frames:
             for time, frame in frames:
                 if last is None:
                     self.facts.start_s = float(time)
@@ -157,8 +154,7 @@ class VideoSampler(VideoReader):
                     stop = math.floor((since - start) * self.rate) + 1
                 else:  # seen until the moment before
                     stop = math.ceil((until - start) * self.rate)
-                if frame is not None:
-                    yield from self._pictures(frame, tick, stop)
+                yield from self._pictures(frame, tick, stop)
                 tick = max(tick, stop)
 
     def _needed(self, start: Fraction, since: Fraction, until: Fraction) -> bool:
@@ -171,5 +167,6 @@ class VideoSampler(VideoReader):
         picture = None
         for tick in range(first, stop):
             if self.wanted(tick):
+                assert frame is not None
                 picture = self.frames.picture(frame) if picture is None else picture
                 yield tick, picture

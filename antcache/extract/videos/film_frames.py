@@ -37,7 +37,7 @@ from antcache.extract.videos.pictures import (
     shown_size,
     upright_rgb,
 )
-from antcache.extract.videos.pyav import av
+from antcache.extract.videos.pyav import CODEC_THREADS, av
 from antcache.extract.videos.source import Needed, VideoFacts
 from antcache.extract.videos.sparing import SparingDecoder
 
@@ -53,7 +53,7 @@ class FilmFile:
 
     Attributes:
         path: the file.
-        threads: of its decoder; 0: as many as the machine has cores.
+        threads: of its decoder; 0: as many as `CODEC_THREADS` says.
         decoder: what decodes it; see `nvdec`.
     """
 
@@ -84,7 +84,7 @@ class FilmFrames:
         self.path = file.path
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
-        self.facts = VideoFacts()
+        self.facts = VideoFacts(about={} if file.decoder == "cpu" else {"decoder": file.decoder})
         self._orientation: Orientation | None = None
         self._rotation = 0
 
@@ -164,7 +164,7 @@ class FilmFrames:
     def _film(self, container: InputContainer) -> VideoStream:
         stream = film(container, self.path)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self.file.threads
+        stream.codec_context.thread_count = self.file.threads or CODEC_THREADS.get()
         self.facts.pixel_aspect = pixel_aspect(stream)
         return stream
 

@@ -9,12 +9,14 @@ whatever the disk says.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import AntcacheError, BadConfig
+from antcache.extract.shards import VideoShard
 from antcache.extract.videos.containers import ARCHIVES, CONTAINERS
 from antcache.extract.videos.numbering import is_numbered
 from antcache.extract.videos.source import VideoSource
@@ -62,7 +64,7 @@ class Videos(dict[str, Video]):
         self.refused: list[Refused] = []
         self.passed_over = ""
         self.is_one = False
-        self._clashing: dict[str, Location] = {}  # the first of each name that is refused
+        self._clashing: dict[str, Video] = {}  # the first of each name that is refused
 
     def add(self, text: str, video: Video) -> None:
         """Add a video under its name, unless it is refused."""
@@ -72,14 +74,14 @@ class Videos(dict[str, Video]):
         except BadConfig as error:
             self.refuse(text, path, BadConfig(f"{error}; rename it", where=path))
             return
-        first = self._clashing.get(name) or (path_of(self[name]) if name in self else None)
+        first = self._clashing.get(name) or self.get(name)
         if first is None:
             self[name] = video
-        elif not _same(path, first):
+        elif not _same(video, first):
             if self.pop(name, None):
                 self._clashing[name] = first
-                self._refuse_twin(name, first, path)
-            self._refuse_twin(name, path, first)
+                self._refuse_twin(name, path_of(first), path)
+            self._refuse_twin(name, path, path_of(first))
 
     def refuse(self, name: str, path: Location, error: AntcacheError) -> None:
         """List what can't go into a store."""
@@ -93,6 +95,15 @@ class Videos(dict[str, Video]):
             hint="names must differ, since rows are found by them; rename one",
         )
         self.refuse(name, path, wrong)
+
+
+def refused_of(videos: Mapping[str, object], shard: VideoShard | None = None) -> list[Refused]:
+    """What was refused beside these videos; of a shard, its part of it, so that each is reported
+    by one process."""
+    refused = videos.refused if isinstance(videos, Videos) else []
+    if shard is None:
+        return refused
+    return shard.part(refused, by=lambda each: (each.name, os.fsencode(each.path)))
 
 
 def path_of(video: Video) -> Location:
@@ -136,18 +147,21 @@ class FolderSearch:
     def _folder(self, folder: Path) -> None:
         try:
             (folder / "..").stat()  # fails where names may be listed, but nothing be looked at
-            entries = sorted(folder.iterdir())
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries]
         except OSError as error:
             self._refuse(folder, f"a folder that can't be read ({error.strerror})")
             return
-        if self._of_pictures is not None and any(is_numbered(each.name) for each in entries):
-            self.add_pictures(folder)
-            entries = [each for each in entries if not is_numbered(each.name)]
-        for entry in entries:
-            if entry.name.startswith("."):
+        if self._of_pictures is not None:  # of which there may be a million
+            others = [name for name in names if not is_numbered(name)]
+            if len(others) < len(names):
+                self.add_pictures(folder)
+            names = others
+        for name in sorted(names):
+            if name.startswith("."):
                 self.others["hidden"] += 1
             else:
-                self._entry(entry)
+                self._entry(folder / name)
 
     def _entry(self, entry: Path) -> None:
         shut = _shut(entry)
@@ -191,11 +205,12 @@ def _shut(path: Path) -> str:
     return ""
 
 
-def _same(path: Location, other: Location) -> bool:
-    """Whether two places are one."""
-    if isinstance(path, str) or isinstance(other, str):
-        return path == other
-    return (identity := _identity(path)) is not None and identity == _identity(other)
+def _same(video: Video, other: Video) -> bool:
+    """Whether two videos lie in one place."""
+    path, beside = path_of(video), path_of(other)
+    if isinstance(path, str) or isinstance(beside, str):
+        return video == other
+    return (identity := _identity(path)) is not None and identity == _identity(beside)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

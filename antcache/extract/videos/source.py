@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
 from antcache.store.location import Location
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
 
 
 def file_name(path: Location) -> str:
     """What a file or folder is called, without where it lies."""
     return path.rpartition("/")[2] if isinstance(path, str) else path.name
+
 
 Needed = Callable[[Fraction, Fraction, Fraction], bool]
 """Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
@@ -77,6 +81,11 @@ class SparingFrames(Frames, Protocol):
         """As of `__iter__`, with the same times; a frame that is not needed may be None."""
 
 
+def frames_of(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+    """All frames that are needed, and the times of all; those that are not needed may be None."""
+    return frames.only(needed) if isinstance(frames, SparingFrames) else iter(frames)
+
+
 class VideoSource(Protocol):
     """Where a video comes from."""
 
@@ -94,3 +103,11 @@ class VideoSource(Protocol):
 
     def duration_s(self) -> float | None:
         """Stated length in seconds; None if it states none or can't be opened."""
+
+
+@runtime_checkable
+class OfFilms(VideoSource, Protocol):
+    """A source that is made of films."""
+
+    def decoded_by(self, decoder: Decoder) -> VideoSource:
+        """The same, its films decoded so."""

@@ -69,9 +69,9 @@ class SparingDecoder:
 
     def _place(self, coming: Coming) -> None:
         """Decode a packet, leave it out, or keep it until that is known."""
-        if coming.part.entry is not Entry.NO:
+        if coming.role.entry is not Entry.NO:
             self._drop_held()
-        if coming.part.disposable and not coming.needed:
+        if coming.role.disposable and not coming.needed:
             self._leave_out(coming)
             return
         self._held.append(coming)
@@ -94,7 +94,7 @@ class SparingDecoder:
             self._known[coming.stamp] = None
 
     def _send(self, coming: Coming) -> None:
-        if self._missing and coming.part.entry is Entry.OPEN:
+        if self._missing and coming.role.entry is Entry.OPEN:
             self._decode(None)  # what it still has
             self._stream.codec_context.flush_buffers()
         self._missing = False

@@ -8,7 +8,9 @@ connections of its own, so that forked and spawned workers can read.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import uuid
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
 from antcache.store.faults import damaged, require_fetched
-from antcache.store.format import TEXT_BYTES, digest
+from antcache.store.format import STAGING, TEXT_BYTES, digest
 from antcache.store.reading.proof import Count
+
+logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
@@ -34,6 +38,8 @@ S3_ATTEMPTS = 2
 
 VERSION = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "mtime")
 """How filesystems call what changes when an object is written anew."""
+NEVER = f'"{"0" * 32}"'
+"""The tag of no object."""
 
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict")
 
@@ -63,6 +69,7 @@ class RemoteFiles:
         self.url = url
         self._options = dict(options or {})
         self._connected: tuple[int, Any, str] | None = None
+        self._listens: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_connected": None}
@@ -165,36 +172,43 @@ class RemoteFiles:
     def create(self, name: str, value: bytes) -> None:
         """Write an object that must not be there yet.
 
-        At once where the filesystem can (S3, Google and Azure do); elsewhere it is looked for first
-        and then written, and two that do so within a moment both succeed.
+        At once where the filesystem can (S3, Google and Azure do); elsewhere, and on a server that
+        is known not to listen (`on_condition`), it is looked for first and then written, and two
+        that do so within a moment both succeed.
 
         Raises:
             FileExistsError: it is there, with another value.
         """
         try:
             with self._talking(name) as (fs, path):
-                if not self._is_s3(fs) and self.is_file(name):
+                listens = self._is_s3(fs) and self._listens is not False
+                if not listens and self.is_file(name):
                     raise FileExistsError(name)
                 try:
-                    fs.pipe_file(path, value, mode="create")
+                    if not _create(fs, path, value):
+                        if listens and self.is_file(name):
+                            raise FileExistsError(name)
+                        fs.pipe_file(path, value)
                 except FileNotFoundError:  # folders
                     self.write_many({name: value})
-                except (TypeError, NotImplementedError):
-                    fs.pipe_file(path, value)
-                except OSError as error:
-                    if _code(error) in _LOST:
-                        raise FileExistsError(name) from error
-                    if _code(error) != "NotImplemented":
-                        raise
-                    if self.is_file(name):
-                        raise FileExistsError(name) from error
-                    fs.pipe_file(path, value)
         except FileExistsError:
             # Sent twice because the answer to the first was lost?
             with suppress(FileNotFoundError):
                 if self.read(name) == value:
                     return
             raise
+
+    def on_condition(self) -> bool:
+        """Whether the server refuses to create what is there, and S3 to replace what has changed.
+
+        It is tried, once: some servers take no notice of a condition and write all the same.
+        """
+        if self._listens is None:
+            with self._talking(f"{STAGING}/{uuid.uuid4().hex}.trial") as (fs, path):
+                self._listens = _listens(fs, path, replacing=self._is_s3(fs))
+            if not self._listens:
+                logger.info("%s does not write on condition: work may be done twice", self.url)
+        return self._listens
 
     def replace(self, name: str, value: bytes, *, was: bytes) -> bool:
         """Write over an object that holds `was`; false, and nothing done, if it does not.
@@ -206,7 +220,7 @@ class RemoteFiles:
                 tag = fs.info(path).get("ETag")
                 if fs.cat_file(path) != was:
                     return False
-                if not tag or not self._is_s3(fs):
+                if not tag or not self._is_s3(fs) or self._listens is False:
                     fs.pipe_file(path, value)
                     return True
                 try:
@@ -385,6 +399,48 @@ def _web_options() -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _create(fs: Any, path: str, value: bytes) -> bool:
+    """Write an object that must not be there, at once; false, and nothing done, where that can't
+    be asked for.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    try:
+        fs.pipe_file(path, value, mode="create")
+    except (TypeError, NotImplementedError):
+        return False
+    except OSError as error:
+        if _code(error) in _LOST:
+            raise FileExistsError(path) from error
+        if _code(error) != "NotImplemented":
+            raise
+        return False
+    return True
+
+
+def _listens(fs: Any, path: str, *, replacing: bool) -> bool:
+    """Whether a second creator of `path` is refused, and, of an S3, a late replacer."""
+    try:
+        if not _create(fs, path, b"first"):
+            return False
+        with suppress(FileExistsError):
+            _create(fs, path, b"second")
+            return False
+        if replacing:
+            fs.pipe_file(path, b"third", IfMatch=NEVER)
+    except FileNotFoundError:  # folders: of a disk, on which claims are locks
+        return False
+    except OSError as error:
+        if _code(error) not in (*_LOST, "NotImplemented"):
+            raise
+        return _code(error) in _LOST
+    finally:
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+    return not replacing
 
 
 def _code(error: OSError) -> str:

@@ -16,7 +16,7 @@ from antcache.cli.main import cli
 from antcache.errors import BadAnnotations, BadConfig, UnreadableVideo
 from antcache.extract import ExtractConfig, SourceConfig, extract, find_videos, load_backbone
 from antcache.extract.sources.chapters import Chapters
-from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.decode import VideoSampler, source_of
 from antcache.store import Store
 
 GOPRO = SourceConfig(chapters="gopro")
@@ -67,6 +67,9 @@ def test_two_chapters_are_the_whole(tmp_path, video, vit, b_frames):
         numbers, facts = seen(source, video, fps)
         assert numbers == seen(whole, video, fps)[0]
         assert facts.last_s == pytest.approx(float(times[-1]), abs=1e-12)
+        numbers, facts = seen(source, video, 1)
+        assert numbers == seen(whole, video, 1)[0]
+        assert facts.unneeded_frames > 30
         extract(found, store, backbone, config)
     extract(find_videos(whole), store, backbone, config)
     assert store.videos("rgb") == ["GX010123", "kitchen", "whole"]
@@ -191,3 +194,22 @@ def test_the_command_with_chapters(tmp_path, video, vit):
     assert run.exit_code == 1, run.output
     assert "1 videos written (8 rows" in run.stdout
     assert "chapter GX010005 is missing" in run.stderr
+
+
+@pytest.mark.parametrize("starts", [("", ""), ("1", "3.5")])
+def test_frames_that_nobody_needs_are_not_decoded(tmp_path, video, starts):
+    """The same pictures as when all are, at any rate, on an axis that is moved."""
+    for name in ("1", "2"):
+        video.write(tmp_path / f"{name}.mp4", video.steady(50), b_frames=2)
+    table = tmp_path / "c.csv"
+    rows = [f"day,{name}.mp4,{start}" for name, start in zip("12", starts, strict=True)]
+    table.write_text("\n".join(["video,file,start_s", *rows]))
+    (source,) = find_videos(tmp_path, SourceConfig(chapters=table)).values()
+    all_of_them, facts = seen(source, video, 25)
+    assert facts.unneeded_frames == 0
+    some, facts = seen(source, video, Fraction(25, 6))
+    assert some == all_of_them[::6]
+    assert facts.unneeded_frames > 20
+    assert facts.num_frames == 100
+    for wish in ("cpu", "nvdec"):
+        assert {p.source.decoder for p in source_of(source, wish).parts} == {wish}

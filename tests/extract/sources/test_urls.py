@@ -27,7 +27,8 @@ from antcache.errors import BadConfig, NotFound, Unreachable, UnreadableVideo
 from antcache.extract import SourceConfig, extract, find_videos, load_backbone
 from antcache.extract.sources import urls
 from antcache.extract.sources.scratch import Scratch, new_name
-from antcache.extract.videos.decode import VideoSampler
+from antcache.extract.videos.decode import VideoSampler, source_of
+from antcache.extract.videos.film_frames import FilmFile
 from antcache.store import Store
 
 
@@ -93,7 +94,11 @@ def test_videos_in_a_bucket(tmp_path, video, vit, film, bucket, scratch):
     assert one.is_one
     (source,) = one.values()
     assert source.duration_s() is None
-    assert numbers(pickle.loads(pickle.dumps(source)), video) == list(range(50))
+    source = pickle.loads(pickle.dumps(source))
+    assert numbers(source, video) == list(range(50))
+    assert numbers(source, video, 5) == list(range(0, 50, 5))
+    file = Path("x.mp4")
+    assert source_of(source, "nvdec").make(file) == FilmFile(file, decoder="nvdec")
     with pytest.raises(NotFound, match=r"nowhere: no videos here"):
         find_videos(f"{url}/nowhere")
     fs.rm_file(f"{url}/day/a.mp4")
@@ -205,7 +210,7 @@ def test_connections_that_break_are_taken_up(video, film, web, scratch, in_parts
     else:
         assert rest == ["all", "all"]  # the first of these is a part that was refused
     web.cut = (1000, 10**9)
-    whole = rf"^{web.url}/v/a\.mp4\?key=1: it does not come as a whole: expected "
+    whole = rf"^{web.url}/v/a\.mp4: it does not come as a whole: expected "
     with pytest.raises(UnreadableVideo, match=whole):
         numbers(source, video)
     assert not [*scratch.rglob("*")]
@@ -235,6 +240,19 @@ def test_what_is_not_there_not_sized_or_changed(video, film, web, scratch, monke
     with pytest.raises(UnreadableVideo, match=r"a\.mp4: it can't be fetched"):
         numbers(nobody, video)
     assert not [*scratch.rglob("*")]
+
+
+def test_keys_in_urls_are_not_said(video, scratch, monkeypatch, tmp_path):
+    """Neither in the name, nor in messages; two files that differ by them alone are two."""
+    url = "http://me:secret@127.0.0.1:9/d/a.mp4?token=secret"
+    (source,) = find_videos(url, SourceConfig(scratch=scratch)).values()
+    assert source.path == "http://127.0.0.1:9/d/a.mp4"
+    with pytest.raises(UnreadableVideo, match="it can't be fetched") as refused:
+        numbers(source, video)
+    assert "secret" not in str(refused.value)
+    (tmp_path / "v.txt").write_text("http://x/a.mp4?id=1\nhttp://x/a.mp4?id=2\nhttp://x/b.mp4")
+    found = find_videos(tmp_path / "v.txt")
+    assert (list(found), len(found.refused)) == (["b"], 2)
 
 
 def test_folders_of_the_web_cannot_be_listed(web, tmp_path):

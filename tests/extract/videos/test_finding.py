@@ -212,12 +212,12 @@ def test_frames_say_no_times_and_what_to_do(tmp_path, ending):
 def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
     from antcache.extract.videos import finding
 
-    def locked(path, original=finding.Path.iterdir):
+    def locked(path, original=finding.os.scandir):
         if path.name == "more":
             raise PermissionError(13, "Permission denied")
         return original(path)
 
-    monkeypatch.setattr(finding.Path, "iterdir", locked)
+    monkeypatch.setattr(finding.os, "scandir", locked)
     found = find_videos(folder)
     assert list(found) == ["a"]
     (refused,) = found.refused

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos import sparing
-from antcache.extract.videos.bitstream import Entry, Part, Unclear, reader
+from antcache.extract.videos.bitstream import Entry, PacketRole, Unclear, reader
 from antcache.extract.videos.decode import VideoReader, VideoSampler
 from antcache.extract.videos.film_frames import FilmFile
 
@@ -300,7 +300,7 @@ def test_any_bytes_are_understood_or_unclear(decoder, setup, packets, known):
     try:
         says = reader(decoder, setup)
         for packet in packets:
-            assert isinstance(says(memoryview(packet)), Part)
+            assert isinstance(says(memoryview(packet)), PacketRole)
     except Unclear:
         pass
 
@@ -310,25 +310,30 @@ AVCC = bytes.fromhex("0142c00affe1000a6742c00add0f440000030001000468ce0f20")
 
 
 @pytest.mark.parametrize(
-    ("decoder", "setup", "packet", "part"),
+    ("decoder", "setup", "packet", "role"),
     [
-        ("vp9", b"", "82498342", Part(Entry.CLOSED)),
-        ("vp9", b"", "86004092", Part()),
-        ("vp9", b"", "88", Part()),  # one that was decoded before is shown
+        ("vp9", b"", "82498342", PacketRole(Entry.CLOSED)),
+        ("vp9", b"", "86004092", PacketRole()),
+        ("vp9", b"", "88", PacketRole()),  # one that was decoded before is shown
         ("vp9", b"", "42", None),
-        ("libdav1d", b"", "12000a02000032021000", Part(Entry.CLOSED)),
-        ("libdav1d", b"", "120032021000", Part()),  # nothing says of which sequence
-        ("libdav1d", b"", "12000a02000032020000", Part()),  # a key frame that is not shown yet
+        ("libdav1d", b"", "12000a02000032021000", PacketRole(Entry.CLOSED)),
+        ("libdav1d", b"", "120032021000", PacketRole()),  # nothing says of which sequence
+        (
+            "libdav1d",
+            b"",
+            "12000a02000032020000",
+            PacketRole(),
+        ),  # a key frame that is not shown yet
         ("libdav1d", b"", "12000a02080032021000", None),  # a still picture
         ("mpeg4", b"", "000001b6", None),
     ],
 )
-def test_packets(decoder, setup, packet, part):
-    if part is None:
+def test_packets(decoder, setup, packet, role):
+    if role is None:
         with pytest.raises(Unclear):
             reader(decoder, setup)(memoryview(bytes.fromhex(packet)))
     else:
-        assert reader(decoder, setup)(memoryview(bytes.fromhex(packet))) == part
+        assert reader(decoder, setup)(memoryview(bytes.fromhex(packet))) == role
 
 
 def test_paths_are_sources(tmp_path, video):
