@@ -40,7 +40,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownSet:
     """A published dataset in this form.
 
     Attributes:
@@ -57,19 +57,19 @@ class Known:
 
 
 KNOWN = (
-    Known(
+    KnownSet(
         name="50salads",
         fps=30.0,
         background=("action_start", "action_end"),
         marks=frozenset(("action_start", "action_end", "serve_salad_onto_plate")),
     ),
-    Known(
+    KnownSet(
         name="breakfast",
         fps=15.0,
         background=("SIL",),
         marks=frozenset(("SIL", "pour_cereals", "put_bunTogether")),
     ),
-    Known(
+    KnownSet(
         name="gtea",
         fps=15.0,
         background=("background",),
@@ -156,7 +156,7 @@ def _mapping(path: Path) -> tuple[str, ...]:
 
 
 def _background(
-    classes: Sequence[str], given: Sequence[str] | None, known: Known | None
+    classes: Sequence[str], given: Sequence[str] | None, known: KnownSet | None
 ) -> tuple[str, ...]:
     """Labels that are no action."""
     named = known.background if known else ()
