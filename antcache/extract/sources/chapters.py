@@ -109,6 +109,7 @@ class ChapterFrames:
         self._gaps: list[float] = []
         self.facts = VideoFacts(
             about={
+                **self._frames[0].facts.about,
                 "chapters": names,
                 "chapter_starts_s": self._starts,
                 "chapter_gaps_s": self._gaps,

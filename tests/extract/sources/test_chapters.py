@@ -212,4 +212,7 @@ def test_frames_that_nobody_needs_are_not_decoded(tmp_path, video, starts):
     assert facts.unneeded_frames > 20
     assert facts.num_frames == 100
     for wish in ("cpu", "nvdec"):
-        assert {p.source.decoder for p in source_of(source, wish).parts} == {wish}
+        decoded = source_of(source, wish)
+        assert {p.source.decoder for p in decoded.parts} == {wish}
+        about = decoded.frames(max_gap_s=2, allow_partial=False).facts.about
+        assert about.get("decoder", "cpu") == wish

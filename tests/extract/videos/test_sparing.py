@@ -184,8 +184,7 @@ def test_clips(data_dir):
     files = sorted((data_dir / "clips").iterdir())
     assert files
     for path in files:
-        for rate in (2, Fraction(1, 3)):
-            check_same(path, rate=rate, allow_partial=True)
+        check_same(path, rate=Fraction(2, 3), allow_partial=True)
 
 
 STRUCTURES = st.fixed_dictionaries(
