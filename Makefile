@@ -6,13 +6,15 @@ READY  := $(VENV)/.ready
 VERSIONS  := 3.11 3.12 3.13 3.14
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
-.PHONY: demo test lint docs typecheck install-check versions-check bench clean
+.PHONY: demo test lint docs typecheck compiled install-check versions-check bench clean
 
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
 
+# A process begins with its share of the files, one after another, so that what a file needs is made
+# once; who is done takes from the others.
 test: $(READY)      ## every test that needs no GPU; a process for each core, each with one thread
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not gpu"
 
 lint: typecheck     ## ruff, and mypy against the installed package
 	$(BIN)/ruff check .
@@ -26,6 +28,9 @@ typecheck: $(READY) # the package as it is installed, its folders under their im
 	rm -rf .typecheck build
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --target .typecheck .
 	rm -rf build
+
+compiled: $(READY)  # Python of the tests and of what they import, which all their processes would compile at once
+	$(BIN)/python -m pytest -q --collect-only -m "not gpu" > /dev/null || true  # the tests will say
 
 # From the registry's metadata alone, as on a machine with no wheels and no settings of its own: uv
 # reads none of pip's. All extras at once: what they have in common can't then conflict in one.
@@ -50,10 +55,11 @@ bench: $(READY)     ## every benchmark, results recorded, the README's tables re
 clean:              ## everything that is made, the virtual environment included
 	rm -rf $(VENV) .typecheck build site demo *.egg-info antcache-kernels/build antcache-kernels/*.egg-info
 
+# Not compiled: most of 300 MB of Python is never imported, and what is, is compiled and kept then.
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "antcache needs Python 3.11 or later; try: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[all,dev]'
 	touch $@

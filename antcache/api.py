@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antcache import store as stored
-from antcache.annotations import Protocol, protocol_for
+from antcache.annotations import Protocol
 from antcache.errors import BadConfig, MissingKey
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Store(stored.Store):
             stream: feature stream, or several whose features lie side by side; none for the
                 store's only one.
             targets: soft targets, of one teacher or several.
-            protocol: gap, anchor, frames and rate of a window; None for the dataset's own.
+            protocol: gap, anchor, frames and rate of a window; None for the store's own.
             top_k: keep the k best classes of each teacher.
             tail: with top-k targets, keep the mass of the other classes.
             allow_missing: leave segments out whose features are missing, instead of raising.
@@ -66,7 +66,7 @@ class Store(stored.Store):
             split,
             (stream,) if isinstance(stream, str) else tuple(stream),
             targets=(targets,) if isinstance(targets, str) else tuple(targets),
-            protocol=protocol or protocol_for(self.taxonomy.dataset),
+            protocol=protocol or self.protocol,
             top_k=top_k,
             tail=tail,
             allow_missing=allow_missing,
@@ -82,6 +82,7 @@ class Store(stored.Store):
         verb_scores: Any = None,
         noun_scores: Any = None,
         anchor: float = 0.0,
+        gap_s: float | None = None,
         config: dict[str, Any] | None = None,
     ) -> Predictions:
         """Scores of a model for segments of a split, which are saved, evaluated and compared.
@@ -94,6 +95,7 @@ class Store(stored.Store):
                 the actions that contain them.
             noun_scores: (N, O), likewise; both or neither.
             anchor: what the gap was counted back from: that of the `Protocol` of the windows.
+            gap_s: the gap, likewise; None: unknown, and no comparison asks.
             config: JSON-ready account of the model.
 
         Raises:
@@ -110,6 +112,12 @@ class Store(stored.Store):
                 f"{len(unknown)} segments are not in the split {split!r}",
                 where=self.path,
                 found=", ".join(unknown[:5].tolist()),
+            )
+        if not taxonomy.paired and (verb_scores is not None or noun_scores is not None):
+            raise BadConfig(
+                "verb and noun scores for actions without verb and noun",
+                where=self.path,
+                expected="scores of actions alone",
             )
         arrays = {}
         for name, given, classes in (
@@ -133,6 +141,7 @@ class Store(stored.Store):
             split=split,
             taxonomy=taxonomy.fingerprint,
             anchor=anchor,
+            gap_s=gap_s,
             config=config or {},
             **arrays,
         )

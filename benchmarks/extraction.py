@@ -4,7 +4,8 @@
         [--long S] [--backbones light heavy] [--edge E] [--ffmpeg FILE]
 
 1080p60 H.264 of real clips, 1 to N videos at once, for a light and a heavy backbone with random
-weights (ViT-Ti/16 and ViT-B/16 at `--edge` pixels), 4 rows a second. In one run, in turn, over and over, medians:
+weights (ViT-Ti/16 and ViT-B/16 at `--edge` pixels), 4 rows a second. In one run, in turn, over and
+over, medians:
   - decoding alone: as many decoders as videos, pictures made where rows need them, thrown away;
   - preprocessing alone: those pictures, resized by as many threads;
   - backbone alone: its batches, from pixels to rows in host memory;

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
-from antcache.extract.videos.finding import Videos, find_videos
+from antcache.extract.shards import VideoShard
+from antcache.extract.sources.config import SourceConfig
+from antcache.extract.sources.finding import find_videos
+from antcache.extract.videos.finding import Videos
 from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:
@@ -27,7 +30,9 @@ __all__ = [
     "Ledger",
     "OwnBackbone",
     "Plan",
+    "SourceConfig",
     "TriedBackbone",
+    "VideoShard",
     "Videos",
     "check_settings",
     "extract",

@@ -34,6 +34,7 @@ class ExtractConfig:
             for backbones that see clips.
         max_gap_s: how far apart two frames of a video may be, in seconds.
         allow_partial: accept videos that end before the end that they state.
+        decoder: what decodes: `cpu`; `nvdec`: a GPU of NVIDIA.
         tokens: None: a row is one vector; `full`: all tokens of the backbone's last layer; a grid
             (time, height, width): their means over cells.
         future: seconds after a row, in each of which the backbone predicts tokens that are kept
@@ -53,6 +54,7 @@ class ExtractConfig:
     clip_fps: Rate | None = None
     max_gap_s: Positive = 2.0
     allow_partial: bool = False
+    decoder: Literal["cpu", "nvdec"] = "cpu"
     tokens: Literal["full"] | tuple[Count, Count, Count] | None = None
     future: tuple[Ahead, ...] = ()
     at: Literal["uniform", "windows"] = "uniform"

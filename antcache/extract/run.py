@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,11 +24,13 @@ from antcache.devices import usable_cores
 from antcache.errors import AlreadyExists, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
 from antcache.extract.engines.local import LocalEngine
-from antcache.extract.engines.video import Published, RowMaker
+from antcache.extract.engines.video import Engine, Published, RowMaker, SourceOf
 from antcache.extract.plan import AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
+from antcache.extract.rows.moments import Times
+from antcache.extract.shards import VideoShard
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.finding import Videos
+from antcache.extract.videos.finding import refused_of
 from antcache.extract.videos.source import VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -36,6 +38,9 @@ from antcache.store.local.ledger import Failure, Ledger
 from antcache.text import listed
 
 logger = logging.getLogger(__name__)
+
+MakeEngine = Callable[[RowMaker, Store, SourceOf, ExtractionTally], Engine]
+"""Makes the engine of a pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ class ExtractReport:
         unlabelled: videos without a row, because no window ends in them.
         too_early: times of windows before the first frame of their video, which have no row.
         too_late: such times after the last frame.
+        shard: which part of the videos this was, as `2/4`; None: all.
     """
 
     stream: str
@@ -66,6 +72,7 @@ class ExtractReport:
     unlabelled: tuple[str, ...] = ()
     too_early: int = 0
     too_late: int = 0
+    shard: str | None = None
 
     @property
     def limit(self) -> str:
@@ -85,6 +92,8 @@ def extract(
     progress: Progress = silent,
     *,
     segments: Segments | None = None,
+    shard: VideoShard | None = None,
+    engine: MakeEngine | None = None,
 ) -> ExtractReport:
     """Write the features of `videos` (files, as of `find_videos`, or other sources) into a stream.
 
@@ -92,7 +101,8 @@ def extract(
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
     them, of labelled segments or, in their place, of `segments`, which need no labels. `progress`
     is called with "videos" and "rows". Videos that another process is at are left to it, and
-    waited for at the end.
+    waited for at the end. A `shard` is the part of the videos that this process does, and ends
+    with. An `engine` does the work elsewhere (`engines/on_ray`); None: this process.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -105,7 +115,7 @@ def extract(
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows)
+    plan = plan_of(recipe, videos, store, windows, shard)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
@@ -120,20 +130,18 @@ def extract(
     skipped = list(plan.done)
     refused: list[Failure] = []
     failed: list[Failure] = []
-    for each in videos.refused if isinstance(videos, Videos) else ():
+    for each in refused_of(videos, shard):
         refused.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
-    cores = usable_cores()
-    engine = LocalEngine(
-        RowMaker(recipe=recipe, stream=stream),
-        store,
-        lambda name: (source_of(videos[name]), None if windows is None else windows.times[name]),
-        tally,
-        decoders=max(1, min(config.decoders or cores - 1, len(plan.to_do))),
-        cores=cores,
-    )
-    with closing(engine.run(longest_first(plan.to_do))) as outcomes:
+    decoder = config.decoder
+
+    def source(name: str) -> tuple[VideoSource, Times | None]:
+        times = None if windows is None else windows.times[name]
+        return source_of(videos[name], decoder), times
+
+    started = (engine or _local)(RowMaker(recipe=recipe, stream=stream), store, source, tally)
+    with closing(started.run(longest_first(plan.to_do))) as outcomes:
         for name, outcome in outcomes:
             match outcome:
                 case UnreadableVideo():
@@ -168,10 +176,11 @@ def extract(
         failed=(*refused, *sorted(failed, key=lambda each: each.video)),
         rows=tally.rows,
         seconds=time.monotonic() - began,
-        shares=engine.shares if plan.to_do else {},
+        shares=started.shares if plan.to_do else {},
         unlabelled=plan.unlabelled,
         too_early=tally.too_early,
         too_late=tally.too_late,
+        shard=plan.shard,
     )
     logger.info(
         "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
@@ -181,6 +190,13 @@ def extract(
         parts = ", ".join(f"{share:.0%} {part}" for part, share in report.shares.items())
         logger.info("extract: limited by %s (%s)", report.limit, parts)
     return report
+
+
+def _local(make: RowMaker, store: Store, source: SourceOf, tally: ExtractionTally) -> Engine:
+    cores = usable_cores()
+    decoders = make.recipe.config.decoders or cores - 1
+    decoders = max(1, min(decoders, len(tally.expected)))
+    return LocalEngine(make, store, source, tally, decoders=decoders, cores=cores)
 
 
 def longest_first(lengths: Mapping[str, float | None]) -> list[str]:

@@ -2,7 +2,8 @@
 
 Promise: each video comes up once. Before it is worked on it is claimed; one that another process
 has claimed is looked at again later, until it is done or free again, for a claim ends with its
-process. Nobody waits while there is anything else to do, and no clock is looked at.
+process (of another machine at a URL: a minute later). Nobody waits while there is anything else to
+do.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
-"""How long to wait between two looks at what others are doing; each wait is twice the last."""
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 5.0
+"""How long to wait between two looks at what others are doing; each wait is twice the last. A look
+at a URL is a few requests, of each process that waits."""
 
 
 def take_turns(

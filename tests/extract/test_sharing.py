@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -69,7 +70,10 @@ def check(store, reference):
     for name, rows in reference.items():
         assert store.backend.damaged_parts(f"features/rgb/{name}") == []
         np.testing.assert_array_equal(store.features("rgb", name).read(), rows)
-    assert not (store.path / STAGING).exists()
+    if isinstance(store.path, str):
+        assert store.backend.files.sizes(STAGING) == {}
+    else:
+        assert not (store.path / STAGING).exists()
 
 
 @contextmanager
@@ -96,16 +100,20 @@ def longest_file(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
-def test_the_work_is_shared(tmp_path, folder, backbone, reference, kind):
+@pytest.mark.parametrize("kind", ["zarr", "hdf5", "s3"])
+def test_the_work_is_shared(tmp_path, folder, backbone, reference, kind, request, monkeypatch):
     """Three passes at once, each with its own handle: every video is written by just one."""
-    path = tmp_path / "s"
+    path, about = tmp_path / "s", {"backend": kind}
+    if kind == "s3":
+        server = request.getfixturevalue("s3_server")
+        path, about = f"s3://kitchen/{uuid.uuid4().hex}/s", {"storage_options": server.options}
+        monkeypatch.chdir(tmp_path)  # for the list of failures
     barrier = threading.Barrier(3)
     reports = []
 
     def work():
         barrier.wait()
-        store = Store.open_or_create(path, backend=kind)
+        store = Store.open_or_create(path, **about)
         reports.append(extract(find_videos(folder), store, backbone))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -116,7 +124,10 @@ def test_the_work_is_shared(tmp_path, folder, backbone, reference, kind):
     assert sorted(name for r in reports for name in r.written) == list(reference)
     for report in reports:  # and each pass ends when all of it is there
         assert sorted(report.written + report.skipped) == list(reference)
-    check(Store.open(path), reference)
+    check(Store.open(path, storage_options=about.get("storage_options")), reference)
+    if kind == "s3":  # nor does anybody else begin with it
+        works = [name for name in server.written if name.endswith(".work") and path[5:] in name]
+        assert len(works) == len(reference)
 
 
 def record_begun(monkeypatch):

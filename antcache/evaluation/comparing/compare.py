@@ -10,14 +10,13 @@ N segments that count, S seeds, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import anchor_name, protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, difference
@@ -27,10 +26,11 @@ from antcache.evaluation.comparing.naming import side_names
 from antcache.evaluation.comparing.systems import System, as_system
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
-from antcache.evaluation.metrics import KINDS, metrics_of
+from antcache.evaluation.metrics import metrics_of
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
+from antcache.evaluation.task import Task
 from antcache.store import Store
 
 RECALL_K = 5
@@ -119,7 +119,7 @@ class Comparison:
     Attributes:
         names: what A and B are called.
         split: which labels.
-        anchor: what the gap of all systems was counted back from; see `Protocol.anchor`.
+        task: what all systems were asked: the anchor, and the gap of those that say theirs.
         scored_classes: `present` if classes that do not occur never win; see `present`.
         left_out: segments that do not count for that.
         over: which segments of the split count.
@@ -140,7 +140,7 @@ class Comparison:
 
     names: tuple[str, str]
     split: str
-    anchor: float
+    task: Task
     scored_classes: Classes
     left_out: int
     over: str
@@ -155,6 +155,11 @@ class Comparison:
     a: tuple[System, ...] = field(repr=False)
     b: tuple[System, ...] = field(repr=False)
     teacher: System | None = field(repr=False)
+
+    @property
+    def anchor(self) -> float:
+        """What the gap was counted back from; see `Protocol.anchor`."""
+        return self.task.anchor
 
     def gained(self, kind: str = "action") -> list[ClassChange]:
         """Classes with a higher recall@5 in B, the largest gain first."""
@@ -172,7 +177,7 @@ class Comparison:
             "b": [system.name for system in self.b],
             "names": list(self.names),
             "teacher": None if self.teacher is None else self.teacher.name,
-            "anchor": anchor_name(self.anchor),
+            **self.task.to_dict(),
             **{name: getattr(self, name) for name in PLAIN},
             "notes": list(self.notes),
             "metrics": {
@@ -207,7 +212,7 @@ def compare(
 
     Raises:
         BadConfig: none, or another number of runs in A and B, or a bad setting.
-        FingerprintMismatch: they are not all of one anchor.
+        FingerprintMismatch: they are not all of one anchor and gap.
         NotFound, BadCheckpoint, FingerprintMismatch, MissingKey, MissingTarget: see
             `scoring.load_predictions`.
     """
@@ -220,17 +225,18 @@ def compare(
     called = side_names(a, b, names)
     taxonomy = store.taxonomy
     first = {a[0]: load_predictions(store, a[0], split)}
-    split, anchor = first[a[0]].split, first[a[0]].anchor
+    split, task = first[a[0]].split, first[a[0]].task
     labels, present = store.labels(split), None
     if config.classes == PRESENT:
         present = Present.of(store, split)
         labels = labels[present.kept]
-    rows = _counted(store, labels, split, config.over, anchor)
+    rows = _counted(store, labels, split, config.over, task.anchor)
     segments = labels[rows]
 
     def system(name: str) -> System:
+        nonlocal task
         found = first.pop(name, None) or load_predictions(store, name, split)
-        found.check_anchor(anchor, name)
+        task = task.joined(found.task, name)
         if present is not None:
             found = present.only(found)
         return as_system(found, labels, taxonomy, name)[rows]
@@ -239,14 +245,14 @@ def compare(
     known = None if teacher is None else system(teacher)
     systems = [*before, *after, *([] if known is None else [known])]
     notes = (
-        another_task(anchor, config.classes),
+        another_task(task.anchor, config.classes),
         _coverage(before, after, called),
         few_classes(taxonomy),
     )
     return Comparison(
         names=called,
         split=split,
-        anchor=anchor,
+        task=task,
         scored_classes=config.classes,
         left_out=0 if present is None else len(present.left_out),
         over=config.over,
@@ -291,7 +297,7 @@ def _counted(
     """Rows (N,) of the segments of a split that count."""
     dataset = store.taxonomy.dataset
     if over != UNSEEN:
-        kept = counted(segments, over, replace(protocol_for(dataset), anchor=anchor))
+        kept = counted(segments, over, store.protocol.at(anchor))
     else:
         names = unseen_participants(store, store.taxonomy, split, ListFiles())
         if names is None:
@@ -341,7 +347,7 @@ def _classes(
     a: Sequence[System], b: Sequence[System], taxonomy: Taxonomy
 ) -> tuple[ClassChange, ...]:
     changes = []
-    for kind in KINDS:
+    for kind in taxonomy.kinds:
         names = getattr(taxonomy, f"{kind}s")
         listed = getattr(taxonomy, f"many_shot_{kind}s")
         labels = a[0].ranked.labels[kind]

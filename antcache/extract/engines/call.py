@@ -19,7 +19,7 @@ from antcache.extract.own import TriedBackbone
 from antcache.extract.plan import AnyBackbone, RowRecipe, WindowTimes
 from antcache.extract.prefetch import prefetch
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.format import video_name
 
@@ -58,9 +58,9 @@ def extract_video(
         FingerprintMismatch: the stream was made with other settings.
         BadConfig: `config` does not suit the backbone, or nothing is wanted of this video.
     """
-    source = source_of(Path(video) if isinstance(video, str) else video)
-    name = video_name(source.path.stem) if name is None else name
     config = config or ExtractConfig()
+    source = source_of(Path(video) if isinstance(video, str) else video, config.decoder)
+    name = video_name(Path(file_name(source.path)).stem) if name is None else name
     store = Store.open(store_url)
     if isinstance(backbone, str | Path):
         backbone = _loaded(str(backbone), device)
@@ -77,7 +77,7 @@ def extract_video(
                 raise AlreadyExists("another process has claimed it")
             make = RowMaker(recipe=recipe, stream=stream)
             times = None if windows is None else windows.times[name]
-            rows = PendingRows(name, source, stream, precision=make.precision, times=times)
+            rows = PendingRows(name, source, make, times=times)
             facts = VideoFacts()
             items = recipe.pixels.pixels(source, times)
             if isinstance(recipe.backbone, Backbone):  # one's own is called by this thread alone

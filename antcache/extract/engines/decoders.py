@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -29,7 +28,8 @@ from antcache.extract.rows.moments import Times
 from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.pyav import CODEC_THREADS
-from antcache.extract.videos.source import Frames, VideoFacts, VideoSource
+from antcache.extract.videos.source import Frames, Needed, VideoFacts, VideoSource, frames_of
+from antcache.store.location import Location
 
 MOST_BYTES = 256 << 20
 """Of pictures that wait for the backbone."""
@@ -233,7 +233,7 @@ class _Watched:
         self._source, self._feed = source, feed
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         """See `VideoSource`."""
         return self._source.path
 
@@ -258,7 +258,11 @@ class _WatchedFrames:
 
     def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
         """See `Frames`."""
-        with closing(iter(self._frames)) as frames:
+        return self.only(lambda start, since, until: True)
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
+        """See `SparingFrames`."""
+        with closing(frames_of(self._frames, needed)) as frames:
             for frame in frames:
                 if self._feed.closed:
                     raise Closed

@@ -19,17 +19,13 @@ from antcache.errors import AlreadyExists, UnreadableVideo
 from antcache.extract.engines.batches import Made, SharedBatches
 from antcache.extract.engines.decoders import Begun, Clip, Decoded, Decoders, Undecodable, Waiting
 from antcache.extract.engines.spent import BACKBONE, DISK, PREPROCESSING, TimeSpent
-from antcache.extract.engines.video import PendingRows, Published, RowMaker
+from antcache.extract.engines.video import Outcome, PendingRows, RowMaker, SourceOf
 from antcache.extract.own import TriedBackbone
 from antcache.extract.rows.clips import one_clip
-from antcache.extract.rows.moments import Times
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
 from antcache.extract.videos.source import VideoFacts, VideoSource
 from antcache.store import Store
-
-Outcome = Published | UnreadableVideo | AlreadyExists | None
-"""Of a video; None: another process has done it."""
 
 
 class LocalEngine:
@@ -48,7 +44,7 @@ class LocalEngine:
         self,
         make: RowMaker,
         store: Store,
-        source: Callable[[str], tuple[VideoSource, Times | None]],
+        source: SourceOf,
         tally: ExtractionTally,
         *,
         decoders: int,
@@ -114,8 +110,7 @@ class LocalEngine:
         rows = PendingRows(
             name,
             source,
-            self._make.stream,
-            precision=self._make.precision,
+            self._make,
             times=times,
             expected=round(self._tally.expected[name]),
         )

@@ -9,22 +9,23 @@ Letters: B rows that come at once, K tokens of a row.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antcache.errors import BadConfig
+from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo
 from antcache.extract.plan import LAST_S, RowRecipe
 from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.features import Stream
+from antcache.store.location import Location
 from antcache.store.quantise import quantise
 from antcache.text import utf8
 
@@ -51,7 +52,7 @@ class RowMaker:
         """What the backbone computes in."""
         return self.recipe.backbone.precision
 
-    def __call__(self, pixels: Tensor, path: Path) -> Stored:
+    def __call__(self, pixels: Tensor, path: Location) -> Stored:
         """Rows of a batch as `PixelRecipe.pixels` gives them.
 
         Args:
@@ -76,7 +77,7 @@ class RowMaker:
             pixels = torch.cat([pixels, pixels[-1:].expand(more, *pixels.shape[1:])])
         return self.recipe.make(pixels)[:count]
 
-    def stored(self, made: Tensor, path: Path) -> Stored:
+    def stored(self, made: Tensor, path: Location) -> Stored:
         """Rows of one video (B, ...) in the stream's type.
 
         Raises:
@@ -114,14 +115,32 @@ class Published:
     too_late: int = 0
 
 
+Outcome = Published | UnreadableVideo | AlreadyExists | None
+"""Of a video; None: another process has done it."""
+SourceOf = Callable[[str], tuple[VideoSource, Times | None]]
+"""A video by its name, and when its rows are seen."""
+
+
+class Engine(Protocol):
+    """What makes the rows of videos, somewhere.
+
+    Attributes:
+        shares: which part of the time went into what, as far as that is known, once all is done.
+    """
+
+    shares: dict[str, float]
+
+    def run(self, names: list[str]) -> Generator[tuple[str, Outcome], None, None]:
+        """Each of these videos once, when it is done, in whatever order; rows are counted."""
+
+
 class PendingRows:
     """The rows of one video while they come, and what publishes them.
 
     Args:
         name: what the store calls the video.
         source: where it comes from.
-        stream: where it goes.
-        precision: what the backbone computes in.
+        make: what makes its rows, and for which stream.
         times: when rows are wanted, in seconds; None at a uniform rate.
         expected: how many rows are expected; there may be more.
     """
@@ -130,14 +149,12 @@ class PendingRows:
         self,
         name: str,
         source: VideoSource,
-        stream: Stream,
+        make: RowMaker,
         *,
-        precision: str,
         times: Times | None = None,
         expected: int = 0,
     ) -> None:
-        self.name, self.source, self.stream, self.times = name, source, stream, times
-        self.precision = precision
+        self.name, self.source, self.make, self.times = name, source, make, times
         self._rows, self._scales = Collected(expected + 1), Collected(expected + 1)
 
     def add(self, stored: Stored) -> None:
@@ -153,7 +170,7 @@ class PendingRows:
         Raises:
             AlreadyExists: another process has written the video, or is at it.
         """
-        stream, times = self.stream, self.times
+        stream, times = self.make.stream, self.times
         about: dict[str, Any] = {}
         early = late = 0
         if times is not None:
@@ -169,13 +186,15 @@ class PendingRows:
             start_s=facts.start_s,
             times=times,
             attributes={
-                "file": utf8(self.source.path.name),
+                "file": utf8(file_name(self.source.path)),
                 "frames": facts.num_frames,
+                "frames_not_needed": facts.unneeded_frames,
                 "skipped_packets": facts.skipped_packets,
                 "skipped_frames": facts.skipped_frames,
                 "ended_early": facts.ended_early,
                 "pixel_aspect": float(facts.pixel_aspect),
-                "precision": self.precision,
+                "precision": self.make.precision,
+                **facts.about,
                 **about,
             },
         )

@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from antcache.extract.rows.moments import Times
 from antcache.extract.rows.sampling import Sampling
 from antcache.extract.videos.decode import TOLERANCE_S, VideoReader, VideoSampler
 from antcache.extract.videos.pictures import Picture
+from antcache.store.location import Location
 
 Prepare = Callable[[Picture], Tensor]
 """Makes pixels of a picture (H, W, 3) uint8."""
@@ -90,7 +90,7 @@ def uniform_clips(sampler: VideoSampler, sampling: Sampling, prepare: Prepare) -
             pixels = {t: p for t, p in pixels.items() if t >= oldest}
 
 
-def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None]:
+def batches(clips: Clips, size: int, path: Location) -> Generator[Tensor, None, None]:
     """Pixels (B, T, 3, height, width) of consecutive clips, at most `size` of them.
 
     Raises:
@@ -110,7 +110,7 @@ def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None
             yield torch.stack(waiting)
 
 
-def one_clip(frames: list[Tensor], path: Path) -> Tensor:
+def one_clip(frames: list[Tensor], path: Location) -> Tensor:
     """The frames (T, ...) of a clip, which have one shape.
 
     Raises:

@@ -304,3 +304,16 @@ def test_how_many_decoders(tmp_path, folder, vit, monkeypatch, asked, cores, exp
     store = Store.create(tmp_path / "s.zarr")
     extract(files, store, load_backbone(vit, device="cpu"), config)
     assert counts == [(expected, cores)]
+
+
+@pytest.mark.parametrize("engine", ["pass", "call"])
+def test_what_no_row_needs_is_not_decoded(tmp_path, video, engine):
+    path = video.write(tmp_path / "v.mp4", video.steady(75), b_frames=2)
+    store, config = Store.create(tmp_path / "s.zarr"), ExtractConfig(fps=1.0, dtype="float32")
+    if engine == "pass":
+        extract({"v": path}, store, Cells(), config)
+    else:
+        extract_video(path, store.path, backbone=Cells(), config=config)
+    attributes = store.backend.open("features/rgb/v")[1]
+    assert attributes["frames"] == 75
+    assert attributes["frames_not_needed"] > 20
