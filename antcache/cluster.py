@@ -78,7 +78,7 @@ def spread(
 
     Args:
         ray: the module, connected.
-        worker: a class with methods `ready()` and `do(name, *item)`.
+        worker: a class with methods `ready()`, called once, and `do(name, *item)`.
         arguments: what it is made with.
         items: by name, what `do` is given.
         workers: how many are wanted; those that the cluster has no room for are waited for.
@@ -87,7 +87,8 @@ def spread(
         waiting: is called now and then while nothing comes back.
 
     Raises:
-        WriteFailed: `ATTEMPTS` workers were lost at the same item.
+        WriteFailed: `ATTEMPTS` workers were lost at the same item, or one after the other before
+            they were ready.
     """
     crew = _Crew(ray, worker, arguments, options, at_once)
     to_do, lost = deque(items), Counter[str]()
@@ -136,6 +137,7 @@ class _Crew:
         self._busy: dict[Any, tuple[Any, str]] = {}  # what is to come -> by whom, of which item
         self._room: dict[Any, int] = {}  # worker -> how many more items it may have
         self._at_once = at_once
+        self._lost_early = 0
 
     def hire(self) -> None:
         """Start one more worker, as soon as there is room."""
@@ -162,10 +164,13 @@ class _Crew:
             worker = self._starting.pop(reference)
             _, why = self._fetched(reference)
             if why is None:
-                self._room[worker] = self._at_once
-            else:
-                logger.warning("a worker was lost before it began (%s)", why)
-                self.hire()
+                self._room[worker], self._lost_early = self._at_once, 0
+                return None
+            logger.warning("a worker was lost before it was ready (%s)", why)
+            self._lost_early += 1
+            if self._lost_early == ATTEMPTS:
+                raise WriteFailed(f"{ATTEMPTS} workers were lost before they were ready", found=why)
+            self.hire()
             return None
         worker, name = self._busy.pop(reference)
         result, why = self._fetched(reference)
@@ -192,7 +197,7 @@ class _Crew:
 
     def _lives(self, worker: Any) -> bool:
         try:
-            self._ray.get(worker.ready.remote())
+            self._ray.get(worker.__ray_ready__.remote())
         except self._ray.exceptions.RayError:
             return False
         return True

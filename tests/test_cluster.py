@@ -29,7 +29,10 @@ class Squarer:
         self._folder = folder
 
     def ready(self) -> None:
-        pass
+        if (self._folder / "unready").exists():
+            raise NotFound("no model", where="m")
+        if (self._folder / "too large").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def do(self, name: str, number: int) -> tuple[int, int]:
         with (self._folder / name).open("a") as file:
@@ -67,6 +70,12 @@ def test_what_a_lost_worker_was_at_is_done_by_another(tmp_path: Path) -> None:
         done(refused=1)
     assert type(raised.value) is Unreachable
     assert done() == {}
+    (tmp_path / "too large").touch()
+    with pytest.raises(WriteFailed, match="3 workers were lost before they were ready"):
+        done(a=2)
+    (tmp_path / "unready").touch()
+    with pytest.raises(NotFound, match="m: no model"):
+        done(a=2)
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,9 +219,10 @@ class LabelStore:
         self, protocol: Protocol | None, list_fps: float | None, overwrite: bool
     ) -> dict[str, Any]:
         """Settings that are not stored yet; other ones are replaced with `overwrite` only."""
-        given = {PROTOCOL: None if protocol is None else asdict(protocol), LIST_FPS: list_fps}
-        stored = self._settings()
-        new = {k: v for k, v in given.items() if v is not None and v != stored[k]}
+        given: dict[str, Any] = {} if protocol is None else {PROTOCOL: asdict(protocol)}
+        given |= {} if list_fps is None else {LIST_FPS: list_fps}
+        stored = self._settings() if given else {}
+        new = {k: v for k, v in given.items() if v != stored[k]}
         other = [name for name in new if stored[name] is not None]
         if other and not overwrite:
             raise AlreadyExists(

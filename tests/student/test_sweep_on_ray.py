@@ -96,6 +96,11 @@ def test_what_a_cluster_needs(
     alone = run(store.path, plan, "--runs", tmp_path / "a", "--address", "auto")
     assert alone.exit_code == 2
     assert alone.stderr == "Error: --address only with --engine ray\n"
+    plan.write_text(f"at_once: 4{PLAN}")
+    stacked = run(store.path, plan, "--runs", tmp_path / "a", "--engine", "ray")
+    assert stacked.exit_code == 2
+    assert "at once in this process only: expected no `at_once`, found 4" in stacked.stderr
+    plan.write_text(PLAN)
     monkeypatch.setitem(sys.modules, "ray", None)
     without = run(store.path, plan, "--runs", tmp_path / "a", "--engine", "ray")
     assert without.exit_code == 2

@@ -77,7 +77,7 @@ def read_ego4d_lta(folder: Path) -> Dataset:
     return assemble(taxonomy, parts, source=source, warnings=warnings)
 
 
-class _Place:
+class _EntryOf:
     """Where an entry comes from."""
 
     def __init__(self, path: Path) -> None:
@@ -87,14 +87,14 @@ class _Place:
         return f"{self.path}: clips, {row}"
 
 
-def _entries(path: Path) -> tuple[list[Any], _Place]:
+def _entries(path: Path) -> tuple[list[Any], _EntryOf]:
     """The entries of a list, which may lie in a field `clips` or be the whole file."""
     value = json_of(path)
     entries = value if isinstance(value, list) else mapping(value, str(path)).get("clips")
     found = sequence(entries, f"{path}: clips")
     if not found:
         raise BadAnnotations("no clips", where=path)
-    return found, _Place(path)
+    return found, _EntryOf(path)
 
 
 def _names(fields: Any, kind: str, where: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from antcache.annotations.table_splits import by_video
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.text import listed
+from antcache.untrusted import NAME
 
 LABELS, MAPPING, SPLITS = "groundTruth", "mapping.txt", "splits"
 BUNDLE = re.compile(r"(train|test)\.split(\d{1,4})\.bundle")
@@ -39,7 +40,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownSet:
     """A published dataset in this form.
 
     Attributes:
@@ -56,19 +57,19 @@ class Known:
 
 
 KNOWN = (
-    Known(
+    KnownSet(
         name="50salads",
         fps=30.0,
         background=("action_start", "action_end"),
         marks=frozenset(("action_start", "action_end", "serve_salad_onto_plate")),
     ),
-    Known(
+    KnownSet(
         name="breakfast",
         fps=15.0,
         background=("SIL",),
         marks=frozenset(("SIL", "pour_cereals", "put_bunTogether")),
     ),
-    Known(
+    KnownSet(
         name="gtea",
         fps=15.0,
         background=("background",),
@@ -142,7 +143,7 @@ def _mapping(path: Path) -> tuple[str, ...]:
     for number, line in enumerate(read_lines(path), start=1):
         identity, _, label = line.partition(" ")
         label = label.strip()
-        if not is_integer(identity) or not label:
+        if not is_integer(identity) or not 0 < len(label) <= NAME:
             raise BadAnnotations(
                 "no class", where=f"{path}:{number}", expected="id label", found=repr(line[:SHOWN])
             )
@@ -155,7 +156,7 @@ def _mapping(path: Path) -> tuple[str, ...]:
 
 
 def _background(
-    classes: Sequence[str], given: Sequence[str] | None, known: Known | None
+    classes: Sequence[str], given: Sequence[str] | None, known: KnownSet | None
 ) -> tuple[str, ...]:
     """Labels that are no action."""
     named = known.background if known else ()

@@ -75,8 +75,12 @@ class VideoWorker:
     """Has the backbone, and makes videos' rows, of several in threads; see `cluster.spread`."""
 
     def __init__(self, work: Work) -> None:
-        _go_to(work.folder)
-        self._folder, self._store = work.folder, work.store
+        self._work, self._folder, self._store = work, work.folder, work.store
+
+    def ready(self) -> None:
+        """Load the backbone, which may be refused."""
+        _go_to(self._folder)
+        work = self._work
         backbone = work.backbone
         if isinstance(backbone, str):
             backbone = load_backbone(backbone, device=work.device)
@@ -85,9 +89,6 @@ class VideoWorker:
         stream = work.store.create_stream(**recipe.stream(work.at))
         self._make = RowMaker(recipe=recipe, stream=stream)
         self._one = threading.Lock()
-
-    def ready(self) -> None:
-        """Returns once the backbone is loaded."""
 
     def do(self, name: str, source: VideoSource, times: Times | None, expected: int) -> Outcome:
         """Make one video's rows, unless another process has, or is at it until it has."""
@@ -125,10 +126,11 @@ class VideoWorker:
     def _pixels(
         self, source: VideoSource, times: Times | None
     ) -> Generator[Tensor | VideoFacts, None, None]:
-        """As `PixelRecipe.pixels`, from a decoder elsewhere; one's own backbone prepares its
-        pictures itself, so what it is shown is decoded here."""
+        """As `PixelRecipe.pixels`, from a decoder elsewhere. One's own backbone prepares its
+        pictures itself, and a GPU decodes for the worker that has it: both here."""
         recipe = self._make.recipe.pixels
-        if not isinstance(self._make.recipe.backbone, Backbone):
+        own = not isinstance(self._make.recipe.backbone, Backbone)
+        if own or self._work.config.decoder != "cpu":
             yield from recipe.pixels(source, times)
             return
         import ray

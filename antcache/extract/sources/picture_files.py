@@ -15,9 +15,9 @@ from typing import Protocol
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.sources.decoding import MAX_BYTES
+from antcache.extract.sources.numbering import NUMBERED, by_number
 from antcache.extract.sources.tar_index import Span, last_names, members
 from antcache.extract.videos.containers import ARCHIVES
-from antcache.extract.videos.numbering import NUMBERED, by_number
 
 LOOKED_AT = 100
 """Members among which the first picture of a tar is looked for, to tell how long it is."""

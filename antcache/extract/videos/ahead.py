@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 REORDERED = 16
 """Pictures that may come before one in the file and after it on the screen, at most."""
 
+MAX_WAITING = 16 * REORDERED
+"""Packets that are read ahead, at most; more can be made of times that make no sense."""
+
 IsNeeded = Callable[[int, int, int], bool]
 """Whether somebody looks at the film from a time until before another; the first argument is the
 time of its first frame."""
@@ -83,6 +86,8 @@ class Lookahead:
             yield self._next()
 
     def _read(self, packet: Packet[Any]) -> None:
+        if len(self._window) > MAX_WAITING:
+            raise Unclear("a frame that is shown last")
         if packet.is_corrupt:
             raise Unclear("a packet that is not whole")
         role = self._says(memoryview(packet))

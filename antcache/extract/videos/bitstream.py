@@ -96,7 +96,7 @@ class _H264:
                 raise Unclear("parts of slices, further layers or views, an end")
         if len(kinds) != 1:
             raise Unclear("not one picture")
-        return PacketRole(Entry.CLOSED if kinds == {5} else Entry.NO, disposable)
+        return PacketRole(Entry.CLOSED) if kinds == {5} else PacketRole(disposable=disposable)
 
 
 class _Hevc:

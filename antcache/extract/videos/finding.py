@@ -17,8 +17,8 @@ from pathlib import Path
 
 from antcache.errors import AntcacheError, BadConfig
 from antcache.extract.shards import VideoShard
+from antcache.extract.sources.numbering import is_numbered
 from antcache.extract.videos.containers import ARCHIVES, CONTAINERS
-from antcache.extract.videos.numbering import is_numbered
 from antcache.extract.videos.source import VideoSource
 from antcache.store.format import video_name
 from antcache.store.location import Location

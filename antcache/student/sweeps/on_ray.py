@@ -25,13 +25,14 @@ class MemberWorker:
     """Has the windows, and trains members one by one; see `cluster.spread`."""
 
     def __init__(self, home: Path, store: Store, folder: Path, members: Sequence[Member]) -> None:
-        if home.is_dir():  # else only whole paths mean the same here
-            os.chdir(home)
+        self._home, self._members = home, members
         self._store, self._folder = store, folder
-        self._loaded = read_data(store, members, silent)
 
     def ready(self) -> None:
-        """Returns once the windows are read."""
+        """Read the windows."""
+        if self._home.is_dir():  # else only whole paths mean the same here
+            os.chdir(self._home)
+        self._loaded = read_data(self._store, self._members, silent)
 
     def do(self, name: str, config: StudentConfig) -> dict[str, str]:
         """Train a member; its error, by name, if its loss is not finite."""

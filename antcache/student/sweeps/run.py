@@ -90,6 +90,13 @@ def sweep(
         WriteFailed, MissingKey, ...: see `train.train`.
     """
     _check_alone()
+    if training is not None and plan.at_once not in (None, 1):
+        raise BadConfig(
+            "members are trained at once in this process only",
+            expected="no `at_once`",
+            found=plan.at_once,
+            hint="leave it out with --engine ray",
+        )
     check_folder(folder, plan)
     busy, hint = "another process is training this sweep", "choose another folder"
     with exclusively(folder / LOCK, busy, where=folder, hint=hint):

@@ -167,6 +167,7 @@ def test_without_published_splits_videos_are_split_or_all_train(folder: Write) -
             BadAnnotations,
             r"mapping\.txt:1: no class: expected id label",
         ),
+        ({"mapping.txt": f"0 {'x' * 300}\n"}, {}, BadAnnotations, r"mapping\.txt:1: no class"),
         (
             {"mapping.txt": "0 SIL\n0 pour\n"},
             {},

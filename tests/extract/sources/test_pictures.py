@@ -22,10 +22,10 @@ from antcache.cli.main import cli
 from antcache.errors import BadAnnotations, BadConfig, UnreadableVideo
 from antcache.extract import ExtractConfig, SourceConfig, extract, find_videos, load_backbone
 from antcache.extract.sources.decoding import decoded
+from antcache.extract.sources.numbering import by_number
 from antcache.extract.sources.picture_files import open_pictures
 from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.decode import VideoReader, VideoSampler
-from antcache.extract.videos.numbering import by_number
 from antcache.store import Store
 
 RATE = SourceConfig(image_fps=25)

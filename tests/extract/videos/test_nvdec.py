@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange
+from click.testing import CliRunner
 
+from antcache.cli.main import cli
 from antcache.errors import BadConfig
 from antcache.extract import ExtractConfig
 from antcache.extract.plan import check_settings
@@ -78,6 +80,17 @@ def test_without_a_gpu_it_is_refused():
     with pytest.raises(BadConfig, match=r"no NVIDIA decoder here.*`decoder` cpu"):
         check_settings(Colours(), ExtractConfig(decoder="nvdec"))
     check_settings(Colours(), ExtractConfig(decoder="cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be such a decoder here")
+def test_the_command_ends_before_anything_is_made(tmp_path, video, vit):
+    path = video.write(tmp_path / "v.mp4", video.steady(10))
+    words = ["extract", str(path), str(tmp_path / "s.zarr"), "--backbone", str(vit)]
+    done = CliRunner().invoke(cli, [*words, "--decoder", "nvdec"])
+    assert done.exit_code == 2
+    assert "no NVIDIA decoder here" in done.output
+    assert "--decoder cpu" in done.output
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["v.mp4"]
 
 
 def test_an_old_pyav_is_refused(monkeypatch):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos import sparing
+from antcache.extract.videos.ahead import MAX_WAITING, Lookahead
 from antcache.extract.videos.bitstream import Entry, PacketRole, Unclear, reader
 from antcache.extract.videos.decode import VideoReader, VideoSampler
 from antcache.extract.videos.film_frames import FilmFile
@@ -284,6 +285,42 @@ def test_much_that_nobody_needs_does_not_wait_for_ever(tmp_path, video, monkeypa
     check_same(path, looks=[4.0])
     assert max(most) <= 8_000
     assert sum(size for _, size, _ in packets_of(path)) > 30_000
+
+
+class ReadPacket(bytes):
+    """A packet as far as it is looked at before it is decoded."""
+
+    pts, is_corrupt, is_discard = 0, False, False
+
+    @property
+    def size(self):
+        return len(self)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "why"),
+    [
+        ([0, 10**6, *range(1, 2000)], "shown last"),
+        ([*range(100), 50], "run backwards"),
+        ([*range(0, 40, 2), 38], "two frames at one time"),
+        ([0, None], "without a time"),
+    ],
+)
+def test_times_that_make_no_sense(stamps, why):
+    """No more is read ahead than makes sense, and nothing is concluded from it."""
+    read, given = [], []
+
+    def packets():
+        for stamp in stamps:
+            packet = ReadPacket(b"\x82\0")
+            packet.pts = stamp
+            read.append(stamp)
+            yield packet
+        yield ReadPacket()
+
+    with pytest.raises(Unclear, match=why):
+        given.extend(Lookahead(packets(), reader("vp9", b""), lambda *times: False))
+    assert len(read) - len(given) <= MAX_WAITING + 2
 
 
 @settings(max_examples=300)
