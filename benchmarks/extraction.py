@@ -206,39 +206,48 @@ def measure(
     return figures
 
 
-def peak(folder: Path, videos: Path) -> None:
-    """What a fresh process holds at most beside the model, in bytes, as one JSON line."""
-    backbone = load_backbone(folder, device="cpu")
-    found = {path.stem: path for path in sorted(videos.iterdir())}
-    store = Store.create(videos.with_suffix(".zarr"))
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
-    before = memory_status()["VmRSS"]
-    extract(found, store, backbone, ExtractConfig(decoders=4, batch_size=BATCH))
-    print(json.dumps(memory_status()["VmHWM"] - before))
+def peaks(backbone: Path, folders: list[Path]) -> None:
+    """What a fresh process holds at most beside the model, in bytes, as one JSON line: in a pass
+    over the videos of each of these folders."""
+    loaded = load_backbone(backbone, device="cpu")
+    before, held = memory_status()["VmRSS"], []
+    for folder in folders:
+        videos = {path.stem: path for path in sorted(folder.iterdir())}
+        store = Store.create(folder.with_suffix(".zarr"))
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
+        extract(videos, store, loaded, ExtractConfig(decoders=4, batch_size=BATCH))
+        held.append(memory_status()["VmHWM"] - before)
+    print(json.dumps(held))
 
 
 def memory(
     folder: Path, backbone: Path, clips: Path, seconds: float, size: tuple[int, int]
 ) -> list[Figure]:
-    """Of a pass with 4 decoders over 4 long videos, and over shorter ones."""
-    held = {}
-    for name, length in (("short", seconds / 4), ("long", seconds)):
-        videos = folder / f"{name}-videos"
-        write_videos(clips, videos, count=4, seconds=length, size=size)
-        command = [sys.executable, __file__, "--peak-of", str(videos), "--folder", str(backbone)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        held[name] = json.loads(done.stdout.splitlines()[-1]) / 1e9
-        shutil.rmtree(videos)
+    """Of a pass with 4 decoders over 4 videos a quarter as long, and over 4 long ones."""
+    folders = []
+    for length in (seconds / 4, seconds):
+        folders.append(folder / f"{length:g}-seconds")
+        write_videos(clips, folders[-1], count=4, seconds=length, size=size)
+    command = [
+        sys.executable,
+        __file__,
+        "--folder",
+        str(backbone),
+        "--peaks-of",
+        *map(str, folders),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    short, long = (size / 1e9 for size in json.loads(done.stdout.splitlines()[-1]))
     return [
         Figure(
             figure="memory beside the model, 4 decoders, GB",
-            value=held["long"],
+            value=long,
             unit="GB",
             at_most=MOST_MEMORY,
         ),
         Figure(
             figure="memory of long videos over that of videos a quarter as long",
-            value=held["long"] / held["short"],
+            value=long / short,
             unit="x",
             at_most=1.2,
         ),
@@ -258,10 +267,10 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=224)
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--peak-of", type=Path)
+    parser.add_argument("--peaks-of", type=Path, nargs="+")
     options = parser.parse_args()
-    if options.peak_of is not None:
-        peak(options.folder, options.peak_of)
+    if options.peaks_of is not None:
+        peaks(options.folder, options.peaks_of)
         return
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     clips, size = DATA / "clips", tuple(options.size)
