@@ -63,7 +63,7 @@ SETTING = re.compile(r"`(\w+)`")
 def test_settings_that_are_named_are_there(repo: Path) -> None:
     """In backticks, as a command that has an option of that name shows it.
 
-    `feature` is an array of soft targets, `seeds` a key of a plan.
+    `feature` is an array of soft targets, `seeds` and `at_once` are keys of a plan.
     """
     named = [
         name
@@ -73,6 +73,7 @@ def test_settings_that_are_named_are_there(repo: Path) -> None:
         for name in SETTING.findall(text)
     ]
     assert set(named) - set(settings_of(StudentConfig)) == {
+        "at_once",
         "feature",
         "seeds",
     }
