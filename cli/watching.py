@@ -33,7 +33,7 @@ class ProgressLines:
         self._say, self._now = say, now
         self._said: dict[str, tuple[int, float]] = {}
         self._last = now()
-        self._begun: dict[str, tuple[float, float]] = {}
+        self._begun: dict[str, tuple[float, float, float]] = {}
         self._left: dict[str, str] = {}
 
     def __call__(self, label: str, done: float, total: float) -> None:
@@ -54,10 +54,11 @@ class ProgressLines:
     def _estimate(self, label: str, done: float, total: float) -> None:
         """Keep how long is left, by what is finer than videos and epochs."""
         now = self._now()
-        since, before = self._begun.setdefault(label, (now, done))
-        if done < before:  # it has begun anew
-            self._begun[label] = now, done
-        elif now > since and done > before:
+        since, before, last = self._begun.get(label, (now, done, done))
+        if done < last:  # it has begun anew
+            since, before = now, done
+        self._begun[label] = since, before, done
+        if now > since and done > before:
             seconds = (now - since) * (total - done) / (done - before)
             self._left[_whose(label)] = f", {duration(seconds)} left"
 

@@ -128,9 +128,10 @@ def extract(
     ledger.clear_renamed(config.stream)
     written: list[str] = []
     skipped = list(plan.done)
+    refused: list[Failure] = []
     failed: list[Failure] = []
     for each in refused_of(videos, shard):
-        failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
+        refused.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
     decoder = config.decoder
@@ -172,7 +173,7 @@ def extract(
         stream=config.stream,
         written=tuple(sorted(written)),
         skipped=tuple(sorted(skipped)),
-        failed=tuple(failed),
+        failed=(*refused, *sorted(failed, key=lambda each: each.video)),
         rows=tally.rows,
         seconds=time.monotonic() - began,
         shares=started.shares if plan.to_do else {},
@@ -183,7 +184,7 @@ def extract(
     )
     logger.info(
         "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
-        *(len(written), report.rows, len(skipped), len(failed), report.seconds),
+        *(len(written), report.rows, len(skipped), len(report.failed), report.seconds),
     )
     if report.shares:
         parts = ", ".join(f"{share:.0%} {part}" for part, share in report.shares.items())
