@@ -114,7 +114,9 @@ class Backbone:
 
     def finish(self, prepared: Tensor) -> Tensor:
         """Pixels (B, T, 3, height, width), on the device, of clips of what `prepare` gives."""
-        return self.preprocessing.normalised(prepared.to(self.device))
+        if self.device.type == "cuda" and not prepared.is_cuda:
+            prepared = prepared.pin_memory()  # so that copying waits for no earlier batch
+        return self.preprocessing.normalised(prepared.to(self.device, non_blocking=True))
 
     @property
     def clip_fps(self) -> float | None:
