@@ -100,7 +100,9 @@ def _run(
     }
     if inputs.teacher_index is None and _row_threads(inputs) > THREADS:
         arguments = _arguments(inputs, out, factor, tallies)
-        long_launch.run(inputs, arguments, shared | _options(long_launch.WARPS, 128))
+        settings = shared | _options(long_launch.WARPS, 128)
+        aligned = _aligned(inputs.logits, inputs.teacher, out.grad)
+        long_launch.run(inputs, arguments, settings, aligned=aligned)
         return
     if inputs.teacher_index is None:
         run, sizes = dense.dense_kernel, _dense_sizes(inputs, out)
@@ -124,10 +126,11 @@ def _few_sizes(inputs: LossInputs, out: LossOutputs) -> dict[str, Any]:
     threads = _few_threads(inputs)
     long = threads > THREADS or (_is_rich(inputs) and inputs.classes > LONGEST_RICH)
     if not long:
-        sizes = _sizes(inputs, threads, inputs.logits, out.grad)
+        sizes = _sizes(inputs, threads, inputs.logits, out.grad) | {"NEIGHBOURS": 1}
     else:
-        wide = _wide(inputs.logits, out.grad)
-        sizes = long_launch.few_sizes(wide=wide) | _options(long_launch.WARPS, 128)
+        rows = (inputs.logits, out.grad)
+        sizes = long_launch.few_sizes(wide=_wide(*rows), aligned=_aligned(*rows))
+        sizes |= _options(long_launch.WARPS, 128)
     return {
         "K": inputs.top_k,
         "LONG": long,

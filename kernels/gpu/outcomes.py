@@ -72,6 +72,33 @@ def top_entry(x, there, has):
 
 
 @triton.jit
+def relative_to_all(top, top_o, undo_1, has, scale, TAIL_FORM: tl.constexpr):
+    """Largest logit of all outcomes, from that of the entries and that of the row, with a tail of what
+    is outside; the largest of all classes; by what exponents at T outside are below it; and what
+    exponentials at 1 there are to be multiplied by to be relative to it.
+    """
+    top_1 = top_o
+    fade = 0.0
+    if TAIL_FORM:
+        top = tl.where(has, tl.maximum(top, top_o), top_o)
+        top_1 = top
+        fade = (top_o - top) * scale
+        undo_1 *= tl.exp2((top_o - top) * terms.LOG2E)
+    return top, top_1, fade, undo_1
+
+
+@triton.jit
+def exponentials(x, top, first, has, z_o, fade, scale, TAIL_FORM: tl.constexpr):
+    """Exponents of the entries, their exponentials, and the sum of these and of what is outside."""
+    u = (x - top) * scale
+    e = tl.where(first, tl.exp2(u), 0.0)
+    z = row_sum(e)
+    if TAIL_FORM:
+        z += z_o * tl.exp2(fade)
+    return u, e, tl.where(has, z, 1.0)
+
+
+@triton.jit
 def num_classes(first, K: tl.constexpr, M: tl.constexpr):
     """How many classes the teachers of a row name."""
     count = K

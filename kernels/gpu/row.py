@@ -46,9 +46,9 @@ def load_chunks(at, stride, lane, C, has, K: tl.constexpr, L: tl.constexpr, SOME
 @triton.jit
 def largest(chunks, K: tl.constexpr):
     """Largest of each lane (R, L)."""
-    top = chunks[0].to(tl.float32)
+    top = terms.as_float(chunks[0])
     for k in tl.static_range(1, K):
-        top = tl.maximum(top, chunks[k].to(tl.float32))
+        top = tl.maximum(top, terms.as_float(chunks[k]))
     return top
 
 
@@ -92,7 +92,7 @@ def exponents(chunks, top, scale, K: tl.constexpr):
     us = ()
     es = ()
     for k in tl.static_range(K):
-        u = tl.fma(chunks[k].to(tl.float32), scale, shift)
+        u = tl.fma(terms.as_float(chunks[k]), scale, shift)
         us += (u,)
         es += (tl.exp2(u),)
     return us, es
@@ -125,6 +125,18 @@ def at_one(us, es, temperature, POWER: tl.constexpr, K: tl.constexpr):
     for k in tl.static_range(K):
         ones += (es[k] * es[k] if POWER == 2 else tl.exp2(us[k] * temperature),)
     return ones
+
+
+@triton.jit
+def lane_sums_at_one(us, es, temperature, POWER: tl.constexpr, K: tl.constexpr):
+    """Sum of each lane of exp(x) at temperature 1."""
+    if POWER == 2:
+        total = es[0] * es[0]
+        for k in tl.static_range(1, K):
+            total = tl.fma(es[k], es[k], total)
+    else:
+        total = lane_sums(at_one(us, es, temperature, POWER, K), K)
+    return total
 
 
 @triton.jit
@@ -161,20 +173,33 @@ def smoothing_cost(us, ws, log_z, temperature, lane, C, K: tl.constexpr, L: tl.c
 
 
 @triton.jit
+def label_exponential(u, temperature, POWER: tl.constexpr):
+    """exp(x) at temperature 1 of a label whose exponent at T is u."""
+    if POWER == 0:
+        e = tl.exp2(u * temperature)
+    else:
+        e = tl.exp2(u)
+        if POWER == 2:
+            e = e * e
+    return e
+
+
+@triton.jit
+def label_sum(u, rest, known, temperature, POWER: tl.constexpr):
+    """The sum of all exponentials at 1; `rest` is that of all but the label's, whose exponent is u."""
+    return rest + tl.where(known, label_exponential(u, temperature, POWER), 0.0)
+
+
+@triton.jit
 def cross_entropy(u, rest, known, temperature, POWER: tl.constexpr):
     """Cross-entropy of labels whose exponent at T is u (R, 1), and the sum of all exponentials at 1.
 
     `rest` is the sum of all but the label's. Near the largest logit, log(1 + rest / exp(x)): of a z
     close to 1 little of the rest would be left.
     """
-    e = tl.exp2(u)
-    if POWER == 2:
-        e = e * e
-    elif POWER == 0:
-        e = tl.exp2(u * temperature)
-    z = rest + tl.where(known, e, 0.0)
+    z = label_sum(u, rest, known, temperature, POWER)
     x = u * (temperature * terms.LN2)
-    ratio = rest / e
+    ratio = rest / label_exponential(u, temperature, POWER)
     one = 1 + ratio
     close = x > -1
     log = tl.log2(tl.where(close, one, z)) * terms.LN2

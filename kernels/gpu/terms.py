@@ -23,6 +23,22 @@ LOWEST = tl.constexpr(-1e30)
 
 
 @triton.jit
+def as_float(x):
+    """A logit in float32. Of bfloat16 by its bits: a conversion would first take a pair apart."""
+    if x.dtype == tl.bfloat16:
+        value = (x.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    else:
+        value = x.to(tl.float32)
+    return value
+
+
+@triton.jit
+def minus(x):
+    """-x, which costs nothing: written so it is 0 - x, an instruction."""
+    return x * -1.0
+
+
+@triton.jit
 def series(d):
     """(2^-d - 1 + d ln 2) / d^2 for |d| < 1, within 2.4e-7 of it."""
     value = tl.fma(d, -1.5303375839843455e-05, 0.00015602181465507477)
@@ -33,18 +49,26 @@ def series(d):
 
 
 @triton.jit
-def excess(q, d, diff, EXACT: tl.constexpr):
-    """q log(q / p) - q + p for d = log2(q / p) and diff = p - q, and with EXACT a better p - q.
+def excess(q, d, diff):
+    """q log(q / p) - q + p for d = log2(q / p) and diff = p - q, and a better p - q.
 
     Near 0 the term is q ((d ln 2)^2 / 2 - ...), since p = q 2^-d; and p - q that less q d ln 2.
     """
     qd = q * d
     near = tl.abs(d) < 1
     small = qd * (d * series(d))
-    term = tl.where(near, small, tl.fma(qd, LN2, diff))
-    if EXACT:
-        diff = tl.where(near, tl.fma(qd, -LN2, small), diff)
-    return term, diff
+    return tl.where(near, small, tl.fma(qd, LN2, diff)), tl.where(near, tl.fma(qd, -LN2, small), diff)
+
+
+@triton.jit
+def excess_alone(q, d, diff):
+    """The first of these within 4e-7 near 0, which ends earlier and takes one instruction less."""
+    value = tl.fma(d, 0.00015423313016071916, -0.0013402252225205302)
+    value = tl.fma(d, value, 0.00961821898818016)
+    value = tl.fma(d, value, -0.055503491312265396)
+    value = tl.fma(d, value, 0.24022650718688965)
+    qd = q * d
+    return tl.where(tl.abs(d) < 0.6, qd * (d * value), tl.fma(qd, LN2, diff))
 
 
 @triton.jit
@@ -56,10 +80,13 @@ def divergence_terms(e, q, ratio, d, betas, BETA: tl.constexpr, EXACT: tl.conste
     first is never rounded again.
     """
     if BETA == parts.FORWARD:
-        return excess(q, bounded(d), tl.fma(e, ratio, -q), EXACT)
+        diff = tl.fma(e, ratio, minus(q))
+        if EXACT:
+            return excess(q, bounded(d), diff)
+        return excess_alone(q, bounded(d), diff), diff
     if BETA == parts.REVERSE:
         d = bounded(-d)
-        term, _ = excess(e, d, tl.fma(q, ratio, -e), False)
+        term, _ = excess(e, d, tl.fma(q, ratio, minus(e)))
         return term, e * d * LN2
     return mixed_terms(e * ratio, q, -bounded(-bounded(d)), betas)
 
@@ -99,6 +126,6 @@ def mixed_terms(p, q, d, betas):
     log_p = tl.where(of_p, -log1p, s - log1p)
     log_q = tl.where(of_p, s - log1p, -log1p)
     m = beta * q + beta_p * p
-    from_q, _ = excess(q, log_q, m - q, False)
-    from_p, _ = excess(p, log_p, m - p, False)
+    from_q, _ = excess(q, log_q, m - q)
+    from_p, _ = excess(p, log_p, m - p)
     return beta * from_q + beta_p * from_p, beta_p * p * log_p * LN2

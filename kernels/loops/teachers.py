@@ -132,8 +132,9 @@ def mix_top_k(
             mixed[slot[index[m, e]]] += share[m] * (np.float64(part[e]) / total - rest)
         other += share[m] * rest
     for e in range(len(q)):
-        q[e] = F(mixed[e] + other)
-    logs(q, F(z_p), log_q)
+        each = mixed[e] + other
+        q[e] = F(each)
+        log_q[e] = F(math.log(each * z_p)) if each > 0 else LARGE
     return other, log_z_p
 
 

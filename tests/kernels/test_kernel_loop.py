@@ -38,6 +38,8 @@ def _small_blocks():
     """Every row is a long one; a block has 64 columns, a segment one block or a few."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "THREADS", 0)
+        patch.setattr(launch, "_aligned", lambda *_rows: True)
+        patch.setattr(launch_loop, "NEIGHBOURS", 2)
         patch.setattr(launch_loop, "LANES", 16)
         patch.setattr(launch_loop, "WARPS", 1)
         patch.setattr(launch_loop, "SEGMENT_BYTES", 1024)

@@ -51,6 +51,25 @@ def split(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Split]:
     return launch
 
 
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+
+    class Recorder:
+        def __getitem__(self, _grid: tuple[int, ...]) -> Callable[..., None]:
+            return lambda *_arguments, **sizes: found.append(sizes)
+
+    monkeypatch.setattr(launch_loop.dense, "loop_kernel", Recorder())
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+    def launch(dtype: torch.dtype, teacher: torch.dtype, classes: int = 131_072) -> dict[str, Any]:
+        x = torch.zeros(4, classes, dtype=dtype)
+        distillation_loss(x, x.to(teacher), impl="triton")
+        return found.pop()
+
+    return launch
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("classes", [10_241, 32_000, 131_072])
 @pytest.mark.parametrize("teachers", [1, 5])
@@ -73,3 +92,14 @@ def test_few_rows_keep_a_device_busy_too(split: Callable[..., Split], batch: int
     block = launch_loop.LANES * launch_loop.CHUNKS
     assert made.segments * batch >= min(launch_loop.PROGRAMS, batch * 131_072 // block)
     assert made.ahead <= batch
+
+
+def test_half_precision_is_read_16_bytes_at_once_where_all_rows_are_aligned(
+    sizes: Callable[..., dict[str, Any]],
+) -> None:
+    """What a thread has side by side, and blocks of as many bytes as in float32."""
+    single = sizes(torch.float32, torch.float32)
+    half, mixed = sizes(torch.bfloat16, torch.bfloat16), sizes(torch.bfloat16, torch.float32)
+    odd = sizes(torch.bfloat16, torch.bfloat16, classes=131_071)
+    assert [each["NEIGHBOURS"] for each in (single, half, mixed, odd)] == [4, 8, 4, 1]
+    assert half["LANES"] == 2 * single["LANES"] == 2 * mixed["LANES"] == 2 * odd["LANES"]

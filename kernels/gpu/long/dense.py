@@ -18,8 +18,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antcache.kernels.gpu import parts, sums
-from antcache.kernels.gpu.long import stages, state
+from antcache.kernels.gpu import parts, sums, terms
+from antcache.kernels.gpu.long import gradient, stages, state
 
 
 @triton.jit
@@ -35,7 +35,7 @@ def loop_kernel(
     FORM: tl.constexpr, M: tl.constexpr, SMOOTH: tl.constexpr, BETA: tl.constexpr,
     POWER: tl.constexpr, COUNT: tl.constexpr, PER_ROW: tl.constexpr, GRAD: tl.constexpr,
     EXACT: tl.constexpr, AGAIN: tl.constexpr, SOME: tl.constexpr, PADDED: tl.constexpr,
-    FIELDS: tl.constexpr, CHUNKS: tl.constexpr, SUM_CHUNKS: tl.constexpr, LANES: tl.constexpr,
+    FIELDS: tl.constexpr, CHUNKS: tl.constexpr, SUM_CHUNKS: tl.constexpr, LANES: tl.constexpr, NEIGHBOURS: tl.constexpr, MANY: tl.constexpr,
     S: tl.constexpr, BLOCK_S: tl.constexpr, SUMMED: tl.constexpr, BLOCK_B: tl.constexpr, WIDE: tl.constexpr,
 ):
     """Sums of a segment, for two of the divergences its terms `ahead` rows before, and the gradient
@@ -47,12 +47,12 @@ def loop_kernel(
     to_t = (t_ptr, stride_tm, stride_tn, stride_tc)
     to_share = (share_ptr, stride_sb, stride_sm)
     of_batch = (rows_ptr, valid_ptr, labels_ptr, class_weight_ptr, C, N, ignore_index)
-    heat = (temperature, row_temperature_ptr, stride_yb)
+    heat = (temperature, terms.LOG2E / temperature, row_temperature_ptr, stride_yb)
     if _wanted(step, B, factor_ptr, stride_f, AGAIN):
         of_row = of_rows_ptr + step * (FIELDS * S)
         stages.sum_up(
             to_x, to_t, of_batch, heat, of_row, S, segment, step, seg,
-            FORM, M, SMOOTH, POWER, SOME, SUM_CHUNKS, LANES, WIDE,
+            FORM, M, SMOOTH, POWER, SOME, SUM_CHUNKS, LANES, NEIGHBOURS, MANY, WIDE,
         )
         state.tell(done_ptr + 3 * step)
     row = step - ahead
@@ -75,17 +75,17 @@ def loop_kernel(
             labels_ptr, class_weight_ptr, rows_ptr, valid_ptr, counts_ptr, normaliser_ptr, stride_n,
             B, C, N, ignore_index, FORM, COUNT, BLOCK_B,
         )
-        a = label_weight / n_ce
-        b = kl_weight / n_kl * sums.kl_factor(
+        a = label_weight * 1.0
+        b = kl_weight * sums.kl_factor(
             row_weight_ptr, stride_wb, row_temperature_ptr, stride_yb, row, row < B
         )
         if AGAIN:
             factor = parts.upstream(factor_ptr, row, row < B, stride_f)
             a *= factor
             b *= factor
-        last, ce, kl, has, inside = stages.write_gradient(
+        last, ce, kl, has, inside = gradient.write_gradient(
             to_x, to_t, to_share, of_batch, heat, (grad_ptr, stride_gb, stride_gc), of_row,
-            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, W, smoothing, (beta, beta_p),
+            done_ptr + 3 * row + 2, S, segment, row, seg, a, b, n_ce, n_kl, W, smoothing, (beta, beta_p),
             FORM, M, SMOOTH, BETA, POWER, GRAD, EXACT, SOME, PADDED, CHUNKS, LANES, BLOCK_S, WIDE,
         )
         if not AGAIN:

@@ -30,14 +30,14 @@ def copy_row(from_x, stride_xc, to_grad, stride_gc, lane, C, L: tl.constexpr, WI
 @triton.jit
 def row_sums(
     from_x, stride, lane, live, C, label, scale, at, POWER: tl.constexpr, REST: tl.constexpr,
-    K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
+    K: tl.constexpr, L: tl.constexpr, V: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
 ):
     """What exponents x `scale` are taken relative to, and about that as a logit; the sum of the
     exponentials, and with REST that of all but the label's at 1; factors that make these two relative
     to that logit.
     """
     base, total, rest = blocks.segment_sums(
-        from_x, stride, lane, live, 0, C, label, scale, at, POWER, REST, K, L, SOME, WIDE
+        from_x, stride, lane, live, 0, C, label, scale, at, POWER, REST, K, L, V, True, SOME, WIDE
     )
     some = base > blocks.LOWEST
     top = tl.where(some, base / scale, float("-inf"))

@@ -7,6 +7,7 @@ is allocated are a few numbers for each segment.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import torch
@@ -16,14 +17,17 @@ from antcache.kernels.gpu.long import dense, state
 from antcache.kernels.record import LossInputs
 
 WARPS = 8
-LANES = 4 * 32 * WARPS
-"""Columns of a chunk: 4 neighbours for each thread."""
+NEIGHBOURS = 4
+"""Columns side by side that a thread reads and writes at once; of half precision twice as many."""
+
+LANES = NEIGHBOURS * 32 * WARPS
+"""Columns of a chunk; as many more."""
 
 CHUNKS = 4
 SUM_CHUNKS = 8
 RICH_CHUNKS = 2
-"""Chunks of a block; of sums alone, which need fewer registers for each; and with several teachers
-or smoothing, which need more."""
+"""Most chunks of a block; of sums alone, which need fewer registers for each; and with several
+teachers or smoothing, which need more. Of half precision half as many of these, or with `beta`."""
 
 SEGMENT_BYTES = 64 * 1024
 """Of student and teachers together, that a program reads of a row: with 2 programs for each of 132
@@ -36,10 +40,17 @@ AHEAD = 64
 """Programs that begin between the two reads of a segment, so that the second need not wait."""
 
 
-def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> None:
-    """One launch for arguments and settings that all kernels have, with options of the compiler."""
+def run(
+    inputs: LossInputs, arguments: list[Any], settings: dict[str, Any], *, aligned: bool
+) -> None:
+    """One launch for arguments and settings that all kernels have, with options of the compiler.
+
+    Rows that are not `aligned` are read column by column: threads have no neighbours.
+    """
     batch, classes = inputs.logits.shape[0], inputs.classes
     segment = _segment(inputs)
+    wider = _wider(inputs) if aligned else 1
+    near, lanes = NEIGHBOURS * wider if aligned else 1, LANES * wider
     segments = triton.cdiv(classes, segment)
     ahead = min(batch, triton.cdiv(AHEAD, segments))
     steps = batch + ahead * (2 if inputs.teacher is not None and inputs.beta else 1)
@@ -48,8 +59,8 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
     of_rows = torch.empty(batch * fields * segments, dtype=torch.float32, device=device)
     done = torch.zeros(3 * batch, dtype=torch.int32, device=device)
     rich = inputs.num_teachers > 1 or inputs.label_smoothing > 0
-    chunks = RICH_CHUNKS if rich else CHUNKS
-    sum_chunks = SUM_CHUNKS if segment % (LANES * SUM_CHUNKS) == 0 else CHUNKS
+    most = RICH_CHUNKS // wider if rich else CHUNKS // wider if inputs.beta else CHUNKS
+    chunks, sum_chunks = (gcd(segment // lanes, n) for n in (most, SUM_CHUNKS))
     if settings["WIDE"]:  # 64-bit addresses of every column
         chunks, sum_chunks = 1, RICH_CHUNKS
     dense.loop_kernel[(steps * segments,)](
@@ -59,15 +70,31 @@ def run(inputs: LossInputs, arguments: list[Any], settings: dict[str, Any]) -> N
         FIELDS=fields,
         CHUNKS=chunks,
         SUM_CHUNKS=sum_chunks,
-        LANES=LANES,
+        LANES=lanes,
+        NEIGHBOURS=near,
+        MANY=segment > lanes // near // near * lanes,
         S=segments,
         BLOCK_S=triton.next_power_of_2(segments),
     )
 
 
-def few_sizes(*, wide: bool) -> dict[str, int]:
-    """Block sizes of the top-k kernel, a row of which is one program's; `wide` as its setting."""
-    return {"ROWS": 1, "CHUNKS": 1 if wide else CHUNKS, "LANES": LANES}
+def few_sizes(*, wide: bool, aligned: bool) -> dict[str, int]:
+    """Block sizes of the top-k kernel, a row of which is one program's; `wide` as its setting,
+    `aligned` as in `run`."""
+    return {
+        "ROWS": 1,
+        "CHUNKS": 1 if wide else CHUNKS,
+        "LANES": LANES,
+        "NEIGHBOURS": NEIGHBOURS if aligned else 1,
+    }
+
+
+def _wider(inputs: LossInputs) -> int:
+    """How many times as many columns a thread reads at once as of float32."""
+    each = inputs.logits.element_size()
+    if inputs.teacher is not None:
+        each = max(each, inputs.teacher.element_size())
+    return 4 // each
 
 
 def _segment(inputs: LossInputs) -> int:

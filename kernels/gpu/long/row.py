@@ -4,6 +4,7 @@ Promise: what a block takes is as lean as in the dense kernel; only the chunks a
 block are masked (CARE). A top is the largest exponent x log2(e) / T so far; what it is rounded by is
 in all that is taken off it and in all that it is taken off, and cancels.
 Letters as in `dense.py`; `us`, `es`, ... are tuples of K chunks (1, L); a row has scalars.
+V neighbours are lanes side by side that a thread has alone.
 """
 # ruff: noqa: ANN001, ANN201, N803, E501
 # mypy: ignore-errors
@@ -72,56 +73,142 @@ def exponents(xs, top, scale, K: tl.constexpr):
     us = ()
     es = ()
     for k in tl.static_range(K):
-        u = tl.fma(xs[k].to(tl.float32), scale, -top)
+        u = tl.fma(terms.as_float(xs[k]), scale, -top)
         us += (u,)
         es += (tl.exp2(u),)
     return us, es
 
 
 @triton.jit
+def of_neighbours(lanes, L: tl.constexpr, V: tl.constexpr):
+    """What a thread has of each group of neighbouring lanes, (1, L) of (1, L / V)."""
+    spread = tl.broadcast_to(lanes[:, :, None], (1, L // V, V))
+    return tl.reshape(spread, (1, L))
+
+
+@triton.jit
+def sum_neighbours(lanes, L: tl.constexpr, V: tl.constexpr):
+    """Sums of neighbouring lanes, (1, L / V) of (1, L)."""
+    return tl.sum(tl.reshape(lanes, (1, L // V, V)), 2)
+
+
+@triton.jit
 def add_block(
-    sums, at_x, stride, lane, end, has, from_label, scale, at, POWER: tl.constexpr,
-    REST: tl.constexpr, K: tl.constexpr, L: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr,
+    sums, at_x, stride, lane, end, has, scale, at, POWER: tl.constexpr, REST: tl.constexpr,
+    K: tl.constexpr, L: tl.constexpr, V: tl.constexpr, CARE: tl.constexpr, SOME: tl.constexpr,
 ):
-    """`sums` (per lane the top, the sum of exponentials, and with REST that of all but the label's
-    at temperature 1) with a block more; the label is `from_label` columns to the right."""
+    """`sums` (of neighbouring lanes the top, the sum of exponentials, and with REST that of those at
+    temperature 1) with a block more."""
     top, total, rest = sums
     xs = load(at_x, stride, lane, end, has, K, L, CARE, SOME, True)
-    new = tl.maximum(top, chunks.largest(xs, K) * scale)
-    us, es = exponents(xs, new, scale, K)
+    high = tl.reshape(chunks.largest(xs, K), (1, L // V, V))
+    new = tl.maximum(top, tl.max(high, 2) * scale)
+    us, es = exponents(xs, of_neighbours(new, L, V), scale, K)
     fade = top - new
-    total = tl.fma(total, tl.exp2(fade), chunks.lane_sums(es, K))
+    total = tl.fma(total, tl.exp2(fade), sum_neighbours(chunks.lane_sums(es, K), L, V))
     if REST:
-        ones = chunks.replaced(chunks.at_one(us, es, at, POWER, K), from_label, 0.0, K, L)
-        rest = tl.fma(rest, tl.exp2(fade * at), chunks.lane_sums(ones, K))
+        ones = sum_neighbours(chunks.lane_sums_at_one(us, es, at, POWER, K), L, V)
+        rest = tl.fma(rest, tl.exp2(fade * at), ones)
     return new, total, rest
+
+
+@triton.jit
+def lane_sums(
+    from_x, stride, lane, has, first, end, scale, at, POWER: tl.constexpr, REST: tl.constexpr,
+    K: tl.constexpr, L: tl.constexpr, V: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
+):
+    """Of neighbouring lanes of a segment the top, the sum of exponentials, with REST that at 1."""
+    zero = tl.zeros((1, L // V), tl.float32)
+    sums = (zero + LOWEST, zero, zero)
+    whole = whole_blocks(first, end, K, L)
+    for begin in range(first, whole, K * L):
+        sums = add_block(
+            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has, scale, at,
+            POWER, REST, K, L, V, False, SOME,
+        )
+    for begin in range(whole, end, L):
+        sums = add_block(
+            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has, scale, at,
+            POWER, REST, 1, L, V, True, SOME,
+        )
+    return sums
+
+
+@triton.jit
+def flat(lanes, L: tl.constexpr, V: tl.constexpr):
+    """Neighbouring lanes as a vector, from whose reductions numbers come."""
+    return tl.reshape(lanes, (L // V,))
+
+
+@triton.jit
+def max_of_two(a, b, L: tl.constexpr, V: tl.constexpr):
+    """Largest of the lanes of two, both by one reduction."""
+    return tl.split(tl.max(tl.join(flat(a, L, V), flat(b, L, V)), 0))
+
+
+@triton.jit
+def sum_of_two(a, b, L: tl.constexpr, V: tl.constexpr):
+    """Sums over the lanes of two, both by one reduction."""
+    return tl.split(tl.sum(tl.join(flat(a, L, V), flat(b, L, V)), 0))
+
+
+@triton.jit
+def sum_of_three(a, b, c, L: tl.constexpr, V: tl.constexpr):
+    """The same of three."""
+    a, b, c = flat(a, L, V), flat(b, L, V), flat(c, L, V)
+    ab, cc = tl.split(tl.sum(tl.join(tl.join(a, b), tl.join(c, c)), 0))
+    a, b = tl.split(ab)
+    c, _ = tl.split(cc)
+    return a, b, c
+
+
+@triton.jit
+def without_label(
+    rests, from_x, stride, label, first, end, top, scale, at,
+    L: tl.constexpr, V: tl.constexpr, MANY: tl.constexpr, WIDE: tl.constexpr,
+):
+    """Sums at 1, relative to `top`, without the label's, whose neighbours alone are read once more for
+    that, spread over all lanes. So no other column is compared with the label. MANY: there may be more
+    of them than lanes."""
+    if (label >= first) & (label < end):
+        lane = tl.arange(0, L // V)[None, :]
+        group = ((label - first) & (L - 1)) // V * V
+        rests = tl.where(lane * V == group, 0.0, rests)
+        col = first + group + lane // V * L + lane % V
+        rests += ones_beside(from_x, stride, col, label, end, top, scale, at, WIDE)
+        if MANY:
+            step: tl.constexpr = L // V // V * L  # columns for which the lanes suffice
+            for ahead in range(step, end - first, step):
+                rests += ones_beside(from_x, stride, col + ahead, label, end, top, scale, at, WIDE)
+    return rests
+
+
+@triton.jit
+def ones_beside(from_x, stride, col, label, end, top, scale, at, WIDE: tl.constexpr):
+    """Exponentials at 1 of columns of a segment but for the label's."""
+    there = (col < end) & (col != label)
+    x = tl.load(from_x + wide(col, WIDE) * stride, mask=there, other=float("-inf"))
+    return tl.exp2(tl.fma(terms.as_float(x), scale, -top) * at)
 
 
 @triton.jit
 def segment_sums(
     from_x, stride, lane, has, first, end, label, scale, at, POWER: tl.constexpr,
-    REST: tl.constexpr, K: tl.constexpr, L: tl.constexpr, SOME: tl.constexpr, WIDE: tl.constexpr,
+    REST: tl.constexpr, K: tl.constexpr, L: tl.constexpr, V: tl.constexpr, MANY: tl.constexpr,
+    SOME: tl.constexpr, WIDE: tl.constexpr,
 ):
     """Top of a segment, sum of its exponentials, and with REST of all but the label's at 1."""
-    zero = tl.zeros((1, L), tl.float32)
-    sums = (zero + LOWEST, zero, zero)
-    whole = whole_blocks(first, end, K, L)
-    for begin in range(first, whole, K * L):
-        sums = add_block(
-            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has,
-            label - begin - lane, scale, at, POWER, REST, K, L, False, SOME,
-        )
-    for begin in range(whole, end, L):
-        sums = add_block(
-            sums, from_x + wide(begin, WIDE) * stride, stride, lane, end - begin, has,
-            label - begin - lane, scale, at, POWER, REST, 1, L, True, SOME,
-        )
-    tops, totals, rests = sums
-    top = tl.max(tl.max(tops, 1), 0)
-    total = tl.sum(tl.sum(totals * tl.exp2(tops - top), 1), 0)
+    tops, totals, rests = lane_sums(
+        from_x, stride, lane, has, first, end, scale, at, POWER, REST, K, L, V, SOME, WIDE
+    )
+    top = tl.max(tops)
+    totals *= tl.exp2(tops - top)
     if REST:
-        rests = tl.sum(tl.sum(rests * tl.exp2((tops - top) * at), 1), 0)
-        return top, total, rests
+        rests *= tl.exp2((tops - top) * at)
+        rests = without_label(rests, from_x, stride, label, first, end, top, scale, at, L, V, MANY, WIDE)
+        total, rest = sum_of_two(totals, rests, L, V)
+        return top, total, rest
+    total = tl.sum(totals)
     return top, total, total
 
 
