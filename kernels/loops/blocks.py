@@ -24,6 +24,7 @@ from torch import Tensor
 
 from antcache.kernels.loops.compiled import told
 from antcache.kernels.loops.lines import Floats, Ints, Lines, as_numpy, flat
+from antcache.kernels.loops.memory import room_for
 from antcache.kernels.loops.per_row import Doubles, PerRow
 from antcache.kernels.loops.rows import LoopInputs, compute_rows
 from antcache.kernels.record import DENSE, LossInputs, LossOutputs, empty_outputs
@@ -47,6 +48,8 @@ def run(
     In half precision the gradient is multiplied by the upstream `factor` () or (B,), if given,
     before it is rounded.
     """
+    if grad is None and inputs.gradient:
+        grad = room_for(inputs.logits)
     out = empty_outputs(inputs, grad)
     grad = out.grad
     if inputs.num_classes:
