@@ -21,7 +21,7 @@ _kept: deque[Tensor] = deque(maxlen=1)
 
 
 def room_for(logits: Tensor) -> Tensor:
-    """A tensor of that shape and type, rows side by side, that holds anything."""
+    """A tensor of that shape (B, W) and type, rows side by side, that holds anything."""
     size = logits.numel() * logits.element_size()
     if size < LEAST:
         return torch.empty(logits.shape, dtype=logits.dtype, device="cpu")
@@ -30,7 +30,8 @@ def room_for(logits: Tensor) -> Tensor:
     lease = memory.numpy()
     weakref.finalize(lease, _kept.append, memory).atexit = False
     room = torch.empty(0, dtype=logits.dtype, device="cpu")
-    room.set_(torch.from_numpy(lease).untyped_storage(), 0, logits.shape)
+    storage = torch.from_numpy(lease).untyped_storage()
+    room.set_(storage, 0, logits.shape, (logits.shape[1], 1))
     return room
 
 
