@@ -11,8 +11,10 @@ PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-da
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
 
+# A process begins with its share of the files, one after another, so that what a file needs is made
+# once; who is done takes from the others.
 test: $(READY)      ## every test that needs no GPU; a process for each core, each with one thread
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not gpu"
 
 lint: typecheck     ## ruff, and mypy against the installed package
 	$(BIN)/ruff check .
@@ -50,10 +52,11 @@ bench: $(READY)     ## every benchmark, results recorded, the README's tables re
 clean:              ## everything that is made, the virtual environment included
 	rm -rf $(VENV) .typecheck build site demo *.egg-info antcache-kernels/build antcache-kernels/*.egg-info
 
+# Not compiled: most of 300 MB of Python is never imported, and what is, is compiled and kept then.
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "antcache needs Python 3.11 or later; try: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[all,dev]'
 	touch $@

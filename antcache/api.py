@@ -82,6 +82,7 @@ class Store(stored.Store):
         verb_scores: Any = None,
         noun_scores: Any = None,
         anchor: float = 0.0,
+        gap_s: float | None = None,
         config: dict[str, Any] | None = None,
     ) -> Predictions:
         """Scores of a model for segments of a split, which are saved, evaluated and compared.
@@ -94,6 +95,7 @@ class Store(stored.Store):
                 the actions that contain them.
             noun_scores: (N, O), likewise; both or neither.
             anchor: what the gap was counted back from: that of the `Protocol` of the windows.
+            gap_s: the gap, likewise; None: unknown, and no comparison asks.
             config: JSON-ready account of the model.
 
         Raises:
@@ -133,6 +135,7 @@ class Store(stored.Store):
             split=split,
             taxonomy=taxonomy.fingerprint,
             anchor=anchor,
+            gap_s=gap_s,
             config=config or {},
             **arrays,
         )

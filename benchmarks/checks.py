@@ -3,20 +3,16 @@
     python benchmarks/checks.py [--record] [--repeats N] [--folder FOLDER]
 
 The windows of EPIC-KITCHENS-55 (272 videos at 4 fps, 1.6 GB of features; `ek55.py`) are opened and
-packed by fresh processes, in turn, over and over: one that compares nothing, one that is the first
-to read the store and compares every file in threads while it gathers, one that comes later and
-finds that the files have not changed since. Page cache warm. A figure is the median; a ratio is the
-median of the ratios within one turn.
+packed by processes of their own, in turn, over and over: one that compares nothing, one that is the
+first to read the store and compares every file in threads while it gathers, one that comes later
+and finds that the files have not changed since. Page cache warm. A figure is the median; a ratio is
+the median of the ratios within one turn.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +20,7 @@ from pathlib import Path
 import ek55
 import numpy as np
 import torch
+from alone import alone
 from record import Figure, finish
 
 from antcache.store.reading import proof
@@ -35,7 +32,6 @@ WAYS = ("nothing", "first", "later")
 
 def pack(path: Path, way: str) -> dict[str, float]:
     """Open and pack as a process of one of the `WAYS`; seconds of both, and bytes of the pack."""
-    torch.set_num_threads(1)
     if way == "nothing":
         proof.Proofs.require = lambda *args: None  # type: ignore[method-assign, assignment]
     started = time.perf_counter()
@@ -55,10 +51,8 @@ def measure(path: Path, way: str, cache: Path) -> dict[str, float]:
     """`pack` in a process of its own."""
     if way == "first":
         shutil.rmtree(cache, ignore_errors=True)
-    command = [sys.executable, __file__, "--pack", way, "--folder", str(path)]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    done = subprocess.run(command, check=True, capture_output=True, env=environment)
-    return json.loads(done.stdout)
+    found: dict[str, float] = alone(lambda: pack(path, way), {"XDG_CACHE_HOME": str(cache)})
+    return found
 
 
 def figures(folder: Path, repeats: int) -> list[Figure]:
@@ -101,11 +95,8 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=7, help="turns, at least 2")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
-    parser.add_argument("--pack", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.pack:
-        print(json.dumps(pack(arguments.folder, arguments.pack)))
-        return
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         found = figures(Path(folder), arguments.repeats)
     for each in found:

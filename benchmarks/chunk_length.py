@@ -146,20 +146,25 @@ def plain(path: Path, kind: str, share: float) -> Callable[[], float]:
     return measure
 
 
-def memory(path: Path, kind: str, share: float) -> float:
-    """MB that packing holds beside the pack, in a fresh process."""
-    command = [sys.executable, __file__, "--memory", kind, "--folder", str(path)]
+def memory(folder: Path, kind: str, share: float) -> dict[float, float]:
+    """MB that packing holds beside the pack, by length of chunks, in a process of its own."""
+    command = [sys.executable, __file__, "--memory", kind, "--folder", str(folder)]
     command += ["--share", str(share)]
-    return float(subprocess.run(command, check=True, capture_output=True).stdout) / 1e6
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = map(float, done.stdout.split())
+    return {mib: held / 1e6 for mib, held in zip(MIB, found, strict=True)}
 
 
-def pack_alone(path: Path, kind: str, share: float) -> None:
-    """What a fresh process says about its peak of memory while it packs."""
-    asked = windows_of(path, kind, share, ordered=True)
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
-    before = memory_status()["VmRSS"]
-    pack = PackedFeatures.gather([asked], CPU)
-    print(memory_status()["VmHWM"] - before - pack.num_bytes)
+def pack_alone(folder: Path, kind: str, share: float) -> None:
+    """What a process says about its peak of memory while it packs, once for each length."""
+    for turn, mib in enumerate((MIB[0], *MIB)):
+        asked = windows_of(folder / f"{kind}-{mib}-compressed", kind, share, ordered=True)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
+        before = memory_status()["VmRSS"]
+        pack = PackedFeatures.gather([asked], CPU)
+        if turn:  # the first loads what all need
+            print(memory_status()["VmHWM"] - before - pack.num_bytes)
+        del pack
 
 
 def measure_all(
@@ -181,8 +186,7 @@ def measure_all(
             value = measure()
             if turn:  # the first warms up
                 values.setdefault(key, []).append(value)
-    for mib in MIB:
-        held = memory(folder / f"{kind}-{mib}-compressed", kind, share)
+    for mib, held in memory(folder, kind, share).items():
         values["memory beside a compressed pack, MB", mib] = [held]
     return {key: np.array(found) for key, found in values.items()}
 

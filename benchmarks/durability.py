@@ -23,6 +23,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import durability_commands as commands
 import durability_extract as extraction
+import forked
 import torch
 from durability_runner import KillBench, KilledCommand
 from record import Figure, finish
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--record", action="store_true", help="update the results file")
     args = parser.parse_args()
+    forked.preload()
     figures: list[Figure] = []
     columns = ("kills", "violations", "verified", "finished")
     print(f"{'case':28}{columns[0]:>7}{columns[1]:>12}{columns[2]:>10}{columns[3]:>10}", end="")

@@ -2,7 +2,8 @@
 
 Promise: what a command prints, its exit code, its time and its peak memory are those of a process
 of its own, which starts from a parent that has imported every command; one that takes too long is
-killed and said to hang. Used by benchmarks and tests that try many inputs.
+killed and said to hang. Used by benchmarks and tests that try many inputs, and by those that run
+a benchmark.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import runpy
 import signal
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from antcache.cli.main import cli
 from antcache.cli.main import main as antcache_main
 
 HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
+HEAVY += ("torch._dynamo", "torch.utils.tensorboard", "pandas", "scipy.stats", "s3fs")
 POLL_S = 0.005
 PROGRESS = "progress: "
 SAID = ("Warning: ", "note: ")
@@ -84,6 +87,9 @@ def preload() -> None:
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
     sys.modules["torch"].set_num_threads(1)
+    target = importlib.import_module("numba.core.registry").cpu_target
+    for context in (target.typing_context, target.target_context):
+        context.refresh()  # as before the first compiled function
     _preload(cli)
 
 
@@ -102,6 +108,7 @@ def run(
     folder: Path,
     timeout_s: float = 10.0,
     environment: Mapping[str, str] | None = None,
+    script: Path | None = None,
 ) -> Outcome:
     """Run `antcache ARGUMENTS` in `folder`.
 
@@ -110,6 +117,7 @@ def run(
         folder: the working directory.
         timeout_s: seconds after which it is killed.
         environment: variables set on top of this process's.
+        script: a file that is run instead of `antcache`, as by `python SCRIPT ARGUMENTS`.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         sys.stdout.flush()
@@ -121,7 +129,7 @@ def run(
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            _become(list(map(str, arguments)), folder, environment or {})
+            _become(list(map(str, arguments)), folder, environment or {}, script)
         hung = False
         while True:
             pid, status, usage = os.wait4(child, os.WNOHANG)
@@ -144,7 +152,9 @@ def run(
         )
 
 
-def _become(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+def _become(
+    arguments: list[str], folder: Path, environment: Mapping[str, str], script: Path | None
+) -> None:
     """Be the command, and end as it ends."""
     code = 1
     try:
@@ -154,8 +164,11 @@ def _become(arguments: list[str], folder: Path, environment: Mapping[str, str]) 
         # Of their own: pytest and CliRunner put other objects in their place.
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-        sys.argv = ["antcache", *arguments]
-        antcache_main()
+        sys.argv = [str(script or "antcache"), *arguments]
+        if script is None:
+            antcache_main()
+        else:
+            _run_script(script, environment)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -165,3 +178,13 @@ def _become(arguments: list[str], folder: Path, environment: Mapping[str, str]) 
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
+
+
+def _run_script(script: Path, environment: Mapping[str, str]) -> None:
+    """Whatever lies beside it is imported anew: it may look at the environment then."""
+    beside = script.parent
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").parent == beside:
+            del sys.modules[name]
+    sys.path[:0] = [str(beside), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    runpy.run_path(str(script), run_name="__main__")

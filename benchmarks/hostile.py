@@ -1,6 +1,6 @@
 """Does anything that comes from somebody else reach out, end in a traceback, or never end?
 
-    python benchmarks/hostile.py [--record] [--only TEXT] [--commands N]
+    python benchmarks/hostile.py [--record] [--kind stores|files] [--only TEXT] [--commands N]
 
 Hostile stores (`hostile_stores.py`) and hostile files (`hostile_files.py`), each in a folder of its
 own with a neighbour's files beside it, which nobody may read or touch. Every command that reads
@@ -185,6 +185,7 @@ def main() -> None:
     """Run, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
+    parser.add_argument("--kind", choices=("stores", "files"), help="only these")
     parser.add_argument("--only", default="", help="only cases whose name has this in it")
     parser.add_argument("--commands", type=int, help="of each case only so many")
     arguments = parser.parse_args()
@@ -199,6 +200,8 @@ def main() -> None:
         print("there is no hostile_files.py: stores only", file=sys.stderr)
     found = []
     for kind, (cases, secrets) in kinds.items():
+        if arguments.kind not in (None, kind):
+            continue
         chosen = [case for case in cases if arguments.only in case.name]
         tally = run(chosen, secrets, arguments.commands)
         found += figures(kind, tally)

@@ -16,7 +16,7 @@ import numpy as np
 
 from antcache.store import Store
 from antcache.store.format import digest
-from antcache.store.local.hdf5_seal import Ranges, block_for
+from antcache.store.local.hdf5_seal import Ranges, sealed_block
 from antcache.store.seal import attributes_of, sealed
 
 BLOCK_BYTES = 4096
@@ -97,9 +97,14 @@ def hdf5_unit(
         build(file)
         file.flush()
         found = _ranges(file) if ranges is None else ranges
-    whole = image.getbuffer()
-    block = block_for(whole[BLOCK_BYTES:], found)
-    path.write_bytes(block.ljust(BLOCK_BYTES) + bytes(whole[BLOCK_BYTES:]))
+    path.write_bytes(image.getvalue())
+    seal_file(path, found)
+
+
+def seal_file(path: Path, ranges: dict[str, Ranges]) -> None:
+    """Give an HDF5 unit the user block that goes with all that follows it."""
+    with path.open("r+b") as file:
+        file.write(sealed_block(file.fileno(), BLOCK_BYTES, ranges).ljust(BLOCK_BYTES))
 
 
 def _ranges(file: h5py.File) -> dict[str, Ranges]:

@@ -577,9 +577,10 @@ def _covered(store: Store) -> None:
 
 def _garbage(store: Store) -> None:
     """Metadata of HDF5 that make no sense, under a right seal."""
-    from antcache.store.local.hdf5_seal import SIGNATURE, block_for
+    from antcache.store.local.hdf5_seal import SIGNATURE
 
     rng = np.random.default_rng(0)
     content = SIGNATURE + rng.integers(0, 256, 5000, dtype=np.uint8).tobytes()
-    block = block_for(memoryview(content), {"rows": [(100, 1000)]})
-    store.backend.location(VIDEO).write_bytes(block.ljust(512) + content)
+    path = store.backend.location(VIDEO)
+    path.write_bytes(bytes(seals.BLOCK_BYTES) + content)
+    seals.seal_file(path, {"rows": ((100, 1000),)})

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -112,16 +112,21 @@ class Compiled:
         spilled: bytes of a thread's stack, which is where registers are spilled to.
         shared: of a program.
         warps: of a program.
-        code: its instructions.
         constant_bytes: size of the constant bank, which ends with the arguments.
+        cubin: what a GPU loads.
     """
 
     registers: int
     spilled: int
     shared: int
     warps: int
-    code: tuple[Instruction, ...]
     constant_bytes: int
+    cubin: bytes
+
+    @cached_property
+    def code(self) -> tuple[Instruction, ...]:
+        """Its instructions; to disassemble takes as long as to compile."""
+        return tuple(parse(said_of(self.cubin, "-sass")))
 
 
 @contextmanager
@@ -220,7 +225,7 @@ def launches_of(inputs: LossInputs) -> list[Launch]:
 
 @cache
 def build(wanted: Variant, arch: Arch) -> Compiled:
-    """Compile a variant and disassemble it.
+    """Compile a variant.
 
     Raises:
         BadConfig: it does not compile, or the disassembler says nothing of it.
@@ -236,7 +241,7 @@ def build(wanted: Variant, arch: Arch) -> Compiled:
         made = triton.compile(source, target=target, options=dict(wanted.options))
     except CompilationError as error:
         raise BadConfig(f"{wanted.name} does not compile for {arch.name}: {error}") from error
-    text = disassembled(made.asm["cubin"])
+    text = said_of(made.asm["cubin"], "-res-usage")
     used = re.search(r"REG:(\d+) STACK:(\d+) .*?CONSTANT\[0\]:(\d+)", text)
     if not used:
         raise BadConfig(f"no registers of {wanted.name}", found=text[:200])
@@ -245,13 +250,13 @@ def build(wanted: Variant, arch: Arch) -> Compiled:
         spilled=int(used[2]),
         shared=made.metadata.shared,
         warps=made.metadata.num_warps,
-        code=tuple(parse(text)),
         constant_bytes=int(used[3]),
+        cubin=made.asm["cubin"],
     )
 
 
-def disassembled(cubin: bytes) -> str:
-    """Resources and SASS of a compiled kernel.
+def said_of(cubin: bytes, option: str) -> str:
+    """What the disassembler says of a compiled kernel: its resources, or its SASS.
 
     Raises:
         BadConfig: the tool refuses it.
@@ -260,7 +265,7 @@ def disassembled(cubin: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "kernel.cubin")
         file.write_bytes(cubin)
-        command = [tool, "-res-usage", "-sass", str(file)]
+        command = [tool, option, str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BadConfig("cuobjdump refuses a kernel", found=done.stderr.strip()[-200:])

@@ -14,15 +14,15 @@ own, on Linux; on a GPU what PyTorch's allocator says. Needs torch and what comp
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, stdev
 
 import torch
+from alone import alone
 from record import Figure, finish
 from torch import Tensor
 from torch.nn import functional as F
@@ -199,17 +199,18 @@ def peaks(shape: str, form: str, device: str, dtype: str) -> dict[str, int]:
     if not CLEAR.exists():
         print("not measured: memory on the CPU (it takes Linux)")
         return {}
-    common = [sys.executable, __file__, "--shape", shape, "--form", form, "--dtype", dtype]
-    return {
-        name: int(subprocess.run([*common, "--peak", name], check=True, stdout=-1).stdout)
-        for name in LOSSES
-    }
+
+    def measure(name: str) -> int:
+        return peak(name, make(sizes, form, device, getattr(torch, dtype)))
+
+    return {name: alone(partial(measure, name)) for name in LOSSES}
 
 
-def figures(shape: str, form: str, device: str, dtype: str, repeats: int) -> list[Figure]:
-    """Those of one form."""
+def figures(
+    shape: str, form: str, device: str, dtype: str, repeats: int, bytes_of: dict[str, int]
+) -> list[Figure]:
+    """Those of one form, whose `peaks` are given."""
     where = f"{form}, {' x '.join(shape.split('x'))}"
-    bytes_of = peaks(shape, form, device, dtype)
     taken = seconds(make(parse(shape), form, device, getattr(torch, dtype)), repeats)
     found = []
     for name, values in taken.items():
@@ -255,16 +256,16 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="of all floating tensors")
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--form", choices=FORMS, help="this teacher alone")
-    parser.add_argument("--peak", choices=LOSSES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.peak:
-        item = make(parse(given.shape), given.form, device, getattr(torch, given.dtype))
-        print(peak(given.peak, item))
-        return
+    forms = [given.form] if given.form else FORMS
+    # First, while this process holds nothing that its children would have.
+    bytes_of = {form: peaks(given.shape, form, device, given.dtype) for form in forms}
     found = []
-    for form in [given.form] if given.form else FORMS:
-        found += figures(given.shape, form, device, given.dtype, given.repeats)
+    for form in forms:
+        found += figures(
+            *(given.shape, form, device, given.dtype, given.repeats, bytes_of[form]),
+        )
     for each in found:
         print(f"{each.figure:70}{each.value:10.3f} {each.unit}")
     finish("linear", found, record=given.record)

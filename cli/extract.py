@@ -143,7 +143,7 @@ def extract(
 
     Started several times at once, one per GPU say, it shares the videos among its processes. Videos
     that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
-    that one file).
+    that one file). It is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
     from antcache import extract as library
     from antcache.store import Store
@@ -152,14 +152,14 @@ def extract(
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     model = library.load_backbone(backbone, device=device)
-    asked = None if segments is None else _read_segments(segments, files)
+    asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
         plan = library.make_plan(files, existing, model, config, asked)
         print_result(plan, as_json, _show_plan)
         for each in files.refused:
             warn(f"will fail: {each.error}")
-        _show_passed_over(files)
+        _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
     with at_work(store) as progress:
@@ -167,20 +167,23 @@ def extract(
     print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
-    _show_passed_over(files)
-    if report.failed:
-        click.get_current_context().exit(1 if videos.is_dir() else 2)
+    _show_other_videos(files, lacking)
+    if report.failed or lacking:
+        click.get_current_context().exit(1 if videos.is_dir() or not report.failed else 2)
 
 
-def _read_segments(path: Path, files: Videos) -> Segments:
-    """Those of a list, whose videos are called as these files are."""
-    from antcache.annotations import match_segments
+def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
+    """Those of a list, whose videos are called as these files are, and which have none, if any."""
+    from antcache.annotations.video_names import match_files
     from antcache.evaluation.submission.segment_lists import read_unlabeled
+    from antcache.text import listed
 
-    listed, notes = match_segments(read_unlabeled(path), files, source=str(path))
+    names = {*files, *(each.name for each in files.refused)}
+    asked, notes, without = match_files(read_unlabeled(path), names, source=str(path))
     for each in notes:
         note(each)
-    return listed
+    which = f"{len(without)} of the {len(asked.videos)} videos of {path}"
+    return asked, f"{which} have no file, and get no rows: {listed(without)}" if without else ""
 
 
 def _counts(report: ExtractReport) -> str:
@@ -199,9 +202,12 @@ def _counts(report: ExtractReport) -> str:
     return counts
 
 
-def _show_passed_over(files: Videos) -> None:
+def _show_other_videos(files: Videos, lacking: str) -> None:
+    """What lies there that is no video, and which of a list do not."""
     if files.passed_over:
         note(files.passed_over)
+    if lacking:
+        warn(lacking)
 
 
 def _show_plan(plan: Plan) -> None:

@@ -105,11 +105,12 @@ def in_options(text: str, command: click.Command | None) -> str:
 
     A setting that the command has no option for is a key of a file, and stays as it is.
     """
-    options = {
-        option.removeprefix("--").replace("-", "_"): option
-        for parameter in ([] if command is None else command.params)
-        for option in parameter.opts
-    }
+    options: dict[str, str] = {}
+    for parameter in [] if command is None else command.params:
+        for option in parameter.opts:
+            options[option.removeprefix("--").replace("-", "_")] = option
+            if parameter.name and option.startswith("--"):
+                options.setdefault(parameter.name, option)  # `splits` of --split
     return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), text)
 
 

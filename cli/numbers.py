@@ -7,6 +7,7 @@ anything is read or written. An option that takes a number has a type of this fi
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Annotated, Any, get_args
 
 import click
@@ -57,10 +58,16 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """Values of one type separated by commas, as a tuple; help shows it as `TYPE,...`."""
+    """Values of one type separated by commas, as a tuple; help shows it as `TYPE,...`.
 
-    def __init__(self, kind: click.ParamType) -> None:  # type: ignore[type-arg]
+    Args:
+        kind: the type of each.
+        repeats: whether a value may stand twice, as where each has its own place.
+    """
+
+    def __init__(self, kind: click.ParamType, *, repeats: bool = False) -> None:  # type: ignore[type-arg]
         self.kind = kind
+        self.repeats = repeats
         self.name = f"{kind.name},..."
 
     def get_metavar(self, *args: Any, **kwargs: Any) -> str | None:
@@ -74,21 +81,61 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         """Each part as the type of value that is wanted.
 
         Raises:
-            BadConfig: nothing but commas was given, which is not the option left out.
+            BadConfig: a place between commas is empty, which is not the option left out, or a value
+                stands twice.
         """
         if isinstance(value, tuple):
             return value
-        parts = [part for each in value.split(",") if (part := each.strip())]
-        if not parts:
-            name = "list" if param is None else param.opts[0]
-            expected = getattr(self.kind, "expected", "a value")
-            raise BadConfig(
-                f"impossible {name}",
-                expected=f"{expected}, or several with commas",
-                found=f"'{value:.80}'",
-                hint="leave it out for the default",
-            )
-        return tuple(self.kind.convert(part, param, ctx) for part in parts)
+        parts = parts_of(value, param, getattr(self.kind, "expected", "a value"))
+        values = tuple(self.kind.convert(part, param, ctx) for part in parts)
+        return values if self.repeats else distinct(values, param, value)
+
+    def together(
+        self, ctx: click.Context, param: click.Parameter, given: tuple[tuple[Any, ...], ...]
+    ) -> tuple[Any, ...]:
+        """What an option gives that was given once or again; a callback.
+
+        Raises:
+            BadConfig: a value stands twice.
+        """
+        values = tuple(chain.from_iterable(given))
+        return values if self.repeats else distinct(values, param, ",".join(map(str, values)))
+
+
+def parts_of(text: str, param: click.Parameter | None, expected: str) -> list[str]:
+    """What stands between the commas of an option's value, each `expected` and none empty.
+
+    Raises:
+        BadConfig: one is.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if "" in parts:
+        raise BadConfig(
+            f"impossible {_option(param)}",
+            expected=f"{expected}, or several with a comma between two",
+            found=f"'{text:.80}'",
+            hint="leave it out for the default",
+        )
+    return parts
+
+
+def distinct(values: tuple[Any, ...], param: click.Parameter | None, text: str) -> tuple[Any, ...]:
+    """The values of an option, which are different ones.
+
+    Raises:
+        BadConfig: they are not.
+    """
+    if len(set(values)) < len(values):
+        raise BadConfig(
+            f"impossible {_option(param)}",
+            expected="each value once",
+            found=f"'{text:.80}'",
+        )
+    return values
+
+
+def _option(param: click.Parameter | None) -> str:
+    return "list" if param is None else param.opts[0]
 
 
 class Sides(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

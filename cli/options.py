@@ -7,7 +7,6 @@ ranges of numbers in `numbers`; what every command has is in `command`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,14 @@ from antcache.settings import settings_of
 Decorator = Callable[[Any], Any]
 
 
-def _all(
-    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]
-) -> tuple[str, ...]:
-    """What was given once or again, each time one value or several with commas."""
-    return tuple(chain.from_iterable(value))
-
-
 def repeatable(*names: str, text: str, shown: str | None = None) -> Decorator:
     """An option that may be given again, and takes several names with commas as well."""
+    several = Several(click.STRING)
     return click.option(
         *names,
         multiple=True,
-        type=Several(click.STRING),
-        callback=_all,
+        type=several,
+        callback=several.together,
         metavar="NAME,...",
         show_default=shown,
         help=f"{text}; repeatable, or with commas.",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import click
 
 from antcache import checks
-from antcache.cli.numbers import Number
+from antcache.cli.numbers import Number, Several
 from antcache.settings import Setting, read, settings_of
 
 
@@ -55,16 +55,29 @@ def _how(one: Setting) -> dict[str, Any]:
     default = words.get(one.default, one.default)
     given = "" if default in (None, ()) else f"  [default: {default}]"
     how: dict[str, Any] = {"help": one.text + given}
-    if any(checks.parts_of(option)[0] is tuple for option in checks.alternatives(one.kind)):
-        return how | {"multiple": True, "callback": functools.partial(_together, one.kind)}
-    return how | {"type": _type(one.kind)}
+    options = checks.alternatives(one.kind)
+    lists = [option for option in options if checks.parts_of(option)[0] is tuple]
+    if not lists:
+        return how | {"type": _type(one.kind)}
+    (each,) = {checks.parts_of(option)[1][0] for option in lists}
+    word = str in options  # in place of a list, which then has a number for each of something
+    several = Several(Written(each | str) if word else _type(each), repeats=word)
+    together = functools.partial(_together, several, word)
+    return how | {"type": several, "multiple": True, "callback": together}
 
 
 def _together(
-    kind: checks.Kind, ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+    several: Several,
+    word: bool,
+    ctx: click.Context,
+    param: click.Parameter,
+    given: tuple[tuple[Any, ...], ...],
 ) -> object:
     """What an option gives that may be given again, or once with commas; None without it."""
-    return read(kind, ",".join(texts)) if texts else None
+    values = several.together(ctx, param, given)
+    if word and len(values) == 1 and isinstance(values[0], str):
+        return values[0]
+    return values or None
 
 
 def _type(kind: checks.Kind) -> click.ParamType:  # type: ignore[type-arg]

@@ -90,17 +90,29 @@ def repo() -> Path:
     return REPO
 
 
-@pytest.fixture
-def checkout(repo: Path, tmp_path: Path) -> Path:
-    """A copy of the sources, so that building leaves nothing in the real checkout."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
+@pytest.fixture(scope="session")
+def copy_sources(repo: Path) -> Callable[[Path], Path]:
+    """Function: makes a folder with the sources, so that building leaves nothing in the real ones.
+
+    It gives the folder back.
+    """
     made = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    for name in ("antcache", "kernels", "cli", "antcache-kernels"):
-        shutil.copytree(repo / name, copy / name, ignore=made, symlinks=True)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repo / name, copy / name)
-    return copy
+
+    def copied(folder: Path) -> Path:
+        folder.mkdir()
+        for name in ("antcache", "kernels", "cli", "antcache-kernels"):
+            shutil.copytree(repo / name, folder / name, ignore=made, symlinks=True)
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(repo / name, folder / name)
+        return folder
+
+    return copied
+
+
+@pytest.fixture
+def checkout(copy_sources: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """A copy of the sources of its own."""
+    return copy_sources(tmp_path / "checkout")
 
 
 @pytest.fixture(scope="session")
@@ -148,9 +160,11 @@ def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen
 
 TOGETHER = """
 import json, os, sys, traceback
+sys.path.append(sys.argv[1])
+import forked
 from antcache.cli.main import main
-for module in json.loads(sys.argv[1]):
-    __import__(module)
+forked.preload()
+sys.path.pop()
 for line in sys.stdin:
     codes, environment, folder = json.loads(line)
     ready, go = os.pipe(), os.pipe()
@@ -211,36 +225,53 @@ class Ended:
         return line
 
 
-@pytest.fixture(scope="session")
-def _parents() -> Iterator[Callable[[tuple[str, ...]], subprocess.Popen[str]]]:
-    """Function: a process that has imported these modules, and forks what it is told to run."""
-    parents: dict[tuple[str, ...], subprocess.Popen[str]] = {}
+class Parent:
+    """A process that has imported all there is, and forks what it is told to run."""
 
-    def parent(modules: tuple[str, ...]) -> subprocess.Popen[str]:
-        if modules not in parents or parents[modules].poll() is not None:
-            parents[modules] = subprocess.Popen(
-                [sys.executable, "-c", TOGETHER, json.dumps(modules)],
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, tasks: str) -> str:
+        """Its answer to a line; it is killed where that takes minutes."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", TOGETHER, str(REPO / "benchmarks")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
-        return parents[modules]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(tasks + "\n")
+        self._process.stdin.flush()
+        watch = threading.Timer(300, self._process.kill)
+        watch.start()
+        try:
+            return self._process.stdout.readline()
+        finally:
+            watch.cancel()
 
+    def end(self) -> None:
+        """Nothing of it is left."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@pytest.fixture(scope="session")
+def _parent() -> Iterator[Parent]:
+    parent = Parent()
     yield parent
-    for each in parents.values():
-        each.kill()
-        each.communicate()
+    parent.end()
 
 
 @pytest.fixture
-def together(
-    _parents: Callable[[tuple[str, ...]], subprocess.Popen[str]],
-) -> Callable[..., list[Ended]]:
+def together(_parent: Parent) -> Callable[..., list[Ended]]:
     """Function: runs Python code, or `antcache` command lines, in processes that all begin at the
-    same moment; `modules` are imported before."""
+    same moment; everything that they may import is there."""
 
-    def run(*tasks: str | list[Any], modules: tuple[str, ...] = ()) -> list[Ended]:
+    def run(*tasks: str | list[Any]) -> list[Ended]:
         codes = [
             task
             if isinstance(task, str)
@@ -248,17 +279,8 @@ def together(
             for task in tasks
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        parent = _parents(modules)
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        parent.stdin.write(json.dumps([codes, environment, str(Path.cwd())]) + "\n")
-        parent.stdin.flush()
-        watch = threading.Timer(300, parent.kill)
-        watch.start()
-        try:
-            return [Ended(*each) for each in json.loads(parent.stdout.readline())]
-        finally:
-            watch.cancel()
+        answer = _parent.run(json.dumps([codes, environment, str(Path.cwd())]))
+        return [Ended(*each) for each in json.loads(answer)]
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,12 +55,16 @@ def bare(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> Bare:
     return Bare(*benchmark("install").environment_with(tmp_path / "bare", "torch", "triton"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def wheel(
-    benchmark: Callable[[str], ModuleType], checkout: Path, tmp_path: Path
+    benchmark: Callable[[str], ModuleType],
+    copy_sources: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """Builds the wheel of a folder of the checkout."""
-    return lambda folder: benchmark("install").wheel_of(checkout / folder, tmp_path)
+    """Function: the wheel of a folder of a checkout, built once."""
+    made = tmp_path_factory.mktemp("wheels")
+    sources = copy_sources(made / "checkout")
+    return functools.cache(lambda folder: benchmark("install").wheel_of(sources / folder, made))
 
 
 def pip(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -93,10 +98,10 @@ def use(python: Path | str, package: str, cwd: Path, **variables: str) -> tuple[
     return Path(home), numbers
 
 
-@pytest.fixture
-def truth(tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The numbers of the code under test, with all that is installed here."""
-    return use(sys.executable, "antcache.kernels", tmp_path)[1]
+    return use(sys.executable, "antcache.kernels", tmp_path_factory.mktemp("truth"))[1]
 
 
 @pytest.mark.slow

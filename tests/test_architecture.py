@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import statistics
@@ -51,6 +52,26 @@ ALLOWED["testing"] = BASE | {"store", "testing"}
 ALLOWED["api"] = BASE | {"store", "windows", "evaluation"}
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    """A file as Python reads it."""
+    return ast.parse(file.read_text("utf-8"))
+
+
+@functools.cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Everything in a file."""
+    return tuple(ast.walk(tree_of(file)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten() -> Iterator[None]:
+    """What was read is kept for these tests alone: it is large."""
+    yield
+    for each in (tree_of, nodes_of, imports):
+        each.cache_clear()
+
+
 def modules(repo: Path) -> Iterator[tuple[str, Path]]:
     """Import name and file of every module of the package."""
     for folder, name in FOLDERS.items():
@@ -59,24 +80,25 @@ def modules(repo: Path) -> Iterator[tuple[str, Path]]:
             yield ".".join([name, *(p for p in parts if p != "__init__")]), file
 
 
-def imports(file: Path, *, top_level_only: bool = False) -> Iterator[str]:
+@functools.cache
+def imports(file: Path) -> list[str]:
     """Absolute names that a file imports, those under `if TYPE_CHECKING` left out."""
-    tree = ast.parse(file.read_text("utf-8"))
     skipped = {
         id(node)
-        for block in ast.walk(tree)
+        for block in nodes_of(file)
         if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
         for node in ast.walk(block)
     }
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+    found = []
+    for node in nodes_of(file):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def part(name: str) -> str:
@@ -179,7 +201,7 @@ def test_one_module_writes_files_and_folders_as_a_whole(repo: Path) -> None:
     """Nothing else renames, syncs, or names what it stages by its process."""
     wrong = []
     for name, file in modules(repo):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in nodes_of(file):
             if not isinstance(node, ast.Call):
                 continue
             own = name in WRITERS
@@ -208,7 +230,7 @@ def test_chance_has_a_seed(repo: Path) -> None:
     wrong = [
         f"{file.relative_to(repo)}:{node.lineno}"
         for file in files
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith(("default_rng", "random.Random"))
         and not node.args
@@ -235,7 +257,7 @@ def test_nothing_is_overwritten_unasked(repo: Path) -> None:
     asked = [
         (file.relative_to(repo), node.name, ast.unparse(default) if default else None)
         for _, file in modules(repo)
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.FunctionDef)
         for name, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
         if name.arg == "overwrite"
@@ -252,7 +274,7 @@ def test_dataclasses_are_frozen_and_settings_and_reports_take_keywords(repo: Pat
     made = {
         node.name: ast.unparse(decorator)
         for _, file in modules(repo)
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.ClassDef)
         for decorator in node.decorator_list
         if "dataclass" in ast.unparse(decorator)
@@ -268,7 +290,7 @@ def test_library_code_never_prints(repo: Path) -> None:
         f"{file.relative_to(repo)}:{node.lineno}"
         for name, file in modules(repo)
         if part(name) != "cli"
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in ("print", "exit")
@@ -283,7 +305,7 @@ def test_commands_print_in_one_place(repo: Path) -> None:
         f"{file.relative_to(repo)}:{node.lineno}"
         for file in sorted((repo / "cli").rglob("*.py"))
         if file.name not in ("common.py", "main.py", "command.py")
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).split(".")[-1] in ("print", "echo", "secho", "echo_via_pager")
     ]
@@ -301,7 +323,7 @@ def test_no_pickle(repo: Path) -> None:
     """No module imports pickle, and torch.load stands nowhere without weights_only=True."""
     for name, file in modules(repo):
         assert "pickle" not in {i.split(".")[0] for i in imports(file)}, name
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in nodes_of(file):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 assert "weights_only=True" in ast.unparse(node), file
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
@@ -309,7 +331,7 @@ def test_no_pickle(repo: Path) -> None:
 
 
 def test_every_module_says_what_it_promises(repo: Path) -> None:
-    silent = [name for name, f in modules(repo) if not ast.get_docstring(ast.parse(f.read_text()))]
+    silent = [name for name, f in modules(repo) if not ast.get_docstring(tree_of(f))]
     assert not silent
 
 
@@ -354,7 +376,7 @@ def test_a_class_name_has_one_meaning(repo: Path) -> None:
     files = [*(file for _, file in modules(repo)), *(repo / "benchmarks").glob("*.py")]
     places: dict[str, list[str]] = {}
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in nodes_of(file):
             if not isinstance(node, ast.ClassDef):
                 continue
             if node.name not in {ast.unparse(base).rpartition(".")[2] for base in node.bases}:

@@ -21,8 +21,6 @@ from antcache.store.integrity.verify import verify
 Together = Callable[..., list[Any]]
 CLASSES, DIM = 4, 6
 SETTINGS = ("--epochs", 3, "--head", "mean", "--device", "cpu", "--batch-size", 8)
-TRAINING = ("antcache.cli.student.train", "antcache.cli.student.sweep", "torch")
-TEACHING = ("antcache.cli.teacher.train", "torch")
 
 
 @pytest.fixture
@@ -67,10 +65,10 @@ def test_trainings_in_one_run_folder(store: Store, tmp_path: Path, together: Tog
         return ["student", "train", store.path, "--run", run, "--seed", seed, *SETTINGS]
 
     alone = [train(seed, tmp_path / f"alone-{seed}") for seed in range(3)]
-    assert [done.code for done in together(*alone, modules=TRAINING)] == [0, 0, 0]
+    assert [done.code for done in together(*alone)] == [0, 0, 0]
     for number in range(2):
         run = tmp_path / f"run-{number}"
-        ended = together(*(train(seed, run) for seed in range(3)), modules=TRAINING)
+        ended = together(*(train(seed, run) for seed in range(3)))
         (winner,) = (seed for seed, each in enumerate(ended) if each.code == 0)
         for each in ended:
             if each.code:
@@ -93,12 +91,12 @@ def test_a_run_that_is_under_way_is_not_joined(
     command = ["student", "train", store.path, "--run", run, *SETTINGS]
     run.mkdir()
     with held_elsewhere(run / ".lock"):
-        (ended,) = together(command, modules=TRAINING)
+        (ended,) = together(command)
         line = f"Error: {run}: another process is training this run (choose another run)"
         assert ended.refusal == line
-    assert [each.code for each in together(command, modules=TRAINING)] == [0]
+    assert [each.code for each in together(command)] == [0]
     with held_elsewhere(run / ".lock"):
-        (ended,) = together([*command, "--resume"], modules=TRAINING)
+        (ended,) = together([*command, "--resume"])
         assert ended.refusal == line
 
 
@@ -115,9 +113,9 @@ def test_sweeps_in_one_folder(store: Store, tmp_path: Path, together: Together) 
     def sweep(runs: Path) -> list[Any]:
         return ["student", "sweep", store.path, plan, "--runs", runs]
 
-    assert [each.code for each in together(sweep(tmp_path / "alone"), modules=TRAINING)] == [0]
+    assert [each.code for each in together(sweep(tmp_path / "alone"))] == [0]
     runs = tmp_path / "sweep"
-    ended = together(*[sweep(runs)] * 3, modules=TRAINING)
+    ended = together(*[sweep(runs)] * 3)
     assert 0 in {each.code for each in ended}
     for each in ended:
         if each.code:
@@ -136,20 +134,20 @@ def test_a_sweep_that_is_under_way_is_not_joined(
     command = ["student", "sweep", store.path, plan, "--runs", runs]
     runs.mkdir()
     with held_elsewhere(runs / ".lock"):
-        (ended,) = together(command, modules=TRAINING)
+        (ended,) = together(command)
         assert f"{runs}: another process is training this sweep" in ended.refusal
     member = runs / "lr=0.01" / "seed-0"
     member.mkdir(parents=True)
     with held_elsewhere(member / ".lock"):
-        (ended,) = together(command, modules=TRAINING)
+        (ended,) = together(command)
         assert f"{member}: another process is training this run" in ended.refusal
-    assert [each.code for each in together(command, modules=TRAINING)] == [0]
+    assert [each.code for each in together(command)] == [0]
 
 
 def test_teachers_of_one_name(store: Store, tmp_path: Path, together: Together) -> None:
     for number in range(3):
         command = ["teacher", "train", store.path, "--name", f"t{number}", "--folds", 2]
-        ended = together(*[command] * 3, modules=TEACHING)
+        ended = together(*[command] * 3)
         assert 0 in {each.code for each in ended}
         for each in ended:
             if each.code:

@@ -98,18 +98,23 @@ def content(path: Path) -> bytes | tuple[Any, dict[str, bytes]]:
 @pytest.mark.slow
 def test_hash_seed_and_order_of_listing_decide_nothing(tmp_path: Path) -> None:
     """Everything that commands print and keep, twice."""
-    found = []
+    running = []
     for seed, listed in (("1", "forwards"), ("2", "backwards")):
         folder = tmp_path / listed
         folder.mkdir()
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-c", PIPELINE, listed],
             cwd=folder,
             env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        assert done.returncode == 0, done.stderr.decode()
-        printed = TIMES.sub(b"", done.stdout).replace(bytes(folder), b"")
+        running.append((folder, process))
+    found = []
+    for folder, process in running:
+        stdout, stderr = process.communicate()
+        assert process.returncode == 0, stderr.decode()
+        printed = TIMES.sub(b"", stdout).replace(bytes(folder), b"")
         said = dict(json.loads(line) for line in printed.splitlines())
         kept = {
             str(path.relative_to(folder)): content(path)

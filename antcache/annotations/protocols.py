@@ -6,6 +6,7 @@ Sources: AVT (facebookresearch/AVT) for the windows; Damen et al. 2018 for the 1
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -23,6 +24,10 @@ Anchor = Annotated[float, Range(0, 1), Words((("start", 0.0), ("end", 1.0)))]
 """Where in a segment the gap is counted from, as a part of its length: its reference point."""
 
 
+FEW_GAPS = 3
+"""Gaps that are named one by one."""
+
+
 def anchor_name(anchor: float) -> str:
     """An anchor in a word: `start`, `end`, or the fraction, as `--anchor` takes it."""
     return {value: word for word, value in numbers_by_word(Anchor).items()}.get(anchor, str(anchor))
@@ -32,6 +37,13 @@ def before(anchor: float) -> str:
     """What the gap lies before, in a sentence: `the action`, its `end`, or a part of it."""
     where = {0.0: "the action", 1.0: "the end of the action"}
     return where.get(anchor, f"the point at {anchor:g} of the action")
+
+
+def gaps_name(gaps: Collection[float]) -> str:
+    """Gaps in words: `0.25, 1 s`; of many how many there are, and between which."""
+    if len(gaps) <= FEW_GAPS:
+        return f"{', '.join(f'{gap:g}' for gap in sorted(gaps))} s"
+    return f"{len(gaps)} gaps of {min(gaps):g} to {max(gaps):g} s"
 
 
 def reference_times(

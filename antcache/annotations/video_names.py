@@ -13,7 +13,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,7 +54,50 @@ def match_segments(
     return _renamed(segments, called), notes
 
 
-def _called(given: set[str], known: set[str], source: str) -> tuple[dict[str, str], list[str]]:
+def match_files(
+    segments: Segments, files: Collection[str], *, source: str
+) -> tuple[Segments, list[str], list[str]]:
+    """Segments with their videos called as files that are there, notes, and the videos of which
+    there is no file; see `match_videos`."""
+    called, notes = _called(set(segments.videos), set(files), source, FILES)
+    lacking = [name for name in called.values() if name not in files and is_video_name(name)]
+    return _renamed(segments, called), notes, sorted(lacking)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Where names are known from, in words.
+
+    Attributes:
+        whose: has so many of the videos.
+        names: what a right one would be.
+        hint: what to do about wrong ones.
+        yet: what the others lack there; empty: the caller says so.
+    """
+
+    whose: str
+    names: str
+    hint: str
+    yet: str
+
+
+STORE = Known(
+    whose="the store has",
+    names="names as in the store",
+    hint="call the videos in the table as the store does: antcache store info",
+    yet="have no features in the store yet",
+)
+FILES = Known(
+    whose="there are files of",
+    names="names of the files, without ending",
+    hint="call the videos in the table as their files are called",
+    yet="",
+)
+
+
+def _called(
+    given: set[str], known: set[str], source: str, words: Known = STORE
+) -> tuple[dict[str, str], list[str]]:
     """What each of the given videos is called, and what is to be said of that."""
     called = {video: video if video in known else bare_name(video) for video in sorted(given)}
     _check_apart(called, source)
@@ -67,7 +110,7 @@ def _called(given: set[str], known: set[str], source: str) -> tuple[dict[str, st
         )
     notes += _check_possible(called, source)
     if known:
-        notes += _check_known(called, known, source)
+        notes += _check_known(called, known, source, words)
     return called, notes
 
 
@@ -119,7 +162,7 @@ def _check_possible(called: dict[str, str], source: str) -> list[str]:
     ]
 
 
-def _check_known(called: dict[str, str], known: set[str], source: str) -> list[str]:
+def _check_known(called: dict[str, str], known: set[str], source: str, words: Known) -> list[str]:
     """Refuse names that the store has in another form; say which it does not have."""
     missing = [video for video, name in called.items() if name not in known]
     # A stored video that the table names exactly is nobody's slip: the other one is another video.
@@ -129,16 +172,16 @@ def _check_known(called: dict[str, str], known: set[str], source: str) -> list[s
         video = (slips or missing)[0]
         close = loose.get(_loose(called[video])) or _nearest(called[video], known)
         raise BadAnnotations(
-            f"the store has {len(called) - len(missing)} of these {len(called)} videos",
+            f"{words.whose} {len(called) - len(missing)} of these {len(called)} videos",
             where=source,
-            expected=f"names as in the store; the nearest is {close!r}",
+            expected=f"{words.names}; the nearest is {close!r}",
             found=repr(video),
-            hint="call the videos in the table as the store does: antcache store info",
+            hint=words.hint,
         )
     yet = [video for video in missing if is_video_name(called[video])]
-    if not yet:
+    if not yet or not words.yet:
         return []
-    return [f"{len(yet)} of {len(called)} videos have no features in the store yet: {listed(yet)}"]
+    return [f"{len(yet)} of {len(called)} videos {words.yet}: {listed(yet)}"]
 
 
 def _loose(name: str) -> str:

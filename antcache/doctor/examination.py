@@ -13,7 +13,7 @@ from itertools import product
 
 from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, protocol_for
 from antcache.doctor.needs import check_used, check_windows, examine_windows
-from antcache.doctor.report import DoctorReport, Finding, SplitReport, TargetReport
+from antcache.doctor.report import DoctorReport, Finding, SplitReport, TargetReport, by_anchor
 from antcache.doctor.rows import check_future
 from antcache.doctor.streams import ExaminedStream
 from antcache.doctor.targets import examine_targets
@@ -86,11 +86,14 @@ def examine(
         if not config.quick:
             one.scan(count)
         findings += one.check(protocol)
+        used: list[Finding] = []
         for own, (split, segments) in product(one.protocols(protocol), splits.items()):
             index = WindowIndex.build(one.features, segments, own, allow_missing=True, where=split)
             windows.append(examine_windows(one, split, segments, index, own))
-            findings += check_windows(windows[-1], one.damaged)
-            findings += check_used(one, windows[-1], index)
+            used += check_used(one, windows[-1], index)
+        for together in by_anchor(w for w in windows if w.stream == one.stream.name):
+            findings += check_windows(together, one.damaged)
+        findings += used
     targets: list[TargetReport] = []
     for name in store.target_names() if config.targets is None else config.targets:
         reports, found = examine_targets(

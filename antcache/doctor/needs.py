@@ -5,11 +5,12 @@ Promise: windows are those of `WindowIndex`, and a reason is given for each that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from antcache.annotations import Protocol, Segments, sample_windows
+from antcache.annotations.protocols import before, gaps_name
 from antcache.doctor.report import Finding, SplitReport, VideoNeed
 from antcache.doctor.rows import last_s
 from antcache.doctor.streams import ExaminedStream, window_name
@@ -32,7 +33,7 @@ def examine_windows(
     """Windows, and what each video must have and has."""
     sampled = sample_windows(segments.start_s, protocol, segments.stop_s)
     lacking = {why: np.isin(segments.uid, index.dropped.get(why, ())) for why in MISSING}
-    needs = []
+    kept_only, needs = examined.stream.at is not None, []
     for video, members in by_video(segments.video):
         kept = members[sampled.kept[members]]
         if not len(kept):
@@ -57,7 +58,9 @@ def examine_windows(
     return SplitReport(
         stream=examined.stream.name,
         split=split,
-        window=window_name(protocol) if examined.stream.at is not None else "",
+        window=window_name(protocol) if kept_only else "",
+        anchor=protocol.anchor if kept_only else None,
+        gap_s=protocol.gap_s if kept_only else None,
         segments=len(segments),
         windows=len(index),
         padded=index.num_padded,
@@ -75,34 +78,51 @@ def _widest(features: Features) -> float | None:
     return 1 / features.fps if features.times is None else float(np.diff(features.times).max())
 
 
-def check_windows(report: SplitReport, damaged: Mapping[str, str]) -> Iterator[Finding]:
-    """What windows lack, by reason."""
-    where = report.where
+def check_windows(reports: Sequence[SplitReport], damaged: Mapping[str, str]) -> Iterator[Finding]:
+    """What the windows of a split lack, by reason; of those of several gaps in one finding."""
     for why in MISSING:
-        worst = sorted(
-            (need for need in report.videos if why in need.lacking),
-            key=lambda need: -need.lacking[why],
-        )
-        if not worst:
-            continue
-        yield Finding(
-            kind=why,
-            missing=True,
-            where=where,
-            text=f"{report.dropped[why]} of {report.segments} segments, in {len(worst)} videos: "
-            + listed([_lack(need, why, damaged) for need in worst]),
-            videos=tuple(need.video for need in worst),
-        )
-    if report.dropped.get(BEFORE_FEATURES):
+        found = [report for report in reports if report.dropped.get(why)]
+        worst: dict[str, VideoNeed] = {}
+        for need in (need for report in found for need in report.videos if why in need.lacking):
+            known = worst.get(need.video)
+            if known is None or need.lacking[why] > known.lacking[why]:
+                worst[need.video] = need
+        needs = sorted(worst.values(), key=lambda need: -need.lacking[why])
+        if needs:
+            yield Finding(
+                kind=why,
+                missing=True,
+                where=where_of(found),
+                text=f"{span([report.dropped[why] for report in found])} of {found[0].segments} "
+                f"segments, in {len(needs)} videos: "
+                + listed([_lack(need, why, damaged) for need in needs]),
+                videos=tuple(need.video for need in needs),
+            )
+    if early := [report for report in reports if report.dropped.get(BEFORE_FEATURES)]:
         yield Finding(
             kind=BEFORE_FEATURES,
             missing=False,
-            where=where,
-            text=f"{report.dropped[BEFORE_FEATURES]} segments have no window, because all of it "
-            "lies before their video's first row",
+            where=where_of(early),
+            text=f"{span([report.dropped[BEFORE_FEATURES] for report in early])} segments have no "
+            "window, because all of it lies before their video's first row",
         )
-    if not report.windows:
-        yield Finding(kind="no_windows", missing=True, where=where, text="no segment has a window")
+    if none := [report for report in reports if not report.windows]:
+        text = "no segment has a window"
+        yield Finding(kind="no_windows", missing=True, where=where_of(none), text=text)
+
+
+def where_of(reports: Sequence[SplitReport]) -> str:
+    """Which windows these are, of one split and anchor, in words."""
+    first, gaps = reports[0], [report.gap_s for report in reports if report.gap_s is not None]
+    if len(gaps) < 2 or first.anchor is None:
+        return first.where
+    return f"{first.stream}, {first.split}, {gaps_name(gaps)} before {before(first.anchor)}"
+
+
+def span(counts: Sequence[int]) -> str:
+    """Counts as one, or from the smallest to the largest."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _lack(need: VideoNeed, why: str, damaged: Mapping[str, str]) -> str:

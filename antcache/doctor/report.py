@@ -6,6 +6,7 @@ the protocol needs is not there or can't be used. Everything else is a note.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,8 +64,10 @@ class SplitReport:
     Attributes:
         stream: name of the stream.
         split: name of the split.
-        window: which windows, where the stream keeps rows for some only: `1 s before the start`;
+        window: which windows, where the stream keeps rows for some only: `1 s before the action`;
             else empty.
+        anchor: their anchor there; else None.
+        gap_s: their gap there; else None.
         segments: segments of the split.
         windows: those that have a window.
         padded: windows that begin before everything seen.
@@ -77,6 +80,8 @@ class SplitReport:
     stream: str
     split: str
     window: str
+    anchor: float | None
+    gap_s: float | None
     segments: int
     windows: int
     padded: int
@@ -89,6 +94,14 @@ class SplitReport:
     def where(self) -> str:
         """Which windows these are, in words."""
         return ", ".join(filter(None, (self.stream, self.split, self.window)))
+
+
+def by_anchor(reports: Iterable[SplitReport]) -> list[list[SplitReport]]:
+    """Reports put together that differ in their gap alone."""
+    found: dict[tuple[str, str, float | None], list[SplitReport]] = {}
+    for report in reports:
+        found.setdefault((report.stream, report.split, report.anchor), []).append(report)
+    return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from antcache.annotations import Protocol, Segments
-from antcache.annotations.protocols import before
+from antcache.annotations.protocols import before, gaps_name
 from antcache.doctor.report import Finding, StreamReport
 from antcache.doctor.rows import (
     RowScan,
@@ -124,7 +124,7 @@ class ExaminedStream:
                 missing=True,
                 where=self.stream.name,
                 text=f"rows are kept for other windows than those {window_name(protocol)}: "
-                + ", ".join(map(window_name, self.protocols(protocol))),
+                + _kept(self.stream.at or {}),
             )
         if protocol.num_frames > 1:
             yield Finding(
@@ -156,6 +156,12 @@ class ExaminedStream:
 def window_name(protocol: Protocol) -> str:
     """Where the windows of a protocol end, in words."""
     return f"{protocol.gap_s:g} s before {before(protocol.anchor)}"
+
+
+def _kept(at: Mapping[str, list[float]]) -> str:
+    """For which windows rows are kept, in words."""
+    anchors = listed([before(anchor) for anchor in at["anchors"]])
+    return f"those {gaps_name(at['gaps'])} before {anchors}"
 
 
 def _open(

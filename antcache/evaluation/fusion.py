@@ -32,6 +32,7 @@ from antcache.evaluation.metrics import KINDS, blocks, verb_noun_marginals
 from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED, mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
+from antcache.evaluation.task import Task
 from antcache.store import Store
 
 Floats = NDArray[np.float64]
@@ -106,7 +107,8 @@ def fuse(
     Raises:
         BadConfig: fewer than two runs, impossible weights or mixture, held-out segments that are
             among the fused ones, or held-out predictions of other classifiers.
-        FingerprintMismatch: the runs are for different taxonomies, splits, or no common segment.
+        FingerprintMismatch: the runs are for different taxonomies, splits, anchors or gaps, or have
+            no common segment.
         NotFound, BadCheckpoint, MissingKey, MissingTarget: see `scoring.load_predictions`.
     """
     at_least("number of runs to fuse", len(names), 2)
@@ -116,9 +118,10 @@ def fuse(
         raise BadConfig("held-out predictions have no effect on weights that are given")
     loaded = [load_predictions(store, name) for name in names]
     runs, left_out = _common(loaded, names)
+    task = _task(loaded, names)
     fitted_on = 0
     if learned:
-        held, labels = _held_out(store, names, held_out, loaded)
+        held, labels = _held_out(store, names, held_out, loaded, task)
         if weights == APART:
             _check_models(loaded, held, names)
         kinds = KINDS if weights == APART else KINDS[:1]
@@ -139,7 +142,8 @@ def fuse(
             uid=runs[0].uid,
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
-            anchor=runs[0].anchor,
+            anchor=task.anchor,
+            gap_s=task.gap_s,
             config={
                 "fused": list(names),
                 "weights": account if len(account) > 1 else account["action"],
@@ -201,13 +205,14 @@ def _held_out(
     names: Sequence[str],
     held_out: Sequence[str] | None,
     fused: Sequence[Predictions],
+    task: Task,
 ) -> tuple[list[Predictions], Segments]:
     """Predictions of H held-out segments, once per run, and the segments."""
     own = _held_out_names(names) if held_out is None else [str(name) for name in held_out]
     if len(own) != len(names):
         raise BadConfig("held-out predictions of other runs", expected=len(names), found=len(own))
     held, _ = _common([load_predictions(store, name) for name in own], own)
-    held[0].check_anchor(fused[0].anchor, own[0])
+    _task(held, own, task)
     shared = np.isin(held[0].uid, np.concatenate([p.uid for p in fused]))
     if shared.any():
         raise BadConfig(
@@ -339,12 +344,23 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
                 raise FingerprintMismatch(
                     f"predictions for another {what}", where=name, expected=expected, found=found
                 )
-        predictions.check_anchor(first.anchor, name)
     shared = np.logical_and.reduce([np.isin(first.uid, p.uid) for p in loaded])
     if not shared.any():
         raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))
     every = np.unique(np.concatenate([p.uid for p in loaded]))
     return [_take(p, first.uid[shared]) for p in loaded], len(every) - int(shared.sum())
+
+
+def _task(loaded: Sequence[Predictions], names: Sequence[str], task: Task | None = None) -> Task:
+    """What all were asked, and what the others of `task` were.
+
+    Raises:
+        FingerprintMismatch: they were not asked the same.
+    """
+    task = loaded[0].task if task is None else task
+    for predictions, name in zip(loaded, names, strict=True):
+        task = task.joined(predictions.task, name)
+    return task
 
 
 def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:

@@ -3,7 +3,8 @@
 Promise: a file is complete or not there (see `antcache.files`), says which split and taxonomy it is
 for and which configuration it came from, and is plain safetensors: the tensor
 `scores` (N, C) float32, where a model has them `verb_scores` (N, V) and `noun_scores` (N, O), and
-in the header's metadata `format`, `split`, `taxonomy`, `anchor`, and as JSON `uid` and `config`.
+in the header's metadata `format`, `split`, `taxonomy`, `anchor`, where it is known `gap_s`, and as
+JSON `uid` and `config`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
-from antcache.annotations.protocols import Anchor, anchor_name
+from antcache.annotations.protocols import Anchor, Gap, anchor_name
 from antcache.checks import check_type
 from antcache.errors import (
     BadCheckpoint,
@@ -28,6 +29,7 @@ from antcache.errors import (
     NotFound,
 )
 from antcache.evaluation.metrics import VerbNoun
+from antcache.evaluation.task import Task
 from antcache.files import atomic_file
 from antcache.settings import read
 from antcache.tensors import read_tensors, write_tensors
@@ -55,9 +57,10 @@ class Predictions:
         noun_scores: (N, O) float32, or None; both are there or neither.
         anchor: what the gap was counted back from, see `Protocol.anchor`. A file that says none is
             from before there were others: its predictions count as those of the start.
+        gap_s: seconds between what was seen and that point; None where nobody says.
 
     Raises:
-        BadConfig: shapes, dtype, uids or anchor are wrong.
+        BadConfig: shapes, dtype, uids, anchor or gap are wrong.
     """
 
     uid: NDArray[np.str_]
@@ -68,9 +71,11 @@ class Predictions:
     verb_scores: NDArray[np.float32] | None = None
     noun_scores: NDArray[np.float32] | None = None
     anchor: float = 0.0
+    gap_s: float | None = None
 
     def __post_init__(self) -> None:
         check_type("anchor", self.anchor, Anchor)
+        check_type("gap_s", self.gap_s, Gap | None)
         if self.scores.ndim != 2 or self.uid.shape != self.scores.shape[:1]:
             raise BadConfig(
                 "one row of scores per uid is needed",
@@ -98,6 +103,11 @@ class Predictions:
         return len(self.uid)
 
     @property
+    def task(self) -> Task:
+        """What was asked, which must be the same of all that they stand beside."""
+        return Task(anchor=self.anchor, gap_s=self.gap_s)
+
+    @property
     def verb_noun_scores(self) -> VerbNoun | None:
         """Those of verbs and of nouns, if the model has classifiers of its own for them."""
         if self.verb_scores is None or self.noun_scores is None:
@@ -119,21 +129,6 @@ class Predictions:
                 expected=f"{expected[1]} actions, {expected[0]}",
                 found=f"{found[1]} actions, {found[0]}",
                 hint="score them with the store they were made from",
-            )
-
-    def check_anchor(self, expected: float, where: object) -> None:
-        """Check that the gap was counted back from the same point as in what they stand beside.
-
-        Raises:
-            FingerprintMismatch: it was another one.
-        """
-        if self.anchor != expected:
-            raise FingerprintMismatch(
-                "predictions for another anchor: another task, whose figures can't be put together",
-                where=where,
-                expected=anchor_name(expected),
-                found=anchor_name(self.anchor),
-                hint="see docs/protocol.md, `--anchor`",
             )
 
     def check_finite(self, where: object) -> None:
@@ -172,6 +167,7 @@ class Predictions:
             "anchor": anchor_name(self.anchor),
             "config": json.dumps(self.config),
             "uid": json.dumps(self.uid.tolist()),
+            **({} if self.gap_s is None else {"gap_s": json.dumps(self.gap_s)}),
         }
         with atomic_file(Path(path), overwrite=overwrite) as staged:
             write_tensors(staged, self._tensors(), metadata)
@@ -212,6 +208,7 @@ class Predictions:
                 taxonomy=metadata["taxonomy"],
                 config=config,
                 anchor=_anchor(metadata),
+                gap_s=parse_json(metadata.get("gap_s", "null")),
             )
             found.check_finite(path)
             return found

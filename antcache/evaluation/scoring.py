@@ -15,14 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
-from antcache.annotations.protocols import Anchor, anchor_name
+from antcache.annotations.protocols import Anchor, Gap
 from antcache.checks import check_type, check_types
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
 from antcache.evaluation.predictions import Predictions
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
+from antcache.evaluation.task import Task
 from antcache.store import SoftTargets, Store
+
+OBSERVED = "observed"
+"""The histories of a teacher that end at the gap, as its soft targets name them."""
+UNTOLD = ("mixed", "unknown")
+"""Gaps of soft targets that are none: of an ensemble whose members differ, or say none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class EvaluationResult:
     Attributes:
         name: which predictions: the path, or `targets/NAME`.
         split: the split.
-        anchor: what the gap was counted back from; see `Protocol.anchor`.
+        task: what was asked: its anchor and gap.
         scored_classes: `present` if classes that do not occur never win, and segments whose verb
             and noun have no training segment are left out; see `present`.
         left_out: how many these are, of whom nothing else here knows.
@@ -43,7 +49,7 @@ class EvaluationResult:
 
     name: str
     split: str
-    anchor: float
+    task: Task
     scored_classes: Classes
     left_out: int
     scored: dict[str, float]
@@ -53,7 +59,7 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
-        plain["anchor"] = anchor_name(self.anchor)
+        plain |= self.task.to_dict()
         plain |= {"scored_classes": self.scored_classes, "left_out": self.left_out}
         plain["unpredicted"] = self.all["n"] - self.scored["n"]
         if self.sheet is not None:
@@ -198,7 +204,7 @@ def evaluate(
     return EvaluationResult(
         name=name,
         split=predictions.split,
-        anchor=predictions.anchor,
+        task=predictions.task,
         scored_classes=classes,
         left_out=left_out,
         scored=scored.ranked[scored.rows].figures(scored.taxonomy),
@@ -242,6 +248,7 @@ def target_predictions(store: Store, name: str, split: str) -> Predictions:
         split=split,
         taxonomy=str(targets.attributes.get("taxonomy")),
         anchor=target_anchor(targets),
+        gap_s=target_gap(targets),
     )
     found.check_finite(f"targets/{name}")
     return found
@@ -258,6 +265,20 @@ def target_anchor(targets: SoftTargets) -> float:
     anchor = targets.attributes.get("anchor", 0.0)
     check_type("anchor", anchor, Anchor)
     return float(anchor)
+
+
+def target_gap(targets: SoftTargets) -> float | None:
+    """How long before the action a teacher stopped watching; None where that is unknown, or it did
+    not: only `observed` histories end at the gap.
+
+    Raises:
+        BadConfig: they say what is no gap.
+    """
+    gap_s = targets.attributes.get("gap_s")
+    if targets.attributes.get("history") != OBSERVED or gap_s in (None, *UNTOLD):
+        return None
+    check_type("gap_s", gap_s, Gap)
+    return float(gap_s)
 
 
 def target_scores(

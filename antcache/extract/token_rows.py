@@ -77,7 +77,8 @@ class TokenRows:
         """Rows as they are asked for; `clip_fps` is that of a backbone that sees clips.
 
         Raises:
-            BadConfig: the backbone has no grid, or another one, or predicts nothing.
+            BadConfig: the backbone has no grid, or another one, or predicts nothing, or one and the
+                same for two futures.
         """
         full = backbone.grid
         if full is None:
@@ -92,14 +93,16 @@ class TokenRows:
             )
         if tokens != "full":
             check_pooling(full, tokens)
-        rate = exact_rate(clip_fps or 1.0)
+        future, rate = tuple(sorted(future)), exact_rate(clip_fps or 1.0)
         frames = backbone.num_frames // full[0]  # of a token
+        ahead = tuple(floor(exact_rate(gap) * rate / frames) for gap in future)
+        _check_apart(future, ahead, float(frames / rate))
         return cls(
             backbone=backbone,
             full=full,
             grid=full if tokens == "full" else tokens,
-            future=tuple(sorted(future)),
-            ahead=tuple(floor(exact_rate(gap) * rate / frames) for gap in sorted(future)),
+            future=future,
+            ahead=ahead,
         )
 
     @property
@@ -110,6 +113,18 @@ class TokenRows:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Tokens (B, K, D) float32 of pixels (B, T, ...)."""
         return pooled(self.backbone.tokens(pixels, self.ahead), self.full, self.grid)
+
+
+def _check_apart(future: tuple[float, ...], ahead: tuple[int, ...], step_s: float) -> None:
+    """Refuse futures of which the predictor has the same tokens, which would be stored twice."""
+    for one, other, first, second in zip(future, future[1:], ahead, ahead[1:], strict=False):
+        if first == second:
+            raise BadConfig(
+                "`future` has two times for which the backbone predicts the same tokens",
+                expected=f"times in different steps of {step_s:g} s",
+                found=f"{one:g} and {other:g} s",
+                hint="leave one out, or raise `clip_fps`, which shortens the steps",
+            )
 
 
 def pooled(tokens: Tensor, grid: Grid, to: Grid) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,30 +36,48 @@ FORMS = {("bytes",): "plain", ("bytes", "blosc"): "blosc", ("vlen-utf8",): "vary
 GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
-def encode(arrays: Arrays, attributes: Attributes, *, compressed: bool) -> dict[str, bytes]:
-    """Files of a unit by name; the one that makes it a unit, `zarr.json`, comes last."""
+WRITTEN_AT_ONCE = 2
+"""Chunks that are held encoded: while one is compressed, another is."""
+
+
+def encode(
+    arrays: Arrays, attributes: Attributes, *, compressed: bool
+) -> Iterator[tuple[str, bytes]]:
+    """Files of a unit with their names, one after another, so that a few chunks are held at once;
+    the one that makes it a unit, `zarr.json`, comes last."""
     # Only writing needs Zarr, which takes longer to load than most commands to read.
     import zarr
     from zarr.codecs import BloscCodec
     from zarr.storage import MemoryStore
 
     kept: dict[str, Any] = {}
+    hashes: dict[str, str] = {}
+
+    def taken() -> Iterator[tuple[str, bytes]]:
+        for file in sorted(kept.keys() - {ZARR_JSON}):  # the group's own is ours to write
+            value: bytes = kept.pop(file).to_bytes()
+            hashes[file] = digest(value)
+            yield file, value
+
     unit = zarr.create_group(MemoryStore(kept), zarr_format=3)
-    for name, array in arrays.items():
-        text = is_text(array)
-        rows = chunk_rows(len(array), array[:1].size * (64 if text else array.itemsize))
-        unit.create_array(
+    for name, given in arrays.items():
+        text = is_text(given)
+        array = given.astype(np.dtypes.StringDType()) if text else given
+        rows = chunk_rows(len(array), given[:1].size * (64 if text else given.itemsize))
+        stored = unit.create_array(
             name,
-            data=array.astype(np.dtypes.StringDType()) if text else array,
+            shape=array.shape,
+            dtype=array.dtype,
             chunks=(rows, *(max(1, n) for n in array.shape[1:])),
             compressors=BloscCodec(cname="zstd", shuffle="bitshuffle") if compressed else None,
             config={"write_empty_chunks": True},  # an absent chunk is damage, never zeros
         )
-    kept.pop(ZARR_JSON)
-    files = {name: value.to_bytes() for name, value in sorted(kept.items())}
-    hashes = {name: digest(value) for name, value in files.items()}
-    files[ZARR_JSON] = sealed({**attributes, FILES: hashes}, GROUP)
-    return files
+        yield from taken()
+        for start in range(0, len(array), rows * WRITTEN_AT_ONCE):
+            part = slice(start, start + rows * WRITTEN_AT_ONCE)
+            stored[part] = array[part]
+            yield from taken()
+    yield ZARR_JSON, sealed({**attributes, FILES: dict(sorted(hashes.items()))}, GROUP)
 
 
 def damaged_parts(

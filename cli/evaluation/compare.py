@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import json_option, print_json, print_table, say
 from antcache.cli.evaluation.comparing import comparison_options
@@ -70,8 +69,8 @@ def _print_metrics(found: Comparison, config: CompareConfig) -> None:
         row += [d.p_text] + ([] if m.deviation is None else [m.deviation])
         rows.append(row)
     print_metrics(
-        f"{found.n} segments of {found.split!r} ({found.over}), anchor "
-        f"{anchor_name(found.anchor)}, {found.scored_classes} classes: percent, {about}",
+        f"{found.n} segments of {found.split!r} ({found.over}), {found.task.text}, "
+        f"{found.scored_classes} classes: percent, {about}",
         ["metric", *found.names, "difference", "p", *(["deviation"] if seeds > 1 else [])],
         rows,
         found.same,

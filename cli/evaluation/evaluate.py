@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
     PATH,
@@ -123,7 +122,7 @@ def _print(results: list[EvaluationResult]) -> None:
     same = {k: v for k, v in found[0].items() if all(other.get(k) == v for other in found)}
     for number, result in enumerate(results, start=1):
         n, total = int(result.scored["n"]), int(result.all["n"])
-        line = f"({number}) {result.name}, anchor {anchor_name(result.anchor)}"
+        line = f"({number}) {result.name}, {result.task.text}"
         if result.left_out:
             line += f", {result.left_out} segments left out"
         line += f": {n} of {total} segments of {result.split!r} scored"
@@ -132,7 +131,7 @@ def _print(results: list[EvaluationResult]) -> None:
             line += f"; 'all {total}' counts the {total - n} without a prediction as wrong"
             columns.append((f"({number}) all {total}", result.all))
         say(line)
-    tasks = dict.fromkeys(another_task(r.anchor, r.scored_classes) for r in results)
+    tasks = dict.fromkeys(another_task(r.task.anchor, r.scored_classes) for r in results)
     for task in tasks:
         if task is not None:
             say(task)

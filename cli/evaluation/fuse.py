@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from antcache.annotations.protocols import anchor_name
 from antcache.cli.choices import MIXTURES
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
@@ -93,7 +92,7 @@ def fuse(
                 "weights": dict(zip(runs, found.weights, strict=True)),
                 "held_out": found.held_out,
                 "nll": list(found.nll),
-                "anchor": anchor_name(found.predictions.anchor),
+                **found.predictions.task.to_dict(),
                 "apart": {
                     kind: {
                         "weights": dict(zip(runs, share.weights, strict=True)),

@@ -31,7 +31,7 @@ from antcache.store.location import Location
 @segments_option(shown="the split that PREDICTIONS name")
 @click.option(
     "--levels",
-    type=Several(AMOUNT),
+    type=Several(AMOUNT, repeats=True),
     metavar="PT,TL,TD",
     help="Levels of supervision for ek100: pretraining, training labels, training data.",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.annotations import read_annotations
-from antcache.annotations.protocols import WindowConfig, before
+from antcache.annotations.protocols import WindowConfig, anchor_name, before, gaps_name
 from antcache.cli.annotations import dataset_name_option, split_number_option
 from antcache.cli.command import UNCHANGED, command, section
 from antcache.cli.common import (
@@ -31,7 +31,9 @@ from antcache.cli.settings import setting_options
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
-    from antcache.doctor.report import DoctorReport
+    from antcache.doctor.report import DoctorReport, SplitReport
+
+COUNTS = ("segments", "windows", "padded")
 
 
 @command(
@@ -116,30 +118,49 @@ def doctor(
         click.get_current_context().exit(1)
 
 
+def _print_windows(title: str, head: str, rows: list[tuple[str, list[SplitReport]]]) -> None:
+    """A row for the windows of one split and anchor: counts, or the span of those of its gaps."""
+    from antcache.doctor.needs import span
+
+    reasons = list(
+        dict.fromkeys(why for _, parts in rows for part in parts for why in part.dropped)
+    )
+    cells = [
+        [
+            name,
+            *(span([getattr(part, count) for part in parts]) for count in COUNTS),
+            *(span([part.dropped.get(why, 0) for part in parts]) for why in reasons),
+        ]
+        for name, parts in rows
+    ]
+    print_table(title, [head, *COUNTS, *(why.replace("_", " ") for why in reasons)], cells)
+
+
 def _print(report: DoctorReport) -> None:
+    from antcache.doctor.report import by_anchor
+
     window = report.protocol
     say(
         f"{report.store}: {report.dataset} (annotations: {report.labels}); windows of "
         f"{window['num_frames']} frames at {window['rate']:g} per second, {window['gap_s']:g} s "
         f"before {before(window['anchor'])}"
     )
-    reasons = list(dict.fromkeys(why for part in report.windows for why in part.dropped))
-    if report.windows:
-        heads = ["segments", "windows", "padded", *(why.replace("_", " ") for why in reasons)]
-        rows: list[list[Any]] = [
-            [
-                part.where,
-                *(part.segments, part.windows, part.padded),
-                *(part.dropped.get(why, 0) for why in reasons),
-            ]
-            for part in report.windows
+    uniform = [part for part in report.windows if part.anchor is None]
+    if uniform:
+        _print_windows("Windows", "stream, split", [(part.where, [part]) for part in uniform])
+    for name in dict.fromkeys(part.stream for part in report.windows if part.anchor is not None):
+        kept = [part for part in report.windows if part.stream == name]
+        gaps = gaps_name({part.gap_s for part in kept if part.gap_s is not None})
+        rows = [
+            (f"{parts[0].split}, {anchor_name(parts[0].anchor or 0.0)}", parts)
+            for parts in by_anchor(kept)
         ]
-        print_table("Windows", ["stream, split", *heads], rows)
+        _print_windows(f"Windows of {name}: {gaps} before an anchor", "split, anchor", rows)
     if report.streams:
         counts = ["videos", "absent", "others", "rows"]
         seen = ["non_finite", "zero", "repeated", "longest_run_s"]
         heads = [*counts, "not finite", "zero", "alike", "run, s"]
-        rows = [
+        cells: list[list[Any]] = [
             [
                 stream.stream,
                 *(getattr(stream, name) for name in counts),
@@ -147,15 +168,15 @@ def _print(report: DoctorReport) -> None:
             ]
             for stream in report.streams
         ]
-        print_table("Rows of the annotated videos", ["stream", *heads], rows)
+        print_table("Rows of the annotated videos", ["stream", *heads], cells)
     if report.targets:
         counts = ["segments", "found", "absent", "not_valid"]
-        rows = [
+        cells = [
             [f"{part.name}, {part.split}", *(getattr(part, name) for name in counts)]
             for part in report.targets
         ]
         print_table(
-            "Soft targets", ["name, split", "segments", "found", "absent", "not valid"], rows
+            "Soft targets", ["name, split", "segments", "found", "absent", "not valid"], cells
         )
     for finding in report.findings:
         kind = "missing" if finding.missing else "note"

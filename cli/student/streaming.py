@@ -109,6 +109,7 @@ def stream(
             "run": str(run),
             "device": str(student.device),
             "anchor": anchor_name(student.protocol.anchor),
+            "gap_s": student.protocol.gap_s,
             "measured": None if timed is None else vars(timed),
             "classic": _plain(classic),
             "streaming": _plain(streamed),

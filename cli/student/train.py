@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.annotations.protocols import anchor_name
 from antcache.cli.command import command
 from antcache.cli.common import (
     PATH,
@@ -129,7 +128,7 @@ def _print(result: RunResult) -> None:
         )
     print_table(
         f"{config.model.head}, {result.num_parameters:,} parameters, epoch {result.epoch}: "
-        f"{config.data.validation_split}, anchor {anchor_name(result.predictions.anchor)}, percent",
+        f"{config.data.validation_split}, {result.predictions.task.text}, percent",
         ["metric", "value"],
         [[name, value] for name, value in result.metrics.items()],
     )

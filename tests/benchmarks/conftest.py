@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -132,7 +129,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_benchmark(repo: Path, small_data: Path, tmp_path: Path) -> RunBenchmark:
+def run_benchmark(repo: Path, small_data: Path, tmp_path: Path, forked: ModuleType) -> RunBenchmark:
     """Runs `python benchmarks/NAME.py OPTIONS` on the small data; its figures by name.
 
     A bound may be broken (exit code 1), as bounds are not for inputs this small.
@@ -140,27 +137,25 @@ def run_benchmark(repo: Path, small_data: Path, tmp_path: Path) -> RunBenchmark:
 
     def run(name: str, *options: str, **variables: str) -> dict[str, Any]:
         environment = {
-            **os.environ,
             "ANTCACHE_DATA": str(small_data),
             "PYTHONPATH": str(small_data / "packages"),
             "OMP_NUM_THREADS": "1",
             **variables,
         }
         before = sorted((repo / "benchmarks/results").iterdir())
-        done = subprocess.run(
-            [sys.executable, str(repo / f"benchmarks/{name}.py"), *options],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment,
-            check=False,
+        done = forked.run(
+            options,
+            folder=tmp_path,
+            timeout_s=580,
+            environment=environment,
+            script=repo / f"benchmarks/{name}.py",
         )
-        assert done.returncode in (0, 1), done.stderr
+        assert done.code in (0, 1), done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         assert sorted((repo / "benchmarks/results").iterdir()) == before
         summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert summary.pop("benchmark") == name
-        assert done.returncode == bool(summary.pop("broken"))
+        assert done.code == bool(summary.pop("broken"))
         summary.pop("device")
         assert all(np.isfinite(value) for value in summary.values())
         return summary

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,12 +14,17 @@ COMMANDS += ["teacher train: count", "teacher train: sequence", "student train",
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_and_every_command_goes_on(repo: Path) -> None:
+def test_nothing_is_lost_and_every_command_goes_on(
+    repo: Path, forked: ModuleType, tmp_path: Path
+) -> None:
     """See the benchmark for what is checked each time."""
-    command = [sys.executable, str(repo / "benchmarks" / "durability.py"), "--kills", "5"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=580)
-    assert result.returncode == 0, result.stdout + result.stderr
-    figures = json.loads(result.stdout.strip().splitlines()[-1])
+    script = repo / "benchmarks/durability.py"
+    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = forked.run(
+        ("--kills", "5"), folder=tmp_path, timeout_s=580, environment=one_thread, script=script
+    )
+    assert done.code == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert figures["broken"] == []
     for case in (*EXTRACTIONS, *COMMANDS):
         kills = 5 if case in EXTRACTIONS else 2

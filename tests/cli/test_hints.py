@@ -89,3 +89,20 @@ def test_a_setting_is_the_option_of_the_command_that_has_it() -> None:
     }.items():
         assert in_options(said, commands[name]) == shown
     assert in_options(said, None) == said
+
+
+def test_settings_are_named_as_they_were_typed() -> None:
+    """Also where a command calls what an option gives otherwise: `splits` is of --split."""
+    otherwise = set()
+    for _, command in walk(cli):
+        flags = {
+            param.name: {word for word in param.opts if word.startswith("--")}
+            for param in command.params
+        }
+        spelled = {flag[2:].replace("-", "_"): flag for own in flags.values() for flag in own}
+        for name, own in flags.items():
+            if own and name:
+                right = {spelled[name]} if name in spelled else own
+                assert in_options(f"`{name}`", command) in right
+                otherwise |= {name} - spelled.keys()
+    assert {"splits", "gap_s"} <= otherwise

@@ -27,6 +27,63 @@ OPTIONS = [
 ]
 
 
+LISTS = [
+    (words, option)
+    for words, command in walk(cli)
+    for option in command.params
+    if isinstance(option, click.Option) and isinstance(option.type, Several)
+]
+GOOD = {"integer": "1", "float": "0.5", "start|end|float": "0.5", "text": "a"}
+"""A value of each type that lists are of."""
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> str:
+    """The one line that a command ends with."""
+    monkeypatch.setattr(sys, "argv", ["antcache", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n")) == (2, "", 1), err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), LISTS, ids=[f"{' '.join(w)} {o.opts[0]}" for w, o in LISTS]
+)
+def test_lists_have_no_holes_and_no_twins(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    option: click.Option,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    several, name = option.type, option.opts[0]
+    assert isinstance(several, Several)
+    choices = getattr(several.kind, "choices", None)
+    good = choices[0] if choices else GOOD[several.kind.name]
+    for value in ("", " ", ",", f"{good},", f",{good}", f"{good},,{good}", f"{good}, ,{good}"):
+        err = refused(monkeypatch, capsys, *words, f"{name}={value}")
+        assert err.startswith(f"Error: impossible {name}: expected "), value
+        assert f"found '{value}'" in err
+    if several.repeats:
+        return
+    twins = [[f"{name}={good},{good}"], [f"{name}={good} , {good}"]]
+    twins += [[f"{name}={good}", f"{name}={good}"]] if option.multiple else []
+    for given in twins:
+        err = refused(monkeypatch, capsys, *words, *given)
+        assert err.startswith(f"Error: impossible {name}: expected each value once"), given
+
+
+def test_which_lists_may_repeat_a_value() -> None:
+    """Where each value has its own place."""
+    assert len(LISTS) > 20
+    repeating = {o.opts[0] for _, o in LISTS if isinstance(o.type, Several) and o.type.repeats}
+    assert repeating == {"--levels", "--target-weights"}
+
+
 def test_options_are_found() -> None:
     names = {name for _, option in OPTIONS for name in option.opts}
     asked = "--bootstrap --seed --width --layers --gap --fps-of-keys --stride --calls --num-frames"
@@ -61,13 +118,8 @@ def test_nonsense_is_one_line(
     for value in NONSENSE:
         if several:
             value = f"1,{value or 'x'}"
-        monkeypatch.setattr(sys, "argv", ["antcache", *words, f"{option.opts[0]}={value}"])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert (ended.value.code, out) == (2, ""), value
+        err = refused(monkeypatch, capsys, *words, f"{option.opts[0]}={value}")
         assert err.startswith(f"Error: impossible {option.opts[0]}: expected "), value
-        assert err.count("\n") == 1
         assert len(err) < 2000
     assert not list(tmp_path.iterdir())
 

@@ -104,10 +104,13 @@ def test_it_is_said_which_segments_of_which_window_have_no_row(tmp_path: Path, k
     assert "1 of 3 segments, in 1 videos: v2 (1)" in report.findings[0].text
 
 
-def test_a_video_without_rows_is_said_for_each_window(tmp_path: Path, kind: str) -> None:
+def test_a_video_without_rows_is_said_once_for_each_anchor(tmp_path: Path, kind: str) -> None:
     report = examined(write(tmp_path / "store", kind, {"v1": TIMES["v1"]}))
     assert {(f.kind, f.videos) for f in report.findings} == {("no_features", ("v2",))}
-    assert len(report.findings) == 4
+    assert [f.where for f in report.findings] == [
+        "t, train, 0.25, 1 s before the action",
+        "t, train, 0.25, 1 s before the end of the action",
+    ]
     assert "v2 (1: needs up to 2.0 s, is absent)" in report.findings[0].text
 
 
@@ -116,7 +119,7 @@ def test_windows_that_no_row_is_kept_for(tmp_path: Path, window: dict[str, Any])
     report = examined(write(tmp_path / "store", "zarr", TIMES), **window)
     (finding,) = report.findings
     assert (finding.kind, finding.missing, finding.where) == ("not_kept", True, "t")
-    assert "0.25 s before the end of the action" in finding.text
+    assert finding.text.endswith("those 0.25, 1 s before the action, the end of the action")
 
 
 def test_rows_of_tokens_at_a_rate_are_examined_as_others(tmp_path: Path, kind: str) -> None:
@@ -227,3 +230,39 @@ def test_rows_need_not_lie_on_annotated_frames(tmp_path: Path) -> None:
     assert {(f.kind, f.videos) for f in examined(store).findings if f.missing} == {
         ("not_kept", ("v2",))
     }
+
+
+def test_many_gaps_are_a_line_for_each_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the spans of their counts, and no line of a table longer than a terminal is wide."""
+    gaps = [0.25, 0.75, 1.0, 1.25, 1.75]
+    lengths = SEGMENTS.stop_s - SEGMENTS.start_s
+    times = {}
+    for video in ("v1", "v2"):
+        own = SEGMENTS.video == video
+        ends = SEGMENTS.start_s[own, None] + lengths[own, None] * [0.0, 1.0]
+        times[video] = np.unique(ends[..., None] - gaps)
+    times["v1"] = times["v1"][times["v1"] != 4.0 - 0.75]  # of b before its start
+    times["v2"] = times["v2"][1:]  # of c, 1.75 s before its start
+    store = write(tmp_path / "store", "zarr", times, gaps=gaps)
+    found = examined(store).findings
+    assert [(f.where, f.text) for f in found] == [
+        (
+            "t, train, 0.75, 1.75 s before the action",
+            "1 of 3 segments, in 2 videos: v1 (1), v2 (1)",
+        )
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(cli, ["store", "doctor", str(store.path), "--gap", "0.5"])
+    lines = result.stdout.splitlines()
+    start = lines.index("Windows of t: 5 gaps of 0.25 to 1.75 s before an anchor")
+    table = [line.split() for line in lines[start + 1 : start + 7] if line.strip(" ─")]
+    assert table == [
+        ["split,", "anchor", "segments", "windows", "padded", "not", "kept"],
+        ["train,", "start", "3", "2", "to", "3", "0", "0", "to", "1"],
+        ["train,", "end", "3", "3", "0", "0"],
+    ]
+    assert max(map(len, lines[start : start + 7])) <= 80
+    said = "those 5 gaps of 0.25 to 1.75 s before the action, the end of the action"
+    assert sum(line.endswith(said) for line in lines) == 1

@@ -153,7 +153,7 @@ def test_commands_say_the_anchor(store: Store, name: str) -> None:
     text = " ".join(invoke("compare", store.path, name, name, *few).stdout.split())
     assert f"anchor {said}" in text
     assert invoke("report", store.path, name, name, *few, "-o", "page").exit_code == 0
-    assert f"(anchor: {said})" in Path("page").read_text("utf-8")
+    assert f"(anchor {said}, gap unknown)" in Path("page").read_text("utf-8")
     assert invoke("fuse", store.path, name, name, "-o", "fused").exit_code == 0
     assert Predictions.load("fused").anchor == ANCHORS[name]
 
@@ -184,7 +184,7 @@ def test_segments_count_by_their_anchor(segments: Segments) -> None:
 def test_figures_are_over_what_its_anchor_lets_see(store: Store) -> None:
     for anchor, n in ((0.0, 3), (1.0, 4)):
         result = evaluate(store, made(store, anchor=anchor), "p", detail=Detail())
-        assert (result.anchor, result.sheet.counted["avt"].n if result.sheet else None) == (
+        assert (result.task.anchor, result.sheet.counted["avt"].n if result.sheet else None) == (
             *(anchor, n),
         )
 

@@ -187,3 +187,31 @@ def test_tokens_at_windows(tmp_path, folder, vit):
     assert result.exit_code == 2
     assert "a (4 rows)" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_list_that_names_other_videos(tmp_path, folder, vit):
+    """What has a file gets its rows; the others are said, and the exit code says that they are."""
+    table = tmp_path / "list.csv"
+    rows = ["uid,video,start,stop", "1,a,1.5,1.75", "2,gone.mp4,1,2", "3,lost,1,2"]
+    table.write_text("\n".join(rows))
+    store = Store.create(tmp_path / "s.zarr")
+    settings = [store.path, "--backbone", vit, "--tokens", "1x1x1", "--at", "windows"]
+    settings += ["--segments", table]
+    said = f"Warning: 2 of the 3 videos of {table} have no file, and get no rows: gone, lost\n"
+    plan = run(folder, *settings, "--dry-run")
+    assert (plan.exit_code, plan.stderr.count(said)) == (0, 1), plan.output
+    for written in (1, 0):
+        result = run(folder, *settings)
+        assert (result.exit_code, result.stderr.count(said)) == (1, 1), result.output
+        assert f"{written} videos written" in result.stdout
+        assert "in the store yet" not in result.stderr
+    assert store.videos("rgb") == ["a"]
+    table.write_text("\n".join(rows[:2]))
+    assert run(folder, *settings).exit_code == 0
+    both = run(folder, *settings, "--split", "train")
+    assert both.exit_code == 2
+    assert "--at windows, and no --split, found --at windows, --split train" in both.stderr
+    table.write_text("\n".join([rows[0], rows[2]]))
+    none = run(folder, *settings)
+    assert none.exit_code == 2
+    assert "there are files of 0 of these 1 videos: expected names of the files" in none.stderr

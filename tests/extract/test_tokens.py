@@ -213,6 +213,8 @@ def test_what_a_backbone_can_not_give(folder, vjepa2, vit, tmp_path, models, sma
 
     refused(vjepa2, "can't be pooled .*divide 2x4x4, found 2x3x4", tokens=(2, 3, 4))
     refused(vjepa2, "can't be pooled", tokens=(4, 4, 4))
+    twice = {"tokens": "full", "future": (1.25, 0.25, 1.0), "clip_fps": 4.0}
+    refused(vjepa2, "`future` has two times .*steps of 0.5 s, found 1 and 1.25 s", **twice)
     vit = load_backbone(vit, device="cpu")
     refused(vit, "`future` is for backbones that predict", tokens="full", future=(1.0,))
     xclip = load_backbone(models.save(tmp_path / "m", makers(small)["xclip"]()), device="cpu")

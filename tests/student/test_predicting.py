@@ -330,6 +330,20 @@ def test_refusals(trained, make_store, tmp_path):
         (copy / "config.json").write_text(json.dumps({**settings, what: "x"}))
         with pytest.raises(FingerprintMismatch, match=words):
             TrainedStudent(other, copy)
+    assert other.stream("rgb").settings == settings["stream settings"][0]
+    shutil.copytree(run, tmp_path / "else")
+    kept = {**settings["stream settings"][0], "fps": 2.0, "weights": "old"}
+    said = {"taxonomy": other.taxonomy.fingerprint, "stream fingerprint": "x"}
+    for also, words in (
+        (
+            {"stream settings": [kept]},
+            r"another stream: found rgb: fps: 2.0 -> 4.0, weights: 'old'",
+        ),
+        ({"stream settings": "x"}, "expected x, found [0-9a-f]+"),
+    ):
+        (tmp_path / "else" / "config.json").write_text(json.dumps({**settings, **said, **also}))
+        with pytest.raises(FingerprintMismatch, match=words):
+            TrainedStudent(other, tmp_path / "else")
     broken: Path = tmp_path / "broken"
     shutil.copytree(run, broken)
     (broken / "config.json").write_text(json.dumps({"student": settings["student"]}))

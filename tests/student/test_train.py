@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,37 +185,34 @@ def test_resumes_to_the_same_bits(
 
 # Killed at the so-and-so-many-th call of any function after the first checkpoint.
 KILLED = """
-import json, os, signal, sys, torch
-from pathlib import Path
+import os, signal
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.training.optimization_config import OptimizationConfig
 from antcache.student.runs.train import train
-left, saved = int(sys.argv[4]), False
+left, saved = {calls}, False
 def count(frame, event, argument):
     global left, saved
     saved = saved or (event == "return" and frame.f_code.co_name == "save_checkpoint")
     left -= saved and event == "call"
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-torch.set_num_threads(1)
-config = StudentConfig.from_dict(json.loads(Path(sys.argv[3]).read_text()))
+config = StudentConfig.from_dict({config})
 sys.setprofile(count)
-train(Store.open(sys.argv[1]), sys.argv[2], config)
+train(Store.open({store!r}), {run!r}, config)
 """
 
 
 @pytest.mark.parametrize("calls", [1, 2_000, 20_000])
 def test_a_killed_process_resumes_to_the_same_bits(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path, calls: int
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, calls: int, together: Any
 ) -> None:
     """At any moment after the first checkpoint, with everything that has a state."""
     store, run = make_store(num_videos=2), tmp_path / "killed"
     config = small.replace(epochs=20, evaluate_every=20, ema=0.9, held_out=0.5, targets=("oracle",))
-    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    arguments = [store.path, run, tmp_path / "config.json", calls]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)])
-    assert killed.returncode == -signal.SIGKILL
+    given = {"store": str(store.path), "run": str(run), "config": config.to_dict()}
+    (killed,) = together(KILLED.format(calls=calls, **given))
+    assert killed.code == -signal.SIGKILL, killed.stderr
     resumed = train(store, run, config, resume=True)
     assert 0 < resumed.resumed_epoch < config.optimization.epochs
     assert_same_weights(train(store, None, config), resumed)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import anchor_name, protocol_for
+from antcache.annotations.protocols import protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, difference
@@ -31,6 +31,7 @@ from antcache.evaluation.metrics import KINDS, metrics_of
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
+from antcache.evaluation.task import Task
 from antcache.store import Store
 
 RECALL_K = 5
@@ -119,7 +120,7 @@ class Comparison:
     Attributes:
         names: what A and B are called.
         split: which labels.
-        anchor: what the gap of all systems was counted back from; see `Protocol.anchor`.
+        task: what all systems were asked: the anchor, and the gap of those that say theirs.
         scored_classes: `present` if classes that do not occur never win; see `present`.
         left_out: segments that do not count for that.
         over: which segments of the split count.
@@ -140,7 +141,7 @@ class Comparison:
 
     names: tuple[str, str]
     split: str
-    anchor: float
+    task: Task
     scored_classes: Classes
     left_out: int
     over: str
@@ -172,7 +173,7 @@ class Comparison:
             "b": [system.name for system in self.b],
             "names": list(self.names),
             "teacher": None if self.teacher is None else self.teacher.name,
-            "anchor": anchor_name(self.anchor),
+            **self.task.to_dict(),
             **{name: getattr(self, name) for name in PLAIN},
             "notes": list(self.notes),
             "metrics": {
@@ -207,7 +208,7 @@ def compare(
 
     Raises:
         BadConfig: none, or another number of runs in A and B, or a bad setting.
-        FingerprintMismatch: they are not all of one anchor.
+        FingerprintMismatch: they are not all of one anchor and gap.
         NotFound, BadCheckpoint, FingerprintMismatch, MissingKey, MissingTarget: see
             `scoring.load_predictions`.
     """
@@ -220,17 +221,18 @@ def compare(
     called = side_names(a, b, names)
     taxonomy = store.taxonomy
     first = {a[0]: load_predictions(store, a[0], split)}
-    split, anchor = first[a[0]].split, first[a[0]].anchor
+    split, task = first[a[0]].split, first[a[0]].task
     labels, present = store.labels(split), None
     if config.classes == PRESENT:
         present = Present.of(store, split)
         labels = labels[present.kept]
-    rows = _counted(store, labels, split, config.over, anchor)
+    rows = _counted(store, labels, split, config.over, task.anchor)
     segments = labels[rows]
 
     def system(name: str) -> System:
+        nonlocal task
         found = first.pop(name, None) or load_predictions(store, name, split)
-        found.check_anchor(anchor, name)
+        task = task.joined(found.task, name)
         if present is not None:
             found = present.only(found)
         return as_system(found, labels, taxonomy, name)[rows]
@@ -239,14 +241,14 @@ def compare(
     known = None if teacher is None else system(teacher)
     systems = [*before, *after, *([] if known is None else [known])]
     notes = (
-        another_task(anchor, config.classes),
+        another_task(task.anchor, config.classes),
         _coverage(before, after, called),
         few_classes(taxonomy),
     )
     return Comparison(
         names=called,
         split=split,
-        anchor=anchor,
+        task=task,
         scored_classes=config.classes,
         left_out=0 if present is None else len(present.left_out),
         over=config.over,

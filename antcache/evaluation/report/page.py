@@ -13,7 +13,7 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Taxonomy
-from antcache.annotations.protocols import anchor_name, before
+from antcache.annotations.protocols import before
 from antcache.checks import Count, check_types
 from antcache.errors import NotFound, needs
 from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
@@ -127,7 +127,6 @@ def render(
         name_b=found.names[1],
         version=__version__,
         found=found,
-        anchor=anchor_name(found.anchor),
         before=before,
         sampling=config.sampling,
         level=words.percent(config.sampling.level),

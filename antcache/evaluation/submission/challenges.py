@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import Taxonomy, locate
+from antcache.annotations import Taxonomy, locate, protocol_for
 from antcache.annotations.sizes import SIZES
 from antcache.checks import one_of
 from antcache.errors import BadConfig, BadPredictions, needs
 from antcache.evaluation.metrics import verb_noun_marginals
 from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.task import Task
 from antcache.files import atomic_file, check_file
 
 BEST = 100
@@ -112,8 +113,8 @@ def submission(
     Raises:
         BadConfig: an unknown challenge, another dataset or number of classes, or levels that are
             missing or impossible.
-        FingerprintMismatch: the predictions are for another taxonomy, or for another anchor than
-            the start of the segments, which the leaderboards mean.
+        FingerprintMismatch: the predictions are for another taxonomy, or have seen more than the
+            leaderboards allow: another anchor than the start of the segments, or a shorter gap.
         BadPredictions: a segment has no prediction, or fewer than 100 ranked actions.
     """
     one_of("challenge", challenge, CHALLENGES)
@@ -132,7 +133,7 @@ def submission(
             "train and predict again",
         )
     predictions.check_taxonomy(taxonomy, where=name)
-    predictions.check_anchor(0.0, name)
+    _check_task(predictions, form.dataset, name)
     asked = np.asarray(uids, dtype=np.str_)
     rows = locate(predictions.uid, asked)
     known, missing = asked[rows >= 0].tolist(), asked[rows < 0].tolist()
@@ -180,6 +181,13 @@ def check_submission(challenge: str, content: Any) -> None:
             where=entry,
             found=str(error.message).removeprefix(name).strip()[:200],
         ) from error
+
+
+def _check_task(predictions: Predictions, dataset: str, name: str) -> None:
+    """Refuse what has seen more than the challenge allows; whoever saw less may take part."""
+    gap_s = protocol_for(dataset).gap_s
+    less = predictions.gap_s is not None and predictions.gap_s > gap_s
+    Task(gap_s=None if less else gap_s).joined(predictions.task, name)
 
 
 def _levels(form: Challenge, levels: Sequence[int] | None) -> dict[str, int]:

@@ -8,7 +8,6 @@ whether all that follows it is as it was written. A group is a folder; its attri
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -23,13 +22,14 @@ from antcache.store.backend import Attributes, Unit
 from antcache.store.faults import UNREADABLE, damaged, says_nothing
 from antcache.store.format import Arrays, chunk_rows, is_text
 from antcache.store.local.folder import FolderBackend
+from antcache.store.local.hdf5_file import SteadyFile
 from antcache.store.local.hdf5_layout import contents, needs_json
 from antcache.store.local.hdf5_seal import (
     SMALLEST_BLOCK,
     UserBlock,
-    block_for,
     damaged_parts,
     ranges_of,
+    sealed_block,
 )
 from antcache.store.reading.inside import FILE, LINK, OTHER
 from antcache.store.reading.proof import Count, Ranges
@@ -54,25 +54,31 @@ class Hdf5Backend(FolderBackend):
             raise AlreadyExists("already in the store", where=target) from error
 
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
-        # In memory first: where the disk is full, HDF5 leaves the file half open, and the process
-        # crashes when it ends.
-        block_bytes = SMALLEST_BLOCK
-        while True:
-            whole, ranges = self._image(arrays, attributes, compressed, block_bytes)
-            block = block_for(whole[block_bytes:], ranges)
-            if len(block) <= block_bytes:
-                break
-            block_bytes *= 2
-        whole[:block_bytes] = block.ljust(block_bytes)
-        path.write_bytes(whole)
-
-    def _image(
-        self, arrays: Arrays, attributes: Attributes, compressed: bool, block_bytes: int
-    ) -> tuple[memoryview, dict[str, Ranges]]:
-        """All bytes of a unit's file, with an empty user block, and where its values lie."""
         require_short(len(json.dumps(attributes)))
-        image = io.BytesIO()
-        with h5py.File(image, "w", libver="latest", userblock_size=block_bytes) as file:
+        block_bytes = SMALLEST_BLOCK
+        while True:  # how long the block is, is only known once all values have their place
+            with SteadyFile(path) as file:
+                ranges = self._fill(file, arrays, attributes, compressed, block_bytes)
+                file.require_written()
+                block = sealed_block(file.handle, block_bytes, ranges)
+                if len(block) <= block_bytes:
+                    file.seek(0)
+                    file.write(block.ljust(block_bytes))
+                    file.require_written()
+                    return
+            while block_bytes < len(block):
+                block_bytes *= 2
+
+    def _fill(
+        self,
+        to: SteadyFile,
+        arrays: Arrays,
+        attributes: Attributes,
+        compressed: bool,
+        block_bytes: int,
+    ) -> dict[str, Ranges]:
+        """Write a unit's file with an empty user block; where its values lie."""
+        with h5py.File(to, "w", libver="latest", userblock_size=block_bytes) as file:
             for name, array in arrays.items():
                 if is_text(array):
                     # Of a fixed length, so that the values lie in one piece like all others.
@@ -89,8 +95,7 @@ class Hdf5Backend(FolderBackend):
             for name, value in attributes.items():
                 file.attrs[name] = json.dumps(value) if needs_json(value) else value
             file.flush()
-            ranges = ranges_of(file)
-        return image.getbuffer(), ranges
+            return ranges_of(file)
 
     def _open_at(self, path: Path) -> Unit:
         name, where = self._name(path), path.with_suffix("")

@@ -23,7 +23,6 @@ from typing import Any
 import h5py
 
 from antcache.store.backend import METADATA
-from antcache.store.format import digest
 from antcache.store.reading.proof import Count, Proof, Ranges, digest_of, read_range, uncounted
 from antcache.store.seal import attributes_of, intact, sealed
 
@@ -60,14 +59,15 @@ def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(found)
 
 
-def block_for(content: memoryview, ranges: dict[str, Ranges]) -> bytes:
-    """The sealed text of the user block for `content`, which is all that follows it."""
+def sealed_block(handle: int, block_bytes: int, ranges: dict[str, Ranges]) -> bytes:
+    """The sealed text of the user block of an open file, for all that follows its `block_bytes`."""
 
     def digest_at(ranges: Ranges) -> str:
-        return digest(*(content[start : start + length] for start, length in ranges))
+        return digest_of(handle, tuple((block_bytes + start, n) for start, n in ranges))
 
+    size = os.fstat(handle).st_size - block_bytes
     arrays = {n: {"blake2b": digest_at(own), "ranges": own} for n, own in ranges.items()}
-    metadata = digest_at(_gaps(itertools.chain(*ranges.values()), len(content)))
+    metadata = digest_at(_gaps(itertools.chain(*ranges.values()), size))
     return sealed({"arrays": arrays, "metadata": metadata})
 
 

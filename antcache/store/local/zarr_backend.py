@@ -34,7 +34,7 @@ class ZarrBackend(FolderBackend):
         )
 
     def _write(self, path: Path, arrays: Arrays, attributes: Attributes, compressed: bool) -> None:
-        for name, value in encode(arrays, attributes, compressed=compressed).items():
+        for name, value in encode(arrays, attributes, compressed=compressed):
             file = path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(value)

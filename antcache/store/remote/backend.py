@@ -177,7 +177,7 @@ class RemoteZarrBackend(Backend):
         self, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool = False
     ) -> dict[str, bytes]:
         """The files of a unit, which hold what they should."""
-        files = encode(arrays, expected, compressed=compressed)
+        files = dict(encode(arrays, expected, compressed=compressed))
         require_written(_decoded(files, self.where(key)), arrays, self.where(key))
         return files
 

@@ -7,7 +7,7 @@ Letters: N segments, T frames, D feature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from antcache.devices import pick_device
 from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFinite, NotFound
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
+from antcache.store.format import difference
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.model import Predictor, build_student
@@ -72,11 +73,12 @@ class TrainedStudent:
             ("stream fingerprint", ",".join(stream.fingerprint for stream in self.streams)),
         ):
             if account[what] != found:
+                said = "" if what == "taxonomy" else _differing(account, self.streams)
                 raise FingerprintMismatch(
                     f"the run was trained on another {what.removesuffix(' fingerprint')}",
                     where=run_dir,
-                    expected=account[what],
-                    found=found,
+                    expected="" if said else account[what],
+                    found=said or found,
                 )
         self.device = pick_device(device or self.config.runtime.device)
         checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
@@ -153,6 +155,7 @@ class TrainedStudent:
             taxonomy=self.store.taxonomy.fingerprint,
             config=self.config.to_dict(),
             anchor=self.protocol.anchor,
+            gap_s=self.protocol.gap_s,
         )
 
     def _check_finite(self, what: str, values: Tensor, rows: Tensor, labels: WindowLabels) -> None:
@@ -166,6 +169,16 @@ class TrainedStudent:
                 where=f"{self.store.path}: stream {streams}, video {labels.video[row]}",
                 found=f"segment {labels.uid[row]}",
             )
+
+
+def _differing(account: Mapping[str, Any], streams: Sequence[Stream]) -> str:
+    """In which settings the streams of a run differ from those of the store; empty where the run is
+    from before it kept them."""
+    kept = account.get("stream settings")
+    if not isinstance(kept, list) or not all(isinstance(one, dict) for one in kept):
+        return ""
+    pairs = [(s.name, difference(one, s.settings)) for one, s in zip(kept, streams, strict=False)]
+    return "; ".join(f"{name}: {text}" for name, text in pairs if text)
 
 
 def _account(run_dir: Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing import Any
 
 from antcache import __version__
 from antcache.annotations import Segments
-from antcache.annotations.protocols import anchor_name
 from antcache.devices import pick_device, uses_bfloat16
 from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
@@ -79,7 +78,7 @@ class RunResult:
             "resumed_epoch": self.resumed_epoch,
             "parameters": self.num_parameters,
             "counts": dict(self.counts),
-            "anchor": anchor_name(self.predictions.anchor),
+            **self.predictions.task.to_dict(),
             "metrics": self.metrics,
             "held_out": self.history[self.epoch - 1].get("held_out"),
             "dropped": {
@@ -293,6 +292,7 @@ class Run:
             taxonomy=self.data.taxonomy.fingerprint,
             config=self.config.to_dict(),
             anchor=self.data.protocol.anchor,
+            gap_s=self.data.protocol.gap_s,
         )
 
 
@@ -303,6 +303,7 @@ def _account(store: Store, config: StudentConfig, data: TrainingData) -> dict[st
         "store": str(store.path),
         "student": config.to_dict(),
         "stream": ",".join(stream.name for stream in data.streams),
+        "stream settings": [stream.settings for stream in data.streams],
         "protocol": vars(data.protocol),
         "shape": asdict(data.shape),
         "counts": data.counts,
