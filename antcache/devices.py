@@ -5,12 +5,19 @@ Promise: a name that can't be used here is one clear error, before any work. Tor
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
     import torch
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, as far as the system says."""
+    asked = getattr(os, "sched_getaffinity", None)
+    return len(asked(0)) if asked else os.cpu_count() or 1
 
 
 def pick_device(name: str) -> torch.device:

@@ -79,6 +79,17 @@ class AntcacheError(Exception):
     def __str__(self) -> str:  # KeyError and OSError would format their arguments otherwise
         return self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # From another process it comes as it was, whatever its class is made with.
+        return _again, (type(self), vars(self))
+
+
+def _again(kind: type[AntcacheError], about: dict[str, object]) -> AntcacheError:
+    error = kind.__new__(kind)
+    vars(error).update(about)
+    error.args = (error.message,)
+    return error
+
 
 class BadConfig(AntcacheError, ValueError):
     """A setting is out of range, or contradicts another."""

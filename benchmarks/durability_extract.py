@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 import antcache.cli.extract  # noqa: F401  (loaded before the fork)
 from antcache import extract as library
 from antcache.extract import Ledger
-from antcache.extract import run as extract_run
+from antcache.extract.engines.video import RowMaker
 from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
@@ -62,7 +62,7 @@ class Extraction(KilledCommand):
         backbone = load_backbone(self.inputs)
         library.load_backbone = lambda *args, **options: backbone
         mark = self.bench.mark
-        mark(extract_run, "_extract_one", slot, EXTRACTING, BETWEEN)
+        mark(RowMaker, "made", slot, EXTRACTING, BETWEEN)
         mark(FolderBackend, "publish", slot, PUBLISHING, EXTRACTING, 0)
         mark(ZarrBackend, "_rename", slot, PUBLISHING, PUBLISHED, 1)
         mark(Hdf5Backend, "_rename", slot, PUBLISHING, PUBLISHED, 1)

@@ -10,7 +10,9 @@ import click
 BACKENDS = click.Choice(["zarr", "hdf5"])
 DTYPES = click.Choice(["float16", "float32"])
 TOKEN_DTYPES = click.Choice(["float16", "float32", "int8"])
+ENGINES = click.Choice(["local", "ray"])
 MOMENTS = click.Choice(["uniform", "windows"])
+DECODERS = click.Choice(["cpu", "nvdec"])
 
 TEACHERS = click.Choice(["count", "sequence", "language"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])

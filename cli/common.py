@@ -237,6 +237,11 @@ def path_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
     return click.argument(name, type=PATH, **kwargs)
 
 
+def location_argument(name: str, **kwargs: Any) -> Callable[[Any], Any]:
+    """An argument that is a path or a URL, as a `Location`; the library checks what is there."""
+    return click.argument(name, type=StoreLocation(), **kwargs)
+
+
 class StoreLocation(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """Where a store lies: a path, or a URL such as `s3://bucket/kitchen.zarr`."""
 
@@ -261,4 +266,4 @@ def store_argument(
     name: str = "store", *, metavar: str = "STORE", **kwargs: Any
 ) -> Callable[[Any], Any]:
     """A store argument as a `Location`; the library checks whether a store is there."""
-    return click.argument(name, type=StoreLocation(), metavar=metavar, **kwargs)
+    return location_argument(name, metavar=metavar, **kwargs)

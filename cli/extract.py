@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from antcache.cli.choices import MOMENTS
+from antcache.cli.choices import DECODERS, MOMENTS
 from antcache.cli.command import SAME_COMMAND, command, section
 from antcache.cli.common import (
+    PATH,
     at_work,
     existing_store,
     json_option,
+    location_argument,
     note,
-    path_argument,
     print_result,
     print_table,
     say,
     store_argument,
     warn,
 )
-from antcache.cli.numbers import AHEAD, ANCHOR, COUNT, FPS, GAP, SECONDS, WHOLE_OR_GRID, Several
+from antcache.cli.numbers import (
+    AHEAD,
+    ANCHOR,
+    BYTES,
+    COUNT,
+    FPS,
+    GAP,
+    NUM_DECODERS,
+    PART_OF,
+    SECONDS,
+    WHOLE_OR_GRID,
+    Several,
+)
 from antcache.cli.options import (
     device_option,
     dry_run_option,
     dtype_option,
+    engine_options,
     format_option,
+    only_with_ray,
     repeatable,
     segments_option,
 )
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
-    from antcache.extract import Videos
+    from antcache.extract import Videos, VideoShard
     from antcache.extract.plan import Plan
     from antcache.extract.run import ExtractReport
 
@@ -44,7 +60,7 @@ if TYPE_CHECKING:
     "train` trains on them.",
     goes_on=SAME_COMMAND,
 )
-@path_argument("videos")
+@location_argument("videos")
 @store_argument()
 @section(
     "Features",
@@ -117,6 +133,41 @@ if TYPE_CHECKING:
     click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos."),
 )
 @section(
+    "What videos are made of",
+    click.option(
+        "--image-fps",
+        type=FPS,
+        help="Folders and tars of numbered pictures are videos, taken at this rate.",
+    ),
+    click.option(
+        "--image-times",
+        type=PATH,
+        metavar="FILE",
+        help="The same, with times out of a table (video,frame,seconds).",
+    ),
+    click.option(
+        "--fill", is_flag=True, help="Where a number is missing, show the picture before on."
+    ),
+    click.option(
+        "--chapters",
+        metavar="gopro|FILE",
+        help="Files that are one recording: by GoPro's names, or a table (video,file[,start_s]).",
+    ),
+    click.option(
+        "--scratch",
+        type=PATH,
+        metavar="FOLDER",
+        show_default="one for temporary files",
+        help="Where videos at URLs lie while they are read.",
+    ),
+    click.option(
+        "--scratch-size",
+        type=BYTES,
+        default="20GB",
+        help="How much may lie there, of all processes together.",
+    ),
+)
+@section(
     "Running",
     click.option(
         "--batch-size",
@@ -124,52 +175,93 @@ if TYPE_CHECKING:
         show_default="about 32 frames' worth",
         help="Rows computed at once.",
     ),
+    click.option(
+        "--decoders",
+        type=NUM_DECODERS,
+        show_default="one per core but one",
+        help="Videos decoded at once, the longest first.",
+    ),
     device_option,
+    click.option(
+        "--decoder", type=DECODERS, default="cpu", help="What decodes; the pictures are the same."
+    ),
+    click.option(
+        "--shard",
+        type=PART_OF,
+        show_default="all videos",
+        help="Only the i-th of n equal parts of the videos, from 1/n to n/n.",
+    ),
     dry_run_option,
+)
+@section(
+    "Machines",
+    engine_options,
+    click.option(
+        "--actors",
+        type=COUNT,
+        show_default="one per GPU, or one",
+        help="With --engine ray: workers, each with the backbone.",
+    ),
 )
 @json_option
 def extract(
-    videos: Path,
+    videos: Path | str,
     store: Path | str,
     backbone: str,
     device: str,
     backend: str | None,
     dry_run: bool,
     segments: Path | None,
+    shard: VideoShard | None,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Write features of VIDEOS (a folder or a file) into STORE.
+    """Write features of VIDEOS (a folder, a file, a list of them, or a URL) into STORE.
 
-    Started several times at once, one per GPU say, it shares the videos among its processes. Videos
-    that can't be read are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is
-    that one file). It is also 1 if the list of --segments names videos that are not among VIDEOS.
+    Started several times at once, one per GPU say, it shares the videos among its processes; with
+    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read
+    are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
+    is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
     from antcache import extract as library
+    from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
 
-    files = library.find_videos(videos)  # paths first: the rest loads torch
+    only_with_ray(engine, address=address, actors=actors)
+    of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
+    files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
-    model = library.load_backbone(backbone, device=device)
+    # On a cluster it is the workers that need their devices; here it only says what rows will be.
+    model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)
     library.check_settings(model, config, existing, asked)  # before a store is created
     if dry_run:
-        plan = library.make_plan(files, existing, model, config, asked)
+        plan = library.make_plan(files, existing, model, config, asked, shard)
         print_result(plan, as_json, _show_plan)
-        for each in files.refused:
+        for each in refused_of(files, shard):
             warn(f"will fail: {each.error}")
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
+    machines = None
+    if engine == "ray":
+        from antcache.extract.engines.on_ray import on_ray
+
+        machines = on_ray(device=device, address=address, actors=actors)
     with at_work(store) as progress:
-        report = library.extract(files, target, model, config, progress, segments=asked)
-    print_result(report, as_json, lambda done: say(f"{store}, {_counts(done)}"))
+        report = library.extract(
+            files, target, model, config, progress, segments=asked, shard=shard, engine=machines
+        )
+    print_result(report, as_json, lambda done: _show_done(store, done))
     for failure in report.failed:
         say(f"failed: {failure.error}", err=True)
     _show_other_videos(files, lacking)
     if report.failed or lacking:
-        click.get_current_context().exit(1 if videos.is_dir() or not report.failed else 2)
+        click.get_current_context().exit(2 if files.is_one and report.failed else 1)
 
 
 def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
@@ -186,12 +278,21 @@ def _read_segments(path: Path, files: Videos) -> tuple[Segments, str]:
     return asked, f"{which} have no file, and get no rows: {listed(without)}" if without else ""
 
 
+def _show_done(store: Path | str, report: ExtractReport) -> None:
+    say(f"{store}, {_counts(report)}")
+    if report.shares:
+        parts = sorted(report.shares.items(), key=lambda item: -item[1])
+        say(f"limited by {', '.join(f'{part} {share:.0%}' for part, share in parts)}")
+
+
 def _counts(report: ExtractReport) -> str:
     counts = (
         f"stream {report.stream}: {len(report.written)} videos written "
         f"({report.rows} rows, {report.seconds:.1f} s), {len(report.skipped)} already there, "
         f"{len(report.failed)} failed"
     )
+    if report.shard:
+        counts = f"part {report.shard}, {counts}"
     if report.unlabelled:
         counts += f", {len(report.unlabelled)} without a labelled segment"
     if report.too_early or report.too_late:
@@ -221,6 +322,8 @@ def _show_plan(plan: Plan) -> None:
         rows.append([name, "to do", length, count, plan.failed_before.get(name, "")])
     rows += [[name, "no labelled segment", "", "", ""] for name in plan.unlabelled]
     print_table("Plan", ["video", "state", "seconds", "rows", "failed before"], rows)
+    if plan.shard:
+        say(f"part {plan.shard} of the videos")
     if total := sum(plan.rows.values()):
         say(f"{total} rows to do, {total * plan.row_bytes / 1e6:.1f} MB")
     else:

@@ -176,8 +176,55 @@ class WholeOrSides(Sides):
         return value if value == "full" else super().convert(value, param, ctx)
 
 
+class Bytes(Number):
+    """How many bytes, with a unit: `500MB`, `20GB`; a default is written so, too."""
+
+    name = "SIZE"
+    expected = "a size with its unit, as 500MB or 20GB"
+
+    def __init__(self) -> None:
+        self.kind, self.span, self.words = int, Range(1, 10**18), {}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
+        """`value` in bytes.
+
+        Raises:
+            BadConfig: names the option, what it takes and what it was given.
+        """
+        found = SIZE.fullmatch(str(value))
+        number = 0 if found is None else int(float(found[1]) * UNITS[found[2].lower()])
+        if number not in self.span:
+            name = "size" if param is None else param.opts[0]
+            raise BadConfig(f"impossible {name}", expected=self.expected, found=value)
+        return number
+
+
+UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([kmgt]b)", re.I | re.A)
+
+
+class PartOf(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """One of several parts, as `i/n`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The `VideoShard`.
+
+        Raises:
+            BadConfig: says what is taken and what was given.
+        """
+        from antcache.extract.shards import VideoShard
+
+        return value if isinstance(value, VideoShard) else VideoShard.parse(value)
+
+
+PART_OF = PartOf()
 GRID = Sides()
 WHOLE_OR_GRID = WholeOrSides()
+BYTES = Bytes()
 COUNT = Number(checks.Count)
 AMOUNT = Number(checks.Amount)
 """A count that may be 0."""
@@ -188,6 +235,7 @@ WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])
 PART = Number(checks.Share)
 """A share that leaves something."""
+NUM_DECODERS = Number(Annotated[int, Range(1, 1024)])
 AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
 """Seconds after a row."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])

@@ -13,9 +13,10 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, TOKEN_DTYPES
+from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
 from antcache.cli.common import PATH
 from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
 Decorator = Callable[[Any], Any]
@@ -98,6 +99,37 @@ def dtype_option(
     )
 
 
+def engine_options(command: Any) -> Any:
+    """Where the work runs: `engine`, and `address` of a cluster."""
+    for option in (
+        click.option(
+            "--address",
+            metavar="auto|HOST:PORT",
+            show_default="as Ray finds it",
+            help="With --engine ray: the cluster.",
+        ),
+        click.option(
+            "--engine",
+            type=ENGINES,
+            default="local",
+            help="This process, or the machines of a Ray cluster.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def only_with_ray(engine: str, **given: object) -> None:
+    """Refuse options that another engine would ignore.
+
+    Raises:
+        BadConfig: names them.
+    """
+    names = [f"--{name}" for name, value in given.items() if value is not None]
+    if engine != "ray" and names:
+        raise BadConfig(f"{' and '.join(names)} only with --engine ray")
+
+
 def tokens_option(text: str, *, shown: str | None = None) -> Decorator:
     """A grid of tokens."""
     return click.option("--tokens", type=GRID, metavar="TxHxW", show_default=shown, help=text)
@@ -151,7 +183,7 @@ name_option = click.option("--name", required=True, help="Name of the soft targe
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
 table_fps_option = click.option(
-    "--fps", type=FPS, help="Own tables: times are frames at this rate."
+    "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
@@ -171,7 +203,6 @@ gap_option = click.option(
 anchor_option = click.option(
     "--anchor",
     type=ANCHOR,
-    default="start",
     show_default=False,
-    help=f"{settings_of(WindowConfig)['anchor'].text}  [default: start]",
+    help=settings_of(WindowConfig)["anchor"].text,
 )

@@ -1,7 +1,8 @@
 """What a command says while it works, to those who read stderr from a pipe or a log file.
 
-Promise: progress is one plain line for each video and each epoch, and otherwise one a minute; a
-warning of the library is one line, once, at once. Nothing here moves a cursor.
+Promise: progress is one plain line for each video and each epoch, and otherwise one a minute, with
+the time left once that can be told; a warning of the library is one line, once, at once. Nothing
+here moves a cursor.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class ProgressLines:
         self._say, self._now = say, now
         self._said: dict[str, tuple[int, float]] = {}
         self._last = now()
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._left: dict[str, str] = {}
 
     def __call__(self, label: str, done: float, total: float) -> None:
         """Say how far `label` is, if a unit that counts is done or a minute is over."""
@@ -40,10 +43,35 @@ class ProgressLines:
             if units == 0 or self._said.get(label) == (units, total):
                 return
             self._said[label] = (units, total)
-        elif self._now() - self._last < EVERY_S:
-            return
+        else:
+            self._estimate(label, done, total)
+            if self._now() - self._last < EVERY_S:
+                return
         self._last = self._now()
-        self._say(f"progress: {label} {done:.10g} of {total:.10g}")
+        left = self._left.get(_whose(label), "")
+        self._say(f"progress: {label} {done:.10g} of {total:.10g}{left}")
+
+    def _estimate(self, label: str, done: float, total: float) -> None:
+        """Keep how long is left, by what is finer than videos and epochs."""
+        now = self._now()
+        since, before = self._begun.setdefault(label, (now, done))
+        if done < before:  # it has begun anew
+            self._begun[label] = now, done
+        elif now > since and done > before:
+            seconds = (now - since) * (total - done) / (done - before)
+            self._left[_whose(label)] = f", {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """About how long something takes, in two or three words."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def _whose(label: str) -> str:
+    """What stands before the last word of a label: of which part of the work it speaks."""
+    return label.rpartition(": ")[0]
 
 
 def echo(say: Callable[[str], None]) -> logging.Handler:

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,6 +68,23 @@ def _one_seed() -> None:
     """A test that fails does so again: whatever draws without a seed of its own draws the same."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+FSYNC = os.fsync
+
+
+def looked_at(file: Any) -> None:
+    """In place of a sync: the file must be open, and the disk is not waited for."""
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_disk() -> Iterator[None]:
+    """No sync but in processes of their own, and where a `trace` is kept of them: nothing else can
+    be seen of one while the machine runs, and each takes milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", looked_at)
+        yield
 
 
 @pytest.fixture
@@ -128,6 +147,79 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no annotation data at {folder}; set ANTCACHE_DATA")
     return folder
+
+
+class Server:
+    """An S3 server on loopback, of which several may show the same buckets.
+
+    Attributes:
+        options: fsspec's, for it.
+        written: names of the objects that were written, in order, each as often as it was.
+    """
+
+    def __init__(self, *, listens: bool = True) -> None:
+        """`listens`: it writes on condition; else it takes no notice of conditions."""
+        from moto.moto_server import werkzeug_app as moto
+        from werkzeug.serving import make_server
+
+        class Handler(moto.MotoRequestHandler):
+            protocol_version = "HTTP/1.1"  # one connection for many requests
+
+        # As moto's ThreadedMotoServer does it, but for S3 alone: it would look through the folders
+        # of all its services for each request.
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request
+        app = moto.create_backend_app("s3")
+        self.written: list[str] = []
+
+        def noting(environ: dict[str, Any], start: Any) -> Any:
+            if not listens:
+                environ.pop("HTTP_IF_NONE_MATCH", None)
+                environ.pop("HTTP_IF_MATCH", None)
+
+            def started(status: str, *rest: Any) -> Any:
+                if environ["REQUEST_METHOD"] == "PUT" and status.startswith("200"):
+                    self.written.append(environ["PATH_INFO"].lstrip("/"))
+                return start(status, *rest)
+
+            return app(environ, started)
+
+        self._server = make_server("127.0.0.1", 0, noting, threaded=True, request_handler=Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{self._server.server_port}"
+        self.options = {"key": "tests", "secret": "tests", "endpoint_url": address}
+
+    def environment(self) -> dict[str, str]:
+        """What tells a process of its own where the server is."""
+        return {f"FSSPEC_S3_{name.upper()}": value for name, value in self.options.items()}
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A real S3 server in this process, which has the bucket `kitchen`."""
+    pytest.importorskip("moto.server", reason="moto is not installed: no S3 server")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: no s3:// URLs")
+    server = Server()
+    s3fs.S3FileSystem(**server.options).mkdir("kitchen")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_options(s3_server: Server) -> dict[str, Any]:
+    """fsspec's options for it."""
+    return s3_server.options
+
+
+@pytest.fixture
+def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
+    """Options for another server before the same buckets, which takes no notice of conditions."""
+    server = Server(listens=False)
+    yield server.options
+    server.close()
 
 
 HOLDER = """
@@ -285,6 +377,41 @@ def together(_parent: Parent) -> Callable[..., list[Ended]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster of three nodes on loopback, two of them with a CPU each, to which this process
+    is connected. Who takes a node away calls `add` for another."""
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quiet.items():
+            patch.setenv(name, value)
+        ray = pytest.importorskip("ray", reason="Ray is not installed")
+        from ray._private import services
+        from ray.cluster_utils import Cluster
+
+        # Else the driver looks for a cluster on loopback at this machine's other address.
+        patch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
+        node = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+        head = node | {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add = partial(cluster.add_node, wait=False, num_cpus=1, num_gpus=0, **node)
+        try:
+            cluster.add()
+            cluster.add()
+            cluster.wait_for_nodes()
+            ray.init(
+                address=cluster.address,
+                _node_ip_address="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
 CALLS = (
     *((os, name) for name in ("mkdir", "rename", "replace", "link", "fsync")),
     (io, "open"),
@@ -331,11 +458,9 @@ STEPS = (
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any], int], bool]:
+def killed() -> Callable[[Callable[[], Any], int], bool]:
     """Function: does work in a process of its own, which is killed when it comes to the `number`th
-    of `STEPS`; whether it came to it. The machine goes on, so nothing is synced: that takes long.
-    """
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    of `STEPS`; whether it came to it."""
 
     def run(work: Callable[[], Any], number: int) -> bool:
         child = os.fork()
@@ -412,11 +537,11 @@ def digest_of(path: Path) -> str:
 def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
     """Records, at the lowest level, what is synced, renamed and removed."""
     found = Trace()
-    fsync, renameat2, rmtree = os.fsync, disk._renameat2, shutil.rmtree
+    renameat2, rmtree = disk._renameat2, shutil.rmtree
 
     def synced(handle: int) -> None:
         path = Path(f"/proc/self/fd/{handle}").readlink()
-        fsync(handle)
+        FSYNC(handle)
         found.events.append(("sync", str(path), digest_of(path)))
 
     def renamed(old: Path, new: Path, flag: int) -> bool:

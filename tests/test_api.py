@@ -137,9 +137,10 @@ def test_predictions_are_evaluated_like_those_of_a_run(
     found = score_predictions(store, tmp_path / "mine.safetensors")
     assert found.scored["action/top1"] == 100
     assert found.anchor == 0
-    late = store.predictions("validation", labels.uid, scores, anchor=1.0)
+    late = store.predictions("validation", labels.uid, scores, anchor=1.0, gap_s=0.5)
     late.save(tmp_path / "late.safetensors")
-    assert score_predictions(store, tmp_path / "late.safetensors").anchor == 1
+    task = score_predictions(store, tmp_path / "late.safetensors").task
+    assert (task.anchor, task.gap_s) == (1, 0.5)
     for uid, scores, error, said in (
         (["validation0", "train0"], np.zeros((2, 2)), MissingKey, "train0"),
         (["validation0"], np.zeros((1, 3)), BadConfig, r"\(1, 2\)"),
@@ -173,8 +174,9 @@ PUBLIC = {
         score_targets
     """,
     "antcache.extract": """
-        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan TriedBackbone Videos
-        check_settings extract find_videos load_backbone make_plan
+        Backbone ExtractConfig ExtractReport Failure Ledger OwnBackbone Plan SourceConfig
+        TriedBackbone VideoShard Videos check_settings extract extract_video find_videos
+        load_backbone make_plan
     """,
     "antcache.interop": """
         ArraysExportReport ArraysImportConfig ArraysPlan ArraysReport LmdbExportReport

@@ -17,12 +17,13 @@ import pytest
 
 FOLDERS = {"antcache": "antcache", "kernels": "antcache.kernels", "cli": "antcache.cli"}
 BASE = {"errors", "files", "timebase", "progress", "devices", "tensors", "hub"}
-BASE |= {"annotations", "checks", "exports", "settings", "text", "untrusted"}
+BASE |= {"annotations", "checks", "cluster", "exports", "settings", "text", "untrusted"}
 BUILDERS_AND_LEARNER = {"extract", "teacher", "student"}
 # Who may import whom: part -> parts of the package that it may name.
 ALLOWED = {
     "errors": {"text"},
     "clone": set(),
+    "cluster": {"errors"},
     "exports": set(),
     "checks": {"errors"},
     "settings": {"checks", "errors"},

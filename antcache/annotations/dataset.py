@@ -65,6 +65,8 @@ class Dataset:
         splits: segments by split name: `train`, `validation`.
         source: form and files, for people.
         warnings: what was passed over or is missing, one line each, with counts.
+        protocol: its own windows, where they are not those of `protocol_for`.
+        fps: frames per second, where its times were numbers of frames.
     """
 
     name: str
@@ -72,27 +74,42 @@ class Dataset:
     splits: dict[str, Segments]
     source: str
     warnings: tuple[str, ...] = ()
+    protocol: Protocol | None = None
+    fps: float | None = None
+
+    @property
+    def windows(self) -> Protocol:
+        """The windows that its actions are anticipated from."""
+        return self.protocol or protocol_for(self.name)
 
     def summary(self, protocol: Protocol | None = None) -> dict[str, Any]:
         """Counts per split, ready for JSON; windows under `protocol` or the dataset's own."""
-        protocol = protocol or protocol_for(self.name)
+        protocol = protocol or self.windows
         train = self.splits.get("train")
         return {
             "dataset": self.name,
             "source": self.source,
-            "verbs": len(self.taxonomy.verbs),
-            "nouns": len(self.taxonomy.nouns),
-            "actions": len(self.taxonomy.actions),
+            **{f"{kind}s": len(getattr(self.taxonomy, f"{kind}s")) for kind in self.kinds},
             "many_shot_actions": _count(self.taxonomy.many_shot_actions),
             "verb_or_noun_many_shot_actions": _count(self.taxonomy.any_shot_actions),
             "taxonomy": self.taxonomy.fingerprint,
             "protocol": asdict(protocol),
             "splits": {
-                name: _split_summary(segments, None if name == "train" else train, protocol)
+                name: {
+                    "segments": len(segments),
+                    "videos": len(segments.videos),
+                    **{f"{kind}s": len(np.unique(getattr(segments, kind))) for kind in self.kinds},
+                    **_split_summary(segments, None if name == "train" else train, protocol),
+                }
                 for name, segments in self.splits.items()
             },
             "warnings": list(self.warnings),
         }
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is counted: verbs and nouns, where there are any, and actions."""
+        return (*self.taxonomy.kinds[1:], "action")
 
 
 def _count(ids: Sequence[int] | None) -> int | None:
@@ -104,11 +121,6 @@ def _split_summary(
 ) -> dict[str, int | None]:
     windows = sample_windows(segments.start_s, protocol, segments.stop_s)
     counts: dict[str, int | None] = {
-        "segments": len(segments),
-        "videos": len(segments.videos),
-        "verbs": len(np.unique(segments.verb)),
-        "nouns": len(np.unique(segments.noun)),
-        "actions": len(np.unique(segments.action)),
         "videos_in_train": None,
         "actions_not_in_train": None,
         "segments_not_in_train": None,

@@ -217,7 +217,23 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _text(path: Path) -> str:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without blanks around them, and without blank ones at its end.
+
+    Raises:
+        BadAnnotations: not text, or nothing in it.
+        NotFound: the file can't be opened.
+    """
+    text = _text(path, "a text file").replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise BadAnnotations("the file is empty", where=path)
+    return lines
+
+
+def _text(path: Path, form: str = "a CSV file") -> str:
     try:
         text = read_text(path)
     except OSError as error:
@@ -225,12 +241,12 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise BadAnnotations(
-            "not UTF-8 text", where=f"{path}:{line}", hint="a CSV file in UTF-8 is needed"
+            "not UTF-8 text", where=f"{path}:{line}", hint=f"{form} in UTF-8 is needed"
         ) from error
     except ValueError as error:
         raise BadAnnotations("the file can't be read", where=path, found=error) from error
     if "\0" in text:
-        raise BadAnnotations("not a text file", where=path, hint="a CSV file in UTF-8 is needed")
+        raise BadAnnotations("not a text file", where=path, hint=f"{form} in UTF-8 is needed")
     return text
 
 

@@ -113,6 +113,10 @@ class Protocol:
         """Observed time tau_o in seconds."""
         return self.num_frames / self.rate
 
+    def at(self, anchor: float) -> Protocol:
+        """The same windows before another point of the action, to which no parity belongs."""
+        return replace(self, anchor=anchor, parity=self.parity if anchor == 0 else "exact")
+
     def reference_s(self, start_s: ArrayLike, stop_s: ArrayLike | None) -> NDArray[np.float64]:
         """Time (N,) that the gap of each segment is counted back from; see `reference_times`."""
         return reference_times(start_s, stop_s, self.anchor)
@@ -143,19 +147,25 @@ class WindowConfig:
     """Frames in a window; the dataset's own unless given, as the gap and the rate."""
     rate: FrameRate | None = None
     """Frames per second in a window."""
-    parity: Parity = "exact"
-    """exact arithmetic, or avt (official times) or rulstm (its CSVs) for that code's own."""
-    anchor: Anchor = 0.0
-    """What the gap is counted back from: start or end of the segment, or a fraction of it."""
+    parity: Parity | None = None
+    """exact arithmetic, or avt (official times) or rulstm (its CSVs) for that code's own; the
+    dataset's own unless given, which is exact."""
+    anchor: Anchor | None = None
+    """What the gap is counted back from: start or end of the segment, or a fraction of it; the
+    dataset's own unless given, which is the start."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        _check_parity(self.parity, self.anchor)
+        _check_parity(self.parity or "exact", self.anchor or 0.0)
 
     def protocol(self, dataset: str) -> Protocol:
-        """The windows of a dataset."""
+        """The windows of a published dataset."""
+        return self.over(protocol_for(dataset))
+
+    def over(self, usual: Protocol) -> Protocol:
+        """The windows of a dataset whose own are `usual`."""
         given: dict[str, Any] = {k: v for k, v in vars(self).items() if v is not None}
-        return replace(protocol_for(dataset), **given)
+        return replace(usual, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

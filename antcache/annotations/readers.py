@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from antcache.annotations.dataset import Dataset
+from antcache.annotations.forms.assembly101 import read_assembly101, read_assembly101_coarse
+from antcache.annotations.forms.captaincook4d import read_captaincook4d
+from antcache.annotations.forms.ego4d import read_ego4d_lta
+from antcache.annotations.forms.egtea import read_egtea_original
+from antcache.annotations.forms.frames import read_frames
 from antcache.annotations.official import (
     read_epic_kitchens_55_official,
     read_epic_kitchens_100_official,
@@ -49,6 +54,24 @@ READERS = {
         read=read_epic_kitchens_100_official, about="EPIC-KITCHENS-100, the official CSVs"
     ),
     "egtea": Reader(read=read_egtea, about="EGTEA Gaze+, RULSTM's CSVs", options=("split_number",)),
+    "egtea-original": Reader(
+        read=read_egtea_original,
+        about="EGTEA Gaze+, the original lists (milliseconds)",
+        options=("split_number",),
+    ),
+    "ego4d-lta": Reader(read=read_ego4d_lta, about="Ego4D, long-term anticipation"),
+    "assembly101": Reader(
+        read=read_assembly101, about="Assembly101, fine-grained actions", options=("view",)
+    ),
+    "assembly101-coarse": Reader(read=read_assembly101_coarse, about="Assembly101, coarse actions"),
+    "captaincook4d": Reader(
+        read=read_captaincook4d, about="CaptainCook4D, the steps", options=("split_list",)
+    ),
+    "frames": Reader(
+        read=read_frames,
+        about="50 Salads, Breakfast, GTEA and others, a label a frame as with MS-TCN",
+        options=("background", "fps", "name", "split_by_video", "split_number"),
+    ),
     "table": Reader(
         read=read_own_table,
         about="own CSVs with a header",
@@ -64,7 +87,7 @@ def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Datas
     Args:
         set_name: a key of `READERS`.
         folder: where the files lie.
-        options: of the reader; None stands for its default.
+        options: of the reader; None, or no value of several, stands for its default.
 
     Raises:
         BadConfig: an unknown set, or an option that the set does not take.
@@ -73,7 +96,7 @@ def read_annotations(set_name: str, folder: str | Path, **options: Any) -> Datas
     """
     one_of("set", set_name, READERS)
     reader = READERS[set_name]
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, ())}
     for key in given:
         if key not in reader.options:
             raise BadConfig(

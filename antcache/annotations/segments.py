@@ -35,8 +35,8 @@ class Segments:
         video: (N,) str.
         start_s: (N,) float64 seconds.
         stop_s: (N,) float64 seconds.
-        verb: (N,) int64 ids.
-        noun: (N,) int64 ids.
+        verb: (N,) int64 ids, -1 where actions are single labels; see `Taxonomy.paired`.
+        noun: (N,) int64 ids, likewise.
         action: (N,) int64 ids.
     """
 
@@ -127,12 +127,8 @@ class Segments:
                 where=place(row),
                 found=f"{self.start_s[row]:.3f} to {self.stop_s[row]:.3f} s",
             )
-        for kind, limit in (
-            ("verb", len(taxonomy.verbs)),
-            ("noun", len(taxonomy.nouns)),
-            ("action", len(taxonomy.actions)),
-        ):
-            ids = getattr(self, kind)
+        for kind in reversed(taxonomy.kinds):
+            ids, limit = getattr(self, kind), len(getattr(taxonomy, f"{kind}s"))
             if (row := first((ids < 0) | (ids >= limit))) is not None:
                 raise BadAnnotations(
                     f"unknown {kind} id",
@@ -148,7 +144,9 @@ class Segments:
             raise BadAnnotations(
                 f"action {action} ({taxonomy.actions[action]}) has another verb or noun",
                 where=place(row),
-                expected=f"verb {taxonomy.verb_of[action]}, noun {taxonomy.noun_of[action]}",
+                expected=f"verb {taxonomy.verb_of[action]}, noun {taxonomy.noun_of[action]}"
+                if taxonomy.paired
+                else "none (-1): the actions are single labels",
                 found=f"verb {self.verb[row]}, noun {self.noun[row]}",
             )
         _, earliest, position = np.unique(self.uid, return_index=True, return_inverse=True)

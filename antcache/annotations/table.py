@@ -1,6 +1,7 @@
 """Anybody's own annotations: CSV files with the header `uid, video, start, stop, verb, noun`.
 
-Promise: verbs, nouns and actions may be names or ids, times seconds or (with `fps`) frames. Every
+Promise: verbs, nouns and actions may be names or ids, times seconds or (with `fps`) frames. Without
+`verb` and `noun`, the column `action` holds single labels, and none are made up. Every
 CSV of the folder is a split named after its file, unless a column `split` says otherwise. Ids
 given by us do not depend on the order of files or lines. Tables as spreadsheets and pandas write
 them are read as they are meant (`3.0` is the id 3), and what may be meant otherwise is noted.
@@ -25,17 +26,28 @@ from antcache.annotations.classes import (
     with_names,
 )
 from antcache.annotations.dataset import Dataset, Part, assemble
-from antcache.annotations.files import SHOWN, Rows, check_ids, is_integer, read_table
+from antcache.annotations.files import (
+    SHOWN,
+    Rows,
+    check_ids,
+    first_cells,
+    is_integer,
+    read_table,
+)
 from antcache.annotations.segments import Segments
 from antcache.annotations.table_splits import by_video, named_splits
+from antcache.annotations.taxonomy import Taxonomy
 from antcache.checks import above
 from antcache.errors import BadAnnotations, BadConfig, NotFound
 from antcache.timebase import frames_to_seconds
 
-REQUIRED = ("uid", "video", "start", "stop", "verb", "noun")
-OPTIONAL = ("action", "split")
-CLASS_FILES = {"verb": "verbs.csv", "noun": "nouns.csv"}
-"""Optional `id,name` files that give ids to names, or names to ids."""
+REQUIRED = ("uid", "video", "start", "stop")
+PAIR = ("verb", "noun")
+OPTIONAL = (*PAIR, "action", "split")
+HEADER = f"{','.join((*REQUIRED, *PAIR))}, or action in place of verb and noun"
+CLASS_FILES = {"verb": "verbs.csv", "noun": "nouns.csv", "action": "actions.csv"}
+"""Optional `id,name` files that give ids to names, or names to ids; that of actions for single
+labels."""
 
 WHOLE = re.compile(r"(-?\d{1,18})\.0+", re.ASCII)
 """An id as pandas writes it where a cell of its column was empty."""
@@ -54,7 +66,8 @@ def read_own_table(
     """Annotations from one CSV file, or from every CSV file of a folder.
 
     Args:
-        folder: the file or folder. `verbs.csv` and `nouns.csv` in it are class files.
+        folder: the file or folder. `verbs.csv` and `nouns.csv` in it are class files, and so is
+            `actions.csv` where actions are single labels.
         fps: frames per second where `start` and `stop` are frame numbers (frame n is seen at
             n / fps seconds); without it they are seconds.
         name: name of the dataset.
@@ -68,15 +81,7 @@ def read_own_table(
     home = folder if folder.is_dir() else folder.parent
     rows = _Joined(tables)
     warnings = rows.warnings()
-    verbs, verb = _classes(rows, "verb", home, warnings)
-    nouns, noun = _classes(rows, "noun", home, warnings)
-    if rows.has("action"):
-        actions, action = _given_actions(rows, verb, noun)
-    else:
-        actions = pair_actions(verb, noun, (verbs, nouns), " ")
-        known = {pair: i for i, pair in enumerate(zip(actions.verbs, actions.nouns, strict=True))}
-        pairs = zip(verb.tolist(), noun.tolist(), strict=True)
-        action = np.asarray([known[pair] for pair in pairs], dtype=np.int64)
+    classes, verb, noun, action = _actions_of(rows, name, home, warnings)
     start, stop = (rows.seconds(column, fps) for column in ("start", "stop"))
     if fps is None and not (np.mod(start, 1).any() or np.mod(stop, 1).any()):
         warnings.append("all times are whole seconds; if they are frames, give fps")
@@ -93,12 +98,47 @@ def read_own_table(
         place=rows.place,
     )
     parts, said = _splits(whole, rows, split_by_video)
-    return assemble(
-        with_names(name, actions, (verbs, nouns)),
+    dataset = assemble(
+        classes,
         parts,
         source=f"table: {', '.join(table.path.name for table in tables)}",
         warnings=[*warnings, *said],
     )
+    return replace(dataset, fps=fps)
+
+
+def _actions_of(
+    rows: _Joined, name: str, home: Path, warnings: list[str]
+) -> tuple[Taxonomy, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The classes, and the verb, noun and action (N,) of each row; -1 where there is none."""
+    lacking = [column for column in PAIR if not rows.has(column)]
+    if len(lacking) == 1 or (lacking and not rows.has("action")):
+        table = rows.tables[0]
+        raise BadAnnotations(
+            f"the header lacks {', '.join(lacking)}",
+            where=f"{table.path}:1",
+            expected=HEADER,
+            found=", ".join(table.columns)[: 5 * SHOWN],
+        )
+    if lacking:
+        names, action = _classes(rows, "action", home, warnings)
+        none = np.full(len(action), -1)
+        single = Taxonomy(
+            dataset=name, verbs=(), nouns=(), actions=names, action_verbs=(), action_nouns=()
+        )
+        return single, none, none, action
+    if (unused := _class_file(home, "action")) is not None:
+        warnings.append(f"{unused.name} is not used: these actions are pairs of verb and noun")
+    verbs, verb = _classes(rows, "verb", home, warnings)
+    nouns, noun = _classes(rows, "noun", home, warnings)
+    if rows.has("action"):
+        actions, action = _given_actions(rows, verb, noun)
+    else:
+        actions = pair_actions(verb, noun, (verbs, nouns), " ")
+        known = {pair: i for i, pair in enumerate(zip(actions.verbs, actions.nouns, strict=True))}
+        pairs = zip(verb.tolist(), noun.tolist(), strict=True)
+        action = np.asarray([known[pair] for pair in pairs], dtype=np.int64)
+    return with_names(name, actions, (verbs, nouns)), verb, noun, action
 
 
 def check_rate(fps: float | None) -> None:
@@ -180,11 +220,11 @@ def _csv_files(folder: Path) -> list[Path]:
     """The file itself, or the CSV files of a folder that are no class files."""
     if folder.is_file():
         return [folder]
-    expected = f"a CSV file with the header {','.join(REQUIRED)}, or a folder of them"
+    expected = f"a CSV file with the header {','.join((*REQUIRED, *PAIR))}, or a folder of them"
     if not folder.is_dir():
         raise NotFound("no such folder", where=folder, expected=expected)
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
-    paths = [path for path in paths if path.name.lower() not in CLASS_FILES.values()]
+    paths = [path for path in paths if not _is_class_file(path)]
     if not paths:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
         raise NotFound(
@@ -193,10 +233,18 @@ def _csv_files(folder: Path) -> list[Path]:
     return paths
 
 
+def _is_class_file(path: Path) -> bool:
+    """Whether a file is of classes; `actions.csv` may be the split of that name."""
+    name = path.name.lower()
+    if name == CLASS_FILES["action"]:
+        return first_cells(path) == ["id", "name"]
+    return name in CLASS_FILES.values()
+
+
 def _class_file(home: Path, column: str) -> Path | None:
     """The class file of a column, called so in any case."""
     found = [path for path in sorted(home.iterdir()) if path.name.lower() == CLASS_FILES[column]]
-    found = [path for path in found if path.is_file()]
+    found = [path for path in found if path.is_file() and _is_class_file(path)]
     if len(found) > 1:
         raise BadAnnotations(
             f"two files of {column}s",

@@ -1,7 +1,9 @@
 """The classes of a dataset: verbs, nouns, actions (pairs of both), many-shot and tail lists.
 
-Promise: ids are positions; every action names a verb and a noun that exist; `fingerprint` is equal
-exactly for equal taxonomies, so that soft targets and checkpoints of another one are recognised.
+Promise: ids are positions; every action names a verb and a noun that exist, or none does: then an
+action is a label of its own, there are no verbs and nouns, and none are made up. `fingerprint` is
+equal exactly for equal taxonomies, so that soft targets and checkpoints of another one are
+recognised.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadAnnotations
 
+KINDS = ("action", "verb", "noun")
+"""What a segment may have a label of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Taxonomy:
@@ -24,11 +29,11 @@ class Taxonomy:
 
     Attributes:
         dataset: which dataset these classes belong to, e.g. `epic-kitchens-55`.
-        verbs: name of each verb (V).
-        nouns: name of each noun (O).
+        verbs: name of each verb (V); none where actions are single labels.
+        nouns: name of each noun (O); likewise.
         actions: name of each action (C), as the dataset writes it.
-        action_verbs: verb id of each action (C).
-        action_nouns: noun id of each action (C).
+        action_verbs: verb id of each action (C), or none.
+        action_nouns: noun id of each action (C), or none.
         many_shot_actions: ids on the official many-shot list (verb and noun many-shot), or None.
         many_shot_verbs: ids of the many-shot verbs, or None.
         many_shot_nouns: ids of the many-shot nouns, or None.
@@ -50,9 +55,9 @@ class Taxonomy:
 
     def __post_init__(self) -> None:
         count = len(self.actions)
-        if not len(self.action_verbs) == len(self.action_nouns) == count:
+        if self.paired and not len(self.action_verbs) == len(self.action_nouns) == count:
             raise BadAnnotations(
-                "each action needs one verb and one noun",
+                "each action needs one verb and one noun, or none has any",
                 where=f"taxonomy of {self.dataset}",
                 expected=f"{count} of each",
                 found=f"{len(self.action_verbs)} verbs and {len(self.action_nouns)} nouns",
@@ -71,19 +76,37 @@ class Taxonomy:
                 raise BadAnnotations(
                     f"unknown {kind} id",
                     where=f"taxonomy of {self.dataset}",
-                    expected=f"0 to {limit - 1}",
+                    expected=f"0 to {limit - 1}" if limit else f"none: there is no {kind}",
                     found=unknown[0],
                 )
 
     @cached_property
+    def paired(self) -> bool:
+        """Whether an action is a pair of verb and noun, and not a single label."""
+        return any((self.verbs, self.nouns, self.action_verbs, self.action_nouns))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What its segments have a label of: those of `KINDS`, or `action` alone."""
+        return KINDS if self.paired else KINDS[:1]
+
+    @property
+    def counts(self) -> str:
+        """How many classes there are, for people: `17 actions`, or with verbs and nouns."""
+        return ", ".join(f"{len(getattr(self, f'{kind}s'))} {kind}s" for kind in self.kinds)
+
+    @cached_property
     def verb_of(self) -> NDArray[np.int64]:
-        """Verb id of each action (C,)."""
-        return np.asarray(self.action_verbs, dtype=np.int64)
+        """Verb id of each action (C,), -1 where there are none."""
+        return self._of(self.action_verbs)
 
     @cached_property
     def noun_of(self) -> NDArray[np.int64]:
-        """Noun id of each action (C,)."""
-        return np.asarray(self.action_nouns, dtype=np.int64)
+        """Noun id of each action (C,), -1 where there are none."""
+        return self._of(self.action_nouns)
+
+    def _of(self, ids: tuple[int, ...]) -> NDArray[np.int64]:
+        return np.asarray(ids if self.paired else [-1] * len(self.actions), dtype=np.int64)
 
     @cached_property
     def any_shot_actions(self) -> tuple[int, ...] | None:

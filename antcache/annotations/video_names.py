@@ -65,7 +65,7 @@ def match_files(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class NamesThere:
     """Where names are known from, in words.
 
     Attributes:
@@ -81,13 +81,13 @@ class Known:
     yet: str
 
 
-STORE = Known(
+STORE = NamesThere(
     whose="the store has",
     names="names as in the store",
     hint="call the videos in the table as the store does: antcache store info",
     yet="have no features in the store yet",
 )
-FILES = Known(
+FILES = NamesThere(
     whose="there are files of",
     names="names of the files, without ending",
     hint="call the videos in the table as their files are called",
@@ -96,7 +96,7 @@ FILES = Known(
 
 
 def _called(
-    given: set[str], known: set[str], source: str, words: Known = STORE
+    given: set[str], known: set[str], source: str, words: NamesThere = STORE
 ) -> tuple[dict[str, str], list[str]]:
     """What each of the given videos is called, and what is to be said of that."""
     called = {video: video if video in known else bare_name(video) for video in sorted(given)}
@@ -162,7 +162,9 @@ def _check_possible(called: dict[str, str], source: str) -> list[str]:
     ]
 
 
-def _check_known(called: dict[str, str], known: set[str], source: str, words: Known) -> list[str]:
+def _check_known(
+    called: dict[str, str], known: set[str], source: str, words: NamesThere
+) -> list[str]:
     """Refuse names that the store has in another form; say which it does not have."""
     missing = [video for video, name in called.items() if name not in known]
     # A stored video that the table names exactly is nobody's slip: the other one is another video.

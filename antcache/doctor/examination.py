@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 
-from antcache.annotations import Dataset, Protocol, Segments, Taxonomy, protocol_for
+from antcache.annotations import Dataset, Protocol, Segments, Taxonomy
 from antcache.doctor.needs import check_used, check_windows, examine_windows
 from antcache.doctor.report import DoctorReport, Finding, SplitReport, TargetReport, by_anchor
 from antcache.doctor.rows import check_future
@@ -65,7 +65,8 @@ def examine(
     """
     config = config or DoctorConfig()
     taxonomy, splits, source = _labels(store, config, annotations)
-    protocol = config.protocol or protocol_for(taxonomy.dataset)
+    usual = store.protocol if annotations is None else annotations.windows
+    protocol = config.protocol or usual
     names = store.streams() if config.streams is None else config.streams
     examined = [ExaminedStream.of(store, name, splits) for name in names]
     findings = [*_check_labels(store, annotations)]

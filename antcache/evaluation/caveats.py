@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import before
-from antcache.evaluation.metrics import KINDS, Metric, metrics_of
+from antcache.evaluation.metrics import Metric, metrics_of
 from antcache.evaluation.present import PRESENT, Classes
 
 MOST_GUESSES = 5
@@ -66,7 +66,7 @@ def another_task(anchor: float, classes: Classes) -> str | None:
 
 def few_classes(taxonomy: Taxonomy) -> str | None:
     """One sentence if classes are so few that five guesses without knowledge hold many truths."""
-    sizes = {kind: len(getattr(taxonomy, f"{kind}s")) for kind in KINDS}
+    sizes = {kind: len(getattr(taxonomy, f"{kind}s")) for kind in taxonomy.kinds}
     few = [
         f"{100 * min(1.0, MOST_GUESSES / size):.0f} % with {size} {kind}{'s' if size > 1 else ''}"
         for kind, size in sizes.items()

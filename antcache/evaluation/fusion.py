@@ -26,9 +26,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from antcache.annotations import Segments, Taxonomy, locate
+from antcache.annotations.taxonomy import KINDS
 from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
-from antcache.evaluation.metrics import KINDS, blocks, verb_noun_marginals
+from antcache.evaluation.metrics import blocks, verb_noun_marginals
 from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED, mixture_weights
 from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
 from antcache.evaluation.scoring import load_predictions, rows_in
@@ -114,6 +115,12 @@ def fuse(
     at_least("number of runs to fuse", len(names), 2)
     one_of("mixture", mixture, MIXTURES)
     learned = isinstance(weights, str) and weights in LEARNED
+    if weights == APART and not store.taxonomy.paired:
+        raise BadConfig(
+            f"weights {APART!r} are for actions of verb and noun",
+            where=store.path,
+            expected=f"{FITTED!r}: these actions have neither",
+        )
     if held_out is not None and not learned:
         raise BadConfig("held-out predictions have no effect on weights that are given")
     loaded = [load_predictions(store, name) for name in names]
@@ -124,7 +131,7 @@ def fuse(
         held, labels = _held_out(store, names, held_out, loaded, task)
         if weights == APART:
             _check_models(loaded, held, names)
-        kinds = KINDS if weights == APART else KINDS[:1]
+        kinds = store.taxonomy.kinds if weights == APART else KINDS[:1]
         shares = {
             kind: fit_share(
                 [scores_of(p, kind, store.taxonomy) for p in held],

@@ -44,9 +44,14 @@ def with_tail(taxonomy: Taxonomy, files: ListFiles) -> Taxonomy:
 
     Raises:
         NotFound, BadAnnotations: a file can't be read, or names what is no class.
+        BadConfig: the actions have no verbs and nouns.
     """
     if files.tail_verbs is None or files.tail_nouns is None:
         return taxonomy
+    if not taxonomy.paired:
+        raise BadConfig(
+            "tail verbs and tail nouns for actions without verb and noun", where=taxonomy.dataset
+        )
     return replace(
         taxonomy,
         tail_verbs=read_class_list(files.tail_verbs, "verb", "verb", len(taxonomy.verbs)),

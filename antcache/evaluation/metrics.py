@@ -20,7 +20,6 @@ from antcache.errors import BadConfig
 
 Ranks = NDArray[np.int64]
 VerbNoun = tuple[NDArray[np.floating], NDArray[np.floating]]
-KINDS = ("action", "verb", "noun")
 BY_ACTION = "_by_action"
 NEVER = np.iinfo(np.int64).max  # rank of a true class that no k reaches
 BLOCK_ROWS = 1024
@@ -196,9 +195,10 @@ class Metric:
 
 
 def metrics_of(taxonomy: Taxonomy) -> dict[str, Metric]:
-    """Every metric of the protocol by name; see `score`. One without its list is left out."""
+    """Every metric of the protocol by name; see `score`. One without its list is left out, and so
+    are those of verbs and nouns where actions are single labels."""
     metrics: dict[str, Metric] = {}
-    for kind in KINDS:
+    for kind in taxonomy.kinds:
         metrics[f"{kind}/top1"] = Metric(kind=kind, k=1)
         metrics[f"{kind}/top5"] = Metric(kind=kind, k=5)
         metrics[f"{kind}/recall@5"] = Metric(kind=kind, k=5, class_mean=True)
@@ -262,22 +262,39 @@ def rank(
     """Ranks of all N true actions, verbs and nouns; arguments and errors as those of `score`."""
     predicted = segments if rows is None else segments[rows]
     _check(scores, predicted, "action", len(taxonomy.actions))
-    pair = verb_noun_scores
-    verbs, nouns = verb_noun_marginals(scores, taxonomy) if pair is None else pair
-    if pair is not None:
-        _check(verbs, predicted, "verb", len(taxonomy.verbs))
-        _check(nouns, predicted, "noun", len(taxonomy.nouns))
+    check_kinds(verb_noun_scores, taxonomy)
+    pair: VerbNoun | tuple[()] = verb_noun_scores or ()
+    if taxonomy.paired and not pair:
+        pair = verb_noun_marginals(scores, taxonomy)
+    elif pair:
+        _check(pair[0], predicted, "verb", len(taxonomy.verbs))
+        _check(pair[1], predicted, "noun", len(taxonomy.nouns))
     ranks = {
         kind: true_class_ranks(values, getattr(predicted, kind))
-        for kind, values in zip(KINDS, (scores, verbs, nouns), strict=True)
+        for kind, values in zip(taxonomy.kinds, (scores, *pair), strict=True)
     }
-    for kind, ids in (("verb", taxonomy.verb_of), ("noun", taxonomy.noun_of)):
+    for kind in taxonomy.kinds[1:]:
+        ids = getattr(taxonomy, f"{kind}_of")
         ranks[f"{kind}{BY_ACTION}"] = ranks_by_action(scores, getattr(predicted, kind), ids)
     if rows is not None:
         for name, own in ranks.items():
             ranks[name] = np.full(len(segments), NEVER)
             ranks[name][rows] = own
-    return Ranked(ranks=ranks, labels={kind: getattr(segments, kind) for kind in KINDS})
+    return Ranked(ranks=ranks, labels={k: getattr(segments, k) for k in taxonomy.kinds})
+
+
+def check_kinds(verb_noun_scores: VerbNoun | None, taxonomy: Taxonomy) -> None:
+    """Refuse scores of verbs and nouns for actions that have none.
+
+    Raises:
+        BadConfig: the actions of `taxonomy` are single labels.
+    """
+    if verb_noun_scores is not None and not taxonomy.paired:
+        raise BadConfig(
+            "verb and noun scores for actions without verb and noun",
+            where=taxonomy.dataset,
+            expected="scores of actions alone",
+        )
 
 
 def score(
@@ -303,7 +320,8 @@ def score(
       verb in one of the k best actions (the distillation paper's verb and noun figures).
     - `n`: number of segments, the denominator of all top-k accuracies.
 
-    A list that the dataset does not have, or of which no class is present, has no key.
+    A list that the dataset does not have, or of which no class is present, has no key, nor have
+    verbs and nouns where actions are single labels.
 
     Args:
         scores: (n, C) action scores (logits or log-probabilities), higher is better; `-inf` for a

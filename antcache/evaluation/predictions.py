@@ -28,7 +28,7 @@ from antcache.errors import (
     FingerprintMismatch,
     NotFound,
 )
-from antcache.evaluation.metrics import VerbNoun
+from antcache.evaluation.metrics import VerbNoun, check_kinds
 from antcache.evaluation.task import Task
 from antcache.files import atomic_file
 from antcache.settings import read
@@ -119,7 +119,9 @@ class Predictions:
 
         Raises:
             FingerprintMismatch: they are for another one.
+            BadConfig: they are of verbs and nouns, too, where actions have none.
         """
+        check_kinds(self.verb_noun_scores, taxonomy)
         found = self.taxonomy, self.scores.shape[1]
         expected = taxonomy.fingerprint, len(taxonomy.actions)
         if found != expected:

@@ -1,8 +1,9 @@
 """Scoring among the classes that occur alone, as V-JEPA 2's published figures are made.
 
-Promise: both halves of that measure or none. Segments whose (verb, noun) has no training segment
-are left out; of the others, a class that is the truth of none never wins: its score is the lowest.
-The figures are higher than the usual ones of the same predictions, and measure something else.
+Promise: both halves of that measure or none. Segments whose (verb, noun), or action where it is a
+single label, has no training segment are left out; of the others, a class that is the truth of none
+never wins: its score is the lowest. The figures are higher than the usual ones of the same
+predictions, and measure something else.
 Letters: N segments of a split, C classes of a kind.
 Source: facebookresearch/vjepa2, `evals/action_anticipation_frozen` (its `filter_annotations`, and
 the valid classes of its class-mean recall).
@@ -16,10 +17,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import Segments
+from antcache.annotations import Segments, Taxonomy
 from antcache.errors import BadConfig, MissingKey
 from antcache.evaluation.lists import TRAIN
-from antcache.evaluation.metrics import KINDS, blocks
+from antcache.evaluation.metrics import blocks
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store
 
@@ -59,11 +60,11 @@ class Present:
                 expected=f"a split {TRAIN!r} beside {split!r}",
                 found=", ".join(store.splits()),
             )
-        nouns = len(taxonomy.nouns)
-        known = np.isin(_pairs(segments, nouns), _pairs(store.labels(TRAIN), nouns))
+        known = np.isin(_truth(segments, taxonomy), _truth(store.labels(TRAIN), taxonomy))
         if not known.any():
-            raise BadConfig("no segment has a verb and noun of the training split", where=split)
-        sizes = {kind: len(getattr(taxonomy, f"{kind}s")) for kind in KINDS}
+            what = "a verb and noun" if taxonomy.paired else "an action"
+            raise BadConfig(f"no segment has {what} of the training split", where=split)
+        sizes = {kind: len(getattr(taxonomy, f"{kind}s")) for kind in taxonomy.kinds}
         return cls(
             kept=known,
             left_out=segments.uid[~known],
@@ -106,6 +107,8 @@ class Present:
         return out
 
 
-def _pairs(segments: Segments, nouns: int) -> NDArray[np.int64]:
-    """One number (N,) for each segment's verb and noun."""
-    return segments.verb * nouns + segments.noun
+def _truth(segments: Segments, taxonomy: Taxonomy) -> NDArray[np.int64]:
+    """One number (N,) for each segment's verb and noun, or its action where that is all it has."""
+    if not taxonomy.paired:
+        return segments.action
+    return segments.verb * len(taxonomy.nouns) + segments.noun

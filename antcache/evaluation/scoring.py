@@ -56,6 +56,11 @@ class EvaluationResult:
     all: dict[str, float]
     sheet: Sheet | None = None
 
+    @property
+    def anchor(self) -> float:
+        """What the gap was counted back from; see `Protocol.anchor`."""
+        return self.task.anchor
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         plain = {k: getattr(self, k) for k in ("name", "split", "scored", "all")}
@@ -196,6 +201,7 @@ def evaluate(
         depth=predictions.scores.shape[1],
         verb_noun_scores=predictions.verb_noun_scores,
         anchor=predictions.anchor,
+        usual=store.protocol,
     )
     sheet = None
     if detail is not None:

@@ -8,14 +8,14 @@ coverage. Letters: N segments of a split, n of them predicted, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import protocol_for
+from antcache.annotations.protocols import Protocol, protocol_for
 from antcache.checks import Amount, Seed, check_types, one_of
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Interval, Level, Resamples, bootstrap
@@ -71,6 +71,7 @@ class Scored:
         verb_noun_scores: (n, V) and (n, O), of a model that has classifiers of its own for verbs
             and nouns.
         anchor: what the gap was counted back from; see `Protocol.anchor`.
+        usual: the windows of the store, whose gap the denominators mean; None: the dataset's.
     """
 
     segments: Segments
@@ -81,6 +82,7 @@ class Scored:
     depth: int
     verb_noun_scores: VerbNoun | None = None
     anchor: float = 0.0
+    usual: Protocol | None = None
 
     @cached_property
     def predicted(self) -> Segments:
@@ -156,7 +158,7 @@ def fill_sheet(
     """
     sampling = sampling or BootstrapConfig()
     segments, taxonomy, ranked = scored.segments, scored.taxonomy, scored.ranked
-    protocol = replace(protocol_for(taxonomy.dataset), anchor=scored.anchor)
+    protocol = (scored.usual or protocol_for(taxonomy.dataset)).at(scored.anchor)
     masks = {name: counted(segments, name, protocol) for name in DENOMINATORS}
     if unseen is not None:
         masks[UNSEEN] = of_participants(segments, unseen)

@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antcache.exports import lazy_exports
-from antcache.extract.videos.finding import Videos, find_videos
+from antcache.extract.shards import VideoShard
+from antcache.extract.sources.config import SourceConfig
+from antcache.extract.sources.finding import find_videos
+from antcache.extract.videos.finding import Videos
 from antcache.store.local.ledger import Failure, Ledger
 
 if TYPE_CHECKING:
     from antcache.extract.backbone import Backbone, load_backbone
     from antcache.extract.config import ExtractConfig
+    from antcache.extract.engines.call import extract_video
     from antcache.extract.own import OwnBackbone, TriedBackbone
     from antcache.extract.plan import Plan, check_settings, make_plan
     from antcache.extract.run import ExtractReport, extract
@@ -26,10 +30,13 @@ __all__ = [
     "Ledger",
     "OwnBackbone",
     "Plan",
+    "SourceConfig",
     "TriedBackbone",
+    "VideoShard",
     "Videos",
     "check_settings",
     "extract",
+    "extract_video",
     "find_videos",
     "load_backbone",
     "make_plan",
@@ -41,6 +48,7 @@ __getattr__, __dir__ = lazy_exports(
         "backbone": "Backbone load_backbone",
         "own": "OwnBackbone TriedBackbone",
         "config": "ExtractConfig",
+        "engines.call": "extract_video",
         "plan": "Plan check_settings make_plan",
         "run": "ExtractReport extract",
     },

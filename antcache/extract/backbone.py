@@ -9,7 +9,7 @@ safetensors, or as `.bin` without unpickling code. No code of a repository is ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
@@ -106,6 +106,15 @@ class Backbone:
     def preprocess(self, pictures: Tensor) -> Tensor:
         """Pixels (B, 3, height, width) float32 of pictures (B, H, W, 3) uint8."""
         return self.preprocessing(pictures)
+
+    @property
+    def prepare(self) -> Callable[[Tensor], Tensor]:
+        """The part of `preprocess` that needs no model; it can be pickled."""
+        return self.preprocessing.levels
+
+    def finish(self, prepared: Tensor) -> Tensor:
+        """Pixels (B, T, 3, height, width), on the device, of clips of what `prepare` gives."""
+        return self.preprocessing.normalised(prepared.to(self.device))
 
     @property
     def clip_fps(self) -> float | None:

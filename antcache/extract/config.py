@@ -29,10 +29,12 @@ class ExtractConfig:
         stream: name of the stream in the store.
         dtype: how rows are stored: float16 or float32; tokens also in int8, with a scale each.
         batch_size: rows that go through the backbone at once; None: about 32 frames' worth.
+        decoders: how many videos are decoded at once; None: one per core but one.
         clip_fps: frames per second within a clip; None: as the model's family was trained. Only
             for backbones that see clips.
         max_gap_s: how far apart two frames of a video may be, in seconds.
         allow_partial: accept videos that end before the end that they state.
+        decoder: what decodes: `cpu`; `nvdec`: a GPU of NVIDIA.
         tokens: None: a row is one vector; `full`: all tokens of the backbone's last layer; a grid
             (time, height, width): their means over cells.
         future: seconds after a row, in each of which the backbone predicts tokens that are kept
@@ -48,9 +50,11 @@ class ExtractConfig:
     stream: str = "rgb"
     dtype: Literal["float16", "float32", "int8"] = "float16"
     batch_size: Count | None = None
+    decoders: Annotated[int, Range(1, 1024)] | None = None
     clip_fps: Rate | None = None
     max_gap_s: Positive = 2.0
     allow_partial: bool = False
+    decoder: Literal["cpu", "nvdec"] = "cpu"
     tokens: Literal["full"] | tuple[Count, Count, Count] | None = None
     future: tuple[Ahead, ...] = ()
     at: Literal["uniform", "windows"] = "uniform"

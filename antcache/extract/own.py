@@ -104,6 +104,14 @@ class TriedBackbone:
             )
         return pixels
 
+    def prepare(self, pictures: Tensor) -> Tensor:
+        """`preprocess`, on the object's device: all of it, for nobody else knows how."""
+        return self.preprocess(pictures.to(self.device))
+
+    def finish(self, prepared: Tensor) -> Tensor:
+        """Pixels (B, T, ...) of clips of what `prepare` gives: the same."""
+        return prepared
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """Features (B, D) float32 of pixels (B, T, ...)."""
         return self._made(

@@ -21,11 +21,13 @@ from antcache.errors import BadConfig, MissingKey
 from antcache.extract.backbone import Backbone
 from antcache.extract.config import ExtractConfig
 from antcache.extract.own import OwnBackbone, TriedBackbone, try_own
-from antcache.extract.rows.clips import ListedClips
 from antcache.extract.rows.moments import Times, lacking, window_times, within
-from antcache.extract.rows.sampling import Sampling, exact_rate
+from antcache.extract.rows.pixels import FRAMES_PER_BATCH, PixelRecipe
+from antcache.extract.rows.sampling import exact_rate
+from antcache.extract.shards import VideoShard
 from antcache.extract.token_rows import TokenRows
 from antcache.extract.videos.decode import CONVENTION, source_of
+from antcache.extract.videos.nvdec import check_decoder
 from antcache.extract.videos.source import VideoSource
 from antcache.store import Store
 from antcache.store.features import Stream
@@ -58,8 +60,9 @@ class RowRecipe:
 
     @classmethod
     def of(cls, backbone: AnyBackbone, config: ExtractConfig) -> RowRecipe:
-        """Raises `BadConfig` if `config` does not suit the backbone, `UnknownBackbone` if that is
-        none."""
+        """Raises `BadConfig` if `config` does not suit the backbone or this machine,
+        `UnknownBackbone` if that is none."""
+        check_decoder(config.decoder)
         loaded = backbone if isinstance(backbone, Loaded) else try_own(backbone)
         clip_fps = _clip_fps(loaded, config)
         tokens = None
@@ -68,19 +71,22 @@ class RowRecipe:
         return cls(backbone=loaded, config=config, clip_fps=clip_fps, tokens=tokens)
 
     @property
-    def sampling(self) -> Sampling:
-        """Rows at a uniform rate."""
-        frames = self.backbone.num_frames
-        return Sampling.of(self.config.fps, num_frames=frames, clip_fps=self.clip_fps)
+    def pixels(self) -> PixelRecipe:
+        """How a video becomes what `make` takes."""
+        config, frames = self.config, self.backbone.num_frames
+        return PixelRecipe(
+            prepare=self.backbone.prepare,
+            num_frames=frames,
+            clip_fps=self.clip_fps,
+            fps=config.fps,
+            batch_size=config.batch_size or max(1, FRAMES_PER_BATCH // frames),
+            max_gap_s=config.max_gap_s,
+            allow_partial=config.allow_partial,
+        )
 
-    def clips_at(self, times: Times) -> ListedClips:
-        """Clips of rows at given times (R,)."""
-        frames = self.backbone.num_frames
-        return ListedClips(times=times, num_frames=frames, clip_fps=self.clip_fps)
-
-    def make(self, pixels: Tensor) -> Tensor:
-        """Rows (B, D) or (B, K, D) float32 of pixels (B, T, ...)."""
-        return (self.tokens or self.backbone)(pixels)
+    def make(self, prepared: Tensor) -> Tensor:
+        """Rows (B, D) or (B, K, D) float32 of a batch (B, T, ...) as `pixels` gives it."""
+        return (self.tokens or self.backbone)(self.backbone.finish(prepared))
 
     def stream(self, at: Mapping[str, list[float]] | None) -> dict[str, Any]:
         """Settings of the stream, as `Store.create_stream` takes them.
@@ -129,6 +135,7 @@ class Plan:
         rows: rows of each video to do, where they are at windows; fewer if some lie outside of it.
         unlabelled: videos in which no window ends, so that there is nothing to do.
         outdated: videos that are complete and lack rows that the labels now ask for, with how many.
+        shard: which part of the videos this is, as `2/4`; None: all.
     """
 
     done: tuple[str, ...]
@@ -138,6 +145,7 @@ class Plan:
     rows: dict[str, int] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
     outdated: dict[str, int] = field(default_factory=dict)
+    shard: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -185,9 +193,9 @@ class WindowTimes:
                 where="" if store is None else store.path,
                 hint="antcache annotations import writes them",
             )
-        dataset = "" if store is None else store.dataset
-        gaps = config.gaps or (protocol_for(dataset or "").gap_s,)
-        at = {"anchors": sorted(config.anchors or (0.0,)), "gaps": sorted(gaps)}
+        usual = protocol_for("") if store is None else store.protocol
+        gaps, anchors = config.gaps or (usual.gap_s,), config.anchors or (usual.anchor,)
+        at = {"anchors": sorted(anchors), "gaps": sorted(gaps)}
         return cls(at=at, times=window_times(segments, **at))
 
 
@@ -210,6 +218,7 @@ def make_plan(
     backbone: AnyBackbone,
     config: ExtractConfig,
     segments: Segments | None = None,
+    shard: VideoShard | None = None,
 ) -> Plan:
     """What `extract` would do; nothing is written. `store` is None where none exists yet.
 
@@ -221,7 +230,7 @@ def make_plan(
     """
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    return plan_of(recipe, videos, store, windows)
+    return plan_of(recipe, videos, store, windows, shard)
 
 
 def plan_of(
@@ -229,22 +238,24 @@ def plan_of(
     videos: Mapping[str, Path | VideoSource],
     store: Store | None,
     windows: WindowTimes | None,
+    shard: VideoShard | None = None,
 ) -> Plan:
     """`make_plan`, of what is known by then."""
     stream = recipe.config.stream
     settings = recipe.stream(None if windows is None else windows.at)
+    ours = set(videos if shard is None else shard.part(videos))
     done: list[str] = []
     reasons: dict[str, str] = {}
     outdated: dict[str, int] = {}
     if store is not None:
         if stream in store.streams():
             store.create_stream(**settings)  # compares only: it exists
-            done = [name for name in store.videos(stream) if name in videos]
+            done = [name for name in store.videos(stream) if name in ours]
             if windows is not None:
                 outdated = _outdated(store, stream, done, windows)
         entries = Ledger(store.path).read()
         reasons = {f.video: f.error for f in entries if f.stream == stream}
-    to_do = sorted(videos.keys() - set(done))
+    to_do = sorted(ours - set(done))
     unlabelled = [] if windows is None else [name for name in to_do if name not in windows.times]
     if windows is not None and not windows.times.keys() & videos.keys():
         raise BadConfig(
@@ -261,6 +272,7 @@ def plan_of(
         rows={} if windows is None else {name: len(windows.times[name]) for name in to_do},
         unlabelled=tuple(unlabelled),
         outdated=outdated,
+        shard=None if shard is None else str(shard),
     )
 
 

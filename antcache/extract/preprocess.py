@@ -84,12 +84,26 @@ class Preprocessing:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pixels (B, 3, *out*) float32 of pictures (B, H, W, 3) uint8, on the same device."""
+        return self.normalised(self.levels(pictures))
+
+    def levels(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 resized and cropped, (B, 3, *out*).
+
+        Where they are whole levels they are uint8, so that a quarter of the bytes crosses to
+        whoever has the backbone; else float32.
+        """
         pixels = pictures.permute(0, 3, 1, 2).float()
         pixels = self._resize(pixels)
         if self.crop is not None:
             height, width = self.crop
             top, left = map(self._half, (pixels.shape[2] - height, pixels.shape[3] - width))
             pixels = pixels[..., top : top + height, left : left + width]
+        whole = self.whole_levels or self.resample == "nearest"
+        return (pixels.byte() if whole else pixels).contiguous()
+
+    def normalised(self, levels: Tensor) -> Tensor:
+        """Pixels (..., 3, *out*) float32 of levels, on the same device."""
+        pixels = levels.float()
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (pixels * self.scale + self.offset - mean) / std
 

@@ -4,50 +4,43 @@ Promise: a video is in the store completely or not at all, so an interrupted run
 is resumed by running it again, which does just what is missing. Processes that run the same pass at
 the same time share the videos. A stream that was made with other settings is refused before
 anything is decoded. A video that can't be read goes into the ledger and the pass goes on; any other
-error ends it. Decoding runs in a thread of its own and overlaps the backbone; few pictures wait
-between them (`rows/clips`), but all rows of a video are held until it is stored.
+error ends it. Several videos are decoded at once, the longest first (`engines/local`); few pictures
+wait for the backbone, but all rows of a video are held until it is stored.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from antcache.annotations import Segments
-from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo, WriteFailed
+from antcache.devices import usable_cores
+from antcache.errors import AlreadyExists, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
-from antcache.extract.plan import LAST_S, AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
-from antcache.extract.rows.clips import batches, uniform_clips
-from antcache.extract.rows.collected import Collected
-from antcache.extract.rows.moments import Times, within
+from antcache.extract.engines.local import LocalEngine
+from antcache.extract.engines.video import Engine, Published, RowMaker, SourceOf
+from antcache.extract.plan import AnyBackbone, Plan, RowRecipe, WindowTimes, plan_of
+from antcache.extract.rows.moments import Times
+from antcache.extract.shards import VideoShard
 from antcache.extract.tally import ExtractionTally
-from antcache.extract.turns import take_turns
-from antcache.extract.videos.decode import VideoReader, VideoSampler, source_of
-from antcache.extract.videos.finding import Videos
-from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.decode import source_of
+from antcache.extract.videos.finding import refused_of
+from antcache.extract.videos.source import VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
-from antcache.store.features import Stream
 from antcache.store.local.ledger import Failure, Ledger
-from antcache.store.quantise import quantise
-from antcache.text import listed, utf8
+from antcache.text import listed
 
 logger = logging.getLogger(__name__)
 
-FRAMES_PER_BATCH = 32
-"""Frames that go through the backbone at once, unless a batch size is given."""
+MakeEngine = Callable[[RowMaker, Store, SourceOf, ExtractionTally], Engine]
+"""Makes the engine of a pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +54,12 @@ class ExtractReport:
         failed: videos that could not be read, or be called as they are.
         rows: rows written.
         seconds: how long it took.
+        shares: which part of the time went into decoding, preprocessing, the backbone and the disk:
+            the largest is what limits the pass. Empty where nothing was to be done.
         unlabelled: videos without a row, because no window ends in them.
         too_early: times of windows before the first frame of their video, which have no row.
         too_late: such times after the last frame.
+        shard: which part of the videos this was, as `2/4`; None: all.
     """
 
     stream: str
@@ -72,13 +68,20 @@ class ExtractReport:
     failed: tuple[Failure, ...]
     rows: int
     seconds: float
+    shares: dict[str, float] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
     too_early: int = 0
     too_late: int = 0
+    shard: str | None = None
+
+    @property
+    def limit(self) -> str:
+        """What limits the pass: what most of the time went into; empty where nothing did."""
+        return max(self.shares, key=lambda part: self.shares[part], default="")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        return asdict(self) | {"limit": self.limit}
 
 
 def extract(
@@ -89,6 +92,8 @@ def extract(
     progress: Progress = silent,
     *,
     segments: Segments | None = None,
+    shard: VideoShard | None = None,
+    engine: MakeEngine | None = None,
 ) -> ExtractReport:
     """Write the features of `videos` (files, as of `find_videos`, or other sources) into a stream.
 
@@ -96,7 +101,8 @@ def extract(
     `start_s` is the time of its first frame. Rows at windows were seen at the times listed with
     them, of labelled segments or, in their place, of `segments`, which need no labels. `progress`
     is called with "videos" and "rows". Videos that another process is at are left to it, and
-    waited for at the end.
+    waited for at the end. A `shard` is the part of the videos that this process does, and ends
+    with. An `engine` does the work elsewhere (`engines/on_ray`); None: this process.
 
     Raises:
         FingerprintMismatch: the stream was made with other settings; nothing was decoded.
@@ -109,7 +115,7 @@ def extract(
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows)
+    plan = plan_of(recipe, videos, store, windows, shard)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
@@ -123,163 +129,79 @@ def extract(
     written: list[str] = []
     skipped = list(plan.done)
     failed: list[Failure] = []
-    for each in videos.refused if isinstance(videos, Videos) else ():
+    for each in refused_of(videos, shard):
         failed.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
-    turns = take_turns(
-        plan.to_do,
-        claim=partial(store.claim_features, config.stream),
-        is_done=partial(store.has_features, config.stream),
-        waiting=tally.show,
-    )
-    with closing(turns):
-        for name, ours in turns:
-            before = tally.rows
-            try:
-                if ours:
-                    times = None if windows is None else windows.times[name]
-                    _extract_one(name, source_of(videos[name]), store, recipe, stream, times, tally)
-            except UnreadableVideo as error:
-                failed.append(
-                    ledger.failed(config.stream, name, source_of(videos[name]).path, error)
-                )
-                logger.error("failed: %s", error)
-                tally.rows = before
-            except AlreadyExists as error:
-                if not store.has_features(config.stream, name):
-                    raise WriteFailed(  # at a URL: it may yet be killed, so this is no success
-                        "another process is writing this video now",
-                        where=f"{store.path}: features/{config.stream}/{name}",
-                        hint="run the command again when it is done",
-                    ) from error
-                skipped.append(name)
-                logger.warning("%s: another process wrote it meanwhile; its rows are kept", name)
-                tally.rows = before
-            else:
-                (written if ours else skipped).append(name)
-                ledger.succeeded(config.stream, name)
-            tally.expected[name] = tally.rows - before
-            tally.videos += 1
-            tally.show()
+    decoder = config.decoder
+
+    def source(name: str) -> tuple[VideoSource, Times | None]:
+        times = None if windows is None else windows.times[name]
+        return source_of(videos[name], decoder), times
+
+    started = (engine or _local)(RowMaker(recipe=recipe, stream=stream), store, source, tally)
+    with closing(started.run(longest_first(plan.to_do))) as outcomes:
+        for name, outcome in outcomes:
+            match outcome:
+                case UnreadableVideo():
+                    path = source_of(videos[name]).path
+                    failed.append(ledger.failed(config.stream, name, path, outcome))
+                    logger.error("failed: %s", outcome)
+                case AlreadyExists():
+                    if not store.has_features(config.stream, name):
+                        raise WriteFailed(  # at a URL: it may yet be killed, so this is no success
+                            "another process is writing this video now",
+                            where=f"{store.path}: features/{config.stream}/{name}",
+                            hint="run the command again when it is done",
+                        ) from outcome
+                    skipped.append(name)
+                    logger.warning(
+                        "%s: another process wrote it meanwhile; its rows are kept", name
+                    )
+                case None:
+                    skipped.append(name)
+                    ledger.succeeded(config.stream, name)
+                case _:
+                    written.append(name)
+                    tally.outside(outcome.too_early, outcome.too_late)
+                    ledger.succeeded(config.stream, name)
+            tally.ended(name, outcome.rows if isinstance(outcome, Published) else 0)
     # Also after those whose videos were all done when they were killed.
     store.backend.remove_leftovers()
     report = ExtractReport(
         stream=config.stream,
-        written=tuple(written),
-        skipped=tuple(skipped),
+        written=tuple(sorted(written)),
+        skipped=tuple(sorted(skipped)),
         failed=tuple(failed),
         rows=tally.rows,
         seconds=time.monotonic() - began,
+        shares=started.shares if plan.to_do else {},
         unlabelled=plan.unlabelled,
         too_early=tally.too_early,
         too_late=tally.too_late,
+        shard=plan.shard,
     )
     logger.info(
         "extract: %d written (%d rows), %d skipped, %d failed, %.1f s",
         *(len(written), report.rows, len(skipped), len(failed), report.seconds),
     )
+    if report.shares:
+        parts = ", ".join(f"{share:.0%} {part}" for part, share in report.shares.items())
+        logger.info("extract: limited by %s (%s)", report.limit, parts)
     return report
 
 
-def _extract_one(
-    name: str,
-    source: VideoSource,
-    store: Store,
-    recipe: RowRecipe,
-    stream: Stream,
-    times: Times | None,
-    tally: ExtractionTally,
-) -> None:
-    """Decode, embed and publish one video; its rows are at `times` (R,), or at a uniform rate."""
-    facts, pixels = _pixels(source, recipe, times)
-    expected = tally.expected[name]
-    rows, scales = Collected(round(expected) + 1), Collected(round(expected) + 1)
-    with closing(pixels):
-        for batch in pixels:
-            stored, scale = _stored(recipe.make(batch), stream, source.path)
-            rows.add(stored)
-            if scale is not None:
-                scales.add(scale)
-            tally.add(len(stored))
-    about: dict[str, Any] = {}
-    early = late = 0
-    if times is not None:
-        times, early, late = within(times, facts.start_s, facts.last_s)
-        about = {LAST_S: facts.last_s, "times_too_early": early, "times_too_late": late}
-    kept = rows.all(stream.row_shape, stream.dtype)
-    store.write_features(
-        stream.name,
-        name,
-        kept,
-        scale=scales.all((stream.num_tokens,), "float16") if stream.dtype == "int8" else None,
-        start_s=facts.start_s,
-        times=times,
-        attributes={
-            "file": utf8(source.path.name),
-            "frames": facts.num_frames,
-            "skipped_packets": facts.skipped_packets,
-            "skipped_frames": facts.skipped_frames,
-            "ended_early": facts.ended_early,
-            "pixel_aspect": float(facts.pixel_aspect),
-            "precision": recipe.backbone.precision,
-            **about,
-        },
-    )
-    tally.outside(early, late)
-    logger.info(
-        "%s: %d rows from %d frames, %d packets and %d frames skipped%s%s",
-        *(name, len(kept), facts.num_frames, facts.skipped_packets, facts.skipped_frames),
-        ", ended early" if facts.ended_early else "",
-        f", {early} times before the first frame, {late} after the last" if early or late else "",
-    )
+def _local(make: RowMaker, store: Store, source: SourceOf, tally: ExtractionTally) -> Engine:
+    cores = usable_cores()
+    decoders = make.recipe.config.decoders or cores - 1
+    decoders = max(1, min(decoders, len(tally.expected)))
+    return LocalEngine(make, store, source, tally, decoders=decoders, cores=cores)
 
 
-def _pixels(
-    source: VideoSource, recipe: RowRecipe, times: Times | None
-) -> tuple[VideoFacts, Generator[Tensor, None, None]]:
-    """Pixels (B, T, 3, height, width) of consecutive rows, and what is then known of the video."""
-    config, backbone = recipe.config, recipe.backbone
-    options: dict[str, Any] = {
-        "max_gap_s": config.max_gap_s,
-        "allow_partial": config.allow_partial,
-    }
-
-    def prepare(picture: Picture) -> Tensor:
-        on_device = torch.from_numpy(picture).to(backbone.device)
-        return backbone.preprocess(on_device[None])[0]
-
-    size = config.batch_size or max(1, FRAMES_PER_BATCH // backbone.num_frames)
-    if times is not None:
-        reader = VideoReader(source, **options)
-        return reader.facts, batches(recipe.clips_at(times).of(reader, prepare), size, source.path)
-    sampling = recipe.sampling
-    sampler = VideoSampler(source, rate=sampling.rate, wanted=sampling.wanted, **options)
-    return sampler.facts, batches(uniform_clips(sampler, sampling, prepare), size, source.path)
-
-
-def _stored(
-    made: Tensor, stream: Stream, path: Path
-) -> tuple[NDArray[Any], NDArray[np.float16] | None]:
-    """Rows (B, ...) as the stream has them, and the scales (B, K) of int8 tokens.
-
-    Raises:
-        BadConfig: they don't fit its type.
-    """
-    kind = torch.float32 if stream.dtype == "int8" else getattr(torch, stream.dtype)
-    values = made.to(kind).cpu()
-    if not values.isfinite().all():
-        raise BadConfig(
-            f"features that {stream.dtype} can't hold (infinite or not a number)",
-            where=path,
-            hint="--dtype float32" if stream.dtype == "float16" else "another backbone",
-        )
-    if stream.dtype != "int8":
-        return values.numpy(), None
-    try:
-        return quantise(values.numpy())
-    except BadConfig as error:  # which knows of no video
-        raise BadConfig(str(error), where=path, hint="--dtype float32") from error
+def longest_first(lengths: Mapping[str, float | None]) -> list[str]:
+    """Videos in the order in which they are done, so that no long one is begun when all others
+    end; those that state no length may be of any, so they come first."""
+    return sorted(lengths, key=lambda name: (-(lengths[name] or math.inf), name))
 
 
 def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:

@@ -31,6 +31,12 @@ class ExtractionTally:
         self.rows += rows
         self.progress("rows", self.rows, max(self.rows, round(sum(self.expected.values()))))
 
+    def ended(self, video: str, rows: int) -> None:
+        """Count a video, of which so many rows were expected in the end, and report it."""
+        self.expected[video] = rows
+        self.videos += 1
+        self.show()
+
     def outside(self, early: int, late: int) -> None:
         """Count times before the first frame of a video, and after its last."""
         self.too_early += early

@@ -2,7 +2,8 @@
 
 Promise: each video comes up once. Before it is worked on it is claimed; one that another process
 has claimed is looked at again later, until it is done or free again, for a claim ends with its
-process. Nobody waits while there is anything else to do, and no clock is looked at.
+process (of another machine at a URL: a minute later). Nobody waits while there is anything else to
+do.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
-"""How long to wait between two looks at what others are doing; each wait is twice the last."""
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 5.0
+"""How long to wait between two looks at what others are doing; each wait is twice the last. A look
+at a URL is a few requests, of each process that waits."""
 
 
 def take_turns(
@@ -24,8 +26,8 @@ def take_turns(
     claim: Callable[[str], AbstractContextManager[bool]],
     is_done: Callable[[str], bool],
     waiting: Callable[[], None] = lambda: None,
-) -> Generator[tuple[str, bool], None, None]:
-    """Each name once: with true while this process holds its claim, with false if it is done.
+) -> Generator[tuple[str, ExitStack | None], None, None]:
+    """Each name once: with this process's claim, which whoever gets it ends; None if it is done.
 
     Args:
         names: what is to be done.
@@ -40,18 +42,20 @@ def take_turns(
         taken = []
         for name in to_do:
             if is_done(name):
-                yield name, False
+                yield name, None
                 continue
-            with claim(name) as ours:
-                if not ours:
+            with ExitStack() as held:
+                if not held.enter_context(claim(name)):
                     taken.append(name)
                     if name not in postponed:
                         logger.info("%s: another process is at it", name)
                     continue
-                done = is_done(name)  # it may have become so since we looked
-                if name in postponed and not done:
+                if is_done(name):  # it may have become so since we looked
+                    yield name, None
+                    continue
+                if name in postponed:
                     logger.info("%s: the other process has left it undone; taken over", name)
-                yield name, not done
+                yield name, held.pop_all()
         if taken == to_do:
             waiting()
             time.sleep(pause)

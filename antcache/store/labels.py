@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
 from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, MissingKey
 from antcache.store.backend import Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.location import Location
-from antcache.store.meaning import Senseless, segments_of, taxonomy_of
+from antcache.store.meaning import Senseless, protocol_of, rate_of, segments_of, taxonomy_of
+
+PROTOCOL, LIST_FPS = "protocol", "list_fps"
+"""Attributes of the group of labels: settings that are usual with the store."""
 
 
 def described(taxonomy: Taxonomy) -> str:
     """How many classes a taxonomy has, and which it is, for a message."""
-    counts = (taxonomy.actions, taxonomy.verbs, taxonomy.nouns)
-    actions, verbs, nouns = map(len, counts)
-    return f"{actions} actions, {verbs} verbs, {nouns} nouns ({taxonomy.fingerprint})"
+    return f"{taxonomy.counts} ({taxonomy.fingerprint})"
 
 
 class LabelStore:
@@ -96,6 +98,33 @@ class LabelStore:
             )
         return taxonomy
 
+    @property
+    def protocol(self) -> Protocol:
+        """The windows that actions are anticipated from: stored with the labels, or the dataset's.
+
+        Raises:
+            DamagedStore: what is stored makes no sense.
+        """
+        stored = self._settings().get(PROTOCOL)
+        if stored is None:
+            return protocol_for(self.dataset or "")
+        return protocol_of(stored, self.backend.where("labels"))
+
+    @property
+    def list_fps(self) -> float | None:
+        """Frames per second of lists whose times are frames, as those of the labels were.
+
+        Raises:
+            DamagedStore: what is stored makes no sense.
+        """
+        stored = self._settings().get(LIST_FPS)
+        return None if stored is None else rate_of(stored, self.backend.where("labels"))
+
+    def _settings(self) -> dict[str, Any]:
+        """What is stored of the dataset beside its classes."""
+        attributes = self.backend.group_attributes("labels")
+        return {name: attributes.get(name) for name in (PROTOCOL, LIST_FPS)}
+
     def write_labels(
         self,
         split: str,
@@ -114,6 +143,8 @@ class LabelStore:
         taxonomy: Taxonomy,
         *,
         source: str,
+        protocol: Protocol | None = None,
+        list_fps: float | None = None,
         overwrite: bool = False,
     ) -> list[str]:
         """Publish the labels of several splits together; all of a store share one taxonomy.
@@ -124,6 +155,14 @@ class LabelStore:
         of the old one: every split is given, and there are no soft targets. Where there are neither
         labels nor soft targets, another one is taken unasked, and with `overwrite` another dataset.
 
+        Args:
+            splits: segments by name.
+            taxonomy: classes of the dataset.
+            source: where they come from, for people.
+            protocol: the windows to be usual with this store; None leaves what is stored.
+            list_fps: frames per second of lists whose times are frames; None likewise.
+            overwrite: replace what is there.
+
         Returns:
             Names of the splits that were written.
 
@@ -132,9 +171,9 @@ class LabelStore:
                 segments in common.
             FingerprintMismatch: the store has another dataset, or another taxonomy, that may not be
                 replaced.
-            AlreadyExists: a split has other labels, or the classes other lists of many-shot and
-                tail classes, and `overwrite` is false; or a split that stays has some of these
-                segments.
+            AlreadyExists: a split has other labels, the classes other lists of many-shot and tail
+                classes, or the store other settings, and `overwrite` is false; or a split that
+                stays has some of these segments.
             DamagedStore: a split that stays can't be read, so that this can't be told.
         """
         splits = {split: _composed(segments) for split, segments in splits.items()}
@@ -145,11 +184,11 @@ class LabelStore:
             if overwrite:
                 self._forget_other_dataset(taxonomy.dataset)
             self._require_dataset(taxonomy.dataset)
-            new = dict(splits)
-            if not overwrite:
-                there = self.splits()
-                new = {name: own for name, own in splits.items() if name not in there}
-            kept = {name: own for name, own in splits.items() if name not in new}
+            there = [] if overwrite else self.splits()
+            kept = {name: own for name, own in splits.items() if name in there}
+            settings = self._new_settings(protocol, list_fps, overwrite)
+            # Units say what their group was: with new settings, the same labels are written again.
+            new = {n: own for n, own in splits.items() if settings or n not in kept}
             self._check_classes(taxonomy, splits, overwrite)
             self._check_labels(kept, taxonomy, overwrite)
             self._check_apart(splits)
@@ -161,7 +200,7 @@ class LabelStore:
                 }
                 self.backend.publish_group(
                     "labels",
-                    {"taxonomy": taxonomy.to_dict()},
+                    {"taxonomy": taxonomy.to_dict(), **settings},
                     {name: (segments.arrays(), about) for name, segments in new.items()},
                 )
             if len(new) < len(splits):  # by a call that was killed, and may have left something
@@ -175,6 +214,25 @@ class LabelStore:
             return
         self.backend.set_group_attributes("labels", {"taxonomy": None})
         self.backend.set_group_attributes("", {"dataset": None})
+
+    def _new_settings(
+        self, protocol: Protocol | None, list_fps: float | None, overwrite: bool
+    ) -> dict[str, Any]:
+        """Settings that are not stored yet; other ones are replaced with `overwrite` only."""
+        given: dict[str, Any] = {} if protocol is None else {PROTOCOL: asdict(protocol)}
+        given |= {} if list_fps is None else {LIST_FPS: list_fps}
+        stored = self._settings() if given else {}
+        new = {k: v for k, v in given.items() if v != stored[k]}
+        other = [name for name in new if stored[name] is not None]
+        if other and not overwrite:
+            raise AlreadyExists(
+                f"the store has other settings ({', '.join(other)})",
+                where=self.path,
+                expected=", ".join(str(stored[name]) for name in other),
+                found=", ".join(str(new[name]) for name in other),
+                hint="--overwrite replaces them, and the labels",
+            )
+        return new
 
     def _check_classes(self, taxonomy: Taxonomy, given: Collection[str], overwrite: bool) -> None:
         """Refuse another taxonomy than the store's where something of the old one would stay."""

@@ -7,6 +7,7 @@ been put together; what does not fit is refused when it is read, with one line.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.segments import COLUMNS
 from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
 from antcache.store.backend import Attributes, LazyArray
@@ -94,6 +95,32 @@ def taxonomy_of(fields: Any, where: str) -> Taxonomy:
             except (BadAnnotations, TypeError) as error:
                 raise Senseless(f"the classes make no sense ({error})", where=where) from error
     raise Senseless("the classes make no sense", where=where)
+
+
+def protocol_of(fields: Any, where: str) -> Protocol:
+    """The windows that the group of labels names.
+
+    Raises:
+        DamagedStore: they make no sense.
+    """
+    names = {field.name for field in dataclasses.fields(Protocol)}
+    if not isinstance(fields, dict) or set(fields) != names:
+        raise Senseless("no settings of windows", where=where, found=f"{fields!r:.100}")
+    try:
+        return Protocol(**fields)
+    except BadConfig as error:
+        raise Senseless(f"no settings of windows ({error})", where=where) from error
+
+
+def rate_of(value: Any, where: str) -> float:
+    """Frames per second of lists that the group of labels names.
+
+    Raises:
+        DamagedStore: they make no sense.
+    """
+    if not _number(value, above=0):
+        raise Senseless("a rate that can't be", where=where, found=f"{value!r:.40}")
+    return float(value)
 
 
 def segments_of(

@@ -100,6 +100,7 @@ def build_student(config: StudentConfig, shape: ModelShape) -> Student:
         BadConfig: there is no such head, its sizes are impossible, or a size or a loss has no
             effect on it.
     """
+    shape.check_verb_noun(config.losses.verb_noun_weight)
     if not config.losses.verb_noun_weight:  # a head has no classifiers that nothing teaches
         shape = replace(shape, num_verbs=0, num_nouns=0)
     head = build_head(config.model, shape)

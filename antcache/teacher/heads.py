@@ -11,6 +11,9 @@ each of which can be left out:
   opened is closed) and action after verb. Without it, a trained teacher is far behind the count
   teacher (docs/teachers.md).
 
+Where actions are single labels there are logits of actions alone, nothing to factorise, and the
+memory is one of actions: see `antcache.teacher.things`.
+
 Letters: B batch, h past actions, D width, C actions, V verbs, O nouns.
 """
 
@@ -21,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antcache.annotations import Taxonomy
+from antcache.teacher.things import Things
 from antcache.teacher.trained import TrainedSettings
 
 
@@ -50,16 +54,19 @@ class ActionHeads(nn.Module):
             memory: add the part that looks at the whole history.
         """
         super().__init__()
-        self.factorized, self.memory = factorized, memory
-        self.sizes = (len(taxonomy.actions), len(taxonomy.verbs), len(taxonomy.nouns))
+        self.paired = taxonomy.paired
+        self.factorized, self.memory = factorized and self.paired, memory
+        things = Things.of(taxonomy)
+        self.sizes = (len(taxonomy.actions), things.verbs, things.nouns)
         actions, verbs, nouns = self.sizes
         # One more of each: "nothing", for the places that a short history leaves empty.
-        self.register_buffer("verb_of", torch.tensor([*taxonomy.action_verbs, verbs]), False)
-        self.register_buffer("noun_of", torch.tensor([*taxonomy.action_nouns, nouns]), False)
+        self.register_buffer("verb_of", torch.tensor([*things.verb_of.tolist(), verbs]), False)
+        self.register_buffer("noun_of", torch.tensor([*things.noun_of.tolist(), nouns]), False)
         self.register_buffer("every_action", torch.arange(actions), False)
         self.action_head = nn.Linear(width, actions)
-        self.verb_head = nn.Linear(width, verbs)
-        self.noun_head = nn.Linear(width, nouns)
+        if self.paired:
+            self.verb_head = nn.Linear(width, verbs)
+            self.noun_head = nn.Linear(width, nouns)
         nn.init.normal_(self.action_head.weight, std=0.02)
         if memory:
             self.recency_head = nn.Linear(width, length + 1, bias=False)
@@ -76,13 +83,17 @@ class ActionHeads(nn.Module):
         history = torch.where(history < 0, self.sizes[0], history)
         return history, self.verb_of[history], self.noun_of[history]
 
-    def forward(self, z: Tensor, history: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, C), (B, V) and (B, O) from z (B, D) and `history` (B, h), -1 for nothing."""
+    def forward(self, z: Tensor, history: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, C), (B, V) and (B, O) from z (B, D) and `history` (B, h), -1 for nothing.
+
+        Only the first where actions are single labels.
+        """
         actions, num_verbs, num_nouns = self.sizes
-        verb, noun, action = self.verb_head(z), self.noun_head(z), self.action_head(z)
+        pair = [self.verb_head(z), self.noun_head(z)] if self.paired else []
+        action = self.action_head(z)
         verb_of, noun_of = self.verb_of[:actions], self.noun_of[:actions]
         if self.factorized:
-            action = action + verb[:, verb_of] + noun[:, noun_of]
+            action = action + pair[0][:, verb_of] + pair[1][:, noun_of]
         if self.memory:
             _, verbs, nouns = self.padded(history)
             rank, last = recent_nouns(nouns, verbs, num_nouns, num_verbs)
@@ -90,11 +101,11 @@ class ActionHeads(nn.Module):
             last = last[:, noun_of]
             after = self.verb_after[last, verb_of] + self.action_after[last, self.every_action]
             action = action + shift[:, noun_of] + after
-        return action, verb, noun
+        return (action, *pair)
 
     def loss(
         self,
-        outputs: tuple[Tensor, Tensor, Tensor],
+        outputs: tuple[Tensor, ...],
         target: Tensor,
         settings: TrainedSettings,
         *,
@@ -103,22 +114,23 @@ class ActionHeads(nn.Module):
         """Multi-task cross-entropy, the mean over B; the action's weight is what is left of 1.
 
         Args:
-            outputs: logits (B, C), (B, V) and (B, O) of `forward`.
+            outputs: logits of `forward`; of actions alone they have all the weight.
             target: (B,) int64 actions.
             settings: of the cross-entropies.
             class_weight: (C,) weights of the actions, or None.
         """
-        action, verb, noun = (output.float() for output in outputs)
         for_verb, for_noun = settings.verb_weight, settings.noun_weight
-        terms = (
-            (action, target, 1 - for_verb - for_noun, class_weight),
-            (verb, self.verb_of[target], for_verb, None),
-            (noun, self.noun_of[target], for_noun, None),
-        )
+        terms: list[tuple[Tensor, float, Tensor | None]] = [(target, 1.0, class_weight)]
+        if self.paired:
+            terms = [
+                (target, 1 - for_verb - for_noun, class_weight),
+                (self.verb_of[target], for_verb, None),
+                (self.noun_of[target], for_noun, None),
+            ]
         smoothing = settings.label_smoothing
         losses = [
-            share * F.cross_entropy(x, y, weight=weight, label_smoothing=smoothing)
-            for x, y, share, weight in terms
+            share * F.cross_entropy(x.float(), y, weight=weight, label_smoothing=smoothing)
+            for x, (y, share, weight) in zip(outputs, terms, strict=True)
         ]
         return torch.stack(losses).sum()
 

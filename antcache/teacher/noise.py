@@ -26,6 +26,11 @@ ABSENT = -1
 NOISE_KINDS = ("uniform", "confused")
 
 
+def noise_kinds(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """Kinds of noise that there can be: single labels share no verb or noun to be confused by."""
+    return NOISE_KINDS if taxonomy.paired else NOISE_KINDS[:1]
+
+
 def corrupt(
     actions: Actions, taxonomy: Taxonomy, rate: float, *, kind: str = "confused", seed: int = 0
 ) -> Actions:
@@ -35,16 +40,17 @@ def corrupt(
         actions: (N,) true actions.
         taxonomy: the C actions.
         rate: share of wrong labels, 0 to 1.
-        kind: `uniform`: any other action; `confused`: as a recogniser errs, in half of the mistakes
-            the same verb with another noun, in the other half the same noun with another verb. An
-            action that shares its verb (noun) with none takes the other half, one that shares
-            neither any other action.
+        kind: one of `noise_kinds`. `uniform`: any other action; `confused`: as a recogniser errs,
+            in half of the mistakes the same verb with another noun, in the other half the same noun
+            with another verb. An action that shares its verb (noun) with none takes the other half,
+            one that shares neither any other action.
         seed: decides which labels are wrong, and what is in their place.
 
     Raises:
-        BadConfig: unknown kind, rate out of range, or a taxonomy of a single action.
+        BadConfig: a kind that is unknown, or that these actions can't have; rate out of range, or a
+            taxonomy of a single action.
     """
-    one_of("kind of noise", kind, NOISE_KINDS)
+    one_of("kind of noise", kind, noise_kinds(taxonomy))
     within("noise", rate, Range(0, 1))
     count = len(taxonomy.actions)
     if count < 2:

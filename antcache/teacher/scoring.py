@@ -32,7 +32,7 @@ from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
-from antcache.teacher.noise import NOISE_KINDS, corrupt, recognized
+from antcache.teacher.noise import corrupt, noise_kinds, recognized
 from antcache.teacher.split_scorer import ImperfectScore, SplitScorer
 from antcache.teacher.teach import history_for
 
@@ -50,8 +50,9 @@ class ScoreConfig:
     """Kinds of history that a trained teacher is asked with."""
     gap_s: Weight | None = None
     """Gap of observed histories in seconds; None takes the dataset's."""
-    anchor: Anchor = 0.0
-    """What it is counted back from, of a trained teacher; stored soft targets say their own."""
+    anchor: Anchor | None = None
+    """What it is counted back from, of a trained teacher, None takes the dataset's; stored soft
+    targets say their own."""
     sampling: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are made; its seed decides folds and wrong labels as well."""
     coverage: tuple[Count, ...] = COVERAGE
@@ -194,6 +195,7 @@ def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Score
         logits=target_logits(targets, found[rows], classes),
         depth=classes if targets.index is None else targets.index.shape[1],
         anchor=target_anchor(targets),
+        usual=store.protocol,
     )
 
 
@@ -225,7 +227,7 @@ def _score_trained(
     return TeacherScore(
         name=name,
         split=config.split,
-        anchor=config.anchor,
+        anchor=history_for(store, anchor=config.anchor).anchor,
         sheets=sheets,
         temperature=temperatures,
         imperfect=imperfect,
@@ -240,7 +242,7 @@ def _labels(
     true = timeline.segments.action
     if config.noise or config.recognized:
         yield "true", 0.0, true
-    for kind in NOISE_KINDS:
+    for kind in noise_kinds(timeline.taxonomy):
         for rate in sorted(set(config.noise) - {0.0}):
             seed = config.sampling.seed
             yield kind, rate, corrupt(true, timeline.taxonomy, rate, kind=kind, seed=seed)

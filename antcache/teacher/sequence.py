@@ -2,11 +2,12 @@
 
 Promise: the same seed, settings and number of threads give the same teacher; training touches no
 global random state. A transformer (pre-norm) attends to the last `attended` actions, each the sum
-of an action, a verb and a noun embedding, and to a query token whose output z decides:
-`antcache.teacher.heads` makes logits of z and of the whole history. With times, each action also
-has an embedding of when it began and one of how long it has lasted, in bins, and the query one of
-how long ago the last action ended. Cross-entropy on the action is joined by one on the verb and one
-on the noun (Ghosh et al. 2023, the distillation paper, whose teachers are multi-task).
+of an action, a verb and a noun embedding (of single labels, the first alone), and to a query token
+whose output z decides: `antcache.teacher.heads` makes logits of z and of the whole history. With
+times, each action also has an embedding of when it began and one of how long it has lasted, in
+bins, and the query one of how long ago the last action ended. Cross-entropy on the action is joined
+by one on the verb and one on the noun (Ghosh et al. 2023, the distillation paper, whose teachers
+are multi-task).
 """
 
 from __future__ import annotations
@@ -109,8 +110,11 @@ class _Network(nn.Module):
         self.heads = ActionHeads(taxonomy, width, config.length)
         actions, verbs, nouns = self.heads.sizes
         self.action_embedding = nn.Embedding(actions + 1, width)
-        self.verb_embedding = nn.Embedding(verbs + 1, width)
-        self.noun_embedding = nn.Embedding(nouns + 1, width)
+        embeddings = [self.action_embedding]
+        if taxonomy.paired:
+            self.verb_embedding = nn.Embedding(verbs + 1, width)
+            self.noun_embedding = nn.Embedding(nouns + 1, width)
+            embeddings += [self.verb_embedding, self.noun_embedding]
         self.times = _Times(width) if config.times else None
         self.position = nn.Parameter(torch.empty(config.attended + 1, width))
         self.query = nn.Parameter(torch.zeros(width))
@@ -127,12 +131,7 @@ class _Network(nn.Module):
             layer, config.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False
         )
         self.dropout = nn.Dropout(config.dropout)
-        for weight in (
-            self.action_embedding.weight,
-            self.verb_embedding.weight,
-            self.noun_embedding.weight,
-            self.position,
-        ):
+        for weight in (*(embedding.weight for embedding in embeddings), self.position):
             nn.init.normal_(weight, std=0.02)
 
     def groups(self, config: SequenceConfig) -> list[dict[str, Any]]:
@@ -147,22 +146,24 @@ class _Network(nn.Module):
             {"params": tables, "lr": config.memory_lr, "weight_decay": 0.0},
         ]
 
-    def forward(self, history: Tensor, *times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, C), (B, V) and (B, O) of the action, verb and noun after `history` (B, h).
+    def forward(self, history: Tensor, *times: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, C), (B, V) and (B, O) of the action, verb and noun after `history` (B, h), or
+        of the action alone; see `ActionHeads`.
 
         `times` are `ago_s` and `lasted_s` (B, h), if the network is told about them.
         """
         seen = slice(history.shape[1] - self.attended, None)
         actions, verbs, nouns = self.heads.padded(history[:, seen])
         tokens = self.action_embedding(actions)
-        tokens = tokens + self.verb_embedding(verbs) + self.noun_embedding(nouns)
+        if self.heads.paired:
+            tokens = tokens + self.verb_embedding(verbs) + self.noun_embedding(nouns)
         query = self.query.expand(len(tokens), 1, -1)
         if self.times is not None:
             when, idle = self.times(*(t[:, seen] for t in times))
             tokens, query = tokens + when, query + idle
         tokens = torch.cat([tokens, query], dim=1) + self.position
         z = self.dropout(self.encoder(self.dropout(tokens))[:, -1])
-        outputs: tuple[Tensor, Tensor, Tensor] = self.heads(z, history)
+        outputs: tuple[Tensor, ...] = self.heads(z, history)
         return outputs
 
 
@@ -237,7 +238,7 @@ class SequenceTeacher(Teacher):
         inputs = self._inputs(examples)
         with torch.inference_mode(), self._autocast():
             for rows in blocks(len(examples)):
-                action, _, _ = self._network(*(x[rows] for x in inputs))
+                action = self._network(*(x[rows] for x in inputs))[0]
                 out[rows] = action.float().cpu().numpy()
         return TeacherOutput(logits=out)
 

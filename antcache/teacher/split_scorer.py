@@ -46,6 +46,7 @@ class SplitScorer:
         teacher: the teacher.
         timeline: all segments of these videos, of any split, M of them.
         in_split: (M,) bool, the N segments of the split.
+        usual: the windows of the store.
     """
 
     def __init__(self, store: Store, split: str, teacher: Teacher) -> None:
@@ -56,6 +57,7 @@ class SplitScorer:
             taxonomy=every.taxonomy, segments=every.segments[near], split=every.split[near]
         )
         self.in_split = self.timeline.split == split
+        self.usual = store.protocol
 
     def predict(self, history: HistoryConfig, actions: NDArray[np.int64] | None = None) -> Scored:
         """What the teacher expects if the past segments are labelled `actions` (M,), or truly."""
@@ -77,6 +79,7 @@ class SplitScorer:
             logits=logits[rows],
             depth=logits.shape[1],
             anchor=history.anchor,
+            usual=self.usual,
         )
 
     def score_imperfect(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from antcache.annotations import protocol_for
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
 from antcache.store.format import checksums
@@ -22,11 +21,15 @@ from antcache.teacher.targets import TargetConfig, make_targets, score_segments
 
 
 def history_for(
-    store: Store, mode: str = "complete", gap_s: float | None = None, anchor: float = 0.0
+    store: Store, mode: str = "complete", gap_s: float | None = None, anchor: float | None = None
 ) -> HistoryConfig:
-    """Histories of a kind, with the anticipation gap of the store's dataset unless one is given."""
-    usual = protocol_for(store.taxonomy.dataset).gap_s
-    return HistoryConfig(mode=mode, gap_s=usual if gap_s is None else gap_s, anchor=anchor)
+    """Histories of a kind, with the anticipation gap and anchor of the store unless given."""
+    usual = store.protocol
+    return HistoryConfig(
+        mode=mode,
+        gap_s=usual.gap_s if gap_s is None else gap_s,
+        anchor=usual.anchor if anchor is None else anchor,
+    )
 
 
 def teach(

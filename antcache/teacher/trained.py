@@ -34,7 +34,8 @@ class TrainedSettings:
     label_smoothing: Share = 0.1
     """Share of each target that is spread over all classes."""
     verb_weight: Weight = 0.15
-    """Weight of the verb's cross-entropy; the action's is what the two others leave of 1."""
+    """Weight of the verb's cross-entropy; the action's is what the two others leave of 1, and all
+    of it where actions are single labels."""
     noun_weight: Weight = 0.15
     """Weight of the noun's cross-entropy."""
     epochs: Count = 8

@@ -71,6 +71,7 @@ def predictions(
     files: tuple[Path, ...],
     name: str,
     no_features: bool,
+    anchor: float | None,
     dry_run: bool,
     as_json: bool,
     **settings: Any,
@@ -87,6 +88,7 @@ def predictions(
     from antcache.evaluation.scoring import score_targets
     from antcache.interop.predictions.importing import PredictionsConfig, import_predictions
 
+    settings["anchor"] = store.protocol.anchor if anchor is None else anchor
     config = PredictionsConfig(name=name, features=not no_features, dry_run=dry_run, **settings)
     with at_work(store.path, dry_run=dry_run) as progress:
         report = import_predictions(store, files, config, progress=progress)

@@ -101,8 +101,8 @@ def doctor(
         raise BadConfig(f"--{option} has no effect without --annotations")
     protocol = None  # the dataset's, but for what is given
     if given_window := {option: value for option, value in window.items() if value is not None}:
-        about = dataset.name if dataset else opened.dataset
-        protocol = WindowConfig(**given_window).protocol(about or "")
+        usual = dataset.windows if dataset else opened.protocol
+        protocol = WindowConfig(**given_window).over(usual)
     config = DoctorConfig(
         streams=streams or None,
         splits=splits or None,

@@ -69,7 +69,10 @@ def predict(
             raise BadConfig("--fps is for --segments")
         asked = store.labels(split or "")
     else:
-        listed = read_unlabeled(segments, fps=fps)
+        usual = store.list_fps
+        listed = read_unlabeled(segments, fps=fps, usual_fps=usual)
+        if fps is None and usual is not None:
+            note(f"times of an own list are frames at {usual:g} per second, as those of the labels")
         asked, notes = match_segments(listed, store.all_videos(), source=str(segments))
         for each in notes:
             note(each)

@@ -19,6 +19,7 @@ from antcache.cli.common import (
     say,
     store_argument,
 )
+from antcache.cli.options import engine_options, only_with_ray
 
 if TYPE_CHECKING:
     from antcache.store.location import Location
@@ -33,18 +34,28 @@ if TYPE_CHECKING:
 @store_argument("store_path")
 @path_argument("plan", metavar="PLAN.yaml")
 @click.option("--runs", type=PATH, required=True, help="Folder for a run per member.")
+@engine_options
 @json_option
-def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
+def sweep(
+    store_path: Location,
+    plan: Path,
+    runs: Path,
+    engine: str,
+    address: str | None,
+    as_json: bool,
+) -> None:
     """Train every setting in PLAN.yaml with every seed, and compare the settings seed by seed.
 
     The plan has `base` (options of `antcache student train`, underscores for hyphens, or a
     `preset`), `seeds`, and either `settings` (name: what changes) or `grid` (option: values).
     Members of one architecture are trained at once where that pays (`at_once` says how many).
     With `held_out`, the setting that is best on the training videos held out is named.
+    With --engine ray a cluster trains one member per GPU, or per CPU, wherever one is free.
     A member whose loss is not finite is named, and the others go on; the exit code is then 1.
     """
     from antcache.store import Store
 
+    only_with_ray(engine, address=address)
     store = Store.open(store_path)
     from antcache.student.runs.place import LOG
     from antcache.student.sweeps.plan import read_plan
@@ -53,8 +64,13 @@ def sweep(store_path: Location, plan: Path, runs: Path, as_json: bool) -> None:
 
     wanted = read_plan(plan)
     check_folder(runs, wanted)
+    training = None
+    if engine == "ray":
+        from antcache.student.sweeps.on_ray import on_ray
+
+        training = on_ray(address)
     with log_to(runs / LOG), progress_bars() as progress:
-        table, failed = run_sweep(store, runs, wanted, progress=progress)
+        table, failed = run_sweep(store, runs, wanted, progress=progress, training=training)
     if as_json:
         print_json(table.to_dict() | {"failed": failed})
     else:

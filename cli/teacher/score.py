@@ -99,7 +99,7 @@ def score(
     split: str,
     histories: tuple[str, ...],
     gap_s: float | None,
-    anchor: float,
+    anchor: float | None,
     bootstrap: int,
     cluster: str,
     coverage: tuple[int, ...],

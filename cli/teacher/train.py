@@ -104,7 +104,7 @@ def train(
     kind: str,
     history: str,
     gap_s: float | None,
-    anchor: float,
+    anchor: float | None,
     folds: int | None,
     train_split: str,
     scripts: Path | None,

@@ -23,7 +23,8 @@ def test_unknown_sets_and_options_are_refused(tmp_path):
 @pytest.mark.parametrize("set_name", READERS)
 def test_missing_and_empty_folders_and_files_in_their_place(set_name, tmp_path, write):
     with pytest.raises(
-        NotFound, match=r"no such folder: expected .*\.csv|no such folder: expected a CSV"
+        NotFound,
+        match=r"no such folder: expected .*\.(csv|txt|json)|no such folder: expected a CSV",
     ):
         read_annotations(set_name, tmp_path / "absent")
     with pytest.raises(NotFound, match="found an empty folder"):

@@ -35,6 +35,8 @@ HARMLESS = {
     "labels with a video that leads out",
 }
 """Odd, and no reason to refuse a store: text is text, and a video is there or not."""
+UNTOUCHED = {"t2", "t3", "v0", "v1"}
+"""Videos that no case does anything to: `t1` stands for them."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,8 @@ def read_everything(path: Path) -> dict[str, Any]:
     for stream in names("streams", store.streams):
         read(f"features/{stream}", lambda stream=stream: store.stream(stream))
         for video in names(f"{stream}'s videos", lambda stream=stream: store.videos(stream)):
-            read(f"features/{stream}/{video}", partial(features, stream, video))
+            if video not in UNTOUCHED:
+                read(f"features/{stream}/{video}", partial(features, stream, video))
     return found
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -30,7 +29,7 @@ CASE = {
 
 
 @pytest.mark.parametrize("value", ["copy_share", "ms_p50"])
-def test_plot(repo: Path, tmp_path: Path, value: str) -> None:
+def test_plot(repo: Path, tmp_path: Path, forked: ModuleType, value: str) -> None:
     pytest.importorskip("matplotlib")
     times = {bench.OURS: 1.0, bench.LIGER: 3.1, bench.PLAIN: 4.1, bench.COMPILED: 1.6}
     rows = [
@@ -40,20 +39,12 @@ def test_plot(repo: Path, tmp_path: Path, value: str) -> None:
     ]
     rows += [replace(row, W=2528, dtype="bfloat16", device="NVIDIA H200") for row in rows]
     bench.write_rows(tmp_path / "kernel.csv", rows)
-    script = str(repo / "benchmarks" / "kernel_plot.py")
+    script = repo / "benchmarks/kernel_plot.py"
     options = ["--csv", str(tmp_path / "kernel.csv"), "--out", str(tmp_path / "kernel.png")]
-    done = subprocess.run(
-        [sys.executable, script, *options, "--value", value, "--device", "NVIDIA H200"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    options += ["--value", value, "--device", "NVIDIA H200"]
+    done = forked.run(options, folder=tmp_path, timeout_s=120, script=script)
+    assert done.code == 0, done.stderr
     assert (tmp_path / "kernel.png").read_bytes()[:4] == b"\x89PNG"
-    missing = subprocess.run(
-        [sys.executable, script, "--csv", str(tmp_path / "none.csv")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
+    none = ("--csv", str(tmp_path / "none.csv"))
+    missing = forked.run(none, folder=tmp_path, timeout_s=120, script=script)
+    assert (missing.code, len(missing.stderr.splitlines())) == (2, 1)

@@ -14,6 +14,7 @@ from antcache.cli import choices
 from antcache.cli.main import cli
 from antcache.cli.numbers import Several
 from antcache.cli.teacher import score
+from antcache.cluster import ENGINES
 from antcache.errors import BadConfig
 from antcache.evaluation.denominators import DENOMINATORS
 from antcache.evaluation.fusion import MIXTURES
@@ -37,7 +38,9 @@ from antcache.teacher.scoring import COVERAGE
 
 OF_THE_LIBRARY = {
     "BACKENDS": tuple(BACKENDS),
+    "ENGINES": ENGINES,
     "MOMENTS": choices_of(kinds_of(ExtractConfig)["at"]),
+    "DECODERS": choices_of(kinds_of(ExtractConfig)["decoder"]),
     "ARRAY_FORMS": FORMS,
     "LAYOUTS": get_args(Layout),
     "ROW_TIMES": get_args(RowTime),
@@ -56,8 +59,9 @@ OF_THE_LIBRARY = {
     "CHALLENGES": tuple(CHALLENGES),
 }
 FIXED = (
-    "--at --challenge --classes --cluster --dtype --extractor --form --format --histories "
-    "--history --init --kind --layout --mix --mixture --over --parity --precision --time"
+    "--at --challenge --classes --cluster --decoder --dtype --engine --extractor --form --format "
+    "--histories --history --init --kind --layout --mix --mixture --over --parity --precision "
+    "--time"
 )
 
 

@@ -26,6 +26,7 @@ DIFFER = {
     "--annotations": "the doctor takes a set and its folder, the lexicon a folder of class files",
     "--batch-size": "rows of a stream, or texts",
     "--dtype": "int8 is for tokens, which nothing imports",
+    "--fill": "of missing pictures, or a rule for gaps between rows",
     "--folds": "a teacher's are in-sample with 0, a mixture's never",
     "--form": "how a language model is asked, or how files are written",
     "--fps": "of the rows that are made, or of the times in a table",

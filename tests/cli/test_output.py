@@ -67,8 +67,8 @@ def test_progress_without_a_terminal_is_a_line_for_each_video_epoch_or_minute() 
         times[0] = second
         lines("training steps", second, 1e6)
     assert said == [
-        "progress: training steps 61 of 1000000",
-        "progress: training steps 122 of 1000000",
+        "progress: training steps 61 of 1000000, about 277.8 h left",
+        "progress: training steps 122 of 1000000, about 277.7 h left",
     ]
     said.clear()
     for done in (0, 1, 1, 2):
@@ -81,6 +81,28 @@ def test_progress_without_a_terminal_is_a_line_for_each_video_epoch_or_minute() 
         "progress: rgb: videos 2 of 2",
         "progress: fold 1 of 2: epochs 1 of 2",
         "progress: fold 1 of 2: epochs 2 of 2",
+    ]
+
+
+def test_the_time_left_is_told_by_what_is_finest() -> None:
+    """Videos are of any length; rows are alike. What begins anew is measured anew."""
+    said: list[str] = []
+    times = [0.0]
+    lines = ProgressLines(said.append, lambda: times[0])
+    for second, rows, videos in ((0, 0, 0), (10, 100, 0), (20, 200, 1), (40, 400, 2)):
+        times[0] = second
+        lines("a: rows", rows, 4000)
+        lines("a: videos", videos, 3)
+    lines("a: rows", 0, 100)
+    times[0] = 41
+    lines("a: rows", 50, 100)
+    lines("a: videos", 3, 3)
+    lines("b: videos", 1, 3)  # of which nothing finer is known
+    assert said == [
+        "progress: a: videos 1 of 3, about 6 min left",
+        "progress: a: videos 2 of 3, about 6 min left",
+        "progress: a: videos 3 of 3, about 1 s left",
+        "progress: b: videos 1 of 3",
     ]
 
 

@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import versions
+from PIL import Image
 
 from antcache.store import Store
 
@@ -184,6 +186,27 @@ def write_arrays(kitchen: Path) -> None:
             np.save(folder / "video.npy", array)
 
 
+def write_sources(kitchen: Path) -> None:
+    """What else videos are spread as: frames, packed frames, chapters and lists."""
+    film = sorted((kitchen / "videos").glob("*.mp4"))[0]
+    frames = kitchen / "frames/P01/P01_01"
+    frames.mkdir(parents=True)
+    for number in range(1, 31):
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(frames / f"frame_{number:010d}.jpg")
+    (kitchen / "tars").mkdir()
+    with tarfile.open(kitchen / "tars/P01_02.tar", "w") as tar:
+        tar.add(frames, ".")
+    times = [f"P01_02,{number},{number / 60}" for number in range(1, 31)]
+    (kitchen / "times.csv").write_text("\n".join(["video,frame,seconds", *times]) + "\n")
+    for name in ("gopro/GX010123.MP4", "gopro/GX020123.MP4", "parts/1.mp4", "parts/2.mp4"):
+        (kitchen / name).parent.mkdir(exist_ok=True)
+        shutil.copy(film, kitchen / name)
+    rows = "video,file,start_s\nday,1.mp4,\nday,2.mp4,\n"
+    (kitchen / "chapters.csv").write_text(rows)
+    (kitchen / "videos.txt").write_text(f"# ours\nvideos/{film.name}\nparts\n")
+    (kitchen / "videos.csv").write_text("video,path\nmorning,parts/1.mp4\n")
+
+
 def write_tokens(path: Path) -> None:
     """A store with a stream of tokens."""
     store = Store.create(path)
@@ -215,7 +238,8 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
     `layer1.json` (recipes), `kitchen.zarr` with features and the soft targets `sequence`,
     `labels.zarr` with labels alone, `tokens.zarr` with tokens alone, two runs, LMDBs `rulstm/*`,
     pickles, `test_seen.csv`, the folders of arrays in `PUBLISHED`, `epic-kitchens-100` in its
-    official form and `vjepa2-l`, a backbone of tokens.
+    official form, `vjepa2-l`, a backbone of tokens, and the other forms of videos of
+    `write_sources`.
     """
     folder = tmp_path_factory.mktemp("kitchen")
     versions.make_kitchen(folder)
@@ -246,4 +270,5 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
     write_arrays(folder)
     write_recipes(folder / "layer1.json")
     write_tokens(folder / "tokens.zarr")
+    write_sources(folder)
     return folder

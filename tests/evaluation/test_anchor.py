@@ -184,7 +184,7 @@ def test_segments_count_by_their_anchor(segments: Segments) -> None:
 def test_figures_are_over_what_its_anchor_lets_see(store: Store) -> None:
     for anchor, n in ((0.0, 3), (1.0, 4)):
         result = evaluate(store, made(store, anchor=anchor), "p", detail=Detail())
-        assert (result.task.anchor, result.sheet.counted["avt"].n if result.sheet else None) == (
+        assert (result.anchor, result.sheet.counted["avt"].n if result.sheet else None) == (
             *(anchor, n),
         )
 

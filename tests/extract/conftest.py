@@ -53,6 +53,7 @@ def write_video(
     sound_s: float = 0.0,
     muxer: dict[str, str] | None = None,
     title: str = "",
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Write frame i at `times[i]` seconds (multiples of `time_base`)."""
     height, width = size
@@ -64,7 +65,9 @@ def write_video(
         stream.codec_context.time_base = stream.time_base = time_base
         stream.codec_context.gop_size = key_every
         stream.codec_context.max_b_frames = b_frames
-        if codec == "libx264":  # key frames at multiples of `key_every` only
+        if options is not None:
+            stream.options = options
+        elif codec == "libx264":  # key frames at multiples of `key_every` only
             stream.options = {"x264-params": "scenecut=0"}
         if rotation is not None:
             stream.set_display_rotation(rotation)

@@ -16,8 +16,8 @@ import torch
 
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone, make_plan
-from antcache.extract import run as run_module
 from antcache.extract.backbone import Backbone
+from antcache.extract.rows import pixels as pixels_module
 from antcache.store import Store
 
 
@@ -109,7 +109,7 @@ def test_pictures_are_seen_in_their_own_shape(tmp_path, video, models, small):
 
 
 def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_backbone, monkeypatch):
-    """Single ones, or those of 8 clips of 4; what is left over is the last batch."""
+    """Single ones, or those of 8 clips of 4; what is left over is filled up."""
     seen, call = [], Backbone.__call__
 
     def watch(self, pixels):
@@ -119,11 +119,11 @@ def test_by_default_a_batch_is_of_32_frames(tmp_path, folder, backbone, clip_bac
     monkeypatch.setattr(Backbone, "__call__", watch)
     store = make_store(tmp_path)
     extract({"a": folder / "a.mp4"}, store, backbone, ExtractConfig(fps=25.0))
-    assert seen == [(32, 1), (18, 1)]
+    assert seen == [(32, 1), (32, 1)]
     seen.clear()
     config = ExtractConfig(stream="clips")
     extract({"b": folder / "more" / "b.MKV"}, store, clip_backbone, config)
-    assert seen == [(8, 4), (4, 4)]
+    assert seen == [(8, 4), (8, 4)]
 
 
 def test_batch_size_and_backend_do_not_matter(tmp_path, folder, backbone):
@@ -223,7 +223,7 @@ def test_other_settings_are_refused_before_decoding(tmp_path, folder, backbone, 
     store = make_store(tmp_path)
     files = find_videos(folder)
     extract({"a": files["a"]}, store, backbone)
-    monkeypatch.setattr(run_module, "VideoSampler", None)
+    monkeypatch.setattr(pixels_module, "VideoSampler", None)
     for config in (ExtractConfig(fps=5.0), ExtractConfig(dtype="float32")):
         with pytest.raises(FingerprintMismatch, match="made with other settings"):
             extract(files, store, backbone, config)
@@ -242,7 +242,7 @@ def test_rows_of_other_rules_of_preprocessing_are_never_beside_ours(
     old = dataclasses.replace(backbone, config={**backbone.config, "preprocessing": before})
     store, files = make_store(tmp_path), find_videos(folder)
     extract({"a": files["a"]}, store, old)
-    monkeypatch.setattr(run_module, "VideoSampler", None)
+    monkeypatch.setattr(pixels_module, "VideoSampler", None)
     with pytest.raises(FingerprintMismatch, match=r"made with other settings.*convention.*2"):
         extract(files, store, backbone)
     assert store.videos("rgb") == ["a"]

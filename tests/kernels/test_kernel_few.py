@@ -27,7 +27,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 BETAS = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
-@pytest.fixture(scope="module", params=["short", "long"])
+@pytest.fixture(params=["short", "long"])
 def rows(request: pytest.FixtureRequest) -> Iterator[None]:
     """Rows in registers; and in blocks of two chunks, so small that there are several of them."""
     with pytest.MonkeyPatch.context() as patch:

@@ -61,7 +61,7 @@ def test_trains_and_prints_a_table(make_store: MakeStore, tmp_path: Path) -> Non
     assert "train: 42 windows (6 padded); dropped: 6 too early" in result.output
     assert "soft targets oracle: 42 windows; masked: 0 absent, 0 not valid" in result.output
     assert "action/top5" in result.output
-    assert "validation, anchor start, gap 0.5 s, percent" in " ".join(result.output.split())
+    assert "validation, anchor start, gap 1 s, percent" in " ".join(result.output.split())
     assert "epoch 2 of 2" in (tmp_path / "run" / "log.txt").read_text()
 
 

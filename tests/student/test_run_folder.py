@@ -130,9 +130,7 @@ def test_every_call_may_fail(
     expected: dict[str, bytes],
     tmp_path: Path,
     failing: Failing,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
     codes = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
     for number in range(0, 400, 3):
         run, refused = tmp_path / f"run-{number}", None

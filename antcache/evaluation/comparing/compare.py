@@ -10,14 +10,13 @@ N segments that count, S seeds, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
-from antcache.annotations.protocols import protocol_for
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
 from antcache.evaluation.bootstrap import Difference, difference
@@ -27,7 +26,7 @@ from antcache.evaluation.comparing.naming import side_names
 from antcache.evaluation.comparing.systems import System, as_system
 from antcache.evaluation.denominators import counted
 from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
-from antcache.evaluation.metrics import KINDS, metrics_of
+from antcache.evaluation.metrics import metrics_of
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
 from antcache.evaluation.sheet import UNSEEN, BootstrapConfig
@@ -156,6 +155,11 @@ class Comparison:
     a: tuple[System, ...] = field(repr=False)
     b: tuple[System, ...] = field(repr=False)
     teacher: System | None = field(repr=False)
+
+    @property
+    def anchor(self) -> float:
+        """What the gap was counted back from; see `Protocol.anchor`."""
+        return self.task.anchor
 
     def gained(self, kind: str = "action") -> list[ClassChange]:
         """Classes with a higher recall@5 in B, the largest gain first."""
@@ -293,7 +297,7 @@ def _counted(
     """Rows (N,) of the segments of a split that count."""
     dataset = store.taxonomy.dataset
     if over != UNSEEN:
-        kept = counted(segments, over, replace(protocol_for(dataset), anchor=anchor))
+        kept = counted(segments, over, store.protocol.at(anchor))
     else:
         names = unseen_participants(store, store.taxonomy, split, ListFiles())
         if names is None:
@@ -343,7 +347,7 @@ def _classes(
     a: Sequence[System], b: Sequence[System], taxonomy: Taxonomy
 ) -> tuple[ClassChange, ...]:
     changes = []
-    for kind in KINDS:
+    for kind in taxonomy.kinds:
         names = getattr(taxonomy, f"{kind}s")
         listed = getattr(taxonomy, f"many_shot_{kind}s")
         labels = a[0].ranked.labels[kind]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from antcache.annotations.taxonomy import KINDS
 from antcache.evaluation.comparing.compare import ClassChange, Comparison
-from antcache.evaluation.metrics import KINDS
 from antcache.evaluation.report.svg import Drawing, shorten
 from antcache.evaluation.report.words import signed
 
@@ -18,12 +18,13 @@ LONGEST = 34  # characters of a name that fit above a bar
 
 
 def counts(found: Comparison) -> list[tuple[str, int, int, int]]:
-    """For each kind: its name, and how many classes gain, lose and stay as they are."""
+    """For each kind of class there is: its name, and how many gain, lose and stay as they are."""
     rows = []
     for kind in KINDS:
         total = sum(change.kind == kind for change in found.classes)
         gained, lost = len(found.gained(kind)), len(found.lost(kind))
-        rows.append((kind, gained, lost, total - gained - lost))
+        if total:
+            rows.append((kind, gained, lost, total - gained - lost))
     return rows
 
 

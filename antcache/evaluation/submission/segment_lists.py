@@ -44,12 +44,15 @@ def read_uids(path: Path) -> list[str]:
     return _uids(read_rows(path, RULSTM if len(head) > 1 else RULSTM[:1]), "uid")
 
 
-def read_unlabeled(path: Path, *, fps: float | None = None) -> Segments:
+def read_unlabeled(
+    path: Path, *, fps: float | None = None, usual_fps: float | None = None
+) -> Segments:
     """Segments (N) of a list with times; their verb, noun and action are -1.
 
     Args:
         path: the list.
         fps: frames per second of `start` and `stop`, for tables of one's own.
+        usual_fps: the same where `fps` is not given: of the tables that the labels come from.
 
     Raises:
         NotFound: the file can't be read.
@@ -66,6 +69,7 @@ def read_unlabeled(path: Path, *, fps: float | None = None) -> Segments:
             found=", ".join(head)[:SHOWN],
         )
     if _meant_as_own(head):
+        fps = usual_fps if fps is None else fps
         rows = read_rows_of(path, RULSTM, fps)
         uid, video = _uids(rows, "uid", as_they_are=True), rows.words("video")
         start_s, stop_s = (seconds(rows, name, fps) for name in RULSTM[2:])

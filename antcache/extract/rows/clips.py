@@ -13,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,14 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antcache.errors import UnreadableVideo
-from antcache.extract.prefetch import prefetch
 from antcache.extract.rows.moments import Times
 from antcache.extract.rows.sampling import Sampling
 from antcache.extract.videos.decode import TOLERANCE_S, VideoReader, VideoSampler
 from antcache.extract.videos.pictures import Picture
-
-READ_AHEAD = 16
-"""Pictures that are decoded ahead of the backbone."""
+from antcache.store.location import Location
 
 Prepare = Callable[[Picture], Tensor]
 """Makes pixels of a picture (H, W, 3) uint8."""
@@ -67,7 +63,7 @@ class ListedClips:
 
         kept: list[tuple[float, Tensor]] = []  # since when each is seen, and its pixels
         row: int | None = None
-        with closing(prefetch(reader.shown(wanted), READ_AHEAD)) as pictures:
+        with closing(reader.shown(wanted)) as pictures:
             for since, until, picture in pictures:
                 if row is None:  # those before the first frame see nothing
                     row = int(np.searchsorted(self.times, reader.facts.start_s - TOLERANCE_S))
@@ -84,7 +80,7 @@ class ListedClips:
 def uniform_clips(sampler: VideoSampler, sampling: Sampling, prepare: Prepare) -> Clips:
     """The clips of rows at a uniform rate."""
     pixels: dict[int, Tensor] = {}  # by tick: what later rows may still look at
-    with closing(prefetch(iter(sampler), READ_AHEAD)) as pictures:
+    with closing(iter(sampler)) as pictures:
         for tick, picture in pictures:
             pixels[tick] = prepare(picture)
             ticks = sampling.clip_ending_at(tick)
@@ -94,7 +90,7 @@ def uniform_clips(sampler: VideoSampler, sampling: Sampling, prepare: Prepare) -
             pixels = {t: p for t, p in pixels.items() if t >= oldest}
 
 
-def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None]:
+def batches(clips: Clips, size: int, path: Location) -> Generator[Tensor, None, None]:
     """Pixels (B, T, 3, height, width) of consecutive clips, at most `size` of them.
 
     Raises:
@@ -106,7 +102,7 @@ def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None
             if waiting and waiting[0].shape[1:] != frames[-1].shape:
                 yield torch.stack(waiting)
                 waiting = []
-            waiting.append(_clip(frames, path))
+            waiting.append(one_clip(frames, path))
             if len(waiting) == size:
                 yield torch.stack(waiting)
                 waiting = []
@@ -114,8 +110,12 @@ def batches(clips: Clips, size: int, path: Path) -> Generator[Tensor, None, None
             yield torch.stack(waiting)
 
 
-def _clip(frames: list[Tensor], path: Path) -> Tensor:
-    """The frames (T, ...) of a clip, which have one shape."""
+def one_clip(frames: list[Tensor], path: Location) -> Tensor:
+    """The frames (T, ...) of a clip, which have one shape.
+
+    Raises:
+        UnreadableVideo: they have several.
+    """
     shapes = [tuple(frame.shape) for frame in frames]
     if len(set(shapes)) > 1:
         raise UnreadableVideo(

@@ -40,11 +40,14 @@ OPTIONS = {
 }
 """What FFmpeg is told about every file that it opens."""
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tar", ".zip")
-"""Endings of frames, in folders or packed, as datasets offer them beside videos."""
+IMAGES, ARCHIVES = (".jpg", ".jpeg", ".png"), (".tar",)
+"""Endings of frames as datasets offer them beside videos, one by one and packed."""
+
+PICTURES = (*IMAGES, *ARCHIVES, ".zip")
+"""Endings of what may be frames, or hold some."""
 
 FRAMES = (
-    "frames are not read, for they say no times: make a video of each folder, at the rate at which "
-    "they were taken: ffmpeg -framerate RATE -i frame_%010d.jpg NAME.mp4"
+    "pictures say no times: give the rate at which they were taken (--image-fps) or a table of "
+    "their times (--image-times); of archives, tars are read"
 )
 """What to do with them."""

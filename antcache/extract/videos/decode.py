@@ -2,7 +2,8 @@
 
 Promise: times are compared exactly (as fractions); the first frame may come later than time 0
 (`VideoFacts.start_s`). Frame rates may vary. Only the pictures that are asked for are made, one by
-one, so memory does not grow with the length of the video. A video without any decodable frame is an
+one, so memory does not grow with the length of the video; whether or not the frames between them
+are decoded, they are the same. A video without any decodable frame is an
 `UnreadableVideo`. What its frames are, and what they promise, is said by its source.
 """
 
@@ -18,8 +19,9 @@ from typing import Any
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.film_frames import FilmFile
+from antcache.extract.videos.nvdec import Decoder
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import Needed, OfFilms, VideoFacts, VideoSource, frames_of
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 CONVENTION = 1
@@ -35,9 +37,11 @@ def every_tick(tick: int) -> bool:
     return True
 
 
-def source_of(video: Path | VideoSource) -> VideoSource:
-    """A path as the file that it names; a source as it is."""
-    return FilmFile(video) if isinstance(video, Path) else video
+def source_of(video: Path | VideoSource, decoder: Decoder = "cpu") -> VideoSource:
+    """A path as the file that it names, to be decoded so; a source as it is."""
+    if isinstance(video, Path):
+        return FilmFile(video, decoder=decoder)
+    return video.decoded_by(decoder) if isinstance(video, OfFilms) else video
 
 
 class VideoReader:
@@ -73,22 +77,30 @@ class VideoReader:
         Raises:
             UnreadableVideo: possibly after some pictures.
         """
-        with closing(self._intervals()) as intervals:
+
+        def needed(start: Fraction, since: Fraction, until: Fraction) -> bool:
+            return wanted(float(since) - TOLERANCE_S, float(until) - TOLERANCE_S)
+
+        with closing(self._intervals(needed)) as intervals:
             for since, until, frame in intervals:
                 first = float(since) == self.facts.start_s
                 begin = -math.inf if first else float(since) - TOLERANCE_S
                 end = float(since) + TOLERANCE_S if until is None else float(until) - TOLERANCE_S
                 if wanted(begin, end):
+                    assert frame is not None
                     yield begin, end, self.frames.picture(frame)
 
-    def _intervals(self) -> Generator[tuple[Fraction, Fraction | None, Any], None, None]:
-        """Intact frames, each with its time and the next one's; the last has none.
+    def _intervals(
+        self, needed: Needed
+    ) -> Generator[tuple[Fraction, Fraction | None, Any], None, None]:
+        """Intact frames, each with its time and the next one's; the last has none. The first and
+        the last are there; others are None where they are not needed.
 
         Raises:
             UnreadableVideo: possibly after some frames.
         """
         last: tuple[Fraction, Any] | None = None
-        with closing(iter(self.frames)) as frames:
+        with closing(frames_of(self.frames, needed)) as frames:
             for time, frame in frames:
                 if last is None:
                     self.facts.start_s = float(time)
@@ -135,7 +147,7 @@ class VideoSampler(VideoReader):
         """Decode the video; raises `UnreadableVideo`, possibly after some pictures."""
         start: Fraction | None = None
         tick = 0
-        with closing(self._intervals()) as intervals:
+        with closing(self._intervals(self._needed)) as intervals:
             for since, until, frame in intervals:
                 start = since if start is None else start
                 if until is None:
@@ -145,9 +157,16 @@ class VideoSampler(VideoReader):
                 yield from self._pictures(frame, tick, stop)
                 tick = max(tick, stop)
 
+    def _needed(self, start: Fraction, since: Fraction, until: Fraction) -> bool:
+        ticks = range(
+            math.ceil((since - start) * self.rate), math.ceil((until - start) * self.rate)
+        )
+        return any(map(self.wanted, ticks))
+
     def _pictures(self, frame: Any, first: int, stop: int) -> Iterator[tuple[int, Picture]]:
         picture = None
         for tick in range(first, stop):
             if self.wanted(tick):
+                assert frame is not None
                 picture = self.frames.picture(frame) if picture is None else picture
                 yield tick, picture

@@ -29,8 +29,12 @@ _TITLES: dict[str, Any] = (
 )
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, accelerated: Any = None) -> InputContainer:
     """Open a media file.
+
+    Args:
+        path: of the file.
+        accelerated: what FFmpeg is told about the device that decodes it; None: it's the CPU.
 
     Raises:
         UnreadableVideo: it is missing, a folder, empty, or not a media file.
@@ -44,7 +48,9 @@ def open_container(path: Path) -> InputContainer:
     try:
         check_samples(path)
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
-        container: InputContainer = av.open(str(path.absolute()), options=OPTIONS, **_TITLES)
+        container: InputContainer = av.open(
+            str(path.absolute()), options=OPTIONS, hwaccel=accelerated, **_TITLES
+        )
         return container
     except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
         raise UnreadableVideo(

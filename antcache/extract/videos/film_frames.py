@@ -8,19 +8,28 @@ frame, because those between are predicted from what is missing. Frames further 
 `max_gap_s`, and a file that ends before the end that it states, are `UnreadableVideo`. Not covered:
 damage that the decoder itself does not notice.
 
+Where only some frames are needed, the others are not decoded where that changes no picture
+(`sparing`): in an MP4 or Matroska file whose codec says which packets may be left out. As soon as
+anything is not as it should be, the file is decoded whole, from its beginning. Damage in packets
+that are left out is not noticed, and harms nothing.
+
 How a file is opened, and which of its streams is decoded, is said in `film.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from antcache.errors import UnreadableVideo
+from antcache.extract.videos.bitstream import Reader, Unclear, reader
 from antcache.extract.videos.film import duration_s, film, open_container, pixel_aspect
+from antcache.extract.videos.nvdec import Decoder, accelerated, as_on_cpu
+from antcache.extract.videos.packets import FilmPackets, start_of
 from antcache.extract.videos.pictures import (
     Orientation,
     Picture,
@@ -28,25 +37,33 @@ from antcache.extract.videos.pictures import (
     shown_size,
     upright_rgb,
 )
-from antcache.extract.videos.pyav import av
-from antcache.extract.videos.source import VideoFacts
+from antcache.extract.videos.pyav import CODEC_THREADS, av
+from antcache.extract.videos.source import Needed, VideoFacts
+from antcache.extract.videos.sparing import SparingDecoder
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True)
 class FilmFile:
-    """A video in one file."""
+    """A video in one file.
+
+    Attributes:
+        path: the file.
+        threads: of its decoder; 0: as many as `CODEC_THREADS` says.
+        decoder: what decodes it; see `nvdec`.
+    """
 
     path: Path
+    threads: int = 0
+    decoder: Decoder = "cpu"
 
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> FilmFrames:
         """Its frames."""
-        return FilmFrames(self.path, max_gap_s=max_gap_s, allow_partial=allow_partial)
+        return FilmFrames(self, max_gap_s=max_gap_s, allow_partial=allow_partial)
 
     def duration_s(self) -> float | None:
         """Its stated length."""
@@ -57,28 +74,27 @@ class FilmFrames:
     """Decodes one file, once for each iteration.
 
     Args:
-        path: the file.
+        file: where it lies, and what decodes it.
         max_gap_s: how far apart two frames may be, in seconds.
         allow_partial: accept a file that ends early, and stop where it ends.
     """
 
-    def __init__(self, path: Path, *, max_gap_s: float, allow_partial: bool) -> None:
-        self.path = path
+    def __init__(self, file: FilmFile, *, max_gap_s: float, allow_partial: bool) -> None:
+        self.file = file
+        self.path = file.path
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
-        self.facts = VideoFacts()
+        self.facts = VideoFacts(about={} if file.decoder == "cpu" else {"decoder": file.decoder})
         self._orientation: Orientation | None = None
         self._rotation = 0
 
     def __iter__(self) -> Generator[tuple[Fraction, VideoFrame], None, None]:
         """Intact frames with their times in seconds, ascending."""
-        with open_container(self.path) as container:
-            stream = film(container, self.path)
-            stream.thread_type = "AUTO"
-            self.facts.pixel_aspect = pixel_aspect(stream)
-            zero = _start(container)
+        with self._open() as container:
+            stream = self._film(container)
+            zero = start_of(container)
             clock = _FrameTimes(container, self.path)
-            file = _Packets(container, stream)
+            file = FilmPackets(container, stream)
             last: Fraction | None = None
             damaged = False
             for packet in file:
@@ -103,6 +119,55 @@ class FilmFrames:
             if last is not None:
                 self._check_end(file, last)
 
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, VideoFrame | None], None, None]:
+        """The same times; a frame that is not needed may be None."""
+        given: Fraction | None = None
+        try:
+            with closing(self._sparing(needed)) as frames:
+                for given, frame in frames:
+                    yield given, frame
+            return
+        except Unclear:
+            self.facts.num_frames = self.facts.unneeded_frames = 0
+        with closing(iter(self)) as whole:
+            for time, frame in whole:
+                if given is None or time >= given:  # once more the one that may be seen for longer
+                    yield time, frame
+
+    def _sparing(self, needed: Needed) -> Generator[tuple[Fraction, VideoFrame | None], None, None]:
+        """`only`, as long as nothing is `Unclear`."""
+        with self._open() as container:
+            stream = self._film(container)
+            unit, says = _reader(container, stream)
+            zero = start_of(container)
+            file = FilmPackets(container, stream)
+
+            def asked(first: int, since: int, until: int) -> bool:
+                begin = first * unit if zero is None else zero
+                return needed(first * unit - begin, since * unit - begin, until * unit - begin)
+
+            last: Fraction | None = None
+            for stamp, frame in SparingDecoder(stream, iter(file), says, asked):
+                time = stamp * unit
+                zero = time if zero is None else zero
+                self._check_gap(time, file.first if last is None else last, zero)
+                self.facts.num_frames += 1
+                self.facts.unneeded_frames += frame is None
+                last = time
+                yield time - zero, frame
+            if last is not None:
+                self._check_end(file, last)
+
+    def _open(self) -> InputContainer:
+        return open_container(self.path, accelerated() if self.file.decoder == "nvdec" else None)
+
+    def _film(self, container: InputContainer) -> VideoStream:
+        stream = film(container, self.path)
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self.file.threads or CODEC_THREADS.get()
+        self.facts.pixel_aspect = pixel_aspect(stream)
+        return stream
+
     def picture(self, frame: VideoFrame) -> Picture:
         """A frame as it is shown."""
         size = shown_size(frame, self.facts.pixel_aspect, self.path)
@@ -111,7 +176,7 @@ class FilmFrames:
         if self._orientation is None or frame.rotation != self._rotation:
             self._orientation = orientation(frame, self.path)
             self._rotation = frame.rotation
-        return upright_rgb(frame, size, self._orientation)
+        return upright_rgb(as_on_cpu(frame), size, self._orientation)
 
     def _check_gap(self, time: Fraction, last: Fraction | None, zero: Fraction) -> None:
         if last is None or abs(time - last) <= self.max_gap_s:
@@ -126,7 +191,7 @@ class FilmFrames:
             hint="--max-gap, if that is how it was recorded; else re-encode it" if forwards else "",
         )
 
-    def _check_end(self, file: _Packets, last: Fraction) -> None:
+    def _check_end(self, file: FilmPackets, last: Fraction) -> None:
         """The file must reach the end it states, and its pictures the end of its packets."""
         missing = [Fraction(0)]
         if file.stated_end is not None and file.end is not None:
@@ -143,75 +208,16 @@ class FilmFrames:
             )
 
 
-class _Packets:
-    """Packets of the video stream, and what the file says and shows about where it ends.
+def _reader(container: InputContainer, stream: VideoStream) -> tuple[Fraction, Reader]:
+    """The unit of a stream's times, and what reads its packets.
 
-    Attributes (times in the stream's own clock, seconds):
-        first, last: time of the first packet, and the latest, of the video.
-        stated_end: where the file says it ends; None if it does not.
-        end: where that which `stated_end` speaks of was seen to end.
-        error: why reading stopped, if not at the end of the file.
+    Raises:
+        Unclear: they say too little, or their container states no times.
     """
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self.first: Fraction | None = None
-        self.last: Fraction | None = None
-        self.end: Fraction | None = None
-        self.error = ""
-        self.stated_end: Fraction | None = None
-        start = _start(container) or Fraction(0)
-        # The video's own length where it is stated, else that of the whole file (Matroska, which
-        # counts it from 0): then any stream that reaches it will do, since sound may well outlast
-        # the pictures.
-        self._own = stream.duration is not None
-        if container.format.name == "avi" and stream.average_rate:
-            # FFmpeg estimates AVI lengths from the size of the file; the header has the frames.
-            self._own = True
-            self.stated_end = start + stream.frames / stream.average_rate
-        elif stream.duration is not None and stream.time_base is not None:
-            self.stated_end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-        elif container.duration is not None:
-            self.stated_end = Fraction(container.duration, av.time_base)
-
-    def __iter__(self) -> Iterator[Packet[Any]]:
-        packets = self._container.demux()
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                self.error = f"{type(error).__name__}: {error.strerror}"
-                return
-            if packet is None:
-                return
-            ours = packet.stream.index == self._stream.index
-            self._note(packet, ours)
-            if ours:
-                yield packet
-
-    def _note(self, packet: Packet[Any], ours: bool) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is None or packet.time_base is None or packet.is_discard:
-            return  # discarded: cut away by an edit list, there for decoding only
-        time = stamp * packet.time_base
-        if ours:
-            self.first = time if self.first is None else self.first
-            self.last = time if self.last is None else max(self.last, time)
-        if ours or not self._own:
-            end = time + (packet.duration or 0) * packet.time_base
-            self.end = end if self.end is None else max(self.end, end)
-
-
-def _start(container: InputContainer) -> Fraction | None:
-    """When the container starts: the earliest start of its streams of pictures and sound."""
-    streams = (*container.streams.video, *container.streams.audio)
-    starts = [
-        s.start_time * s.time_base
-        for s in streams
-        if s.start_time is not None and s.time_base is not None
-    ]
-    return min(starts, default=None)
+    context = stream.codec_context
+    if not stream.time_base or not {"mp4", "matroska"} & set(container.format.name.split(",")):
+        raise Unclear("times")
+    return Fraction(stream.time_base), reader(context.name, context.extradata or b"")
 
 
 class _FrameTimes:

@@ -6,13 +6,25 @@ are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
+from antcache.store.location import Location
+
+if TYPE_CHECKING:
+    from antcache.extract.videos.nvdec import Decoder
+
+
+def file_name(path: Location) -> str:
+    """What a file or folder is called, without where it lies."""
+    return path.rpartition("/")[2] if isinstance(path, str) else path.name
+
+
+Needed = Callable[[Fraction, Fraction, Fraction], bool]
+"""Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
 
 
 @dataclass(kw_only=True)
@@ -22,20 +34,24 @@ class VideoFacts:
     Attributes:
         start_s: time of the first frame in seconds, known from the first picture on.
         last_s: time of the last frame, known at the end.
-        num_frames: frames decoded so far.
+        num_frames: frames so far, decoded or not.
+        unneeded_frames: those of them that were not decoded, because nobody needs them.
         skipped_packets: packets that could not be decoded so far.
         skipped_frames: frames passed over so far, after such packets or for running backwards.
         pixel_aspect: width of the film's pixels over their height, known from the first picture on.
         ended_early: whether the file turned out to be shorter than it states.
+        about: what else is to be known of a source that is not one file, kept with its rows.
     """
 
     start_s: float = 0.0
     last_s: float = 0.0
     num_frames: int = 0
+    unneeded_frames: int = 0
     skipped_packets: int = 0
     skipped_frames: int = 0
     pixel_aspect: Fraction = Fraction(1)
     ended_early: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Frames(Protocol):
@@ -57,12 +73,25 @@ class Frames(Protocol):
         that was given, or the one before."""
 
 
+@runtime_checkable
+class SparingFrames(Frames, Protocol):
+    """Frames that need not all be made."""
+
+    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+        """As of `__iter__`, with the same times; a frame that is not needed may be None."""
+
+
+def frames_of(frames: Frames, needed: Needed) -> Generator[tuple[Fraction, Any | None], None, None]:
+    """All frames that are needed, and the times of all; those that are not needed may be None."""
+    return frames.only(needed) if isinstance(frames, SparingFrames) else iter(frames)
+
+
 class VideoSource(Protocol):
     """Where a video comes from."""
 
     @property
-    def path(self) -> Path:
-        """What messages and the ledger call it."""
+    def path(self) -> Location:
+        """Where it lies: what messages and the ledger call it."""
 
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> Frames:
         """Its frames; nothing is opened before the first is asked for.
@@ -74,3 +103,11 @@ class VideoSource(Protocol):
 
     def duration_s(self) -> float | None:
         """Stated length in seconds; None if it states none or can't be opened."""
+
+
+@runtime_checkable
+class OfFilms(VideoSource, Protocol):
+    """A source that is made of films."""
+
+    def decoded_by(self, decoder: Decoder) -> VideoSource:
+        """The same, its films decoded so."""

@@ -136,7 +136,8 @@ def verify(
                     streams[key] = Store(backend).stream(key.partition("/")[2])
                 elif key == "labels":
                     with suppress(MissingKey):
-                        _ = Store(backend).taxonomy
+                        opened = Store(backend)
+                        _ = opened.taxonomy, opened.protocol, opened.list_fps
             except DamagedStore as error:  # as it was written, and makes no sense
                 bad_groups.append(DamagedPart(key, MEANING, str(error)))
     unknown = {finding.key for finding in bad_groups}

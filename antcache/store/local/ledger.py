@@ -62,7 +62,7 @@ class Ledger:
                 "not a ledger of failures", where=self.path, found=str(error), hint="remove it"
             ) from error
 
-    def failed(self, stream: str, video: str, file: Path, error: Exception) -> Failure:
+    def failed(self, stream: str, video: str, file: Location, error: Exception) -> Failure:
         """Enter a failure in place of the file's earlier one, and of those of files that are gone.
 
         Files of one name, of which none can go into a store, have an entry each.

@@ -4,13 +4,14 @@ Promise: a unit is there when its `zarr.json` is, and that is written last, afte
 was written and read back. What a killed writer left has no `zarr.json`, is seen by nobody, and is
 written over by the next run. Copied to a disk, object by object, it is a local store; and back.
 
-How a unit is written is in `writer.py`, how two writers keep apart in `claim.py`.
+How a unit is written is in `writer.py`, how two writers keep apart in `claim.py`, how several share
+work in `lease.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from antcache.errors import AlreadyExists, DamagedStore
@@ -21,6 +22,7 @@ from antcache.store.reading.pieces import PiecedArray
 from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import RemoteFiles
+from antcache.store.remote.lease import WORK, Leases
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear
 from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
@@ -46,6 +48,7 @@ class RemoteZarrBackend(Backend):
     def __init__(self, root: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
         super().__init__(root)
         self.files = RemoteFiles(root, storage_options)
+        self._leases = Leases(self.files)
 
     def group_text(self, key: str) -> bytes | None:
         """See `Backend`."""
@@ -195,15 +198,21 @@ class RemoteZarrBackend(Backend):
                 clear(self.files, in_staging(key, NEW))
         for name in self.files.sizes(STAGING):
             if name.endswith(ALONE):
-                key = name.removesuffix(ALONE).replace(",", "/")
+                key = _key_of(name, ALONE)
                 with suppress(AlreadyExists), self.exclusively(key):
                     pass  # whoever takes it over gives it up
+            elif name.endswith(WORK) and is_key(key := _key_of(name, WORK)):
+                if self.has(key):
+                    self.files.delete(in_staging(key, WORK))  # nothing is left to work on
+                else:
+                    with self.claim(key):
+                        pass  # as above
 
     def _leftovers(self) -> set[str]:
         """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""
         names = {name.partition("/")[0] for name in self.files.sizes(STAGING)}
         found = {
-            name.removesuffix(ending).replace(",", "/")
+            _key_of(name, ending)
             for name in names
             for ending in (CLAIM, NEW)
             if name.endswith(ending)
@@ -215,10 +224,16 @@ class RemoteZarrBackend(Backend):
             found |= {join(group, name) for name in here - units}
         return set(filter(is_key, found))  # anything else is somebody else's
 
-    def claim(self, key: str) -> AbstractContextManager[bool]:
-        """Always true: a claim that outlives a killed process for minutes would cost more than the
-        work it saves. `publish` lets one writer win."""
-        return nullcontext(True)
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """See `Backend`; always true where the server does not write on condition, so that work
+        may be done twice there."""
+        with ExitStack() as stack:
+            ours = True
+            with self._writing(key):
+                if self.files.on_condition():
+                    ours = stack.enter_context(self._leases.held(key))
+            yield ours
 
     def _damaged_parts(self, key: str, count: Count) -> list[str]:
         def read() -> bytes:
@@ -241,6 +256,11 @@ class RemoteZarrBackend(Backend):
         found = layouts(files, looked_up(ahead), looked_up(sizes), key, where)
         source = RemoteSource(self.files)
         return {name: PiecedArray(layout, source) for name, layout in found.items()}, attributes
+
+
+def _key_of(name: str, ending: str) -> str:
+    """The key whose name in staging this is; see `in_staging`."""
+    return name.removesuffix(ending).replace(",", "/")
 
 
 def looked_up(found: Mapping[str, T]) -> Callable[[str], T]:

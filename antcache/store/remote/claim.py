@@ -8,20 +8,14 @@ writers are never asked.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
 
 from antcache.errors import AlreadyExists, AntcacheError
 from antcache.store.format import STAGING
-from antcache.store.reading.proof import boot_id
 from antcache.store.remote.files import RemoteFiles
-from antcache.untrusted import parse_json
+from antcache.store.remote.holder import Holder
 
 STALE_S = 600.0
 """After how long without a sign of life a claim is void; a batch takes far less to be sent."""
@@ -43,10 +37,7 @@ class Claim:
         self._key = key
         self._name = in_staging(key, ending)
         self.taken_over = False
-        pid = os.getpid()
-        about = {"host": socket.gethostname(), "machine": _machine(), "pid": pid}
-        about |= {"owner": uuid.uuid4().hex, "started": _started(pid)}
-        self._text = json.dumps(about).encode()
+        self._text = Holder.here().text()
 
     def take(self) -> None:
         """Become its holder.
@@ -89,18 +80,16 @@ class Claim:
             self._files.delete(self._name)
 
     def _lost(self, theirs: bytes) -> AlreadyExists:
-        holder = _fields(theirs)
         return AlreadyExists(
             "another process is writing it",
             where=f"{self._files.url}: {self._key}",
-            found=f"process {holder['pid']} on {holder['host']}" if holder else "",
+            found=Holder.read(theirs) or "",
             hint=f"let it finish; if it was killed, try again after {STALE_S / 60:.0f} minutes",
         )
 
     def _is_void(self, theirs: bytes) -> bool:
-        holder, machine = _fields(theirs), _machine()
-        same = machine is not None and holder.get("machine") == machine
-        if same and _started(int(holder["pid"])) != holder["started"]:
+        holder = Holder.read(theirs)
+        if holder is not None and holder.is_dead:
             return True
         probe = f"{STAGING}/{uuid.uuid4().hex}.probe"
         self._files.write_many({probe: b"what time is it?"})
@@ -130,31 +119,3 @@ def claimed(files: RemoteFiles, key: str, ending: str = CLAIM) -> Iterator[Claim
     finally:
         with suppress(AntcacheError):  # it will be void
             claim.release()
-
-
-def _machine() -> str | None:
-    """This boot of this machine, and the space in which process numbers count; None: unknown."""
-    boot = boot_id()
-    try:
-        return boot and f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return None
-
-
-def _started(pid: int) -> str | None:
-    """When a process of this machine started, in ticks since the boot; None: it does not run."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _fields(text: bytes) -> dict[str, Any]:
-    """What a claim says; empty if it is none of ours."""
-    try:
-        found = parse_json(text)
-    except ValueError:
-        return {}
-    wanted = {"owner", "host", "machine", "pid", "started"}
-    return found if isinstance(found, dict) and found.keys() >= wanted else {}

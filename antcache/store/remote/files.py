@@ -8,27 +8,53 @@ connections of its own, so that forked and spawned workers can read.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
 from antcache.store.faults import damaged, require_fetched
-from antcache.store.format import TEXT_BYTES, digest
+from antcache.store.format import STAGING, TEXT_BYTES, digest
 from antcache.store.reading.proof import Count
+
+logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
 
 BATCH_FILES = 64
 
-S3 = ("s3", "s3a")
+STREAM_BYTES = 4 << 20
+"""How much of a large object is fetched at once."""
+
+S3, WEB = ("s3", "s3a"), ("http", "https")
 # A server that is not there is told of in seconds; fsspec's own defaults would try for minutes.
 S3_TIMES = {"connect_timeout": 5, "read_timeout": 15}
 S3_ATTEMPTS = 2
 
+VERSION = ("ETag", "etag", "LastModified", "Last-Modified", "Content-MD5", "mtime")
+"""How filesystems call what changes when an object is written anew."""
+NEVER = f'"{"0" * 32}"'
+"""The tag of no object."""
+
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict")
+
+
+@dataclass(frozen=True)
+class RemoteFacts:
+    """What a server says of an object.
+
+    Attributes:
+        size: its bytes; None if they are not said.
+        version: what changes when it is written anew, as far as that is said.
+    """
+
+    size: int | None
+    version: str
 
 
 class RemoteFiles:
@@ -43,6 +69,7 @@ class RemoteFiles:
         self.url = url
         self._options = dict(options or {})
         self._connected: tuple[int, Any, str] | None = None
+        self._listens: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_connected": None}
@@ -94,6 +121,39 @@ class RemoteFiles:
             require_fetched(text or b"", f"{self.url}/{name}")
         return texts
 
+    def facts(self, name: str = "") -> RemoteFacts:
+        """What is said of an object; FileNotFoundError if it is not there."""
+        with self._talking(name) as (fs, path):
+            try:
+                info = fs.info(path)
+            except FileNotFoundError as error:  # whatever goes wrong on the web is one
+                cause = error.__cause__
+                if _is_web(fs) and cause and getattr(cause, "status", None) not in (404, 410):
+                    raise cause from error
+                raise
+            if info.get("type") != "file":
+                raise FileNotFoundError(name)
+            said = [str(info[key]) for key in VERSION if key in info]
+            size = info.get("size")
+            return RemoteFacts(size=None if size is None else int(size), version=" ".join(said))
+
+    def stream(
+        self, facts: RemoteFacts, name: str = "", *, start: int = 0
+    ) -> Generator[bytes, None, None]:
+        """The bytes of an object from `start` on, some at a time.
+
+        Not every server on the web gives a part; one that does not is an `Unreachable`.
+        """
+        with self._talking(name) as (fs, path):
+            options: dict[str, Any] = {"block_size": STREAM_BYTES, "cache_type": "none"}
+            if _is_web(fs):  # which would ask for the size again; 0: in one answer
+                options |= {"size": facts.size} if start else {"block_size": 0, "size": facts.size}
+            with fs.open(path, "rb", **options) as file:
+                if start:
+                    file.seek(start)
+                while part := file.read(STREAM_BYTES):
+                    yield bytes(part)
+
     def write_many(self, files: Mapping[str, bytes]) -> None:
         """Write objects in parallel, over what is there."""
         with self._talking() as (fs, root):
@@ -112,36 +172,43 @@ class RemoteFiles:
     def create(self, name: str, value: bytes) -> None:
         """Write an object that must not be there yet.
 
-        At once where the filesystem can (S3, Google and Azure do); elsewhere it is looked for first
-        and then written, and two that do so within a moment both succeed.
+        At once where the filesystem can (S3, Google and Azure do); elsewhere, and on a server that
+        is known not to listen (`on_condition`), it is looked for first and then written, and two
+        that do so within a moment both succeed.
 
         Raises:
             FileExistsError: it is there, with another value.
         """
         try:
             with self._talking(name) as (fs, path):
-                if not self._is_s3(fs) and self.is_file(name):
+                listens = self._is_s3(fs) and self._listens is not False
+                if not listens and self.is_file(name):
                     raise FileExistsError(name)
                 try:
-                    fs.pipe_file(path, value, mode="create")
+                    if not _create(fs, path, value):
+                        if listens and self.is_file(name):
+                            raise FileExistsError(name)
+                        fs.pipe_file(path, value)
                 except FileNotFoundError:  # folders
                     self.write_many({name: value})
-                except (TypeError, NotImplementedError):
-                    fs.pipe_file(path, value)
-                except OSError as error:
-                    if _code(error) in _LOST:
-                        raise FileExistsError(name) from error
-                    if _code(error) != "NotImplemented":
-                        raise
-                    if self.is_file(name):
-                        raise FileExistsError(name) from error
-                    fs.pipe_file(path, value)
         except FileExistsError:
             # Sent twice because the answer to the first was lost?
             with suppress(FileNotFoundError):
                 if self.read(name) == value:
                     return
             raise
+
+    def on_condition(self) -> bool:
+        """Whether the server refuses to create what is there, and S3 to replace what has changed.
+
+        It is tried, once: some servers take no notice of a condition and write all the same.
+        """
+        if self._listens is None:
+            with self._talking(f"{STAGING}/{uuid.uuid4().hex}.trial") as (fs, path):
+                self._listens = _listens(fs, path, replacing=self._is_s3(fs))
+            if not self._listens:
+                logger.info("%s does not write on condition: work may be done twice", self.url)
+        return self._listens
 
     def replace(self, name: str, value: bytes, *, was: bytes) -> bool:
         """Write over an object that holds `was`; false, and nothing done, if it does not.
@@ -153,7 +220,7 @@ class RemoteFiles:
                 tag = fs.info(path).get("ETag")
                 if fs.cat_file(path) != was:
                     return False
-                if not tag or not self._is_s3(fs):
+                if not tag or not self._is_s3(fs) or self._listens is False:
                     fs.pipe_file(path, value)
                     return True
                 try:
@@ -255,9 +322,7 @@ class RemoteFiles:
 
     @staticmethod
     def _is_s3(fs: Any) -> bool:
-        return any(
-            each in S3 for each in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-        )
+        return not _protocols(fs).isdisjoint(S3)
 
 
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -274,6 +339,14 @@ def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
         yield batch
 
 
+def _is_web(fs: Any) -> bool:
+    return not _protocols(fs).isdisjoint(WEB)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+
+
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     with needs("fsspec", "remote"):
         import fsspec
@@ -283,6 +356,8 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     configured = {key for name in S3 for key in conf.get(name, {})}
     own = _s3_options() if protocol in S3 else {}
     own = {name: value for name, value in own.items() if name not in configured}
+    if protocol in WEB and "client_kwargs" not in conf.get(protocol, {}):
+        own = _web_options()
     try:
         fs, path = url_to_fs(url, **{**own, **options})
     except ImportError as error:
@@ -311,9 +386,61 @@ def _s3_options() -> dict[str, Any]:
     }
 
 
+def _web_options() -> dict[str, Any]:
+    """What aiohttp is told: its own default ends a request after five minutes, however it goes."""
+    with needs("aiohttp", "remote"):
+        from aiohttp import ClientTimeout
+    times = ClientTimeout(
+        total=None, sock_connect=S3_TIMES["connect_timeout"], sock_read=S3_TIMES["read_timeout"]
+    )
+    return {"client_kwargs": {"timeout": times}}
+
+
 def _reason(error: BaseException) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _create(fs: Any, path: str, value: bytes) -> bool:
+    """Write an object that must not be there, at once; false, and nothing done, where that can't
+    be asked for.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    try:
+        fs.pipe_file(path, value, mode="create")
+    except (TypeError, NotImplementedError):
+        return False
+    except OSError as error:
+        if _code(error) in _LOST:
+            raise FileExistsError(path) from error
+        if _code(error) != "NotImplemented":
+            raise
+        return False
+    return True
+
+
+def _listens(fs: Any, path: str, *, replacing: bool) -> bool:
+    """Whether a second creator of `path` is refused, and, of an S3, a late replacer."""
+    try:
+        if not _create(fs, path, b"first"):
+            return False
+        with suppress(FileExistsError):
+            _create(fs, path, b"second")
+            return False
+        if replacing:
+            fs.pipe_file(path, b"third", IfMatch=NEVER)
+    except FileNotFoundError:  # folders: of a disk, on which claims are locks
+        return False
+    except OSError as error:
+        if _code(error) not in (*_LOST, "NotImplemented"):
+            raise
+        return _code(error) in _LOST
+    finally:
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+    return not replacing
 
 
 def _code(error: OSError) -> str:

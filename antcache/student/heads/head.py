@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from antcache.annotations import Protocol, Taxonomy
 from antcache.checks import MANY
+from antcache.errors import BadConfig
 from antcache.store import Stream
 from antcache.timebase import exact_ceil
 from antcache.windows.reading.stream_rows import tokens_read
@@ -36,8 +37,8 @@ class ModelShape:
         num_classes: actions, C.
         num_frames: frames of a window, T.
         steps_ahead: frames from the window's last one to the action's start, at the window's rate.
-        num_verbs: V.
-        num_nouns: O.
+        num_verbs: V, 0 where actions are single labels.
+        num_nouns: O, likewise.
         num_teachers: M, 0 without soft targets.
         teacher_dims: width of each teacher's features, empty where they are not aligned with.
         tokens: tokens of a row that a window reads, K; 1 where a row is one vector.
@@ -79,6 +80,20 @@ class ModelShape:
             teacher_dims=teacher_dims,
             tokens=tokens_read(streams),
         )
+
+    def check_verb_noun(self, weight: float) -> None:
+        """Refuse classifiers of verbs and nouns, asked for by their `weight`, where there are none.
+
+        Raises:
+            BadConfig: there are none.
+        """
+        if weight and not (self.num_verbs and self.num_nouns):
+            raise BadConfig(
+                "`verb_noun_weight` asks for classifiers of verbs and nouns, which these actions "
+                "do not have",
+                expected="0",
+                found=weight,
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelShape:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ from antcache.windows.reading.memory import free_bytes
 
 log = logging.getLogger(__name__)
 
+Member = tuple[str, StudentConfig]
+"""Folder, relative to the sweep's, and config."""
+Training = Callable[[Store, Path, Sequence[Member], Progress], dict[str, str]]
+"""Trains members in a folder; gives the errors of those whose loss is not finite, by name."""
+Loaded = dict[tuple[Any, ...], TrainingData]
+"""What members learn from, by their soft targets."""
+
 TABLE = "table.json"
 """In the folder of a sweep: its figures."""
 
@@ -55,7 +63,12 @@ nothing: one by one."""
 
 
 def sweep(
-    store: Store, folder: Path, plan: Sweep, *, progress: Progress = silent
+    store: Store,
+    folder: Path,
+    plan: Sweep,
+    *,
+    progress: Progress = silent,
+    training: Training | None = None,
 ) -> tuple[Table, dict[str, str]]:
     """Train all members that are not finished, and compare the settings.
 
@@ -64,6 +77,7 @@ def sweep(
         folder: where the runs and `table.json` go; one of this plan is gone on with.
         plan: what is trained.
         progress: see `train`.
+        training: what trains members; None: this process (see `on_ray` for another).
 
     Returns:
         The table over all finished members, and the errors of those whose loss is not finite.
@@ -76,10 +90,17 @@ def sweep(
         WriteFailed, MissingKey, ...: see `train.train`.
     """
     _check_alone()
+    if training is not None and plan.at_once not in (None, 1):
+        raise BadConfig(
+            "members are trained at once in this process only",
+            expected="no `at_once`",
+            found=plan.at_once,
+            hint="leave it out with --engine ray",
+        )
     check_folder(folder, plan)
     busy, hint = "another process is training this sweep", "choose another folder"
     with exclusively(folder / LOCK, busy, where=folder, hint=hint):
-        return _sweep(store, folder, plan, progress)
+        return _sweep(store, folder, plan, progress, training or partial(_train_here, plan.at_once))
 
 
 def check_folder(folder: Path, plan: Sweep) -> None:
@@ -101,32 +122,14 @@ def check_folder(folder: Path, plan: Sweep) -> None:
 
 
 def _sweep(
-    store: Store, folder: Path, plan: Sweep, progress: Progress
+    store: Store, folder: Path, plan: Sweep, progress: Progress, training: Training
 ) -> tuple[Table, dict[str, str]]:
     """`sweep`, in a folder that is ours."""
     members = plan.members()
     unfinished = [(name, c) for name, c in members if not _finished(folder / name, c)]
     if len(unfinished) < len(members):
         log.info("%d of %d members are finished", len(members) - len(unfinished), len(members))
-    failed: dict[str, str] = {}
-    if unfinished:
-        # Of one setting all seeds learn from the same.
-        settings = {name.split("/")[0]: config for name, config in unfinished}
-        loaded = _training_data(store, settings, progress)
-        at_once = _at_once(plan, loaded, unfinished[0][1])
-        for start in range(0, len(unfinished), at_once):
-            with ExitStack() as stack:
-                runs = {
-                    name: Run(
-                        store,
-                        stack.enter_context(_open(folder / name)),
-                        config,
-                        loaded[_data(config)],
-                    )
-                    for name, config in unfinished[start : start + at_once]
-                }
-                _train(runs, failed, progress)
-            log.info("%d of %d members trained", start + len(runs), len(unfinished))
+    failed = training(store, folder, unfinished, progress) if unfinished else {}
     results = {
         name: {seed: _metrics(folder / f"{name}/seed-{seed}") for seed in plan.seeds}
         for name in plan.settings
@@ -135,6 +138,47 @@ def _sweep(
     with atomic_file(folder / TABLE, overwrite=True) as staged:
         staged.write_text(json.dumps(table.to_dict() | {"failed": failed}, indent=1), "utf-8")
     return table, failed
+
+
+def _train_here(
+    at_once: int | None,
+    store: Store,
+    folder: Path,
+    members: Sequence[Member],
+    progress: Progress,
+) -> dict[str, str]:
+    """`Training` in this process, of as many members at once as asked for, or as pays."""
+    loaded = read_data(store, members, progress)
+    together = _at_once(at_once, loaded, members[0][1])
+    failed: dict[str, str] = {}
+    for start in range(0, len(members), together):
+        some = members[start : start + together]
+        failed |= train_members(store, folder, some, loaded, progress)
+        log.info("%d of %d members trained", start + len(some), len(members))
+    return failed
+
+
+def read_data(store: Store, members: Sequence[Member], progress: Progress) -> Loaded:
+    """What members learn from; of one setting all seeds learn from the same."""
+    settings = {name.split("/")[0]: config for name, config in members}
+    return _training_data(store, settings, progress)
+
+
+def train_members(
+    store: Store, folder: Path, members: Sequence[Member], loaded: Loaded, progress: Progress
+) -> dict[str, str]:
+    """Train members at once, each in its folder below `folder`; the errors of those whose loss is
+    not finite, by name."""
+    failed: dict[str, str] = {}
+    with ExitStack() as stack:
+        runs = {
+            name: Run(
+                store, stack.enter_context(_open(folder / name)), config, loaded[_data(config)]
+            )
+            for name, config in members
+        }
+        _train(runs, failed, progress)
+    return failed
 
 
 def _check_alone() -> None:
@@ -192,7 +236,7 @@ def _alone(trainer: Trainer, epoch: int, progress: Progress) -> list[dict[str, f
 
 def _training_data(
     store: Store, settings: Mapping[str, StudentConfig], progress: Progress
-) -> dict[tuple[Any, ...], TrainingData]:
+) -> Loaded:
     """What members learn from, by their soft targets; the windows' features are read once.
 
     Of each setting it is logged what its weight comes to, as `load_training_data` does of a run.
@@ -225,22 +269,20 @@ def _data(config: StudentConfig) -> tuple[Any, ...]:
     return tuple(value for name, value in config.values.items() if table[name].sweep == "targets")
 
 
-def _at_once(
-    plan: Sweep, loaded: Mapping[tuple[Any, ...], TrainingData], config: StudentConfig
-) -> int:
+def _at_once(asked: int | None, loaded: Loaded, config: StudentConfig) -> int:
     """How many members are trained at once: as asked for, or what pays on the device."""
     data = loaded[_data(config)]
     with torch.device("meta"):  # only its structure is looked at
         student = build_student(config, data.shape)
     possible = can_stack(student)
-    if plan.at_once is not None:
-        if plan.at_once > 1 and not possible:
+    if asked is not None:
+        if asked > 1 and not possible:
             raise BadConfig(
                 f"students with the head {config.model.head!r} can't be trained at once",
                 found="an LSTM or GRU of PyTorch, of which it runs one at a time",
                 hint="at_once: 1",
             )
-        return plan.at_once
+        return asked
     device = data.train.device
     at_once = 1
     if possible and device.type == "cuda":

@@ -88,10 +88,11 @@ def load_training_data(
     taxonomy = store.taxonomy
     streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
     ahead = refuse_future(streams, allowed=config.data.allow_future)
-    protocol = config.window.protocol(taxonomy.dataset)
+    protocol = config.window.over(store.protocol)
     soft = {name: store.targets(name) for name in config.distillation.targets}
     shape = ModelShape.of(taxonomy, streams, protocol, num_teachers=len(soft))
     check_tokens(config.model, shape.tokens)  # before anything large is read
+    shape.check_verb_noun(config.losses.verb_noun_weight)
     splits = _splits(store, streams, protocol, config)
     trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}

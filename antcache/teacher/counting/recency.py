@@ -6,7 +6,8 @@ time since then. How often a noun in that position turned out to be the next one
 estimated by place, refined by the last verb (what was taken is put soon), refined by the time; each
 step leans on the one before where it has seen little. Nouns that are not in the history share, by
 their frequency, the chance that a new one comes, which depends on how many there were. Then the
-verb, by what was last done to that noun: an n-gram of `antcache.teacher.counting.ngrams`.
+verb, by what was last done to that noun: an n-gram of `antcache.teacher.counting.ngrams`. Of single
+labels, the noun is the action, and there is no more to say: see `antcache.teacher.things`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from antcache.evaluation.metrics import blocks
 from antcache.teacher.counting.ngrams import Chain
 from antcache.teacher.histories import Examples
 from antcache.teacher.loops import Floats, Ints, recent_nouns
+from antcache.teacher.things import Things
 
 EDGES_S = (0.0, *(0.25 * 2.0**n for n in range(1, 11)))
 """Edges in seconds between the bins of time since a noun was handled: 0 (it still is), then up to
@@ -46,10 +48,11 @@ class Recency:
             smoothing: of the verb's n-gram, see `ngrams.SMOOTHINGS`.
             times: refine the pull by the time since a noun was handled.
         """
-        self.taxonomy, self.length, self.times = taxonomy, length, times
-        self._verb = np.append(taxonomy.verb_of, -1)  # position -1: no action, no verb
-        self._noun = np.append(taxonomy.noun_of, -1)
-        self._verbs, self._nouns = len(taxonomy.verbs), len(taxonomy.nouns)
+        self.length, self.times = length, times
+        self.things = Things.of(taxonomy)
+        self._verb = np.append(self.things.verb_of, -1)  # position -1: no action, no verb
+        self._noun = np.append(self.things.noun_of, -1)
+        self._verbs, self._nouns = self.things.verbs, self.things.nouns
         sizes = [length, self._verbs + 1, UNKNOWN + 1][: 3 if times else 2]
         self._positions = np.cumprod(sizes)  # how many there are, from coarse to fine
         self._chain = Chain(self._verbs, smoothing)
@@ -118,7 +121,7 @@ class Recency:
         new = self._new[known.sum(axis=1), None]
         noun = new * fresh + (1 - new) * pull  # where there is only one of both, it gets it all
         noun /= noun.sum(axis=1, keepdims=True)
-        verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
+        verb_of, noun_of = self.things.verb_of, self.things.noun_of
         rows: Floats = noun[:, noun_of] * self._next_verb[verb[:, noun_of], noun_of, verb_of]
         return rows
 

@@ -4,7 +4,8 @@ Promise: deterministic, and every prediction is a probability distribution over 
 mixture of three models, each counted in one pass:
 
 - `action`: n-grams of actions, P(a | the last n - 1 actions) (`antcache.teacher.counting.ngrams`).
-- `factored`: n-grams of nouns times n-grams of verbs, over the actions that exist.
+- `factored`: n-grams of nouns times n-grams of verbs, over the actions that exist; left out where
+  actions are single labels.
 - `recency`: the noun by when and how it was last handled, times the verb by what was last done to
   it (`antcache.teacher.counting.recency`).
 
@@ -37,7 +38,8 @@ from antcache.teacher.loops import Floats, Ints
 
 log = logging.getLogger(__name__)
 
-MODELS = ("action", "factored", "recency")
+FACTORED = "factored"
+MODELS = ("action", FACTORED, "recency")
 ROUNDS = 100  # of expectation maximization
 LEAN = 50.0
 """How many events the weights of all count for in those of a few."""
@@ -81,11 +83,10 @@ class CountTeacher(Teacher):
         self.needs_times = config.times
         self._verb = np.append(taxonomy.verb_of, -1)  # position -1: no action, no verb
         self._noun = np.append(taxonomy.noun_of, -1)
-        sizes = {
-            "action": len(taxonomy.actions),
-            "noun": len(taxonomy.nouns),
-            "verb": len(taxonomy.verbs),
-        }
+        self._names = MODELS if taxonomy.paired else tuple(m for m in MODELS if m != FACTORED)
+        sizes = {"action": len(taxonomy.actions)}
+        if taxonomy.paired:
+            sizes |= {"noun": len(taxonomy.nouns), "verb": len(taxonomy.verbs)}
         self._chains = {kind: Chain(size, config.smoothing) for kind, size in sizes.items()}
         self._recency = Recency(taxonomy, config.length, config.smoothing, times=config.times)
         self._weights = self._equal()
@@ -96,7 +97,7 @@ class CountTeacher(Teacher):
         self._weights = self._equal()
         if folds > 1:
             fold = examples.folds(folds, self.config.seed)
-            likelihood = np.zeros((len(MODELS), len(examples)))
+            likelihood = np.zeros((len(self._names), len(examples)))
             depth = np.zeros(len(examples), dtype=np.int64)
             for k in range(folds):
                 progress("counting", k, folds + 1)
@@ -112,7 +113,7 @@ class CountTeacher(Teacher):
                 self._weights[n] = mixture_weights(
                     likelihood[:, depth == n], prior=LEAN * overall, rounds=ROUNDS
                 )
-            shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(MODELS, overall, strict=True))
+            shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(self._names, overall, strict=True))
             log.info("mixture, fitted on %d folds: %s", folds, shares)
         self._count(examples if scripts is None else concatenate([examples, scripts]))
         progress("counting", folds + 1, folds + 1)
@@ -158,7 +159,7 @@ class CountTeacher(Teacher):
 
     def _equal(self) -> Floats:
         """Equal weights (n, models), one row for each number of actions known in their order."""
-        return np.full((self.config.order, len(MODELS)), 1 / len(MODELS))
+        return np.full((self.config.order, len(self._names)), 1 / len(self._names))
 
     def _symbols(self, kind: str, actions: Ints) -> Ints:
         """Actions as such, or their verbs or nouns; -1 stays."""
@@ -178,11 +179,15 @@ class CountTeacher(Teacher):
 
     def _models(self, examples: Examples) -> tuple[Floats, Ints]:
         """Probabilities (models, Q, C) of each model, and how many actions are known (Q,)."""
-        verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
         contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
-        action, noun, verb = (chain.rows(contexts[k]) for k, chain in self._chains.items())
+        of = {kind: chain.rows(contexts[kind]) for kind, chain in self._chains.items()}
+        models = [of["action"]]
+        if FACTORED in self._names:
+            verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
+            models.append(of["noun"][:, noun_of] * of["verb"][:, verb_of])
+        handled = self._chains["noun" if FACTORED in self._names else "action"]
         nothing = np.zeros(1, dtype=np.int64)
-        recency = self._recency.rows(examples, self._chains["noun"].rows([nothing])[0])
-        rows = np.stack([action, noun[:, noun_of] * verb[:, verb_of], recency])
+        models.append(self._recency.rows(examples, handled.rows([nothing])[0]))
+        rows = np.stack(models)
         rows /= rows.sum(axis=2, keepdims=True)
         return rows, self._chains["action"].depth(contexts["action"])

@@ -109,8 +109,8 @@ class LanguageNetwork(nn.Module):
 
     def forward(
         self, ids: Tensor, lengths: Tensor, history: Tensor, *, autocast: bool
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Logits (B, C), (B, V), (B, O), and the state (B, E); only the model runs in bfloat16."""
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Logits of `ActionHeads`, and the state (B, E); only the model runs in bfloat16."""
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=autocast):
             state = self.state(ids, lengths)
         return self.heads(self.dropout(state), history), state

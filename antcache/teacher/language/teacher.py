@@ -96,9 +96,9 @@ class LanguageTeacher(Teacher):
         order = torch.argsort(texts.lengths, stable=True)
         with torch.inference_mode():
             for rows in torch.split(order, BLOCK) if len(examples) else ():
-                (action, _, _), state = network(*texts[rows], autocast=self._autocast)
+                outputs, state = network(*texts[rows], autocast=self._autocast)
                 at = rows.cpu().numpy()
-                logits[at], states[at] = action.cpu().numpy(), state.cpu().numpy()
+                logits[at], states[at] = outputs[0].cpu().numpy(), state.cpu().numpy()
         return TeacherOutput(logits=logits, features=states)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

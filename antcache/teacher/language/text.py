@@ -12,7 +12,8 @@ Names of actions become words by the rules of their dataset. EPIC-KITCHENS-55 wr
 `take_board:cutting`, the parts of the noun in reverse, and `pick-up` (natural text has a blank for
 the hyphen); EGTEA Gaze+ `Divide/Pull Apart_paper:towel`, which reads `divide or pull apart` and
 `paper towel`; EPIC-KITCHENS-100 has no mark between the two, and the names of verb and noun are
-taken instead.
+taken instead. Single labels (`place_tomato_into_bowl`) are read as they stand, a blank for each
+underscore, and have no `<v>`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ Ints = NDArray[np.int64]
 
 
 def action_words(taxonomy: Taxonomy) -> list[tuple[str, str]]:
-    """Verb and noun of each action (C), as the paper writes them."""
+    """Verb and noun of each action (C), as the paper writes them; of single labels, all is verb."""
+    if not taxonomy.paired:
+        return [(" ".join(name.replace("_", " ").split()), "") for name in taxonomy.actions]
     if taxonomy.dataset.startswith("egtea"):
         return [
             (verb, noun)
@@ -58,10 +61,10 @@ def action_words(taxonomy: Taxonomy) -> list[tuple[str, str]]:
 
 
 def action_text(verb: str, noun: str, form: str) -> str:
-    """One action in `form`."""
+    """One action in `form`, which may have no noun."""
     if form == "paper":
-        return f"{verb} {VERB_MARK} {noun}"
-    return f"{verb} {noun}".replace("-", " ")
+        return f"{verb} {VERB_MARK} {noun}" if noun else verb
+    return f"{verb} {noun}".strip().replace("-", " ")
 
 
 def action_texts(taxonomy: Taxonomy, form: str) -> list[str]:

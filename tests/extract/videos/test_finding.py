@@ -202,22 +202,22 @@ def test_composed_and_decomposed_names_are_one_name(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tar"])
-def test_frames_are_not_read_and_what_to_do(tmp_path, ending):
+def test_frames_say_no_times_and_what_to_do(tmp_path, ending):
     for number in range(3):
         (tmp_path / f"frame_{number:010d}.{ending}").touch()
-    with pytest.raises(NotFound, match=rf"no videos here.*3 \.{ending}.*ffmpeg -framerate RATE"):
+    with pytest.raises(NotFound, match=rf"no videos here.*3 \.{ending}.*--image-fps"):
         find_videos(tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_folder(folder, monkeypatch):
     from antcache.extract.videos import finding
 
-    def locked(path, original=finding.Path.iterdir):
+    def locked(path, original=finding.os.scandir):
         if path.name == "more":
             raise PermissionError(13, "Permission denied")
         return original(path)
 
-    monkeypatch.setattr(finding.Path, "iterdir", locked)
+    monkeypatch.setattr(finding.os, "scandir", locked)
     found = find_videos(folder)
     assert list(found) == ["a"]
     (refused,) = found.refused
@@ -392,4 +392,4 @@ def test_what_to_do_with_a_file_of_frames(tmp_path, video, vit, ending):
         Image.new("RGB", (64, 64)).save(file)
     result = run(file, tmp_path / "s.zarr", "--backbone", vit)
     assert result.exit_code == 2, result.output
-    assert "ffmpeg -framerate RATE" in result.stderr
+    assert "(--image-fps) or a table of their times (--image-times)" in result.stderr

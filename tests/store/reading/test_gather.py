@@ -96,7 +96,6 @@ def test_every_path_gives_the_same_windows(case: dict[str, Any]) -> None:
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(format_module, "CHUNK_BYTES", case["chunk_bytes"]),
         mock.patch.object(features_module, "BLOCK_BYTES", case["block_bytes"]),
-        mock.patch("os.fsync"),  # what makes small stores slow to write
     ):
         for backend, zipped in KINDS:
             path = Path(folder) / f"{backend}-{zipped}"

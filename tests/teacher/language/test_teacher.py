@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,22 @@ def test_every_family_is_trained_saved_and_loaded_offline(
     loaded, _ = load_teacher(tmp_path / "teacher", taxonomy)
     np.testing.assert_array_equal(loaded.predict(labelled).logits, logits)
     np.testing.assert_array_equal(loaded.predict(labelled).features, features)
+
+
+def test_single_labels_are_read_and_said(taxonomy, labelled, language_models, tmp_path):
+    """Actions without verb and noun: logits of actions alone, trained, kept and loaded."""
+    none = dict.fromkeys(("verbs", "nouns", "action_verbs", "action_nouns"), ())
+    single = replace(taxonomy, **none, many_shot_verbs=None, many_shot_nouns=None)
+    settings = {"model": language_models("bert"), **SMALL}
+    teacher = make_teacher("language", single, settings)
+    teacher.fit(labelled)
+    logits = teacher.predict(labelled).logits
+    assert logits.shape == (len(labelled), 12)
+    assert np.isfinite(logits).all()
+    assert not [name for name in teacher.arrays() if "verb_head" in name or "noun_head" in name]
+    save_teacher(teacher, HistoryConfig(), tmp_path / "teacher")
+    loaded, _ = load_teacher(tmp_path / "teacher", single)
+    np.testing.assert_array_equal(loaded.predict(labelled).logits, logits)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

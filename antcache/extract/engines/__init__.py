@@ -1,0 +1,1 @@
+"""What does the work of a pass: one call for one video, which any engine can use."""

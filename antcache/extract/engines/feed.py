@@ -1,0 +1,69 @@
+"""What crosses from several decoders to one backbone, in one queue.
+
+Promise: what waits is bounded in bytes, whatever its shape; one item always fits. The order of each
+decoder is kept. Once it is closed nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Closed(Exception):
+    """Nobody takes any more items."""
+
+
+class Feed(Generic[Item]):
+    """A queue of items of many sizes.
+
+    Args:
+        most_bytes: how much may wait.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._bytes = most_bytes, 0
+        self._items: deque[tuple[Item, int]] = deque()
+        self._changed = threading.Condition()
+        self.closed = False
+
+    def put(self, item: Item, size: int = 0) -> float:
+        """Append an item of `size` bytes once there is room; seconds that it took.
+
+        Raises:
+            Closed: nobody takes it.
+        """
+        began = time.perf_counter()
+        with self._changed:
+            while self._items and self._bytes + size > self._most and not self.closed:
+                self._changed.wait()
+            if self.closed:
+                raise Closed
+            self._items.append((item, size))
+            self._bytes += size
+            self._changed.notify_all()
+        return time.perf_counter() - began
+
+    def get(self) -> Item:
+        """The oldest item, which is waited for."""
+        with self._changed:
+            while not self._items:
+                self._changed.wait()
+            item, size = self._items.popleft()
+            self._bytes -= size
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> list[Item]:
+        """Let go of whoever waits to put more; what was not taken."""
+        with self._changed:
+            self.closed = True
+            left = [item for item, _ in self._items]
+            self._items.clear()
+            self._bytes = 0
+            self._changed.notify_all()
+            return left

@@ -1,0 +1,117 @@
+"""Work that is spread over a Ray cluster: what comes back, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antcache.cluster import connected, spread
+from antcache.errors import (
+    AntcacheError,
+    BadConfig,
+    MissingExtra,
+    NotFound,
+    Unreachable,
+    WriteFailed,
+)
+
+
+class Squarer:
+    """Squares numbers; other work ends it, or is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def ready(self) -> None:
+        if (self._folder / "unready").exists():
+            raise NotFound("no model", where="m")
+        if (self._folder / "too large").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def do(self, name: str, number: int) -> tuple[int, int]:
+        with (self._folder / name).open("a") as file:
+            file.write(".")
+        if name == "deadly" or (name == "once" and (self._folder / name).stat().st_size == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "refused":
+            raise Unreachable("no way", "s3://there")
+        return number**2, os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_lost_worker_was_at_is_done_by_another(tmp_path: Path) -> None:
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+    def done(**items: int) -> dict[str, Any]:
+        given = {name: (number,) for name, number in items.items()}
+        with connected("auto") as module:
+            assert module is ray
+            made = spread(ray, Squarer, [tmp_path], given, workers=1, options={"num_cpus": 1})
+            return dict(made)
+
+    found = done(a=2, once=3, b=4)
+    assert {name: square for name, (square, _) in found.items()} == {"a": 4, "once": 9, "b": 16}
+    assert found["a"][1] != found["b"][1] == found["once"][1]  # the second worker
+    assert (tmp_path / "once").read_text() == ".."
+    assert ray.is_initialized()  # whoever was connected before stays so
+    with pytest.raises(WriteFailed, match="deadly: 3 workers were lost with it"):
+        done(deadly=1)
+    assert (tmp_path / "deadly").read_text() == "..."
+    with pytest.raises(Unreachable, match=r"s3://there: can't be reached \(no way") as raised:
+        done(refused=1)
+    assert type(raised.value) is Unreachable
+    assert done() == {}
+    (tmp_path / "too large").touch()
+    with pytest.raises(WriteFailed, match="3 workers were lost before they were ready"):
+        done(a=2)
+    (tmp_path / "unready").touch()
+    with pytest.raises(NotFound, match="m: no model"):
+        done(a=2)
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, in the words of Ray."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def init(address: str | None = None, **_: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.\nPlease start one.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        pytest.raises(BadConfig, match=r"nowhere:1: no Ray cluster there: found Could not[^\n]+"),
+        connected("nowhere:1"),
+    ):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"antcache\[ray\]"), connected(None):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadConfig("wrong", where="here", expected=1, found=2, hint="do so"),
+        MissingExtra("ray", "ray"),
+        Unreachable("gone", "s3://there"),
+        WriteFailed.because(OSError(28, "No space left"), "there"),
+        NotFound("nothing", where="there"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_from_other_processes_as_they_were(error: AntcacheError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+    assert again.args == error.args
