@@ -8,6 +8,7 @@ attributes. The tree has two levels at most, so a key says what it is: `""`, `la
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -274,6 +275,23 @@ class Backend(ABC):
     @abstractmethod
     def has(self, key: str) -> bool:
         """Whether the unit `key` is published."""
+
+    def value_bytes(self, key: str, array: str) -> dict[str, int]:
+        """Bytes of the values of an array in each unit of the group `key`, by name, none of them
+        compressed; 0 where there is no such array.
+
+        As they lie there: nothing is compared with a hash. Our own backends open no unit for it
+        but those whose values lie in several chunks, of which the last may be filled up.
+
+        Raises:
+            DamagedStore: a unit does not say it.
+        """
+        return {name: self._value_bytes(join(key, name), array) for name in self.units(key)}
+
+    def _value_bytes(self, key: str, array: str) -> int:
+        """The same of one unit, which is opened."""
+        found = self.open(key)[0].get(array)
+        return 0 if found is None else math.prod(found.shape) * found.dtype.itemsize
 
     @abstractmethod
     def publish(

@@ -8,6 +8,7 @@ not exist. Nothing is overwritten unasked. Reading needs neither torch nor trans
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -251,6 +252,21 @@ class Store(LabelStore):
     def videos(self, stream: str) -> list[str]:
         """Names of the videos that are complete in a stream."""
         return self.backend.units(f"features/{stream}")
+
+    def row_counts(self, stream: str) -> dict[str, int]:
+        """How many rows each video of a stream has, by their sizes; nothing else is looked at.
+
+        Raises:
+            MissingKey: the store has no such stream.
+            DamagedStore: it or one of its videos is not as it was written.
+        """
+        settings = self.stream(stream)
+        if settings.compressed:
+            videos = self.videos(stream)
+            return {v: self.features(stream, v, settings=settings).num_rows for v in videos}
+        row_bytes = math.prod(settings.row_shape) * np.dtype(settings.dtype).itemsize
+        sizes = self.backend.value_bytes(f"features/{stream}", "rows")
+        return {video: size // row_bytes for video, size in sizes.items()}
 
     def all_videos(self) -> set[str]:
         """Names of the videos that are complete in some stream."""

@@ -121,6 +121,20 @@ class StoreContract(TokenContract):
         seen = store.features("rgb", "uneven").rows_at([-0.1, 0.0, 0.1, 0.49, 2.5, 99])
         np.testing.assert_array_equal(seen, [-1, 0, 1, 1, 3, 8])
 
+    def test_rows_are_counted_in_each_form(self, store: Store) -> None:
+        """Also where they fill several chunks, the last one in part; and where they are packed."""
+        wide = {"name": "wide", "dim": 1024, "dtype": "float32"}
+        add_stream(store, **wide)
+        add_stream(store, **wide | {"name": "packed", "compressed": True})
+        counts = {"none": 0, "one": 1, "some": 7, "chunks": 2051}
+        for name in ("wide", "packed"):
+            for video, count in counts.items():
+                store.write_features(name, video, np.ones((count, 1024), np.float32))
+            assert self.reopen(store).row_counts(name) == counts
+        assert store.row_counts("rgb") == {}
+        with pytest.raises(MissingKey, match="flow"):
+            store.row_counts("flow")
+
     def test_soft_targets_come_back_equal_in_both_forms(self, store: Store) -> None:
         store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
         dense = soft_targets(folds=5)

@@ -35,8 +35,8 @@ def describe(store: Store) -> dict[str, Any]:
 
 def _stream(store: Store, name: str, labels: Mapping[str, Segments]) -> dict[str, Any]:
     stream = store.stream(name)
-    videos = store.videos(name)
-    rows = sum(store.features(name, video).num_rows for video in videos)
+    videos = store.row_counts(name)
+    rows = sum(videos.values())
     wanted = {video for segments in labels.values() for video in segments.videos}
     return {
         "videos": len(videos),

@@ -9,6 +9,7 @@ whether all that follows it is as it was written. A group is a folder; its attri
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,22 @@ class Hdf5Backend(FolderBackend):
                     raise
                 raise damaged(where, f"{type(error).__name__}: {error}") from error
         return self._arrays(found), attributes
+
+    def value_bytes(self, key: str, array: str) -> dict[str, int]:
+        """See `Backend`: the ranges that user blocks state."""
+        sizes = {}
+        with self.inside.at(key) as group:
+            for name in self.units(key):
+                handle = group.open(f"{name}{self.suffix}")
+                try:
+                    block = UserBlock.read(handle, name)
+                finally:
+                    os.close(handle)
+                if block is None:
+                    raise damaged(self.where(f"{key}/{name}"), "not as it was written")
+                proof = block.proofs.get(array)
+                sizes[name] = sum(length for _, length in proof.ranges) if proof else 0
+        return sizes
 
     def _damaged_parts_at(self, path: Path, count: Count) -> list[str]:
         with self.inside.opened(self._name(path)) as handle:

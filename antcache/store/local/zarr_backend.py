@@ -11,7 +11,7 @@ from pathlib import Path
 
 from antcache.store.backend import Attributes, Unit
 from antcache.store.faults import lost
-from antcache.store.format import Arrays
+from antcache.store.format import Arrays, join
 from antcache.store.local.folder import FolderBackend
 from antcache.store.reading.inside import FOLDER, LINK
 from antcache.store.reading.proof import Count, digest_of
@@ -64,6 +64,16 @@ class ZarrBackend(FolderBackend):
                         raise
 
         return damaged_parts(read, digests)
+
+    def value_bytes(self, key: str, array: str) -> dict[str, int]:
+        """See `Backend`: the size of its chunk."""
+        found = {}
+        with self.inside.at(key) as group:
+            for name in self.units(key):
+                chunks = list(group.sizes_below(f"{name}/{array}/c"))
+                several = len(chunks) > 1
+                found[name] = self._value_bytes(join(key, name), array) if several else sum(chunks)
+        return found
 
     def _remains(self, key: str) -> bool:
         """Whether a folder without a `zarr.json` is the rest of a unit, not somebody's notes."""

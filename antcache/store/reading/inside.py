@@ -115,6 +115,11 @@ class Folder:
         finally:
             os.close(handle)
 
+    def sizes_below(self, name: str) -> Iterator[int]:
+        """Bytes of each file in the folder `name` and those below it; none if it is not there."""
+        with suppress(FileNotFoundError), self.at(name) as folder:
+            yield from _sizes_in(folder.handle)
+
     @contextmanager
     def at(self, name: str) -> Iterator[Folder]:
         """The folder `name` in this one; `""` is this one. Raises as `open`."""
@@ -219,6 +224,24 @@ class Inside:
                     where=here,
                     hint="nothing was written; antcache store verify tells what else is wrong",
                 )
+
+
+def _sizes_in(handle: int) -> Iterator[int]:
+    """Bytes of each file in an open folder, and in those in it."""
+    here = os.open(".", _LIST, dir_fd=handle)
+    try:
+        with os.scandir(here) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    below = os.open(entry.name, _LIST | os.O_NOFOLLOW, dir_fd=here)
+                    try:
+                        yield from _sizes_in(below)
+                    finally:
+                        os.close(below)
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry.stat(follow_symlinks=False).st_size
+    finally:
+        os.close(here)
 
 
 def _kind(mode: int) -> str:

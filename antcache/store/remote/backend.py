@@ -10,7 +10,7 @@ work in `lease.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -89,9 +89,27 @@ class RemoteZarrBackend(Backend):
 
     def units(self, key: str) -> list[str]:
         """See `Backend`: one listing of all objects in the group."""
-        names = (name.split("/") for name in self.files.sizes(key))
+        return self._complete(key, self.files.sizes(key))
+
+    @staticmethod
+    def _complete(key: str, objects: Iterable[str]) -> list[str]:
+        """Names of the units among the objects of a group."""
+        names = (name.split("/") for name in objects)
         found = (name[0] for name in names if len(name) == 2 and name[1] == ZARR_JSON)
         return sorted(name for name in found if may_lie_in(key, name))
+
+    def value_bytes(self, key: str, array: str) -> dict[str, int]:
+        """See `Backend`: one listing of all objects in the group."""
+        objects = self.files.sizes(key)
+        chunks: dict[str, list[int]] = {name: [] for name in self._complete(key, objects)}
+        for name, size in objects.items():
+            unit, _, inside = name.partition("/")
+            if unit in chunks and inside.startswith(f"{array}/c/"):
+                chunks[unit].append(size)
+        return {
+            name: self._value_bytes(join(key, name), array) if len(sizes) > 1 else sum(sizes)
+            for name, sizes in chunks.items()
+        }
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
