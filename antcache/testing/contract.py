@@ -123,7 +123,7 @@ class StoreContract(TokenContract):
 
     def test_rows_are_counted_in_each_form(self, store: Store) -> None:
         """Also where they fill several chunks, the last one in part; and where they are packed."""
-        wide = {"name": "wide", "dim": 1024, "dtype": "float32"}
+        wide: dict[str, Any] = {"name": "wide", "dim": 1024, "dtype": "float32"}
         add_stream(store, **wide)
         add_stream(store, **wide | {"name": "packed", "compressed": True})
         counts = {"none": 0, "one": 1, "some": 7, "chunks": 2051}
