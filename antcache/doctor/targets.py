@@ -16,7 +16,8 @@ from antcache.annotations import Protocol, Segments, Taxonomy, sample_windows
 from antcache.doctor.report import Finding, TargetReport
 from antcache.errors import DamagedStore, MissingKey
 from antcache.store import Store
-from antcache.store.backend import Attributes, LazyArray
+from antcache.store.backend import Attributes
+from antcache.store.format import LazyArray
 from antcache.store.meaning import Senseless, check_targets
 from antcache.store.soft_targets import training_unknown
 from antcache.text import listed

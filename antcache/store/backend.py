@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from antcache.store.format import (
     GROUPS,
     MARK,
     Arrays,
+    LazyArray,
     checksum,
     checksums,
     join,
@@ -60,20 +61,6 @@ CARRIED = "group"
 
 KEY = "key"
 """Attribute of a stored unit or group: its own key. Older ones have none."""
-
-
-class LazyArray(Protocol):
-    """An array in the store: known shape and type, read where it is sliced (slices only)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of its values."""
-
-    def __getitem__(self, index: Any) -> Any: ...
 
 
 Unit = tuple[dict[str, LazyArray], Attributes]

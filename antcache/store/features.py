@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from antcache.errors import BadConfig
-from antcache.store.backend import LazyArray
-from antcache.store.format import check_name, fingerprint
+from antcache.store.format import LazyArray, check_name, fingerprint
 from antcache.store.pooling import check_pooling
 from antcache.store.quantise import dequantise
 from antcache.store.reading.mapped import Bytes, MappedArray, as_bytes, copy_runs

@@ -23,7 +23,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,20 @@ classes of a large dataset take a fortieth."""
 GROUPS = ("labels", "features", "targets")
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+class LazyArray(Protocol):
+    """An array in the store: known shape and type, read where it is sliced (slices only)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of its values."""
+
+    def __getitem__(self, index: Any) -> Any: ...
 
 
 def video_name(text: str) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.segments import COLUMNS
 from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
-from antcache.store.backend import Attributes, LazyArray
+from antcache.store.backend import Attributes
 from antcache.store.features import Features, Stream
-from antcache.store.format import CHUNK_BYTES
+from antcache.store.format import CHUNK_BYTES, LazyArray
 from antcache.store.soft_targets import SoftTargets
 
 KINDS = {

@@ -60,4 +60,7 @@ def as_on_cpu(frame: VideoFrame) -> VideoFrame:
     if layout is None:
         return frame
     full_range = frame.color_range == av.video.reformatter.ColorRange.JPEG
-    return frame.reformat(format="yuvj420p" if full_range and layout == "yuv420p" else layout)
+    # One thread: several may write over the ends of one another's rows (seen with p010le).
+    return frame.reformat(
+        format="yuvj420p" if full_range and layout == "yuv420p" else layout, threads=1
+    )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
-from antcache.store.backend import Backend, LazyArray, Unit
+from antcache.store.backend import Backend, Unit
 from antcache.store.faults import lost, refused
-from antcache.store.format import GROUPS, STAGING, is_key, join, may_lie_in
+from antcache.store.format import GROUPS, STAGING, LazyArray, is_key, join, may_lie_in
 from antcache.store.reading.inside import FOLDER, LINK, OTHER, Inside
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.reading.pieces import ArrayLayout, LocalSource, PiecedArray

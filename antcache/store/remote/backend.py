@@ -15,9 +15,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from antcache.errors import AlreadyExists, DamagedStore
-from antcache.store.backend import Attributes, Backend, LazyArray, Unit
+from antcache.store.backend import Attributes, Backend, Unit
 from antcache.store.faults import damaged, require_written
-from antcache.store.format import STAGING, TEXT_BYTES, Arrays, is_key, join, may_lie_in
+from antcache.store.format import STAGING, TEXT_BYTES, Arrays, LazyArray, is_key, join, may_lie_in
 from antcache.store.reading.pieces import PiecedArray
 from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
