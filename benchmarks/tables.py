@@ -532,6 +532,27 @@ def decoding() -> str:
     return "\n".join([*lines, "", source(found, "decoding")]) + "\n"
 
 
+def scale() -> str:
+    """Seconds of each call on a store of many videos."""
+    found = records("scale", device="CPU")
+    lines = [
+        "| a stream of 20,000 videos | list | plan an extraction | `info` | memory of all of it |",
+        "|---|---|---|---|---|",
+    ]
+    for kind in ("zarr", "hdf5", "S3"):
+        calls = " | ".join(
+            f"{found[f'{kind}: {c}']['value']:.1f} s" for c in ("list", "plan", "info")
+        )
+        most = max(
+            r["value"] for name, r in found.items() if name.startswith(kind) and "mem" in name
+        )
+        lines.append(f"| {kind} | {calls} | {most:.0f} MB |")
+    note = (
+        "S3: moto on the same cores, which takes half a second for a list of a thousand objects. "
+    )
+    return "\n".join([*lines, "", note + source(found, "scale")]) + "\n"
+
+
 PAGES = (
     "README.md",
     "docs/store.md",
@@ -555,6 +576,7 @@ TABLES = {
     "steps": steps,
     "latency": latency,
     "decoding": decoding,
+    "scale": scale,
     "reads": reads,
     "safety": safety,
     "goes_on": goes_on,
