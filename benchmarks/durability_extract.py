@@ -35,7 +35,9 @@ VIDEOS = {"v1": 30, "v2": 60, "v3": 20, "v4": 45, "v5": 25}
 """Frames of each video."""
 BROKEN = "v6"
 BETWEEN, EXTRACTING, PUBLISHING, PUBLISHED = range(4)
-WRITTEN = re.compile(r"^.* (\d+) INFO antcache\.extract\.run: (\w+): \d+ rows from ", re.M)
+WRITTEN = re.compile(
+    r"^.* (\d+) INFO antcache\.extract\.engines\.video: (\w+): \d+ rows from ", re.M
+)
 
 
 class Extraction(KilledCommand):

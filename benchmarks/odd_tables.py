@@ -204,7 +204,7 @@ TABLES = (
     table(
         "semicolons between the cells",
         {"train.csv": rows("P01").replace(",", ";")},
-        refuses("train.csv:1", HEAD.replace(",", ", "), "uid;video"),
+        refuses("train.csv:1", "lacks uid, video, start, stop", "uid;video"),
     ),
     table("a Git LFS pointer", {"train.csv": POINTER}, refuses("train.csv", "git lfs pull")),
 )

@@ -247,9 +247,7 @@ CASES: tuple[OddCase, ...] = (
     film("H.264 of 10 bits", ".mkv", pix_fmt="yuv420p10le"),
     refused("raw MJPEG", _raw("mjpeg", "mjpeg", ".mp4"), r"v\.mp4: .*raw stream", f"{ONE}.mp4"),
     refused("a tar of frames, called .mp4", _tar, r"v\.mp4: not a video", f"{ONE}.mp4"),
-    refused(
-        "a folder of frames", _frames, r"no videos here.*10 \.jpg.*ffmpeg -framerate", "videos"
-    ),
+    refused("a folder of frames", _frames, r"no videos here.*10 \.jpg.*--image-fps", "videos"),
     case(
         "ids of YouTube",
         _named("a0bCdEfGhIj", "-5KxAbCdEfG", "_Qz1AbCdEfG"),

@@ -32,6 +32,9 @@ do, so fewer threads do less."""
 FEW_PER_THREAD_RICH = 20
 """The same with smoothing or a mixture."""
 
+FEW_PER_THREAD_SEVERAL = 16
+"""The same of several teachers."""
+
 LONGEST_RICH = 8192
 """Classes of the longest such row: in the largest programs a thread can hold fewer of them."""
 
@@ -173,7 +176,10 @@ def _few_threads(inputs: LossInputs) -> int:
     """Threads of a row of the top-k kernel: the fewest that can hold it, and its entries."""
     rich = _is_rich(inputs)
     entries = triton.next_power_of_2(inputs.num_teachers) * triton.next_power_of_2(inputs.top_k)
-    least = triton.cdiv(inputs.classes, FEW_PER_THREAD_RICH if rich else FEW_PER_THREAD)
+    held = FEW_PER_THREAD
+    if rich:
+        held = FEW_PER_THREAD_SEVERAL if inputs.num_teachers > 1 else FEW_PER_THREAD_RICH
+    least = triton.cdiv(inputs.classes, held)
     if rich:  # of short rows, which share a program, half as many entries
         least = max(least, min(2 * entries // ENTRIES_PER_THREAD, 128))
     return int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))

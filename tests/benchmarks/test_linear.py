@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SHAPE, RECORDED = "512x16x8192", "1024 x 256 x 131072"
+SHAPE, RECORDED = "1024x16x16384", "1024 x 256 x 131072"
 LINUX = Path("/proc/self/clear_refs").exists()
 
 

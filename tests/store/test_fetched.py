@@ -52,7 +52,10 @@ def test_each_file_is_named_and_kept(store: Store) -> None:
             verify(store)
         with pytest.raises(ReadFailed, match=WORDS):
             repair(store)
-        if path.parent.name not in ("features", "targets"):  # these say nothing
+        silent = path.parent.name in ("features", "targets")  # these say nothing
+        # Rows are counted by their bytes; nothing else of a video in Zarr is looked at.
+        unread = "/v1/" in path.as_posix() and "/v1/rows/c/" not in path.as_posix()
+        if not silent and not unread:
             assert words in invoke("store", "info", store.path)
         assert path.read_bytes() == POINTER
         path.write_bytes(own)

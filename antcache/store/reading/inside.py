@@ -118,7 +118,7 @@ class Folder:
     def sizes_below(self, name: str) -> Iterator[int]:
         """Bytes of each file in the folder `name` and those below it; none if it is not there."""
         with suppress(FileNotFoundError), self.at(name) as folder:
-            yield from _sizes_in(folder.handle)
+            yield from _sizes_in(folder.handle, folder.where)
 
     @contextmanager
     def at(self, name: str) -> Iterator[Folder]:
@@ -226,7 +226,7 @@ class Inside:
                 )
 
 
-def _sizes_in(handle: int) -> Iterator[int]:
+def _sizes_in(handle: int, where: str) -> Iterator[int]:
     """Bytes of each file in an open folder, and in those in it."""
     here = os.open(".", _LIST, dir_fd=handle)
     try:
@@ -235,11 +235,11 @@ def _sizes_in(handle: int) -> Iterator[int]:
                 if entry.is_dir(follow_symlinks=False):
                     below = os.open(entry.name, _LIST | os.O_NOFOLLOW, dir_fd=here)
                     try:
-                        yield from _sizes_in(below)
+                        yield from _sizes_in(below, f"{where}/{entry.name}")
                     finally:
                         os.close(below)
                 elif entry.is_file(follow_symlinks=False):
-                    yield entry.stat(follow_symlinks=False).st_size
+                    yield Folder(here, where).size(entry.name)  # a pointer has none
     finally:
         os.close(here)
 
