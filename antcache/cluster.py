@@ -8,6 +8,7 @@ workers are lost with again and again ends the work. What work raises comes out 
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,9 @@ ENGINES = ("local", "ray")
 
 ATTEMPTS = 3
 """How often an item may take its worker along."""
+
+ANSWER_S = 10.0
+"""How long a cluster may take to answer."""
 
 LOOK_S = 1.0
 """How often `waiting` is called while nothing comes back."""
@@ -43,6 +47,7 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         found = (str(error).splitlines() or [type(error).__name__])[0]
@@ -56,6 +61,17 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise `ConnectionError` where nobody answers at `host:port`: Ray would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return  # `auto`, a client's address, or what Ray itself will refuse
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"nobody answers ({error})") from error
 
 
 def resource(ray: Any, name: str) -> float:

@@ -88,8 +88,8 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     with (
-        pytest.raises(BadConfig, match=r"nowhere:1: no Ray cluster there: found Could not[^\n]+"),
-        connected("nowhere:1"),
+        pytest.raises(BadConfig, match=r"auto: no Ray cluster there: found Could not[^\n]+"),
+        connected("auto"),
     ):
         pass
 
@@ -115,3 +115,16 @@ def test_errors_come_from_other_processes_as_they_were(error: AntcacheError) -> 
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
     assert again.args == error.args
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nobody.invalid:6379"])
+def test_nobody_at_an_address_is_said_at_once(address: str, monkeypatch) -> None:
+    """Ray itself would try again for minutes."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("asked"))
+    with (
+        pytest.raises(BadConfig, match=rf"{address}: no Ray cluster there.*nobody answers"),
+        connected(address),
+    ):
+        pass
