@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from antcache.annotations.protocols import Anchor, Gap, anchor_name
 from antcache.checks import check_types
 from antcache.errors import FingerprintMismatch
-
-SAME_S = 1e-6
-"""Seconds that two gaps may differ by and be the same."""
+from antcache.store.tokens import SAME_S
 
 
 @dataclass(frozen=True, kw_only=True)

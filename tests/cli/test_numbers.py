@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -37,35 +38,36 @@ GOOD = {"integer": "1", "float": "0.5", "start|end|float": "0.5", "text": "a"}
 """A value of each type that lists are of."""
 
 
+@pytest.fixture
 def refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
-) -> str:
-    """The one line that a command ends with."""
-    monkeypatch.setattr(sys, "argv", ["antcache", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out, err.count("\n")) == (2, "", 1), err
-    return err
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., str]:
+    """Function: the one line that a command ends with, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def line(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["antcache", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out, err.count("\n")) == (2, "", 1), err
+        return err
+
+    return line
 
 
 @pytest.mark.parametrize(
     ("words", "option"), LISTS, ids=[f"{' '.join(w)} {o.opts[0]}" for w, o in LISTS]
 )
 def test_lists_have_no_holes_and_no_twins(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    words: tuple[str, ...],
-    option: click.Option,
+    refused: Callable[..., str], words: tuple[str, ...], option: click.Option
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     several, name = option.type, option.opts[0]
     assert isinstance(several, Several)
     choices = getattr(several.kind, "choices", None)
     good = choices[0] if choices else GOOD[several.kind.name]
     for value in ("", " ", ",", f"{good},", f",{good}", f"{good},,{good}", f"{good}, ,{good}"):
-        err = refused(monkeypatch, capsys, *words, f"{name}={value}")
+        err = refused(*words, f"{name}={value}")
         assert err.startswith(f"Error: impossible {name}: expected "), value
         assert f"found '{value}'" in err
     if several.repeats:
@@ -73,7 +75,7 @@ def test_lists_have_no_holes_and_no_twins(
     twins = [[f"{name}={good},{good}"], [f"{name}={good} , {good}"]]
     twins += [[f"{name}={good}", f"{name}={good}"]] if option.multiple else []
     for given in twins:
-        err = refused(monkeypatch, capsys, *words, *given)
+        err = refused(*words, *given)
         assert err.startswith(f"Error: impossible {name}: expected each value once"), given
 
 
@@ -107,18 +109,13 @@ def test_no_option_takes_numbers_of_another_type() -> None:
     ("words", "option"), OPTIONS, ids=[f"{' '.join(w)} {o.opts[0]}" for w, o in OPTIONS]
 )
 def test_nonsense_is_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    words: tuple[str, ...],
-    option: click.Option,
+    refused: Callable[..., str], tmp_path: Path, words: tuple[str, ...], option: click.Option
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     several = isinstance(option.type, Several)
     for value in NONSENSE:
         if several:
             value = f"1,{value or 'x'}"
-        err = refused(monkeypatch, capsys, *words, f"{option.opts[0]}={value}")
+        err = refused(*words, f"{option.opts[0]}={value}")
         assert err.startswith(f"Error: impossible {option.opts[0]}: expected "), value
         assert len(err) < 2000
     assert not list(tmp_path.iterdir())

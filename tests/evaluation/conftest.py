@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))  # small_predictions
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from small_predictions import made, rewritten
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.annotations.protocols import Protocol, sample_windows
@@ -21,18 +22,9 @@ from antcache.evaluation.predictions import HELD_OUT
 from antcache.evaluation.scoring import Detail
 from antcache.evaluation.submission.challenges import submission
 from antcache.store import SoftTargets, Store
-from antcache.tensors import read_tensors, write_tensors
+from antcache.tensors import read_tensors
 
 ANCHORS = {"start": 0.0, "end": 1.0, "third": 1 / 3}
-
-
-def made(store: Store, split: str = "validation", **changes: object) -> Predictions:
-    segments = store.labels(split)
-    scores = np.random.default_rng(0).normal(size=(len(segments), 5)).astype(np.float32)
-    found = Predictions(
-        uid=segments.uid, scores=scores, split=split, taxonomy=store.taxonomy.fingerprint
-    )
-    return replace(found, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -54,13 +46,6 @@ def test_a_file_says_its_anchor(store: Store, tmp_path: Path, anchor: float) -> 
     assert Predictions.load(tmp_path / "p").anchor == anchor
     said = {0.0: "start", 1.0: "end"}.get(anchor, "0.3333333333333333")
     assert read_tensors(tmp_path / "p").metadata["anchor"] == said
-
-
-def rewritten(path: Path, **changes: str | None) -> None:
-    tensors, metadata = read_tensors(path)
-    kept = {k: v for k, v in {**metadata, **changes}.items() if v is not None}
-    path.unlink()
-    write_tensors(path, {k: np.asarray(v) for k, v in tensors.items()}, kept)
 
 
 def test_a_file_that_says_none_counts_as_start(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from small_predictions import made, rewritten
 
 from antcache import Store as PublicStore
 from antcache.annotations import Taxonomy
@@ -18,19 +19,10 @@ from antcache.evaluation import Predictions
 from antcache.evaluation.predictions import HELD_OUT
 from antcache.evaluation.submission.challenges import submission
 from antcache.store import SoftTargets, Store
-from antcache.tensors import read_tensors, write_tensors
+from antcache.tensors import read_tensors
 
 GAPS = {"one": 1.0, "half": 0.5, "unsaid": None}
 FEW = ("--over", "all", "--bootstrap", 10, "--cluster", "segment")
-
-
-def made(store: Store, split: str = "validation", **changes: object) -> Predictions:
-    segments = store.labels(split)
-    scores = np.random.default_rng(0).normal(size=(len(segments), 5)).astype(np.float32)
-    found = Predictions(
-        uid=segments.uid, scores=scores, split=split, taxonomy=store.taxonomy.fingerprint
-    )
-    return replace(found, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -70,10 +62,7 @@ def test_a_file_says_its_gap(store: Store, tmp_path: Path, gap_s: float | None) 
 @pytest.mark.parametrize("said", ["soon", "-1", "NaN", "true", "[1]", '"1"', ""])
 def test_a_file_that_says_nonsense_is_refused(store: Store, tmp_path: Path, said: str) -> None:
     made(store, gap_s=1.0).save(tmp_path / "p")
-    tensors, metadata = read_tensors(tmp_path / "p")
-    (tmp_path / "p").unlink()
-    arrays = {k: np.asarray(v) for k, v in tensors.items()}
-    write_tensors(tmp_path / "p", arrays, {**metadata, "gap_s": said})
+    rewritten(tmp_path / "p", gap_s=said)
     with pytest.raises(BadCheckpoint, match="can't be read"):
         Predictions.load(tmp_path / "p")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from colours_text import COLOURS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,22 +23,6 @@ from antcache.extract import VideoShard, find_videos
 from antcache.extract.videos.finding import refused_of
 from antcache.store import Store
 
-OWN = """
-class Colours:
-    dim, num_frames, fingerprint = 3 * 64, 1, "colours 8 x 8, version 1"
-
-    def __init__(self, device):
-        pass
-
-    def preprocess(self, pictures):
-        from torch.nn.functional import adaptive_avg_pool2d
-
-        return adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2) / 255, 8)
-
-    def __call__(self, pixels):
-        return pixels.flatten(1)
-"""
-
 
 @pytest.fixture
 def folder(tmp_path, video, monkeypatch):
@@ -46,7 +31,7 @@ def folder(tmp_path, video, monkeypatch):
     videos.mkdir()
     for number in range(6):
         video.write(videos / f"v{number}.mp4", video.steady(10 + 5 * number), codec="mpeg4")
-    (tmp_path / "colours_of_shards.py").write_text(OWN)
+    (tmp_path / "colours_of_shards.py").write_text(COLOURS)
     monkeypatch.chdir(tmp_path)
     return videos
 

@@ -7,7 +7,6 @@ is left as it is. Nothing is entered into the ledger; whoever calls hears of wha
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from antcache.extract.own import TriedBackbone
 from antcache.extract.plan import AnyBackbone, RowRecipe, WindowTimes
 from antcache.extract.prefetch import prefetch
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
+from antcache.extract.videos.source import VideoSource, file_name
 from antcache.store import Store
 from antcache.store.format import video_name
 
@@ -78,17 +77,10 @@ def extract_video(
             make = RowMaker(recipe=recipe, stream=stream)
             times = None if windows is None else windows.times[name]
             rows = PendingRows(name, source, make, times=times)
-            facts = VideoFacts()
             items = recipe.pixels.pixels(source, times)
             if isinstance(recipe.backbone, Backbone):  # one's own is called by this thread alone
                 items = prefetch(items, BATCHES_AHEAD)
-            with closing(items):
-                for item in items:
-                    if isinstance(item, VideoFacts):
-                        facts = item
-                    else:
-                        rows.add(make(item, source.path))
-            return rows.publish(store, facts)
+            return rows.publish(store, rows.take(items))
         except AlreadyExists as error:
             if store.has_features(stream.name, name):
                 return None

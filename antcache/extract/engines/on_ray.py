@@ -110,17 +110,9 @@ class VideoWorker:
     def _write(
         self, name: str, source: VideoSource, times: Times | None, expected: int
     ) -> Published:
-        make = self._make
-        rows = PendingRows(name, source, make, times=times, expected=expected)
-        facts = VideoFacts()
-        with closing(self._pixels(source, times)) as items:
-            for item in items:
-                if isinstance(item, VideoFacts):
-                    facts = item
-                    continue
-                with self._one:  # a model is asked by one thread at a time
-                    stored = make(item, source.path)
-                rows.add(stored)
+        rows = PendingRows(name, source, self._make, times=times, expected=expected)
+        # A model is asked by one thread at a time.
+        facts = rows.take(self._pixels(source, times), self._one)
         return rows.publish(self._store, facts)
 
     def _pixels(

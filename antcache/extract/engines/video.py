@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -163,6 +164,28 @@ class PendingRows:
         self._rows.add(rows)
         if scale is not None:
             self._scales.add(scale)
+
+    def take(
+        self,
+        items: Generator[Tensor | VideoFacts, None, None],
+        alone: AbstractContextManager[object] | None = None,
+    ) -> VideoFacts:
+        """Make all rows; what is then known of the video.
+
+        Args:
+            items: as `PixelRecipe.pixels` gives them; closed at the end.
+            alone: is entered while the backbone is asked.
+        """
+        facts = VideoFacts()
+        with closing(items):
+            for item in items:
+                if isinstance(item, VideoFacts):
+                    facts = item
+                    continue
+                with alone or nullcontext():
+                    stored = self.make(item, self.source.path)
+                self.add(stored)
+        return facts
 
     def publish(self, store: Store, facts: VideoFacts) -> Published:
         """Write them.

@@ -94,13 +94,7 @@ class _InFolder:
             state = path.stat()
             if not stat.S_ISREG(state.st_mode):
                 raise UnreadableVideo("not a file", where=path)
-            if state.st_size > MAX_BYTES:
-                raise UnreadableVideo(
-                    "too long for a picture",
-                    where=path,
-                    expected=f"at most {MAX_BYTES} bytes",
-                    found=state.st_size,
-                )
+            _check_size(state.st_size, str(path))
             return path.read_bytes(), str(path)
         except OSError as error:
             if isinstance(error, UnreadableVideo):
@@ -124,16 +118,17 @@ class _InTar:
     def read(self, number: int) -> tuple[bytes, str]:
         name, span = self._spans[number]
         where = f"{self._path}: {name}"
-        if span.size > MAX_BYTES:
-            raise UnreadableVideo(
-                "too long for a picture",
-                where=where,
-                expected=f"at most {MAX_BYTES} bytes",
-                found=span.size,
-            )
+        _check_size(span.size, where)
         try:
             with self._path.open("rb") as file:
                 file.seek(span.offset)
                 return file.read(span.size), where
         except OSError as error:
             raise UnreadableVideo("can't be read", where=where, found=error.strerror) from error
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > MAX_BYTES:
+        raise UnreadableVideo(
+            "too long for a picture", where=where, expected=f"at most {MAX_BYTES} bytes", found=size
+        )

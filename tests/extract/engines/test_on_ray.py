@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from colours_text import COLOURS
 
 from antcache.cli.main import cli
 from antcache.errors import MissingExtra
@@ -138,23 +139,6 @@ def test_a_lost_node_loses_nothing(tmp_path, video, vit, s3_server, ray_cluster,
     ray_cluster.add()
 
 
-OWN = """
-class Colours:
-    dim, num_frames, fingerprint = 3 * 64, 1, "colours 8 x 8, version 1"
-
-    def __init__(self, device):
-        pass
-
-    def preprocess(self, pictures):
-        from torch.nn.functional import adaptive_avg_pool2d
-
-        return adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2) / 255, 8)
-
-    def __call__(self, pixels):
-        return pixels.flatten(1)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_command_of_the_page(tmp_path, video, repo, monkeypatch):
@@ -169,7 +153,7 @@ def test_the_command_of_the_page(tmp_path, video, repo, monkeypatch):
     words = [instead.get(word, word) for word in line.split()]
     monkeypatch.chdir(tmp_path)
     video.write(tmp_path / "a.mp4", video.steady(30))
-    (tmp_path / "colours_on_ray.py").write_text(OWN)
+    (tmp_path / "colours_on_ray.py").write_text(COLOURS)
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     assert "stream rgb: 1 videos written (5 rows" in done.stdout

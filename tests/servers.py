@@ -1,0 +1,153 @@
+"""What tests talk to: an S3 server, a Ray cluster on loopback, and a browser."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Server:
+    """An S3 server on loopback, of which several may show the same buckets.
+
+    Attributes:
+        options: fsspec's, for it.
+        written: names of the objects that were written, in order, each as often as it was.
+    """
+
+    def __init__(self, *, listens: bool = True) -> None:
+        """`listens`: it writes on condition; else it takes no notice of conditions."""
+        from moto.moto_server import werkzeug_app as moto
+        from werkzeug.serving import make_server
+
+        class Handler(moto.MotoRequestHandler):
+            protocol_version = "HTTP/1.1"  # one connection for many requests
+
+        # As moto's ThreadedMotoServer does it, but for S3 alone: it would look through the folders
+        # of all its services for each request.
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs each request
+        app = moto.create_backend_app("s3")
+        self.written: list[str] = []
+
+        def noting(environ: dict[str, Any], start: Any) -> Any:
+            if not listens:
+                environ.pop("HTTP_IF_NONE_MATCH", None)
+                environ.pop("HTTP_IF_MATCH", None)
+
+            def started(status: str, *rest: Any) -> Any:
+                if environ["REQUEST_METHOD"] == "PUT" and status.startswith("200"):
+                    self.written.append(environ["PATH_INFO"].lstrip("/"))
+                return start(status, *rest)
+
+            return app(environ, started)
+
+        self._server = make_server("127.0.0.1", 0, noting, threaded=True, request_handler=Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{self._server.server_port}"
+        self.options = {"key": "tests", "secret": "tests", "endpoint_url": address}
+
+    def environment(self) -> dict[str, str]:
+        """What tells a process of its own where the server is."""
+        return {f"FSSPEC_S3_{name.upper()}": value for name, value in self.options.items()}
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A real S3 server in this process, which has the bucket `kitchen`."""
+    pytest.importorskip("moto.server", reason="moto is not installed: no S3 server")
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: no s3:// URLs")
+    server = Server()
+    s3fs.S3FileSystem(**server.options).mkdir("kitchen")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_options(s3_server: Server) -> dict[str, Any]:
+    """fsspec's options for it."""
+    return s3_server.options
+
+
+@pytest.fixture
+def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
+    """Options for another server before the same buckets, which takes no notice of conditions."""
+    server = Server(listens=False)
+    yield server.options
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster of three nodes on loopback, two of them with a CPU each, to which this process
+    is connected. Who takes a node away calls `add` for another."""
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quiet.items():
+            patch.setenv(name, value)
+        ray = pytest.importorskip("ray", reason="Ray is not installed")
+        from ray._private import services
+        from ray.cluster_utils import Cluster
+
+        # Else the driver looks for a cluster on loopback at this machine's other address.
+        patch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
+        node = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+        head = node | {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add = partial(cluster.add_node, wait=False, num_cpus=1, num_gpus=0, **node)
+        try:
+            cluster.add()
+            cluster.add()
+            cluster.wait_for_nodes()
+            ray.init(
+                address=cluster.address,
+                _node_ip_address="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Browser:
+    """A headless Chromium with a profile of its own."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._command = [program, "--headless", "--no-sandbox", "--disable-gpu"]
+        self._command += ["--disable-background-networking", "--disable-component-update"]
+        self._command += ["--no-first-run", "--disable-extensions", f"--user-data-dir={folder}"]
+
+    def run(self, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Open a file; what it prints, and what it says to its log."""
+        return subprocess.run(
+            [*self._command, *options, file.as_uri()],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """A browser in which pages are looked at, where there is one."""
+    program = next((p for p in map(shutil.which, BROWSERS) if p), None)
+    if program is None:
+        pytest.skip(f"no browser: {', '.join(BROWSERS)}")
+    return Browser(program, tmp_path_factory.mktemp("profile"))
