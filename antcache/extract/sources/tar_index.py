@@ -106,7 +106,7 @@ def _check(member: tarfile.TarInfo, path: Path) -> None:
         wrong = "a link"
     elif member.isdev():
         wrong = "a device or pipe"
-    elif member.issparse():
+    elif member.issparse() or any(key.startswith("GNU.sparse.") for key in member.pax_headers):
         wrong = "a file with holes"
     elif member.name.startswith("/") or ".." in member.name.split("/"):
         wrong = "a path out of the archive"
