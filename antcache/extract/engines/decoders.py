@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,10 +25,8 @@ from antcache.errors import UnreadableVideo
 from antcache.extract.engines.feed import Closed, Feed
 from antcache.extract.rows.moments import Times
 from antcache.extract.rows.pixels import PixelRecipe
-from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.pyav import CODEC_THREADS
-from antcache.extract.videos.source import Frames, Needed, VideoFacts, VideoSource, frames_of
-from antcache.store.location import Location
+from antcache.extract.videos.source import STILL_WANTED, VideoFacts, VideoSource
 
 MOST_BYTES = 256 << 20
 """Of pictures that wait for the backbone."""
@@ -147,6 +144,7 @@ class Decoders:
 
     def _work(self) -> None:
         CODEC_THREADS.set(self._codec_threads)
+        STILL_WANTED.set(self._feed.require_open)
         torch.set_num_threads(self._torch_threads)  # of this thread, and of those that come after
         try:
             while (turn := self._next()) is not None:
@@ -168,8 +166,7 @@ class Decoders:
 
     def _next(self) -> tuple[str, ExitStack | None] | None:
         with self._turn:
-            if self._feed.closed:
-                raise Closed
+            self._feed.require_open()
             turn = next(self._turns, None)
             with self._state:
                 self._decoding += turn is not None
@@ -210,8 +207,7 @@ class Decoders:
             return prepared
 
         source, times = self._source(name)
-        watched = _Watched(source, self._feed)
-        reader, clips = replace(self._recipe, prepare=prepare).clips(watched, times)
+        reader, clips = replace(self._recipe, prepare=prepare).clips(source, times)
         began = time.perf_counter()
         try:
             with closing(clips):
@@ -224,50 +220,3 @@ class Decoders:
                 self.preparing_s += preparing
                 self.blocked_s += blocked
         return reader.facts
-
-
-class _Watched:
-    """A source whose frames end with `Closed` once nobody takes them, however few are wanted."""
-
-    def __init__(self, source: VideoSource, feed: Feed[Message]) -> None:
-        self._source, self._feed = source, feed
-
-    @property
-    def path(self) -> Location:
-        """See `VideoSource`."""
-        return self._source.path
-
-    def duration_s(self) -> float | None:
-        """See `VideoSource`."""
-        return self._source.duration_s()
-
-    def frames(self, *, max_gap_s: float, allow_partial: bool) -> Frames:
-        """See `VideoSource`."""
-        frames = self._source.frames(max_gap_s=max_gap_s, allow_partial=allow_partial)
-        return _WatchedFrames(frames, self._feed)
-
-
-class _WatchedFrames:
-    def __init__(self, frames: Frames, feed: Feed[Message]) -> None:
-        self._frames, self._feed = frames, feed
-
-    @property
-    def facts(self) -> VideoFacts:
-        """See `Frames`."""
-        return self._frames.facts
-
-    def __iter__(self) -> Generator[tuple[Fraction, Any], None, None]:
-        """See `Frames`."""
-        return self.only(lambda start, since, until: True)
-
-    def only(self, needed: Needed) -> Generator[tuple[Fraction, Any], None, None]:
-        """See `SparingFrames`."""
-        with closing(frames_of(self._frames, needed)) as frames:
-            for frame in frames:
-                if self._feed.closed:
-                    raise Closed
-                yield frame
-
-    def picture(self, frame: Any) -> Picture:
-        """See `Frames`."""
-        return self._frames.picture(frame)

@@ -41,12 +41,16 @@ class Feed(Generic[Item]):
         with self._changed:
             while self._items and self._bytes + size > self._most and not self.closed:
                 self._changed.wait()
-            if self.closed:
-                raise Closed
+            self.require_open()
             self._items.append((item, size))
             self._bytes += size
             self._changed.notify_all()
         return time.perf_counter() - began
+
+    def require_open(self) -> None:
+        """Raise `Closed` if nobody takes items any more."""
+        if self.closed:
+            raise Closed
 
     def get(self) -> Item:
         """The oldest item, which is waited for."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import BadConfig, UnreadableVideo, WriteFailed
+from antcache.extract.videos.source import STILL_WANTED
 from antcache.files.locks import hold
 
 PREFIX, ALL = "antcache-", "antcache.lock"
@@ -59,6 +60,7 @@ class Scratch:
             except OSError as error:
                 raise WriteFailed.because(error, folder.parent) from error
             while not self._take(folder, size):
+                STILL_WANTED.get()()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_WAIT_S)
             try:

@@ -42,7 +42,7 @@ def members(path: Path) -> Iterator[tuple[str, Span]]:
     size, end = path.stat().st_size, -1
     with _opened(path) as tar:
         while (member := _next(tar, path)) is not None:
-            tar.members.clear()  # else it keeps all that it gave
+            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all that it gave
             _check(member, path)
             length = member.size if member.isreg() else 0
             if member.size < 0 or tar.offset <= end or member.offset_data + length > size:

@@ -25,7 +25,13 @@ from antcache.extract.sources.scratch import Scratch, new_name
 from antcache.extract.videos.containers import ARCHIVES
 from antcache.extract.videos.finding import SUFFIXES, OfPictures, Videos
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Needed, VideoFacts, VideoSource, frames_of
+from antcache.extract.videos.source import (
+    STILL_WANTED,
+    Needed,
+    VideoFacts,
+    VideoSource,
+    frames_of,
+)
 from antcache.store.remote.files import WEB, RemoteFacts, RemoteFiles
 
 if TYPE_CHECKING:
@@ -237,13 +243,14 @@ class Fetch:
 
     def _more(self, path: Path, start: int) -> tuple[int, str]:
         """Write what comes behind the first bytes: how many there are then, and why not more."""
-        reason = ""
+        reason, check = "", STILL_WANTED.get()
         try:
             with path.open("ab") as file:
                 file.truncate(start)
                 try:
                     with closing(self.files.stream(self._facts, start=start)) as parts:
                         for part in parts:
+                            check()
                             if file.tell() + len(part) > self.size:  # there is no room for it
                                 return self.size + 1, "more than that"
                             file.write(part)

@@ -21,7 +21,14 @@ from antcache.extract.videos.containers import MAX_PIXELS
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.extract.videos.nvdec import Decoder
 from antcache.extract.videos.pictures import Picture
-from antcache.extract.videos.source import Needed, OfFilms, VideoFacts, VideoSource, frames_of
+from antcache.extract.videos.source import (
+    STILL_WANTED,
+    Needed,
+    OfFilms,
+    VideoFacts,
+    VideoSource,
+    frames_of,
+)
 from antcache.timebase import ANNOTATION_FPS, BOUNDARY
 
 CONVENTION = 1
@@ -100,8 +107,10 @@ class VideoReader:
             UnreadableVideo: possibly after some frames.
         """
         last: tuple[Fraction, Any] | None = None
+        check = STILL_WANTED.get()
         with closing(frames_of(self.frames, needed)) as frames:
             for time, frame in frames:
+                check()
                 if last is None:
                     self.facts.start_s = float(time)
                 elif time > last[0]:  # of several frames of one time, the last is seen

@@ -7,6 +7,7 @@ are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -25,6 +26,11 @@ def file_name(path: Location) -> str:
 
 Needed = Callable[[Fraction, Fraction, Fraction], bool]
 """Whether a frame is looked at: the time of the first frame, its own, and the next one's."""
+
+
+STILL_WANTED: ContextVar[Callable[[], None]] = ContextVar("STILL_WANTED", default=lambda: None)
+"""Raises once nobody takes frames any more: asked at each frame, and by what takes long before the
+first one comes."""
 
 
 @dataclass(kw_only=True)

@@ -434,7 +434,7 @@ def test_tars_that_are_none(tmp_path, video):
         "n": (whole[:1024] + b"x" * 4096, "not a plain tar|breaks off or is damaged"),
         "s": (
             a_tar(tmp_path / "s.tar", (sparse, b"x"), format=tarfile.PAX_FORMAT).read_bytes(),
-            "files with holes",
+            "a file with holes",
         ),
         "l": (resummed(loop), "breaks off|not a plain tar"),
         "o": (a_tar(tmp_path / "o.tar", (member("x.txt"), b"x")).read_bytes(), "no numbered"),

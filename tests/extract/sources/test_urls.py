@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from contextvars import copy_context
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +30,9 @@ from antcache.extract.sources import urls
 from antcache.extract.sources.scratch import Scratch, new_name
 from antcache.extract.videos.decode import VideoSampler, source_of
 from antcache.extract.videos.film_frames import FilmFile
+from antcache.extract.videos.source import STILL_WANTED
 from antcache.store import Store
+from antcache.store.remote.files import STREAM_BYTES
 
 
 def numbers(source: Any, video: Any, rate: int = 25) -> list[int]:
@@ -282,6 +285,34 @@ def test_a_file_that_is_left_early_goes(video, film, web, scratch):
     assert len([*scratch.rglob("*.mp4")]) == 1
     given.close()
     assert not [*scratch.rglob("*")]
+
+
+@pytest.mark.parametrize("waiting", ["for its bytes", "for room"])
+def test_a_fetch_ends_when_nobody_waits_for_it(web, scratch, waiting):
+    """Not with the file: it may be hours long."""
+    web.files["/a.mp4"] = bytes(5 * STREAM_BYTES)
+    source = at(web, "/a.mp4", scratch)
+    asked = []
+
+    class Enough(Exception):
+        pass
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Enough
+
+    def fetch() -> None:
+        STILL_WANTED.set(check)
+        if waiting == "for room":
+            with source.scratch.room(source.scratch.size, new_name(), "all of it"):
+                list(source.frames(max_gap_s=2.0, allow_partial=False))
+        list(source.frames(max_gap_s=2.0, allow_partial=False))
+
+    with pytest.raises(Enough):
+        copy_context().run(fetch)
+    assert len(asked) == 2
+    assert not [path for path in scratch.iterdir() if path.is_dir()]
 
 
 def test_never_more_than_the_bound(video, film, web, scratch):
