@@ -32,16 +32,17 @@ from antcache.cli.numbers import (
     GAP,
     NUM_DECODERS,
     PART_OF,
-    SECONDS,
     WHOLE_OR_GRID,
     Several,
 )
 from antcache.cli.options import (
+    allow_partial_option,
     device_option,
     dry_run_option,
     dtype_option,
     engine_options,
     format_option,
+    max_gap_option,
     only_with_ray,
     repeatable,
     segments_option,
@@ -123,14 +124,8 @@ if TYPE_CHECKING:
 )
 @section(
     "Videos",
-    click.option(
-        "--max-gap",
-        "max_gap_s",
-        type=SECONDS,
-        default=2.0,
-        help="Longest gap in a video, in seconds.",
-    ),
-    click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos."),
+    max_gap_option,
+    allow_partial_option,
 )
 @section(
     "What videos are made of",

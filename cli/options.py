@@ -15,7 +15,7 @@ import click
 from antcache.annotations.protocols import WindowConfig
 from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
@@ -157,6 +157,9 @@ classes_option = click.option(
     help="Which can win; present: those that occur, and segments whose verb and noun have no "
     "training segment are left out, as in V-JEPA 2's figures.",
 )
+allow_partial_option = click.option(
+    "--allow-partial", is_flag=True, help="Keep what there is of truncated videos."
+)
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
 )
@@ -178,6 +181,13 @@ format_option = click.option(
 )
 key_fps_option = click.option(
     "--fps-of-keys", "key_fps", type=FPS, default=30.0, help="Frames per second of keys."
+)
+max_gap_option = click.option(
+    "--max-gap",
+    "max_gap_s",
+    type=SECONDS,
+    default=2.0,
+    help="Longest gap in a video, in seconds.",
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")

@@ -45,6 +45,9 @@ ALLOWED = {
     "windows": BASE | {"store", "kernels", "windows"},
     "student": BASE | {"store", "kernels", "windows", "evaluation", "student"},
     "doctor": BASE | {"store", "windows", "doctor"},
+    "predict": BASE
+    | {"store", "kernels", "windows", "evaluation", "predict"}
+    | BUILDERS_AND_LEARNER,
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
 ALLOWED["cli"] = {*ALLOWED, "cli"}

@@ -63,7 +63,7 @@ class TrainedStudent:
         self.store = store
         self.config: StudentConfig = read_config(run_dir)
         self.allow_missing: bool = allow_missing or self.config.data.allow_missing
-        account = _account(run_dir)
+        account = read_account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
         refuse_future(self.streams, allowed=self.config.data.allow_future)
@@ -181,7 +181,12 @@ def _differing(account: Mapping[str, Any], streams: Sequence[Stream]) -> str:
     return "; ".join(f"{name}: {text}" for name, text in pairs if text)
 
 
-def _account(run_dir: Path) -> dict[str, Any]:
+def read_account(run_dir: Path) -> dict[str, Any]:
+    """What `config.json` says about the run in a folder, its protocol and shape as such.
+
+    Raises:
+        BadCheckpoint: it can't be read.
+    """
     file = run_dir / CONFIG
     try:
         account = read_json(file)

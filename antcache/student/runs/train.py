@@ -304,6 +304,8 @@ def _account(store: Store, config: StudentConfig, data: TrainingData) -> dict[st
         "student": config.to_dict(),
         "stream": ",".join(stream.name for stream in data.streams),
         "stream settings": [stream.settings for stream in data.streams],
+        "classes": data.taxonomy.to_dict(),
+        "stream sources": [stream.source for stream in data.streams],
         "protocol": vars(data.protocol),
         "shape": asdict(data.shape),
         "counts": data.counts,
