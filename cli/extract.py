@@ -37,6 +37,7 @@ from antcache.cli.numbers import (
 )
 from antcache.cli.options import (
     allow_partial_option,
+    backbone_option,
     device_option,
     dry_run_option,
     dtype_option,
@@ -65,11 +66,7 @@ if TYPE_CHECKING:
 @store_argument()
 @section(
     "Features",
-    click.option(
-        "--backbone",
-        required=True,
-        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
-    ),
+    backbone_option(),
     click.option("--fps", type=FPS, default=4.0, help="Rows per second."),
     click.option("--stream", default="rgb", help="Name of the new stream."),
     dtype_option("float16", tokens=True),

@@ -59,6 +59,16 @@ def split_option(default: str | None = None, *, shown: str | None = None) -> Dec
     )
 
 
+def backbone_option(shown: str | None = None) -> Decorator:
+    """What makes features of videos; required unless there are words for a default."""
+    about: dict[str, Any] = {"required": True} if shown is None else {"show_default": shown}
+    return click.option(
+        "--backbone",
+        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
+        **about,
+    )
+
+
 def bootstrap_option(default: int) -> Decorator:
     """How often segments are resampled for an interval."""
     return click.option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from antcache.cli.common import PATH, json_option, location_argument, note, prin
 from antcache.cli.numbers import COUNT, EVERY, MOMENT, Several
 from antcache.cli.options import (
     allow_partial_option,
+    backbone_option,
     device_option,
     max_gap_option,
     overwrite_option,
@@ -44,12 +44,7 @@ if TYPE_CHECKING:
         metavar="RUN",
         help="Folder of a run of antcache student train.",
     ),
-    click.option(
-        "--backbone",
-        show_default="the one that the run names",
-        help="Hub id or local folder of the backbone that the run's features are of, or "
-        "package.module:factory for one's own.",
-    ),
+    backbone_option("the one that the run names"),
     click.option(
         "--labels",
         type=PATH,
@@ -125,7 +120,7 @@ def predict(
         max_gap_s=max_gap_s,
         allow_partial=allow_partial,
     )
-    asked = _Asked(anticipator, found, every=every, at=at or None, top=top)
+    asked = _Asking(anticipator, found, every=every, at=at or None, top=top)
     with ExitStack() as stack:
         if csv_file is not None:
             from antcache.predict.tables import csv_table
@@ -175,28 +170,36 @@ def _say(each: Anticipation, *, named: bool) -> None:
     say(f"{each.video}, {each}" if named else str(each))
 
 
-@dataclass
-class _Asked:
-    """Videos that are asked about one after the other.
+class _Asking:
+    """Asks about videos, one after the other.
 
-    Attributes:
+    Args:
         anticipator: whom.
         videos: about which.
-        every, at: about which times of each.
+        every: about which times of each.
+        at: or about these.
         top: how many actions are said.
+
+    Attributes:
         takers: are given each answer.
-        count: how many there were.
-        wrong: what has no answer.
+        count: how many answers there were.
+        wrong: what has none.
     """
 
-    anticipator: Anticipator
-    videos: Videos
-    every: float | None
-    at: tuple[float, ...] | None
-    top: int
-    takers: list[Callable[[Anticipation], None]] = field(default_factory=list)
-    count: int = 0
-    wrong: list[AntcacheError] = field(default_factory=list)
+    def __init__(
+        self,
+        anticipator: Anticipator,
+        videos: Videos,
+        *,
+        every: float | None,
+        at: tuple[float, ...] | None,
+        top: int,
+    ) -> None:
+        self.anticipator, self.videos = anticipator, videos
+        self.every, self.at, self.top = every, at, top
+        self.takers: list[Callable[[Anticipation], None]] = []
+        self.count = 0
+        self.wrong: list[AntcacheError] = []
 
     def all(self) -> list[dict[str, Any]]:
         """An account of each video, JSON-ready; answers go to the takers as they come."""

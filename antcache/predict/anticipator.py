@@ -30,7 +30,7 @@ from antcache.extract.videos.decode import TOLERANCE_S, source_of
 from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import VideoSource, file_name
 from antcache.predict.answers import Anticipation, Anticipations, Unanswered, likeliest
-from antcache.predict.asking import Asked, Every, asked_times, in_words
+from antcache.predict.asking import AskedTime, Every, asked_times, in_words
 from antcache.predict.embedding import row_maker
 from antcache.predict.held import HeldRows
 from antcache.predict.passing import VideoPass
@@ -42,7 +42,7 @@ EVERY_S = 0.5
 """Seconds between two times that are asked about, unless others are given."""
 
 
-class Scored(NamedTuple):
+class WindowScores(NamedTuple):
     """Log-probabilities of M windows.
 
     Attributes:
@@ -250,7 +250,7 @@ class Anticipator:
         )
 
     @torch.no_grad()
-    def score(self, features: Tensor, where: object = "") -> Scored:
+    def score(self, features: Tensor, where: object = "") -> WindowScores:
         """Log-probabilities of windows.
 
         Args:
@@ -264,7 +264,7 @@ class Anticipator:
         output = self.student.predictor(features.float())
         _check_finite("scores of the student", output.logits, where)
         kept = (output.logits, output.verb_logits, output.noun_logits)
-        return Scored(
+        return WindowScores(
             *(None if each is None else each.float().log_softmax(-1).cpu().numpy() for each in kept)  # type: ignore[arg-type]
         )
 
@@ -291,14 +291,14 @@ class Anticipator:
         self, source: VideoSource, times: Times | float, video: str
     ) -> Generator[Anticipations, None, None]:
         windows = VideoPass(self.make, self.protocol, source, times)
-        without: list[Asked] = []
+        without: list[AskedTime] = []
         with closing(iter(windows)) as found:
             for each in found:
                 without += each.without
                 if each.features is not None:
                     scores = self.score(each.features, source.path)
                     yield self._part(video, each.times_s, scores)
-        none = Scored(np.empty((0, len(self.names)), np.float32), None, None)
+        none = WindowScores(np.empty((0, len(self.names)), np.float32), None, None)
         reasons = [(each.time_s, in_words(each.reason, windows.last_s)) for each in without]
         yield replace(
             self._part(video, [], none),
@@ -308,7 +308,7 @@ class Anticipator:
             last_s=windows.last_s,
         )
 
-    def _part(self, video: str, times_s: Sequence[float], scores: Scored) -> Anticipations:
+    def _part(self, video: str, times_s: Sequence[float], scores: WindowScores) -> Anticipations:
         return Anticipations(
             video=video,
             gap_s=self.gap_s,

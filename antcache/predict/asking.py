@@ -50,7 +50,7 @@ VIDEO = "video"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedTime:
     """A time, and the rows of its window.
 
     Attributes:
@@ -108,7 +108,7 @@ def windows_at(
     start_s: float,
     num_rows: int = MANY_ROWS,
     listed: Times | None = None,
-) -> list[Asked]:
+) -> list[AskedTime]:
     """The windows that end at some times (N,) of one video.
 
     Args:
@@ -138,7 +138,7 @@ def windows_at(
     # with an earlier one. From the first that is not padded on, rows ascend with the times.
     padded = times_s - before.observed_s - NEARLY_S < start_s
     return [
-        Asked(
+        AskedTime(
             time_s=float(time_s),
             rows=own,
             reason=why.get(i, ""),

@@ -27,7 +27,7 @@ from antcache.extract.rows.clips import batches
 from antcache.extract.rows.moments import Times
 from antcache.extract.videos.decode import TOLERANCE_S, VideoReader
 from antcache.extract.videos.source import VideoSource
-from antcache.predict.asking import AT_ONCE, Asked, in_parts, multiples, row_times, windows_at
+from antcache.predict.asking import AT_ONCE, AskedTime, in_parts, multiples, row_times, windows_at
 from antcache.predict.held import HeldRows
 from antcache.student.scoring import scoring_batch
 from antcache.windows.index import SHORT_FEATURES
@@ -56,7 +56,7 @@ class Found:
 
     times_s: list[float]
     features: Tensor | None
-    without: list[Asked]
+    without: list[AskedTime]
 
 
 class VideoPass:
@@ -83,9 +83,9 @@ class VideoPass:
             times = self._foreseen(times)
         self._times = times
         self._held = HeldRows(make.stream, protocol)
-        self._next: Asked | None = None
+        self._next: AskedTime | None = None
         self.last_s = math.nan
-        self._later: Iterator[Asked] = iter(())
+        self._later: Iterator[AskedTime] = iter(())
         self._listed: Times | None = None
         if make.stream.at is not None:
             assert not isinstance(times, float)
@@ -125,7 +125,7 @@ class VideoPass:
         self._later = self._windows(start_s)
         self._next = next(self._later, None)
 
-    def _windows(self, start_s: float) -> Iterator[Asked]:
+    def _windows(self, start_s: float) -> Iterator[AskedTime]:
         stepped = isinstance(self._times, float)
         parts = multiples(self._times, LONGEST_S) if stepped else in_parts(self._times)  # type: ignore[arg-type]
         for part in parts:
@@ -146,8 +146,8 @@ class VideoPass:
         yield from self._found(until + TOLERANCE_S, count)
 
     def _found(self, until_s: float, count: int) -> Iterator[Found]:
-        answered: list[Asked] = []
-        without: list[Asked] = []
+        answered: list[AskedTime] = []
+        without: list[AskedTime] = []
         while self._next is not None and self._next.time_s <= until_s:
             asked, self._next = self._next, next(self._later, None)
             if asked.rows is None:
@@ -162,12 +162,12 @@ class VideoPass:
         if answered or without:
             yield self._of(answered, without)
 
-    def _most(self, asked: Asked) -> int:
+    def _most(self, asked: AskedTime) -> int:
         """Windows that are scored at a time."""
         frames = 0 if asked.rows is None else len(asked.rows)
         return scoring_batch((1, frames or 1, *self.make.stream.row_shape))
 
-    def _of(self, answered: list[Asked], without: list[Asked]) -> Found:
+    def _of(self, answered: list[AskedTime], without: list[AskedTime]) -> Found:
         rows = [asked.rows for asked in answered if asked.rows is not None]
         return Found(
             times_s=[asked.time_s for asked in answered],

@@ -23,7 +23,7 @@ from antcache.extract.engines.video import RowMaker, Stored
 from antcache.extract.rows.clips import ListedClips, one_clip
 from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.extract.videos.pictures import Picture
-from antcache.predict.asking import LONGEST_S, Asked, row_times, windows_at
+from antcache.predict.asking import LONGEST_S, AskedTime, row_times, windows_at
 from antcache.predict.held import HeldRows
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class RollingRows:
             for alike in _runs([one_clip(clip, LIVE) for clip in clips[first : first + size]]):
                 yield self.make.stored(self.make.recipe.make(torch.stack(alike)), LIVE)
 
-    def _asked(self, time: float) -> Asked:
+    def _asked(self, time: float) -> AskedTime:
         assert self.start_s is not None
         stream, times = self.make.stream, np.array([time])
         return windows_at(times, stream, self.protocol, start_s=self.start_s)[0]
