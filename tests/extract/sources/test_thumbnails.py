@@ -30,7 +30,8 @@ def test_each_shows_the_last_frame_at_its_time(tmp_path, video):
 
 
 def test_before_the_first_and_after_the_last_frame(tmp_path, video):
-    path = video.write(tmp_path / "a.mkv", [1 + Fraction(n, 10) for n in range(20)])
+    times = [1 + Fraction(n, 10) for n in range(20)]
+    path = video.write(tmp_path / "a.mkv", times, sound_s=3.0)  # which begins at 0
     shown = [video.number_on(opened(each)) for each in thumbnails(path, [0.0, 99.0, 1.5])]
     assert shown == [0, 19, 5]
 
