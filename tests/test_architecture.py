@@ -45,11 +45,13 @@ ALLOWED = {
     "windows": BASE | {"store", "kernels", "windows"},
     "student": BASE | {"store", "kernels", "windows", "evaluation", "student"},
     "doctor": BASE | {"store", "windows", "doctor"},
-    "predict": BASE
-    | {"store", "kernels", "windows", "evaluation", "predict"}
-    | BUILDERS_AND_LEARNER,
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
+ALLOWED["predict"] = {*ALLOWED["doctor"], *BUILDERS_AND_LEARNER, "evaluation", "predict"} - {
+    "doctor"
+}
+ALLOWED["browse"] = {*ALLOWED["predict"], "doctor", "browse"}
+ALLOWED["demo"] |= {"predict"}
 ALLOWED["cli"] = {*ALLOWED, "cli"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["testing"] = BASE | {"store", "testing"}

@@ -98,7 +98,7 @@ class Anticipator:
             UnknownBackbone: the backbone is not here.
             FingerprintMismatch: the backbone's rows are others than the run was trained on.
         """
-        student = KeptStudent.load(run, device=device, taxonomy=taxonomy)
+        student = KeptStudent.load(Path(run), device=device, taxonomy=taxonomy)
         if len(student.streams) > 1:
             raise BadConfig(
                 "the run reads several streams, and videos are embedded for one",

@@ -82,11 +82,12 @@ def row_maker(
 
 def _check_made_here(kept: KeptStream, where: object) -> None:
     settings = kept.settings
-    if not settings:
+    if fingerprint(settings) != kept.fingerprint:
         raise BadCheckpoint(
-            "the run is from before runs kept the settings of their streams",
-            where=where,
-            hint="train it again on the same store",
+            "the run's settings of its stream are not those of its fingerprint",
+            where=f"{where}: stream {kept.name}",
+            expected=kept.fingerprint,
+            found=fingerprint(settings),
         )
     if settings.get(CONVERTED_FROM) is not None:
         raise BadConfig(

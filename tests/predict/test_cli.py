@@ -176,7 +176,7 @@ def test_classes_of_older_runs_come_from_a_store(ask, run, made, tmp_path):
     del account["classes"]
     (old / "config.json").write_text(json.dumps(account))
     even = made.folder / "even.mp4"
-    refused(ask(even, student=old), "--labels")
+    refused(ask(even, student=old), "did not keep its classes")
     mine, theirs = (
         ask(even, "--at", "4", student=run),
         ask(even, "--at", "4", "--labels", made.store.path, student=old),

@@ -1,40 +1,44 @@
-"""The student of a finished run, without the store that it was trained on.
+"""A finished run's student by itself: whoever asks it needs the run's folder, and no store.
 
-Promise: everything comes out of the run's folder, which anybody may have written: what does not
-make sense is refused in one line. Weights are those that the run reports.
-Letters: B windows, T frames, K tokens of a row, D feature.
+Promise: the weights are those that the run reports, and what they must be asked with (classes,
+windows, streams) is what they were trained with. Nothing of the run is changed. A run may come from
+anybody: what its account says is checked before anything is made by it.
+Letters: B batch, T frames, D feature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from antcache.annotations import Protocol, Taxonomy
+from antcache.annotations import Protocol
+from antcache.annotations.taxonomy import Taxonomy
 from antcache.devices import pick_device
 from antcache.errors import BadAnnotations, BadCheckpoint, FingerprintMismatch, NotFound
-from antcache.store.format import fingerprint
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import Predictor, build_student
 from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
 from antcache.student.runs.place import CHECKPOINTS, CONFIG, read_config
-from antcache.student.runs.predicting import read_account
+from antcache.untrusted import read_json
+
+CLASSES, SOURCES, SETTINGS = "classes", "stream sources", "stream settings"
+"""Keys of a run's account that runs from before this version lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptStream:
-    """A feature stream as a run remembers it.
+    """A stream that a student was trained on.
 
     Attributes:
         name: rgb, flow, obj, ...
-        fingerprint: of its settings.
-        settings: everything that determines its values; empty in runs from before they kept them.
-        source: where its rows come from, for people; the backbone's name if `extract` made them.
+        fingerprint: hash of the settings.
+        settings: everything that determines its values; see `Stream.settings`.
+        source: where its rows came from: the backbone's name; empty if the run did not keep it.
     """
 
     name: str
@@ -45,15 +49,15 @@ class KeptStream:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptStudent:
-    """A trained student, ready to be asked.
+    """A student, and what it must be asked with.
 
     Attributes:
-        config: its settings.
+        config: settings of the run.
         protocol: the windows that it was trained on.
         taxonomy: its classes.
-        streams: what its features are, in the order in which they lie side by side.
-        shape: what it fits.
-        predictor: call it with features (B, T, D) or (B, T, K, D) to get a `HeadOutput`.
+        streams: whose rows lie side by side in a window's features.
+        shape: of the model.
+        predictor: takes features (B, T, D) and gives a `HeadOutput`.
     """
 
     config: StudentConfig
@@ -61,102 +65,130 @@ class KeptStudent:
     taxonomy: Taxonomy
     streams: tuple[KeptStream, ...]
     shape: ModelShape
-    predictor: Predictor
+    predictor: Predictor = field(repr=False)
 
     @classmethod
     def load(
-        cls, place: str | Path, *, device: str | None = None, taxonomy: Taxonomy | None = None
+        cls, place: Path, *, device: str | None = None, taxonomy: Taxonomy | None = None
     ) -> KeptStudent:
-        """The student of the run in a folder.
+        """The student of the run in the folder `place`.
 
         Args:
-            place: the folder.
+            place: folder of the run.
             device: torch device; None takes the run's setting.
-            taxonomy: the classes; needed for runs from before they were kept.
+            taxonomy: its classes, for a run that did not keep them.
 
         Raises:
             NotFound: there is no run, or it has no checkpoint yet.
-            BadCheckpoint: the run can't be read, or nothing says its classes.
-            FingerprintMismatch: `taxonomy` has other classes than the run.
-            BadConfig: there is no such device.
+            BadCheckpoint: the run can't be read, or is from a version that did not keep what is
+                needed without a store.
+            FingerprintMismatch: `taxonomy` is another than that of the run.
         """
-        folder = Path(place)
-        config = read_config(folder)
-        account = read_account(folder)
-        classes = _classes(account, taxonomy, folder)
-        checkpoint = latest_checkpoint(folder / CHECKPOINTS)
-        if checkpoint is None:
-            raise NotFound("the run has no checkpoint", where=folder, hint="train it to its end")
-        shape = account["shape"]
-        if shape is None:
-            raise BadCheckpoint(
-                "the run is from before its model's shape was kept",
-                where=folder / CONFIG,
-                hint="train it again",
-            )
-        check_shape(checkpoint, config, shape)
-        with torch.random.fork_rng(devices=[]):
-            student = build_student(config, shape)
-        load_reported(checkpoint, student)
-        place_of = pick_device(device or config.runtime.device)
+        config = read_config(place)
+        account = read_account(place)
+        classes = _classes(place, account, taxonomy)
+        streams = _streams(place, account)
+        if account["shape"] is None:
+            raise _too_old(place, "the shape of its model")
+        predictor = load_predictor(place, config, account["shape"], device)
         return cls(
             config=config,
             protocol=account["protocol"],
             taxonomy=classes,
-            streams=_streams(account, folder),
-            shape=shape,
-            predictor=Predictor(student, config.runtime.precision, place_of),
+            streams=streams,
+            shape=account["shape"],
+            predictor=predictor,
         )
 
 
-def _classes(account: Mapping[str, Any], given: Taxonomy | None, folder: Path) -> Taxonomy:
-    """The classes of a run, which have to be those that its fingerprint names."""
-    classes = given
-    if "classes" in account:
+def load_predictor(
+    run_dir: Path, config: StudentConfig, shape: ModelShape, device: str | None
+) -> Predictor:
+    """The student with the weights that the run reports.
+
+    Raises:
+        NotFound: it has no checkpoint yet.
+        BadCheckpoint: the checkpoint is damaged, or of another model.
+    """
+    checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
+    if checkpoint is None:
+        raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
+    check_shape(checkpoint, config, shape)
+    with torch.random.fork_rng(devices=[]):
+        student = build_student(config, shape)
+    load_reported(checkpoint, student)
+    where = pick_device(device or config.runtime.device)
+    return Predictor(student, config.runtime.precision, where)
+
+
+def read_account(run_dir: Path) -> dict[str, Any]:
+    """What `config.json` says about a run, `protocol` and `shape` (or None) as what they are.
+
+    Raises:
+        BadCheckpoint: it can't be read.
+    """
+    file = run_dir / CONFIG
+    try:
+        account = read_json(file)
+        kinds = {"protocol": dict, "stream": str, "stream fingerprint": str, "taxonomy": str}
+        missing = [name for name, kind in kinds.items() if not isinstance(account.get(name), kind)]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)}")
+        shape = None if "shape" not in account else ModelShape.from_dict(account["shape"])
+        return {**account, "protocol": Protocol(**account["protocol"]), "shape": shape}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BadCheckpoint("the run's account can't be read", where=file, found=error) from error
+
+
+def _classes(run_dir: Path, account: Mapping[str, Any], given: Taxonomy | None) -> Taxonomy:
+    """The classes that the run kept, or those given; they are those of its fingerprint."""
+    if given is None and CLASSES not in account:
+        raise _too_old(run_dir, "its classes")
+    if given is None:
         try:
-            classes = Taxonomy.from_dict(account["classes"])
-        except (BadAnnotations, TypeError, AttributeError, ValueError) as error:
+            kept = Taxonomy.from_dict(account[CLASSES])
+            if kept.fingerprint != account["taxonomy"]:
+                raise ValueError("not the classes that it was trained on")
+        except (BadAnnotations, ValueError, TypeError, AttributeError) as error:
+            file = run_dir / CONFIG
             raise BadCheckpoint(
-                "the run's classes can't be read", where=folder / CONFIG, found=error
+                "the run's classes make no sense", where=file, found=error
             ) from error
-    if classes is None:
-        raise BadCheckpoint(
-            "the run is from before classes were kept with runs",
-            where=folder / CONFIG,
-            hint="give the store that it was trained on, for its classes: `labels`",
+        return kept
+    if given.fingerprint != account["taxonomy"]:
+        raise FingerprintMismatch(
+            "the run was trained on another taxonomy",
+            where=run_dir,
+            expected=account["taxonomy"],
+            found=given.fingerprint,
         )
-    for each in (classes, given or classes):
-        if each.fingerprint != account["taxonomy"]:
-            raise FingerprintMismatch(
-                "the run was trained on other classes",
-                where=folder,
-                expected=account["taxonomy"],
-                found=each.fingerprint,
-            )
-    return classes
+    return given
 
 
-def _streams(account: Mapping[str, Any], folder: Path) -> tuple[KeptStream, ...]:
-    names, prints = account["stream"].split(","), account["stream fingerprint"].split(",")
-    settings = account.get("stream settings", [{}] * len(names))
-    sources = account.get("stream sources", [""] * len(names))
-    lists = (names, prints, settings, sources)
-    right = all(isinstance(each, list) and len(each) == len(names) for each in lists)
-    if not right or not all(
-        isinstance(own, dict) and isinstance(source, str)
-        for own, source in zip(settings, sources, strict=True)
+def _streams(run_dir: Path, account: Mapping[str, Any]) -> tuple[KeptStream, ...]:
+    """The streams that the run was trained on, in the order of its features."""
+    if SETTINGS not in account:
+        raise _too_old(run_dir, "the settings of its streams")
+    names = account["stream"].split(",")
+    prints = account["stream fingerprint"].split(",")
+    settings, sources = account[SETTINGS], account.get(SOURCES, [""] * len(names))
+    lists = isinstance(settings, list) and isinstance(sources, list)
+    if (
+        not lists
+        or not len(names) == len(prints) == len(settings) == len(sources)
+        or not all(isinstance(one, dict) for one in settings)
+        or not all(isinstance(one, str) for one in sources)
     ):
-        raise BadCheckpoint("the run's streams can't be read", where=folder / CONFIG)
-    streams = tuple(
-        KeptStream(name=name, fingerprint=own, settings=kept, source=source)
-        for name, own, kept, source in zip(*lists, strict=True)
+        raise BadCheckpoint("the run's streams make no sense", where=run_dir / CONFIG)
+    return tuple(
+        KeptStream(name=name, fingerprint=mark, settings=one, source=source)
+        for name, mark, one, source in zip(names, prints, settings, sources, strict=True)
     )
-    for stream in streams:
-        if stream.settings and fingerprint(stream.settings) != stream.fingerprint:
-            raise BadCheckpoint(
-                "settings that are not those of the stream's fingerprint",
-                where=f"{folder / CONFIG}: stream {stream.name}",
-                expected=stream.fingerprint,
-                found=fingerprint(stream.settings),
-            )
-    return streams
+
+
+def _too_old(run_dir: Path, what: str) -> BadCheckpoint:
+    return BadCheckpoint(
+        f"the run is from a version that did not keep {what}",
+        where=run_dir / CONFIG,
+        hint="train it again, or ask it over its store: antcache student predict",
+    )
