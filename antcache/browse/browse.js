@@ -103,7 +103,7 @@ function draw() {
     const gone = Object.entries(list.streams).filter(([, has]) => has[v] === "0").map(([name]) => name);
     return el("li", {}, el("a", { href: link(v), "data-video": v, "aria-current": v === state.video && "true" },
       el("b", { text: list.videos[v], title: list.videos[v] }),
-      el("span", { class: "err", text: own?.n[v] ? `top-5 ${percent(own.top5[v] / own.n[v])}` : "" }),
+      el("span", { class: "err", text: own?.n[v] ? percent(own.top5[v] / own.n[v]) : "" }),
       bar,
       el("span", { class: "meta" }, segments ? `${count(segments)} segments, ${clock(list.seconds[v])}` : "no labels",
         gone.length ? el("span", { class: "flag", text: `, no ${gone.join(", ")}` }) : wrong ? el("span", { class: "flag", text: ", rows missing" }) : null,
@@ -111,7 +111,8 @@ function draw() {
   });
   $("videos").replaceChildren(...items);
   const all = list.videos.length;
-  $("found").textContent = state.shown.length === all ? `${count(all)} videos` : `${count(state.shown.length)} of ${count(all)} videos`;
+  const of = list.systems[current()], shown = state.shown.length;
+  $("found").replaceChildren(`${shown === all ? "" : `${count(shown)} of `}${count(all)} videos`, of ? el("span", { text: `top-5 of ${short(of)}` }) : "");
 }
 const link = (v, s) => "#" + new URLSearchParams(s == null ? { v: list.videos[v] } : { v: list.videos[v], s });
 
@@ -149,14 +150,20 @@ function overview() {
       table("Labels", ["split", "videos", "segments"], splits), table("Features", ["stream", "videos"], streams)].filter(Boolean),
     findings());
 }
+function linked(text, videos) {  // a text in which the names of videos lead to them
+  const first = videos.map(v => [text.indexOf(list.videos[v]), v]).filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1] - a[1])[0];
+  if (!first) return [text];
+  const [at, v] = first, name = list.videos[v];
+  return [text.slice(0, at), el("a", { href: link(v), text: name }), ...linked(text.slice(at + name.length), videos.filter(w => w !== v))];
+}
 function findings(v = null) {
   if (!notes) return el("p", { class: "soft", text: "The doctor is looking ..." });
   if (notes.why) return el("p", { class: "note", text: `The doctor: ${notes.why}` });
   const own = v === null ? notes.findings : notes.findings.filter(each => each.videos.includes(v));
   if (!own.length) return v === null ? el("p", { class: "note", text: "The doctor finds nothing missing." }) : el("span");
-  return el("section", {}, v === null ? el("h3", { text: "What the doctor says" }) : null, el("ul", { class: "findings" }, ...own.map(each =>
-    el("li", { class: each.missing ? "note missing" : "note" }, el("b", { text: `${each.missing ? "Missing" : "Note"}: ${each.where}` }), each.text,
-      ...(v === null ? each.videos.slice(0, 8).flatMap(w => [" ", el("a", { href: link(w), text: list.videos[w] })]) : [])))));
+  return el("section", {}, el("h3", { text: v === null ? "What the doctor says" : "What the doctor says of this video" }), el("ul", { class: "findings" }, ...own.map(each =>
+    el("li", { class: each.missing ? "note missing" : "note" }, el("b", { text: `${each.missing ? "Missing" : "Note"}: ${each.where}` }),
+      ...linked(each.text, each.videos.filter(w => w !== v).slice(0, 20))))));
 }
 
 // One video.
@@ -183,8 +190,8 @@ async function openVideo(v) {
     el("div", { class: "tracks", id: "tracks", tabindex: 0, role: "group", "aria-label": "Timeline; arrow keys go from segment to segment" }),
     el("p", { class: "legend" }, el("span", {}, el("i"), "the best guess is right"), el("span", {}, el("i", { class: "five" }), "the truth is among the 5 best"),
       el("span", {}, el("i", { class: "miss" }), "missed"), el("span", { text: "colours are verbs: those of the guess" })),
-    el("div", { id: "notes" }, findings(v)),
-    el("section", { id: "segment", class: "segment", "aria-label": "Segment" }));
+    el("section", { id: "segment", class: "segment", "aria-label": "Segment" }),
+    el("div", { id: "notes" }, findings(v)));
   timeline();
   if (state.segment === null && video.uid.length) state.segment = 0;
   showSegment();
@@ -229,8 +236,9 @@ function timeline() {
       if (own.why || own.rank.every(rank => rank === -1)) return;
       const ranks = own.rank.filter(rank => rank !== -1), near = ranks.filter(rank => rank >= 0 && rank < 5).length;
       plane.append(cap(short(list.systems[k]), `top-5 ${percent(near / ranks.length)}`, list.systems[k].kind),
-        el("div", { class: "track", style: { height: "24px" } }, ...own.rank.flatMap((rank, s) => rank === -1 ? [] :
-          [block(s, `guess ${judged(rank)}`, own.best[s][0], `${nameOf(own.best[s][0])} ${percent(own.share[s][0])}: ${words(rank)}`)])));
+        el("div", { class: "track", style: { height: `${depth * 21 - 1}px` } }, ...own.rank.flatMap((rank, s) => rank === -1 ? [] :
+          [block(s, `guess ${judged(rank)}`, own.best[s][0], `${nameOf(own.best[s][0])} ${percent(own.share[s][0])}: ${words(rank)}`,
+            { bottom: `${(depth - 1 - lane[s]) * 21}px` })])));
     });
   }
   for (const stream of video.streams) {
