@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @command(
     example="antcache browse kitchen.zarr --videos videos --run runs/plain",
-    then="`antcache report` compares runs on one page; `antcache store doctor` says what is missing.",
+    then="`antcache report` compares runs; `antcache store doctor` says all that is missing.",
     goes_on=UNCHANGED,
 )
 @store_argument()
@@ -54,7 +54,7 @@ def browse(
     port: int,
     as_json: bool,
 ) -> None:
-    """Look at STORE in a browser: videos, labels, what teachers and runs expect, and what is missing.
+    """Look at STORE in a browser: videos, labels, what was expected, and what is missing.
 
     The page is served until Ctrl-C, or written as files (--export).
     """
@@ -64,19 +64,19 @@ def browse(
         with needs("starlette", "serve"):
             import starlette  # noqa: F401  # before anything is read
             import uvicorn  # noqa: F401
-    from antcache.browse.export import check_export, export
+    from antcache.browse.export import check_export, export_pages
     from antcache.browse.server import ServerConfig, serve
     from antcache.browse.shelf import Shelf
     from antcache.store import Store
 
     if output is not None:
         check_export(output)
-    shelf = Shelf(Store.open(store), runs=runs, videos=videos)
+    shelf = Shelf(Store.open(store), runs=runs, videos=videos, single=output is None)
     for each in shelf.left_out:
         warn(each)
     if output is not None:
         with progress_bars() as progress:
-            written = export(shelf, output, progress=progress)
+            written = export_pages(shelf, output, progress=progress)
         if as_json:
             print_json({"export": str(output), "files": written})
         else:

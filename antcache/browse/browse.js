@@ -117,7 +117,13 @@ function draw() {
 const link = (v, s) => "#" + new URLSearchParams(s == null ? { v: list.videos[v] } : { v: list.videos[v], s });
 
 // What is open stands in the address.
+let routed = null;
+function go(to) {
+  location.hash = to;
+  route();  // at once, however quickly keys follow each other
+}
 function route() {
+  routed = location.hash;
   const asked = new URLSearchParams(location.hash.slice(1)), v = list.videos.indexOf(asked.get("v") ?? "");
   const s = asked.has("s") ? Number(asked.get("s")) : null, same = v === state.video;
   state.video = v < 0 ? null : v;
@@ -180,7 +186,7 @@ async function openVideo(v) {
   const zoom = by => () => zoomBy(by);
   $("main").replaceChildren(
     el("div", { class: "bar" },
-      el("button", { id: "back", type: "button", text: "←", "aria-label": "Back to the list", onclick: () => { location.hash = ""; } }),
+      el("button", { id: "back", type: "button", text: "←", "aria-label": "Back to the list", onclick: () => go("") }),
       el("h2", { text: video.name }),
       el("button", { type: "button", text: "−", "aria-label": "Less of the timeline's detail", title: "−", onclick: zoom(.5) }),
       el("button", { type: "button", text: "+", "aria-label": "More of the timeline's detail", title: "+", onclick: zoom(2) })),
@@ -196,9 +202,20 @@ async function openVideo(v) {
   if (state.segment === null && video.uid.length) state.segment = 0;
   showSegment();
   if (!list.pictures) return;
+  $("dark").textContent = "Pictures are being made ...";
+  $("dark").hidden = false;
   const strip = await get(`strip-${v}`);
   if (state.open?.v !== v) return;
-  if (strip.why) { $("dark").textContent = `No pictures: ${strip.why}`; $("dark").hidden = false; } else { state.open.strip = strip; timeline(); }
+  $("dark").textContent = `No pictures: ${strip.why}`;
+  $("dark").hidden = !strip.why;
+  if (strip.why) return;
+  const first = new Image();
+  first.src = strip.pictures[0];
+  await first.decode().catch(() => {});
+  if (state.open?.v !== v) return;
+  state.open.strip = { ...strip, wide: 62 * (first.naturalWidth || 16) / (first.naturalHeight || 9) };
+  timeline();
+  showSegment();
 }
 function lanes(video) {
   const ends = [];
@@ -216,9 +233,9 @@ function timeline() {
   const cap = (name, text, kind = "") => el("div", { class: `cap ${kind}` }, el("b", { text: name, title: name }), text ? el("span", { text }) : null);
   const plane = el("div", { class: "plane", id: "plane", style: { width: `${wide}px` } });
   if (strip) {
-    const step = Math.max(1, Math.ceil(strip.pictures.length / (wide / 100)));
+    const step = Math.max(1, Math.ceil(strip.pictures.length / (wide / (strip.wide + 6)))), half = strip.wide / 2;
     plane.append(el("div", { class: "track film" }, ...strip.pictures.flatMap((src, n) => n % step === Math.floor(step / 2) || step === 1
-      ? [el("img", { src, alt: `at ${clock(strip.seconds[n])}`, loading: "lazy", style: { left: `clamp(50px, ${at(strip.seconds[n])}, calc(100% - 50px))` } })] : [])));
+      ? [el("img", { src, alt: `at ${clock(strip.seconds[n])}`, loading: "lazy", style: { left: `clamp(${half}px, ${at(strip.seconds[n])}, calc(100% - ${half}px))` } })] : [])));
   }
   const step = STEPS.find(s => wide * s / end > 64) ?? 7200;
   plane.append(el("div", { class: "track axis", "aria-hidden": true }, ...Array.from({ length: Math.min(400, Math.ceil(end / step)) }, (_, n) => el("span", { text: clock(n * step), style: { left: at(n * step) } }))));
@@ -293,11 +310,12 @@ function card(system, own, s, truth) {
 // Where to go.
 function goVideo(step) {
   const at = state.shown.indexOf(state.video), to = state.shown[at < 0 ? 0 : at + step];
-  if (to !== undefined) location.hash = link(to);
+  if (to !== undefined) go(link(to));
 }
 function toSegment(s) {
   state.segment = s;
   history.replaceState(null, "", link(state.video, s));
+  routed = location.hash;
   showSegment();
 }
 function goSegment(step) {
@@ -318,8 +336,8 @@ const KEYS = {
   j: () => goVideo(1), k: () => goVideo(-1), ArrowDown: () => goVideo(1), ArrowUp: () => goVideo(-1),
   l: () => goSegment(1), h: () => goSegment(-1), ArrowRight: () => goSegment(1), ArrowLeft: () => goSegment(-1),
   n: () => goMiss(1), p: () => goMiss(-1), "+": () => zoomBy(2), "=": () => zoomBy(2), "-": () => zoomBy(.5),
-  "/": () => { if (state.video !== null && innerWidth < 900) location.hash = ""; setTimeout(() => $("search").focus()); },
-  "?": () => $("keys").showModal(), Escape: () => { location.hash = ""; },
+  "/": () => { if (state.video !== null && innerWidth < 900) go(""); setTimeout(() => $("search").focus()); },
+  "?": () => $("keys").showModal(), Escape: () => go(""),
 };
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
@@ -340,7 +358,7 @@ $("search").addEventListener("input", () => { search(); if (state.open) timeline
 for (const id of ["split", "sort"]) $(id).addEventListener("change", search);
 let resized;
 addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (state.open) timeline(); }, 100); });
-addEventListener("hashchange", () => { if (list) route(); });
+addEventListener("hashchange", () => { if (list && location.hash !== routed) route(); });
 
 // From the start: the list first, then what stands beside it.
 async function begin() {

@@ -137,7 +137,9 @@ class Catalog:
             "videos": [plain(name) for name in self.videos],
             "segments": counts.tolist(),
             "seconds": [round(self.seconds(v), 1) for v in range(len(self.videos))],
-            "streams": {plain(k): "".join(map(str, v.astype(int))) for k, v in self.streams.items()},
+            "streams": {
+                plain(k): "".join(map(str, v.astype(int))) for k, v in self.streams.items()
+            },
             "bars": [self._bar(v).tolist() for v in range(len(self.videos))],
             "systems": list(systems),
             "pictures": pictures,
@@ -151,9 +153,10 @@ class Catalog:
         if not len(start):
             return np.empty(0, np.int64)
         times = (np.arange(BARS) + 0.5) / BARS * self.seconds(video)
-        last = np.searchsorted(start, times, side="right") - 1
-        under_way = (last >= 0) & (times < stop[last])
-        return np.where(under_way, self.keys[self.action[rows][last]], NOTHING)
+        under_way = (start <= times[:, None]) & (times[:, None] < stop)
+        last = len(start) - 1 - under_way[:, ::-1].argmax(axis=1)  # that began last
+        keys = self.keys[self.action[rows][last]]
+        return np.where(under_way.any(axis=1), keys, NOTHING)
 
     def classes(self) -> dict[str, Any]:
         """Names of the classes, and which stand in which video how often, JSON-ready."""

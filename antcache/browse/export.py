@@ -29,7 +29,7 @@ def check_export(path: Path) -> None:
         raise AlreadyExists("something is already here", where=path, hint="choose another name")
 
 
-def export(shelf: Shelf, path: Path, *, progress: Progress = silent) -> int:
+def export_pages(shelf: Shelf, path: Path, *, progress: Progress = silent) -> int:
     """Write the page and all its documents into a new folder; open `index.html` in it.
 
     Args:

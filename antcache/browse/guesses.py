@@ -72,7 +72,11 @@ class Guesses:
             round(float(r / c), 1) if c and not b else None
             for r, c, b in zip(ranks, n, lost, strict=True)
         ]
-        whole: dict[str, Any] = {"n": int(n.sum()), "top1": int(top1.sum()), "top5": int(top5.sum())}
+        whole: dict[str, Any] = {
+            "n": int(n.sum()),
+            "top1": int(top1.sum()),
+            "top5": int(top5.sum()),
+        }
         whole["mean"] = (
             round(float(ranks.sum() / n.sum()), 1) if n.sum() and not lost.any() else None
         )

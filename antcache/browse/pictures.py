@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,41 +44,48 @@ class Pictures:
             from antcache.extract.sources.finding import find_videos
 
             self.videos = dict(find_videos(videos))
-        self._kept: OrderedDict[tuple[str, tuple[float, ...]], list[str]] = OrderedDict()
+        self._kept: OrderedDict[str, dict[float, str]] = OrderedDict()
         self._kept_bytes, self._room = 0, kept_bytes
         self._lock = threading.Lock()
-        self._decoding = threading.Semaphore(AT_ONCE)
+        self._decoding: dict[str, threading.Lock] = {}
+        self._at_once = threading.Semaphore(AT_ONCE)
 
-    def at(self, video: str, seconds: Sequence[float]) -> dict[str, Any]:
-        """Pictures of a video at some times, as `pictures` (data URLs), or `why` there are none."""
+    def of(self, video: str, seconds: Collection[float]) -> dict[float, str] | str:
+        """Pictures of a video by their times, as data URLs; or why there are none.
+
+        A video is decoded from its beginning, once: ask for all that may be wanted of it.
+        """
         if video not in self.videos:
             name = Path(str(self.place)).name
-            return {"why": plain(f"{name} has no video of this name")}
-        key = (video, tuple(seconds))
+            return plain(f"{name} has no video of this name")
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return {"pictures": self._kept[key]}
-        with self._decoding:
+            decoding = self._decoding.setdefault(video, threading.Lock())
+        with decoding:
+            with self._lock:
+                kept = self._kept.get(video)
+                if kept is not None and kept.keys() >= set(seconds):
+                    self._kept.move_to_end(video)
+                    return kept
             try:
-                made = _decoded(self.videos[video], seconds)
+                with self._at_once:
+                    made = _decoded(self.videos[video], sorted(seconds))
             except AntcacheError as error:
-                return {"why": plain(error)}
+                return plain(error)
             except Exception as error:  # a video may be from anybody: no page ends because of it
                 LOG.warning("%s: no pictures: %s", video, error)
-                return {"why": plain(f"can't be decoded ({type(error).__name__})")}
-        self._keep(key, made)
-        return {"pictures": made}
+                return plain(f"can't be decoded ({type(error).__name__})")
+            self._keep(video, made)
+            return made
 
-    def _keep(self, key: tuple[str, tuple[float, ...]], made: list[str]) -> None:
+    def _keep(self, video: str, made: dict[float, str]) -> None:
         """Keep pictures, and let go of those that were asked for the longest time ago."""
         with self._lock:
-            self._kept_bytes -= sum(map(len, self._kept.pop(key, [])))
-            self._kept[key] = made
-            self._kept_bytes += sum(map(len, made))
+            self._kept_bytes -= _size(self._kept.pop(video, {}))
+            self._kept[video] = made
+            self._kept_bytes += _size(made)
             while self._kept_bytes > self._room:
                 _, old = self._kept.popitem(last=False)
-                self._kept_bytes -= sum(map(len, old))
+                self._kept_bytes -= _size(old)
 
     @property
     def kept_bytes(self) -> int:
@@ -86,7 +93,12 @@ class Pictures:
         return self._kept_bytes
 
 
-def _decoded(video: Any, seconds: Sequence[float]) -> list[str]:
+def _size(pictures: dict[float, str]) -> int:
+    return sum(map(len, pictures.values()))
+
+
+def _decoded(video: Any, seconds: list[float]) -> dict[float, str]:
     from antcache.extract.sources.thumbnails import data_url, thumbnails
 
-    return [data_url(each) for each in thumbnails(video, list(seconds), height=HEIGHT)]
+    made = map(data_url, thumbnails(video, seconds, height=HEIGHT))
+    return dict(zip(seconds, made, strict=True))

@@ -42,7 +42,9 @@ STRIP = 24
 """Pictures of a whole video."""
 SEEN = 5
 """Of a window, beside that of the start."""
-NAME = re.compile(r"([a-z]+)((?:-\d{1,9}){0,2})")
+MOST_SEEN = 1000
+"""Segments of a video of which there are such; a picture takes 5 kB, a segment's 30."""
+NAME = re.compile(r"([a-z]+)((?:-[0-9]{1,9}){0,2})")
 
 
 class Shelf:
@@ -52,6 +54,7 @@ class Shelf:
         store: labels, features and soft targets.
         runs: files of predictions, or folders of runs.
         videos: where pictures come from; None: there are none.
+        single: whether there are pictures of single segments, too.
 
     Raises:
         NotFound: there is no such run, or no video.
@@ -60,10 +63,16 @@ class Shelf:
     """
 
     def __init__(
-        self, store: Store, *, runs: Sequence[Path] = (), videos: Location | None = None
+        self,
+        store: Store,
+        *,
+        runs: Sequence[Path] = (),
+        videos: Location | None = None,
+        single: bool = True,
     ) -> None:
         self.catalog = Catalog.of(store)
         self.pictures = Pictures(videos)
+        self._single = single
         self.left_out: list[str] = []
         """What is not shown of what was asked for, and why."""
         self._make: list[Callable[[], Guesses]] = []
@@ -182,18 +191,40 @@ class Shelf:
             "streams": streams,
         }
 
-    def _strip(self, video: int) -> dict[str, Any]:
-        name = self._name(video)
+    def _strip_times(self, video: int) -> list[float]:
         end = self._video(video)["seconds"] or 1.0
-        seconds = [round(end * (n + 0.5) / STRIP, 2) for n in range(STRIP)]
-        return {"seconds": seconds, **self.pictures.at(name, seconds)}
+        return [round(end * (n + 0.5) / STRIP, 2) for n in range(STRIP)]
+
+    def _seen_times(self, video: int) -> list[list[float]]:
+        """Times of pictures of each segment: of its window, and of its start."""
+        catalog, rows = self.catalog, self.catalog.rows(video)
+        window, start = catalog.protocol, catalog.start_s[rows]
+        ends = window.reference_s(start, catalog.stop_s[rows]) - window.gap_s
+        back = (
+            (window.num_frames - 1) / window.rate * np.linspace(1, 0, min(SEEN, window.num_frames))
+        )
+        return [
+            [*sorted({round(float(t), 2) for t in end - back if t >= 0}), round(float(begin), 2)]
+            for end, begin in zip(ends, start, strict=True)
+        ]
+
+    def _pictures(self, video: int, shown: list[float]) -> dict[str, Any]:
+        """Pictures at some times, of a video that is decoded for all that may be asked for."""
+        wanted = set(self._strip_times(video))
+        if self._single:
+            for times in self._seen_times(video)[:MOST_SEEN]:
+                wanted.update(times)
+        found = self.pictures.of(self.catalog.videos[video], wanted)
+        if isinstance(found, str):
+            return {"why": found}
+        if not found.keys() >= set(shown):
+            return {"why": f"the video has more than {MOST_SEEN} segments"}
+        return {"seconds": shown, "pictures": [found[time] for time in shown]}
+
+    def _strip(self, video: int) -> dict[str, Any]:
+        self._name(video)
+        return self._pictures(video, self._strip_times(video))
 
     def _seen(self, video: int, segment: int) -> dict[str, Any]:
-        name, rows = self._name(video), self.catalog.rows(video)
-        start, stop = self.catalog.start_s[rows][segment], self.catalog.stop_s[rows][segment]
-        window = self.catalog.protocol
-        end = float(window.reference_s(np.array([start]), np.array([stop]))[0]) - window.gap_s
-        back = (window.num_frames - 1) / window.rate
-        times = [round(end - back * (1 - n / (SEEN - 1)), 2) for n in range(SEEN)]
-        seconds = sorted({t for t in times if t >= 0}) + [round(float(start), 2)]
-        return {"seconds": seconds, **self.pictures.at(name, seconds)}
+        self._name(video)
+        return self._pictures(video, self._seen_times(video)[segment])

@@ -35,7 +35,7 @@ class DrivenBrowser:
         command += ["--remote-debugging-pipe", "about:blank"]
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        placed = ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", *command]
+        placed = ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", *command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(placed, pass_fds=(theirs_in, theirs_out), **quiet)
         os.close(theirs_in)
@@ -128,11 +128,12 @@ class DrivenBrowser:
             self.press(key)
 
     def click(self, selector: str) -> None:
-        """Click the middle of the first element that is selected, wherever it has to be scrolled."""
+        """Click the middle of the first element that is selected, scrolled to where it is."""
         middle = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'nearest', behavior: 'instant'});"
-            "const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })()"
+            "const b = e.getBoundingClientRect();"
+            "return [b.x + b.width / 2, b.y + b.height / 2] })()"
         )
         about = {"x": middle[0], "y": middle[1], "button": "left", "clickCount": 1}
         self.call("Input.dispatchMouseEvent", type="mousePressed", **about)
