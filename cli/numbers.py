@@ -244,3 +244,7 @@ GAP = Number(Gap)
 ANCHOR = Number(Anchor)
 PORT = Number(Annotated[int, Range(0, 65535)])
 """Of TCP; 0: any that is free."""
+EVERY = Number(Annotated[float, Range(0.001, 10**6)])
+"""Seconds between times of a video."""
+MOMENT = Number(Annotated[float, Range(0, 10**6)])
+"""A time of a video, in seconds."""
