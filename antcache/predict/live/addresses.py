@@ -18,6 +18,8 @@ from antcache.errors import BadConfig
 LOOPBACK = "127.0.0.1"
 ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[\w.-]+):)?(?P<port>\d{1,5})", re.ASCII)
 
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
+
 
 def address(serve: str, host: str | None) -> tuple[str, int]:
     """Where the page is to be served.
@@ -107,8 +109,10 @@ def is_ours(host: str, listening_on: str) -> bool:
         host: the header, with or without a port.
         listening_on: the address that the socket has.
     """
-    name = host.strip().lower()
-    name = name[1 : name.find("]")] if name.startswith("[") else name.partition(":")[0]
+    found = HOST.fullmatch(host.strip().lower())
+    if found is None:
+        return False
+    name = found[1].strip("[]")
     if name == "localhost":
         return True
     try:
