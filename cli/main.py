@@ -36,7 +36,8 @@ COMMANDS = {
     "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
-    "watch": ("antcache.cli.watch", "What comes next in what a camera sees now."),
+    "predict": ("antcache.cli.predict", "Say what comes next in videos."),
+    "watch": ("antcache.cli.watch", "Say what comes next in what a camera sees now."),
     "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
     "compare": (
         "antcache.cli.evaluation.compare",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from antcache.cli.command import command
+from antcache.cli.command import command, section
 from antcache.cli.common import (
     PATH,
     json_option,
@@ -20,15 +20,21 @@ from antcache.cli.common import (
     say,
     warn,
 )
-from antcache.cli.numbers import COUNT, SPEED
-from antcache.cli.options import device_option
+from antcache.cli.numbers import SPEED
+from antcache.cli.options import (
+    backbone_option,
+    device_option,
+    max_gap_option,
+    student_option,
+    top_option,
+)
 from antcache.errors import BadConfig, needs
 
 if TYPE_CHECKING:
     from antcache.predict.live.broadcast import Broadcast
     from antcache.predict.live.watching import LiveAnswer, Watch, WatchReport
 
-PORT_OF_PAGE = "127.0.0.1:8400"
+PAGE = "127.0.0.1:8400"
 
 
 @command(
@@ -37,35 +43,48 @@ PORT_OF_PAGE = "127.0.0.1:8400"
     goes_on="nothing was kept; give the same command again to watch on.",
 )
 @click.argument("source")
-@click.option("--student", type=PATH, required=True, metavar="RUN", help="Folder of a trained run.")
-@click.option(
-    "--backbone",
-    metavar="NAME",
-    show_default="the one that the run names",
-    help="Hub id, folder or package.module:factory.",
+@section(
+    "Student",
+    student_option,
+    backbone_option("the one that the run names"),
+    click.option(
+        "--labels",
+        type=PATH,
+        metavar="STORE",
+        help="Store with the classes of a run that is from before they were kept with it.",
+    ),
+    device_option,
 )
-@click.option("--top", type=COUNT, default=5, help="Actions of an answer.")
-@click.option("--speed", type=SPEED, default=1.0, help="Of a recording; 1 is its own speed.")
-@click.option(
-    "--serve",
-    metavar="[HOST:]PORT",
-    show_default="no page",
-    help=f"Show a page there too, as {PORT_OF_PAGE}; port 0: any.",
+@section(
+    "Source",
+    click.option("--speed", type=SPEED, default=1.0, help="Of a recording; 1 is its own speed."),
+    max_gap_option,
 )
-@click.option(
-    "--host", show_default="127.0.0.1, for this machine alone", help="Address to listen on."
+@section(
+    "Page",
+    click.option(
+        "--serve",
+        metavar="[HOST:]PORT",
+        show_default="no page",
+        help=f"Show the answers on a page, too, as {PAGE}; port 0: any.",
+    ),
+    click.option(
+        "--host", show_default="127.0.0.1, for this machine alone", help="Address to listen on."
+    ),
 )
-@device_option
+@top_option
 @json_option
 def watch(
     source: str,
     student: Path,
     backbone: str | None,
-    top: int,
+    labels: Path | None,
+    device: str,
     speed: float,
+    max_gap_s: float,
     serve: str | None,
     host: str | None,
-    device: str,
+    top: int,
     as_json: bool,
 ) -> None:
     """Say what comes next in SOURCE, while it is seen.
@@ -77,10 +96,22 @@ def watch(
 
     place = place_of(source)
     with _listening(serve, host) as listening:
-        from antcache.predict.anticipator import Anticipator
+        taxonomy = None
+        if labels is not None:
+            from antcache.store import Store
+
+            taxonomy = Store.open(labels).taxonomy
+        from antcache.predict import Anticipator
         from antcache.predict.live.watching import Watch
 
-        anticipator = Anticipator.load(student, backbone=backbone, device=device)
+        anticipator = Anticipator.load(
+            student,
+            backbone=backbone,
+            device=device,
+            taxonomy=taxonomy,
+            max_gap_s=max_gap_s,
+            allow_partial=True,
+        )
         watched = Watch(anticipator, place, speed=speed, top=top)
         with _page(watched, listening) as broadcast:
             try:

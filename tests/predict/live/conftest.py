@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from predict_kitchen import Kitchen, extracted, taxonomy, trained
+from predict_kitchen import Kitchen, extracted, trained
 
 from antcache.extract import load_backbone
 from antcache.predict import Anticipator
@@ -25,4 +25,4 @@ def student(made: Kitchen, vit: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def anticipator(student: Path, vit: Path) -> Any:
     """The student and its backbone."""
-    return Anticipator.load(student, backbone=str(vit), device="cpu", taxonomy=taxonomy())
+    return Anticipator.load(student, backbone=str(vit), device="cpu")
