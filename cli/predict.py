@@ -19,13 +19,15 @@ from antcache.cli.common import (
     progress_bars,
     say,
 )
-from antcache.cli.numbers import COUNT, EVERY, MOMENT, Several
+from antcache.cli.numbers import EVERY, MOMENT, Several
 from antcache.cli.options import (
     allow_partial_option,
     backbone_option,
     device_option,
     max_gap_option,
     overwrite_option,
+    student_option,
+    top_option,
 )
 from antcache.errors import AntcacheError, BadConfig
 
@@ -46,13 +48,7 @@ if TYPE_CHECKING:
 @location_argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @section(
     "Student",
-    click.option(
-        "--student",
-        type=PATH,
-        required=True,
-        metavar="RUN",
-        help="Folder of a run of antcache student train.",
-    ),
+    student_option,
     backbone_option("the one that the run names"),
     click.option(
         "--labels",
@@ -75,7 +71,7 @@ if TYPE_CHECKING:
         metavar="SECONDS,...",
         help="These times in place of all.",
     ),
-    click.option("--top", type=COUNT, default=5, help="How many actions are said."),
+    top_option,
 )
 @section("Videos", max_gap_option, allow_partial_option)
 @section(
