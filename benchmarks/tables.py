@@ -510,7 +510,7 @@ def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
     found = records("latency", device="CPU")
     lines = ["| head | median | 95th percentile |", "|---|---|---|"]
-    for head in (name for name in found if "percentile" not in name):
+    for head in (n for n in found if "percentile" not in n and not n.startswith("live: ")):
         median, late = found[head], found[f"{head}, 95th percentile"]
         lines.append(f"| {head} | {value(median)} | {value(late)} |")
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"
@@ -553,8 +553,23 @@ def scale() -> str:
     return "\n".join([*lines, "", note + source(found, "scale")]) + "\n"
 
 
+def browse() -> str:
+    """Seconds of what the page over a large store asks for, and the memory of it all."""
+    found = records("browse", device="CPU")
+    lines = ["| step | time |", "|---|---|"]
+    lines += [
+        f"| {name} | {value(record, 2)} s |"
+        for name, record in found.items()
+        if record["unit"] == "s"
+    ]
+    first, every = (found[f"{name}, peak memory"]["value"] for name in ("first page", "everything"))
+    note = f"Memory: {first:.0f} MB at the first page, {every:.0f} MB after everything. "
+    return "\n".join([*lines, "", note + source(found, "browse")]) + "\n"
+
+
 PAGES = (
     "README.md",
+    "docs/browse.md",
     "docs/store.md",
     "docs/student.md",
     "docs/kernel.md",
@@ -577,6 +592,7 @@ TABLES = {
     "latency": latency,
     "decoding": decoding,
     "scale": scale,
+    "browse": browse,
     "reads": reads,
     "safety": safety,
     "goes_on": goes_on,

@@ -33,6 +33,7 @@ DIFFER = {
     "--fps": "of the rows that are made, or of the times in a table",
     "--held-out": "a split for the temperature, or a partition for the perplexity",
     "--history": "of a teacher made by others it may be unknown",
+    "--labels": "of the videos, or for the classes of an old run alone",
     "--layout": "how files lie, which may tell itself, or how they are written",
     "--model": "a teacher's, or the one that is adapted",
     "--name": "of soft targets, or of a dataset",
@@ -42,6 +43,7 @@ DIFFER = {
     "--stream": "one that is written or exported, or several that are there",
     "--stride": "frames between windows, or seconds between inputs",
     "--tokens": "extraction may keep them all; a stream is pooled to a grid",
+    "--video": "that a timeline is of, or the film that is written",
 }
 """Options whose words or types differ between commands, and why."""
 
