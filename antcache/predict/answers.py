@@ -118,7 +118,7 @@ class Anticipations:
         noun_scores: (M, O), or None.
         anchor: which point of the action is `gap_s` later: 0 its start, 1 its end.
         unanswered: times that were asked for and have no answer, with the reason.
-        last_s: time of the video's last frame; NaN until its end is known.
+        last_s: time of the video's last frame; NaN where its end was not looked at.
     """
 
     video: str

@@ -148,7 +148,7 @@ def _stream(container: OutputContainer, picture: Picture) -> VideoStream:
     codec = next((each for each in CODECS if each in av.codecs_available), CODECS[-1])
     height, width = picture.shape[:2]
     scale = max(1, -(-LOWEST // height))
-    stream: VideoStream = container.add_stream(codec, rate=30)
+    stream: Any = container.add_stream(codec, rate=30)
     stream.width, stream.height = (side * scale + side * scale % 2 for side in (width, height))
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = stream.time_base = Fraction(1, TICKS)

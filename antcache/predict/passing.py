@@ -2,7 +2,8 @@
 
 Promise: a time is answered as soon as the rows of its window are there; of the rows only those are
 held that a later window looks at, so memory does not grow with the video. Rows are those that
-`extract` would store.
+`extract` would store; those that no window looks at are not made, and what comes after the last
+time is not decoded.
 Letters: N windows, T frames of a window, D feature.
 """
 
@@ -70,7 +71,7 @@ class VideoPass:
             far as the video goes.
 
     Attributes:
-        last_s: time of the last frame; NaN until the video has ended.
+        last_s: time of the last frame; NaN if the video was not looked at to its end.
     """
 
     def __init__(
@@ -108,10 +109,13 @@ class VideoPass:
             for pixels in made:
                 if not count:
                     self._begin(reader)
-                stored = self.make(pixels, self.source.path)
-                self._held.add(count, stored, self._oldest(count))
-                count += len(stored[0])
+                oldest = self._oldest(count)
+                if oldest < count + len(pixels):  # else nobody looks at them
+                    self._held.add(count, self.make(pixels, self.source.path), oldest)
+                count += len(pixels)
                 yield from self._ready(reader.facts.start_s, count)
+                if self._next is None and not self._stepped:
+                    return  # what follows was not asked about
                 self._held.let_go(self._oldest(count))
         if not count:  # none of the rows of listed times lies in it
             self._begin(reader)

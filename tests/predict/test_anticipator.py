@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from predict_kitchen import GAP_S, Kitchen, extracted, labels, taxonomy, trained
 
 from antcache.annotations import Segments
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
+from antcache.extract.engines.video import RowMaker
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.predict import Anticipator
+from antcache.predict.held import HeldRows
 from antcache.store import Store
 from antcache.student.runs.place import read_config
 from antcache.student.runs.predicting import TrainedStudent
@@ -153,3 +156,33 @@ def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     reader = FilmFile(path).frames(max_gap_s=2.0, allow_partial=False)
     for time, frame in reader:
         yield float(time), reader.picture(frame)
+
+
+def test_what_nobody_asks_about_is_neither_made_nor_held(run, made, monkeypatch):
+    """Rows before the first window and after the last time; and of a long video, old ones."""
+    case, folder, backbone = run
+    anticipator = Anticipator.load(folder, backbone=backbone, device="cpu")
+    rows, held = [], []
+    make, let_go = RowMaker.made, HeldRows.let_go
+    monkeypatch.setattr(RowMaker, "made", lambda self, x: rows.append(len(x)) or make(self, x))
+    monkeypatch.setattr(
+        HeldRows, "let_go", lambda self, oldest: held.append(len(self)) or let_go(self, oldest)
+    )
+    path = made.folder / "even.mp4"
+    whole = anticipator.predict(path, every=0.5)
+    all_rows, most = sum(rows), max(held, default=0)
+    size = anticipator.make.recipe.pixels.batch_size
+    protocol = anticipator.protocol
+    if case.settings.get("at") != "windows":
+        fps = anticipator.make.stream.fps
+        assert most <= size + (protocol.observed_s + 1) * fps
+        assert all_rows == int(whole.last_s * fps + 1e-6) + 1
+    rows.clear()
+    one = anticipator.predict(path, at=[4.0])
+    if case.settings.get("at") == "windows":
+        assert sum(rows) == protocol.num_frames
+    else:
+        batches = ceil(protocol.observed_s * fps / size) + 1
+        assert sum(rows) <= min(all_rows, batches * size)
+    np.testing.assert_allclose(one.scores[0], whole.scores[whole.times_s == 4.0][0], atol=1e-6)
+    assert np.isnan(one.last_s) or one.last_s == whole.last_s
