@@ -43,7 +43,7 @@ DIFFER = {
     "--stream": "one that is written or exported, or several that are there",
     "--stride": "frames between windows, or seconds between inputs",
     "--tokens": "extraction may keep them all; a stream is pooled to a grid",
-    "--video": "the name of one in the store, or a film to write",
+    "--video": "that a timeline is of, or the film that is written",
 }
 """Options whose words or types differ between commands, and why."""
 

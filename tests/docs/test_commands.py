@@ -36,6 +36,7 @@ INSTEAD = {
     "FOLDER-OR-HUB-ID": "words",
     "facebook/dinov2-base": "backbone",
     "facebook/dinov2-small": "backbone",
+    "kitchen.mp4": "gopro/GX010123.MP4",
 }
 """What stands in for a word of a page."""
 
@@ -56,6 +57,7 @@ RUNS = {
         "plain": ("a", "plain", "plain-0", "plain-1", "rgb"),
         "distilled": ("b", "distilled", "distilled-0", "distilled-1", "flow", "obj"),
     },
+    "docs/predict.md": {"distilled": ("distilled",)},
     "docs/report.md": {
         "plain": ("plain-0", "plain-1"),
         "distilled": ("distilled-0", "distilled-1"),
