@@ -510,7 +510,7 @@ def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
     found = records("latency", device="CPU")
     lines = ["| head | median | 95th percentile |", "|---|---|---|"]
-    for head in (name for name in found if "percentile" not in name):
+    for head in (n for n in found if "percentile" not in n and not n.startswith("live: ")):
         median, late = found[head], found[f"{head}, 95th percentile"]
         lines.append(f"| {head} | {value(median)} | {value(late)} |")
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"

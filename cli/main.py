@@ -37,6 +37,7 @@ COMMANDS = {
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
     "predict": ("antcache.cli.predict", "Say what comes next in videos."),
+    "watch": ("antcache.cli.looking.watch", "Say what comes next in what a camera sees now."),
     "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
     "compare": (
         "antcache.cli.evaluation.compare",

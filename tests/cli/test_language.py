@@ -33,6 +33,7 @@ DIFFER = {
     "--fps": "of the rows that are made, or of the times in a table",
     "--held-out": "a split for the temperature, or a partition for the perplexity",
     "--history": "of a teacher made by others it may be unknown",
+    "--labels": "of the videos, or for the classes of an old run alone",
     "--layout": "how files lie, which may tell itself, or how they are written",
     "--model": "a teacher's, or the one that is adapted",
     "--name": "of soft targets, or of a dataset",

@@ -34,6 +34,8 @@ LINES = (
     "evaluate nowhere predictions",
     "fuse nowhere a b -o out",
     "submit nowhere p --challenge ek55 -o out",
+    "watch nowhere --student run",
+    "watch ftp://nowhere/x --student run",
 )
 CODE = """
 import json, sys
