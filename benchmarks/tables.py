@@ -566,8 +566,23 @@ def scale() -> str:
     return "\n".join([*lines, "", note + source(found, "scale")]) + "\n"
 
 
+def browse() -> str:
+    """Seconds of what the page over a large store asks for, and the memory of it all."""
+    found = records("browse", device="CPU")
+    lines = ["| step | time |", "|---|---|"]
+    lines += [
+        f"| {name} | {value(record, 2)} s |"
+        for name, record in found.items()
+        if record["unit"] == "s"
+    ]
+    first, every = (found[f"{name}, peak memory"]["value"] for name in ("first page", "everything"))
+    note = f"Memory: {first:.0f} MB at the first page, {every:.0f} MB after everything. "
+    return "\n".join([*lines, "", note + source(found, "browse")]) + "\n"
+
+
 PAGES = (
     "README.md",
+    "docs/browse.md",
     "docs/store.md",
     "docs/student.md",
     "docs/kernel.md",
@@ -592,6 +607,7 @@ TABLES = {
     "live": live,
     "decoding": decoding,
     "scale": scale,
+    "browse": browse,
     "reads": reads,
     "safety": safety,
     "goes_on": goes_on,

@@ -44,7 +44,10 @@ COMMANDS = {
         "What some predictions gain over others.",
     ),
     "report": ("antcache.cli.evaluation.report", "A comparison as one page of HTML."),
-    "browse": ("antcache.cli.looking.browse", "A store in a browser: videos, labels, expectations."),
+    "browse": (
+        "antcache.cli.evaluation.browse",
+        "A store in a browser: videos, labels, expectations.",
+    ),
     "fuse": ("antcache.cli.evaluation.fuse", "Mix the predictions of several runs."),
     "submit": (
         "antcache.cli.evaluation.submit",

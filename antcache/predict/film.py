@@ -8,7 +8,7 @@ all. There is no sound.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import cached_property
@@ -128,7 +128,7 @@ def write_film(
 
 def _pictures(
     source: VideoSource, max_gap_s: float, allow_partial: bool
-) -> Iterator[tuple[Fraction, Picture]]:
+) -> Generator[tuple[Fraction, Picture], None, None]:
     """Pictures with their times; of several of one time the last, as it is the one that is seen."""
     frames = source.frames(max_gap_s=max_gap_s, allow_partial=allow_partial)
     last: tuple[Fraction, Any] | None = None

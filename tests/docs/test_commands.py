@@ -51,6 +51,7 @@ SHORTER = {
 """What is put behind a command's own words, where it trains."""
 
 RUNS = {
+    "docs/browse.md": {"plain": ("plain",), "distilled": ("distilled",)},
     "docs/evaluation.md": {
         "plain": ("a", "plain", "plain-0", "plain-1", "rgb"),
         "distilled": ("b", "distilled", "distilled-0", "distilled-1", "flow", "obj"),
