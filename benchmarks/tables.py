@@ -516,6 +516,19 @@ def latency() -> str:
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"
 
 
+def live() -> str:
+    """Milliseconds from a frame to its answer on a CPU."""
+    found = {n: r for n, r in records("latency", device="CPU").items() if n.startswith("live: ")}
+    if not found:
+        return "Not measured yet.\n"
+    lines = ["| backbone, head | median | 95th percentile | rows dropped |", "|---|---|---|---|"]
+    for name in (n for n in found if f"{n}, rows dropped" in found):
+        figures = [found[name], found[f"{name}, 95th percentile"], found[f"{name}, rows dropped"]]
+        median, late, dropped = map(value, figures)
+        lines.append(f"| {name.removeprefix('live: ')} | {median} ms | {late} ms | {dropped} % |")
+    return "\n".join([*lines, "", source(found, "latency")]) + "\n"
+
+
 def decoding() -> str:
     """How much less is decoded, and what that saves."""
     found = records("decoding", device="CPU")
@@ -577,6 +590,7 @@ PAGES = (
     "docs/distillation.md",
     "docs/tokens.md",
     "docs/extract.md",
+    "docs/watch.md",
 )
 TABLES = {
     "demo": demo,
@@ -590,6 +604,7 @@ TABLES = {
     "token_reads": token_reads,
     "steps": steps,
     "latency": latency,
+    "live": live,
     "decoding": decoding,
     "scale": scale,
     "browse": browse,

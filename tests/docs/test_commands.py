@@ -62,6 +62,7 @@ RUNS = {
         "plain": ("plain-0", "plain-1"),
         "distilled": ("distilled-0", "distilled-1"),
     },
+    "docs/watch.md": {"distilled": ("distilled",)},
 }
 """Runs that a page takes for granted: copies of two that are trained once."""
 
