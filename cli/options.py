@@ -14,7 +14,7 @@ import click
 
 from antcache.annotations.protocols import WindowConfig
 from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
-from antcache.cli.common import PATH
+from antcache.cli.common import PATH, StoreLocation
 from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
@@ -156,6 +156,20 @@ classes_option = click.option(
     default="all",
     help="Which can win; present: those that occur, and segments whose verb and noun have no "
     "training segment are left out, as in V-JEPA 2's figures.",
+)
+classes_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    show_default="as the run has them",
+    help="Where the classes are, for a run from before runs kept them.",
+)
+license_option = click.option(
+    "--license",
+    "license_",
+    metavar="NAME",
+    default="unknown",
+    help="Licence of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...",
 )
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."

@@ -29,6 +29,7 @@ DIFFER = {
     "--fill": "of missing pictures, or a rule for gaps between rows",
     "--folds": "a teacher's are in-sample with 0, a mixture's never",
     "--form": "how a language model is asked, or how files are written",
+    "--format": "of a new store, or of a student that is handed on",
     "--fps": "of the rows that are made, or of the times in a table",
     "--held-out": "a split for the temperature, or a partition for the perplexity",
     "--history": "of a teacher made by others it may be unknown",

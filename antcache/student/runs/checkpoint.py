@@ -128,8 +128,21 @@ def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def check_shape(path: Path, config: StudentConfig, shape: ModelShape) -> None:
-    """Check that the checkpoint in `path` is of a student of a config, before room is made for one.
+def load_whole(file: Path, model: nn.Module) -> None:
+    """Give `model` all tensors of a file of weights that stands alone.
+
+    Raises:
+        BadCheckpoint: the file is missing, damaged, or of another model than `model`.
+    """
+    weights = _read_tensors(file)
+    _check_shapes(file, model.state_dict(), weights)
+    model.load_state_dict(weights)
+
+
+def check_shape(
+    path: Path, config: StudentConfig, shape: ModelShape, *, name: str = WEIGHTS
+) -> None:
+    """Check that the weights `name` in `path` are of a student of a config, before room is made.
 
     Raises:
         BadCheckpoint: it is damaged, or of another student.
@@ -139,7 +152,7 @@ def check_shape(path: Path, config: StudentConfig, shape: ModelShape) -> None:
             student = build_student(config, shape)
     except (NotImplementedError, RuntimeError):
         return  # a head of somebody's own may look at its weights; they are compared later, too
-    _check_shapes(path / WEIGHTS, student.state_dict(), _read_tensors(path / WEIGHTS))
+    _check_shapes(path / name, student.state_dict(), _read_tensors(path / name))
 
 
 def load_reported(path: Path, model: nn.Module) -> None:
