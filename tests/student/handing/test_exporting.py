@@ -65,7 +65,7 @@ def test_an_exported_student_gives_the_same_bits(trained, tmp_path):
     [
         {"head": "gru", "layers": 1, "heads": None},
         {"head": "avth", "precision": "bfloat16"},
-        {"targets": ("oracle",), "target_weights": "attention"},
+        {"past_weight": 0.5, "feature_weight": 1.0},
     ],
 )
 def test_whatever_the_student_is(make_store, small, tmp_path, changes):
