@@ -164,6 +164,13 @@ classes_store_option = click.option(
     show_default="as the run has them",
     help="Where the classes are, for a run from before runs kept them.",
 )
+from_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    required=True,
+    help="Whose classes and features it is for.",
+)
 license_option = click.option(
     "--license",
     "license_",

@@ -58,6 +58,7 @@ class Described:
         streams: (name, source, fingerprint, settings) of each.
         result: what `result.json` says, empty where nothing was measured.
         computed_in: the precision that it was trained in, or empty.
+        origin: what weights are that others have trained, empty for those of a run.
         num_parameters: of the student.
         files: name and meaning of each file beside the card.
     """
@@ -70,6 +71,7 @@ class Described:
     streams: Sequence[tuple[str, str, str, Mapping[str, Any]]]
     result: Mapping[str, Any]
     computed_in: str
+    origin: str
     num_parameters: int
     files: Mapping[str, str]
 
@@ -81,7 +83,7 @@ def write_card(about: Described) -> str:
     parts = [
         _front(about),
         f"# {_said(about.name)}",
-        f"A student of action anticipation, trained with antcache. From {window.num_frames} rows "
+        f"A student of action anticipation for antcache. From {window.num_frames} rows "
         f"of features, {window.rate:g} a second, it says which of "
         f"{_said(about.taxonomy.counts)} comes next, {window.gap_s:g} s before "
         f"{before(window.anchor)}. Head `{_code(head)}`, {about.num_parameters:,} parameters.",
@@ -144,9 +146,11 @@ def _data(about: Described) -> list[str]:
         if isinstance(of, Mapping):
             text = ", ".join(f"{name} {value}" for name, value in list(of.items())[:SHOWN])
             rows.append((split, text))
+    said = f"Classes of {_said(about.taxonomy.dataset)}: {_said(about.taxonomy.counts)}. "
+    if about.origin:
+        return [f"{said}Weights of others: {_said(about.origin)}. What they saw is not known here."]
     config = about.config
     taught = ", ".join(config.distillation.targets) or "none"
-    said = f"Classes of {_said(about.taxonomy.dataset)}: {_said(about.taxonomy.counts)}. "
     said += f"Trained on the split `{_code(config.data.train_split)}`, "
     said += f"scored on `{_code(config.data.validation_split)}`; soft targets: {_said(taught)}."
     if about.computed_in:

@@ -13,13 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from antcache.annotations import Taxonomy
+from antcache.annotations import Protocol, Taxonomy
+from antcache.annotations.taxonomy import KINDS
 from antcache.checks import one_of
 from antcache.errors import BadCheckpoint, NotFound
 from antcache.files import atomic_folder
+from antcache.student.config import StudentConfig
 from antcache.student.handing.card import UNKNOWN, Described, check_license, write_card
 from antcache.student.handing.fetching import CARD, CLASSES, MODEL, check_vacant, find_student
 from antcache.student.handing.portable import FORMS, write_portable
+from antcache.student.heads.head import ModelShape
+from antcache.student.model import Student
 from antcache.student.runs.kept import KeptStudent, load_predictor
 from antcache.student.runs.place import CONFIG, RESULT
 from antcache.tensors import write_tensors
@@ -29,8 +33,8 @@ PRIVATE = "store"
 """Of a run's account: a path on the machine that trained it."""
 FIGURES = ("epoch", "epochs", "parameters", "counts", "metrics", "held_out")
 """What an exported folder keeps of `result.json`."""
-KEPT_RESULT = "result"
-"""Key of an exported folder's settings."""
+KEPT_RESULT, ORIGIN = "result", "origin"
+"""Keys of an exported folder's settings: its figures, and where weights of others come from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,40 @@ def export_student(
     kept = KeptStudent.load(folder, device="cpu", taxonomy=taxonomy)
     # What predicts may have been cast; what is handed on are the weights as they were trained.
     exact = kept.config.replace(precision="float32")
-    student = load_predictor(folder, exact, kept.shape, "cpu").student
+    return write_folder(
+        out,
+        load_predictor(folder, exact, kept.shape, "cpu").student,
+        account,
+        result,
+        config=kept.config,
+        protocol=kept.protocol,
+        taxonomy=kept.taxonomy,
+        shape=kept.shape,
+        license=license,
+        form=form,
+        name=name,
+    )
+
+
+def write_folder(
+    out: Path,
+    student: Student,
+    account: Mapping[str, Any],
+    result: Mapping[str, Any],
+    *,
+    config: StudentConfig,
+    protocol: Protocol,
+    taxonomy: Taxonomy,
+    shape: ModelShape,
+    license: str,
+    form: str = "safetensors",
+    name: str | None = None,
+) -> ExportReport:
+    """Write a student, what is known of it (`account`) and what it came to (`result`) into `out`.
+
+    Raises:
+        AlreadyExists, BadCheckpoint, BadConfig, MissingExtra, WriteFailed: see `export_student`.
+    """
     weights = {key: value.contiguous() for key, value in student.state_dict().items()}
     count = sum(p.numel() for p in student.parameters())
     files = {
@@ -98,35 +135,36 @@ def export_student(
         CLASSES: "names of the classes, in the order of the scores",
         **({FORMS[form].file: FORMS[form].text} if FORMS[form].file else {}),
     }
+    names, prints = account["stream"].split(","), account["stream fingerprint"].split(",")
+    settings = account.get("stream settings") or [{}] * len(names)
+    sources = account.get("stream sources") or [""] * len(names)
     card = write_card(
         Described(
             name=name or out.resolve().name,
             license=license,
-            config=kept.config,
-            protocol=kept.protocol,
-            taxonomy=kept.taxonomy,
-            streams=[(s.name, s.source, s.fingerprint, s.settings) for s in kept.streams],
+            config=config,
+            protocol=protocol,
+            taxonomy=taxonomy,
+            streams=list(zip(names, sources, prints, settings, strict=True)),
             result=result,
             computed_in=str(account.get("computed in", "")),
+            origin=str(account.get(ORIGIN, "")),
             num_parameters=count,
             files=files,
         )
     )
     with atomic_folder(out) as staged:
         write_tensors(staged / MODEL, weights, {"format": "pt"})
-        settings = _settings(account, kept, result, license)
-        (staged / CONFIG).write_text(json.dumps(settings, indent=1), "utf-8")
-        names = {f"{kind}s": list(getattr(kept.taxonomy, f"{kind}s")) for kind in KINDS}
-        (staged / CLASSES).write_text(json.dumps(names, indent=1), "utf-8")
+        kept = _settings(account, config, taxonomy, result, license)
+        (staged / CONFIG).write_text(json.dumps(kept, indent=1), "utf-8")
+        classes = {f"{kind}s": list(getattr(taxonomy, f"{kind}s")) for kind in KINDS}
+        (staged / CLASSES).write_text(json.dumps(classes, indent=1), "utf-8")
         (staged / CARD).write_text(card, "utf-8")
         differences = {}
         if FORMS[form].file:
-            differences[form] = write_portable(form, staged, student, kept.shape)
+            differences[form] = write_portable(form, staged, student, shape)
         sizes = {file.name: file.stat().st_size for file in sorted(staged.iterdir())}
     return ExportReport(folder=out, files=sizes, num_parameters=count, differences=differences)
-
-
-KINDS = ("action", "verb", "noun")
 
 
 def _account(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,16 +196,19 @@ def _account(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _settings(
-    account: Mapping[str, Any], kept: KeptStudent, result: Mapping[str, Any], license: str
+    account: Mapping[str, Any],
+    config: StudentConfig,
+    taxonomy: Taxonomy,
+    result: Mapping[str, Any],
+    license: str,
 ) -> dict[str, Any]:
     """The account of a run as it is handed on, with its figures, and without what is private."""
-    config = kept.config
     if config.runtime.device not in ("auto", "cpu"):  # the next machine may have no such GPU
         config = config.replace(device="auto")
     return {
         **{key: value for key, value in account.items() if key != PRIVATE},
         "student": config.to_dict(),
-        "classes": kept.taxonomy.to_dict(),
+        "classes": taxonomy.to_dict(),
         "license": license,
         KEPT_RESULT: {key: result[key] for key in FIGURES if key in result},
     }
