@@ -13,7 +13,15 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
+from antcache.cli.choices import (
+    BACKENDS,
+    CLASSES,
+    CLUSTERS,
+    DTYPES,
+    ENGINES,
+    STUDENT_FORMS,
+    TOKEN_DTYPES,
+)
 from antcache.cli.common import PATH, StoreLocation
 from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
 from antcache.errors import BadConfig
@@ -174,6 +182,18 @@ classes_store_option = click.option(
     show_default="as the run has them",
     help="Where the classes are, for a run from before runs kept them.",
 )
+student_form_option = click.option(
+    "--format",
+    "form",
+    type=STUDENT_FORMS,
+    default="safetensors",
+    help="Weights alone, or a graph as well, whose scores are compared first.",
+)
+one_stream_option = click.option("--stream", required=True, help="The feature stream.")
+private_option = click.option(
+    "--private", is_flag=True, help="If the repository is new: nobody else may see it."
+)
+revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
 from_store_option = click.option(
     "--store",
     type=StoreLocation(),

@@ -13,6 +13,7 @@ COMMANDS = {
     "stream": ("antcache.cli.student.streaming", "Score with predictions that come late."),
     "weight": ("antcache.cli.student.weight", "Convert a distillation weight to the paper's."),
     "export": ("antcache.cli.student.export", "Write a student as a folder for others."),
+    "push": ("antcache.cli.student.push", "Put a student on a hub."),
 }
 
 

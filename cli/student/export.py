@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from antcache.cli.choices import STUDENT_FORMS
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import json_option, path_argument, print_result, say
-from antcache.cli.options import classes_store_option, license_option
+from antcache.cli.options import classes_store_option, license_option, student_form_option
 from antcache.student.handing.fetching import check_vacant
 
 if TYPE_CHECKING:
@@ -26,13 +25,7 @@ if TYPE_CHECKING:
 )
 @click.argument("run", metavar="RUN")
 @path_argument("out")
-@click.option(
-    "--format",
-    "form",
-    type=STUDENT_FORMS,
-    default="safetensors",
-    help="Weights alone, or a graph as well, whose scores are compared first.",
-)
+@student_form_option
 @license_option
 @classes_store_option
 @json_option

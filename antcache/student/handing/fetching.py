@@ -15,7 +15,7 @@ from pathlib import Path
 
 from antcache.errors import AlreadyExists, NotFound, needs
 from antcache.files import is_vacant
-from antcache.hub import not_fetched
+from antcache.hub import not_fetched, transport_errors
 
 MODEL, CLASSES, CARD = "model.safetensors", "classes.json", "README.md"
 EXAMPLE = "the folder of a run, an exported one, or a hub id such as OWNER/NAME"
@@ -59,14 +59,13 @@ def find_student(place: str | Path, *, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
         from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
-    import httpx
 
     disable_progress_bars()
     try:
         fetched = snapshot_download(
             name, revision=revision, allow_patterns=[MODEL, CLASSES, CARD, "config.json"]
         )
-    except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, *transport_errors()) as error:
         raise NotFound(
             "neither a folder here nor a student that can be fetched from the hub",
             where=name,
