@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.refuse(404, "RepoNotFound")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def at(self, repo: list[dict[str, bytes]], revision: str) -> dict[str, bytes]:
         return repo[-1] if revision == "main" else repo[int(revision, 16)]
@@ -215,7 +215,7 @@ def sha(number: int) -> str:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub that huggingface_hub takes for its own, as HF_ENDPOINT would have it, and a token."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     made = Hub()
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
@@ -229,7 +229,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 
 def point(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Let huggingface_hub talk to `url`."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -112,7 +112,7 @@ def pull_stream(
     with tempfile.TemporaryDirectory(prefix="antcache-pull-") as folder:
         fetched = Path(folder)
         _fetch(repo, found, groups, fetched)
-        # Without units first: settings that do not fit are refused before anything large is fetched.
+        # First without units: settings that do not fit are refused before much is fetched.
         for batch in [[], *_batches(found, todo)]:
             files = [name for video in batch for name in found.units[video]]
             _fetch(repo, found, files, fetched)

@@ -159,7 +159,7 @@ def test_bad_input_takes_one_line(
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
         assert expected in done.stderr
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    done = invoke("store", "push", store.path, REPO, "--stream", "rgb")
+    done = invoke("store", "push", store.path, REPO, "--stream", "flow")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "no token, or one that is not valid" in done.stderr
     point(monkeypatch, "http://127.0.0.1:9")  # nobody listens
