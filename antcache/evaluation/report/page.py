@@ -16,7 +16,8 @@ from antcache.annotations import Taxonomy
 from antcache.annotations.protocols import before
 from antcache.checks import Count, check_types
 from antcache.errors import NotFound, needs
-from antcache.evaluation.comparing.compare import CompareConfig, Comparison, MetricChange, compare
+from antcache.evaluation.comparing.compare import CompareConfig, Comparison, compare
+from antcache.evaluation.comparing.draws import MetricChange
 from antcache.evaluation.report import classes, curves, words
 from antcache.evaluation.report.timeline import timeline
 from antcache.files import atomic_file, check_file
