@@ -36,6 +36,7 @@ COMMANDS = {
     "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
+    "predict": ("antcache.cli.predict", "Say what comes next in videos."),
     "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
     "compare": (
         "antcache.cli.evaluation.compare",

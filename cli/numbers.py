@@ -242,3 +242,7 @@ FPS = Number(Annotated[float, Range(0, 1000, above=True)])
 """Of videos and of keys; high-speed cameras included."""
 GAP = Number(Gap)
 ANCHOR = Number(Anchor)
+EVERY = Number(Annotated[float, Range(0.001, 10**6)])
+"""Seconds between times of a video."""
+MOMENT = Number(Annotated[float, Range(0, 10**6)])
+"""A time of a video, in seconds."""

@@ -15,7 +15,7 @@ import click
 from antcache.annotations.protocols import WindowConfig
 from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
 from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
@@ -56,6 +56,16 @@ def split_option(default: str | None = None, *, shown: str | None = None) -> Dec
         default=default,
         show_default=shown or default is not None,
         help="Split of the labels.",
+    )
+
+
+def backbone_option(shown: str | None = None) -> Decorator:
+    """What makes features of videos; required unless there are words for a default."""
+    about: dict[str, Any] = {"required": True} if shown is None else {"show_default": shown}
+    return click.option(
+        "--backbone",
+        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
+        **about,
     )
 
 
@@ -157,6 +167,9 @@ classes_option = click.option(
     help="Which can win; present: those that occur, and segments whose verb and noun have no "
     "training segment are left out, as in V-JEPA 2's figures.",
 )
+allow_partial_option = click.option(
+    "--allow-partial", is_flag=True, help="Keep what there is of truncated videos."
+)
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
 )
@@ -178,6 +191,13 @@ format_option = click.option(
 )
 key_fps_option = click.option(
     "--fps-of-keys", "key_fps", type=FPS, default=30.0, help="Frames per second of keys."
+)
+max_gap_option = click.option(
+    "--max-gap",
+    "max_gap_s",
+    type=SECONDS,
+    default=2.0,
+    help="Longest gap in a video, in seconds.",
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")

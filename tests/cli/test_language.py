@@ -24,6 +24,7 @@ OF_CONFIG = "student train"
 
 DIFFER = {
     "--annotations": "the doctor takes a set and its folder, the lexicon a folder of class files",
+    "--at": "which rows a stream has, or the times of a video that are asked about",
     "--batch-size": "rows of a stream, or texts",
     "--dtype": "int8 is for tokens, which nothing imports",
     "--fill": "of missing pictures, or a rule for gaps between rows",
