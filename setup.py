@@ -79,7 +79,7 @@ if __name__ == "__main__":
         python_requires=">=3.11",
         packages=[*FOLDERS, *ROOMS],
         package_dir=FOLDERS,
-        package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
+        package_data={"": ["py.typed", "*.html", "*.css", "*.js", "schemas/*.json"]},
         install_requires=REQUIRES,
         extras_require=EXTRAS,
         entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},

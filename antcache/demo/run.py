@@ -27,10 +27,12 @@ from antcache.annotations import protocol_for, read_annotations
 from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
-from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, FrameReader, SeedRuns, write_report
+from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, SeedRuns, write_report
 from antcache.errors import needs
 from antcache.evaluation.metrics import score
+from antcache.evaluation.report import Films
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
+from antcache.extract.sources.strips import FilmStrips
 from antcache.files import FolderKind, atomic_file, atomic_folder
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -46,6 +48,9 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
+
+FILM_HEIGHT = 96
+"""Of the report's pictures, in pixels."""
 
 MARK = "demo.json"
 """File that says that a folder is a demo's, and with which settings it was made."""
@@ -115,14 +120,14 @@ def run_demo(
     config = config or DemoConfig()
     _prepare(output, config, overwrite=overwrite)
     steps = Steps()
-    store, videos = build_store(output, config, steps, progress)
+    store, _ = build_store(output, config, steps, progress)
     _teach(config, output, store, steps, progress)
     outcome = _learn(config, output, store, steps, progress)
     with steps.step("report") as result:
         report = output / "report.html"
         write_report(
             outcome,
-            FrameReader(videos, config.render.fps),
+            Films(FilmStrips(output / "videos", height=FILM_HEIGHT)),
             report,
             example_seed=config.kitchen.seed,
         )

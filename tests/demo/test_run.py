@@ -67,7 +67,7 @@ def test_the_report_is_one_self_contained_file(output: Path) -> None:
     for text in ("action top-1", "Training curves", "Held-out segments", "plain student"):
         assert text in page
     assert page.count('<article class="example">') >= 3
-    assert page.count("data:image/png;base64,") >= 18
+    assert page.count("data:image/jpeg;base64,") >= 18
 
 
 def test_the_backbone_sees_black_and_white_as_opposites(tmp_path: Path) -> None:

@@ -87,10 +87,7 @@ def write_report(
             `compare.compare`, `curves.read_history` and `timeline.timeline`.
     """
     config = config or CompareConfig()
-    page_environment()  # a missing package is said before the work
-    check_file(path, overwrite=overwrite)
-    if not path.parent.is_dir():
-        raise NotFound("no folder to write the report in", where=path.parent)
+    check_page(path, overwrite=overwrite)
     found = compare(store, a, b, names=names, teacher=teacher, split=split, config=config)
     streams = [store.stream(name) for name in store.streams()]
     page = render(
@@ -99,6 +96,14 @@ def write_report(
     with atomic_file(path, overwrite=overwrite) as staged:
         staged.write_text(page, "utf-8")
     return found
+
+
+def check_page(path: Path, *, overwrite: bool = False) -> None:
+    """Whether `write_report` can write to `path`, before any work; raises as it does."""
+    page_environment()
+    check_file(path, overwrite=overwrite)
+    if not path.parent.is_dir():
+        raise NotFound("no folder to write the report in", where=path.parent)
 
 
 def render(
