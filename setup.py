@@ -34,6 +34,7 @@ EXTRAS = {
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.18"],
     "report": ["jinja2>=3.1"],
+    "serve": ["starlette>=0.46", "uvicorn>=0.34"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "cpu": ["numba>=0.61"],
@@ -53,6 +54,7 @@ EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/ve
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
+    *EXTRAS["serve"],
     *EXTRAS["evaluate"],
     *EXTRAS["gpu"],
     *EXTRAS["corpus"],

@@ -37,12 +37,14 @@ COMMANDS = {
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
     "predict": ("antcache.cli.predict", "Say what comes next in videos."),
+    "watch": ("antcache.cli.watch", "Say what comes next in what a camera sees now."),
     "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
     "compare": (
         "antcache.cli.evaluation.compare",
         "What some predictions gain over others.",
     ),
     "report": ("antcache.cli.evaluation.report", "A comparison as one page of HTML."),
+    "browse": ("antcache.cli.browse", "A store in a browser: videos, labels, expectations."),
     "fuse": ("antcache.cli.evaluation.fuse", "Mix the predictions of several runs."),
     "submit": (
         "antcache.cli.evaluation.submit",

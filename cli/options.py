@@ -202,9 +202,17 @@ max_gap_option = click.option(
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
+student_option = click.option(
+    "--student",
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="Folder of a run of antcache student train.",
+)
 table_fps_option = click.option(
     "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
+top_option = click.option("--top", type=COUNT, default=5, help="How many actions are said.")
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
 )

@@ -10,20 +10,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from antcache.cli.command import START_AGAIN, command, section
-from antcache.cli.common import PATH, json_option, location_argument, note, print_json, say
-from antcache.cli.numbers import COUNT, EVERY, MOMENT, Several
+from antcache.cli.common import (
+    PATH,
+    json_option,
+    location_argument,
+    note,
+    print_json,
+    progress_bars,
+    say,
+)
+from antcache.cli.numbers import EVERY, MOMENT, Several
 from antcache.cli.options import (
     allow_partial_option,
     backbone_option,
     device_option,
     max_gap_option,
     overwrite_option,
+    student_option,
+    top_option,
 )
 from antcache.errors import AntcacheError, BadConfig
 
 if TYPE_CHECKING:
     from antcache.extract import Videos
     from antcache.predict import Anticipation, Anticipations, Anticipator, Unanswered
+    from antcache.predict.truth import Truth
     from antcache.store import Store
     from antcache.store.location import Location
 
@@ -37,13 +48,7 @@ if TYPE_CHECKING:
 @location_argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @section(
     "Student",
-    click.option(
-        "--student",
-        type=PATH,
-        required=True,
-        metavar="RUN",
-        help="Folder of a run of antcache student train.",
-    ),
+    student_option,
     backbone_option("the one that the run names"),
     click.option(
         "--labels",
@@ -66,7 +71,7 @@ if TYPE_CHECKING:
         metavar="SECONDS,...",
         help="These times in place of all.",
     ),
-    click.option("--top", type=COUNT, default=5, help="How many actions are said."),
+    top_option,
 )
 @section("Videos", max_gap_option, allow_partial_option)
 @section(
@@ -77,6 +82,20 @@ if TYPE_CHECKING:
         type=PATH,
         metavar="FILE",
         help="Table to write: a row for each action of each time.",
+    ),
+    click.option(
+        "--html",
+        "html_file",
+        type=PATH,
+        metavar="FILE",
+        help="Page to write: pictures and what is expected over time, with --labels how it fared.",
+    ),
+    click.option(
+        "--video",
+        "film_file",
+        type=PATH,
+        metavar="FILE",
+        help="Film to write (.mp4) of the one VIDEO, with what is expected in the picture.",
     ),
     overwrite_option,
 )
@@ -93,6 +112,8 @@ def predict(
     max_gap_s: float,
     allow_partial: bool,
     csv_file: Path | None,
+    html_file: Path | None,
+    film_file: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -102,13 +123,23 @@ def predict(
     later. Nothing is written unless a file is named. Videos that can't be read are said; the exit
     code is then 1, as it is where a time of --at has no answer (2 if there is one video).
     """
+    from antcache.checks import distinct
     from antcache.files import check_file
+    from antcache.predict.answers import KEPT
 
     if every is not None and at:
         raise BadConfig("--every and --at exclude each other")
-    if csv_file is not None:
-        check_file(csv_file, overwrite=overwrite)
+    files = [file for file in (csv_file, html_file, film_file) if file is not None]
+    distinct("file to write", [str(file) for file in files])
+    for file in files:
+        check_file(file, overwrite=overwrite)
     found = _found(videos)
+    if film_file is not None:
+        from antcache.predict.film import check_film, write_film
+
+        check_film(film_file)
+        if len(found) + len(found.refused) > 1:
+            raise BadConfig("--video takes one VIDEO", found=f"{len(found)} videos")
     store = None if labels is None else _store(labels)
     from antcache.predict import Anticipator
 
@@ -120,20 +151,64 @@ def predict(
         max_gap_s=max_gap_s,
         allow_partial=allow_partial,
     )
+    labelled = None
+    if store is not None and html_file is not None:
+        from antcache.predict.truth import truths
+
+        labelled = truths(store, anticipator.student.taxonomy, list(found))
     asked = _Asking(anticipator, found, every=every, at=at or None, top=top)
+    asked.keeps = max(top if film_file else 0, KEPT if html_file else 0)
     with ExitStack() as stack:
         if csv_file is not None:
             from antcache.predict.tables import csv_table
 
             asked.takers.append(stack.enter_context(csv_table(csv_file, overwrite=overwrite)))
-        elif not as_json:
+        elif not files and not as_json:
             asked.takers.append(lambda each: _say(each, named=asked.several))
         told = asked.all()
+    if html_file is not None and asked.kept:
+        _write_page(html_file, asked, labelled, overwrite=overwrite)
+    if film_file is not None:
+        ((name, video),) = found.items()
+        with progress_bars() as progress:
+            write_film(
+                film_file,
+                video,
+                asked.kept[name],
+                top=top,
+                max_gap_s=max_gap_s,
+                allow_partial=allow_partial,
+                progress=progress,
+                overwrite=overwrite,
+            )
     if as_json:
         print_json({"student": str(student), "videos": told})
-    elif csv_file is not None:
-        say(f"{csv_file}: {asked.count} times of {len(told)} videos")
+    for file in () if as_json else files:
+        say(f"{file}: {asked.count} times of {len(told)} videos")
     asked.leave()
+
+
+def _write_page(
+    path: Path, asked: _Asking, labelled: dict[str, Truth] | None, *, overwrite: bool
+) -> None:
+    from antcache.predict.page import ShownVideo, write_page
+
+    shown = [
+        ShownVideo(
+            name=name,
+            answers=answers,
+            source=asked.videos[name],
+            truth=None if labelled is None else labelled.get(name),
+        )
+        for name, answers in asked.kept.items()
+    ]
+    write_page(
+        path,
+        shown,
+        asked.anticipator.student,
+        labelled=labelled is not None,
+        overwrite=overwrite,
+    )
 
 
 def _found(places: tuple[Location, ...]) -> Videos:
@@ -182,6 +257,8 @@ class _Asking:
 
     Attributes:
         takers: are given each answer.
+        keeps: how many likeliest actions of each time are `kept`.
+        kept: answers by video, for what is written in the end; none if nobody `keeps` any.
         count: how many answers there were.
         wrong: what has none.
     """
@@ -198,6 +275,8 @@ class _Asking:
         self.anticipator, self.videos = anticipator, videos
         self.every, self.at, self.top = every, at, top
         self.takers: list[Callable[[Anticipation], None]] = []
+        self.keeps = 0
+        self.kept: dict[str, list[Anticipation]] = {}
         self.count = 0
         self.wrong: list[AntcacheError] = []
 
@@ -230,6 +309,8 @@ class _Asking:
         answers = 0
         part: Anticipations | None = None
         for part in self.anticipator.parts(video, every=self.every, at=self.at, name=name):
+            if self.keeps and len(part):
+                self.kept.setdefault(name, []).extend(part.top(self.keeps))
             for each in part.top(self.top):
                 answers += 1
                 for take in self.takers:

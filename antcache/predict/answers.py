@@ -21,6 +21,9 @@ from antcache.annotations.protocols import anchor_name
 SMALLEST = 0.01
 """Probabilities below that are not told apart in words."""
 
+KEPT = 20
+"""Likeliest actions of each time that a page looks at."""
+
 COLUMNS = ("video", "time_s", "gap_s", "rank", "action", "name", "probability")
 """Of a table of answers."""
 

@@ -76,6 +76,7 @@ def test_a_run_from_before(trained):
         ({"classes": []}, "classes make no sense"),
         ({"stream settings": [1]}, "streams make no sense"),
         ({"stream settings": {}}, "streams make no sense"),
+        ({"stream settings": [{"dim": 5}]}, "streams make no sense"),
         ({"stream sources": ["a", "b"]}, "streams make no sense"),
         ({"stream": "a,b"}, "streams make no sense"),
         ({"protocol": {"gap_s": 1}}, "account can't be read"),

@@ -19,6 +19,7 @@ from antcache.annotations import Protocol
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.devices import pick_device
 from antcache.errors import BadAnnotations, BadCheckpoint, FingerprintMismatch, NotFound
+from antcache.store.format import fingerprint
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import Predictor, build_student
@@ -178,8 +179,13 @@ def _streams(run_dir: Path, account: Mapping[str, Any]) -> tuple[KeptStream, ...
         or not len(names) == len(prints) == len(settings) == len(sources)
         or not all(isinstance(one, dict) for one in settings)
         or not all(isinstance(one, str) for one in sources)
+        or [fingerprint(one) for one in settings] != prints
     ):
-        raise BadCheckpoint("the run's streams make no sense", where=run_dir / CONFIG)
+        raise BadCheckpoint(
+            "the run's streams make no sense",
+            where=run_dir / CONFIG,
+            expected="of each stream a name, its settings and the fingerprint of these",
+        )
     return tuple(
         KeptStream(name=name, fingerprint=mark, settings=one, source=source)
         for name, mark, one, source in zip(names, prints, settings, sources, strict=True)
