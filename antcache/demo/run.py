@@ -34,6 +34,11 @@ from antcache.evaluation.report import Films
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.extract.sources.strips import FilmStrips
 from antcache.files import FolderKind, atomic_file, atomic_folder
+from antcache.predict import Anticipation, Anticipator
+from antcache.predict.answers import KEPT
+from antcache.predict.film import write_film
+from antcache.predict.page import ShownVideo, write_page
+from antcache.predict.truth import truths
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.integrity.info import describe
@@ -48,6 +53,11 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
+
+PAGE, FILM = "predictions.html", "predictions.mp4"
+"""What a student says of a held-out video, beside the report."""
+ASKED_EVERY_S = 0.5
+"""Seconds between two times at which it is asked."""
 
 FILM_HEIGHT = 96
 """Of the report's pictures, in pixels."""
@@ -112,6 +122,9 @@ def run_demo(
 ) -> DemoOutcome:
     """Run the demo into the folder `output` and write `output/report.html`.
 
+    Beside it are `predictions.html` and `predictions.mp4`: what the first seed's distilled student
+    expects in the first held-out video, by name.
+
     Raises:
         AlreadyExists: `output` holds something, and it is not a demo that may be overwritten.
         WriteFailed: the disk refused.
@@ -123,6 +136,7 @@ def run_demo(
     store, _ = build_store(output, config, steps, progress)
     _teach(config, output, store, steps, progress)
     outcome = _learn(config, output, store, steps, progress)
+    _predict(config, output, store, steps)
     with steps.step("report") as result:
         report = output / "report.html"
         write_report(
@@ -282,6 +296,22 @@ def _teach(
         )
         valid = int(targets.valid.sum())
         result.append(f"{valid} of {len(targets)} segments have a target")
+
+
+def _predict(config: DemoConfig, output: Path, store: Store, steps: Steps) -> None:
+    """Ask a distilled student about a held-out video; write what it says as a page and a film."""
+    with steps.step("predict a held-out video") as result:
+        video = min(store.labels("validation").videos)
+        file = output / "videos" / f"{video}.mp4"
+        run = output / "runs" / f"{DISTILLED}-{config.seeds[0]}"
+        anticipator = Anticipator.load(run, backbone=output / "backbone")
+        asked = anticipator.each(file, every=ASKED_EVERY_S, top=KEPT)
+        answers = [each for each in asked if isinstance(each, Anticipation)]
+        truth = truths(store, store.taxonomy, [video])[video]
+        shown = ShownVideo(name=video, answers=answers, source=file, truth=truth)
+        write_page(output / PAGE, [shown], anticipator.student, labelled=True)
+        write_film(output / FILM, file, answers)
+        result.append(f"{video} at {len(answers)} times: {PAGE}, {FILM}")
 
 
 def _learn(
