@@ -30,8 +30,8 @@ from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.targets import examples_for
 
 WORK = Path(__file__).resolve().parent / "work"
-EK55, EGTEA = "epic-kitchens-55", "egtea"
-FOLDERS = {EK55: "epic-kitchens-55", EGTEA: "egtea"}
+EK55, EK100, EGTEA = "epic-kitchens-55", "epic-kitchens-100", "egtea"
+FOLDERS = {EK55: "epic-kitchens-55", EK100: "epic-kitchens-100/rulstm", EGTEA: "egtea"}
 METRICS = {
     EK55: {
         "top-1": "action/top1",

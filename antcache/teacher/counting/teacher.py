@@ -31,6 +31,7 @@ from antcache.evaluation.metrics import blocks
 from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress
 from antcache.teacher.base import Teacher, TeacherOutput
+from antcache.teacher.counting.loops import product_sums
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
 from antcache.teacher.counting.recency import Recency, with_prefix
 from antcache.teacher.histories import Examples, Length, check_folds, concatenate
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 FACTORED = "factored"
 MODELS = ("action", FACTORED, "recency")
 ROUNDS = 100  # of expectation maximization
+ROWS = 64
+"""Predictions that are made at a time: so few that all models' rows stay in the processor."""
 LEAN = 50.0
 """How many events the weights of all count for in those of a few."""
 
@@ -105,8 +108,7 @@ class CountTeacher(Teacher):
                 self._count(rest if scripts is None else concatenate([rest, scripts]))
                 held = np.flatnonzero(fold == k)
                 for block in (held[part] for part in blocks(len(held))):
-                    rows, depth[block] = self._models(examples[block])
-                    likelihood[:, block] = rows[:, np.arange(len(block)), examples.target[block]]
+                    likelihood[:, block], depth[block] = self._targets(examples[block])
             overall = mixture_weights(likelihood, rounds=ROUNDS)
             self._weights[:] = overall
             for n in np.unique(depth):
@@ -127,7 +129,7 @@ class CountTeacher(Teacher):
         if self.config.times:
             examples.require_times()
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
-        for block in blocks(len(examples)):
+        for block in blocks(len(examples), ROWS):
             rows, depth = self._models(examples[block])
             out[block] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
         return TeacherOutput(logits=out)
@@ -177,6 +179,26 @@ class CountTeacher(Teacher):
             chain.fit(self._contexts(kind, examples.history), outcomes, base=chain.size + 1)
         self._recency.fit(examples)
 
+    def _targets(self, examples: Examples) -> tuple[Floats, Ints]:
+        """Probability (models, Q) of each target alone, as in `_models`, and its depths (Q,)."""
+        contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
+        target = examples.target
+        models = [self._chains["action"].chances(contexts["action"], target)]
+        if FACTORED in self._names:
+            noun, verb = (self._chains[kind].rows(contexts[kind]) for kind in ("noun", "verb"))
+            verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
+            row = np.arange(len(target))
+            own = noun[row, noun_of[target]] * verb[row, verb_of[target]]
+            models.append(own / product_sums(noun, verb, noun_of, verb_of))
+        models.append(self._recency.targets(examples, self._plain()))
+        return np.stack(models), self._chains["action"].depth(contexts["action"])
+
+    def _plain(self) -> Floats:
+        """How likely each noun is in general (O,), or each action where there are none."""
+        handled = self._chains["noun" if FACTORED in self._names else "action"]
+        plain: Floats = handled.rows([np.zeros(1, dtype=np.int64)])[0]
+        return plain
+
     def _models(self, examples: Examples) -> tuple[Floats, Ints]:
         """Probabilities (models, Q, C) of each model, and how many actions are known (Q,)."""
         contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
@@ -185,9 +207,7 @@ class CountTeacher(Teacher):
         if FACTORED in self._names:
             verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
             models.append(of["noun"][:, noun_of] * of["verb"][:, verb_of])
-        handled = self._chains["noun" if FACTORED in self._names else "action"]
-        nothing = np.zeros(1, dtype=np.int64)
-        models.append(self._recency.rows(examples, handled.rows([nothing])[0]))
+        models.append(self._recency.rows(examples, self._plain()))
         rows = np.stack(models)
         rows /= rows.sum(axis=2, keepdims=True)
         return rows, self._chains["action"].depth(contexts["action"])
