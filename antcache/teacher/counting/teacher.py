@@ -60,6 +60,9 @@ class CountConfig:
     """How n-grams are interpolated: one of `ngrams.SMOOTHINGS`."""
     times: bool = False
     """It is also told when the past actions happened (`Examples.ago_s`): recency looks at it."""
+    balance: Annotated[float, Range(0, 2)] = 0.0
+    """Exponent of the class prior that probabilities are divided by (logit adjustment, Menon et al.
+    2021): frequent actions step back, class-mean recall gains, top-1 pays."""
     folds: Amount = 5
     """Folds of videos on which the weights of the mixture are fitted; with fewer videos, one each.
     With 0, or a single video, the weights are equal."""
@@ -93,6 +96,7 @@ class CountTeacher(Teacher):
         self._chains = {kind: Chain(size, config.smoothing) for kind, size in sizes.items()}
         self._recency = Recency(taxonomy, config.length, config.smoothing, times=config.times)
         self._weights = self._equal()
+        self._prior = np.ones(len(taxonomy.actions), dtype=np.int64)
 
     def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
         """Count all; fit the mixture on held-out groups of `examples`, not of `scripts`."""
@@ -117,11 +121,14 @@ class CountTeacher(Teacher):
                 )
             shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(self._names, overall, strict=True))
             log.info("mixture, fitted on %d folds: %s", folds, shares)
-        self._count(examples if scripts is None else concatenate([examples, scripts]))
+        everything = examples if scripts is None else concatenate([examples, scripts])
+        self._count(everything)
+        # One is added to each, so that an action without any example has a prior, too.
+        self._prior = np.bincount(everything.target, minlength=len(self.taxonomy.actions)) + 1
         progress("counting", folds + 1, folds + 1)
 
     def predict(self, examples: Examples) -> TeacherOutput:
-        """Log-probability (N, C) of every action after each history.
+        """Log-probability (N, C) of every action after each history, by the balance.
 
         Raises:
             BadConfig: the examples lack the times that it was told about.
@@ -131,13 +138,18 @@ class CountTeacher(Teacher):
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
         for block in blocks(len(examples), ROWS):
             rows, depth = self._models(examples[block])
-            out[block] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
+            mixed = np.einsum("qm,mqc->qc", self._weights[depth], rows)
+            if self.config.balance:
+                mixed *= self._prior**-self.config.balance
+                mixed /= mixed.sum(axis=1, keepdims=True)
+            out[block] = np.log(mixed)
         return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was learned, by name."""
         learned: dict[str, Chain | Recency] = {**self._chains, "recency": self._recency}
-        return {"weights": self._weights} | {
+        prior = {"prior": self._prior} if self.config.balance else {}
+        return {"weights": self._weights, **prior} | {
             f"{model}.{name}": array
             for model, counted in learned.items()
             for name, array in counted.arrays().items()
@@ -154,6 +166,13 @@ class CountTeacher(Teacher):
             raise BadCheckpoint("the counts are incomplete", found="no weights that fit")
         if weights.dtype != np.float64 or not ((weights >= 0) & (weights <= 1)).all():
             raise BadCheckpoint("the counts are damaged", found="weights that are no shares")
+        if self.config.balance:
+            prior = arrays.get("prior")
+            if prior is None or prior.shape != self._prior.shape:
+                raise BadCheckpoint("the counts are incomplete", found="no prior that fits")
+            if prior.dtype != np.int64 or not ((prior >= 1) & (prior < 1 << 40)).all():
+                raise BadCheckpoint("the counts are damaged", found="prior")
+            self._prior = prior
         for kind, chain in self._chains.items():
             chain.restore(with_prefix(arrays, f"{kind}."), self.config.order)
         self._recency.restore(with_prefix(arrays, "recency."))
