@@ -1,9 +1,9 @@
 """Actions of one kitchen in the words of another: the map of names behind `transfer.py`.
 
-Promise: a name is mapped by the tables here and nothing else. Its verb stays, or becomes one of those
-that `VERBS` lists for it, the first that the other kitchen has with the thing; its thing is the
-first of its words (by `THINGS`, where these say it otherwise) that the other kitchen has. What has
-no such action is dropped, and counted.
+Promise: a name is mapped by the tables here and nothing else. Its verb stays, or becomes one that
+`VERBS` lists for it, the first that the other kitchen has with the thing; its thing is the first of
+its words (by `THINGS`, where these say it otherwise) that the other kitchen has. What has no such
+action is dropped, and counted.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def singular(word: str) -> str:
 
 
 def index_of(taxonomy: Taxonomy) -> dict[tuple[str, str], int]:
-    """The first action of each verb and (last word of its) thing, by its own or its classes' names."""
+    """The first action of each verb and thing (or its last word), by its own or its class names."""
     found: dict[tuple[str, str], int] = {}
     for i, (verb, noun) in enumerate(action_words(taxonomy)):
         if taxonomy.paired:
