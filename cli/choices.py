@@ -14,7 +14,7 @@ ENGINES = click.Choice(["local", "ray"])
 MOMENTS = click.Choice(["uniform", "windows"])
 DECODERS = click.Choice(["cpu", "nvdec"])
 
-TEACHERS = click.Choice(["count", "sequence", "language"])
+TEACHERS = click.Choice(["count", "sequence", "language", "prompted"])
 HISTORIES = click.Choice(["complete", "observed", "gappy"])
 HISTORIES_OF_OTHERS = click.Choice(["unknown", "complete", "observed", "gappy"])
 MIXES = click.Choice(["mean", "stack", "attention"])
