@@ -31,6 +31,7 @@ where it was stopped; with `--fold`, only that fold is trained and nothing compa
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,21 @@ import salads_runs
 import torch
 from numpy.typing import NDArray
 from record import Figure, finish
-from salads_data import folds, make_store
+from salads_data import folds
 from salads_rivals import Floats, rivals
-from salads_runs import OURS, PLAIN, SMOOTHING, TRIALS, Settings, asked, choose, conditions, student
+from salads_runs import (
+    OURS,
+    PLAIN,
+    SMOOTHING,
+    TRIALS,
+    Settings,
+    asked_without,
+    choose,
+    conditions,
+    inner_rows,
+    pair,
+    student,
+)
 from teacher_runs import WORK
 
 from antcache.annotations import Segments
@@ -107,11 +120,8 @@ def fused(
     work: Path, fold: int, numbers: list[int], settings: dict[str, dict[str, Settings]], said: Said
 ) -> Said:
     """The teacher of guessed histories, by the trust that is best, and students with it."""
-    pairs = [(tuple(sorted((fold, g))), g) for g in numbers if g != fold]
-    inner = {
-        held: salads_runs.of_split(asked(make_store(work, held)), work, g) for held, g in pairs
-    }
-    truth = np.concatenate([asked(make_store(work, h)).action[own] for h, own in inner.items()])
+    inner = {pair(fold, g): inner_rows(work, fold, g) for g in numbers if g != fold}
+    truth = np.concatenate([asked_without(work, h).action[own] for h, own in inner.items()])
 
     def trained(trust: str) -> Floats:
         return np.concatenate([rivals(work, held)[trust][own] for held, own in inner.items()])
@@ -159,13 +169,17 @@ def gains(ranks: dict[str, NDArray[np.int64]], segments: Segments) -> list[Figur
     """What conditions gain over others, with intervals by videos."""
     made = []
     resamples = Resamples.of(segments.video, 1000)
+    drawn = {
+        (name, metric): resamples.values(how, ranks[name], segments.action).mean(axis=0)
+        for name in dict.fromkeys(itertools.chain(*COMPARED))
+        for metric, how in METRICS.items()
+    }
     for name, over in COMPARED:
         for metric, how in METRICS.items():
             label = f"{name} over {over}, {metric}"
-            drawn = [resamples.values(how, ranks[who], segments.action) for who in (name, over)]
             both = [[how.value(r, segments.action) for r in ranks[who]] for who in (name, over)]
             gain = float(np.mean(both[0]) - np.mean(both[1]))
-            found = difference(gain, drawn[0].mean(axis=0) - drawn[1].mean(axis=0))
+            found = difference(gain, drawn[name, metric] - drawn[over, metric])
             values = {
                 "gain": gain,
                 "gain, lower end by video": found.low,
@@ -202,7 +216,7 @@ def main() -> None:
         of_fold(arguments.work, arguments.fold, numbers, arguments.seeds)
         return
     by_fold = [of_fold(arguments.work, fold, numbers, arguments.seeds) for fold in numbers]
-    parts = [asked(make_store(arguments.work, (fold,))) for fold in numbers]
+    parts = [asked_without(arguments.work, (fold,)) for fold in numbers]
     segments = Segments.of(
         **{
             name: np.concatenate([part.arrays()[name] for part in parts])

@@ -8,6 +8,7 @@ Letters: N segments, C actions.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from antcache.teacher.teach import history_for, teach
 
 Settings = dict[str, Any]
 Scores = NDArray[np.float32]
+Ints = NDArray[np.int64]
 BASE = StudentConfig.of(
     lr=4e-3,
     epochs=20,
@@ -97,6 +99,24 @@ def asked(store: Store) -> Segments:
     return labels[np.flatnonzero(rows >= 0)]
 
 
+@functools.cache
+def asked_without(work: Path, held: tuple[int, ...]) -> Segments:
+    """`asked` of the store without these splits."""
+    return asked(make_store(work, held))
+
+
+@functools.cache
+def inner_rows(work: Path, fold: int, other: int) -> Ints:
+    """Which of the segments of the store without both belong to the split `other`."""
+    videos = make_store(work, (other,)).labels("validation").videos
+    return np.flatnonzero(np.isin(asked_without(work, pair(fold, other)).video, videos))
+
+
+def pair(fold: int, other: int) -> tuple[int, ...]:
+    """Both, in order."""
+    return tuple(sorted((fold, other)))
+
+
 def require_targets(store: Store, name: str) -> None:
     """Write these soft targets into the store unless they are there; teachers lie beside it."""
     if name in store.target_names():
@@ -144,7 +164,7 @@ def _train(work: Path, held: tuple[int, ...], settings: Settings, seed: int, kep
         require_targets(store, name)
     predictions = train(store, None, config).predictions
     row_of = {uid: row for row, uid in enumerate(predictions.uid.tolist())}
-    wanted = asked(store).uid.tolist()
+    wanted = asked_without(work, held).uid.tolist()
     assert set(wanted) == set(row_of), "a student is asked for other segments"
     staged = work / f".{os.getpid()}-{kept.name}"
     np.savez(staged, scores=predictions.scores[[row_of[uid] for uid in wanted]])
@@ -168,20 +188,13 @@ def choose(work: Path, fold: int, numbers: list[int], stages: Any, begin: Settin
             values = []
             for other in numbers:
                 if other != fold:
-                    held = tuple(sorted((fold, other)))
-                    store = make_store(work, held)
-                    segments = asked(store)
-                    inner = np.flatnonzero(of_split(segments, work, other))
-                    scores = student(work, held, settings, 0)
-                    values.append(reciprocal_rank(scores[inner], segments[inner]))
+                    held, inner = pair(fold, other), inner_rows(work, fold, other)
+                    segments = asked_without(work, held)[inner]
+                    scores = student(work, held, settings, 0)[inner]
+                    values.append(reciprocal_rank(scores, segments))
             if np.mean(values) > reached:
                 best, reached = settings, float(np.mean(values))
     return best
-
-
-def of_split(segments: Segments, work: Path, number: int) -> NDArray[np.bool_]:
-    """Mask (N,) of the segments whose video is in this split."""
-    return np.isin(segments.video, make_store(work, (number,)).labels("validation").videos)
 
 
 def conditions(work: Path, fold: int, plain: Settings, ours: Settings) -> Mapping[str, Settings]:
