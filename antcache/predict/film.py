@@ -156,7 +156,8 @@ def _stream(container: OutputContainer, picture: Picture) -> VideoStream:
         stream.options = {"crf": "20", "preset": "veryfast"}
     else:
         stream.bit_rate = 4 * stream.width * stream.height
-    return stream
+    made: VideoStream = stream
+    return made
 
 
 class _WrittenAnswer:
