@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
+from browsed_kitchen import HOSTILE
 from driven_browser import DrivenBrowser
 
 from antcache.browse import BrowseConfig, Shelf, export_pages, serve
