@@ -19,4 +19,6 @@ __version__ = "0.1.0"
 __all__ = ["Anticipator", "Store", "__version__"]
 
 find_folders_beside()
-__getattr__, __dir__ = lazy_exports(__name__, {"api": "Store", "predict.anticipator": "Anticipator"})
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"api": "Store", "predict.anticipator": "Anticipator"}
+)
