@@ -183,7 +183,7 @@ async function openVideo(v) {
   classes ??= await ready;
   if (state.video !== v) return;
   if (video.why) { $("main").replaceChildren(el("p", { class: "why", text: video.why })); return; }
-  state.open = { v, video, guesses };
+  state.open = { v, video, guesses, dark: "Pictures are being made ..." };
   state.zoom = 1;
   $("main").className = "";
   const splits = [...new Set(video.split)].map(i => list.splits[i]).join(", ");
@@ -196,7 +196,6 @@ async function openVideo(v) {
       el("button", { type: "button", text: "+", "aria-label": "More of the timeline's detail", title: "+", onclick: zoom(2) })),
     el("p", { class: "soft small", text: `${count(video.uid.length)} segments${splits ? ` of ${splits}` : ""}, ${clock(video.seconds)}` }),
     ...guesses.flatMap((own, k) => own.why ? [el("p", { class: "why", text: `${label(list.systems[k])}: ${own.why}` })] : []),
-    el("p", { id: "dark", class: "note small", hidden: true }),
     el("div", { class: "tracks", id: "tracks", tabindex: 0, role: "group", "aria-label": "Timeline; arrow keys go from segment to segment" }),
     el("p", { class: "legend" }, el("span", {}, el("i"), "the best guess is right"), el("span", {}, el("i", { class: "five" }), "the truth is among the 5 best"),
       el("span", {}, el("i", { class: "miss" }), "missed"), el("span", { text: "colours are verbs: those of the guess" })),
@@ -206,13 +205,9 @@ async function openVideo(v) {
   if (state.segment === null && video.uid.length) state.segment = 0;
   showSegment();
   if (!list.pictures) return;
-  $("dark").textContent = "Pictures are being made ...";
-  $("dark").hidden = false;
   const strip = await get(`strip-${v}`);
   if (state.open?.v !== v) return;
-  $("dark").textContent = `No pictures: ${strip.why}`;
-  $("dark").hidden = !strip.why;
-  if (strip.why) return;
+  if (strip.why) { $("dark").textContent = state.open.dark = `No pictures: ${strip.why}`; return; }
   const first = new Image();
   first.src = strip.pictures[0];
   await first.decode().catch(() => {});
@@ -241,6 +236,7 @@ function timeline() {
     plane.append(el("div", { class: "track film" }, ...strip.pictures.flatMap((src, n) => n % step === Math.floor(step / 2) || step === 1
       ? [el("img", { src, alt: `at ${clock(strip.seconds[n])}`, loading: "lazy", style: { left: `clamp(${half}px, ${at(strip.seconds[n])}, calc(100% - ${half}px))` } })] : [])));
   }
+  if (list.pictures && !strip) plane.append(el("p", { id: "dark", class: "track film small soft", text: state.open.dark }));  // nothing moves when they come
   const step = STEPS.find(s => wide * s / end > 64) ?? 7200;
   plane.append(el("div", { class: "track axis", "aria-hidden": true }, ...Array.from({ length: Math.min(400, Math.ceil(end / step)) }, (_, n) => el("span", { text: clock(n * step), style: { left: at(n * step) } }))));
   const block = (s, kind, action, text, style = {}) => el("div", { class: `seg ${kind}`, "data-s": s, title: text,
@@ -353,7 +349,9 @@ document.addEventListener("keydown", event => {
   if (does && list) { event.preventDefault(); does(); }
 });
 document.addEventListener("click", event => {
-  const s = event.target.closest?.("[data-s]")?.dataset.s;
+  let at = event.target.closest?.("[data-s]");
+  if (!at && event.target.closest?.(".tracks")) at = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-s]");  // drawn anew meanwhile
+  const s = at?.dataset.s;
   if (s !== undefined) toSegment(+s);
 });
 $("ask").addEventListener("click", () => $("keys").showModal());

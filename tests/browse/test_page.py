@@ -107,7 +107,7 @@ def test_a_click_opens_a_video_and_a_segment(page: DrivenBrowser) -> None:
 def test_a_video_that_can_not_be_decoded_says_why(page: DrivenBrowser) -> None:
     page.click("#videos li:nth-child(10) a")
     page.wait("document.querySelector('#dark')?.textContent.includes('P02_02.mp4')")
-    assert page.run("document.querySelectorAll('.film').length") == 0
+    assert page.run("document.querySelectorAll('.film img').length") == 0
 
 
 def test_keys(page: DrivenBrowser) -> None:
