@@ -96,7 +96,7 @@ def write_film(
     source = source_of(video)
     length = source.duration_s() or 0.0
     times = [answer.time_s for answer in answers]
-    panel: _Panel | None = None
+    panel: _WrittenAnswer | None = None
     stream: VideoStream | None = None
     shown: int | None = None
     with (
@@ -115,7 +115,7 @@ def write_film(
             answer = bisect_right(times, float(time) + TOLERANCE_S) - 1
             if answer >= 0:
                 if panel is None or shown != answer:
-                    panel, shown = _Panel(answers[answer], top, size), answer
+                    panel, shown = _WrittenAnswer(answers[answer], top, size), answer
                 panel.put(written)
             frame = av.VideoFrame.from_ndarray(written, format="rgb24")
             frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
@@ -159,7 +159,7 @@ def _stream(container: OutputContainer, picture: Picture) -> VideoStream:
     return stream
 
 
-class _Panel:
+class _WrittenAnswer:
     """An answer as light on a dark ground, drawn once for all pictures that show it.
 
     Args:

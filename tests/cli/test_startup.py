@@ -22,6 +22,8 @@ LINES = (
     "student predict nowhere run --split train -o p",
     "student stream nowhere run",
     "student sweep nowhere plan.yaml --runs runs",
+    "predict nowhere --student run",
+    "predict video.mp4 --student run --csv file",
     "store info nowhere",
     "store doctor nowhere",
     "store verify nowhere",

@@ -43,6 +43,21 @@ def thumbnails(
         UnreadableVideo: nothing of it can be decoded, or it has a gap.
         MissingExtra: Pillow, or what decodes, is missing.
     """
+    found, last_s = shown_at(video, times_s, height=height)
+    if last_s is not None:
+        ended = shown_at(video, [last_s], height=height)[0][last_s]
+        found |= {time: ended for time in map(float, times_s) if time not in found}
+    return [found[time] for time in map(float, times_s)]
+
+
+def shown_at(
+    video: Path | VideoSource, times_s: Sequence[float], *, height: int = HEIGHT
+) -> tuple[dict[float, bytes], float | None]:
+    """As `thumbnails`, by time, without those after the last frame.
+
+    Returns:
+        The pictures, and when the last frame is if there are such times, else None.
+    """
     ascending = np.unique(np.asarray(times_s, dtype=np.float64))
     if not np.isfinite(ascending).all():
         raise BadConfig("a time that is not a number", expected="seconds", found=ascending[-1])
@@ -59,11 +74,8 @@ def thumbnails(
             found |= dict.fromkeys(within(since, until), _jpeg(picture, height))
             if len(found) == len(ascending):
                 break
-    if len(found) < len(ascending):  # which frame is the last is known at the end alone
-        end_s = reader.facts.last_s
-        ended = thumbnails(video, [end_s], height=height)[0]
-        found |= {time: ended for time in ascending.tolist() if time not in found}
-    return [found[time] for time in map(float, times_s)]
+    # Which frame is the last is known at the end alone.
+    return found, None if len(found) == len(ascending) else reader.facts.last_s
 
 
 def data_url(jpeg: bytes) -> str:
