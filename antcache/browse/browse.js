@@ -42,7 +42,7 @@ function el(tag, about = {}, ...inside) {
   return made;
 }
 const count = n => n.toLocaleString("en");
-const percent = p => p >= .995 ? "100 %" : p < .001 ? "< 0.1 %" : `${(100 * p).toFixed(p < .1 ? 1 : 0)} %`;
+const percent = p => p === 0 ? "0 %" : p >= .995 ? "100 %" : p < .001 ? "< 0.1 %" : `${(100 * p).toFixed(p < .1 ? 1 : 0)} %`;
 function clock(s, digits = 0) {
   const whole = digits ? s.toFixed(digits) : String(Math.floor(s)), t = Math.floor(s);
   const part = whole.slice(String(t).length), pad = n => String(n).padStart(2, "0");
@@ -94,22 +94,26 @@ function matches(v) {
   if (!wanted?.size) return 0;
   return classes.here[v].reduce((sum, id, at) => sum + (wanted.has(id) ? classes.counts[v][at] : 0), 0);
 }
+const drawn = [];  // an item for each video, made once
+function item(v) {
+  const bar = el("canvas", { width: 40, height: 1, "aria-hidden": true }), ink = bar.getContext("2d");
+  list.bars[v].forEach((key, at) => { if (key >= 0) { ink.fillStyle = `oklch(.68 .12 ${hue(key)})`; ink.fillRect(at, 0, 1, 1); } });
+  const err = el("span", { class: "err" }), meta = el("span", { class: "meta" });
+  const a = el("a", { href: link(v), "data-video": v }, el("b", { text: list.videos[v], title: list.videos[v] }), err, bar, meta);
+  return { li: el("li", {}, a), a, err, meta };
+}
 function draw() {
-  const items = state.shown.map(v => {
-    const k = current(), own = figures[k]?.videos, bar = el("canvas", { width: 40, height: 1, "aria-hidden": true });
-    const ink = bar.getContext("2d");
-    list.bars[v].forEach((key, at) => { if (key >= 0) { ink.fillStyle = `oklch(.68 .12 ${hue(key)})`; ink.fillRect(at, 0, 1, 1); } });
-    const segments = total(v), found = state.query ? matches(v) : 0, wrong = flags(v).length;
+  const own = figures[current()]?.videos;
+  $("videos").replaceChildren(...state.shown.map(v => {
+    const { li, a, err, meta } = drawn[v] ??= item(v), segments = total(v), found = state.query ? matches(v) : 0;
     const gone = Object.entries(list.streams).filter(([, has]) => has[v] === "0").map(([name]) => name);
-    return el("li", {}, el("a", { href: link(v), "data-video": v, "aria-current": v === state.video && "true" },
-      el("b", { text: list.videos[v], title: list.videos[v] }),
-      el("span", { class: "err", text: own?.n[v] ? percent(own.top5[v] / own.n[v]) : "" }),
-      bar,
-      el("span", { class: "meta" }, segments ? `${count(segments)} segments, ${clock(list.seconds[v])}` : "no labels",
-        gone.length ? el("span", { class: "flag", text: `, no ${gone.join(", ")}` }) : wrong ? el("span", { class: "flag", text: ", rows missing" }) : null,
-        found ? el("span", { class: "hits", text: `, ${count(found)} found` }) : null)));
-  });
-  $("videos").replaceChildren(...items);
+    if (v === state.video) a.setAttribute("aria-current", "true");
+    err.textContent = own?.n[v] ? percent(own.top5[v] / own.n[v]) : "";
+    meta.replaceChildren(...[segments ? `${count(segments)} segments, ${clock(list.seconds[v])}` : "no labels",
+      gone.length ? el("span", { class: "flag", text: `, no ${gone.join(", ")}` }) : flags(v).length ? el("span", { class: "flag", text: ", rows missing" }) : "",
+      found ? el("span", { class: "hits", text: `, ${count(found)} found` }) : ""]);
+    return li;
+  }));
   const all = list.videos.length;
   const of = list.systems[current()], shown = state.shown.length;
   $("found").replaceChildren(`${shown === all ? "" : `${count(shown)} of `}${count(all)} videos`, of ? el("span", { text: `top-5 of ${short(of)}` }) : "");
@@ -179,7 +183,7 @@ async function openVideo(v) {
   classes ??= await ready;
   if (state.video !== v) return;
   if (video.why) { $("main").replaceChildren(el("p", { class: "why", text: video.why })); return; }
-  state.open = { v, video, guesses };
+  state.open = { v, video, guesses, dark: "Pictures are being made ..." };
   state.zoom = 1;
   $("main").className = "";
   const splits = [...new Set(video.split)].map(i => list.splits[i]).join(", ");
@@ -192,7 +196,6 @@ async function openVideo(v) {
       el("button", { type: "button", text: "+", "aria-label": "More of the timeline's detail", title: "+", onclick: zoom(2) })),
     el("p", { class: "soft small", text: `${count(video.uid.length)} segments${splits ? ` of ${splits}` : ""}, ${clock(video.seconds)}` }),
     ...guesses.flatMap((own, k) => own.why ? [el("p", { class: "why", text: `${label(list.systems[k])}: ${own.why}` })] : []),
-    el("p", { id: "dark", class: "note small", hidden: true }),
     el("div", { class: "tracks", id: "tracks", tabindex: 0, role: "group", "aria-label": "Timeline; arrow keys go from segment to segment" }),
     el("p", { class: "legend" }, el("span", {}, el("i"), "the best guess is right"), el("span", {}, el("i", { class: "five" }), "the truth is among the 5 best"),
       el("span", {}, el("i", { class: "miss" }), "missed"), el("span", { text: "colours are verbs: those of the guess" })),
@@ -202,13 +205,9 @@ async function openVideo(v) {
   if (state.segment === null && video.uid.length) state.segment = 0;
   showSegment();
   if (!list.pictures) return;
-  $("dark").textContent = "Pictures are being made ...";
-  $("dark").hidden = false;
   const strip = await get(`strip-${v}`);
   if (state.open?.v !== v) return;
-  $("dark").textContent = `No pictures: ${strip.why}`;
-  $("dark").hidden = !strip.why;
-  if (strip.why) return;
+  if (strip.why) { $("dark").textContent = state.open.dark = `No pictures: ${strip.why}`; return; }
   const first = new Image();
   first.src = strip.pictures[0];
   await first.decode().catch(() => {});
@@ -237,6 +236,7 @@ function timeline() {
     plane.append(el("div", { class: "track film" }, ...strip.pictures.flatMap((src, n) => n % step === Math.floor(step / 2) || step === 1
       ? [el("img", { src, alt: `at ${clock(strip.seconds[n])}`, loading: "lazy", style: { left: `clamp(${half}px, ${at(strip.seconds[n])}, calc(100% - ${half}px))` } })] : [])));
   }
+  if (list.pictures && !strip) plane.append(el("p", { id: "dark", class: "track film small soft", text: state.open.dark }));  // nothing moves when they come
   const step = STEPS.find(s => wide * s / end > 64) ?? 7200;
   plane.append(el("div", { class: "track axis", "aria-hidden": true }, ...Array.from({ length: Math.min(400, Math.ceil(end / step)) }, (_, n) => el("span", { text: clock(n * step), style: { left: at(n * step) } }))));
   const block = (s, kind, action, text, style = {}) => el("div", { class: `seg ${kind}`, "data-s": s, title: text,
@@ -336,7 +336,7 @@ const KEYS = {
   j: () => goVideo(1), k: () => goVideo(-1), ArrowDown: () => goVideo(1), ArrowUp: () => goVideo(-1),
   l: () => goSegment(1), h: () => goSegment(-1), ArrowRight: () => goSegment(1), ArrowLeft: () => goSegment(-1),
   n: () => goMiss(1), p: () => goMiss(-1), "+": () => zoomBy(2), "=": () => zoomBy(2), "-": () => zoomBy(.5),
-  "/": () => { if (state.video !== null && innerWidth < 900) go(""); setTimeout(() => $("search").focus()); },
+  "/": () => { if (state.video !== null && innerWidth < 900) go(""); $("search").focus(); },
   "?": () => $("keys").showModal(), Escape: () => go(""),
 };
 document.addEventListener("keydown", event => {
@@ -349,12 +349,16 @@ document.addEventListener("keydown", event => {
   if (does && list) { event.preventDefault(); does(); }
 });
 document.addEventListener("click", event => {
-  const s = event.target.closest?.("[data-s]")?.dataset.s;
+  let at = event.target.closest?.("[data-s]");
+  if (!at && event.target.closest?.(".tracks")) at = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-s]");  // drawn anew meanwhile
+  const s = at?.dataset.s;
   if (s !== undefined) toSegment(+s);
 });
 $("ask").addEventListener("click", () => $("keys").showModal());
-$("tools").addEventListener("submit", event => { event.preventDefault(); $("videos").querySelector("a")?.click(); });
-$("search").addEventListener("input", () => { search(); if (state.open) timeline(); });
+$("tools").addEventListener("submit", event => { event.preventDefault(); searched(); $("videos").querySelector("a")?.click(); });
+let typed;
+function searched() { clearTimeout(typed); search(); if (state.open) timeline(); }
+$("search").addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(searched, 90); });
 for (const id of ["split", "sort"]) $(id).addEventListener("change", search);
 let resized;
 addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (state.open) timeline(); }, 100); });

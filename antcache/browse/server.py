@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 HOST = "127.0.0.1"
-OURS = ("127.0.0.1", "localhost", "::1", "[::1]")
+OURS = ("127.0.0.1", "localhost")
 """Names under which this machine is asked by itself."""
 PAGE = {"": "text/html", "browse.css": "text/css", "browse.js": "text/javascript"}
 """What the page is made of; the empty name is the page itself."""

@@ -129,6 +129,8 @@ class DrivenBrowser:
 
     def click(self, selector: str) -> None:
         """Click the middle of the first element that is selected, scrolled to where it is."""
+        frame = "new Promise(done => requestAnimationFrame(done))"
+        self.run(f"{frame}.then(() => {frame})")  # what comes into sight has its size by then
         middle = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'nearest', behavior: 'instant'});"

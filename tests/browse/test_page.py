@@ -107,7 +107,7 @@ def test_a_click_opens_a_video_and_a_segment(page: DrivenBrowser) -> None:
 def test_a_video_that_can_not_be_decoded_says_why(page: DrivenBrowser) -> None:
     page.click("#videos li:nth-child(10) a")
     page.wait("document.querySelector('#dark')?.textContent.includes('P02_02.mp4')")
-    assert page.run("document.querySelectorAll('.film').length") == 0
+    assert page.run("document.querySelectorAll('.film img').length") == 0
 
 
 def test_keys(page: DrivenBrowser) -> None:
@@ -142,6 +142,7 @@ def test_search(page: DrivenBrowser) -> None:
     page.press("/")
     page.wait("document.activeElement.id === 'search'")
     page.type("wash knife")
+    page.wait("state.query === 'wash knife'")
     counts = page.run("classes.here.map((own, v) => own.includes(36))")
     names = page.run("list.videos")
     assert shown(page) == [name for name, has in zip(names, counts, strict=True) if has]
@@ -151,8 +152,10 @@ def test_search(page: DrivenBrowser) -> None:
     page.wait("state.open && document.querySelector('.seg.hit')")
     assert page.run("document.querySelectorAll('.seg.dim').length") > 20
     page.run("(e => { e.value = 'P02'; e.dispatchEvent(new Event('input')) })($('search'))")
+    page.wait("state.query === 'p02'")
     assert shown(page) == ["P02_01", "P02_02"]
     page.run("(e => { e.value = ''; e.dispatchEvent(new Event('input')) })($('search'))")
+    page.wait("state.query === ''")
     assert len(shown(page)) == 10
 
 
@@ -238,6 +241,7 @@ def test_from_files_it_does_the_same(driven: DrivenBrowser, exported: str) -> No
     driven.wait("getComputedStyle(document.querySelector('nav')).display === 'block'")
     driven.press("/")
     driven.type("cut")
+    driven.wait("state.query === 'cut'")
     assert 0 < len(shown(driven)) <= 10
     assert driven.complaints() == []
 

@@ -86,7 +86,7 @@ def test_all_else_is_not_there(client: Any, path: str) -> None:
         ("127.0.0.1:8410", 200),
         ("localhost:8410", 200),
         ("localhost", 200),
-        ("[::1]:8410", 200),
+        ("[::1]:8410", 400),
         ("evil.example:8410", 400),
         ("127.0.0.1.evil.example", 400),
         ("", 400),
