@@ -59,6 +59,7 @@ RUNS = {
         "plain": ("plain-0", "plain-1"),
         "distilled": ("distilled-0", "distilled-1"),
     },
+    "docs/share.md": {"plain": ("plain",)},
 }
 """Runs that a page takes for granted: copies of two that are trained once."""
 
