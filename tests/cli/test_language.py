@@ -140,7 +140,7 @@ def test_what_is_required_is_asked_for(name: str) -> None:
 
 
 def value(option: click.Option) -> list[str]:
-    return [option.type.choices[0] if isinstance(option.type, click.Choice) else "x"]
+    return [option.type.choices[0] if isinstance(option.type, click.Choice) else "1"]
 
 
 @each_command

@@ -63,6 +63,7 @@ RUNS = {
         "distilled": ("distilled-0", "distilled-1"),
     },
     "docs/watch.md": {"distilled": ("distilled",)},
+    "docs/share.md": {"plain": ("plain",)},
 }
 """Runs that a page takes for granted: copies of two that are trained once."""
 

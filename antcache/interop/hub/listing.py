@@ -48,7 +48,7 @@ class RemoteFile:
         return digest.hexdigest() == (self.sha256 or self.blob)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Listing:
     """What a repository holds of one stream.
 
