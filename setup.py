@@ -39,6 +39,8 @@ EXTRAS = {
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "cpu": ["numba>=0.61"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
+    "hub": ["huggingface_hub>=1.0"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
     "remote": ["s3fs>=2024.10"],
     "ray": ["ray>=2.60,<3"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
@@ -62,6 +64,8 @@ EXTRAS["all"] = [
     *EXTRAS["parse"],
     *EXTRAS["import"],
     *EXTRAS["remote"],
+    *EXTRAS["hub"],
+    *EXTRAS["onnx"],
 ]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}

@@ -13,8 +13,16 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
-from antcache.cli.common import PATH
+from antcache.cli.choices import (
+    BACKENDS,
+    CLASSES,
+    CLUSTERS,
+    DTYPES,
+    ENGINES,
+    STUDENT_FORMS,
+    TOKEN_DTYPES,
+)
+from antcache.cli.common import PATH, StoreLocation
 from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
@@ -166,6 +174,39 @@ classes_option = click.option(
     default="all",
     help="Which can win; present: those that occur, and segments whose verb and noun have no "
     "training segment are left out, as in V-JEPA 2's figures.",
+)
+classes_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    show_default="as the run has them",
+    help="Where the classes are, for a run from before runs kept them.",
+)
+student_form_option = click.option(
+    "--format",
+    "form",
+    type=STUDENT_FORMS,
+    default="safetensors",
+    help="Weights alone, or a graph as well, whose scores are compared first.",
+)
+one_stream_option = click.option("--stream", required=True, help="The feature stream.")
+private_option = click.option(
+    "--private", is_flag=True, help="If the repository is new: nobody else may see it."
+)
+revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
+from_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    required=True,
+    help="Whose classes and features it is for.",
+)
+license_option = click.option(
+    "--license",
+    "license_",
+    metavar="NAME",
+    default="unknown",
+    help="Licence of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...",
 )
 allow_partial_option = click.option(
     "--allow-partial", is_flag=True, help="Keep what there is of truncated videos."

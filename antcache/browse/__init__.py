@@ -11,11 +11,11 @@ from antcache.exports import lazy_exports
 
 if TYPE_CHECKING:
     from antcache.browse.export import export_pages
-    from antcache.browse.server import ServerConfig, serve
+    from antcache.browse.server import BrowseConfig, serve
     from antcache.browse.shelf import Shelf
 
-__all__ = ["ServerConfig", "Shelf", "export_pages", "serve"]
+__all__ = ["BrowseConfig", "Shelf", "export_pages", "serve"]
 
 __getattr__, __dir__ = lazy_exports(
-    __name__, {"export": "export_pages", "server": "ServerConfig serve", "shelf": "Shelf"}
+    __name__, {"export": "export_pages", "server": "BrowseConfig serve", "shelf": "Shelf"}
 )

@@ -191,7 +191,8 @@ def _best(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.f
         best[row] = np.argsort(-scores[row], kind="stable")[:count]
     own = np.take_along_axis(scores, best, axis=1).astype(np.float64)
     order = np.lexsort((best, -own), axis=1)
-    best, own = (np.take_along_axis(each, order, axis=1) for each in (best, own))
+    best = np.take_along_axis(best, order, axis=1)
+    own = np.take_along_axis(own, order, axis=1)
     peak = own[:, :1]
     total = np.exp(scores - peak.astype(scores.dtype)).sum(axis=1, dtype=np.float64)
     return best, (np.exp(own - peak) / total[:, None]).astype(np.float32)

@@ -151,10 +151,16 @@ class StoredTargets:
             BadPredictions: a logit is not a number.
         """
         values = [name for name in ("logits", "index", "logit", "tail") if name in self.arrays]
-        for part in blocks(len(self.rows)):
+        for stored in blocks(self.arrays["uid"].shape[0]):
+            first, last = np.searchsorted(self.rows, (stored.start, stored.stop))
+            if first == last:
+                continue
+            part = slice(int(first), int(last))
             rows = self.rows[part]
             low, high = int(rows[0]), int(rows[-1]) + 1
-            held = {name: np.array(self.arrays[name][low:high])[rows - low] for name in values}
+            held: dict[str, Any] = {
+                name: np.array(self.arrays[name][low:high])[rows - low] for name in values
+            }
             for name in values:
                 release = getattr(self.arrays[name], "release", None)
                 if release is not None:  # a map that stays would count as our memory

@@ -41,7 +41,7 @@ Port = Annotated[int, Range(0, 65535)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerConfig:
+class BrowseConfig:
     """Where the page is served."""
 
     host: str | None = None
@@ -95,7 +95,7 @@ def application(shelf: Shelf, *, hosts: tuple[str, ...] | None = OURS) -> Starle
 
 def serve(
     shelf: Shelf,
-    config: ServerConfig | None = None,
+    config: BrowseConfig | None = None,
     *,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -110,7 +110,7 @@ def serve(
         BadConfig: the port is in use, or the host is none of this machine.
         MissingExtra: Starlette or uvicorn is not installed.
     """
-    config = config or ServerConfig()
+    config = config or BrowseConfig()
     with needs("uvicorn", "serve"):
         import uvicorn
     made = application(shelf, hosts=OURS if config.host is None else None)

@@ -22,6 +22,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Shelf:
         self._lock = threading.Lock()
         if self.catalog.taxonomy is not None:
             for name in store.target_names():
-                self._add("teacher", name, lambda name=name: self._of_targets(name))
+                self._add("teacher", name, partial(self._of_targets, name))
         for run in runs:
             self._add_run(run)
 
@@ -99,7 +100,7 @@ class Shelf:
             )
             return
         rows_of(self.catalog, scores)  # what does not fit is said before anything is served
-        make = lambda: guesses_of_file(self.catalog, scores)  # noqa: E731
+        make = partial(guesses_of_file, self.catalog, scores)
         self._add("run", str(run), make, scores.split)
 
     def _of_targets(self, name: str) -> Guesses:

@@ -58,7 +58,8 @@ class Strip:
     Attributes:
         start_s: where it begins.
         stop_s: where it ends.
-        pictures_s: when the pictures above it are of.
+        pictures_s: when the pictures above it are of: the middles of its parts, as far as there are
+            answers.
         drawing: SVG.
     """
 
@@ -94,7 +95,8 @@ def strips(
         begin, end = number * span, (number + 1) * span
         name = f"{label}-{number}"
         drawing = _draw(name, begin, end, own, names, observed_s, answers[0].gap_s)
-        pictures_s = tuple(begin + (i + 0.5) * span / PICTURES for i in range(PICTURES))
+        middles = (begin + (i + 0.5) * span / PICTURES for i in range(PICTURES))
+        pictures_s = tuple(time for time in middles if time <= own[-1].stop_s)
         found.append(Strip(start_s=begin, stop_s=end, pictures_s=pictures_s, drawing=drawing))
     return found
 

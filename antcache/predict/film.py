@@ -8,7 +8,7 @@ all. There is no sound.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import cached_property
@@ -96,7 +96,7 @@ def write_film(
     source = source_of(video)
     length = source.duration_s() or 0.0
     times = [answer.time_s for answer in answers]
-    panel: _Panel | None = None
+    panel: _WrittenAnswer | None = None
     stream: VideoStream | None = None
     shown: int | None = None
     with (
@@ -115,7 +115,7 @@ def write_film(
             answer = bisect_right(times, float(time) + TOLERANCE_S) - 1
             if answer >= 0:
                 if panel is None or shown != answer:
-                    panel, shown = _Panel(answers[answer], top, size), answer
+                    panel, shown = _WrittenAnswer(answers[answer], top, size), answer
                 panel.put(written)
             frame = av.VideoFrame.from_ndarray(written, format="rgb24")
             frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
@@ -128,7 +128,7 @@ def write_film(
 
 def _pictures(
     source: VideoSource, max_gap_s: float, allow_partial: bool
-) -> Iterator[tuple[Fraction, Picture]]:
+) -> Generator[tuple[Fraction, Picture], None, None]:
     """Pictures with their times; of several of one time the last, as it is the one that is seen."""
     frames = source.frames(max_gap_s=max_gap_s, allow_partial=allow_partial)
     last: tuple[Fraction, Any] | None = None
@@ -159,7 +159,7 @@ def _stream(container: OutputContainer, picture: Picture) -> VideoStream:
     return stream
 
 
-class _Panel:
+class _WrittenAnswer:
     """An answer as light on a dark ground, drawn once for all pictures that show it.
 
     Args:

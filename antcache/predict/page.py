@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def render(
         labelled=labelled,
         kept=KEPT,
         levels=bands.LEVELS,
+        places=bands.PICTURES,
         left=round(100 * bands.LEFT / bands.WIDTH, 3),
         right=round(100 * 4 / bands.WIDTH, 3),
         videos=[
@@ -149,6 +151,7 @@ def _films(video: ShownVideo, drawn: Sequence[bands.Strip]) -> list[list[tuple[s
         made = thumbnails(video.source, times, height=PICTURE_HEIGHT)
     except UnreadableVideo:  # it could be read before: a page without pictures still says it all
         return [[] for _ in drawn]
-    told = [(data_url(each), f"at {clock(time)}") for each, time in zip(made, times, strict=True)]
-    count = bands.PICTURES
-    return [told[i * count : (i + 1) * count] for i in range(len(drawn))]
+    told = iter(
+        [(data_url(each), f"at {clock(time)}") for each, time in zip(made, times, strict=True)]
+    )
+    return [list(islice(told, len(strip.pictures_s))) for strip in drawn]

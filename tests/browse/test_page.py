@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HOSTILE
+from browsed_kitchen import HOSTILE
 from driven_browser import DrivenBrowser
 
-from antcache.browse import ServerConfig, Shelf, export_pages, serve
+from antcache.browse import BrowseConfig, Shelf, export_pages, serve
 from antcache.store import Store
 
 pytest.importorskip("uvicorn")
@@ -45,7 +45,7 @@ def served(browsed: Path, films: Path) -> Iterator[str]:
             addresses.append(address)
             ready.set()
 
-        given = {"target": serve, "args": (shelf_of(browsed, films), ServerConfig(port=0))}
+        given = {"target": serve, "args": (shelf_of(browsed, films), BrowseConfig(port=0))}
         thread = threading.Thread(**given, kwargs={"ready": say})
         thread.start()
         assert ready.wait(30)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antcache.browse import ServerConfig, Shelf, serve
+from antcache.browse import BrowseConfig, Shelf, serve
 from antcache.browse.server import POLICY, application
 from antcache.errors import BadConfig, MissingExtra
 from antcache.store import Store
@@ -119,7 +119,7 @@ def test_it_is_served(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
         ready.set()
 
     thread = threading.Thread(
-        target=serve, args=(shelf, ServerConfig(port=0)), kwargs={"ready": say}
+        target=serve, args=(shelf, BrowseConfig(port=0)), kwargs={"ready": say}
     )
     thread.start()
     assert ready.wait(30)
@@ -137,11 +137,11 @@ def test_a_port_in_use_is_said(shelf: Shelf) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(BadConfig, match=f"127.0.0.1:{port}: can't be listened on .*in use"):
-            serve(shelf, ServerConfig(port=port))
+            serve(shelf, BrowseConfig(port=port))
     with pytest.raises(BadConfig, match=r"192\.0\.2\.1:0: can't be listened on"):
-        serve(shelf, ServerConfig(host="192.0.2.1", port=0))
+        serve(shelf, BrowseConfig(host="192.0.2.1", port=0))
     with pytest.raises(BadConfig, match="port"):
-        ServerConfig(port=65536)
+        BrowseConfig(port=65536)
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
@@ -152,4 +152,4 @@ def test_a_missing_package_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"'{package}' is not installed.*antcache\[serve\]"):
-        serve(shelf, ServerConfig(port=0))
+        serve(shelf, BrowseConfig(port=0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HOSTILE, kitchen_segments, kitchen_taxonomy, scores_of, write_run
+from browsed_kitchen import HOSTILE, kitchen_segments, kitchen_taxonomy, scores_of, write_run
 from scipy.special import softmax
 
 from antcache.browse import Shelf

@@ -36,6 +36,7 @@ INSTEAD = {
     "FOLDER-OR-HUB-ID": "words",
     "facebook/dinov2-base": "backbone",
     "facebook/dinov2-small": "backbone",
+    "kitchen.mp4": "gopro/GX010123.MP4",
 }
 """What stands in for a word of a page."""
 
@@ -51,14 +52,17 @@ SHORTER = {
 """What is put behind a command's own words, where it trains."""
 
 RUNS = {
+    "docs/browse.md": {"plain": ("plain",), "distilled": ("distilled",)},
     "docs/evaluation.md": {
         "plain": ("a", "plain", "plain-0", "plain-1", "rgb"),
         "distilled": ("b", "distilled", "distilled-0", "distilled-1", "flow", "obj"),
     },
+    "docs/predict.md": {"distilled": ("distilled",)},
     "docs/report.md": {
         "plain": ("plain-0", "plain-1"),
         "distilled": ("distilled-0", "distilled-1"),
     },
+    "docs/watch.md": {"distilled": ("distilled",)},
 }
 """Runs that a page takes for granted: copies of two that are trained once."""
 

@@ -8,6 +8,7 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from click.testing import CliRunner
@@ -183,6 +184,27 @@ def test_classes_of_older_runs_come_from_a_store(ask, run, made, tmp_path):
     )
     assert mine == theirs
     assert mine[0] == 0
+
+
+def test_a_page_and_a_film_are_written(ask, made, tmp_path):
+    even, page, film = made.folder / "even.mp4", tmp_path / "p.html", tmp_path / "f.mp4"
+    words = ("--every", "1", "--labels", made.store.path, "--html", page, "--video", film)
+    code, out, err = ask(even, *words)
+    assert code == 0, err
+    assert out.splitlines() == [f"{each}: 11 times of 1 videos" for each in (page, film)]
+    text = page.read_text("utf-8")
+    assert "11 answers from 0:01.0 to 0:11.0" in text
+    assert "Of 11 whose next action is labelled" in text
+    with av.open(str(film)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 300
+    before = film.read_bytes()
+    refused(ask(even, "--video", film), "f.mp4", "--overwrite")
+    assert film.read_bytes() == before
+    refused(ask(even, "--video", tmp_path / "f.avi"), "f.avi", ".mp4 or .mkv")
+    refused(ask(made.folder, "--video", tmp_path / "g.mp4"), "--video takes one VIDEO")
+    refused(ask(even, "--csv", page, "--html", page), "impossible file to write")
+    refused(ask(even, "--html", tmp_path / "q.html", "--labels", tmp_path / "no"), "no")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["f.mp4", "p.html"]
 
 
 def test_help_is_short_of_nothing():

@@ -24,7 +24,8 @@ from antcache.extract.engines.video import RowMaker, Stored
 from antcache.extract.rows.clips import one_clip
 from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
-from antcache.predict.asking import windows_at
+from antcache.extract.videos.decode import TOLERANCE_S
+from antcache.predict.asking import row_times, windows_at
 from antcache.predict.held import HeldRows
 from antcache.predict.live.reader import DueRow
 from antcache.store.location import Location
@@ -146,13 +147,16 @@ class LiveRows:
         """The end of the window that the newest row belongs to, and the rows (T,) that it reads."""
         assert self._start_s is not None
         time_s = self._start_s + newest / self._fps
-        if self._make.stream.at is not None:
-            step = round(self._fps / self._protocol.rate)
-            back = np.arange(self._protocol.num_frames - 1, -1, -1, dtype=np.int64)
-            return time_s, np.maximum(newest - step * back, 0)
+        stream, start_s = self._make.stream, self._start_s
+        if stream.at is not None:
+            times = row_times(np.array([time_s]), self._protocol)
+            times = times[times >= start_s - TOLERANCE_S]
+            (asked,) = windows_at(
+                np.array([time_s]), stream, self._protocol, start_s=start_s, listed=times
+            )
+            numbers = np.rint((times - start_s) * self._fps).astype(np.int64)
+            return time_s, None if asked.rows is None else numbers[asked.rows]
         # Windows end with a frame of 30 per second: the first one that shows the row.
         time_s = float(exact_ceil(time_s * ANNOTATION_FPS)) / ANNOTATION_FPS
-        (asked,) = windows_at(
-            np.array([time_s]), self._make.stream, self._protocol, start_s=self._start_s
-        )
+        (asked,) = windows_at(np.array([time_s]), stream, self._protocol, start_s=start_s)
         return time_s, asked.rows

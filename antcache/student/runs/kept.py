@@ -8,6 +8,7 @@ Letters: B batch, T frames, D feature.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,16 @@ from antcache.devices import pick_device
 from antcache.errors import BadAnnotations, BadCheckpoint, FingerprintMismatch, NotFound
 from antcache.store.format import fingerprint
 from antcache.student.config import StudentConfig
+from antcache.student.handing.fetching import MODEL, find_student
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import Predictor, build_student
-from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
+from antcache.student.runs.checkpoint import (
+    WEIGHTS,
+    check_shape,
+    latest_checkpoint,
+    load_reported,
+    load_whole,
+)
 from antcache.student.runs.place import CHECKPOINTS, CONFIG, read_config
 from antcache.untrusted import read_json
 
@@ -70,21 +78,24 @@ class KeptStudent:
 
     @classmethod
     def load(
-        cls, place: Path, *, device: str | None = None, taxonomy: Taxonomy | None = None
+        cls, place: str | Path, *, device: str | None = None, taxonomy: Taxonomy | None = None
     ) -> KeptStudent:
-        """The student of the run in the folder `place`.
+        """The student of the run in the folder `place`, or one that was handed on.
 
         Args:
-            place: folder of the run.
+            place: folder of the run, folder that `antcache student export` wrote, or hub id.
             device: torch device; None takes the run's setting.
             taxonomy: its classes, for a run that did not keep them.
 
         Raises:
-            NotFound: there is no run, or it has no checkpoint yet.
+            NotFound: there is no run, or it has no checkpoint yet; or no such student on the hub,
+                or the hub can't be reached.
             BadCheckpoint: the run can't be read, or is from a version that did not keep what is
                 needed without a store.
             FingerprintMismatch: `taxonomy` is another than that of the run.
+            MissingExtra: it is on the hub, and huggingface_hub is not installed.
         """
+        place = find_student(place)
         config = read_config(place)
         account = read_account(place)
         classes = _classes(place, account, taxonomy)
@@ -105,19 +116,23 @@ class KeptStudent:
 def load_predictor(
     run_dir: Path, config: StudentConfig, shape: ModelShape, device: str | None
 ) -> Predictor:
-    """The student with the weights that the run reports.
+    """The student with the weights that the run reports, or of the one file of an exported folder.
 
     Raises:
         NotFound: it has no checkpoint yet.
         BadCheckpoint: the checkpoint is damaged, or of another model.
     """
-    checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
+    exported = os.path.lexists(run_dir / MODEL)
+    checkpoint = run_dir if exported else latest_checkpoint(run_dir / CHECKPOINTS)
     if checkpoint is None:
         raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
-    check_shape(checkpoint, config, shape)
+    check_shape(checkpoint, config, shape, name=MODEL if exported else WEIGHTS)
     with torch.random.fork_rng(devices=[]):
         student = build_student(config, shape)
-    load_reported(checkpoint, student)
+    if exported:
+        load_whole(checkpoint / MODEL, student)
+    else:
+        load_reported(checkpoint, student)
     where = pick_device(device or config.runtime.device)
     return Predictor(student, config.runtime.precision, where)
 

@@ -65,7 +65,7 @@ def browse(
             import starlette  # noqa: F401  # before anything is read
             import uvicorn  # noqa: F401
     from antcache.browse.export import check_export, export_pages
-    from antcache.browse.server import ServerConfig, serve
+    from antcache.browse.server import BrowseConfig, serve
     from antcache.browse.shelf import Shelf
     from antcache.store import Store
 
@@ -89,4 +89,4 @@ def browse(
         else:
             say(f"{len(shelf.catalog.videos)} videos at {address} until Ctrl-C")
 
-    serve(shelf, ServerConfig(host=host, port=port), ready=ready)
+    serve(shelf, BrowseConfig(host=host, port=port), ready=ready)
