@@ -45,7 +45,7 @@ def test_it_runs_from_top_to_bottom(
         out.text for c in notebook.cells for out in c.get("outputs", ()) if "text" in out
     )
     for line in (
-        r"train: \d+ segments of 3 videos",
+        r"train: \d+ segments of 2 videos",
         r"(\d+) of \1 segments have a soft target",
         r"distilled: top-5 [\d.]+ %",
         r"action/recall@5 +[\d.]+ -> +[\d.]+  \([+-]",

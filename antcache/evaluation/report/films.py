@@ -122,7 +122,7 @@ class Films:
 
     def _note(self, video: str, why: str) -> None:
         self.notes[video] = why
-        log.warning("no pictures of %s: %s", video, why)
+        log.info("no pictures of %s: %s", video, why)
 
 
 def strip_times(end_s: float, observed_s: float) -> list[float]:

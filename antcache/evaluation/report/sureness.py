@@ -6,6 +6,7 @@ larger, the more segments. Values are drawn as they are, without smoothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from antcache.evaluation.calibration import ReliabilityBin
@@ -14,8 +15,9 @@ from antcache.evaluation.comparing.sureness import SideCalibration
 from antcache.evaluation.report.svg import Drawing, shorten
 
 WIDTH, HEIGHT = 360.0, 336.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 352.0, 30.0, 292.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 342.0, 30.0, 292.0
 KEYS, KEY_Y = (44.0, 204.0), 12.0
+STEP = 20  # percent
 SMALLEST, LARGEST = 3.0, 11.0  # sides of a point
 
 
@@ -57,16 +59,19 @@ def draw(found: Comparison) -> str:
         description=" ".join(_words(name, own) for _, name, own in sides),
     )
 
-    def place(confidence: float, correct: float) -> tuple[float, float]:
-        along = LEFT + confidence / 100 * (RIGHT - LEFT)
-        return along, BOTTOM - correct / 100 * (BOTTOM - TOP)
+    values = [v for *_, own in sides if own for b in own.bins for v in (b.confidence, b.correct)]
+    most = STEP * max(1, math.ceil(max(values) / STEP))  # both axes end there
 
-    for value in range(0, 101, 20):
+    def place(confidence: float, correct: float) -> tuple[float, float]:
+        along = LEFT + confidence / most * (RIGHT - LEFT)
+        return along, BOTTOM - correct / most * (BOTTOM - TOP)
+
+    for value in range(0, most + 1, most // 5):
         x, y = place(value, value)
         drawing.line([(LEFT, y), (RIGHT, y)], "grid")
         drawing.text(LEFT - 5, y + 4, str(value), "end soft")
         drawing.text(x, BOTTOM + 15, str(value), "mid soft")
-    drawing.line([place(0, 0), place(100, 100)], "even", "as often right as sure")
+    drawing.line([place(0, 0), place(most, most)], "even", "as often right as sure")
     drawing.text((LEFT + RIGHT) / 2, BOTTOM + 32, "confidence, %; right, % upwards", "mid soft")
     for (side, name, own), at in zip(sides, KEYS, strict=True):
         if own is None:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import re
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from antcache.cli.main import Root
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, MissingExtra, NotFound
 from antcache.evaluation import Predictions
 from antcache.evaluation.comparing.compare import CompareConfig, compare
-from antcache.evaluation.report import ReportLayout, render, write_report
+from antcache.evaluation.report import Films, ReportLayout, render, write_report
 from antcache.evaluation.report.curves import Panel, draw, mean_curve, panels_of, read_history
 from antcache.evaluation.report.svg import ticks
 from antcache.evaluation.report.timeline import timeline
@@ -119,7 +121,7 @@ def kitchen(tmp_path: Path, taxonomy: Taxonomy) -> Kitchen:
 class Reader(HTMLParser):
     """Checks that every element is closed, and collects what is needed."""
 
-    VOID = frozenset({"meta", "link", "rect", "polyline", "circle"})
+    VOID = frozenset({"meta", "link", "img", "rect", "polyline", "circle"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -398,6 +400,113 @@ def test_the_video_that_is_shown_is_the_most_typical(kitchen: Kitchen):
     assert shown.chosen.endswith("whole split (+25.00).")
     assert [event.start_s for event in shown.events] == [2, 3]
     assert timeline(found, kitchen.store.taxonomy, "w").chosen == ""
+
+
+def test_examples_have_strips_and_those_without_say_why(kitchen: Kitchen):
+    """Of each segment once; what is not there is said in its card and above all of them."""
+    asked: dict[str, list[float]] = {}
+
+    def pictures(video: str, times_s: Sequence[float]) -> list[str | None]:
+        if video == "x":
+            raise NotFound("no <such> video", where="videos")
+        asked[video] = list(times_s)
+        return [f"data:image/jpeg;base64,{video.encode().hex()}{time:.3f}" for time in times_s]
+
+    films = Films(pictures)
+    path = kitchen.folder / "report.html"
+    found = write_report(
+        kitchen.store,
+        kitchen.a[:1],
+        kitchen.b[:1],
+        path,
+        teacher="targets/count",
+        config=replace(QUICK, ks=(1, 2)),
+        films=films,
+    )
+    page = path.read_text("utf-8")
+    Reader(page)
+    cells = [cell for buckets in found.buckets for cell in buckets.cells]
+    shown = [e for cell in cells for e in cell.examples]
+    assert len({e.uid for e in shown}) < len(shown)  # fixed by the best guess and by the 2 best
+    assert page.count('href="#e-') == len(shown) - len({e.uid for e in shown})
+    first = {e.uid: e for e in shown}
+    with_pictures = [e for e in first.values() if e.video != "x"]
+    assert page.count('<div class="film">') == len(with_pictures)
+    assert page.count("no-film") == len(first) - len(with_pictures) > 0
+    assert page.count("no &lt;such&gt; video") == 1 + len(first) - len(with_pictures)
+    assert list(films.notes) == ["x"]
+    gap_s = kitchen.store.protocol.gap_s
+    for e in with_pictures:
+        assert max(t for t in asked[e.video] if t < e.start_s) == pytest.approx(e.start_s - gap_s)
+        assert f'{e.video.encode().hex()}{e.start_s - gap_s:.3f}"' in page
+    assert "the last of each strip is" in page
+    plain = render(found, kitchen.store.taxonomy, QUICK)
+    assert "<img" not in plain
+    assert "the last of each strip" not in plain
+
+
+def test_rare_and_frequent_classes_videos_and_calibration(kitchen: Kitchen):
+    """Without a training split the counts are those of the split itself, and the page says so."""
+    found = compare(kitchen.store, kitchen.a[:1], kitchen.b[:1], config=QUICK)
+    page = render(found, kitchen.store.taxonomy, QUICK)
+    assert "for the store has no training split" in page
+    rows = rows_of(page, "data-frequency")
+    assert list(rows) == ["1"]  # 1 to 4 segments: all five classes
+    assert rows["1"][:2] == ["5", "8"]
+    assert number(rows["1"][4]) == round(found.metrics["action/recall@5"].difference.value, 2)
+    assert "b0 is above a0 in 3 of 4 videos, below in 1 and equal in 0" in page
+    assert found.calibration[1] is not None
+    rows = rows_of(page, "data-calibration")
+    assert rows["top-1, %"] == ["37.50", "62.50"]
+    assert rows["expected calibration error, %"][1] == f"{found.calibration[1].ece:.2f}"
+    assert rows["negative log-likelihood, nats"][0] == "none"  # A gives class 4 probability 0
+
+
+def test_every_class_is_a_short_row_of_its_own(tmp_path: Path):
+    """EPIC-KITCHENS-100 has thousands of classes: each may take some hundred bytes."""
+    page, _ = page_of(tmp_path, classes=400)
+    small, _ = page_of(tmp_path, classes=200)
+    assert len(rows_of_class(page)) == 400 + 400 + 1  # actions, nouns, the verb
+    assert (len(page) - len(small)) / 400 < 130  # of an action's row and a noun's
+
+
+def rows_of_class(page: str) -> list[str]:
+    tables = re.findall(r'<table class="sortable by-class">.*?</table>', page, re.DOTALL)
+    return [row for table in tables for row in re.findall(r"<tr><th scope=\"row\">", table)]
+
+
+def page_of(folder: Path, *, classes: int) -> tuple[str, float]:
+    """The page of two random systems on one segment of each of many classes, and its seconds."""
+    ids = np.arange(classes)
+    taxonomy = Taxonomy(
+        dataset=f"of-{classes}",
+        verbs=("take",),
+        nouns=tuple(f"thing {i}" for i in ids),
+        actions=tuple(f"take thing {i}" for i in ids),
+        action_verbs=(0,) * classes,
+        action_nouns=tuple(ids.tolist()),
+    )
+    segments = Segments.of(
+        uid=[f"s{i}" for i in ids],
+        video=[f"v{i % 50}" for i in ids],
+        start_s=ids + 5.0,
+        stop_s=ids + 6.0,
+        verb=np.zeros(classes, np.int64),
+        noun=ids,
+        action=ids,
+    )
+    store = Store.create(folder / f"large-{classes}")
+    store.write_labels("validation", segments, taxonomy, source="test")
+    systems = []
+    for seed in (1, 2):
+        scores = np.random.default_rng(seed).normal(size=(classes, classes)).astype(np.float32)
+        systems.append(str(folder / f"{classes}-{seed}"))
+        Predictions(
+            uid=segments.uid, scores=scores, split="validation", taxonomy=taxonomy.fingerprint
+        ).save(Path(systems[-1]))
+    found = compare(store, systems[:1], systems[1:], config=QUICK)
+    begin = time.monotonic()
+    return render(found, taxonomy, QUICK), time.monotonic() - begin
 
 
 def invoke(kitchen: Kitchen, *arguments: str) -> Result:
