@@ -289,6 +289,47 @@ def distillation() -> str:
     return "\n\n".join([*parts, note]) + "\n"
 
 
+SALADS = (
+    *("teacher, history true", "teacher, history 25% wrong", "teacher, history 50% wrong"),
+    *("HMM", "teacher, history of runs", "teacher, history guessed"),
+    *(
+        f"{family}: {name}"
+        for family in ("window", "memory")
+        for name in (
+            *("labels alone", "smoothing", "paper", "ours", "shuffled"),
+            *("labels alone, fused", "ours, fused"),
+        )
+    ),
+)
+
+
+def salads() -> str:
+    """Real scores of 50 Salads: who says what comes next, and what is gained over labels alone."""
+    found = records("salads")
+    names = ("top-1", "top-5", "class-mean top-1")
+    lines = [f"| 50 Salads, percent | runs | {' | '.join(names)} |", "|---|---|---|---|---|"]
+    for row in SALADS:
+        cells = [found[f"{row}: {name}"] for name in names]
+        lines.append(f"| {row} | {cells[0]['n']} | {' | '.join(map(value, cells))} |")
+    lines += ["", "| top-1, points | gain | relative | by video | class-mean top-1 |"]
+    lines.append("|---|---|---|---|---|")
+    end = ", top-1: gain"
+    for pair in (name.removesuffix(end) for name in found if name.endswith(end)):
+        low, high = (found[f"{pair}{end}, {which} by video"]["value"] for which in ENDS)
+        relative = found[f"{pair}, top-1: relative gain"]["value"]
+        mean = found[f"{pair}, class-mean top-1: gain"]["value"]
+        lines.append(
+            f"| {pair} | {found[f'{pair}{end}']['value']:+.1f} | {relative:+.1f} % | "
+            f"{low:+.1f} to {high:+.1f} | {mean:+.1f} |"
+        )
+    count = found["segments"]["value"]
+    note = (
+        f"{count:.0f} segments of all five folds together; students: mean ± deviation over seeds; "
+        "by video: 95 % intervals. "
+    )
+    return "\n".join([*lines, "", note + source(found, "salads")]) + "\n"
+
+
 def ablation() -> str:
     """What makes a language-model teacher good."""
     found = records("ablation")
@@ -625,9 +666,22 @@ def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
     found = records("latency", device="CPU")
     lines = ["| head | median | 95th percentile |", "|---|---|---|"]
-    for head in (name for name in found if "percentile" not in name):
+    for head in (n for n in found if "percentile" not in n and not n.startswith("live: ")):
         median, late = found[head], found[f"{head}, 95th percentile"]
         lines.append(f"| {head} | {value(median)} | {value(late)} |")
+    return "\n".join([*lines, "", source(found, "latency")]) + "\n"
+
+
+def live() -> str:
+    """Milliseconds from a frame to its answer on a CPU."""
+    found = {n: r for n, r in records("latency", device="CPU").items() if n.startswith("live: ")}
+    if not found:
+        return "Not measured yet.\n"
+    lines = ["| backbone, head | median | 95th percentile | rows dropped |", "|---|---|---|---|"]
+    for name in (n for n in found if f"{n}, rows dropped" in found):
+        figures = [found[name], found[f"{name}, 95th percentile"], found[f"{name}, rows dropped"]]
+        median, late, dropped = map(value, figures)
+        lines.append(f"| {name.removeprefix('live: ')} | {median} ms | {late} ms | {dropped} % |")
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"
 
 
@@ -668,15 +722,32 @@ def scale() -> str:
     return "\n".join([*lines, "", note + source(found, "scale")]) + "\n"
 
 
+def browse() -> str:
+    """Seconds of what the page over a large store asks for, and the memory of it all."""
+    found = records("browse", device="CPU")
+    lines = ["| step | time |", "|---|---|"]
+    lines += [
+        f"| {name} | {value(record, 2)} s |"
+        for name, record in found.items()
+        if record["unit"] == "s"
+    ]
+    first, every = (found[f"{name}, peak memory"]["value"] for name in ("first page", "everything"))
+    note = f"Memory: {first:.0f} MB at the first page, {every:.0f} MB after everything. "
+    return "\n".join([*lines, "", note + source(found, "browse")]) + "\n"
+
+
 PAGES = (
     "README.md",
+    "docs/browse.md",
     "docs/store.md",
     "docs/student.md",
     "docs/kernel.md",
     "docs/teachers.md",
     "docs/distillation.md",
+    "docs/real.md",
     "docs/tokens.md",
     "docs/extract.md",
+    "docs/watch.md",
 )
 TABLES = {
     "demo": demo,
@@ -690,13 +761,16 @@ TABLES = {
     "ablation": ablation,
     "cross_fitting": cross_fitting,
     "distillation": distillation,
+    "salads": salads,
     "training": training,
     "tokens": tokens,
     "token_reads": token_reads,
     "steps": steps,
     "latency": latency,
+    "live": live,
     "decoding": decoding,
     "scale": scale,
+    "browse": browse,
     "reads": reads,
     "safety": safety,
     "goes_on": goes_on,

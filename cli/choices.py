@@ -32,3 +32,5 @@ CHALLENGES = click.Choice(["ek55", "ek100"])
 ARRAY_FORMS = click.Choice(["npy", "npz", "pt", "mat"])
 LAYOUTS = click.Choice(["rows-first", "dim-first"])
 ROW_TIMES = click.Choice(["end", "middle", "listed"])
+
+STUDENT_FORMS = click.Choice(["safetensors", "onnx", "torch-export"])

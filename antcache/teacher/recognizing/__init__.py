@@ -1,0 +1,1 @@
+"""A teacher told of nothing but what a recogniser says of the frames: histories that it guesses."""

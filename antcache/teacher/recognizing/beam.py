@@ -1,0 +1,181 @@
+"""What comes next by a teacher whose history is guessed from a recogniser's scores of the frames.
+
+Promise: what is expected at a row depends on the rows up to it and on no later one, and on no label
+of the video. Beam search: a guess is a sequence of past actions, the action under way, and how long
+it has lasted. From row to row the action goes on, or ends and another one begins, by
+
+- `Durations`: the chance that it ends after so long,
+- the teacher: what it expects after the guessed history,
+- the recogniser: how likely the row's frame looks if this action is under way, to the power
+  `trust`, because neighbouring frames err alike and are no independent witnesses.
+
+The `width` best guesses are kept. What comes next is the teacher's answer averaged over them, each
+by its probability times the chance that its action ends when the next one is said to begin.
+
+An action does not follow itself: two that touch are one. Letters: R rows, C actions, Q rows asked
+for, K guesses, h length of a history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, logsumexp
+
+from antcache.checks import Amount, Count, Positive, check_types
+from antcache.errors import BadConfig
+from antcache.teacher.base import Teacher
+from antcache.teacher.histories import Examples
+from antcache.teacher.recognizing.durations import Durations
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Past = tuple[int, ...]
+"""Actions that are over, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """How histories are guessed."""
+
+    width: Count = 50
+    """Guesses that are kept, K."""
+    trust: Positive = 0.7
+    """Power of the frames' likelihoods; 1 takes frames for independent witnesses."""
+    ahead: Amount = 1
+    """Rows between the last one that is seen and the start of what is asked for."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
+@dataclass(frozen=True)
+class _Guesses:
+    """K guesses: `past`, action under way (K,), rows that it has lasted (K,), log weight (K,)."""
+
+    past: list[Past]
+    action: Ints
+    lasted: Ints
+    weight: Floats
+
+    def histories(self) -> list[Past]:
+        """What the teacher is told where the action under way ends."""
+        return [(*p, a) for p, a in zip(self.past, self.action.tolist(), strict=True)]
+
+
+@dataclass(kw_only=True)
+class GuessedHistory:
+    """A trained teacher that listens to a recogniser; see the module.
+
+    Attributes:
+        teacher: trained, of a kind that needs no times.
+        durations: of actions, in steps of a row.
+        config: see `BeamConfig`.
+
+    Raises:
+        BadConfig: the teacher needs times, or knows other actions than the durations.
+    """
+
+    teacher: Teacher
+    durations: Durations
+    config: BeamConfig = field(default_factory=BeamConfig)
+
+    def __post_init__(self) -> None:
+        if self.teacher.needs_times:
+            raise BadConfig(
+                "a guessed history has no times to tell the teacher",
+                hint="train one without: `times` false",
+            )
+        known, timed = len(self.teacher.taxonomy.actions), len(self.durations.ends)
+        if known != timed:
+            raise BadConfig("durations of other actions", expected=known, found=timed)
+        self._answers: dict[Past, Floats] = {}
+
+    def expect(self, likelihood: Floats, rows: Ints) -> Floats:
+        """What the teacher expects to come after each of `rows`.
+
+        Args:
+            likelihood: (R, C) log-likelihood of each row's frame by the action under way, up to a
+                number that is the same for all actions.
+            rows: (Q,) rows that are the last to be seen, in any order.
+
+        Returns:
+            (Q, C) log-probabilities.
+
+        Raises:
+            BadConfig: likelihoods of other actions, or not finite; a row that there is not.
+        """
+        likelihood = np.asarray(likelihood, dtype=np.float64)
+        classes = len(self.durations.ends)
+        if likelihood.ndim != 2 or likelihood.shape[1] != classes:
+            raise BadConfig(
+                "likelihoods of other actions", expected=f"(R, {classes})", found=likelihood.shape
+            )
+        if not np.isfinite(likelihood).all():
+            raise BadConfig("likelihoods must be finite")
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(likelihood):
+            raise BadConfig("no such row", expected=f"0 to {len(likelihood) - 1}", found=rows.max())
+        seen = self.config.trust * likelihood
+        out = np.empty((len(rows), classes))
+        guesses = _Guesses(
+            [()] * classes,
+            np.arange(classes),
+            np.zeros(classes, dtype=np.int64),
+            self._ask([()])[0] + seen[0],
+        )
+        for row in range(int(rows.max(initial=-1)) + 1):
+            if row:
+                guesses = self._step(guesses, seen[row])
+            if (asked := rows == row).any():
+                out[asked] = self._next(guesses)
+        return out
+
+    def _step(self, now: _Guesses, seen: Floats) -> _Guesses:
+        """The best guesses one row later, whose frame is as likely as `seen` (C,)."""
+        ends = self.durations.chance(now.action, now.lasted)
+        stay = now.weight + np.log1p(-ends) + seen[now.action]
+        histories = now.histories()
+        begin = (now.weight + np.log(ends))[:, None] + self._ask(histories) + seen
+        weight = np.concatenate([stay, begin.ravel()])
+        kept = min(self.config.width, len(weight))
+        best = np.sort(np.argpartition(-weight, kept - 1)[:kept])
+        count, classes = len(stay), begin.shape[1]
+        parent, new = np.divmod(best - count, classes)
+        stays = best < count
+        parent = np.where(stays, best, parent)
+        return _Guesses(
+            [
+                (now.past if s else histories)[p]
+                for p, s in zip(parent.tolist(), stays, strict=True)
+            ],
+            np.where(stays, now.action[parent], new),
+            np.where(stays, now.lasted[parent] + 1, 0),
+            weight[best] - weight[best].max(),
+        )
+
+    def _next(self, now: _Guesses) -> Floats:
+        """Log-probabilities (C,) of what begins `ahead` rows after the last one."""
+        ends = self.durations.chance(now.action, now.lasted + self.config.ahead)
+        weight = log_softmax(now.weight + np.log(ends))
+        expected: Floats = logsumexp(weight[:, None] + self._ask(now.histories()), axis=0)
+        return expected
+
+    def _ask(self, histories: list[Past]) -> Floats:
+        """The teacher's log-probabilities (K, C) after each history; it is asked once for each."""
+        new = [past for past in dict.fromkeys(histories) if past not in self._answers]
+        if new:
+            length = self.teacher.config.length
+            history = np.full((len(new), length), -1, dtype=np.int64)
+            for row, past in zip(history, new, strict=True):
+                known = past[-length:]
+                row[length - len(known) :] = known
+            none = np.zeros(len(new), dtype=np.int64)
+            told = Examples(history=history, target=none, group=none)
+            logits = self.teacher.predict(told).logits.astype(np.float64)
+            for past, own in zip(new, logits, strict=True):
+                if past:
+                    own[past[-1]] = -1e9  # finite: weights are added up
+                self._answers[past] = log_softmax(own)
+        return np.stack([self._answers[past] for past in histories])
