@@ -70,6 +70,7 @@ PUBLISHED = {
 }
 FEWER: dict[str, dict[str, Any]] = {"count": TIMES, "sequence": {**TIMES, "epochs": 4}}
 """Of EPIC-KITCHENS-100, three times as large: half the epochs are more steps; no language model."""
+BALANCED = tuple(f"{kind}, balanced" for kind in (*FEWER, "ensemble"))
 TWO: dict[str, dict[str, Any]] = {"count": TIMES, "sequence": TIMES}
 BREAKFAST_SPLITS = "breakfast"
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -213,7 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--dataset", choices=list(SETTINGS), help="only this dataset")
-    parser.add_argument("--kind", choices=[*SETTINGS[EGTEA], "ensemble"], help="only this kind")
+    parser.add_argument(
+        "--kind", choices=[*SETTINGS[EGTEA], "ensemble", *BALANCED], help="only this kind"
+    )
     parser.add_argument("--history", help="only this kind of history")
     parser.add_argument("--model", help="of the language model, in place of the adapted MiniLM")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
@@ -240,9 +243,9 @@ def main() -> None:
             figure
             for history in HISTORIES[EK100]
             if arguments.history in (None, history)
-            for each in (*FEWER, "ensemble")
+            for each in BALANCED
             if kind in (None, each)
-            for figure in balanced(each, history, arguments.work)
+            for figure in balanced(each.removesuffix(", balanced"), history, arguments.work)
         ]
     finish("teachers", made, record=arguments.record)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -40,6 +42,30 @@ def test_teachers_of_the_table_say_their_options(
         "sequence": table.count("| sequence "),
         "language": 1,
     }
+
+
+def test_the_count_row_is_what_its_options_give(repo: Path, data_dir: Path, tmp_path: Path) -> None:
+    """The options of its row, on the labels that it names, give its figures."""
+    text = (repo / "docs/teachers.md").read_text("utf-8")
+    row = re.search(r"^\| count `([^`]+)` \| complete \| (.+) \|$", text, re.MULTILINE)
+    assert row
+    store = tmp_path / "ek55.zarr"
+
+    def antcache(*words: str) -> dict[str, Any]:
+        done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    labels = str(data_dir / "epic-kitchens-55")
+    antcache("annotations", "import", "epic-kitchens-55", labels, str(store))
+    said = antcache(
+        *("teacher", "train", str(store), "--name", "count", "--kind", "count"),
+        *(*row[1].split(), "--folds", "0", "--top-k", "5"),
+    )
+    figures = said["metrics"]["validation"]
+    names = ("action/top1", "action/top5", "action/many_shot_recall@5")
+    assert [f"{figures[name]:.1f}" for name in names] == row[2].split(" | ")
 
 
 def test_every_command_and_folder_is_there(repo: Path) -> None:

@@ -88,6 +88,51 @@ def write_egtea(folder: Path) -> None:
     (folder / "actions.csv").write_text("\n".join(rows) + "\n")
 
 
+def write_runs(folder: Path, splits: int, fps: int, background: str) -> None:
+    """Run lengths of labels without verb and noun, and lists of the videos of each split."""
+    (folder / "splits").mkdir(parents=True)
+    labels = [f"{VERBS[v]}_{NOUNS[n]}" for v, n in (ACTIONS[9 * i] for i in range(6))]
+    rows = [f"{i + 1} {label}" for i, label in enumerate([background, *labels])]
+    (folder / "mapping.txt").write_text("\n".join(rows) + "\n")
+    rows, videos = ["video,start_frame,stop_frame,label"], [f"v{i}" for i in range(8)]
+    for first, video in enumerate(videos):
+        rows.append(f"{video},0,{fps},{background}")
+        for i in range(SEGMENTS):
+            start = (3 * i + 1) * fps
+            rows.append(f"{video},{start},{start + 3 * fps},{labels[(first + i) % 6]}")
+    (folder / "segments.csv").write_text("\n".join(rows) + "\n")
+    for number in range(1, splits + 1):
+        for part, own in (("train", videos[:6]), ("test", videos[6:])):
+            text = "".join(f"{video}.txt\n" for video in own)
+            (folder / f"splits/{part}.split{number}.bundle").write_text(text)
+
+
+def write_captaincook4d(folder: Path) -> None:
+    folder.mkdir()
+    names = [f"{VERBS[v]}-{VERBS[v]} the {NOUNS[n]}" for v, n in (ACTIONS[9 * i] for i in range(6))]
+    rows = [f'"{i + 1}","{name}"' for i, name in enumerate(names)]
+    text = "\n".join(['"step_idx","step_description"', *rows]) + "\n"
+    (folder / "step_idx_description.csv").write_text(text)
+    homes = {"train": [f"1_{i}" for i in range(6)], "val": ["1_6"], "test": ["1_7"]}
+    steps = {
+        video: {
+            "steps": [
+                {
+                    "step_id": (int(video[2:]) + i) % 6 + 1,
+                    "start_time": 3.0 * i + 1,
+                    "end_time": 3.0 * i + 3,
+                    "has_errors": False,
+                }
+                for i in range(SEGMENTS)
+            ]
+        }
+        for videos in homes.values()
+        for video in videos
+    }
+    (folder / "complete_step_annotations.json").write_text(json.dumps(steps))
+    (folder / "recordings_data_split_normal.json").write_text(json.dumps(homes))
+
+
 def write_recipes(folder: Path) -> None:
     folder.mkdir()
     steps = [f"{v} the {n}." for v in VERBS for n in NOUNS]
@@ -138,6 +183,9 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_epic_kitchens(folder / "epic-kitchens-55")
     write_epic_kitchens_100(folder / "epic-kitchens-100")
     write_egtea(folder / "egtea")
+    write_runs(folder / "breakfast", 4, 15, "SIL")
+    write_runs(folder / "50salads", 5, 30, "action_start")
+    write_captaincook4d(folder / "captaincook4d")
     write_recipes(folder / "recipes")
     write_minilm(folder / "packages")
     return folder

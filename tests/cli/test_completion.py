@@ -26,7 +26,7 @@ def completions(words: str, incomplete: str) -> list[tuple[str, str]]:
         ("store", "", ["info", "doctor", "verify", "repair", "convert", "remove"]),
         ("teacher", "en", ["ensemble"]),
         ("teacher train x", "--dev", ["--device"]),
-        ("teacher train x --kind", "", ["count", "sequence", "language"]),
+        ("teacher train x --kind", "", ["count", "sequence", "language", "prompted"]),
         ("extract --dtype", "float1", ["float16"]),
     ],
 )
