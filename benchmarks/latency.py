@@ -1,18 +1,24 @@
 """How long does a head take for one prediction? Every head, one window, host memory to host memory.
 
-    python benchmarks/latency.py [--record] [--calls N] [--threads N]
+    python benchmarks/latency.py [--record] [--calls N] [--threads N] [--seconds N]
 
 Untrained weights, since a head's time does not depend on them; windows of EPIC-KITCHENS-55 (10
 frames, 1,024 wide, 2,513 classes); the default precision of the machine. AVT-h stands there twice:
 as published for EPIC-KITCHENS-55 and for EGTEA Gaze+. What a backbone takes to make the features
 comes on top. These are the figures that `antcache student stream` measures for a trained run.
+
+And from frame to answer, as `antcache watch` has it: with decoder and backbone, while a film plays
+at its own speed (`latency_live.py`), on all the threads that PyTorch takes by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 
 import torch
+from latency_live import live_figures
 from record import Figure, finish
 
 from antcache.devices import pick_device
@@ -46,7 +52,9 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--calls", type=int, default=100, help="timed predictions of each head")
     parser.add_argument("--threads", type=int, default=1, help="torch threads on a CPU")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the film, played each time")
     arguments = parser.parse_args()
+    usual = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     device = pick_device("auto")
     figures = []
@@ -57,6 +65,9 @@ def main() -> None:
             figures.append(
                 Figure(figure=figure, value=round(value, 3), unit="ms", n=arguments.calls)
             )
+    torch.set_num_threads(usual)
+    with tempfile.TemporaryDirectory() as folder:
+        figures += live_figures(Path(folder), arguments.seconds)
     finish("latency", figures, record=arguments.record)
 
 

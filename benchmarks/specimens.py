@@ -261,13 +261,22 @@ def _warm() -> None:
     import pyarrow.compute
     import pyarrow.parquet
 
-    from antcache.teacher.loops import interpolate, last_rows, recent_nouns
+    from antcache.teacher.counting import loops
+    from antcache.teacher.loops import interpolate, last_rows
 
     assert pyarrow.parquet
     ints, floats = np.zeros(1, np.int64), np.zeros(1)
     last_rows(ints, ints, floats, floats, 1)
     interpolate(np.ones((1, 1)), ints, np.array([0, 1]), ints, floats, floats, ints)
-    recent_nouns(np.zeros((1, 1), np.int64), ints, ints, 1, 1)
+    loops.interpolate_one(floats, ints, np.array([0, 1]), ints, floats, floats, ints, ints)
+    one, three = np.zeros((1, 1), np.int64), np.zeros((1, 2, 1), np.int64)
+    loops.count_recency(
+        one, one, ints, ints, ints, 1, three, three, np.zeros((2, 2), np.int64), ints
+    )
+    noun, verb = loops.noun_chances(one, one, ints, ints, 1, np.ones((1, 2, 1)), floats, np.ones(2))
+    loops.recency_rows(noun, verb, ints, np.ones((2, 1)))
+    loops.recency_one(noun, verb, ints, np.ones((2, 1)), np.ones((2, 1)), ints)
+    loops.product_sums(noun, noun, ints, ints)
 
 
 def _done(command: str, folder: Path) -> None:

@@ -551,9 +551,22 @@ def latency() -> str:
     """Milliseconds of one prediction by each head on a CPU."""
     found = records("latency", device="CPU")
     lines = ["| head | median | 95th percentile |", "|---|---|---|"]
-    for head in (name for name in found if "percentile" not in name):
+    for head in (n for n in found if "percentile" not in n and not n.startswith("live: ")):
         median, late = found[head], found[f"{head}, 95th percentile"]
         lines.append(f"| {head} | {value(median)} | {value(late)} |")
+    return "\n".join([*lines, "", source(found, "latency")]) + "\n"
+
+
+def live() -> str:
+    """Milliseconds from a frame to its answer on a CPU."""
+    found = {n: r for n, r in records("latency", device="CPU").items() if n.startswith("live: ")}
+    if not found:
+        return "Not measured yet.\n"
+    lines = ["| backbone, head | median | 95th percentile | rows dropped |", "|---|---|---|---|"]
+    for name in (n for n in found if f"{n}, rows dropped" in found):
+        figures = [found[name], found[f"{name}, 95th percentile"], found[f"{name}, rows dropped"]]
+        median, late, dropped = map(value, figures)
+        lines.append(f"| {name.removeprefix('live: ')} | {median} ms | {late} ms | {dropped} % |")
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"
 
 
@@ -594,8 +607,23 @@ def scale() -> str:
     return "\n".join([*lines, "", note + source(found, "scale")]) + "\n"
 
 
+def browse() -> str:
+    """Seconds of what the page over a large store asks for, and the memory of it all."""
+    found = records("browse", device="CPU")
+    lines = ["| step | time |", "|---|---|"]
+    lines += [
+        f"| {name} | {value(record, 2)} s |"
+        for name, record in found.items()
+        if record["unit"] == "s"
+    ]
+    first, every = (found[f"{name}, peak memory"]["value"] for name in ("first page", "everything"))
+    note = f"Memory: {first:.0f} MB at the first page, {every:.0f} MB after everything. "
+    return "\n".join([*lines, "", note + source(found, "browse")]) + "\n"
+
+
 PAGES = (
     "README.md",
+    "docs/browse.md",
     "docs/store.md",
     "docs/student.md",
     "docs/kernel.md",
@@ -604,6 +632,7 @@ PAGES = (
     "docs/real.md",
     "docs/tokens.md",
     "docs/extract.md",
+    "docs/watch.md",
 )
 TABLES = {
     "demo": demo,
@@ -618,8 +647,10 @@ TABLES = {
     "token_reads": token_reads,
     "steps": steps,
     "latency": latency,
+    "live": live,
     "decoding": decoding,
     "scale": scale,
+    "browse": browse,
     "reads": reads,
     "safety": safety,
     "goes_on": goes_on,

@@ -20,18 +20,27 @@ from typing import Any
 import numpy as np
 from language_models import with_model
 from numpy.typing import NDArray
+from other_labels import BREAKFAST, COOK, SALADS, other_timeline
 from record import DATA, Figure
 
 from antcache.annotations import protocol_for, read_annotations
+from antcache.annotations.taxonomy import KINDS
 from antcache.devices import pick_device
+from antcache.evaluation.lists import ListFiles, participants, with_tail
 from antcache.evaluation.metrics import score
 from antcache.teacher.base import make_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
 from antcache.teacher.targets import examples_for
 
 WORK = Path(__file__).resolve().parent / "work"
-EK55, EGTEA = "epic-kitchens-55", "egtea"
-FOLDERS = {EK55: "epic-kitchens-55", EGTEA: "egtea"}
+EK55, EK100, EGTEA = "epic-kitchens-55", "epic-kitchens-100", "egtea"
+UNSEEN = "participants without a training video: "
+FOLDERS = {EK55: "epic-kitchens-55", EK100: "epic-kitchens-100/rulstm", EGTEA: "egtea"}
+SINGLE = {
+    "top-1": "action/top1",
+    "top-5": "action/top5",
+    "class-mean top-1": "action/class_mean_top1",
+}
 METRICS = {
     EK55: {
         "top-1": "action/top1",
@@ -44,6 +53,14 @@ METRICS = {
         "class-mean top-1": "action/class_mean_top1",
         "class-mean recall@5": "action/recall@5",
     },
+    EK100: {
+        "top-1": "action/top1",
+        "top-5": "action/top5",
+        "recall@5": "action/recall@5",
+        "tail recall@5": "action/tail_recall@5",
+        "unseen recall@5": f"{UNSEEN}action/recall@5",
+    },
+    **dict.fromkeys((*BREAKFAST, *SALADS, COOK), SINGLE),
 }
 FOLDS, FOLD_SEED = 5, 0
 
@@ -53,7 +70,7 @@ class TeacherRun:
     """One training.
 
     Attributes:
-        dataset: `epic-kitchens-55` or `egtea`.
+        dataset: a key of `METRICS`.
         kind: kind of the teacher.
         history: mode of its histories, the same in training and after.
         seed: of the teacher.
@@ -82,8 +99,15 @@ class TeacherRun:
 @functools.cache
 def timeline(dataset: str) -> Timeline:
     """All segments of the dataset."""
+    if dataset not in FOLDERS:
+        return other_timeline(dataset, DATA)
     read = read_annotations(dataset, DATA / FOLDERS[dataset])
-    return Timeline.of(read.splits, read.taxonomy)
+    taxonomy = read.taxonomy
+    if dataset == EK100:  # in RULSTM's form, the lists lie elsewhere
+        official = DATA / "epic-kitchens-100/official"
+        lists = {f"tail_{kind}s": official / f"EPIC_100_tail_{kind}s.csv" for kind in KINDS[1:]}
+        taxonomy = with_tail(taxonomy, ListFiles(**lists))
+    return Timeline.of(read.splits, taxonomy)
 
 
 def rows_of(run: TeacherRun) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -161,7 +185,13 @@ def _trained(run: TeacherRun, work: Path) -> dict[str, Any]:
 def metrics(dataset: str, logits: NDArray[np.float32]) -> list[float]:
     """The dataset's `METRICS` of validation logits (N, C), in percent."""
     line = timeline(dataset)
-    figures = score(logits, line.segments[line.split == "validation"], line.taxonomy)
+    segments = line.segments[line.split == "validation"]
+    figures = score(logits, segments, line.taxonomy)
+    if dataset == EK100:
+        seen = np.isin(participants(segments), participants(line.segments[line.split == "train"]))
+        unseen = np.flatnonzero(~seen)
+        own = score(logits[unseen], segments[unseen], line.taxonomy)
+        figures |= {f"{UNSEEN}{name}": value for name, value in own.items()}
     return [figures[key] for key in METRICS[dataset].values()]
 
 

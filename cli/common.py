@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,6 +28,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -83,6 +85,11 @@ def print_json(data: Any) -> None:
     except ValueError as error:
         raise BadConfig("a figure that JSON can't hold", found=error) from error
     click.echo(text.replace("\x7f", "\\u007f"))
+
+
+def print_json_line(data: Any) -> None:
+    """Print `data` as JSON in one line on stdout, at once; nothing but ASCII."""
+    click.echo(json.dumps(data, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def print_result(result: Any, as_json: bool, show: Callable[[Any], None]) -> None:
@@ -166,6 +173,33 @@ def progress_bars() -> Iterator[Callback]:
             bars.update(tasks[label], completed=done, total=total)
 
         yield report
+
+
+ShowBars = Callable[[str, Sequence[tuple[str, float]], str], None]
+"""Shows a title, names with shares between 0 and 1, and a line below."""
+
+
+@contextmanager
+def live_bars() -> Iterator[ShowBars | None]:
+    """Bars on stdout that are drawn anew each time; the last stay. None: it is no terminal."""
+    console = Console()
+    if not console.is_interactive or not sys.stdout.isatty():
+        yield None
+        return
+    with Live(console=console, auto_refresh=False) as live:
+
+        def show(title: str, bars: Sequence[tuple[str, float]], below: str) -> None:
+            table = Table.grid(padding=(0, 1), expand=True)
+            table.add_column(ratio=2, overflow="ellipsis", no_wrap=True)
+            table.add_column(ratio=3)
+            table.add_column(width=5, justify="right")
+            for name, share in bars:
+                bar = ProgressBar(total=1.0, completed=share)
+                table.add_row(_cell(name), bar, Text(f"{share:.0%}"))
+            lines = Text(plain(title), style="bold"), table, Text(plain(below), style="dim")
+            live.update(Group(*lines), refresh=True)
+
+        yield show
 
 
 class _LogFile(logging.Handler):

@@ -22,16 +22,19 @@ def demo(output: Path, overwrite: bool, as_json: bool) -> None:
     """Generate a small kitchen, run the whole method on it, write OUTPUT/report.html.
 
     Renders MP4 files, extracts features with a small frozen backbone, trains a teacher on labels
-    and text, writes its soft targets, trains students with and without them on three seeds, and
-    compares them. Takes a few minutes on two cores.
+    and text, writes its soft targets, trains students with and without them on three seeds,
+    compares them, and asks one about a held-out video: a page and a film beside the report. Takes a
+    few minutes on two cores.
     """
-    from antcache.demo.run import run_demo
+    from antcache.demo.run import FILM, PAGE, run_demo
 
     with log_to(output.with_name(f"{output.name}.log")), progress_bars() as progress:
         outcome = run_demo(output, overwrite=overwrite, progress=progress)
     table, report = outcome.table(), output / "report.html"
+    page, film = output / PAGE, output / FILM
     if as_json:
-        print_json({"report": str(report), "table": [asdict(row) for row in table]})
+        files = {"report": str(report), "predictions": str(page), "film": str(film)}
+        print_json({**files, "table": [asdict(row) for row in table]})
         return
     columns = ["percent", "teacher", "plain", "distilled", "gain", "errors"]
     rows = [
@@ -44,3 +47,4 @@ def demo(output: Path, overwrite: bool, as_json: bool) -> None:
     title = f"Validation, {seeds} seeds; errors: the sum of both standard errors"
     print_table(title, columns, rows)
     say(f"report: {report}")
+    say(f"a held-out video, with what a student expects: {page}, {film}")

@@ -11,7 +11,7 @@ from antcache.cli.choices import ARRAY_FORMS, LAYOUTS
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import at_work, json_option, note, print_result, say, store_argument
 from antcache.cli.lazy import LazyGroup
-from antcache.cli.options import key_fps_option, output_option
+from antcache.cli.options import key_fps_option, one_stream_option, output_option
 
 if TYPE_CHECKING:
     from antcache.interop.array_files.exporting import ArraysExportReport
@@ -34,7 +34,7 @@ def export() -> None:
     goes_on=START_AGAIN,
 )
 @store_argument()
-@click.option("--stream", required=True, help="The feature stream.")
+@one_stream_option
 @output_option("The new folder.")
 @click.option("--form", type=ARRAY_FORMS, default="npy", help="Form of the files.")
 @click.option(
@@ -71,7 +71,7 @@ def _print_arrays(report: ArraysExportReport) -> None:
     goes_on=START_AGAIN,
 )
 @store_argument()
-@click.option("--stream", required=True, help="The feature stream.")
+@one_stream_option
 @output_option("The new LMDB, a folder.")
 @key_fps_option
 @json_option

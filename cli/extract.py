@@ -32,16 +32,18 @@ from antcache.cli.numbers import (
     GAP,
     NUM_DECODERS,
     PART_OF,
-    SECONDS,
     WHOLE_OR_GRID,
     Several,
 )
 from antcache.cli.options import (
+    allow_partial_option,
+    backbone_option,
     device_option,
     dry_run_option,
     dtype_option,
     engine_options,
     format_option,
+    max_gap_option,
     only_with_ray,
     repeatable,
     segments_option,
@@ -64,11 +66,7 @@ if TYPE_CHECKING:
 @store_argument()
 @section(
     "Features",
-    click.option(
-        "--backbone",
-        required=True,
-        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
-    ),
+    backbone_option(),
     click.option("--fps", type=FPS, default=4.0, help="Rows per second."),
     click.option("--stream", default="rgb", help="Name of the new stream."),
     dtype_option("float16", tokens=True),
@@ -123,14 +121,8 @@ if TYPE_CHECKING:
 )
 @section(
     "Videos",
-    click.option(
-        "--max-gap",
-        "max_gap_s",
-        type=SECONDS,
-        default=2.0,
-        help="Longest gap in a video, in seconds.",
-    ),
-    click.option("--allow-partial", is_flag=True, help="Keep what there is of truncated videos."),
+    max_gap_option,
+    allow_partial_option,
 )
 @section(
     "What videos are made of",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class LazyGroup(click.Group):
     """A group from a table: the name of each command to its module and its line of help.
 
-    The module's command bears the command's name, with an underscore behind a Python keyword.
+    The module's command bears the command's name, hyphens as underscores, with one behind a Python
+    keyword.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self.table:
             return None
         module = importlib.import_module(self.table[cmd_name][0])
-        found = next(n for n in (cmd_name, f"{cmd_name}_") if hasattr(module, n))
+        plain = cmd_name.replace("-", "_")
+        found = next(n for n in (plain, f"{plain}_") if hasattr(module, n))
         command = getattr(module, found)
         assert isinstance(command, click.Command)
         return command

@@ -36,12 +36,18 @@ COMMANDS = {
     "export": ("antcache.cli.exporting", "Write features in the forms that others read."),
     "teacher": ("antcache.cli.teacher", "Train teachers on labels; write soft targets."),
     "student": ("antcache.cli.student", "Train students from a store."),
+    "predict": ("antcache.cli.looking.predict", "Say what comes next in videos."),
+    "watch": ("antcache.cli.looking.watch", "Say what comes next in what a camera sees now."),
     "evaluate": ("antcache.cli.evaluation.evaluate", "Score predictions under a protocol."),
     "compare": (
         "antcache.cli.evaluation.compare",
         "What some predictions gain over others.",
     ),
     "report": ("antcache.cli.evaluation.report", "A comparison as one page of HTML."),
+    "browse": (
+        "antcache.cli.looking.browse",
+        "A store in a browser: videos, labels, expectations.",
+    ),
     "fuse": ("antcache.cli.evaluation.fuse", "Mix the predictions of several runs."),
     "submit": (
         "antcache.cli.evaluation.submit",

@@ -238,7 +238,15 @@ PART = Number(checks.Share)
 NUM_DECODERS = Number(Annotated[int, Range(1, 1024)])
 AHEAD = Number(Annotated[float, Range(0, 3600, above=True)])
 """Seconds after a row."""
+SPEED = Number(Annotated[float, Range(0.01, 100)])
+"""Seconds of a recording in a second."""
 FPS = Number(Annotated[float, Range(0, 1000, above=True)])
 """Of videos and of keys; high-speed cameras included."""
 GAP = Number(Gap)
 ANCHOR = Number(Anchor)
+PORT = Number(Annotated[int, Range(0, 65535)])
+"""Of TCP; 0: any that is free."""
+EVERY = Number(Annotated[float, Range(0.001, 10**6)])
+"""Seconds between times of a video."""
+MOMENT = Number(Annotated[float, Range(0, 10**6)])
+"""A time of a video, in seconds."""

@@ -13,9 +13,17 @@ from typing import Any
 import click
 
 from antcache.annotations.protocols import WindowConfig
-from antcache.cli.choices import BACKENDS, CLASSES, CLUSTERS, DTYPES, ENGINES, TOKEN_DTYPES
-from antcache.cli.common import PATH
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SEED, Several
+from antcache.cli.choices import (
+    BACKENDS,
+    CLASSES,
+    CLUSTERS,
+    DTYPES,
+    ENGINES,
+    STUDENT_FORMS,
+    TOKEN_DTYPES,
+)
+from antcache.cli.common import PATH, StoreLocation
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
@@ -56,6 +64,16 @@ def split_option(default: str | None = None, *, shown: str | None = None) -> Dec
         default=default,
         show_default=shown or default is not None,
         help="Split of the labels.",
+    )
+
+
+def backbone_option(shown: str | None = None) -> Decorator:
+    """What makes features of videos; required unless there are words for a default."""
+    about: dict[str, Any] = {"required": True} if shown is None else {"show_default": shown}
+    return click.option(
+        "--backbone",
+        help="Hub id or local folder of a vision model, or package.module:factory for one's own.",
+        **about,
     )
 
 
@@ -157,6 +175,42 @@ classes_option = click.option(
     help="Which can win; present: those that occur, and segments whose verb and noun have no "
     "training segment are left out, as in V-JEPA 2's figures.",
 )
+classes_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    show_default="as the run has them",
+    help="Where the classes are, for a run from before runs kept them.",
+)
+student_form_option = click.option(
+    "--format",
+    "form",
+    type=STUDENT_FORMS,
+    default="safetensors",
+    help="Weights alone, or a graph as well, whose scores are compared first.",
+)
+one_stream_option = click.option("--stream", required=True, help="The feature stream.")
+private_option = click.option(
+    "--private", is_flag=True, help="If the repository is new: nobody else may see it."
+)
+revision_option = click.option("--revision", help="Branch, tag or commit of a hub id.")
+from_store_option = click.option(
+    "--store",
+    type=StoreLocation(),
+    metavar="STORE",
+    required=True,
+    help="Whose classes and features it is for.",
+)
+license_option = click.option(
+    "--license",
+    "license_",
+    metavar="NAME",
+    default="unknown",
+    help="Licence of the weights, for the model card: apache-2.0, cc-by-nc-4.0, ...",
+)
+allow_partial_option = click.option(
+    "--allow-partial", is_flag=True, help="Keep what there is of truncated videos."
+)
 cluster_option = click.option(
     "--cluster", type=CLUSTERS, default="video", help="What is resampled whole."
 )
@@ -179,12 +233,27 @@ format_option = click.option(
 key_fps_option = click.option(
     "--fps-of-keys", "key_fps", type=FPS, default=30.0, help="Frames per second of keys."
 )
+max_gap_option = click.option(
+    "--max-gap",
+    "max_gap_s",
+    type=SECONDS,
+    default=2.0,
+    help="Longest gap in a video, in seconds.",
+)
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
+student_option = click.option(
+    "--student",
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="Folder of a run of antcache student train.",
+)
 table_fps_option = click.option(
     "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
+top_option = click.option("--top", type=COUNT, default=5, help="How many actions are said.")
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."
 )

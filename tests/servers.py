@@ -133,10 +133,11 @@ class Browser:
         self._command += ["--disable-background-networking", "--disable-component-update"]
         self._command += ["--no-first-run", "--disable-extensions", f"--user-data-dir={folder}"]
 
-    def run(self, file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        """Open a file; what it prints, and what it says to its log."""
+    def run(self, page: Path | str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Open a file or a URL; what it prints, and what it says to its log."""
+        address = page if isinstance(page, str) else page.as_uri()
         return subprocess.run(
-            [*self._command, *options, file.as_uri()],
+            [*self._command, *options, address],
             capture_output=True,
             text=True,
             check=True,

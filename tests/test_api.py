@@ -159,7 +159,7 @@ def test_predictions_are_evaluated_like_those_of_a_run(
 
 
 PUBLIC = {
-    "antcache": "Store __version__",
+    "antcache": "Anticipator Store __version__",
     "antcache.annotations": """
         Dataset Oddities PROTOCOLS Protocol READERS Reader Segments Taxonomy WindowFrames
         count_oddities locate match_segments match_videos protocol_for read_annotations
@@ -186,6 +186,9 @@ PUBLIC = {
     "antcache.kernels": """
         Choice DenseTargets DistillationParts Targets TopKTargets choose distillation_loss
         distillation_loss_linear distillation_loss_sharded
+    """,
+    "antcache.predict": """
+        Anticipation Anticipations Anticipator Likely RollingRows Unanswered
     """,
     "antcache.store": "Features SoftTargets Store Stream",
     "antcache.student": """

@@ -47,6 +47,11 @@ ALLOWED = {
     "doctor": BASE | {"store", "windows", "doctor"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
+ALLOWED["predict"] = {*ALLOWED["doctor"], *BUILDERS_AND_LEARNER, "evaluation", "predict"} - {
+    "doctor"
+}
+ALLOWED["browse"] = {*ALLOWED["predict"], "doctor", "browse"}
+ALLOWED["demo"] |= {"predict"}
 ALLOWED["cli"] = {*ALLOWED, "cli"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["testing"] = BASE | {"store", "testing"}

@@ -18,6 +18,8 @@ import antcache, antcache.kernels, antcache.cli.main, antcache.store.store
 from importlib.resources import files
 from pathlib import Path
 pages = ("demo/report.html", "evaluation/report/page.html", "evaluation/report/style.css")
+pages += ("browse/browse.html", "browse/browse.css", "browse/browse.js")
+pages += ("evaluation/report/film.html", "evaluation/report/sort.js")
 schemas = [f"evaluation/submission/schemas/{name}.json" for name in ("ek55", "ek100")]
 for name in ("py.typed", *pages, *schemas):
     assert files("antcache").joinpath(name).is_file(), name

@@ -6,11 +6,8 @@ made, which seeds were used, and shows the plain student's training beside the d
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,10 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.evaluation.metrics import mean_and_error, true_class_ranks
-from antcache.evaluation.report import curves
+from antcache.evaluation.report import Films, curves
+from antcache.evaluation.report.films import Moment
 from antcache.evaluation.report.page import page_environment
 from antcache.files import atomic_file
-from antcache.timebase import seconds_to_frames
 
 PLAIN, DISTILLED = "plain", "distilled"
 SIDES = {PLAIN: "a", DISTILLED: "b"}
@@ -145,14 +142,12 @@ class DemoOutcome:
         return sorted(changes, key=lambda c: c[2] - c[3])
 
 
-def write_report(
-    outcome: DemoOutcome, frames: FrameReader, path: Path, *, example_seed: int = 0
-) -> None:
+def write_report(outcome: DemoOutcome, films: Films, path: Path, *, example_seed: int = 0) -> None:
     """Write the page.
 
     Args:
         outcome: what to report.
-        frames: gives the pictures of a video at some times.
+        films: makes film strips of the videos.
         path: the HTML file.
         example_seed: draws the example segments.
 
@@ -160,7 +155,7 @@ def write_report(
         MissingExtra: jinja2 is not installed.
     """
     environment = page_environment(("antcache.demo", "."))
-    examples, counts = _examples(outcome, frames, np.random.default_rng(example_seed))
+    examples, counts = _examples(outcome, films, np.random.default_rng(example_seed))
     changes = outcome.class_changes()
     page = environment.get_template("report.html").render(
         table=outcome.table(),
@@ -180,33 +175,6 @@ def write_report(
     )
     with atomic_file(path, overwrite=True) as staged:
         staged.write_text(page, "utf-8")
-
-
-class FrameReader:
-    """Pictures of the demo's videos at given times, as `data:` addresses."""
-
-    def __init__(self, videos: dict[str, Path], fps: int) -> None:
-        self._videos = videos
-        self._fps = fps
-
-    def pictures(self, video: str, times: NDArray[np.float64]) -> list[str]:
-        """The last frame at or before each of the ascending `times` in seconds, as PNG."""
-        from antcache.extract.videos.decode import VideoSampler
-
-        ticks = [int(tick) for tick in seconds_to_frames(times, self._fps)]
-        sampler = VideoSampler(
-            self._videos[video], rate=Fraction(self._fps), wanted=set(ticks).__contains__
-        )
-        pictures = dict(iter(sampler))
-        return [_png(pictures[tick]) for tick in ticks]
-
-
-def _png(frame: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _best_epochs(runs: SeedRuns) -> tuple[float, float, int]:
@@ -243,7 +211,7 @@ def _expectation(scores: NDArray[np.float32], truth: int, names: Sequence[str]) 
 
 
 def _examples(
-    outcome: DemoOutcome, frames: FrameReader, rng: np.random.Generator
+    outcome: DemoOutcome, films: Films, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Held-out segments drawn at random from each group, by the first seed's students."""
     segments, names = outcome.segments, outcome.taxonomy.actions
@@ -251,30 +219,24 @@ def _examples(
     right = [true_class_ranks(scores, segments.action) == 0 for scores in (plain, distilled)]
     protocol = outcome.settings["protocol"]
     observed_s = (protocol["num_frames"] - 1) / protocol["rate"]
-    examples, counts = [], {}
+    examples, moments, counts = [], {}, {}
     for title, (plain_right, distilled_right) in GROUPS:
         members = np.flatnonzero((right[0] == plain_right) & (right[1] == distilled_right))
         counts[title] = len(members)
         chosen = rng.choice(members, min(EXAMPLES_PER_GROUP, len(members)), replace=False)
         for row in sorted(chosen):
             truth, start = int(segments.action[row]), float(segments.start_s[row])
-            end = start - protocol["gap_s"]
-            times = np.maximum(0, end - np.linspace(observed_s, 0, 6))
+            video = str(segments.video[row])
+            moments[int(row)] = Moment(video=video, end_s=start - protocol["gap_s"], zero_s=start)
             earlier = (segments.video == segments.video[row]) & (segments.start_s < start)
             history = segments.action[earlier][np.argsort(segments.start_s[earlier])][-6:]
             examples.append(
                 {
                     "group": title,
-                    "video": str(segments.video[row]),
+                    "row": int(row),
+                    "video": video,
                     "start": start,
                     "truth": names[truth],
-                    "pictures": list(
-                        zip(
-                            times - start,
-                            frames.pictures(str(segments.video[row]), times),
-                            strict=True,
-                        )
-                    ),
                     "history": [names[action] for action in history],
                     "expected": {
                         "teacher": _expectation(outcome.teacher_scores[row], truth, names),
@@ -283,4 +245,5 @@ def _examples(
                     },
                 }
             )
-    return examples, counts
+    made = films.of(moments, observed_s)
+    return [{**each, "film": made[each["row"]]} for each in examples], counts

@@ -27,11 +27,18 @@ from antcache.annotations import protocol_for, read_annotations
 from antcache.checks import Count, Positive, Seed, check_types
 from antcache.demo.kitchen import DATASET, RECIPES, Kitchen, KitchenConfig, generate
 from antcache.demo.render import RenderConfig, render
-from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, FrameReader, SeedRuns, write_report
+from antcache.demo.report import DISTILLED, PLAIN, DemoOutcome, SeedRuns, write_report
 from antcache.errors import needs
 from antcache.evaluation.metrics import score
+from antcache.evaluation.report import Films
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
+from antcache.extract.sources.strips import FilmStrips
 from antcache.files import FolderKind, atomic_file, atomic_folder
+from antcache.predict import Anticipation, Anticipator
+from antcache.predict.answers import KEPT
+from antcache.predict.film import write_film
+from antcache.predict.page import ShownVideo, write_page
+from antcache.predict.truth import truths
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.integrity.info import describe
@@ -46,6 +53,14 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("av", "transformers", "jinja2", "PIL")
 """What the demo needs beyond the library's own dependencies."""
+
+PAGE, FILM = "predictions.html", "predictions.mp4"
+"""What a student says of a held-out video, beside the report."""
+ASKED_EVERY_S = 0.5
+"""Seconds between two times at which it is asked."""
+
+FILM_HEIGHT = 96
+"""Of the report's pictures, in pixels."""
 
 MARK = "demo.json"
 """File that says that a folder is a demo's, and with which settings it was made."""
@@ -107,6 +122,9 @@ def run_demo(
 ) -> DemoOutcome:
     """Run the demo into the folder `output` and write `output/report.html`.
 
+    Beside it are `predictions.html` and `predictions.mp4`: what the first seed's distilled student
+    expects in the first held-out video, by name.
+
     Raises:
         AlreadyExists: `output` holds something, and it is not a demo that may be overwritten.
         WriteFailed: the disk refused.
@@ -115,14 +133,15 @@ def run_demo(
     config = config or DemoConfig()
     _prepare(output, config, overwrite=overwrite)
     steps = Steps()
-    store, videos = build_store(output, config, steps, progress)
+    store, _ = build_store(output, config, steps, progress)
     _teach(config, output, store, steps, progress)
     outcome = _learn(config, output, store, steps, progress)
+    _predict(config, output, store, steps)
     with steps.step("report") as result:
         report = output / "report.html"
         write_report(
             outcome,
-            FrameReader(videos, config.render.fps),
+            Films(FilmStrips(output / "videos", height=FILM_HEIGHT)),
             report,
             example_seed=config.kitchen.seed,
         )
@@ -277,6 +296,22 @@ def _teach(
         )
         valid = int(targets.valid.sum())
         result.append(f"{valid} of {len(targets)} segments have a target")
+
+
+def _predict(config: DemoConfig, output: Path, store: Store, steps: Steps) -> None:
+    """Ask a distilled student about a held-out video; write what it says as a page and a film."""
+    with steps.step("predict a held-out video") as result:
+        video = min(store.labels("validation").videos)
+        file = output / "videos" / f"{video}.mp4"
+        run = output / "runs" / f"{DISTILLED}-{config.seeds[0]}"
+        anticipator = Anticipator.load(run, backbone=output / "backbone")
+        asked = anticipator.each(file, every=ASKED_EVERY_S, top=KEPT)
+        answers = [each for each in asked if isinstance(each, Anticipation)]
+        truth = truths(store, store.taxonomy, [video])[video]
+        shown = ShownVideo(name=video, answers=answers, source=file, truth=truth)
+        write_page(output / PAGE, [shown], anticipator.student, labelled=True)
+        write_film(output / FILM, file, answers)
+        result.append(f"{video} at {len(answers)} times: {PAGE}, {FILM}")
 
 
 def _learn(

@@ -44,6 +44,25 @@ class Calibration:
     n: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Segments of about one confidence, and how many of them were right.
+
+    Attributes:
+        low: lower edge of the bin, percent, itself outside.
+        high: upper edge, percent.
+        n: segments, at least 1.
+        confidence: their mean, percent.
+        correct: share whose best class was the true one, percent.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    correct: float
+
+
 def calibration(
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],
@@ -96,9 +115,32 @@ def expected_calibration_error(
         correct: (N,) whether it was the true one.
         bins: of equal width; bin m of M holds confidences in ((m - 1) / M, m / M].
     """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = _bin_of(confidence, bins)
     gap = np.bincount(place, weights=correct - confidence, minlength=bins)
     return 100.0 * float(np.abs(gap).sum() / len(confidence))
+
+
+def reliability(
+    confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = BINS
+) -> tuple[ReliabilityBin, ...]:
+    """The bins of `expected_calibration_error` that hold a segment, by rising confidence."""
+    place = _bin_of(confidence, bins)
+    n = np.bincount(place, minlength=bins)
+    sure, right = (np.bincount(place, weights=w, minlength=bins) for w in (confidence, correct))
+    return tuple(
+        ReliabilityBin(
+            low=100.0 * i / bins,
+            high=100.0 * (i + 1) / bins,
+            n=int(n[i]),
+            confidence=100.0 * float(sure[i] / n[i]),
+            correct=100.0 * float(right[i] / n[i]),
+        )
+        for i in np.flatnonzero(n).tolist()
+    )
+
+
+def _bin_of(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

@@ -12,9 +12,11 @@ from antcache.exports import lazy_exports
 
 if TYPE_CHECKING:
     from antcache.student.config import RuntimeConfig, StudentConfig
+    from antcache.student.handing.exporting import ExportReport, export_student
     from antcache.student.heads.config import ModelConfig
     from antcache.student.heads.head import Head, HeadOutput, ModelShape
     from antcache.student.presets import PRESETS, find_preset
+    from antcache.student.runs.kept import KeptStream, KeptStudent
     from antcache.student.runs.predicting import TrainedStudent
     from antcache.student.runs.train import RunResult, train
     from antcache.student.sweeps.plan import Sweep, read_plan
@@ -27,8 +29,11 @@ __all__ = [
     "PRESETS",
     "DataConfig",
     "DistillationConfig",
+    "ExportReport",
     "Head",
     "HeadOutput",
+    "KeptStream",
+    "KeptStudent",
     "LossConfig",
     "ModelConfig",
     "ModelShape",
@@ -39,6 +44,7 @@ __all__ = [
     "StudentConfig",
     "Sweep",
     "TrainedStudent",
+    "export_student",
     "find_preset",
     "read_plan",
     "sweep",
@@ -49,9 +55,11 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "config": "RuntimeConfig StudentConfig",
+        "handing.exporting": "ExportReport export_student",
         "heads.config": "ModelConfig",
         "heads.head": "Head HeadOutput ModelShape",
         "presets": "PRESETS find_preset",
+        "runs.kept": "KeptStream KeptStudent",
         "runs.predicting": "TrainedStudent",
         "runs.train": "RunResult train",
         "sweeps.plan": "Sweep read_plan",

@@ -149,6 +149,11 @@ KINDS = {
         teacher="LanguageTeacher",
         config="LanguageConfig",
     ),
+    "prompted": TeacherKind(
+        module="antcache.teacher.language.prompted",
+        teacher="PromptedTeacher",
+        config="PromptedConfig",
+    ),
 }
 """All kinds by their names."""
 

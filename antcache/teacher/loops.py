@@ -67,28 +67,3 @@ def interpolate(
             rows[i, y] *= left[k]
         for j in range(starts[k], starts[k + 1]):
             rows[i, outcomes[j]] += shares[j]
-
-
-@njit(cache=True)
-def recent_nouns(
-    history: Ints, verb_of: Ints, noun_of: Ints, num_nouns: int, never: int
-) -> tuple[Ints, Ints, Ints]:
-    """What each history (N, h) says of each noun, all (N, nouns).
-
-    Returns:
-        Rank by how recently it was handled, -1 if it was not; the last verb done to it, or
-        `never`; and the column of `history` in which that was, or -1.
-    """
-    rank = np.full((len(history), num_nouns), -1, dtype=np.int64)
-    verb = np.full((len(history), num_nouns), never, dtype=np.int64)
-    column = np.full((len(history), num_nouns), -1, dtype=np.int64)
-    for i in range(len(history)):
-        seen = 0
-        for t in range(history.shape[1] - 1, -1, -1):
-            action = history[i, t]
-            if action >= 0 and rank[i, noun_of[action]] < 0:
-                rank[i, noun_of[action]] = seen
-                verb[i, noun_of[action]] = verb_of[action]
-                column[i, noun_of[action]] = t
-                seen += 1
-    return rank, verb, column

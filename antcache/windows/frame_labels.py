@@ -44,11 +44,12 @@ def frame_labels(
     labels = np.full(frames.shape, UNLABELLED, dtype=np.int64)
     for video, members in by_video(videos):
         seen = frames[members]
-        track = np.full(seen.max() + 1, UNLABELLED, dtype=np.int64)
+        low = int(seen.min())  # windows of a day after the start take no more than others
+        track = np.full(seen.max() - low + 1, UNLABELLED, dtype=np.int64)
         own = in_video[video]
         for i in own[np.argsort(segments.start_s[own], kind="stable")]:
-            track[first[i] : end[i]] = segments.action[i]
-        labels[members] = track[seen]
+            track[max(0, first[i] - low) : max(0, end[i] - low)] = segments.action[i]
+        labels[members] = track[seen - low]
     return labels
 
 

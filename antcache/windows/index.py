@@ -93,7 +93,7 @@ class WindowIndex:
             MissingFeature: the store lacks features that windows need.
         """
         sampled = sample_windows(segments.start_s, protocol, segments.stop_s)
-        exact = _exact_seconds(segments, protocol)
+        exact = exact_seconds(segments, protocol)
         rows = np.zeros_like(sampled.frames)
         padded = sampled.padded.copy()
         reason = np.where(sampled.kept, "", TOO_EARLY).astype(object)
@@ -195,7 +195,7 @@ def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, 
     return {video: store.features(stream, video, settings=settings) for video in sorted(there)}
 
 
-def _exact_seconds(segments: Segments, protocol: Protocol) -> NDArray[np.float64]:
+def exact_seconds(segments: Segments, protocol: Protocol) -> NDArray[np.float64]:
     """Times (S, T) that the frames of windows are meant to be seen at, not those of any frame."""
     end_s = protocol.reference_s(segments.start_s, segments.stop_s) - protocol.gap_s
     back = np.arange(protocol.num_frames - 1, -1, -1)

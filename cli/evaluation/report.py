@@ -7,14 +7,19 @@ from pathlib import Path
 import click
 
 from antcache.cli.command import START_AGAIN, command
-from antcache.cli.common import json_option, print_json, say
+from antcache.cli.common import StoreLocation, json_option, print_json, progress_bars, say, warn
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
 from antcache.cli.options import output_option, overwrite_option
 from antcache.evaluation.comparing.compare import CompareConfig
-from antcache.evaluation.report import ReportLayout, write_report
+from antcache.evaluation.report import Films, ReportLayout, check_page, write_report
+from antcache.progress import Progress
 from antcache.store import Store
 from antcache.store.location import Location
+from antcache.text import LISTED
+
+HEIGHT = 96
+"""Of pictures, in pixels: cards show them a little smaller."""
 
 
 @command(
@@ -26,6 +31,13 @@ from antcache.store.location import Location
 @click.option("--shown-classes", "classes", type=AMOUNT, default=15, help="Classes that are shown.")
 @click.option(
     "--video", show_default="one that is like the whole split", help="Video of the timeline."
+)
+@click.option(
+    "--videos",
+    type=StoreLocation(),
+    metavar="DIR",
+    show_default="no pictures",
+    help="Folder of the videos: examples get film strips.",
 )
 @click.option(
     "--title", show_default="B compared with A, by their names", help="Title of the page."
@@ -43,6 +55,7 @@ def report(
     config: CompareConfig,
     classes: int,
     video: str | None,
+    videos: Location | None,
     title: str | None,
     output: Path,
     overwrite: bool,
@@ -52,21 +65,38 @@ def report(
 
     Of several seeds give --a and --b once for each run; they are paired by order. The page is one
     file that needs no network and no JavaScript: tables, training curves, classes gained and lost,
-    segments fixed and broken, and the timeline of a video.
+    rare and frequent ones, videos, calibration, segments fixed and broken, and a timeline.
     """
-    found = write_report(
-        Store.open(store),
-        side_a,
-        side_b,
-        output,
-        names=names,
-        teacher=teacher,
-        split=split,
-        config=config,
-        layout=ReportLayout(title=title, classes=classes, video=video),
-        overwrite=overwrite,
-    )
+    opened = Store.open(store)
+    check_page(output, overwrite=overwrite)
+    with progress_bars() as progress:
+        films = None if videos is None else _films(videos, progress)
+        found = write_report(
+            opened,
+            side_a,
+            side_b,
+            output,
+            names=names,
+            teacher=teacher,
+            split=split,
+            config=config,
+            layout=ReportLayout(title=title, classes=classes, video=video),
+            films=films,
+            overwrite=overwrite,
+        )
+    without = {} if films is None else films.notes
+    for name, why in list(without.items())[:LISTED]:
+        warn(f"no pictures of {name}: {why}")
+    if len(without) > LISTED:
+        warn(f"no pictures of {len(without) - LISTED} more videos: the page names them")
     if as_json:
-        print_json({"report": str(output), **found.to_dict()})
+        shown = {} if films is None else {"without_pictures": without}
+        print_json({"report": str(output), **shown, **found.to_dict()})
         return
     say(f"{output}: {found.n} segments, {len(found.metrics)} metrics")
+
+
+def _films(videos: Location, progress: Progress) -> Films:
+    from antcache.extract.sources.strips import FilmStrips
+
+    return Films(FilmStrips(videos, height=HEIGHT), progress=progress)

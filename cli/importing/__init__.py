@@ -9,6 +9,7 @@ from antcache.cli.lazy import LazyGroup
 COMMANDS = {
     "arrays": ("antcache.cli.importing.arrays", "Features in one .npy, .npz, .pt or .mat a video."),
     "lmdb": ("antcache.cli.importing.lmdb", "Features as RULSTM and AVT publish them."),
+    "avt-checkpoint": ("antcache.cli.importing.avt", "The head of AVT's checkpoint."),
     "predictions": ("antcache.cli.importing.predictions", "A teacher's predictions."),
 }
 

@@ -12,6 +12,8 @@ COMMANDS = {
     "verify": ("antcache.cli.store.check", "Read every byte; name what is not as it was written."),
     "repair": ("antcache.cli.store.check", "Drop or restore what is damaged."),
     "convert": ("antcache.cli.store.convert", "Copy a store into another form."),
+    "push": ("antcache.cli.store.push", "Put a stream on a hub: what it lacks there."),
+    "pull": ("antcache.cli.store.pull", "Bring a stream from a hub: what is missing here."),
     "remove": ("antcache.cli.store.remove", "Remove labels, features or soft targets."),
 }
 

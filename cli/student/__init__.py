@@ -12,6 +12,8 @@ COMMANDS = {
     "predict": ("antcache.cli.student.predict", "Predict another split, or a test list."),
     "stream": ("antcache.cli.student.streaming", "Score with predictions that come late."),
     "weight": ("antcache.cli.student.weight", "Convert a distillation weight to the paper's."),
+    "export": ("antcache.cli.student.export", "Write a student as a folder for others."),
+    "push": ("antcache.cli.student.push", "Put a student on a hub."),
 }
 
 

@@ -19,7 +19,13 @@ from antcache.cli.common import (
     progress_bars,
 )
 from antcache.cli.numbers import COUNT, PART, POSITIVE
-from antcache.cli.options import device_option, output_option, overwrite_option, seed_option
+from antcache.cli.options import (
+    device_option,
+    output_option,
+    overwrite_option,
+    revision_option,
+    seed_option,
+)
 from antcache.teacher.language.config import AdaptConfig
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def setting(
     "Model",
     output_option("Folder of the model."),
     setting("model", "Language model, an encoder: hub id or folder."),
-    click.option("--revision", help="Branch, tag or commit of a hub id."),
+    revision_option,
     setting("init", "random takes the architecture and the tokenizer alone.", INITS),
 )
 @section(

@@ -61,7 +61,8 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "Teacher",
     click.option("--kind", type=TEACHERS, default="count", help="What it is made of."),
     click.option(
-        "--model", help="Language model: hub id or folder, such as an adapted one (language)."
+        "--model",
+        help="Language model: hub id or folder, such as an adapted one (language, prompted).",
     ),
     click.option(
         "--set",

@@ -67,6 +67,20 @@ def write_epic_kitchens(folder: Path) -> None:
     (folder / "EPIC_video_info.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
+def write_epic_kitchens_100(folder: Path) -> None:
+    write_annotations(
+        folder / "rulstm", {"training": "training.csv", "validation": "validation.csv"}
+    )
+    rows = [f"{i},{v},{n},{VERBS[v]} {NOUNS[n]}" for i, (v, n) in enumerate(ACTIONS)]
+    (folder / "rulstm/actions.csv").write_text("\n".join(["id,verb,noun,action", *rows]) + "\n")
+    (folder / "official").mkdir()
+    for what in ("verb", "noun"):
+        (folder / f"official/EPIC_100_tail_{what}s.csv").write_text(f"{what}\n2\n3\n")
+    (folder / "official/EPIC_100_unseen_participant_ids_validation.csv").write_text(
+        "participant_id\nP02\n"
+    )
+
+
 def write_egtea(folder: Path) -> None:
     write_annotations(folder, {"training": "training1.csv", "validation": "validation1.csv"})
     names = [f"{VERBS[v].capitalize()}_{NOUNS[n]}" for v, n in ACTIONS]
@@ -122,6 +136,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like the one of the real annotations, and `packages` with a language model."""
     folder = tmp_path_factory.mktemp("data")
     write_epic_kitchens(folder / "epic-kitchens-55")
+    write_epic_kitchens_100(folder / "epic-kitchens-100")
     write_egtea(folder / "egtea")
     write_recipes(folder / "recipes")
     write_minilm(folder / "packages")

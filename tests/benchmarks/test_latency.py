@@ -1,4 +1,4 @@
-"""`benchmarks/latency.py` in small: every head, twice."""
+"""`benchmarks/latency.py` in small: every head, twice, and a film of two seconds."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ import pytest
 
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
-    found = run_benchmark("latency", "--calls", "2")
-    assert set(found) == recorded("latency")
+    found = run_benchmark("latency", "--calls", "2", "--seconds", "2")
+    live = {name for name in found if name.startswith("live: ")}
+    assert len(live) == 6
+    assert all(found[name] > 0 for name in live if "dropped" not in name)
+    assert set(found) - live == recorded("latency") - live

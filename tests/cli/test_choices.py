@@ -29,6 +29,7 @@ from antcache.interop.predictions.importing import HISTORIES
 from antcache.store.backends import BACKENDS
 from antcache.store.features import DTYPES, TOKEN_DTYPES
 from antcache.store.integrity.convert import ConvertConfig
+from antcache.student.handing.portable import FORMS as PORTABLE_FORMS
 from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
 from antcache.teacher.histories import MODES
@@ -57,6 +58,7 @@ OF_THE_LIBRARY = {
     "CLASSES": choices_of(Classes),
     "MIXTURES": MIXTURES,
     "CHALLENGES": tuple(CHALLENGES),
+    "STUDENT_FORMS": tuple(PORTABLE_FORMS),
 }
 FIXED = (
     "--at --challenge --classes --cluster --decoder --dtype --engine --extractor --form --format "

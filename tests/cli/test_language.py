@@ -24,23 +24,28 @@ OF_CONFIG = "student train"
 
 DIFFER = {
     "--annotations": "the doctor takes a set and its folder, the lexicon a folder of class files",
+    "--at": "which rows a stream has, or the times of a video that are asked about",
     "--batch-size": "rows of a stream, or texts",
     "--dtype": "int8 is for tokens, which nothing imports",
     "--fill": "of missing pictures, or a rule for gaps between rows",
     "--folds": "a teacher's are in-sample with 0, a mixture's never",
     "--form": "how a language model is asked, or how files are written",
+    "--format": "of a new store, or of a student that is handed on",
     "--fps": "of the rows that are made, or of the times in a table",
     "--held-out": "a split for the temperature, or a partition for the perplexity",
     "--history": "of a teacher made by others it may be unknown",
+    "--labels": "of the videos, or for the classes of an old run alone",
     "--layout": "how files lie, which may tell itself, or how they are written",
     "--model": "a teacher's, or the one that is adapted",
     "--name": "of soft targets, or of a dataset",
     "--output": "says what is written",
     "--quick": "rows are not read, or few shapes are measured",
     "--split": "the doctor looks at several",
+    "--store": "of which the classes are, or the features too",
     "--stream": "one that is written or exported, or several that are there",
     "--stride": "frames between windows, or seconds between inputs",
     "--tokens": "extraction may keep them all; a stream is pooled to a grid",
+    "--video": "that a timeline is of, or the film that is written",
 }
 """Options whose words or types differ between commands, and why."""
 

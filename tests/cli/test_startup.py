@@ -22,6 +22,8 @@ LINES = (
     "student predict nowhere run --split train -o p",
     "student stream nowhere run",
     "student sweep nowhere plan.yaml --runs runs",
+    "predict nowhere --student run",
+    "predict video.mp4 --student run --csv file",
     "store info nowhere",
     "store doctor nowhere",
     "store verify nowhere",
@@ -34,6 +36,8 @@ LINES = (
     "evaluate nowhere predictions",
     "fuse nowhere a b -o out",
     "submit nowhere p --challenge ek55 -o out",
+    "watch nowhere --student run",
+    "watch ftp://nowhere/x --student run",
 )
 CODE = """
 import json, sys

@@ -6,7 +6,6 @@ import html
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.demo.report import METRICS, SIDES, DemoOutcome, SeedRuns, write_report
+from antcache.evaluation.report import Films
 
 EPOCHS, PHONE = 4, 400
 PICTURE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -62,9 +62,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=[("render videos", 1.5, "1 MP4 file, " + "long words " * 20)],
         settings={"protocol": {"gap_s": 1.0, "num_frames": 4, "rate": 2.0}},
     )
-    frames: Any = SimpleNamespace(pictures=lambda video, times: [PICTURE] * len(times))
+    films = Films(lambda video, times: [PICTURE] * len(times))
     path = tmp_path_factory.mktemp("demo") / "report.html"
-    write_report(outcome, frames, path)
+    write_report(outcome, films, path)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -15,10 +16,12 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.demo import run as run_module
 from antcache.demo.kitchen import KitchenConfig
-from antcache.demo.run import MARK, DemoConfig, _save_backbone, run_demo
+from antcache.demo.run import FILM, MARK, PAGE, DemoConfig, _save_backbone, run_demo
 from antcache.errors import AlreadyExists, BadConfig, MissingExtra
 from antcache.evaluation.predictions import Predictions
 from antcache.extract import load_backbone
+from antcache.extract.videos.film_frames import FilmFile
+from antcache.predict import Anticipation, Anticipator
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.place import read_config
@@ -67,7 +70,23 @@ def test_the_report_is_one_self_contained_file(output: Path) -> None:
     for text in ("action top-1", "Training curves", "Held-out segments", "plain student"):
         assert text in page
     assert page.count('<article class="example">') >= 3
-    assert page.count("data:image/png;base64,") >= 18
+    assert page.count("data:image/jpeg;base64,") >= 18
+
+
+def test_a_student_is_asked_about_a_held_out_video(output: Path) -> None:
+    """The page says what `antcache predict` says, and the film is as long as the video."""
+    store = Store.open(output / "kitchen.zarr")
+    (video, *_) = sorted(set(store.labels("validation").video))
+    assert video not in store.labels("train").video
+    file = output / "videos" / f"{video}.mp4"
+    page = (output / PAGE).read_text("utf-8")
+    asked = Anticipator.load(output / "runs" / "distilled-1", backbone=output / "backbone")
+    answers = [each for each in asked.each(file, every=10.0) if isinstance(each, Anticipation)]
+    assert len(answers) > 2
+    assert all(html.escape(answer.top[0].name) in page for answer in answers)
+    assert "data:image/jpeg;base64," in page
+    lengths = [FilmFile(each).duration_s() for each in (file, output / FILM)]
+    assert lengths[1] == pytest.approx(lengths[0], abs=0.2)
 
 
 def test_the_backbone_sees_black_and_white_as_opposites(tmp_path: Path) -> None:
@@ -122,12 +141,14 @@ def test_an_older_demo_is_deleted_when_asked_and_the_table_is_printed(
     result = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite"])
     assert result.exit_code == 0, result.output
     assert not (folder / "left.txt").exists()
-    assert f"report: {folder / 'report.html'}" in result.stdout
+    for name in ("report.html", PAGE, FILM):
+        assert f"{folder / name}" in result.stdout
     assert "Validation, 2 seeds" in result.stdout
     told = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite", "--json"])
     assert told.exit_code == 0, told.output
     said = json.loads(told.stdout)
     assert said["report"] == str(folder / "report.html")
+    assert [Path(said[name]).name for name in ("predictions", "film")] == [PAGE, FILM]
     (top1,) = (row for row in said["table"] if row["name"] == "action top-1")
     shown = next(line for line in result.stdout.splitlines() if "action top-1" in line).split()
     assert shown[2:5] == [

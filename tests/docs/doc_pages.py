@@ -12,7 +12,18 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in REPO.glob("docs/*.md")))
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = ("antcache", "make", "pip", "python", "python3", "python3.8", "torchrun", "for", "unzip")
+PROGRAMS = (
+    "antcache",
+    "docker",
+    "make",
+    "pip",
+    "python",
+    "python3",
+    "python3.8",
+    "torchrun",
+    "for",
+    "unzip",
+)
 
 
 @dataclass(frozen=True)

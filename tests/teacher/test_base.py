@@ -27,7 +27,9 @@ SETTINGS = {
     "count": {"length": 5, "folds": 2},
     "sequence": {"length": 5, "attended": 2, "width": 8, "heads": 2, "layers": 1, "epochs": 1},
     "language": {"length": 5, "attended": 2, "epochs": 1, "held_out": 0.0},
+    "prompted": {"length": 5, "attended": 2},
 }
+MODELS = {"language": "bert", "prompted": "gpt2"}
 KEPT = {"language": {"model"}}
 HISTORY = HistoryConfig(mode="observed", gap_s=0.5)
 
@@ -35,9 +37,10 @@ HISTORY = HistoryConfig(mode="observed", gap_s=0.5)
 @pytest.fixture(params=list(KINDS))
 def trained(request, taxonomy, timeline):
     settings = SETTINGS[request.param]
-    if request.param == "language":
+    if request.param in MODELS:
         pytest.importorskip("transformers")
-        settings = {**settings, "model": request.getfixturevalue("language_models")("bert")}
+        made = request.getfixturevalue("language_models")(MODELS[request.param])
+        settings = {**settings, "model": made}
     teacher = make_teacher(request.param, taxonomy, settings)
     teacher.fit(timeline.examples(HISTORY, 5))
     return teacher

@@ -7,22 +7,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antcache.teacher import loops
 from antcache.teacher.heads import ActionHeads, recent_nouns
 from antcache.teacher.histories import HistoryConfig
 from antcache.teacher.trained import TrainedSettings
 
 
-def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
+def test_recent_nouns_by_hand_and_one_by_one(taxonomy, timeline):
     labelled = timeline.examples(HistoryConfig(), 6)
     nouns = torch.tensor([[3, 1, 0, 1], [3, 3, 3, 3]])  # 3: nothing
     verbs = torch.tensor([[4, 0, 2, 1], [4, 4, 4, 4]])
     rank, last = recent_nouns(nouns, verbs, 3, 4)
     assert rank.tolist() == [[1, 0, 4], [4, 4, 4]]
     assert last.tolist() == [[2, 1, 4], [4, 4, 4]]
-    # The same as the count teacher's numba loop, on all histories.
-    verb_of, noun_of = taxonomy.verb_of, taxonomy.noun_of
-    ranks, lasts, _ = loops.recent_nouns(labelled.history, verb_of, noun_of, 3, 4)
+    # The same as going back through each history, one action after the other.
+    ranks, lasts = np.full((len(labelled), 3), 6), np.full((len(labelled), 3), 4)
+    for i, history in enumerate(labelled.history):
+        met = []
+        for action in history[::-1][history[::-1] >= 0]:
+            noun = taxonomy.noun_of[action]
+            if noun not in met:
+                ranks[i, noun], lasts[i, noun] = len(met), taxonomy.verb_of[action]
+                met.append(noun)
     padded = torch.from_numpy(np.where(labelled.history < 0, 12, labelled.history))
     rank, last = recent_nouns(
         torch.tensor([*taxonomy.action_nouns, 3])[padded],
@@ -30,7 +35,7 @@ def test_recent_nouns_by_hand_and_as_counted(taxonomy, timeline):
         3,
         4,
     )
-    np.testing.assert_array_equal(np.where(ranks < 0, 6, ranks), rank)
+    np.testing.assert_array_equal(ranks, rank)
     np.testing.assert_array_equal(lasts, last)
 
 

@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from antcache.annotations import Segments, Taxonomy
 from antcache.checks import Amount, Count, check_types
 from antcache.errors import BadConfig
-from antcache.evaluation.bootstrap import Difference, difference
 from antcache.evaluation.caveats import another_task, few_classes, same_metrics
 from antcache.evaluation.comparing.buckets import Buckets, sort_into_buckets
+from antcache.evaluation.comparing.draws import Draws, MetricChange
+from antcache.evaluation.comparing.frequency import FrequencyGroup, by_frequency
 from antcache.evaluation.comparing.naming import side_names
+from antcache.evaluation.comparing.sureness import SideCalibration, calibration_of
 from antcache.evaluation.comparing.systems import System, as_system
+from antcache.evaluation.comparing.videos import VideoChange, by_video
 from antcache.evaluation.denominators import counted
-from antcache.evaluation.lists import ListFiles, of_participants, unseen_participants
+from antcache.evaluation.lists import TRAIN, ListFiles, of_participants, unseen_participants
 from antcache.evaluation.metrics import metrics_of
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.scoring import load_predictions
@@ -34,7 +37,7 @@ from antcache.evaluation.task import Task
 from antcache.store import Store
 
 RECALL_K = 5
-PLAIN = ("split", "scored_classes", "left_out", "over", "n", "unpredicted", "same")
+PLAIN = ("split", "scored_classes", "left_out", "over", "n", "unpredicted", "same", "counted_in")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,33 +61,6 @@ class CompareConfig:
             raise BadConfig("no ks", expected="one or more")
         if self.sampling.resamples == 0:
             raise BadConfig("a comparison needs resamples", expected="2 or more", found=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricChange:
-    """One metric of A and B, in percent.
-
-    Attributes:
-        a: of each seed (S).
-        b: of each seed (S).
-        difference: mean of B minus mean of A, with interval and p-value.
-        deviation: standard deviation over the seeds of B minus A (n - 1); None with one seed.
-    """
-
-    a: tuple[float, ...]
-    b: tuple[float, ...]
-    difference: Difference
-    deviation: float | None
-
-    @property
-    def mean_a(self) -> float:
-        """Mean over the seeds of A."""
-        return float(np.mean(self.a))
-
-    @property
-    def mean_b(self) -> float:
-        """Mean over the seeds of B."""
-        return float(np.mean(self.b))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +107,11 @@ class Comparison:
             unequal coverage, few classes.
         classes: every class that is present, actions first, then verbs and nouns; within a kind
             the largest gain first, then the most segments.
+        counted_in: the split whose segments say how frequent a class is: the training split, or
+            where the store has none, the one that is compared.
+        frequency: actions by how frequent they are there, the rarest first.
+        videos: every video, the largest gain first.
+        calibration: of A, and of B; None of one that predicts none of the segments.
         buckets: for each k, segments that B fixed or broke, by what the teacher knew.
         segments: the N segments.
         a: the runs of A.
@@ -150,6 +131,10 @@ class Comparison:
     same: dict[str, str]
     notes: tuple[str, ...]
     classes: tuple[ClassChange, ...]
+    counted_in: str
+    frequency: tuple[FrequencyGroup, ...]
+    videos: tuple[VideoChange, ...]
+    calibration: tuple[SideCalibration | None, SideCalibration | None]
     buckets: tuple[Buckets, ...]
     segments: Segments = field(repr=False)
     a: tuple[System, ...] = field(repr=False)
@@ -185,6 +170,9 @@ class Comparison:
                 for name, m in self.metrics.items()
             },
             "classes": [asdict(change) for change in self.classes],
+            "frequency": [asdict(group) for group in self.frequency],
+            "videos": [asdict(change) for change in self.videos],
+            "calibration": [side and asdict(side) for side in self.calibration],
             "buckets": [asdict(buckets) for buckets in self.buckets],
         }
 
@@ -244,6 +232,9 @@ def compare(
     before, after = (tuple(system(name) for name in side) for side in (a, b))
     known = None if teacher is None else system(teacher)
     systems = [*before, *after, *([] if known is None else [known])]
+    drawn = Draws.of(segments, taxonomy, config.sampling, pairs=len(a))
+    counted_in = TRAIN if TRAIN in store.splits() else split
+    trained_on = np.bincount(store.labels(counted_in).action, minlength=len(taxonomy.actions))
     notes = (
         another_task(task.anchor, config.classes),
         _coverage(before, after, called),
@@ -258,10 +249,14 @@ def compare(
         over=config.over,
         n=len(segments),
         unpredicted={system.name: int((~system.known).sum()) for system in systems},
-        metrics=_metrics(before, after, segments, taxonomy, config.sampling),
+        metrics=_metrics(before, after, drawn),
         same=same_metrics(taxonomy, segments),
         notes=tuple(note for note in notes if note),
         classes=_classes(before, after, taxonomy),
+        counted_in=counted_in,
+        frequency=by_frequency(before, after, drawn, trained_on),
+        videos=by_video(before, after, segments),
+        calibration=(calibration_of(before), calibration_of(after)),
         buckets=tuple(
             sort_into_buckets(
                 before, after, known, segments, taxonomy, k=k, examples=config.examples
@@ -313,34 +308,12 @@ def _counted(
     return np.flatnonzero(kept)
 
 
-def _metrics(
-    a: Sequence[System],
-    b: Sequence[System],
-    segments: Segments,
-    taxonomy: Taxonomy,
-    sampling: BootstrapConfig,
-) -> dict[str, MetricChange]:
-    resamples = sampling.draws(segments)
-    seeds = len(a)
-    rng = np.random.default_rng([sampling.seed, 1])  # not the stream that draws the videos
-    weight = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=sampling.resamples).T / seeds
-    changes = {}
-    for name, metric in metrics_of(taxonomy).items():
-        labels = a[0].ranked.labels[metric.kind]
-        if not metric.defined(labels):
-            continue
-        ranks = np.stack([s.ranked.ranks[metric.ranked] for s in (*a, *b)])
-        values = [metric.value(own, labels) for own in ranks]
-        draws = resamples.values(metric, ranks, labels)
-        gains = np.subtract(values[seeds:], values[:seeds])
-        drawn = (weight * (draws[seeds:] - draws[:seeds])).sum(axis=0)
-        changes[name] = MetricChange(
-            a=tuple(values[:seeds]),
-            b=tuple(values[seeds:]),
-            difference=difference(float(gains.mean()), drawn, level=sampling.level),
-            deviation=None if seeds == 1 else float(gains.std(ddof=1)),
-        )
-    return changes
+def _metrics(a: Sequence[System], b: Sequence[System], drawn: Draws) -> dict[str, MetricChange]:
+    return {
+        name: drawn.change(metric, a, b)
+        for name, metric in metrics_of(drawn.taxonomy).items()
+        if metric.defined(a[0].ranked.labels[metric.kind])
+    }
 
 
 def _classes(

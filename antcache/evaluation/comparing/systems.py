@@ -1,4 +1,4 @@
-"""A set of predictions reduced to what a comparison needs: ranks, first guesses, p(truth).
+"""A set of predictions reduced to what a comparison needs: ranks, first guesses, probabilities.
 
 Promise: the scores themselves, N x C, are not kept, so that many runs fit into memory together, and
 all systems of a comparison are over the same segments in the same order.
@@ -27,12 +27,14 @@ class System:
         ranked: ranks of the true action, verb and noun; NEVER without a prediction.
         guess: (N,) int64, the best action; -1 without a prediction.
         log_p: (N,) float64, log of the true action's probability; `-inf` without a prediction.
+        confidence: (N,) float64, probability of the best action; 0 without a prediction.
     """
 
     name: str
     ranked: Ranked
     guess: NDArray[np.int64]
     log_p: NDArray[np.float64]
+    confidence: NDArray[np.float64]
 
     def __getitem__(self, rows: NDArray[np.int64]) -> System:
         """The system on the segments at `rows`."""
@@ -41,6 +43,7 @@ class System:
             ranked=self.ranked[rows],
             guess=self.guess[rows],
             log_p=self.log_p[rows],
+            confidence=self.confidence[rows],
         )
 
     @property
@@ -66,18 +69,22 @@ def as_system(
     rows = rows_in(predictions, segments, name)
     scores, pair = predictions.scores, predictions.verb_noun_scores
     guess, log_p = np.full(len(segments), -1), np.full(len(segments), -np.inf)
+    confidence = np.zeros(len(segments))
     guess[rows] = scores.argmax(axis=1)
-    log_p[rows] = _log_p(scores, segments.action[rows])
+    log_p[rows], confidence[rows] = _probabilities(scores, segments.action[rows])
     ranked = rank(scores, segments, taxonomy, rows=rows, verb_noun_scores=pair)
-    return System(name=name, ranked=ranked, guess=guess, log_p=log_p)
+    return System(name=name, ranked=ranked, guess=guess, log_p=log_p, confidence=confidence)
 
 
-def _log_p(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log of the true class's softmax probability (n,)."""
+def _probabilities(
+    scores: NDArray[np.floating], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log of the true class's softmax probability (n,), and the best class's probability (n,)."""
     from scipy.special import log_softmax
 
-    out = np.empty(len(scores))
+    truth, best = np.empty(len(scores)), np.empty(len(scores))
     for rows in blocks(len(scores)):
         logs = log_softmax(scores[rows].astype(np.float64), axis=1)
-        out[rows] = np.take_along_axis(logs, labels[rows, None], axis=1)[:, 0]
-    return out
+        truth[rows] = np.take_along_axis(logs, labels[rows, None], axis=1)[:, 0]
+        best[rows] = np.exp(logs.max(axis=1))
+    return truth, best

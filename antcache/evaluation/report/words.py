@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from antcache.evaluation.bootstrap import Difference
 from antcache.evaluation.comparing.buckets import CHANGES
-from antcache.evaluation.comparing.compare import Comparison, MetricChange
+from antcache.evaluation.comparing.compare import Comparison
+from antcache.evaluation.comparing.draws import MetricChange
 
 MINUS = "\N{MINUS SIGN}"
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"

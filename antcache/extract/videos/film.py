@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Titles that are no UTF-8 must not stop us. PyAV 19 replaces what it can't read; before, it must be
 # told to, by an argument that 19 no longer takes.
-_TITLES: dict[str, Any] = (
+TITLES: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
 
@@ -49,7 +49,7 @@ def open_container(path: Path, accelerated: Any = None) -> InputContainer:
         check_samples(path)
         # The absolute path, so that no name is taken for a protocol ("pipe:0.mp4").
         container: InputContainer = av.open(
-            str(path.absolute()), options=OPTIONS, hwaccel=accelerated, **_TITLES
+            str(path.absolute()), options=OPTIONS, hwaccel=accelerated, **TITLES
         )
         return container
     except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list

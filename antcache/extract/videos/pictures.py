@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.containers import MAX_ASPECT, MAX_PIXELS
+from antcache.store.location import Location
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 
 
-def shown_size(frame: VideoFrame, aspect: Fraction, path: Path) -> tuple[int, int]:
+def shown_size(frame: VideoFrame, aspect: Fraction, path: Location) -> tuple[int, int]:
     """Width and height of a frame with square pixels.
 
     Args:
@@ -64,7 +64,7 @@ class Orientation:
     mirror_y: bool
 
 
-def orientation(frame: VideoFrame, path: Path) -> Orientation:
+def orientation(frame: VideoFrame, path: Location) -> Orientation:
     """Orientation that the display matrix of a frame asks for.
 
     The matrix `(a, b, u, c, d, v, x, y, w)` shows the pixel (x, y) at (a x + c y, b x + d y); see

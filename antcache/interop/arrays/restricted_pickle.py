@@ -92,6 +92,9 @@ class Pending:
         self.keys: list[int] = []
 
 
+STATE_OF_WEIGHTS = {"_metadata"}
+"""What the dictionary of a model's weights has beside them, versions of its layers: left out."""
+
 Call = Callable[..., object]
 """Our answer to a name: `call(machine, *arguments)`."""
 
@@ -233,6 +236,9 @@ class Machine:
 
     def _build(self, _: None) -> None:
         state, pending = self._stack.pop(), self._stack.pop()
+        if type(pending) is dict and type(state) is dict and state.keys() == STATE_OF_WEIGHTS:
+            self._stack.append(pending)
+            return
         if type(pending) is not Pending:
             raise Refusal(MORE, "the state of an instance")
         value = pending.build(state)

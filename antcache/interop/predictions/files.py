@@ -1,4 +1,4 @@
-"""Files with the predictions of a teacher: pickles, files of torch, `.npz` and parquet.
+"""Files with predictions: pickles, files of torch, `.npz`, parquet and AVT's HDF5.
 
 Promise: what a file is, is told by its first bytes; its name does not matter. Whatever it is, it is
 read without running anything of it. Nothing is made up: a file that lacks uids or logits, or has
@@ -8,6 +8,7 @@ other things in their place, is refused, and the entry is named.
     dictionary             uid -> logits; or the columns uid and logits, as in .npz
     .npz                   uid (N,), logits or logit_action (N, C), and valid, feature or LM_feat
     parquet                uid, and logits as lists or as one column per class id; valid, feature
+    HDF5                   AVT's results/0.h5: uid (N,), logits/action (N, C)
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from antcache.interop.arrays.npz import is_npz, read_npz
 from antcache.interop.arrays.parquet_pages import check_parquet
 from antcache.interop.arrays.pickled_tensors import read_pickle
 from antcache.interop.arrays.restricted_pickle import short
+from antcache.interop.avt.results import read_results
 from antcache.progress import Progress, silent
 from antcache.untrusted import check_fetched
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
 LOGITS = ("logits", "logit_action")
 FEATURES = ("feature", "LM_feat")
 
 OTHER_FORMS = {
     b"\x93NUMPY": ("a single numpy array", "save uid and logits together with numpy.savez"),
     b"\x1f\x8b": ("a gzip file", "unpack it first"),
-    b"\x89HDF": ("an HDF5 file", "write uid and logits with numpy.savez or as parquet"),
 }
 """First bytes of forms that are not read, what they are, and what to do."""
 
@@ -60,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """A file that was opened: its form (pickle, npz or parquet), and its predictions, read once."""
+    """A file that was opened: its form (pickle, npz, ...), and its predictions, read once."""
 
     form: str
     predictions: Iterable[Prediction]
@@ -86,6 +88,8 @@ def open_predictions(path: Path, progress: Progress = silent) -> PredictionFile:
                 raise BadPredictions("not a file of predictions", where=path, found=what, hint=hint)
         if head.startswith(b"PAR1"):
             return PredictionFile("parquet", _parquet(path))
+        if head == HDF5:
+            return PredictionFile("hdf5", _of_columns(read_results(path), path))
         if head.startswith(b"PK\x03\x04") and is_npz(path):
             return PredictionFile("npz", _npz(path))
         return PredictionFile("pickle", _of_value(read_pickle(path, progress), path))

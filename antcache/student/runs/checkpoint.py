@@ -110,7 +110,7 @@ def load_checkpoint(
             hint="resume with the settings of the run, or start a new one",
         )
     weights = _read_tensors(path / WEIGHTS)
-    _check_shapes(path / WEIGHTS, model.state_dict(), weights)
+    compare_shapes(path / WEIGHTS, model.state_dict(), weights)
     older = (path / OLDER).exists()
     _load_optimizer(path / (OLDER if older else OPTIMIZER), optimizer)
     model.load_state_dict(weights)
@@ -124,12 +124,25 @@ def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
         BadCheckpoint: the file is missing, damaged, or of another model than `model`.
     """
     weights = _read_tensors(path / name)
-    _check_shapes(path / name, dict(model.named_parameters()), weights)
+    compare_shapes(path / name, dict(model.named_parameters()), weights)
     return weights
 
 
-def check_shape(path: Path, config: StudentConfig, shape: ModelShape) -> None:
-    """Check that the checkpoint in `path` is of a student of a config, before room is made for one.
+def load_whole(file: Path, model: nn.Module) -> None:
+    """Give `model` all tensors of a file of weights that stands alone.
+
+    Raises:
+        BadCheckpoint: the file is missing, damaged, or of another model than `model`.
+    """
+    weights = _read_tensors(file)
+    compare_shapes(file, model.state_dict(), weights)
+    model.load_state_dict(weights)
+
+
+def check_shape(
+    path: Path, config: StudentConfig, shape: ModelShape, *, name: str = WEIGHTS
+) -> None:
+    """Check that the weights `name` in `path` are of a student of a config, before room is made.
 
     Raises:
         BadCheckpoint: it is damaged, or of another student.
@@ -139,7 +152,7 @@ def check_shape(path: Path, config: StudentConfig, shape: ModelShape) -> None:
             student = build_student(config, shape)
     except (NotImplementedError, RuntimeError):
         return  # a head of somebody's own may look at its weights; they are compared later, too
-    _check_shapes(path / WEIGHTS, student.state_dict(), _read_tensors(path / WEIGHTS))
+    compare_shapes(path / name, student.state_dict(), _read_tensors(path / name))
 
 
 def load_reported(path: Path, model: nn.Module) -> None:
@@ -152,7 +165,7 @@ def load_reported(path: Path, model: nn.Module) -> None:
         BadCheckpoint: a file is missing, damaged, or of another model than `model`.
     """
     newest = _read_tensors(path / WEIGHTS)
-    _check_shapes(path / WEIGHTS, model.state_dict(), newest)
+    compare_shapes(path / WEIGHTS, model.state_dict(), newest)
     name = next((name for name in (BEST, AVERAGE) if (path / name).exists()), None)
     chosen = {} if name is None else load_weights(path, name, model)
     model.load_state_dict({**newest, **chosen})  # buffers stand with the newest weights alone
@@ -184,7 +197,12 @@ def _load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _check_shapes(path: Path, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+def compare_shapes(path: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Check that tensors or arrays of a file, `theirs`, have the names and shapes of `mine`.
+
+    Raises:
+        BadCheckpoint: they don't; the first one that differs is named.
+    """
     for name in sorted({*mine, *theirs}):
         expected, found = (
             tuple(tensors[name].shape) if name in tensors else "no such tensor"

@@ -16,18 +16,15 @@ import torch
 from torch import Tensor
 
 from antcache.annotations import Protocol, Segments
-from antcache.devices import pick_device
-from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFinite, NotFound
+from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFinite
 from antcache.evaluation.predictions import Predictions
 from antcache.store import Store, Stream
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
-from antcache.student.model import Predictor, build_student
-from antcache.student.runs.checkpoint import check_shape, latest_checkpoint, load_reported
-from antcache.student.runs.place import CHECKPOINTS, CONFIG, read_config
+from antcache.student.runs.kept import load_predictor, read_account
+from antcache.student.runs.place import CONFIG, read_config
 from antcache.student.scoring import predict
-from antcache.untrusted import read_json
 from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
@@ -63,7 +60,7 @@ class TrainedStudent:
         self.store = store
         self.config: StudentConfig = read_config(run_dir)
         self.allow_missing: bool = allow_missing or self.config.data.allow_missing
-        account = _account(run_dir)
+        account = read_account(run_dir)
         taxonomy = store.taxonomy
         self.streams: list[Stream] = [store.stream(name) for name in account["stream"].split(",")]
         refuse_future(self.streams, allowed=self.config.data.allow_future)
@@ -80,16 +77,9 @@ class TrainedStudent:
                     expected="" if said else account[what],
                     found=said or found,
                 )
-        self.device = pick_device(device or self.config.runtime.device)
-        checkpoint = latest_checkpoint(run_dir / CHECKPOINTS)
-        if checkpoint is None:
-            raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
         self.shape: ModelShape = self._shape(run_dir, account)
-        check_shape(checkpoint, self.config, self.shape)
-        with torch.random.fork_rng(devices=[]):
-            student = build_student(self.config, self.shape)
-        load_reported(checkpoint, student)
-        self.predictor = Predictor(student, self.config.runtime.precision, self.device)
+        self.predictor = load_predictor(run_dir, self.config, self.shape, device)
+        self.device = self.predictor.device
 
     def _shape(self, run_dir: Path, account: Mapping[str, Any]) -> ModelShape:
         """The shape that was kept with the run; it has to be that of a student for the store."""
@@ -179,17 +169,3 @@ def _differing(account: Mapping[str, Any], streams: Sequence[Stream]) -> str:
         return ""
     pairs = [(s.name, difference(one, s.settings)) for one, s in zip(kept, streams, strict=False)]
     return "; ".join(f"{name}: {text}" for name, text in pairs if text)
-
-
-def _account(run_dir: Path) -> dict[str, Any]:
-    file = run_dir / CONFIG
-    try:
-        account = read_json(file)
-        kinds = {"protocol": dict, "stream": str, "stream fingerprint": str, "taxonomy": str}
-        missing = [name for name, kind in kinds.items() if not isinstance(account.get(name), kind)]
-        if missing:
-            raise ValueError(f"no {', '.join(missing)}")
-        shape = None if "shape" not in account else ModelShape.from_dict(account["shape"])
-        return {**account, "protocol": Protocol(**account["protocol"]), "shape": shape}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise BadCheckpoint("the run's account can't be read", where=file, found=error) from error

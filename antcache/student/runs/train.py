@@ -25,6 +25,7 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.model import Student
 from antcache.student.runs.folder import RunFolder
+from antcache.student.runs.kept import CLASSES, SETTINGS, SOURCES
 from antcache.student.scoring import Scores
 from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 from antcache.student.training.held_out import best_epoch, hold_out
@@ -303,7 +304,9 @@ def _account(store: Store, config: StudentConfig, data: TrainingData) -> dict[st
         "store": str(store.path),
         "student": config.to_dict(),
         "stream": ",".join(stream.name for stream in data.streams),
-        "stream settings": [stream.settings for stream in data.streams],
+        SETTINGS: [stream.settings for stream in data.streams],
+        SOURCES: [stream.source for stream in data.streams],
+        CLASSES: data.taxonomy.to_dict(),
         "protocol": vars(data.protocol),
         "shape": asdict(data.shape),
         "counts": data.counts,

@@ -20,10 +20,15 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.errors import BadCheckpoint
-from antcache.evaluation.metrics import blocks
+from antcache.teacher.counting.loops import (
+    count_recency,
+    noun_chances,
+    recency_one,
+    recency_rows,
+)
 from antcache.teacher.counting.ngrams import Chain
 from antcache.teacher.histories import Examples
-from antcache.teacher.loops import Floats, Ints, recent_nouns
+from antcache.teacher.loops import Floats, Ints
 from antcache.teacher.things import Things
 
 EDGES_S = (0.0, *(0.25 * 2.0**n for n in range(1, 11)))
@@ -50,8 +55,6 @@ class Recency:
         """
         self.length, self.times = length, times
         self.things = Things.of(taxonomy)
-        self._verb = np.append(self.things.verb_of, -1)  # position -1: no action, no verb
-        self._noun = np.append(self.things.noun_of, -1)
         self._verbs, self._nouns = self.things.verbs, self.things.nouns
         sizes = [length, self._verbs + 1, UNKNOWN + 1][: 3 if times else 2]
         self._positions = np.cumprod(sizes)  # how many there are, from coarse to fine
@@ -59,23 +62,24 @@ class Recency:
 
     def fit(self, examples: Examples) -> None:
         """Count where the next noun stood, and what was done to it."""
-        there = [np.zeros(size, dtype=np.int64) for size in self._positions]
-        taken = [np.zeros(size, dtype=np.int64) for size in self._positions]
+        finest = (self.length, self._verbs + 1, UNKNOWN + 1 if self.times else 1)
+        there, taken = np.zeros(finest, dtype=np.int64), np.zeros(finest, dtype=np.int64)
         new = np.zeros((self.length + 1, 2), dtype=np.int64)
-        noun, last = self._noun[examples.target], np.empty(len(examples), dtype=np.int64)
-        for block in blocks(len(examples)):
-            rank, verb, positions = self._look(examples[block])
-            known = rank >= 0
-            chosen = known & (noun[block, None] == np.arange(self._nouns))
-            for n, position in enumerate(positions):
-                there[n] += np.bincount(position[known], minlength=len(there[n]))
-                taken[n] += np.bincount(position[chosen], minlength=len(taken[n]))
-            np.add.at(new, (known.sum(axis=1), 1 - chosen.sum(axis=1)), 1)
-            last[block] = verb[np.arange(len(verb)), noun[block]]
+        noun, last = self.things.noun_of[examples.target], np.empty(len(examples), dtype=np.int64)
+        verb_of, noun_of = self.things.verb_of, self.things.noun_of
+        count_recency(
+            examples.history, self._when(examples), noun, verb_of, noun_of, self._verbs,
+            there, taken, new, last,
+        )  # fmt: skip
         self._chain.fit(
-            (np.zeros_like(last), last, last * self._nouns + noun), self._verb[examples.target]
+            (np.zeros_like(last), last, last * self._nouns + noun), verb_of[examples.target]
         )
-        self._take(there, taken, new)
+        self._take(self._levels(there), self._levels(taken), new)
+
+    def _levels(self, counts: Ints) -> list[Ints]:
+        """Counts (h, V + 1, bins) from coarse to fine: by place, last verb, and time if told."""
+        levels: list[Ints] = [counts.sum(axis=(1, 2)), counts.sum(axis=2).ravel(), counts.ravel()]
+        return levels[: len(self._positions)]
 
     def _take(self, there: list[Ints], taken: list[Ints], new: Ints) -> None:
         """Pulls, chances and verbs from counts."""
@@ -91,39 +95,42 @@ class Recency:
         self._new = (new[:, 1] + LEAN_NEW * plain) / (events + LEAN_NEW)
         pair = np.arange((self._verbs + 1) * self._nouns)
         rows = self._chain.rows((np.zeros_like(pair), pair // self._nouns, pair))
-        self._next_verb = rows.reshape(self._verbs + 1, self._nouns, self._verbs)
+        verb_of, noun_of = self.things.verb_of, self.things.noun_of
+        self._after = rows.reshape(-1, self._nouns, self._verbs)[:, noun_of, verb_of]
+        self._sums = np.zeros((self._verbs + 1, self._nouns))
+        np.add.at(self._sums, (slice(None), noun_of), self._after)
 
-    def _look(self, examples: Examples) -> tuple[Ints, Ints, list[Ints]]:
-        """Rank, last verb and positions, from coarse to fine, of all nouns (N, O)."""
+    def _when(self, examples: Examples) -> Ints:
+        """Bin (N, h) of the time since each action ended; 0 where it is not told."""
         assert examples.history.shape[1] == self.length, "histories of another length"
-        rank, verb, column = recent_nouns(
-            examples.history, self._verb, self._noun, self._nouns, self._verbs
-        )
-        positions = [np.maximum(rank, 0)]
-        positions.append(positions[0] * (self._verbs + 1) + verb)
-        if self.times:
-            assert examples.ago_s is not None
-            assert examples.lasted_s is not None
-            since = np.take_along_axis(examples.ago_s - examples.lasted_s, column, axis=1)
-            when = np.searchsorted(EDGES_S, since, side="left")
-            when[np.isnan(since)] = UNKNOWN
-            positions.append(positions[1] * (UNKNOWN + 1) + when)
-        return rank, verb, positions
+        if not self.times:
+            return np.zeros(examples.history.shape, dtype=np.int64)
+        assert examples.ago_s is not None
+        assert examples.lasted_s is not None
+        since = examples.ago_s - examples.lasted_s
+        when: Ints = np.searchsorted(EDGES_S, since, side="left").astype(np.int64, copy=False)
+        when[np.isnan(since)] = UNKNOWN
+        return when
+
+    def _nouns_of(self, examples: Examples, plain: Floats) -> tuple[Floats, Ints]:
+        """Chance (N, O) of each noun to be the next, and the last verb done to it, or V."""
+        pull = self._pull.reshape(self.length, self._verbs + 1, -1)
+        verb_of, noun_of = self.things.verb_of, self.things.noun_of
+        return noun_chances(
+            examples.history, self._when(examples), verb_of, noun_of, self._verbs,
+            pull, plain, self._new,
+        )  # fmt: skip
 
     def rows(self, examples: Examples, plain: Floats) -> Floats:
         """Probabilities (N, C), not normalised, given those of nouns in general: `plain` (O,)."""
-        rank, verb, positions = self._look(examples)
-        known = rank >= 0
-        pull = np.where(known, self._pull[positions[-1]], 0.0)
-        fresh = np.where(known, 0.0, plain)
-        for part in (pull, fresh):
-            part /= np.maximum(part.sum(axis=1, keepdims=True), 1e-300)
-        new = self._new[known.sum(axis=1), None]
-        noun = new * fresh + (1 - new) * pull  # where there is only one of both, it gets it all
-        noun /= noun.sum(axis=1, keepdims=True)
-        verb_of, noun_of = self.things.verb_of, self.things.noun_of
-        rows: Floats = noun[:, noun_of] * self._next_verb[verb[:, noun_of], noun_of, verb_of]
-        return rows
+        noun, verb = self._nouns_of(examples, plain)
+        return recency_rows(noun, verb, self.things.noun_of, self._after)
+
+    def targets(self, examples: Examples, plain: Floats) -> Floats:
+        """Probability (N,) of the action that came next, the row's normalised."""
+        noun, verb = self._nouns_of(examples, plain)
+        noun_of = self.things.noun_of
+        return recency_one(noun, verb, noun_of, self._after, self._sums, examples.target)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was counted, by name."""

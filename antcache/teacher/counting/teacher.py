@@ -31,6 +31,7 @@ from antcache.evaluation.metrics import blocks
 from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress
 from antcache.teacher.base import Teacher, TeacherOutput
+from antcache.teacher.counting.loops import product_sums
 from antcache.teacher.counting.ngrams import SMOOTHINGS, Chain, history_contexts
 from antcache.teacher.counting.recency import Recency, with_prefix
 from antcache.teacher.histories import Examples, Length, check_folds, concatenate
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 FACTORED = "factored"
 MODELS = ("action", FACTORED, "recency")
 ROUNDS = 100  # of expectation maximization
+ROWS = 64
+"""Predictions that are made at a time: so few that all models' rows stay in the processor."""
 LEAN = 50.0
 """How many events the weights of all count for in those of a few."""
 
@@ -57,6 +60,9 @@ class CountConfig:
     """How n-grams are interpolated: one of `ngrams.SMOOTHINGS`."""
     times: bool = False
     """It is also told when the past actions happened (`Examples.ago_s`): recency looks at it."""
+    balance: Annotated[float, Range(0, 2)] = 0.0
+    """Exponent of the class prior that probabilities are divided by (logit adjustment, Menon et al.
+    2021): frequent actions step back, class-mean recall gains, top-1 pays."""
     folds: Amount = 5
     """Folds of videos on which the weights of the mixture are fitted; with fewer videos, one each.
     With 0, or a single video, the weights are equal."""
@@ -90,6 +96,7 @@ class CountTeacher(Teacher):
         self._chains = {kind: Chain(size, config.smoothing) for kind, size in sizes.items()}
         self._recency = Recency(taxonomy, config.length, config.smoothing, times=config.times)
         self._weights = self._equal()
+        self._prior = np.ones(len(taxonomy.actions), dtype=np.int64)
 
     def _fit(self, examples: Examples, scripts: Examples | None, progress: Progress) -> None:
         """Count all; fit the mixture on held-out groups of `examples`, not of `scripts`."""
@@ -105,8 +112,7 @@ class CountTeacher(Teacher):
                 self._count(rest if scripts is None else concatenate([rest, scripts]))
                 held = np.flatnonzero(fold == k)
                 for block in (held[part] for part in blocks(len(held))):
-                    rows, depth[block] = self._models(examples[block])
-                    likelihood[:, block] = rows[:, np.arange(len(block)), examples.target[block]]
+                    likelihood[:, block], depth[block] = self._targets(examples[block])
             overall = mixture_weights(likelihood, rounds=ROUNDS)
             self._weights[:] = overall
             for n in np.unique(depth):
@@ -115,11 +121,14 @@ class CountTeacher(Teacher):
                 )
             shares = ", ".join(f"{m} {w:.3f}" for m, w in zip(self._names, overall, strict=True))
             log.info("mixture, fitted on %d folds: %s", folds, shares)
-        self._count(examples if scripts is None else concatenate([examples, scripts]))
+        everything = examples if scripts is None else concatenate([examples, scripts])
+        self._count(everything)
+        # One is added to each, so that an action without any example has a prior, too.
+        self._prior = np.bincount(everything.target, minlength=len(self.taxonomy.actions)) + 1
         progress("counting", folds + 1, folds + 1)
 
     def predict(self, examples: Examples) -> TeacherOutput:
-        """Log-probability (N, C) of every action after each history.
+        """Log-probability (N, C) of every action after each history, by the balance.
 
         Raises:
             BadConfig: the examples lack the times that it was told about.
@@ -127,15 +136,20 @@ class CountTeacher(Teacher):
         if self.config.times:
             examples.require_times()
         out = np.empty((len(examples), len(self.taxonomy.actions)), dtype=np.float32)
-        for block in blocks(len(examples)):
+        for block in blocks(len(examples), ROWS):
             rows, depth = self._models(examples[block])
-            out[block] = np.log(np.einsum("qm,mqc->qc", self._weights[depth], rows))
+            mixed = np.einsum("qm,mqc->qc", self._weights[depth], rows)
+            if self.config.balance:
+                mixed *= self._prior**-self.config.balance
+                mixed /= mixed.sum(axis=1, keepdims=True)
+            out[block] = np.log(mixed)
         return TeacherOutput(logits=out)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was learned, by name."""
         learned: dict[str, Chain | Recency] = {**self._chains, "recency": self._recency}
-        return {"weights": self._weights} | {
+        prior = {"prior": self._prior} if self.config.balance else {}
+        return {"weights": self._weights, **prior} | {
             f"{model}.{name}": array
             for model, counted in learned.items()
             for name, array in counted.arrays().items()
@@ -152,6 +166,13 @@ class CountTeacher(Teacher):
             raise BadCheckpoint("the counts are incomplete", found="no weights that fit")
         if weights.dtype != np.float64 or not ((weights >= 0) & (weights <= 1)).all():
             raise BadCheckpoint("the counts are damaged", found="weights that are no shares")
+        if self.config.balance:
+            prior = arrays.get("prior")
+            if prior is None or prior.shape != self._prior.shape:
+                raise BadCheckpoint("the counts are incomplete", found="no prior that fits")
+            if prior.dtype != np.int64 or not ((prior >= 1) & (prior < 1 << 40)).all():
+                raise BadCheckpoint("the counts are damaged", found="prior")
+            self._prior = prior
         for kind, chain in self._chains.items():
             chain.restore(with_prefix(arrays, f"{kind}."), self.config.order)
         self._recency.restore(with_prefix(arrays, "recency."))
@@ -177,6 +198,26 @@ class CountTeacher(Teacher):
             chain.fit(self._contexts(kind, examples.history), outcomes, base=chain.size + 1)
         self._recency.fit(examples)
 
+    def _targets(self, examples: Examples) -> tuple[Floats, Ints]:
+        """Probability (models, Q) of each target alone, as in `_models`, and its depths (Q,)."""
+        contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
+        target = examples.target
+        models = [self._chains["action"].chances(contexts["action"], target)]
+        if FACTORED in self._names:
+            noun, verb = (self._chains[kind].rows(contexts[kind]) for kind in ("noun", "verb"))
+            verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
+            row = np.arange(len(target))
+            own = noun[row, noun_of[target]] * verb[row, verb_of[target]]
+            models.append(own / product_sums(noun, verb, noun_of, verb_of))
+        models.append(self._recency.targets(examples, self._plain()))
+        return np.stack(models), self._chains["action"].depth(contexts["action"])
+
+    def _plain(self) -> Floats:
+        """How likely each noun is in general (O,), or each action where there are none."""
+        handled = self._chains["noun" if FACTORED in self._names else "action"]
+        plain: Floats = handled.rows([np.zeros(1, dtype=np.int64)])[0]
+        return plain
+
     def _models(self, examples: Examples) -> tuple[Floats, Ints]:
         """Probabilities (models, Q, C) of each model, and how many actions are known (Q,)."""
         contexts = {kind: self._contexts(kind, examples.history) for kind in self._chains}
@@ -185,9 +226,7 @@ class CountTeacher(Teacher):
         if FACTORED in self._names:
             verb_of, noun_of = self.taxonomy.verb_of, self.taxonomy.noun_of
             models.append(of["noun"][:, noun_of] * of["verb"][:, verb_of])
-        handled = self._chains["noun" if FACTORED in self._names else "action"]
-        nothing = np.zeros(1, dtype=np.int64)
-        models.append(self._recency.rows(examples, handled.rows([nothing])[0]))
+        models.append(self._recency.rows(examples, self._plain()))
         rows = np.stack(models)
         rows /= rows.sum(axis=2, keepdims=True)
         return rows, self._chains["action"].depth(contexts["action"])

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from antcache.checks import Count, Positive, Range, Seed, Share, Weight, check_types
+from antcache.checks import Count, Positive, Range, Seed, Share, Weight, at_least, check_types
 from antcache.errors import BadConfig
 from antcache.teacher.histories import Length
 from antcache.teacher.trained import TrainedSettings
@@ -76,6 +76,35 @@ class LanguageConfig(TrainedSettings, ModelSettings):
     def __post_init__(self) -> None:
         ModelSettings.__post_init__(self)
         super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptedConfig(ModelSettings):
+    """Settings of the teacher that asks a decoder as it is."""
+
+    model: str = "HuggingFaceTB/SmolLM2-135M"
+    """Decoder of transformers: hub id or folder."""
+    prompt: str = "What a cook does in the kitchen, one thing after the other:"
+    """What the text begins with; the past actions follow, a comma behind each."""
+    length: Length = 20
+    """Past actions that it is told about, of which it reads the last `attended`."""
+    attended: Length = 5
+    normalize: Literal["none", "tokens"] = "none"
+    """Score of an action: the sum of its tokens' log-probabilities (`none`), or their mean over its
+    tokens, from which long names profit (`tokens`)."""
+    against_empty: bool = False
+    """Subtract what it is worth without any past action: names that are likely anywhere step back
+    (Holtzman et al. 2021, domain-conditional PMI)."""
+    batch: Count = 64
+    """Actions whose names are computed at once."""
+    seed: Seed = 0
+    """Draws weights with `init` `random`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("attended", self.attended, 1, self.length)
+        if not self.prompt.strip():
+            raise BadConfig("no prompt", expected="some words", found=repr(self.prompt))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import sys
@@ -248,7 +250,16 @@ def test_the_page_is_whole_and_loads_nothing(kitchen: Kitchen):
     reader = Reader(page)
     assert all(link.startswith(("#", "data:")) for link in reader.links)
     assert "://" not in page
-    assert not re.search(r"<script|@import|url\(|\bon[a-z]+=", page)
+    assert not re.search(r"@import|url\(|\bon[a-z]+=|fetch|eval|import\(", page)
+    # One script, and the page's policy lets no other run.
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy == (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'"
+    )
+    assert page.startswith("<!doctype html>")
     assert len(set(reader.ids)) == len(reader.ids)
     assert set(reader.refers) <= set(reader.ids)
     assert {link[1:] for link in reader.links if link.startswith("#")} <= set(reader.ids)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from antcache.errors import BadCheckpoint
+from antcache.teacher.counting.loops import noun_chances
 from antcache.teacher.counting.recency import LEAN, LEAN_NEW, Recency
 from antcache.teacher.histories import Examples
-from antcache.teacher.loops import recent_nouns
 
 # The kitchen: action 3 * verb + noun; verbs take, put, open, close; nouns pan, cup, tap.
 PLAIN = np.full(3, 1 / 3)
@@ -34,13 +34,17 @@ def recency_of(taxonomy, rows, since=None):
 
 
 def test_places_by_hand(taxonomy):
-    """Nouns by recency: tap 0, cup 1; pan is new. The cup was taken, then put."""
-    history = np.array([[1, 4, 8], [-1, -1, -1]])
-    verb, noun = np.append(taxonomy.verb_of, -1), np.append(taxonomy.noun_of, -1)
-    rank, last, column = recent_nouns(history, verb, noun, 3, 4)
-    assert rank.tolist() == [[-1, 1, 0], [-1, -1, -1]]
-    assert last.tolist() == [[4, 1, 2], [4, 4, 4]]  # 4: never
-    assert column.tolist() == [[-1, 1, 2], [-1, -1, -1]]
+    """Nouns by recency: tap 0, cup 1; pan is new. The cup was taken and put, then only taken."""
+    history = np.array([[4, 1, 8], [-1, -1, -1]])
+    pull = np.zeros((3, 5, 2))
+    pull[0, 2, 1], pull[1, 0, 0] = 0.6, 0.2  # the tap was opened, 1: just now; the cup was taken
+    when = np.array([[1, 0, 1], [0, 0, 0]])
+    plain = np.array([0.5, 0.3, 0.2])
+    noun, last = noun_chances(
+        history, when, taxonomy.verb_of, taxonomy.noun_of, 4, pull, plain, np.array([1, 0, 0.2, 0])
+    )
+    assert last.tolist() == [[4, 0, 2], [4, 4, 4]]  # 4: never
+    np.testing.assert_allclose(noun, [[0.2, 0.2, 0.6], plain])
 
 
 def test_pulls_by_hand(taxonomy):

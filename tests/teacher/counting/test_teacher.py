@@ -162,3 +162,24 @@ def test_one_video_cannot_be_held_out_from_itself(taxonomy):
 def test_another_device_is_refused(taxonomy):
     with pytest.raises(BadConfig, match="CPU"):
         CountTeacher(taxonomy, CountConfig(), "cuda")
+
+
+def test_a_balance_divides_by_the_prior_of_the_training_split(taxonomy, timeline):
+    labelled = timeline.examples(HistoryConfig(), 20)
+    plain, balanced = (CountTeacher(taxonomy, CountConfig(balance=b)) for b in (0.0, 0.5))
+    for teacher in (plain, balanced):
+        teacher.fit(labelled)
+    counts = np.bincount(labelled.target, minlength=12) + 1
+    expected = np.exp(plain.predict(labelled).logits.astype(float)) / np.sqrt(counts)
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = np.exp(balanced.predict(labelled).logits.astype(float))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert "prior" not in plain.arrays()  # as those written before there was a balance
+    other = CountTeacher(taxonomy, CountConfig(balance=0.5))
+    other.restore(balanced.arrays())
+    np.testing.assert_array_equal(other.predict(labelled).logits, balanced.predict(labelled).logits)
+    for prior, match in ((None, "no prior"), (counts * 0, "damaged: found prior")):
+        arrays = {n: a for n, a in balanced.arrays().items() if n != "prior"}
+        arrays |= {} if prior is None else {"prior": prior}
+        with pytest.raises(BadCheckpoint, match=match):
+            other.restore(arrays)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import specimens
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
 KINDS = list(specimens.SPECIMENS)

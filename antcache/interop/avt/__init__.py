@@ -1,0 +1,1 @@
+"""What AVT (facebookresearch/AVT) leaves behind: its checkpoints, and the scores it stores."""

@@ -1,0 +1,149 @@
+"""A page that shows the answers as they come, on this machine.
+
+Promise: it is served on loopback unless another address is asked for. Whatever asks by a name that
+is not this machine's is refused, so that no page of elsewhere reads it by pointing its own name
+here (DNS rebinding); no other page may read it (no CORS) or frame it. The page loads nothing from
+elsewhere, and text from data is never markup on it. Nothing can be changed through it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antcache.errors import needs
+from antcache.predict.answers import when
+from antcache.predict.live.addresses import address_of, is_ours
+from antcache.predict.live.broadcast import MOST_PAGES, Broadcast
+from antcache.text import plain
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from antcache.predict.live.watching import Watch
+
+GRACE_S = 2.0
+"""How long open connections have at the end."""
+
+FILES = {
+    "/": ("watch.html", "text/html; charset=utf-8"),
+    "/watch.css": ("watch.css", "text/css; charset=utf-8"),
+    "/watch.js": ("watch.js", "text/javascript; charset=utf-8"),
+}
+HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+def about(watch: Watch) -> dict[str, Any]:
+    """What a page is told first."""
+    place, student = watch.place, watch.anticipator
+    name = place.name if isinstance(place, Path) else str(place)
+    return {"source": plain(name), "when": when(student.gap_s, student.protocol.anchor)}
+
+
+def for_page(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer whose names hide nothing."""
+    top = [{**each, "name": plain(each["name"])} for each in answer["top"]]
+    return {**answer, "top": top}
+
+
+def app(broadcast: Broadcast, listening_on: str) -> Starlette:
+    """The page, its script and style, and its events.
+
+    Args:
+        broadcast: what the page is told.
+        listening_on: the address that it is served at.
+
+    Raises:
+        MissingExtra: Starlette is not installed.
+    """
+    with needs("starlette", "serve"):
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse, Response, StreamingResponse
+        from starlette.routing import Route
+
+    here = files("antcache.predict.live")
+
+    def checked(request: Request) -> Response | None:
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or not is_ours(hosts[0], listening_on):
+            return PlainTextResponse("not the name of this machine\n", 421, HEADERS)
+        elsewhere = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if elsewhere and request.headers.get("sec-fetch-mode") != "navigate":  # no link to it
+            return PlainTextResponse("for this page only\n", 403, HEADERS)
+        return None
+
+    def file(request: Request) -> Response:
+        refused = checked(request)
+        if refused is not None:
+            return refused
+        name, kind = FILES[request.url.path]
+        return Response((here / name).read_bytes(), media_type=kind, headers=HEADERS)
+
+    def events(request: Request) -> Response:
+        refused = checked(request)
+        if refused is not None:
+            return refused
+        if broadcast.is_full:
+            text = f"{MOST_PAGES} pages are open already\n"
+            return PlainTextResponse(text, 503, HEADERS)
+
+        async def sent() -> AsyncIterator[str]:
+            async for event in broadcast.events():
+                yield event
+
+        return StreamingResponse(sent(), media_type="text/event-stream", headers=HEADERS)
+
+    routes = [Route(path, file, methods=["GET"]) for path in FILES]
+    return Starlette(routes=[*routes, Route("/events", events, methods=["GET"])])
+
+
+@contextmanager
+def serving(broadcast: Broadcast, listening: socket.socket) -> Iterator[str]:
+    """Serve the page in a thread of its own; its URL. At the end open pages are let go.
+
+    Raises:
+        MissingExtra: Starlette or uvicorn is not installed.
+    """
+    with needs("uvicorn", "serve"):
+        import uvicorn
+
+    config = uvicorn.Config(
+        app(broadcast, listening.getsockname()[0]),
+        lifespan="off",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=round(GRACE_S),
+        limit_concurrency=4 * MOST_PAGES,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=server.run, args=([listening],), name="antcache-page", daemon=True
+    )
+    thread.start()
+    try:
+        yield address_of(listening)
+    finally:
+        server.should_exit = True
+        thread.join(3 * GRACE_S)

@@ -1,0 +1,142 @@
+"""A film at its own speed, watched with untrained models of published sizes: from frame to answer.
+
+The film is noise that wanders, 640 x 480 at 30 frames a second in H.264, with one decoder beside
+the models on the same machine, as `antcache watch` has it. Four rows a second; the delay of an
+answer begins when its newest row is due.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from record import Figure
+
+from antcache.annotations import Protocol
+from antcache.annotations.taxonomy import Taxonomy
+from antcache.devices import pick_device
+from antcache.extract import ExtractConfig, load_backbone
+from antcache.extract.engines.video import RowMaker
+from antcache.extract.plan import RowRecipe
+from antcache.predict import Anticipator
+from antcache.predict.live.watching import Watch, WatchReport
+from antcache.store import Stream
+from antcache.student.config import StudentConfig
+from antcache.student.heads.head import ModelShape
+from antcache.student.model import Predictor, build_student
+from antcache.student.presets import find_preset
+from antcache.student.runs.kept import KeptStudent
+
+VIT = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+"""ViT-S/16, of pictures of 224 x 224."""
+HEADS = {
+    "gru": StudentConfig.of(head="gru"),
+    "avth, ek55-tsn": find_preset("ek55-tsn"),
+}
+PROTOCOL = Protocol(gap_s=1.0, num_frames=10, rate=1.0)
+CLASSES = 2513
+"""Actions of EPIC-KITCHENS-55."""
+FPS, HEIGHT, WIDTH = 30, 480, 640
+PROCESSOR = {
+    "image_processor_type": "ViTImageProcessor",
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "size": {"height": 224, "width": 224},
+}
+
+
+def write_film(path: Path, seconds: float) -> Path:
+    """Noise that wanders."""
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    large = noise.repeat(8, axis=0).repeat(8, axis=1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, FPS)
+        for number in range(round(seconds * FPS) + 1):
+            picture = np.ascontiguousarray(np.roll(large, (number, 2 * number), axis=(0, 1)))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_backbone(folder: Path, sizes: dict[str, int]) -> Path:
+    """A ViT with random weights."""
+    from transformers import ViTConfig, ViTModel
+
+    inner = 4 * sizes["hidden_size"]
+    ViTModel(ViTConfig(**sizes, intermediate_size=inner)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    return folder
+
+
+def taxonomy() -> Taxonomy:
+    """As many classes as EPIC-KITCHENS-55 has."""
+    actions = tuple(f"action {i}" for i in range(CLASSES))
+    numbers = tuple(range(CLASSES))
+    return Taxonomy(
+        dataset="none",
+        verbs=actions,
+        nouns=("thing",),
+        actions=actions,
+        action_verbs=numbers,
+        action_nouns=(0,) * CLASSES,
+    )
+
+
+def student_of(config: StudentConfig, dim: int, device: torch.device) -> KeptStudent:
+    """An untrained one."""
+    shape = ModelShape(dims=(dim,), num_classes=CLASSES, num_frames=PROTOCOL.num_frames)
+    model = build_student(config, shape)
+    return KeptStudent(
+        config=config,
+        protocol=PROTOCOL,
+        taxonomy=taxonomy(),
+        streams=(),
+        shape=shape,
+        predictor=Predictor(model, config.runtime.precision, device),
+    )
+
+
+def watched(folder: Path, seconds: float) -> Iterator[tuple[str, WatchReport]]:
+    """What was seen, by head."""
+    device = pick_device("auto")
+    film = write_film(folder / "film.mp4", seconds)
+    at = write_backbone(folder / "vit", VIT)
+    recipe = RowRecipe.of(load_backbone(str(at), device=str(device)), ExtractConfig(fps=4.0))
+    make = RowMaker(recipe=recipe, stream=Stream(**recipe.stream(None)))
+    for head, config in HEADS.items():
+        student = student_of(config, VIT["hidden_size"], device)
+        watch = Watch(Anticipator(student=student, make=make), film)
+        for _ in watch.answers():
+            pass
+        yield f"ViT-S/16, {head}", watch.report()
+
+
+def live_figures(folder: Path, seconds: float) -> list[Figure]:
+    """Delay and dropped rows of each; printed as they come."""
+    figures = []
+    for name, report in watched(folder, seconds):
+        assert report.delay_s is not None
+        assert report.delay_p95_s is not None
+        dropped = 100 * report.dropped / report.rows
+        median, p95 = 1000 * report.delay_s, 1000 * report.delay_p95_s
+        print(
+            f"{name:28}{median:10.0f} ms{p95:10.0f} ms (95th percentile) from frame to answer, "
+            f"{dropped:.0f} % of {report.rows} rows dropped",
+            flush=True,
+        )
+        for figure, value, unit in (
+            (f"live: {name}", median, "ms"),
+            (f"live: {name}, 95th percentile", p95, "ms"),
+            (f"live: {name}, rows dropped", dropped, "%"),
+        ):
+            figures.append(Figure(figure=figure, value=round(value, 1), unit=unit, n=report.rows))
+    return figures

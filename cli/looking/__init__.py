@@ -1,0 +1,1 @@
+"""Commands that show something while it is looked at."""

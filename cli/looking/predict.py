@@ -1,0 +1,337 @@
+"""`antcache predict`: what comes next in videos, by a trained student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from antcache.cli.command import START_AGAIN, command, section
+from antcache.cli.common import (
+    PATH,
+    json_option,
+    location_argument,
+    note,
+    print_json,
+    progress_bars,
+    say,
+)
+from antcache.cli.numbers import EVERY, MOMENT, Several
+from antcache.cli.options import (
+    allow_partial_option,
+    backbone_option,
+    device_option,
+    max_gap_option,
+    overwrite_option,
+    student_option,
+    top_option,
+)
+from antcache.errors import AntcacheError, BadConfig
+
+if TYPE_CHECKING:
+    from antcache.extract import Videos
+    from antcache.predict import Anticipation, Anticipations, Anticipator, Unanswered
+    from antcache.predict.truth import Truth
+    from antcache.store import Store
+    from antcache.store.location import Location
+
+
+@command(
+    example="antcache predict kitchen.mp4 --student runs/distilled --every 2",
+    then="`antcache student predict` scores the labelled segments of a store, which "
+    "`antcache evaluate` compares with their labels.",
+    goes_on=START_AGAIN,
+)
+@location_argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+@section(
+    "Student",
+    student_option,
+    backbone_option("the one that the run names"),
+    click.option(
+        "--labels",
+        type=PATH,
+        metavar="STORE",
+        help="Store with labels of the videos; also with the classes of a run that is from before "
+        "they were kept with it.",
+    ),
+    device_option,
+)
+@section(
+    "Times",
+    click.option(
+        "--every", type=EVERY, metavar="SECONDS", show_default="0.5", help="Step between times."
+    ),
+    click.option(
+        "--at",
+        type=Several(MOMENT),
+        default=(),
+        metavar="SECONDS,...",
+        help="These times in place of all.",
+    ),
+    top_option,
+)
+@section("Videos", max_gap_option, allow_partial_option)
+@section(
+    "Files",
+    click.option(
+        "--csv",
+        "csv_file",
+        type=PATH,
+        metavar="FILE",
+        help="Table to write: a row for each action of each time.",
+    ),
+    click.option(
+        "--html",
+        "html_file",
+        type=PATH,
+        metavar="FILE",
+        help="Page to write: pictures and what is expected over time, with --labels how it fared.",
+    ),
+    click.option(
+        "--video",
+        "film_file",
+        type=PATH,
+        metavar="FILE",
+        help="Film to write (.mp4) of the one VIDEO, with what is expected in the picture.",
+    ),
+    overwrite_option,
+)
+@json_option
+def predict(
+    videos: tuple[Location, ...],
+    student: Path,
+    backbone: str | None,
+    labels: Path | None,
+    device: str,
+    every: float | None,
+    at: tuple[float, ...],
+    top: int,
+    max_gap_s: float,
+    allow_partial: bool,
+    csv_file: Path | None,
+    html_file: Path | None,
+    film_file: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Say what comes next in each VIDEO (a file, a folder, a list of them, or a URL), and when.
+
+    At each time the student sees what `antcache extract` would have stored by then, and nothing
+    later. Nothing is written unless a file is named. Videos that can't be read are said; the exit
+    code is then 1, as it is where a time of --at has no answer (2 if there is one video).
+    """
+    from antcache.checks import distinct
+    from antcache.files import check_file
+    from antcache.predict.answers import KEPT
+
+    if every is not None and at:
+        raise BadConfig("--every and --at exclude each other")
+    files = [file for file in (csv_file, html_file, film_file) if file is not None]
+    distinct("file to write", [str(file) for file in files])
+    for file in files:
+        check_file(file, overwrite=overwrite)
+    found = _found(videos)
+    if film_file is not None:
+        from antcache.predict.film import check_film, write_film
+
+        check_film(film_file)
+        if len(found) + len(found.refused) > 1:
+            raise BadConfig("--video takes one VIDEO", found=f"{len(found)} videos")
+    store = None if labels is None else _store(labels)
+    from antcache.predict import Anticipator
+
+    anticipator = Anticipator.load(
+        student,
+        backbone=backbone,
+        device=device,
+        taxonomy=None if store is None else store.taxonomy,
+        max_gap_s=max_gap_s,
+        allow_partial=allow_partial,
+    )
+    labelled = None
+    if store is not None and html_file is not None:
+        from antcache.predict.truth import truths
+
+        labelled = truths(store, anticipator.student.taxonomy, list(found))
+    asked = _Asking(anticipator, found, every=every, at=at or None, top=top)
+    asked.keeps = max(top if film_file else 0, KEPT if html_file else 0)
+    with ExitStack() as stack:
+        if csv_file is not None:
+            from antcache.predict.tables import csv_table
+
+            asked.takers.append(stack.enter_context(csv_table(csv_file, overwrite=overwrite)))
+        elif not files and not as_json:
+            asked.takers.append(lambda each: _say(each, named=asked.several))
+        told = asked.all()
+    if html_file is not None and asked.kept:
+        _write_page(html_file, asked, labelled, overwrite=overwrite)
+    if film_file is not None:
+        ((name, video),) = found.items()
+        with progress_bars() as progress:
+            write_film(
+                film_file,
+                video,
+                asked.kept[name],
+                top=top,
+                max_gap_s=max_gap_s,
+                allow_partial=allow_partial,
+                progress=progress,
+                overwrite=overwrite,
+            )
+    if as_json:
+        print_json({"student": str(student), "videos": told})
+    for file in () if as_json else files:
+        say(f"{file}: {asked.count} times of {len(told)} videos")
+    asked.leave()
+
+
+def _write_page(
+    path: Path, asked: _Asking, labelled: dict[str, Truth] | None, *, overwrite: bool
+) -> None:
+    from antcache.predict.page import ShownVideo, write_page
+
+    shown = [
+        ShownVideo(
+            name=name,
+            answers=answers,
+            source=asked.videos[name],
+            truth=None if labelled is None else labelled.get(name),
+        )
+        for name, answers in asked.kept.items()
+    ]
+    write_page(
+        path,
+        shown,
+        asked.anticipator.student,
+        labelled=labelled is not None,
+        overwrite=overwrite,
+    )
+
+
+def _found(places: tuple[Location, ...]) -> Videos:
+    """The videos of all places, each name once."""
+    from antcache.extract import find_videos
+    from antcache.extract.sources.lists import LISTS
+    from antcache.extract.videos.finding import Videos
+    from antcache.text import utf8
+
+    together = Videos()
+    for place in places:
+        if isinstance(place, Path) and place.is_file() and place.suffix.lower() not in LISTS:
+            name = utf8(place.stem)  # whatever a store would say of it
+            if name in together:
+                raise BadConfig("two videos of one name", where=place, found=together[name])
+            together[name] = place
+            continue
+        own = find_videos(place)
+        for name, video in own.items():
+            together.add(name, video)
+        together.refused.extend(own.refused)
+        if own.passed_over:
+            note(own.passed_over)
+    return together
+
+
+def _store(place: Location) -> Store:
+    from antcache.store import Store
+
+    return Store.open(place)
+
+
+def _say(each: Anticipation, *, named: bool) -> None:
+    say(f"{each.video}, {each}" if named else str(each))
+
+
+class _Asking:
+    """Asks about videos, one after the other.
+
+    Args:
+        anticipator: whom.
+        videos: about which.
+        every: about which times of each.
+        at: or about these.
+        top: how many actions are said.
+
+    Attributes:
+        takers: are given each answer.
+        keeps: how many likeliest actions of each time are `kept`.
+        kept: answers by video, for what is written in the end; none if nobody `keeps` any.
+        count: how many answers there were.
+        wrong: what has none.
+    """
+
+    def __init__(
+        self,
+        anticipator: Anticipator,
+        videos: Videos,
+        *,
+        every: float | None,
+        at: tuple[float, ...] | None,
+        top: int,
+    ) -> None:
+        self.anticipator, self.videos = anticipator, videos
+        self.every, self.at, self.top = every, at, top
+        self.takers: list[Callable[[Anticipation], None]] = []
+        self.keeps = 0
+        self.kept: dict[str, list[Anticipation]] = {}
+        self.count = 0
+        self.wrong: list[AntcacheError] = []
+
+    def all(self) -> list[dict[str, Any]]:
+        """An account of each video, JSON-ready; answers go to the takers as they come."""
+        from antcache.predict.answers import as_dict
+
+        self.wrong += [each.error for each in self.videos.refused]
+        told = []
+        for name, video in self.videos.items():
+            kept: list[Anticipation | Unanswered] = []
+            try:
+                for each in self._each(name, video):
+                    kept.append(each)
+            except AntcacheError as error:
+                if not self.several:
+                    raise
+                self.wrong.append(error)
+                continue
+            protocol = self.anticipator.protocol
+            told.append(as_dict(name, protocol.gap_s, protocol.anchor, kept))
+        return told
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one video."""
+        return len(self.videos) + len(self.videos.refused) > 1
+
+    def _each(self, name: str, video: Any) -> Iterator[Anticipation | Unanswered]:
+        answers = 0
+        part: Anticipations | None = None
+        for part in self.anticipator.parts(video, every=self.every, at=self.at, name=name):
+            if self.keeps and len(part):
+                self.kept.setdefault(name, []).extend(part.top(self.keeps))
+            for each in part.top(self.top):
+                answers += 1
+                for take in self.takers:
+                    take(each)
+                yield each
+        assert part is not None
+        self.count += answers
+        for other in part.unanswered:
+            self.wrong.append(BadConfig("no such time", where=name, found=str(other)))
+            yield other
+        if not answers and not part.unanswered:
+            raise BadConfig(
+                "no time of this video can be asked about",
+                where=name,
+                found=f"its last frame is at {part.last_s:g} s",
+                hint="a smaller `every`, or `at`",
+            )
+
+    def leave(self) -> None:
+        """Say what has no answer, and end with the exit code for it."""
+        for error in self.wrong:
+            say(f"Error: {error}", err=True)
+        if self.wrong:
+            click.get_current_context().exit(1 if self.several and self.count else 2)

@@ -1,0 +1,155 @@
+"""What is answered to whom, and where it is listened."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antcache.browse import BrowseConfig, Shelf, serve
+from antcache.browse.server import POLICY, application
+from antcache.errors import BadConfig, MissingExtra
+from antcache.store import Store
+
+testclient = pytest.importorskip("starlette.testclient", reason="needs starlette and httpx")
+
+
+@pytest.fixture(scope="module")
+def shelf(browsed: Path) -> Shelf:
+    return Shelf(Store.open(browsed / "kitchen.zarr"), runs=[browsed / "runs/plain"])
+
+
+@pytest.fixture(scope="module")
+def client(shelf: Shelf) -> Any:
+    return testclient.TestClient(application(shelf), base_url="http://127.0.0.1:8410")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/browse.js", "text/javascript; charset=utf-8"),
+        ("/browse.css", "text/css; charset=utf-8"),
+        ("/data/list.json", "application/json"),
+    ],
+)
+def test_parts_of_the_page(client: Any, path: str, kind: str) -> None:
+    found = client.get(path)
+    assert found.status_code == 200
+    assert found.headers["content-type"] == kind
+    assert found.headers["content-security-policy"] == POLICY
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert found.headers["cross-origin-resource-policy"] == "same-origin"
+    assert "access-control-allow-origin" not in found.headers
+    assert client.post(path).status_code == 405
+
+
+def test_the_policy_allows_nothing_from_elsewhere() -> None:
+    for directive in POLICY.split("; "):
+        assert set(directive.split()[1:]) <= {"'none'", "'self'", "data:"}
+    assert "script-src 'self';" in POLICY
+    assert "default-src 'none';" in POLICY
+
+
+def test_documents_are_those_of_the_shelf(client: Any, shelf: Shelf) -> None:
+    for name in ("list", "classes", "video-3", "figures-2", "guesses-2-8"):
+        assert client.get(f"/data/{name}.json").content == shelf.document(name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/video-10.json",
+        "/data/..%2f..%2fsetup.json",
+        "/data/%00.json",
+        "/data/list",
+        "/../setup.py",
+        "/server.py",
+        "/data/<script>.json",
+    ],
+)
+def test_all_else_is_not_there(client: Any, path: str) -> None:
+    found = client.get(path)
+    assert found.status_code == 404
+    assert found.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("127.0.0.1:8410", 200),
+        ("localhost:8410", 200),
+        ("localhost", 200),
+        ("[::1]:8410", 200),
+        ("evil.example:8410", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("", 400),
+    ],
+)
+def test_the_page_of_another_name_is_refused(
+    client: Any, shelf: Shelf, host: str, code: int
+) -> None:
+    """As after DNS rebinding; whoever names a host has his own names."""
+    assert client.get("/data/list.json", headers={"host": host}).status_code == code
+    open_to_all = testclient.TestClient(application(shelf, hosts=None))
+    assert open_to_all.get("/data/list.json", headers={"host": host}).status_code == 200
+
+
+def test_it_is_served(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By uvicorn, on a port that is free, to this machine alone."""
+    import uvicorn
+
+    servers, addresses, ready = [], [], threading.Event()
+    usual = uvicorn.Server.__init__
+
+    def kept(self: Any, *given: Any) -> None:
+        usual(self, *given)
+        servers.append(self)
+
+    monkeypatch.setattr(uvicorn.Server, "__init__", kept)
+
+    def say(address: str) -> None:
+        addresses.append(address)
+        ready.set()
+
+    thread = threading.Thread(
+        target=serve, args=(shelf, BrowseConfig(port=0)), kwargs={"ready": say}
+    )
+    thread.start()
+    assert ready.wait(30)
+    assert addresses[0].startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(addresses[0] + "data/list.json", timeout=30) as answer:
+        assert len(json.load(answer)["videos"]) == 10
+    servers[0].should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_port_in_use_is_said(shelf: Shelf) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(BadConfig, match=f"127.0.0.1:{port}: can't be listened on .*in use"):
+            serve(shelf, BrowseConfig(port=port))
+    with pytest.raises(BadConfig, match=r"192\.0\.2\.1:0: can't be listened on"):
+        serve(shelf, BrowseConfig(host="192.0.2.1", port=0))
+    with pytest.raises(BadConfig, match="port"):
+        BrowseConfig(port=65536)
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_a_missing_package_is_named(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"'{package}' is not installed.*antcache\[serve\]"):
+        serve(shelf, BrowseConfig(port=0))

@@ -1,0 +1,71 @@
+"""A student on a hub: the same bits from its id, and one line where it can't be had."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hub import Hub, point
+
+from antcache.cli.main import cli
+from antcache.errors import NotFound
+from antcache.student.handing.exporting import export_student
+from antcache.student.runs.kept import KeptStudent
+from antcache.student.runs.train import train
+
+REPO = "kitchen/anticipator"
+
+
+@pytest.fixture
+def run(make_store, small, tmp_path):
+    train(make_store(), tmp_path / "run", small.replace(verb_noun_weight=0.5))
+    return tmp_path / "run"
+
+
+def invoke(*words: object):
+    return CliRunner().invoke(cli, [*map(str, words)])
+
+
+def test_a_hub_id_gives_the_same_bits(hub: Hub, run, tmp_path) -> None:
+    done = invoke("student", "push", run, REPO, "--license", "mit")
+    assert done.exit_code == 0, done.output
+    assert {"README.md", "config.json", "model.safetensors"} <= set(hub.files(REPO, "models"))
+    own, handed = KeptStudent.load(run), KeptStudent.load(REPO)
+    features = torch.randn((3, *own.shape.window), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own.predictor(features).logits, handed.predictor(features).logits)
+    assert handed.taxonomy == own.taxonomy
+    assert b"# anticipator" in hub.files(REPO, "models")["README.md"]
+    export_student(REPO, tmp_path / "copy")
+    assert KeptStudent.load(tmp_path / "copy").streams == own.streams
+
+
+def test_only_what_a_student_is_made_of_is_fetched(hub: Hub, run) -> None:
+    assert not invoke("student", "push", run, REPO).exit_code
+    hub.files(REPO, "models").update({"modeling.py": b"x", "weights.bin": b"x"})
+    KeptStudent.load(REPO)
+    assert not {"modeling.py", "weights.bin"} & set(hub.fetched)
+
+
+def test_bad_input_takes_one_line(hub: Hub, run, tmp_path, monkeypatch) -> None:
+    hub.repos["models", "kitchen/other"] = [{"README.md": b"x"}]
+    with pytest.raises(NotFound, match="no public model of this name"):
+        KeptStudent.load("kitchen/nothing")
+    with pytest.raises(NotFound, match="no student in this repository"):
+        KeptStudent.load("kitchen/other")
+    with pytest.raises(NotFound, match="a URL is no student's name"):
+        KeptStudent.load("https://huggingface.co/kitchen/other")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    asked = [
+        ((run, REPO), "no token, or one that is not valid"),
+        ((tmp_path / "x", REPO), "no run"),
+    ]
+    for words, expected in asked:
+        done = invoke("student", "push", *words)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert expected in done.stderr
+    point(monkeypatch, "http://127.0.0.1:9")
+    done = invoke("student", "push", run, REPO)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "no answer of the hub" in done.stderr
+    with pytest.raises(NotFound, match="no answer of the hub"):
+        KeptStudent.load(REPO)
