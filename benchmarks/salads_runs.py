@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ def require_targets(store: Store, name: str) -> None:
         teach(store, name, config, folder, overwrite=True)
 
 
+def alone(work: Path, held: tuple[int, ...]) -> AbstractContextManager[bool]:
+    """One process at a time for each store: another one may be writing the same targets."""
+    make_store(work, held)
+    return hold(work / f".students-{'-'.join(map(str, held))}.lock", wait=True)
+
+
 def student(work: Path, held: tuple[int, ...], settings: Settings, seed: int) -> Scores:
     """Logits (N, C) of a student for the segments `asked` of the store without `held`.
 
@@ -145,10 +152,7 @@ def student(work: Path, held: tuple[int, ...], settings: Settings, seed: int) ->
     about = json.dumps([held, given, seed], sort_keys=True)
     kept = work / f"student-{hashlib.blake2b(about.encode(), digest_size=8).hexdigest()}.npz"
     if not kept.is_file():
-        # One process at a time for each store: another one may be writing the same targets.
-        lock = work / f".students-{'-'.join(map(str, held))}.lock"
-        make_store(work, held)
-        with hold(lock, wait=True):
+        with alone(work, held):
             if not kept.is_file():
                 _train(work, held, settings, seed, kept)
     with np.load(kept) as arrays:
@@ -201,7 +205,8 @@ def conditions(work: Path, fold: int, plain: Settings, ours: Settings) -> Mappin
     """Settings of a fold's students by condition."""
     store = make_store(work, (fold,))
     (name,) = ours["targets"]
-    require_targets(store, name)
+    with alone(work, (fold,)):
+        require_targets(store, name)
     # What the student's defaults are where a trial did not say.
     weight = BASE.replace(**read_settings(ours)).distillation.weight
     smoothing = equal_entropy_smoothing(store, {"targets": name, "weight": weight})
