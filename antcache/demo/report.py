@@ -219,7 +219,9 @@ def _examples(
     right = [true_class_ranks(scores, segments.action) == 0 for scores in (plain, distilled)]
     protocol = outcome.settings["protocol"]
     observed_s = (protocol["num_frames"] - 1) / protocol["rate"]
-    examples, moments, counts = [], {}, {}
+    examples: list[dict[str, Any]] = []
+    moments: dict[int, Moment] = {}
+    counts: dict[str, int] = {}
     for title, (plain_right, distilled_right) in GROUPS:
         members = np.flatnonzero((right[0] == plain_right) & (right[1] == distilled_right))
         counts[title] = len(members)
@@ -246,4 +248,6 @@ def _examples(
                 }
             )
     made = films.of(moments, observed_s)
-    return [{**each, "film": made[each["row"]]} for each in examples], counts
+    for each in examples:
+        each["film"] = made[each.pop("row")]
+    return examples, counts
