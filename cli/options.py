@@ -253,6 +253,13 @@ student_option = click.option(
 table_fps_option = click.option(
     "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."
 )
+videos_option = click.option(
+    "--videos",
+    type=StoreLocation(),
+    metavar="DIR",
+    show_default="no pictures",
+    help="Folder of the videos, for their pictures.",
+)
 top_option = click.option("--top", type=COUNT, default=5, help="How many actions are said.")
 top_k_option = click.option(
     "--top-k", type=COUNT, metavar="K", help="Keep the K best classes only."

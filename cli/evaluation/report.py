@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from antcache.cli.command import START_AGAIN, command
-from antcache.cli.common import StoreLocation, json_option, print_json, progress_bars, say, warn
+from antcache.cli.common import json_option, print_json, progress_bars, say, warn
 from antcache.cli.evaluation.comparing import comparison_options
 from antcache.cli.numbers import AMOUNT
-from antcache.cli.options import output_option, overwrite_option
+from antcache.cli.options import output_option, overwrite_option, videos_option
 from antcache.evaluation.comparing.compare import CompareConfig
 from antcache.evaluation.report import Films, ReportLayout, check_page, write_report
 from antcache.progress import Progress
@@ -32,13 +32,7 @@ HEIGHT = 96
 @click.option(
     "--video", show_default="one that is like the whole split", help="Video of the timeline."
 )
-@click.option(
-    "--videos",
-    type=StoreLocation(),
-    metavar="DIR",
-    show_default="no pictures",
-    help="Folder of the videos: examples get film strips.",
-)
+@videos_option
 @click.option(
     "--title", show_default="B compared with A, by their names", help="Title of the page."
 )

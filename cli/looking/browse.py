@@ -10,7 +10,6 @@ import click
 from antcache.cli.command import UNCHANGED, command
 from antcache.cli.common import (
     PATH,
-    StoreLocation,
     json_option,
     print_json,
     progress_bars,
@@ -19,6 +18,7 @@ from antcache.cli.common import (
     warn,
 )
 from antcache.cli.numbers import PORT
+from antcache.cli.options import videos_option
 from antcache.errors import BadConfig, needs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     goes_on=UNCHANGED,
 )
 @store_argument()
-@click.option("--videos", type=StoreLocation(), metavar="DIR", help="Videos, for their pictures.")
+@videos_option
 @click.option(
     "--run",
     "runs",

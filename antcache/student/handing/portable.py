@@ -150,7 +150,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 def _too_large(program: Any) -> bool:
     """Whether weights go into a file of their own: one of protobuf holds 2 GB."""
-    return sum(value.nbytes for value in program.state_dict.values()) > 1_900_000_000
+    return bool(sum(value.nbytes for value in program.state_dict.values()) > 1_900_000_000)
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:

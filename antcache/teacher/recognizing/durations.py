@@ -67,7 +67,7 @@ class Durations:
     def chance(self, action: ArrayLike, steps: ArrayLike) -> NDArray[np.float64]:
         """Chance of ending within a step of actions that have lasted `steps`, in their shape."""
         last = self.ends.shape[1] - 1
-        chosen: NDArray[np.float64] = self.ends[action, np.minimum(steps, last)]
+        chosen: NDArray[np.float64] = self.ends[np.asarray(action), np.minimum(steps, last)]
         return chosen
 
 
