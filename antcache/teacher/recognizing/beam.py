@@ -52,7 +52,7 @@ class BeamConfig:
 
 
 @dataclass(frozen=True)
-class _Guesses:
+class _Beam:
     """K guesses: `past`, action under way (K,), rows that it has lasted (K,), log weight (K,)."""
 
     past: list[Past]
@@ -65,7 +65,7 @@ class _Guesses:
         return [(*p, a) for p, a in zip(self.past, self.action.tolist(), strict=True)]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GuessedHistory:
     """A trained teacher that listens to a recogniser; see the module.
 
@@ -81,6 +81,7 @@ class GuessedHistory:
     teacher: Teacher
     durations: Durations
     config: BeamConfig = field(default_factory=BeamConfig)
+    _answers: dict[Past, Floats] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.teacher.needs_times:
@@ -91,7 +92,6 @@ class GuessedHistory:
         known, timed = len(self.teacher.taxonomy.actions), len(self.durations.ends)
         if known != timed:
             raise BadConfig("durations of other actions", expected=known, found=timed)
-        self._answers: dict[Past, Floats] = {}
 
     def expect(self, likelihood: Floats, rows: Ints) -> Floats:
         """What the teacher expects to come after each of `rows`.
@@ -119,7 +119,7 @@ class GuessedHistory:
             raise BadConfig("no such row", expected=f"0 to {len(likelihood) - 1}", found=rows.max())
         seen = self.config.trust * likelihood
         out = np.empty((len(rows), classes))
-        guesses = _Guesses(
+        guesses = _Beam(
             [()] * classes,
             np.arange(classes),
             np.zeros(classes, dtype=np.int64),
@@ -132,7 +132,7 @@ class GuessedHistory:
                 out[asked] = self._next(guesses)
         return out
 
-    def _step(self, now: _Guesses, seen: Floats) -> _Guesses:
+    def _step(self, now: _Beam, seen: Floats) -> _Beam:
         """The best guesses one row later, whose frame is as likely as `seen` (C,)."""
         ends = self.durations.chance(now.action, now.lasted)
         stay = now.weight + np.log1p(-ends) + seen[now.action]
@@ -145,7 +145,7 @@ class GuessedHistory:
         parent, new = np.divmod(best - count, classes)
         stays = best < count
         parent = np.where(stays, best, parent)
-        return _Guesses(
+        return _Beam(
             [
                 (now.past if s else histories)[p]
                 for p, s in zip(parent.tolist(), stays, strict=True)
@@ -155,7 +155,7 @@ class GuessedHistory:
             weight[best] - weight[best].max(),
         )
 
-    def _next(self, now: _Guesses) -> Floats:
+    def _next(self, now: _Beam) -> Floats:
         """Log-probabilities (C,) of what begins `ahead` rows after the last one."""
         ends = self.durations.chance(now.action, now.lasted + self.config.ahead)
         weight = log_softmax(now.weight + np.log(ends))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from antcache.annotations import Segments
 from antcache.checks import Positive, check_type
@@ -64,7 +64,7 @@ class Durations:
         steps = int(np.ceil(1.5 * lasted[timed].max() / step_s)) + 1
         return cls(ends=_hazard(mean, deviation, step_s, steps), step_s=step_s)
 
-    def chance(self, action: ArrayLike, steps: ArrayLike) -> NDArray[np.float64]:
+    def chance(self, action: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Chance of ending within a step of actions that have lasted `steps`, in their shape."""
         last = self.ends.shape[1] - 1
         chosen: NDArray[np.float64] = self.ends[np.asarray(action), np.minimum(steps, last)]

@@ -53,7 +53,7 @@ def test_chances_are_bounded_and_the_last_is_that_of_all_longer_ones(drawn):
     durations = Durations.of(segments(*drawn), 3)
     assert durations.ends.min() >= LEAST
     assert durations.ends.max() <= MOST
-    assert durations.chance([0, 1], [10**6, 3]).tolist() == [
+    assert durations.chance(np.array([0, 1]), np.array([10**6, 3])).tolist() == [
         durations.ends[0, -1],
         durations.ends[1, 3],
     ]
