@@ -98,7 +98,7 @@ class Recency:
         verb_of, noun_of = self.things.verb_of, self.things.noun_of
         self._after = rows.reshape(-1, self._nouns, self._verbs)[:, noun_of, verb_of]
         self._sums = np.zeros((self._verbs + 1, self._nouns))
-        np.add.at(self._sums, (slice(None), noun_of), self._after)
+        np.add.at(self._sums.T, noun_of, self._after.T)
 
     def _when(self, examples: Examples) -> Ints:
         """Bin (N, h) of the time since each action ended; 0 where it is not told."""
@@ -116,21 +116,24 @@ class Recency:
         """Chance (N, O) of each noun to be the next, and the last verb done to it, or V."""
         pull = self._pull.reshape(self.length, self._verbs + 1, -1)
         verb_of, noun_of = self.things.verb_of, self.things.noun_of
-        return noun_chances(
+        found: tuple[Floats, Ints] = noun_chances(
             examples.history, self._when(examples), verb_of, noun_of, self._verbs,
             pull, plain, self._new,
         )  # fmt: skip
+        return found
 
     def rows(self, examples: Examples, plain: Floats) -> Floats:
         """Probabilities (N, C), not normalised, given those of nouns in general: `plain` (O,)."""
         noun, verb = self._nouns_of(examples, plain)
-        return recency_rows(noun, verb, self.things.noun_of, self._after)
+        rows: Floats = recency_rows(noun, verb, self.things.noun_of, self._after)
+        return rows
 
     def targets(self, examples: Examples, plain: Floats) -> Floats:
         """Probability (N,) of the action that came next, the row's normalised."""
         noun, verb = self._nouns_of(examples, plain)
         noun_of = self.things.noun_of
-        return recency_one(noun, verb, noun_of, self._after, self._sums, examples.target)
+        chance: Floats = recency_one(noun, verb, noun_of, self._after, self._sums, examples.target)
+        return chance
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that was counted, by name."""
