@@ -11,7 +11,7 @@ from cli_commands import walk
 from antcache.cli.main import cli
 
 COMMANDS = dict(walk(cli))
-SHORT = {"CPU", "GPU", "KL", "LMDB", "EPIC", "KITCHENS", "URL"}
+SHORT = {"AVT", "CPU", "GPU", "KL", "LMDB", "EPIC", "KITCHENS", "URL"}
 """Words that are written in capitals anywhere."""
 PARTS = {"NAME", "SPLIT", "STREAM", "VIDEO", "FOLDER", "OUTPUT"}
 """Stand for a part of what is given: targets/NAME, rgb=FOLDER."""
