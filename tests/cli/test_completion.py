@@ -23,7 +23,7 @@ def completions(words: str, incomplete: str) -> list[tuple[str, str]]:
     [
         ("", "", list(COMMANDS)),
         ("", "st", ["store", "student"]),
-        ("store", "", ["info", "doctor", "verify", "repair", "convert", "remove", "push", "pull"]),
+        ("store", "", ["info", "doctor", "verify", "repair", "convert", "push", "pull", "remove"]),
         ("teacher", "en", ["ensemble"]),
         ("teacher train x", "--dev", ["--device"]),
         ("teacher train x --kind", "", ["count", "sequence", "language", "prompted"]),
