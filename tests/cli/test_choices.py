@@ -34,6 +34,7 @@ from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
 from antcache.teacher.histories import MODES
 from antcache.teacher.language.config import AdaptConfig
+from antcache.teacher.long_term.foreseeing import FORMS as FORESIGHTS
 from antcache.teacher.mixing.mixture import MIXES
 from antcache.teacher.scoring import COVERAGE
 
@@ -48,6 +49,7 @@ OF_THE_LIBRARY = {
     "TEACHERS": tuple(KINDS),
     "HISTORIES": MODES,
     "HISTORIES_OF_OTHERS": HISTORIES,
+    "FORESIGHTS": FORESIGHTS,
     "MIXES": MIXES,
     "EXTRACTORS": EXTRACTORS,
     "INITS": choices_of(kinds_of(AdaptConfig)["init"]),

@@ -109,6 +109,7 @@ COMMANDS = [
     "teacher predict s.zarr s.zarr.teachers/count --name again --overwrite",
     "teacher score s.zarr count --bootstrap 10",
     "teacher score s.zarr s.zarr.teachers/count --bootstrap 10",
+    "teacher foresee s.zarr s.zarr.teachers/count --steps 1",
     "evaluate s.zarr run-a {run_b} --targets count",
     "evaluate s.zarr run-a --bootstrap 10",
     "compare s.zarr run-a {run_b} --over all --bootstrap 10 --shown-classes 5",

@@ -16,6 +16,7 @@ LINES = (
     "teacher train nowhere --name x --kind language",
     "teacher predict nowhere folder --name x",
     "teacher score nowhere x",
+    "teacher foresee nowhere x",
     "teacher ensemble nowhere a b --name x",
     "student train nowhere --run run",
     "student train store --run file --resume",

@@ -1,0 +1,1 @@
+"""Long-term anticipation by teachers: what they say of the actions after the next, and figures."""
