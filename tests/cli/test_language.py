@@ -41,6 +41,7 @@ DIFFER = {
     "--output": "says what is written",
     "--quick": "rows are not read, or few shapes are measured",
     "--split": "the doctor looks at several",
+    "--steps": "of a training, or next actions that are said",
     "--store": "of which the classes are, or the features too",
     "--stream": "one that is written or exported, or several that are there",
     "--stride": "frames between windows, or seconds between inputs",
