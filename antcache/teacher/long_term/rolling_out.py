@@ -118,9 +118,8 @@ class Rollout:
         top = logits.max(axis=1, keepdims=True)
         if not np.isfinite(top).all():
             raise BadCheckpoint("the teacher's scores are no numbers", found=float(top.min()))
-        if drawn is None:
-            said = logits.argmax(axis=1)
-        else:
+        said: NDArray[np.int64] = logits.argmax(axis=1)
+        if drawn is not None:
             total = np.exp(logits - top).cumsum(axis=1)
             said = (total <= drawn[:, None] * total[:, -1:]).sum(axis=1)
         ends = self.now_s + self._median_s[said]
