@@ -271,9 +271,12 @@ def _warm() -> None:
     loops.interpolate_one(floats, ints, np.array([0, 1]), ints, floats, floats, ints, ints)
     one, three = np.zeros((1, 1), np.int64), np.zeros((1, 2, 1), np.int64)
     loops.count_recency(
-        one, one, ints, ints, ints, 1, three, three, np.zeros((2, 2), np.int64), ints
+        *(one, one, ints, ints, ints, 1, three, three),
+        *(np.zeros((2, 2), np.int64), np.zeros(1, np.int64)),
     )
-    noun, verb = loops.noun_chances(one, one, ints, ints, 1, np.ones((1, 2, 1)), floats, np.ones(2))
+    noun, verb = loops.noun_chances(
+        one, one, ints, ints, 1, np.ones((1, 2, 1)), np.ones(1), np.full(2, 0.5)
+    )
     loops.recency_rows(noun, verb, ints, np.ones((2, 1)))
     loops.recency_one(noun, verb, ints, np.ones((2, 1)), np.ones((2, 1)), ints)
     loops.product_sums(noun, noun, ints, ints)
