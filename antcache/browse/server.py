@@ -113,7 +113,7 @@ def serve(
     config = config or BrowseConfig()
     with needs("uvicorn", "serve"):
         import uvicorn
-    made = application(shelf, hosts=OURS if config.host is None else None)
+    made = application(shelf, hosts=None if config.host else OURS)
     with _listening(config.host or HOST, config.port) as listener:
         name = config.host or HOST
         ready(f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}/")
@@ -134,10 +134,10 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name may be none that IDNA can spell
         listener.close()
         raise BadConfig(
-            f"can't be listened on ({error.strerror or error})",
+            f"can't be listened on ({getattr(error, 'strerror', None) or error})",
             where=f"{host}:{port}",
             hint="choose another `port`, or `host`",
         ) from error

@@ -130,10 +130,11 @@ def predict(
     if every is not None and at:
         raise BadConfig("--every and --at exclude each other")
     files = [file for file in (csv_file, html_file, film_file) if file is not None]
-    distinct("file to write", [str(file) for file in files])
+    distinct("file to write", [str(file.resolve()) for file in files])
     for file in files:
         check_file(file, overwrite=overwrite)
     found = _found(videos)
+    _check_apart(files, found)
     if film_file is not None:
         from antcache.predict.film import check_film, write_film
 
@@ -166,9 +167,11 @@ def predict(
         elif not files and not as_json:
             asked.takers.append(lambda each: _say(each, named=asked.several))
         told = asked.all()
-    if html_file is not None and asked.kept:
+    if not asked.kept:  # there is nothing to show
+        files = [file for file in files if file == csv_file]
+    if html_file is not None and html_file in files:
         _write_page(html_file, asked, labelled, overwrite=overwrite)
-    if film_file is not None:
+    if film_file is not None and film_file in files:
         ((name, video),) = found.items()
         with progress_bars() as progress:
             write_film(
@@ -209,6 +212,21 @@ def _write_page(
         labelled=labelled is not None,
         overwrite=overwrite,
     )
+
+
+def _check_apart(files: list[Path], videos: Videos) -> None:
+    """Refuse to replace a video that is asked about."""
+    read = set[Path]()
+    for video in videos.values():
+        for part in [video] if isinstance(video, Path) else getattr(video, "parts", [video]):
+            place = getattr(part, "path", part)
+            if isinstance(place, Path):
+                read.add(place.resolve())
+    for file in files:
+        if file.resolve() in read:
+            raise BadConfig(
+                "this is one of the videos", where=file, hint="name another file to write"
+            )
 
 
 def _found(places: tuple[Location, ...]) -> Videos:

@@ -140,6 +140,8 @@ def test_a_port_in_use_is_said(shelf: Shelf) -> None:
             serve(shelf, BrowseConfig(port=port))
     with pytest.raises(BadConfig, match=r"192\.0\.2\.1:0: can't be listened on"):
         serve(shelf, BrowseConfig(host="192.0.2.1", port=0))
+    with pytest.raises(BadConfig, match=r"can't be listened on"):
+        serve(shelf, BrowseConfig(host="\u00e9" * 70, port=0))
     with pytest.raises(BadConfig, match="port"):
         BrowseConfig(port=65536)
 

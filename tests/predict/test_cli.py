@@ -207,6 +207,31 @@ def test_a_page_and_a_film_are_written(ask, made, tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["f.mp4", "p.html"]
 
 
+def test_no_video_that_is_asked_about_is_replaced(ask, made, tmp_path):
+    """Not under another name for it, and not with --overwrite either."""
+    film = tmp_path / "film.mp4"
+    shutil.copy(made.folder / "even.mp4", film)
+    before = film.read_bytes()
+    (tmp_path / "way").mkdir()
+    for option in ("--csv", "--html", "--video"):
+        for name in (film, tmp_path / "way" / ".." / "film.mp4"):
+            refused(ask(film, option, name, "--overwrite"), "film.mp4", "one of the videos")
+            assert film.read_bytes() == before
+    same = tmp_path / "way" / ".." / "same"
+    refused(ask(film, "--csv", tmp_path / "same", "--html", same), "impossible file to write")
+
+
+def test_without_answers_there_is_no_page_and_no_film(ask, made, tmp_path):
+    even, page, film = made.folder / "even.mp4", tmp_path / "p.html", tmp_path / "f.mp4"
+    out = refused(ask(even, "--at", "60", "--html", page, "--video", film), "no such time")
+    assert out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_impossible_gap_is_not_the_runs_fault(ask, made):
+    refused(ask(made.folder / "even.mp4", "--max-gap", "0"), "impossible --max-gap", "above 0")
+
+
 def test_help_is_short_of_nothing():
     done = CliRunner().invoke(cli, ["predict", "--help"])
     assert "--student RUN" in done.output
