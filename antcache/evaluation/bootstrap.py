@@ -61,7 +61,13 @@ class Resamples:
             BadConfig: fewer than two groups or resamples, or a seed below 0.
         """
         names, member = np.unique(np.asarray(groups), return_inverse=True)
-        at_least("number of groups to draw", len(names), 2)
+        if len(names) < 2:
+            raise BadConfig(
+                "impossible number of groups to draw",
+                expected=Range(2),
+                found=len(names),
+                hint="of one video, draw segments (`cluster`), or no resamples (`bootstrap` 0)",
+            )
         at_least("number of resamples", count, 2)
         check_type("seed", seed, Seed)
         rng = np.random.default_rng(seed)

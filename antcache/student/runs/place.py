@@ -60,6 +60,9 @@ def read_config(path: Path) -> StudentConfig:
     if not file.is_file():
         raise NotFound("no run here", where=path, hint="antcache student train --run starts one")
     try:
-        return StudentConfig.from_dict(read_json(file)["student"])
+        account = read_json(file)
+        if "student" not in account:
+            raise ValueError("no `student`, as the config.json of a run has")
+        return StudentConfig.from_dict(account["student"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
