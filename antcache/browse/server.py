@@ -134,7 +134,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen()
-    except (OSError, UnicodeError) as error:  # a name may be none that IDNA can spell
+    except (OSError, UnicodeError, TypeError) as error:  # a name may be none that IDNA can spell
         listener.close()
         raise BadConfig(
             f"can't be listened on ({getattr(error, 'strerror', None) or error})",

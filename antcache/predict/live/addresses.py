@@ -75,12 +75,12 @@ def listen(host: str, port: int) -> socket.socket:
         except BaseException:
             found.close()
             raise
-    except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
+    except (OSError, UnicodeError) as error:  # a name may be none that IDNA can spell
+        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
         raise BadConfig(
             "the port is in use" if in_use else "no page can be served there",
             where=f"{host}:{port}",
-            found="" if in_use else error.strerror or error,
+            found="" if in_use else getattr(error, "strerror", None) or error,
             hint="choose another port; 0 is one that is free" if in_use else "",
         ) from error
     return found
