@@ -229,7 +229,7 @@ COUNT = Number(checks.Count)
 AMOUNT = Number(checks.Amount)
 """A count that may be 0."""
 SEED = Number(checks.Seed)
-SECONDS = Number(checks.Positive)
+SECONDS = Number(checks.Weight)
 POSITIVE = Number(checks.Positive)
 WEIGHT = Number(checks.Weight)
 SHARE = Number(Annotated[float, Range(0, 1)])

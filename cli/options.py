@@ -23,7 +23,7 @@ from antcache.cli.choices import (
     TOKEN_DTYPES,
 )
 from antcache.cli.common import PATH, StoreLocation
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, SECONDS, SEED, Several
+from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, POSITIVE, SEED, Several
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
@@ -236,7 +236,7 @@ key_fps_option = click.option(
 max_gap_option = click.option(
     "--max-gap",
     "max_gap_s",
-    type=SECONDS,
+    type=POSITIVE,
     default=2.0,
     help="Longest gap in a video, in seconds.",
 )

@@ -62,7 +62,7 @@ def read_config(path: Path) -> StudentConfig:
     try:
         account = read_json(file)
         if "student" not in account:
-            raise ValueError("no `student`, as the config.json of a run has")
+            raise ValueError("no key student")
         return StudentConfig.from_dict(account["student"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadCheckpoint("the run's settings can't be read", where=file, found=error) from error
