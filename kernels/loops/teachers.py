@@ -78,12 +78,10 @@ def top_k(t, tail, others, inv_t, part, log_part):
         return sum_of(part), -math.inf
     exps(t, top, F(1), part)
     log_inside = math.log(-math.expm1(tail)) - math.log(sum_of(part))
-    for k in range(len(t)):
-        log_part[k] = F((np.float64(t[k] - top) + log_inside) * inv_t)
     log_other = (tail - math.log(others)) * inv_t
-    highest = max(np.float64(largest(log_part)), log_other)
-    for k in range(len(t)):
-        log_part[k] = F(log_part[k] - highest)
+    highest = max(log_inside * inv_t, log_other)  # the first is that of the class of the top logit
+    for k in range(len(t)):  # rounded once, when it is small
+        log_part[k] = F((np.float64(t[k] - top) + log_inside) * inv_t - highest)
     exps(log_part, F(0), F(1), part)
     total = sum_of(part) + others * math.exp(log_other - highest)
     return total, log_other - highest - math.log(total)
