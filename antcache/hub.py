@@ -7,7 +7,7 @@ be made or read that the folder of a model does not hold. transformers is the ca
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,69 @@ def in_one_line(
         raise kind(f"{what} ({type(error).__name__})", where=name, found=found) from error
 
 
+def find_folder(
+    name: str,
+    patterns: Collection[str],
+    *,
+    kind: type[AntcacheError],
+    expected: str,
+    what: str = "model",
+    extra: str = "hub",
+    revision: str | None = None,
+) -> Path:
+    """The folder of that name, or one with the hub's files of that id: downloaded, or in the cache.
+
+    Args:
+        name: a path, or OWNER/NAME; a folder that is there wins.
+        patterns: files of the hub's that are wanted.
+        kind: what is raised.
+        expected: what the name may be, in words.
+        what: what is looked for.
+        extra: of pip, which brings huggingface_hub.
+        revision: of the hub's, a branch, tag or commit; the default branch unless given.
+
+    Raises:
+        AntcacheError: of that `kind`: there is neither, or the hub can't be reached.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if "://" in name:
+        raise kind(f"a URL is no {what}'s name", where=name, expected=expected)
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        found = "a file" if path.exists() else "nothing"
+        raise kind("no such folder", where=name, expected=expected, found=found)
+    with needs("huggingface_hub", extra):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    try:
+        with _without_bars():
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    except (OSError, HfHubHTTPError, HFValidationError, *transport_errors()) as error:
+        raise kind(
+            f"neither a folder here nor a {what} that can be fetched from the hub",
+            where=name,
+            found=not_fetched(error),
+            hint="check the name and the network, or give a local folder",
+        ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the package `huggingface_hub` from drawing bars, and restore that after."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from huggingface_hub.utils import enable_progress_bars as bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            bars()
+
+
 def not_fetched(error: Exception) -> str:
     """What the hub has instead of a model, in words, from what `snapshot_download` raised."""
     from huggingface_hub import errors
@@ -100,12 +163,9 @@ def talking(where: str) -> Iterator[None]:
     """
     with needs("huggingface_hub", "hub"):
         from huggingface_hub import errors
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
-        from huggingface_hub.utils import enable_progress_bars as bars
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
     try:
-        yield
+        with _without_bars():
+            yield
     except AntcacheError:
         raise
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
@@ -127,9 +187,6 @@ def talking(where: str) -> Iterator[None]:
         raise Unreachable(why.get(status or 0, text), where) from error
     except (errors.LocalEntryNotFoundError, ConnectionError, *transport_errors()) as error:
         raise Unreachable("no answer of the hub", where) from error
-    finally:
-        if shown:
-            bars()
 
 
 def check_folder(folder: Path) -> None:

@@ -47,9 +47,8 @@ ALLOWED = {
     "doctor": BASE | {"store", "windows", "doctor"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
-ALLOWED["predict"] = {*ALLOWED["doctor"], *BUILDERS_AND_LEARNER, "evaluation", "predict"} - {
-    "doctor"
-}
+ALLOWED["serving"] = {"errors"}
+ALLOWED["predict"] = ALLOWED["demo"] - {"demo"} | {"windows", "serving", "predict"}
 ALLOWED["browse"] = {*ALLOWED["predict"], "doctor", "browse"}
 ALLOWED["demo"] |= {"predict"}
 ALLOWED["cli"] = {*ALLOWED, "cli"}

@@ -26,7 +26,7 @@ from antcache.extract.own import FACTORY, TriedBackbone, load_own
 from antcache.extract.preprocess import Preprocessing
 from antcache.extract.timm_folder import timm_processor
 from antcache.extract.token_grid import token_grid
-from antcache.hub import check_folder, check_size, first_line, in_one_line, not_fetched, quiet
+from antcache.hub import check_folder, check_size, find_folder, first_line, in_one_line, quiet
 from antcache.store.format import fingerprint
 from antcache.store.tokens import Grid
 from antcache.untrusted import read_json
@@ -297,37 +297,14 @@ def cut(pixels: Tensor, patch: int) -> dict[str, Tensor]:
 
 def _folder(name: str) -> Path:
     """The folder with the model's files; those of a hub id are downloaded, or in the cache."""
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if "://" in name:
-        raise UnknownBackbone(
-            "a URL is no model's name",
-            where=name,
-            expected="a folder, or a hub id such as facebook/dinov2-small",
-        )
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise UnknownBackbone(
-            "no such folder",
-            where=name,
-            expected="a folder with config.json, or a hub id such as facebook/dinov2-small",
-            found="a file" if path.exists() else "nothing",
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", *SAFETENSORS]))
-        if not _matching(folder, SAFETENSORS):
-            folder = Path(snapshot_download(name, allow_patterns=["*.json", *BINARIES]))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise UnknownBackbone(
-            "neither a folder here nor a model that can be fetched from the hub",
-            where=name,
-            found=not_fetched(error),
-            hint="check the name and the network, or give a local folder",
-        ) from error
-    return folder
+    def found(weights: tuple[str, ...]) -> Path:
+        expected = "a folder with config.json, or a hub id such as facebook/dinov2-small"
+        patterns = ("*.json", *weights)
+        return find_folder(name, patterns, kind=UnknownBackbone, expected=expected, extra="extract")
+
+    folder = found(SAFETENSORS)
+    return folder if _matching(folder, SAFETENSORS) else found(BINARIES)
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -186,7 +186,8 @@ def _listening(serve: str | None, host: str | None) -> Iterator[socket.socket | 
         import starlette  # noqa: F401  # before anything is loaded
     with needs("uvicorn", "serve"):
         import uvicorn  # noqa: F401
-    from antcache.predict.live.addresses import address, listen
+    from antcache.predict.live.addresses import address
+    from antcache.serving import listen
 
     with closing(listen(*address(serve, host))) as listening:
         yield listening

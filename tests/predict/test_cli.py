@@ -110,7 +110,7 @@ def test_bad_words_are_refused(ask, made, tmp_path):
     refused(ask(tmp_path), "no videos here")
     (tmp_path / "text.mp4").write_text("no video")
     refused(ask(tmp_path / "text.mp4"), "text.mp4")
-    refused(ask(even, student=tmp_path / "nobody"), "no run here")
+    refused(ask(even, student=tmp_path / "nobody"), "no such folder")
     refused(ask(even, student=tmp_path), "no run here")
     other = tmp_path / "even.mp4"
     shutil.copy(even, other)

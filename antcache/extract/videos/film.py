@@ -85,8 +85,13 @@ def _instead(path: Path) -> str:
     return "a link that leads nowhere" if path.is_symlink() else "nothing"
 
 
-def film(container: InputContainer, path: Path) -> VideoStream:
+def film(container: InputContainer, path: object) -> VideoStream:
     """The stream with the pictures.
+
+    Args:
+        container: what was opened.
+        path: of the file; or, for messages, what can't be opened twice: there the first stream is
+            taken.
 
     Raises:
         UnreadableVideo: there is none, or no decoder for it.
@@ -96,7 +101,9 @@ def film(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise UnreadableVideo("no video stream", where=path, found=f"only {kinds}")
-    stream = streams[0] if len(streams) == 1 else _first_of_many(streams, path)
+    stream = streams[0]
+    if len(streams) > 1 and isinstance(path, Path):
+        stream = _first_of_many(streams, path)
     context = getattr(stream, "codec_context", None)
     if context is None:
         raise UnreadableVideo("no decoder for its video stream", where=path)

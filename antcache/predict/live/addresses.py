@@ -1,24 +1,16 @@
-"""Where a page is served, and who may ask for it.
+"""Where the page of a source is served, as an option says it.
 
-Promise: on loopback unless another address is asked for in so many words. A request counts only if
-the name that it was made for is this machine's and can't be chosen by anybody else: an address, or
-`localhost`; where the page is open to others, also the name of the machine.
+Promise: on loopback unless another address is asked for in so many words.
 """
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import re
-import socket
-from contextlib import suppress
 
 from antcache.errors import BadConfig
+from antcache.serving import LOOPBACK, is_loopback
 
-LOOPBACK = "127.0.0.1"
 ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[\w.-]+):)?(?P<port>\d{1,5})", re.ASCII)
-
-HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 
 def address(serve: str, host: str | None) -> tuple[str, int]:
@@ -51,75 +43,3 @@ def address(serve: str, host: str | None) -> tuple[str, int]:
             hint=f"--host {named} opens the page, which has no password, to whoever reaches that",
         )
     return host or named or LOOPBACK, port
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; who takes it closes it.
-
-    Args:
-        host: an address of this machine, or a name of it.
-        port: 0: one that is free.
-
-    Raises:
-        BadConfig: the port is in use, or the address is none of this machine.
-    """
-    try:
-        (family, kind, _, _, address), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        found = socket.socket(family, kind)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen(64)
-        except BaseException:
-            found.close()
-            raise
-    except (OSError, UnicodeError) as error:  # a name may be none that IDNA can spell
-        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
-        raise BadConfig(
-            "the port is in use" if in_use else "no page can be served there",
-            where=f"{host}:{port}",
-            found="" if in_use else getattr(error, "strerror", None) or error,
-            hint="choose another port; 0 is one that is free" if in_use else "",
-        ) from error
-    return found
-
-
-def address_of(listening: socket.socket) -> str:
-    """The URL of the page."""
-    host, port = listening.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return False
-
-
-def is_ours(host: str, listening_on: str) -> bool:
-    """Whether a `Host` header names this machine, and nobody else can have chosen the name.
-
-    Args:
-        host: the header, with or without a port.
-        listening_on: the address that the socket has.
-    """
-    found = HOST.fullmatch(host.strip().lower())
-    if found is None:
-        return False
-    name = found[1].strip("[]")
-    if name == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:  # a name; of others only this machine's own, if it is open to others at all
-        return not is_loopback(listening_on) and name in (
-            socket.gethostname().lower(),
-            socket.getfqdn().lower(),
-        )
-    return address.is_loopback or not is_loopback(listening_on)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from antcache.errors import BadConfig, NotFound, Unreachable, UnreadableVideo
 from antcache.extract.videos.containers import CONTAINERS, MAX_PIXELS
-from antcache.extract.videos.film import TITLES
+from antcache.extract.videos.film import TITLES, film
 from antcache.extract.videos.pyav import av
 from antcache.predict.live.places import Camera, StreamUrl
 from antcache.text import listed
@@ -73,7 +73,7 @@ def open_source(place: Camera | StreamUrl) -> OpenedSource:
     """
     container = _camera(place) if isinstance(place, Camera) else _url(place)
     try:
-        stream = _pictures(container, place)
+        stream = film(container, place)
     except BaseException:
         container.close()
         raise
@@ -158,22 +158,3 @@ def _url(place: StreamUrl) -> InputContainer:
 def _opened(name: str, **options: Any) -> InputContainer:
     container: InputContainer = av.open(name, timeout=(SILENCE_S, SILENCE_S), **options, **TITLES)
     return container
-
-
-def _pictures(container: InputContainer, place: Camera | StreamUrl) -> VideoStream:
-    """The first stream with pictures that is no cover.
-
-    Raises:
-        UnreadableVideo: there is none, or no decoder for it.
-    """
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
-    if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise UnreadableVideo("no video stream", where=place, found=f"only {kinds}")
-    stream = streams[0]
-    context = getattr(stream, "codec_context", None)
-    if context is None:
-        raise UnreadableVideo("no decoder for its video stream", where=place)
-    context.options = {"max_pixels": str(MAX_PIXELS)}  # a stream's pictures may change their size
-    return stream

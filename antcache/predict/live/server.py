@@ -1,9 +1,7 @@
 """A page that shows the answers as they come, on this machine.
 
-Promise: it is served on loopback unless another address is asked for. Whatever asks by a name that
-is not this machine's is refused, so that no page of elsewhere reads it by pointing its own name
-here (DNS rebinding); no other page may read it (no CORS) or frame it. The page loads nothing from
-elsewhere, and text from data is never markup on it. Nothing can be changed through it.
+Promise: who may ask is `serving`'s to say. The page loads nothing from elsewhere, and text from
+data is never markup on it. Nothing can be changed through it.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from antcache.errors import needs
 from antcache.predict.answers import when
-from antcache.predict.live.addresses import address_of, is_ours
 from antcache.predict.live.broadcast import MOST_PAGES, Broadcast
+from antcache.serving import HEADERS, address_of, guarded
 from antcache.text import plain
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
     from antcache.predict.live.watching import Watch
 
@@ -37,17 +35,6 @@ FILES = {
     "/": ("watch.html", "text/html; charset=utf-8"),
     "/watch.css": ("watch.css", "text/css; charset=utf-8"),
     "/watch.js": ("watch.js", "text/javascript; charset=utf-8"),
-}
-HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
 }
 
 
@@ -64,7 +51,7 @@ def for_page(answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "top": top}
 
 
-def app(broadcast: Broadcast, listening_on: str) -> Starlette:
+def app(broadcast: Broadcast, listening_on: str) -> ASGIApp:
     """The page, its script and style, and its events.
 
     Args:
@@ -81,26 +68,11 @@ def app(broadcast: Broadcast, listening_on: str) -> Starlette:
 
     here = files("antcache.predict.live")
 
-    def checked(request: Request) -> Response | None:
-        hosts = request.headers.getlist("host")
-        if len(hosts) != 1 or not is_ours(hosts[0], listening_on):
-            return PlainTextResponse("not the name of this machine\n", 421, HEADERS)
-        elsewhere = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if elsewhere and request.headers.get("sec-fetch-mode") != "navigate":  # no link to it
-            return PlainTextResponse("for this page only\n", 403, HEADERS)
-        return None
-
     def file(request: Request) -> Response:
-        refused = checked(request)
-        if refused is not None:
-            return refused
         name, kind = FILES[request.url.path]
         return Response((here / name).read_bytes(), media_type=kind, headers=HEADERS)
 
     def events(request: Request) -> Response:
-        refused = checked(request)
-        if refused is not None:
-            return refused
         if broadcast.is_full:
             text = f"{MOST_PAGES} pages are open already\n"
             return PlainTextResponse(text, 503, HEADERS)
@@ -112,7 +84,8 @@ def app(broadcast: Broadcast, listening_on: str) -> Starlette:
         return StreamingResponse(sent(), media_type="text/event-stream", headers=HEADERS)
 
     routes = [Route(path, file, methods=["GET"]) for path in FILES]
-    return Starlette(routes=[*routes, Route("/events", events, methods=["GET"])])
+    page = Starlette(routes=[*routes, Route("/events", events, methods=["GET"])])
+    return guarded(page, listening_on)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from antcache.errors import AlreadyExists, NotFound, needs
+from antcache.errors import AlreadyExists, NotFound
 from antcache.files import is_vacant
-from antcache.hub import not_fetched, transport_errors
+from antcache.hub import find_folder
 
 MODEL, CLASSES, CARD = "model.safetensors", "classes.json", "README.md"
 EXAMPLE = "the folder of a run, an exported one, or a hub id such as OWNER/NAME"
@@ -31,11 +31,6 @@ def check_vacant(path: Path) -> None:
         raise AlreadyExists("something is already here", where=path, hint="choose another folder")
 
 
-def looks_local(name: str) -> bool:
-    """Whether a name can only be a path: absolute, with a dot in front, or of several folders."""
-    return Path(name).is_absolute() or name[:1] in (".", "~") or name.count("/") != 1
-
-
 def find_student(place: str | Path, *, revision: str | None = None) -> Path:
     """The folder of a student: `place` itself, or where the hub's files of that id were fetched to.
 
@@ -47,37 +42,14 @@ def find_student(place: str | Path, *, revision: str | None = None) -> Path:
         NotFound: there is neither such a folder nor such a student, or the hub can't be reached.
         MissingExtra: it is no folder here, and huggingface_hub is not installed.
     """
-    folder, name = Path(place), str(place)
-    if folder.is_dir():
-        return folder
-    if "://" in name:
-        raise NotFound("a URL is no student's name", where=name, expected=EXAMPLE)
-    if folder.exists() or looks_local(name):
-        found = "a file" if folder.exists() else "nothing"
-        raise NotFound("no run here", where=name, expected=EXAMPLE, found=found)
-    with needs("huggingface_hub", "hub"):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-        from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
-
-    disable_progress_bars()
-    try:
-        fetched = snapshot_download(
-            name, revision=revision, allow_patterns=[MODEL, CLASSES, CARD, "config.json"]
-        )
-    except (OSError, HfHubHTTPError, HFValidationError, *transport_errors()) as error:
-        raise NotFound(
-            "neither a folder here nor a student that can be fetched from the hub",
-            where=name,
-            found=not_fetched(error),
-            hint="check the name and the network, or give a local folder",
-        ) from error
-    finally:
-        enable_progress_bars()
-    if not (Path(fetched) / MODEL).is_file():
+    files = (MODEL, CLASSES, CARD, "config.json")
+    folder = find_folder(
+        str(place), files, kind=NotFound, expected=EXAMPLE, what="student", revision=revision
+    )
+    if folder != Path(place) and not (folder / MODEL).is_file():
         raise NotFound(
             "no student in this repository of the hub",
-            where=name,
+            where=place,
             expected=f"{MODEL}, as `antcache student push` writes it",
         )
-    return Path(fetched)
+    return folder

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from antcache.errors import BadConfig, NotFound, needs
-from antcache.hub import check_folder, check_size, in_one_line, not_fetched, quiet
+from antcache.hub import check_folder, check_size, find_folder, in_one_line, quiet
 from antcache.teacher.language.config import ModelSettings
 from antcache.teacher.language.text import add_marks
 
@@ -52,33 +52,10 @@ def fetch(name: str, revision: str | None = None) -> Path:
                 hint="an adapted model is the folder that `antcache teacher adapt` wrote",
             )
         return folder
-    if "://" in name:
-        raise NotFound(
-            "a URL is no model's name",
-            where=name,
-            expected="a folder, or a hub id such as bert-base-uncased",
-        )
-    if folder.exists() or folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1:
-        raise NotFound(
-            "no such folder",
-            where=name,
-            expected="the folder of a transformers model, or a hub id such as bert-base-uncased",
-            found="a file" if folder.exists() else "nothing",
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    with quiet(import_transformers()):
-        try:
-            found = snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS))
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
-            raise NotFound(
-                "neither a folder here nor a model that can be fetched from the hub",
-                where=name,
-                found=not_fetched(error),
-                hint="check the name and the network, or give a local folder",
-            ) from error
-    return Path(found)
+    expected = "the folder of a transformers model, or a hub id such as bert-base-uncased"
+    return find_folder(
+        name, PATTERNS, kind=NotFound, expected=expected, extra="teacher", revision=revision
+    )
 
 
 def read_settings(folder: Path) -> tuple[Any, Any]:

@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from antcache.errors import BadConfig
-from antcache.predict.live.addresses import address, is_ours, listen
+from antcache.predict.live.addresses import address
 from antcache.predict.live.broadcast import KEPT, MOST_PAGES, Broadcast
 from antcache.predict.live.server import for_page, serving
+from antcache.serving import is_ours, listen
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")

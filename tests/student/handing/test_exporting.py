@@ -140,7 +140,7 @@ def test_what_is_refused(trained, tmp_path):
         export_student(run, out, license="My own")
     with pytest.raises(BadConfig, match="tflite"):
         export_student(run, out, form="tflite")
-    with pytest.raises(NotFound, match="no run here"):
+    with pytest.raises(NotFound, match="no such folder"):
         export_student(tmp_path / "nothing" / "here", out)
     shutil.copytree(run, tmp_path / "begun")
     (tmp_path / "begun/result.json").unlink()

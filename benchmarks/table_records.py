@@ -1,0 +1,37 @@
+"""What tables are made of: the newest records of a benchmark, and how a figure is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+Records = dict[str, dict[str, Any]]
+TOKENS = "tokens: "
+"""What figures of `reads` begin with that are of tokens."""
+
+
+def records(benchmark: str, device: str = "") -> Records:
+    """Newest records of a benchmark by figure, of devices whose names start so."""
+    found = json.loads((ROOT / "benchmarks/results" / f"{benchmark}.json").read_text("utf-8"))
+    there = (r for r in found if str(r["device"]).startswith(device))
+    return {r["figure"]: r for r in sorted(there, key=lambda r: str(r["date"]))}
+
+
+def value(record: dict[str, Any], digits: int = 1) -> str:
+    """Mean, and the deviation over runs where there are several."""
+    spread = record["spread"]
+    return f"{record['value']:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+
+
+def source(found: Records, benchmark: str) -> str:
+    """Where the figures come from."""
+    newest = list(found.values())[-1]
+    versions = newest["versions"]
+    return (
+        f"`benchmarks/{benchmark}.py`, {newest['device']}, torch {versions['torch']}, "
+        f"{newest['date']}."
+    )
