@@ -44,21 +44,26 @@ MEMORY_S = (1.0, 2.0, 5.0, 15.0, 40.0)
 SHARPNESS = 2.0
 
 
+def write_frames(folder: Path) -> None:
+    """The timeline written out in MS-TCN's form, a label a frame, into a new folder."""
+    (folder / "groundTruth").mkdir(parents=True)
+    with (FOLDER / "segments.csv").open(encoding="utf-8", newline="") as file:
+        for video, rows in itertools.groupby(csv.DictReader(file), key=lambda r: r["video"]):
+            lines = "".join(
+                f"{r['label']}\n" * (int(r["stop_frame"]) - int(r["start_frame"])) for r in rows
+            )
+            (folder / "groundTruth" / f"{video}.txt").write_text(lines, "utf-8")
+    shutil.copyfile(FOLDER / "mapping.txt", folder / "mapping.txt")
+
+
 def published(work: Path) -> Dataset:
-    """All segments, in one split: the timeline written out, a label a frame, and read again."""
+    """All segments, in one split: the timeline written out, and read again."""
     folder = work / "frames"
     if not folder.is_dir():
         work.mkdir(parents=True, exist_ok=True)
         staged = work / f".{os.getpid()}-frames"
         shutil.rmtree(staged, ignore_errors=True)
-        (staged / "groundTruth").mkdir(parents=True)
-        with (FOLDER / "segments.csv").open(encoding="utf-8", newline="") as file:
-            for video, rows in itertools.groupby(csv.DictReader(file), key=lambda r: r["video"]):
-                lines = "".join(
-                    f"{r['label']}\n" * (int(r["stop_frame"]) - int(r["start_frame"])) for r in rows
-                )
-                (staged / "groundTruth" / f"{video}.txt").write_text(lines, "utf-8")
-        shutil.copyfile(FOLDER / "mapping.txt", staged / "mapping.txt")
+        write_frames(staged)
         staged.rename(folder)
     return read_annotations("frames", folder)
 
