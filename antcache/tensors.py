@@ -40,7 +40,12 @@ def read_tensors(path: Path, *, framework: str = "numpy") -> TensorFile:
     try:
         with safe_open(path, framework=framework) as file:
             names = list(file.keys())
-            return TensorFile({n: file.get_tensor(n) for n in names}, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in names}
+            if framework == "numpy":  # another package may have taught it more types
+                own = {str(a.dtype) for a in tensors.values() if a.dtype.isbuiltin != 1}
+                if own:
+                    raise ValueError(f"numpy has no {', '.join(sorted(own))}")
+            return TensorFile(tensors, file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -33,7 +33,7 @@ COUNT = TargetConfig(kind="count", settings={"times": True}, folds=0)
 
 def measured(frames: Path, work: Path, number: int) -> dict[str, float]:
     """Figures of one split, of the labels in the folder `frames`."""
-    read = read_annotations("frames", frames, split_number=number, background=("none",))
+    read = read_annotations("frames", frames, fps=30.0, split_number=number, background=("none",))
     store = Store.create(work / f"{number}.zarr", dataset=read.taxonomy.dataset)
     store.write_splits(read.splits, read.taxonomy, source="published timeline")
     folder = work / f"{number}-count"

@@ -192,9 +192,10 @@ PUBLIC = {
     """,
     "antcache.store": "Features SoftTargets Store Stream",
     "antcache.student": """
-        DataConfig DistillationConfig Head HeadOutput LossConfig ModelConfig ModelShape
-        OptimizationConfig PRESETS RunResult RuntimeConfig SelectionConfig StudentConfig Sweep
-        TrainedStudent find_preset read_plan sweep train
+        DataConfig DistillationConfig ExportReport Head HeadOutput KeptStream KeptStudent
+        LossConfig ModelConfig ModelShape OptimizationConfig PRESETS RunResult RuntimeConfig
+        SelectionConfig StudentConfig Sweep TrainedStudent export_student find_preset read_plan
+        sweep train
     """,
     "antcache.teacher": """
         Examples HistoryConfig KINDS Scripts TargetConfig Teacher Timeline apply_teacher

@@ -47,7 +47,7 @@ ALLOWED = {
     "doctor": BASE | {"store", "windows", "doctor"},
     "demo": BASE | {"store", "kernels", "evaluation", "demo"} | BUILDERS_AND_LEARNER,
 }
-ALLOWED["serving"] = {"errors"}
+ALLOWED["serving"] = {"errors", "serving"}
 ALLOWED["predict"] = ALLOWED["demo"] - {"demo"} | {"windows", "serving", "predict"}
 ALLOWED["browse"] = {*ALLOWED["predict"], "doctor", "browse"}
 ALLOWED["demo"] |= {"predict"}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from antcache.browse.shelf import Shelf
 from antcache.checks import Range, check_types
 from antcache.errors import NotFound, needs
-from antcache.serving import HEADERS, LOOPBACK, address_of, guarded, listen
+from antcache.serving.guard import HEADERS, guarded
+from antcache.serving.listening import LOOPBACK, address_of, listen
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

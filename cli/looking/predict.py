@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,11 +28,11 @@ from antcache.cli.options import (
     student_option,
     top_option,
 )
-from antcache.errors import AntcacheError, BadConfig
+from antcache.errors import BadConfig
 
 if TYPE_CHECKING:
-    from antcache.extract import Videos
-    from antcache.predict import Anticipation, Anticipations, Anticipator, Unanswered
+    from antcache.predict import Anticipation
+    from antcache.predict.several import AskedVideos
     from antcache.predict.truth import Truth
     from antcache.store import Store
     from antcache.store.location import Location
@@ -126,6 +125,7 @@ def predict(
     from antcache.checks import distinct
     from antcache.files import check_file
     from antcache.predict.answers import KEPT
+    from antcache.predict.several import AskedVideos, check_apart, videos_of
 
     if every is not None and at:
         raise BadConfig("--every and --at exclude each other")
@@ -133,8 +133,10 @@ def predict(
     distinct("file to write", [str(file.resolve()) for file in files])
     for file in files:
         check_file(file, overwrite=overwrite)
-    found = _found(videos)
-    _check_apart(files, found)
+    found, passed_over = videos_of(videos)
+    for each in passed_over:
+        note(each)
+    check_apart(files, found)
     if film_file is not None:
         from antcache.predict.film import check_film, write_film
 
@@ -157,7 +159,7 @@ def predict(
         from antcache.predict.truth import truths
 
         labelled = truths(store, anticipator.student.taxonomy, list(found))
-    asked = _Asking(anticipator, found, every=every, at=at or None, top=top)
+    asked = AskedVideos(anticipator, found, every=every, at=at or None, top=top)
     asked.keeps = max(top if film_file else 0, KEPT if html_file else 0)
     with ExitStack() as stack:
         if csv_file is not None:
@@ -188,11 +190,14 @@ def predict(
         print_json({"student": str(student), "videos": told})
     for file in () if as_json else files:
         say(f"{file}: {asked.count} times of {len(told)} videos")
-    asked.leave()
+    for error in asked.wrong:
+        say(f"Error: {error}", err=True)
+    if asked.wrong:
+        click.get_current_context().exit(1 if asked.several and asked.count else 2)
 
 
 def _write_page(
-    path: Path, asked: _Asking, labelled: dict[str, Truth] | None, *, overwrite: bool
+    path: Path, asked: AskedVideos, labelled: dict[str, Truth] | None, *, overwrite: bool
 ) -> None:
     from antcache.predict.page import ShownVideo, write_page
 
@@ -214,45 +219,6 @@ def _write_page(
     )
 
 
-def _check_apart(files: list[Path], videos: Videos) -> None:
-    """Refuse to replace a video that is asked about."""
-    read = set[Path]()
-    for video in videos.values():
-        for part in [video] if isinstance(video, Path) else getattr(video, "parts", [video]):
-            place = getattr(part, "path", part)
-            if isinstance(place, Path):
-                read.add(place.resolve())
-    for file in files:
-        if file.resolve() in read:
-            raise BadConfig(
-                "this is one of the videos", where=file, hint="name another file to write"
-            )
-
-
-def _found(places: tuple[Location, ...]) -> Videos:
-    """The videos of all places, each name once."""
-    from antcache.extract import find_videos
-    from antcache.extract.sources.lists import LISTS
-    from antcache.extract.videos.finding import Videos
-    from antcache.text import utf8
-
-    together = Videos()
-    for place in places:
-        if isinstance(place, Path) and place.is_file() and place.suffix.lower() not in LISTS:
-            name = utf8(place.stem)  # whatever a store would say of it
-            if name in together:
-                raise BadConfig("two videos of one name", where=place, found=together[name])
-            together[name] = place
-            continue
-        own = find_videos(place)
-        for name, video in own.items():
-            together.add(name, video)
-        together.refused.extend(own.refused)
-        if own.passed_over:
-            note(own.passed_over)
-    return together
-
-
 def _store(place: Location) -> Store:
     from antcache.store import Store
 
@@ -261,95 +227,3 @@ def _store(place: Location) -> Store:
 
 def _say(each: Anticipation, *, named: bool) -> None:
     say(f"{each.video}, {each}" if named else str(each))
-
-
-class _Asking:
-    """Asks about videos, one after the other.
-
-    Args:
-        anticipator: whom.
-        videos: about which.
-        every: about which times of each.
-        at: or about these.
-        top: how many actions are said.
-
-    Attributes:
-        takers: are given each answer.
-        keeps: how many likeliest actions of each time are `kept`.
-        kept: answers by video, for what is written in the end; none if nobody `keeps` any.
-        count: how many answers there were.
-        wrong: what has none.
-    """
-
-    def __init__(
-        self,
-        anticipator: Anticipator,
-        videos: Videos,
-        *,
-        every: float | None,
-        at: tuple[float, ...] | None,
-        top: int,
-    ) -> None:
-        self.anticipator, self.videos = anticipator, videos
-        self.every, self.at, self.top = every, at, top
-        self.takers: list[Callable[[Anticipation], None]] = []
-        self.keeps = 0
-        self.kept: dict[str, list[Anticipation]] = {}
-        self.count = 0
-        self.wrong: list[AntcacheError] = []
-
-    def all(self) -> list[dict[str, Any]]:
-        """An account of each video, JSON-ready; answers go to the takers as they come."""
-        from antcache.predict.answers import as_dict
-
-        self.wrong += [each.error for each in self.videos.refused]
-        told = []
-        for name, video in self.videos.items():
-            kept: list[Anticipation | Unanswered] = []
-            try:
-                for each in self._each(name, video):
-                    kept.append(each)
-            except AntcacheError as error:
-                if not self.several:
-                    raise
-                self.wrong.append(error)
-                continue
-            protocol = self.anticipator.protocol
-            told.append(as_dict(name, protocol.gap_s, protocol.anchor, kept))
-        return told
-
-    @property
-    def several(self) -> bool:
-        """Whether there is more than one video."""
-        return len(self.videos) + len(self.videos.refused) > 1
-
-    def _each(self, name: str, video: Any) -> Iterator[Anticipation | Unanswered]:
-        answers = 0
-        part: Anticipations | None = None
-        for part in self.anticipator.parts(video, every=self.every, at=self.at, name=name):
-            if self.keeps and len(part):
-                self.kept.setdefault(name, []).extend(part.top(self.keeps))
-            for each in part.top(self.top):
-                answers += 1
-                for take in self.takers:
-                    take(each)
-                yield each
-        assert part is not None
-        self.count += answers
-        for other in part.unanswered:
-            self.wrong.append(BadConfig("no such time", where=name, found=str(other)))
-            yield other
-        if not answers and not part.unanswered:
-            raise BadConfig(
-                "no time of this video can be asked about",
-                where=name,
-                found=f"its last frame is at {part.last_s:g} s",
-                hint="a smaller `every`, or `at`",
-            )
-
-    def leave(self) -> None:
-        """Say what has no answer, and end with the exit code for it."""
-        for error in self.wrong:
-            say(f"Error: {error}", err=True)
-        if self.wrong:
-            click.get_current_context().exit(1 if self.several and self.count else 2)

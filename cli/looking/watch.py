@@ -187,7 +187,7 @@ def _listening(serve: str | None, host: str | None) -> Iterator[socket.socket | 
     with needs("uvicorn", "serve"):
         import uvicorn  # noqa: F401
     from antcache.predict.live.addresses import address
-    from antcache.serving import listen
+    from antcache.serving.listening import listen
 
     with closing(listen(*address(serve, host))) as listening:
         yield listening

@@ -34,14 +34,16 @@ def lines_of(name: str) -> Iterator[str]:
         yield f"{name}, {start:010d}, {start + 2 * FPS:010d}, {verb:03d}, {noun:03d}, {action:04d}"
 
 
-def write_annotations(folder: Path, splits: dict[str, str]) -> None:
-    """The files of a dataset, by the split that each holds."""
+def write_annotations(folder: Path, splits: dict[str, str], *, strangers: bool = False) -> None:
+    """The files of a dataset, by the split that each holds; with `strangers` the last validation
+    video is of a participant who has no other."""
     folder.mkdir(parents=True)
     uid = 0
     for split, file in splits.items():
         rows = []
         for number in range(VIDEOS[split]):
-            for line in lines_of(f"P{number:02d}_{split}"):
+            own = strangers and split == "validation" and number == VIDEOS[split] - 1
+            for line in lines_of(f"P{99 if own else number:02d}_{split}"):
                 rows.append(f"{uid:05d}, {line}")
                 uid += 1
         (folder / file).write_text("\n".join(rows) + "\n")
@@ -69,7 +71,9 @@ def write_epic_kitchens(folder: Path) -> None:
 
 def write_epic_kitchens_100(folder: Path) -> None:
     write_annotations(
-        folder / "rulstm", {"training": "training.csv", "validation": "validation.csv"}
+        folder / "rulstm",
+        {"training": "training.csv", "validation": "validation.csv"},
+        strangers=True,
     )
     rows = [f"{i},{v},{n},{VERBS[v]} {NOUNS[n]}" for i, (v, n) in enumerate(ACTIONS)]
     (folder / "rulstm/actions.csv").write_text("\n".join(["id,verb,noun,action", *rows]) + "\n")
@@ -77,7 +81,7 @@ def write_epic_kitchens_100(folder: Path) -> None:
     for what in ("verb", "noun"):
         (folder / f"official/EPIC_100_tail_{what}s.csv").write_text(f"{what}\n2\n3\n")
     (folder / "official/EPIC_100_unseen_participant_ids_validation.csv").write_text(
-        "participant_id\nP02\n"
+        "participant_id\nP99\n"
     )
 
 

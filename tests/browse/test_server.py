@@ -15,7 +15,7 @@ import pytest
 from antcache.browse import BrowseConfig, Shelf, serve
 from antcache.browse.server import application
 from antcache.errors import BadConfig, MissingExtra
-from antcache.serving import POLICY
+from antcache.serving.guard import POLICY
 from antcache.store import Store
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs starlette and httpx")

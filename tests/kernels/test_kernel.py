@@ -424,11 +424,16 @@ def test_a_class_that_student_and_teachers_exclude_takes_no_part(device, form, b
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("distance", [1e-4, 1e-2])
 def test_gradients_of_nearly_equal_rows(device, dtype, beta, distance):
-    """p - q of rounded p and q loses digits where both are close, no more than PyTorch's does."""
-    t = gaussian(8, 106, seed=3).to(dtype)
-    x = (t.float() + gaussian(8, 106, seed=4) * distance).to(dtype)
+    """p - q of rounded p and q loses digits where both are close, no more than PyTorch's does; in
+    half precision, where it is plain, no more than one rounding of p beside: which of the two is
+    luckier depends on the processor."""
     given = {"temperature": 2.0, "beta": beta, "reduction": "sum"}
-    check(*(to(v, device) for v in (x, t, None)), given, torch.tensor(1.0, device=device))
+    rounded = given["temperature"] * 2.0**-25 if beta == 0 and dtype != torch.float32 else 0.0
+    for rows, seed in ((8, 3), (64, 6)):
+        t = gaussian(rows, 106, seed=seed).to(dtype)
+        x = (t.float() + gaussian(rows, 106, seed=seed + 1) * distance).to(dtype)
+        inputs = (to(v, device) for v in (x, t, None))
+        check(*inputs, given, torch.tensor(1.0, device=device), rounded=rounded)
 
 
 def test_several_teachers_that_name_all_classes_leave_no_tail(device):

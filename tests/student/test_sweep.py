@@ -45,6 +45,10 @@ def assert_equals_solo(store: Store, folder: Path, plan: Sweep) -> None:
         if not config.optimization.ema:
             for key, value in load_file(checkpoint / WEIGHTS).items():
                 alone = solo.model.state_dict()[key]
+                if key.endswith("attention_in.bias"):
+                    # That of the keys changes no score: its gradient is rounding, and Adam's step
+                    # of it is as long as any.
+                    value, alone = (torch.cat(b.chunk(3)[::2]) for b in (value, alone))
                 torch.testing.assert_close(value, alone, rtol=1e-4, atol=2e-6, msg=f"{name} {key}")
         scores = Predictions.load(folder / name).scores
         np.testing.assert_allclose(scores, solo.predictions.scores, rtol=1e-4, atol=1e-5)

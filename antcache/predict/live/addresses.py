@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from antcache.errors import BadConfig
-from antcache.serving import LOOPBACK, is_loopback
+from antcache.serving.listening import LOOPBACK, is_loopback
 
 ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[\w.-]+):)?(?P<port>\d{1,5})", re.ASCII)
 

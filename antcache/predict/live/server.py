@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from antcache.errors import needs
 from antcache.predict.answers import when
 from antcache.predict.live.broadcast import MOST_PAGES, Broadcast
-from antcache.serving import HEADERS, address_of, guarded
+from antcache.serving.guard import HEADERS, guarded
+from antcache.serving.listening import address_of
 from antcache.text import plain
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from antcache.errors import BadConfig
 from antcache.predict.live.addresses import address
 from antcache.predict.live.broadcast import KEPT, MOST_PAGES, Broadcast
 from antcache.predict.live.server import for_page, serving
-from antcache.serving import is_ours, listen
+from antcache.serving.guard import is_ours
+from antcache.serving.listening import listen
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")

@@ -1,21 +1,20 @@
-"""Pages of this machine: where they are served, who may ask for them, and what they may load.
+"""Who may ask for a page, and what it may load.
 
-Promise: on loopback unless another address is asked for in so many words. A request counts only if
-the name that it was made for is this machine's and can't be chosen by anybody else: an address, or
-`localhost`; where the page is open to others, also the name of the machine. So no page of elsewhere
-reads it by pointing its own name here (DNS rebinding), by a request of its own, or in a frame.
+Promise: a request counts only if the name that it was made for is this machine's and can't be
+chosen by anybody else: an address, or `localhost`; where the page is open to others, also the name
+of the machine. So no page of elsewhere reads it by pointing its own name here (DNS rebinding), by a
+request of its own, or in a frame.
 """
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import re
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from antcache.errors import BadConfig, needs
+from antcache.errors import needs
+from antcache.serving.listening import is_loopback
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK = "127.0.0.1"
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
@@ -39,55 +37,6 @@ HEADERS = {
     "cache-control": "no-store",
 }
 """Of every answer."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; who takes it closes it.
-
-    Args:
-        host: an address of this machine, or a name of it.
-        port: 0: one that is free.
-
-    Raises:
-        BadConfig: the port is in use, or the address is none of this machine.
-    """
-    try:
-        (family, kind, _, _, address), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        found = socket.socket(family, kind)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen(64)
-        except BaseException:
-            found.close()
-            raise
-    except (OSError, UnicodeError) as error:  # a name may be none that IDNA can spell
-        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
-        raise BadConfig(
-            "the port is in use" if in_use else "no page can be served there",
-            where=f"{host}:{port}",
-            found="" if in_use else getattr(error, "strerror", None) or error,
-            hint="choose another port; 0 is one that is free" if in_use else "",
-        ) from error
-    return found
-
-
-def address_of(listening: socket.socket) -> str:
-    """The URL of the page."""
-    host, port = listening.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return False
 
 
 def is_ours(host: str, listening_on: str) -> bool:
