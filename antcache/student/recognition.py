@@ -13,8 +13,8 @@ from antcache.errors import BadConfig
 from antcache.student.config import StudentConfig
 
 MOMENTS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Parts of an action after which it is looked at in training: even, and none at its very ends, where
-annotators differ about which action it is."""
+"""Parts of an action after which it is looked at in training: even, and none at its very ends,
+where annotators differ about which action it is."""
 
 MIDDLE = 0.5
 """The one at which it is scored."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from click.testing import CliRunner, Result
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, FingerprintMismatch
 from antcache.evaluation import Predictions
-from antcache.evaluation.comparing.compare import compare
 from antcache.evaluation.fusion import fuse
 from antcache.store import Store
 from antcache.student.config import StudentConfig
@@ -74,7 +72,7 @@ def test_it_is_scored_and_never_put_together_with_anticipation(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
     store = make_store()
-    runs: dict[str, Any] = {
+    runs = {
         "now": recogniser(small),
         "next": small,
         "before": small.replace(gap_s=0.0),
