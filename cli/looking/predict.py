@@ -18,11 +18,12 @@ from antcache.cli.common import (
     progress_bars,
     say,
 )
-from antcache.cli.numbers import EVERY, MOMENT, Several
+from antcache.cli.numbers import MOMENT, Several
 from antcache.cli.options import (
     allow_partial_option,
     backbone_option,
     device_option,
+    every_option,
     max_gap_option,
     overwrite_option,
     student_option,
@@ -60,9 +61,7 @@ if TYPE_CHECKING:
 )
 @section(
     "Times",
-    click.option(
-        "--every", type=EVERY, metavar="SECONDS", show_default="0.5", help="Step between times."
-    ),
+    every_option("0.5"),
     click.option(
         "--at",
         type=Several(MOMENT),

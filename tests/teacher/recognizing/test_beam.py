@@ -132,15 +132,16 @@ def test_row_by_row_it_says_the_same(line, guessed):
 def test_what_is_remembered_of_the_teacher_has_a_bound(line, teacher, monkeypatch):
     """And what is forgotten is asked again: nothing else changes."""
     durations = Durations.of(line.segments, CLASSES)
-    likelihood, _ = frames(line, "v06", 0.5)
+    likelihood = np.random.default_rng(3).normal(0, 8, (60, CLASSES))
     rows = np.arange(len(likelihood))
-    free = GuessedHistory(teacher=teacher, durations=durations)
+    config = BeamConfig(width=8)
+    free = GuessedHistory(teacher=teacher, durations=durations, config=config)
     said = free.expect(likelihood, rows)
-    assert len(free._answers) > 150
-    monkeypatch.setattr("antcache.teacher.recognizing.beam.ANSWERS_BYTES", 120 * 8 * CLASSES)
-    bound = GuessedHistory(teacher=teacher, durations=durations)
+    assert len(free._answers) > 100
+    monkeypatch.setattr("antcache.teacher.recognizing.beam.ANSWERS_BYTES", 40 * 8 * CLASSES)
+    bound = GuessedHistory(teacher=teacher, durations=durations, config=config)
     np.testing.assert_array_equal(bound.expect(likelihood, rows), said)
-    assert len(bound._answers) <= 120
+    assert len(bound._answers) <= 40
 
 
 def test_a_number_that_all_actions_share_changes_nothing(line, guessed):
