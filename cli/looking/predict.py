@@ -49,6 +49,13 @@ if TYPE_CHECKING:
 @section(
     "Student",
     student_option,
+    click.option(
+        "--teacher",
+        type=PATH,
+        metavar="FOLDER",
+        help="Folder that antcache teacher listen wrote: a teacher that hears what is recognised "
+        "in the video, and counts beside the student.",
+    ),
     backbone_option("the one that the run names"),
     click.option(
         "--labels",
@@ -101,6 +108,7 @@ if TYPE_CHECKING:
 def predict(
     videos: tuple[Location, ...],
     student: Path,
+    teacher: Path | None,
     backbone: str | None,
     labels: Path | None,
     device: str,
@@ -147,6 +155,7 @@ def predict(
 
     anticipator = Anticipator.load(
         student,
+        teacher=teacher,
         backbone=backbone,
         device=device,
         taxonomy=None if store is None else store.taxonomy,

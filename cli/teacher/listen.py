@@ -37,8 +37,8 @@ SHOWN = ("action/top1", "action/top5", "action/recall@5")
 
 
 @command(
-    example="antcache teacher listen kitchen.zarr --student runs/rgb --recogniser runs/recogniser "
-    "\\\n    --teacher kitchen.zarr.teachers/count -o runs/listening",
+    example="antcache teacher listen kitchen.zarr --student next --recogniser now --teacher count "
+    "-o ears",
     then="`antcache predict` takes the folder (--teacher), `antcache evaluate` scores it, "
     "`antcache compare` tells what it gains over the student.",
     goes_on=START_AGAIN,

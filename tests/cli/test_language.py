@@ -45,6 +45,7 @@ DIFFER = {
     "--store": "of which the classes are, or the features too",
     "--stream": "one that is written or exported, or several that are there",
     "--stride": "frames between windows, or seconds between inputs",
+    "--teacher": "one that is trained, or one that listens already",
     "--tokens": "extraction may keep them all; a stream is pooled to a grid",
     "--video": "that a timeline is of, or the film that is written",
 }

@@ -240,7 +240,7 @@ class _StudentRun:
             held_out=held,
             videos=frozenset(labels.video[rows_in(held, labels, str(folder))].tolist()),
             train_split=held.split,
-            mark=mark_of(config, account["stream fingerprint"], account["taxonomy"]),
+            mark=mark_of(config, protocol, account["stream fingerprint"], account["taxonomy"]),
         )
 
 

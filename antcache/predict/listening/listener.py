@@ -26,12 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache import __version__
-from antcache.annotations import Segments, Taxonomy
+from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.segments import LONGEST_S
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.fusion import mix
 from antcache.files import FolderKind
-from antcache.predict.listening.hearing import Floats, Hearing, ListenConfig
+from antcache.predict.held import HeldRows
+from antcache.predict.listening.hearing import Floats, Hearing, ListenConfig, likelihood_of
+from antcache.predict.passing import Ticks
+from antcache.store import Stream
 from antcache.store.format import fingerprint
 from antcache.student.config import StudentConfig
 from antcache.student.runs.kept import KeptStudent
@@ -153,7 +156,7 @@ class Listener:
             FingerprintMismatch: says what differs.
         """
         kept, own = self.recogniser, student.taxonomy.fingerprint
-        mark = mark_of(student.config, _prints(student), own)
+        mark = mark_of(student.config, student.protocol, _prints(student), own)
         for said, expected, found in (
             ("is for another taxonomy", kept.taxonomy.fingerprint, own),
             ("hears a recogniser of other features", _prints(kept), _prints(student)),
@@ -168,6 +171,30 @@ class Listener:
                     hint="antcache teacher listen makes one for this student",
                 )
 
+    def check_stream(self, stream: Stream, where: object) -> None:
+        """Refuse rows of which no ticks can be made.
+
+        Raises:
+            BadConfig: there are rows at windows alone, or none for the recogniser's gap.
+        """
+        if stream.at is not None:
+            raise BadConfig(
+                "a teacher that listens needs rows at a regular step",
+                where=where,
+                expected="a stream of antcache extract --fps",
+                found="rows at the ends of windows alone",
+            )
+        HeldRows(stream, self.recogniser.protocol)
+
+    @property
+    def ticks(self) -> Ticks:
+        """The windows in which it is recognised what is under way."""
+        return Ticks(protocol=self.recogniser.protocol, every_s=self.config.every_s)
+
+    def likelihood(self, scores: NDArray[np.floating]) -> Floats:
+        """Log-likelihoods (R, C) of what was seen, of the recogniser's scores (R, C)."""
+        return likelihood_of(scores, self.past.prior)
+
     def hear(self) -> Hearing:
         """Begin a video."""
         return Hearing(self.guessed)
@@ -181,11 +208,12 @@ class Listener:
         return (found - np.logaddexp.reduce(found, axis=1, keepdims=True)).astype(np.float32)
 
 
-def mark_of(config: StudentConfig, features: str, taxonomy: str) -> str:
-    """What tells a student from others: its settings, seed among them, the fingerprints of its
-    features, and that of its classes."""
+def mark_of(config: StudentConfig, protocol: Protocol, features: str, taxonomy: str) -> str:
+    """What tells a student from others: its settings, seed among them, its windows, the
+    fingerprints of its features, and that of its classes."""
     settings = json.loads(json.dumps(config.identity))
-    return fingerprint({"settings": settings, "features": features, "taxonomy": taxonomy})
+    said = {"settings": settings, "protocol": vars(protocol)}
+    return fingerprint({**said, "features": features, "taxonomy": taxonomy})
 
 
 def _prints(student: KeptStudent) -> str:

@@ -21,13 +21,13 @@ def _few_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Scripted:
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripted:
     """The store and what was trained on it, which tests leave as they are."""
     return scripted(tmp_path_factory.mktemp("scripted"))
 
 
 @pytest.fixture(scope="session")
-def listened(made: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Listened:
+def listened(scripts: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Listened:
     """The teacher that listens."""
     folder = tmp_path_factory.mktemp("listened") / "listening"
-    return listen(made.store, made.student, made.recogniser, made.teacher, folder)
+    return listen(scripts.store, scripts.student, scripts.recogniser, scripts.teacher, folder)

@@ -84,9 +84,7 @@ def write_stream(store: Store, stream: str, splits: Any, seed: int = 1, **config
     """A stream of the videos of some segments."""
     rng = np.random.default_rng(seed)
     directions, hints = rng.standard_normal((2, CLASSES, DIM))
-    store.create_stream(
-        stream, dim=DIM, dtype="float32", fps=FPS, source="made up", config=config
-    )
+    store.create_stream(stream, dim=DIM, dtype="float32", fps=FPS, source="made up", config=config)
     for segments in splits:
         for video in segments.videos:
             own = segments[segments.video == video]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from scripted_kitchen import Scripted
 
-from antcache.predict.listening.learning import ALONE, BOTH, STUDENT, Listened
+from antcache.predict.listening.learning import BOTH, STUDENT, Listened
 
 
 def test_the_past_that_is_recognised_says_what_a_window_does_not(
