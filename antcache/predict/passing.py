@@ -104,11 +104,12 @@ class VideoPass:
         self._stepped = isinstance(times, float)
         if isinstance(times, float) and make.stream.at is not None:
             times = self._foreseen(times)
-        self._asked = _Asked(make.stream, protocol, times, stepped=self._stepped)
+        self._asked = _AskedWindows(make.stream, protocol, times, stepped=self._stepped)
         self._all = [self._asked]
         if ticks is not None:  # before the times, which need what was seen by then
             self._all.insert(
-                0, _Asked(make.stream, ticks.protocol, ticks.every_s, stepped=True, ticks=True)
+                0,
+                _AskedWindows(make.stream, ticks.protocol, ticks.every_s, stepped=True, ticks=True),
             )
         self.last_s = math.nan
 
@@ -191,7 +192,7 @@ class VideoPass:
         return times
 
 
-class _Asked:
+class _AskedWindows:
     """Times that windows of one kind end at, and the rows that these look at.
 
     Args:

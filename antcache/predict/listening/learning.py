@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments
 from antcache.annotations.protocols import anchor_name
-from antcache.errors import BadConfig, MissingFeature, NotFound
+from antcache.errors import BadCheckpoint, BadConfig, MissingFeature, NotFound
 from antcache.evaluation import Predictions, score
 from antcache.evaluation.fusion import fuse
 from antcache.evaluation.mixture_weights import FITTED
@@ -44,8 +44,9 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.handing.exporting import export_student
+from antcache.student.handing.fetching import MODEL
 from antcache.student.runs.kept import read_account
-from antcache.student.runs.place import read_config
+from antcache.student.runs.place import CONFIG, RESULT, read_config
 from antcache.student.runs.predicting import TrainedStudent
 from antcache.teacher.base import Teacher, load_teacher, save_teacher
 from antcache.teacher.histories import HistoryConfig, Timeline
@@ -131,13 +132,13 @@ def listen(
     """
     OUTPUT.check(folder, overwrite=overwrite)
     config = ListenConfig() if config is None else config
-    run = _StudentRun.of(store, student)
+    run = _Anticipating.of(store, student)
     hears = TrainedStudent(store, recogniser, device=device, allow_missing=True)
     _check_recogniser(recogniser, hears, run)
     told, history = load_teacher(teacher, store.taxonomy, device=device)
     timeline, train = Timeline.of_store(store), store.labels(run.train_split)
-    away = set(read_account(recogniser).get("held out", ()))
-    prior = log_prior(train.action[~np.isin(train.video, list(away))], len(store.taxonomy.actions))
+    away = _held_out_of(recogniser)
+    prior = log_prior(train.action[~np.isin(train.video, away)], len(store.taxonomy.actions))
     past = KnownPast.of(train, prior)
     kept = past.guessing(told, config, run.protocol.gap_s)  # refuses what can't listen, at once
     apart = KnownPast.of(train[~np.isin(train.video, list(run.videos))], prior).guessing(
@@ -192,7 +193,7 @@ def listen(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _StudentRun:
+class _Anticipating:
     """The student's run, as far as it matters here.
 
     Attributes:
@@ -212,7 +213,7 @@ class _StudentRun:
     mark: str
 
     @classmethod
-    def of(cls, store: Store, folder: Path) -> _StudentRun:
+    def of(cls, store: Store, folder: Path) -> _Anticipating:
         config: StudentConfig = read_config(folder)
         account = read_account(folder)
         protocol: Protocol = account["protocol"]
@@ -244,11 +245,12 @@ class _StudentRun:
         )
 
 
-def _check_recogniser(folder: Path, found: TrainedStudent, run: _StudentRun) -> None:
+def _check_recogniser(folder: Path, found: TrainedStudent, run: _Anticipating) -> None:
     """Refuse a run that recognises nothing, or that has learned from the videos held out.
 
     Raises:
         BadConfig: says which.
+        NotFound: the run is not finished.
     """
     if not found.protocol.recognises:
         raise BadConfig(
@@ -256,8 +258,13 @@ def _check_recogniser(folder: Path, found: TrainedStudent, run: _StudentRun) -> 
             where=folder,
             expected="a run of antcache student recognise",
         )
-    away = read_account(folder).get("held out", ())
-    seen = sorted(run.videos.difference(away))
+    if not (folder / MODEL).is_file() and not (folder / RESULT).is_file():
+        raise NotFound(
+            "the recogniser's run is not finished",
+            where=folder,
+            hint="antcache student recognise --resume trains it to its end",
+        )
+    seen = sorted(run.videos.difference(_held_out_of(folder)))
     if seen:
         raise BadConfig(
             "the recogniser was trained on videos that the student's run held out",
@@ -268,11 +275,21 @@ def _check_recogniser(folder: Path, found: TrainedStudent, run: _StudentRun) -> 
         )
 
 
+def _held_out_of(folder: Path) -> list[str]:
+    """The videos that a run held out."""
+    names = read_account(folder).get("held out", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadCheckpoint(
+            "the run's account can't be read", where=folder / CONFIG, expected="held out: names"
+        )
+    return names
+
+
 def _apart(
     told: Teacher,
     timeline: Timeline,
     history: HistoryConfig,
-    run: _StudentRun,
+    run: _Anticipating,
     scripts: Scripts | None,
     device: str,
     progress: Progress,
@@ -299,7 +316,7 @@ class _Heard:
     recogniser: TrainedStudent
     config: ListenConfig
     prior: NDArray[np.float64]
-    run: _StudentRun
+    run: _Anticipating
 
     def predictions(
         self,
