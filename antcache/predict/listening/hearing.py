@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from antcache.annotations import Segments
-from antcache.checks import Count, Positive, check_types
+from antcache.checks import Count, Positive, check_types, one_of
 from antcache.evaluation.fusion import MIXTURES
 from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.predict.asking import Every
@@ -25,8 +24,6 @@ from antcache.student.runs.predicting import TrainedStudent
 from antcache.teacher.recognizing.beam import BeamConfig, GuessedHistory
 
 Floats = NDArray[np.float64]
-Mixture = Literal["probabilities", "logits"]
-assert MIXTURES == ("probabilities", "logits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +36,12 @@ class ListenConfig:
     """Guesses of the past that are kept, the best ones."""
     trust: Positive = 0.7
     """Power of what the recogniser says; 1 takes ticks for independent witnesses."""
-    mixture: Mixture = "probabilities"
-    """What of student and teacher is mixed."""
+    mixture: str = "probabilities"
+    """What of student and teacher is mixed: one of `fusion.MIXTURES`."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        one_of("mixture", self.mixture, MIXTURES)
 
     def beam(self, gap_s: float) -> BeamConfig:
         """How histories are guessed for actions that begin `gap_s` after the last tick."""
@@ -98,7 +96,7 @@ def ticks_of(
         NotFinite: features, or the recogniser's scores.
     """
     count = int(np.floor((until_s + TOLERANCE_S) / every_s))
-    times = np.arange(1, count + 1) * every_s
+    times = np.arange(1, count + 1, dtype=np.float64) * every_s
     classes = len(prior)
     if not count:
         return times, np.zeros((0, classes))

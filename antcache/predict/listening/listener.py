@@ -224,7 +224,7 @@ def write_settings(
     path: Path, config: ListenConfig, *, weights: tuple[float, float], gap_s: float, **told: Any
 ) -> None:
     """Write `listener.json`, with what else is `told` of how the weights were found."""
-    said = {"format": FORMAT, "antcache": __version__, "listening": asdict(config)}
+    said: dict[str, Any] = {"format": FORMAT, "antcache": __version__, "listening": asdict(config)}
     said |= {"weights": list(weights), "gap_s": gap_s, **told}
     path.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
 
