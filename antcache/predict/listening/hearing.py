@@ -56,10 +56,24 @@ def log_prior(actions: NDArray[np.int64], classes: int) -> Floats:
     return np.asarray(np.log(counts / counts.sum()))
 
 
-def likelihood_of(scores: NDArray[np.floating], prior: Floats) -> Floats:
-    """Log-likelihoods (R, C) of what was seen, up to a number of each row, of a recogniser's scores
-    (R, C): what it says is likely anyway tells nothing (Bayes' rule)."""
-    return np.asarray(log_softmax(scores.astype(np.float64), axis=1) - prior)
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """How what a recogniser says is weighed.
+
+    Attributes:
+        prior: (C,) float64; see `log_prior`.
+        temperature: of its scores, by which they are probabilities. One that has learned little is
+            too unsure, and dividing by the prior would say that rare actions are likely.
+    """
+
+    prior: Floats
+    temperature: float
+
+    def likelihood(self, scores: NDArray[np.floating]) -> Floats:
+        """Log-likelihoods (R, C) of what was seen, up to a number of each row, of a recogniser's
+        scores (R, C): what it says is likely anyway tells nothing (Bayes' rule)."""
+        sure = scores.astype(np.float64) / self.temperature
+        return np.asarray(log_softmax(sure, axis=1) - self.prior)
 
 
 class Hearing:
@@ -86,7 +100,7 @@ class Hearing:
 
 
 def ticks_of(
-    student: TrainedStudent, video: str, until_s: float, every_s: float, prior: Floats
+    student: TrainedStudent, video: str, until_s: float, every_s: float, evidence: Evidence
 ) -> tuple[Floats, Floats]:
     """Ticks (R,) of a store's video from the first that has a window to a time, and how likely
     (R, C) what was seen at each is; all zeros where features are missing.
@@ -97,13 +111,13 @@ def ticks_of(
     """
     count = int(np.floor((until_s + TOLERANCE_S) / every_s))
     times = np.arange(1, count + 1, dtype=np.float64) * every_s
-    classes = len(prior)
+    classes = len(evidence.prior)
     if not count:
         return times, np.zeros((0, classes))
     found = student.predict(moments(video, times, student.protocol.anchor), split=video)
     places = np.array([int(uid) for uid in found.uid.tolist()])
     out = np.zeros((count, classes))
-    out[places] = likelihood_of(found.scores, prior)
+    out[places] = evidence.likelihood(found.scores)
     return times[places[0] :], out[places[0] :]
 
 

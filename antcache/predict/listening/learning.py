@@ -2,8 +2,9 @@
 
 Promise: the weights are learned on the videos that the student's run held out of its training, by a
 recogniser that held them out, too, and by a teacher of the same settings that is trained without
-them. What is kept and scored on the validation split is the teacher as it was trained. The folder
-appears as a whole or not at all. Letters: N segments, C actions, H held-out segments.
+them; so is the temperature of the recogniser. What is kept and scored on the validation split is
+the teacher as it was trained. The folder appears as a whole or not at all.
+Letters: N segments, C actions, H held-out segments.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from antcache.annotations import Protocol, Segments
 from antcache.annotations.protocols import anchor_name
 from antcache.errors import BadCheckpoint, BadConfig, MissingFeature, NotFound
 from antcache.evaluation import Predictions, score
+from antcache.evaluation.calibration import fit_temperature
 from antcache.evaluation.fusion import fuse
 from antcache.evaluation.mixture_weights import FITTED
 from antcache.evaluation.predictions import FILE_NAME, HELD_OUT
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.files import atomic_folder
-from antcache.predict.listening.hearing import Hearing, ListenConfig, log_prior, ticks_of
+from antcache.predict.listening.hearing import Evidence, Hearing, ListenConfig, log_prior, ticks_of
 from antcache.predict.listening.listener import (
     ARRAYS,
     HEARD,
@@ -44,7 +46,6 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.handing.exporting import export_student
-from antcache.student.handing.fetching import MODEL
 from antcache.student.runs.kept import read_account
 from antcache.student.runs.place import CONFIG, RESULT, read_config
 from antcache.student.runs.predicting import TrainedStudent
@@ -146,7 +147,9 @@ def listen(
         config,
         run.protocol.gap_s,
     )
-    heard = _Heard(store=store, recogniser=hears, config=config, prior=prior, run=run)
+    evidence = Evidence(prior=prior, temperature=_temperature(store, recogniser))
+    log.info("the recogniser's temperature is %.3f", evidence.temperature)
+    heard = _Heard(store=store, recogniser=hears, config=config, evidence=evidence, run=run)
     with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
         for name, guessed, predictions in (
             (HEARD_HELD_OUT, apart, run.held_out),
@@ -173,6 +176,7 @@ def listen(
             config,
             weights=weights,
             gap_s=run.protocol.gap_s,
+            temperature=evidence.temperature,
             student=run.mark,
             nll=list(both.nll),
             held_out=both.held_out,
@@ -258,7 +262,7 @@ def _check_recogniser(folder: Path, found: TrainedStudent, run: _Anticipating) -
             where=folder,
             expected="a run of antcache student recognise",
         )
-    if not (folder / MODEL).is_file() and not (folder / RESULT).is_file():
+    if not (folder / RESULT).is_file():
         raise NotFound(
             "the recogniser's run is not finished",
             where=folder,
@@ -283,6 +287,14 @@ def _held_out_of(folder: Path) -> list[str]:
             "the run's account can't be read", where=folder / CONFIG, expected="held out: names"
         )
     return names
+
+
+def _temperature(store: Store, folder: Path) -> float:
+    """That of a recogniser's scores, fitted on the moments that its run held out."""
+    held = load_predictions(store, str(folder / HELD_OUT))
+    labels = store.labels(held.split)
+    rows = rows_in(held, labels, str(folder / HELD_OUT))
+    return fit_temperature(held.scores, labels.action[rows])
 
 
 def _apart(
@@ -315,7 +327,7 @@ class _Heard:
     store: Store
     recogniser: TrainedStudent
     config: ListenConfig
-    prior: NDArray[np.float64]
+    evidence: Evidence
     run: _Anticipating
 
     def predictions(
@@ -343,8 +355,8 @@ class _Heard:
         times = protocol.reference_s(segments.start_s, segments.stop_s) - protocol.gap_s
         until, every = float(times.max()), self.config.every_s
         hearing = Hearing(guessed)
-        hearing.recognised(*ticks_of(self.recogniser, video, until, every, self.prior))
-        out = np.empty((len(times), len(self.prior)))
+        hearing.recognised(*ticks_of(self.recogniser, video, until, every, self.evidence))
+        out = np.empty((len(times), len(self.evidence.prior)))
         for row in np.argsort(times, kind="stable").tolist():
             out[row] = hearing.expected(float(times[row]))
         return out

@@ -29,10 +29,11 @@ from antcache import __version__
 from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.segments import LONGEST_S
 from antcache.errors import BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.evaluation.calibration import RANGE
 from antcache.evaluation.fusion import mix
 from antcache.files import FolderKind
 from antcache.predict.held import HeldRows
-from antcache.predict.listening.hearing import Floats, Hearing, ListenConfig, likelihood_of
+from antcache.predict.listening.hearing import Evidence, Floats, Hearing, ListenConfig
 from antcache.predict.passing import Ticks
 from antcache.store import Stream
 from antcache.store.format import fingerprint
@@ -100,6 +101,7 @@ class Listener:
         past: what was known of the training videos.
         config: how it hears.
         weights: of the student and of the teacher, together 1.
+        temperature: of the recogniser's scores; see `hearing.Evidence`.
         gap_s: seconds between what was seen and what is expected.
         mark: of the student; see `mark_of`.
     """
@@ -109,6 +111,7 @@ class Listener:
     past: KnownPast = field(repr=False)
     config: ListenConfig
     weights: tuple[float, float]
+    temperature: float
     gap_s: float
     mark: str
 
@@ -193,7 +196,8 @@ class Listener:
 
     def likelihood(self, scores: NDArray[np.floating]) -> Floats:
         """Log-likelihoods (R, C) of what was seen, of the recogniser's scores (R, C)."""
-        return likelihood_of(scores, self.past.prior)
+        evidence = Evidence(prior=self.past.prior, temperature=self.temperature)
+        return evidence.likelihood(scores)
 
     def hear(self) -> Hearing:
         """Begin a video."""
@@ -223,7 +227,7 @@ def _prints(student: KeptStudent) -> str:
 def write_settings(
     path: Path, config: ListenConfig, *, weights: tuple[float, float], gap_s: float, **told: Any
 ) -> None:
-    """Write `listener.json`, with what else is `told` of how the weights were found."""
+    """Write `listener.json`, with what else is `told`: the temperature, and how weights came."""
     said: dict[str, Any] = {"format": FORMAT, "antcache": __version__, "listening": asdict(config)}
     said |= {"weights": list(weights), "gap_s": gap_s, **told}
     path.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
@@ -250,11 +254,15 @@ def _read_settings(file: Path) -> dict[str, Any]:
         gap_s, mark = said["gap_s"], said["student"]
         if type(gap_s) not in (int, float) or not 0 <= gap_s <= 3600:
             raise ValueError("gap_s: a number from 0 to 3600 is expected")
+        temperature = said["temperature"]
+        if type(temperature) not in (int, float) or not RANGE[0] <= temperature <= RANGE[1]:
+            raise ValueError(f"temperature: a number from {RANGE[0]:g} to {RANGE[1]:g} is expected")
         if not isinstance(mark, str):
             raise ValueError("student: a text is expected")
         return {
             "config": ListenConfig(**said["listening"]),
             "weights": (float(weights[0]), float(weights[1])),
+            "temperature": float(temperature),
             "gap_s": float(gap_s),
             "mark": mark,
         }
