@@ -1,4 +1,4 @@
-"""`benchmarks/distillation.py` in small: all conditions, two seeds, little data; large heads least."""
+"""`benchmarks/distillation.py` in small: all conditions, two seeds, little data, one large head."""
 
 from __future__ import annotations
 
