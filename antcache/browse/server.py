@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from antcache.browse.shelf import Shelf
 from antcache.checks import Range, check_types
 from antcache.errors import NotFound, needs
-from antcache.serving.guard import HEADERS, guarded
+from antcache.serving.guard import guarded
 from antcache.serving.listening import LOOPBACK, address_of, listen
+from antcache.serving.running import server_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -61,14 +62,14 @@ def application(shelf: Shelf, listening_on: str = LOOPBACK) -> ASGIApp:
 
     def part(name: str) -> Callable[[Request], Response]:
         content, kind = page_file(name), PAGE[name]
-        return lambda request: Response(content, media_type=kind, headers=HEADERS)
+        return lambda request: Response(content, media_type=kind)
 
     def document(request: Request) -> Response:
         try:
             content = shelf.document(request.path_params["name"])
         except NotFound as error:
-            return Response(str(error), 404, media_type="text/plain", headers=HEADERS)
-        return Response(content, media_type="application/json", headers=HEADERS)
+            return Response(str(error), 404, media_type="text/plain")
+        return Response(content, media_type="application/json")
 
     routes = [Route(f"/{name}", part(name), methods=["GET"]) for name in PAGE]
     routes.append(Route("/data/{name}.json", document, methods=["GET"]))
@@ -93,11 +94,7 @@ def serve(
         MissingExtra: Starlette or uvicorn is not installed.
     """
     config = config or BrowseConfig()
-    with needs("uvicorn", "serve"):
-        import uvicorn
     with listen(config.host or LOOPBACK, config.port) as listening:
-        made = application(shelf, listening.getsockname()[0])
+        server = server_of(application(shelf, listening.getsockname()[0]))
         ready(address_of(listening))
-        settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off"}
-        settings |= {"server_header": False, "timeout_graceful_shutdown": 1}
-        uvicorn.Server(uvicorn.Config(made, **settings)).run(sockets=[listening])
+        server.run(sockets=[listening])

@@ -131,7 +131,7 @@ class Shelf:
             found = maker(*numbers)
         except IndexError:
             raise NotFound("no such document", found=f"{name:.40}") from None
-        except AntcacheError as error:
+        except (AntcacheError, OSError) as error:
             found = {"why": plain(error)}
         return json.dumps(found, separators=(",", ":"), allow_nan=False).encode("ascii")
 

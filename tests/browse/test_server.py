@@ -15,7 +15,7 @@ import pytest
 from antcache.browse import BrowseConfig, Shelf, serve
 from antcache.browse.server import application
 from antcache.errors import BadConfig, MissingExtra
-from antcache.serving.guard import POLICY
+from antcache.serving.guard import HEADERS, POLICY
 from antcache.store import Store
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs starlette and httpx")
@@ -79,6 +79,32 @@ def test_all_else_is_not_there(client: Any, path: str) -> None:
     found = client.get(path)
     assert found.status_code == 404
     assert found.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/none", 404),
+        ("GET", "/data/list.json/", 307),
+        ("GET", "/data/none.json", 404),
+        ("POST", "/", 405),
+        ("TRACE", "/data/list.json", 405),
+        ("GET", "/data/classes.json", 500),
+    ],
+)
+def test_every_answer_has_the_headers(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, code: int
+) -> None:
+    """Those that Starlette makes by itself, and that of a mistake of ours, too."""
+    own = Shelf(Store.open(browsed / "kitchen.zarr"))
+    monkeypatch.setattr(type(own.catalog), "classes", lambda self: 1 / 0)
+    page = testclient.TestClient(
+        application(own), base_url="http://127.0.0.1", raise_server_exceptions=False
+    )
+    found = page.request(method, path, follow_redirects=False)
+    assert found.status_code == code
+    assert {name: found.headers.get(name) for name in HEADERS} == HEADERS
+    assert all(len(found.headers.get_list(name)) == 1 for name in HEADERS)
 
 
 @pytest.mark.parametrize(
