@@ -6,6 +6,8 @@ request is one of the disk. Who may ask is `serving`'s to say.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -56,6 +58,7 @@ def application(shelf: Shelf, listening_on: str = LOOPBACK) -> ASGIApp:
     """
     with needs("starlette", "serve"):
         from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
         from starlette.requests import Request
         from starlette.responses import Response
         from starlette.routing import Route
@@ -64,11 +67,23 @@ def application(shelf: Shelf, listening_on: str = LOOPBACK) -> ASGIApp:
         content, kind = page_file(name), PAGE[name]
         return lambda request: Response(content, media_type=kind)
 
-    def document(request: Request) -> Response:
+    async def document(request: Request) -> Response:
+        gone = threading.Event()
+
+        async def listen_on() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        listening = asyncio.create_task(listen_on())
         try:
-            content = shelf.document(request.path_params["name"])
+            name = request.path_params["name"]
+            content = await run_in_threadpool(shelf.document, name, gone.is_set)
         except NotFound as error:
             return Response(str(error), 404, media_type="text/plain")
+        finally:
+            gone.set()
+            listening.cancel()
         return Response(content, media_type="application/json")
 
     routes = [Route(f"/{name}", part(name), methods=["GET"]) for name in PAGE]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
 import threading
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +161,38 @@ def test_it_is_served(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     servers[0].should_exit = True
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_who_has_gone_is_waited_for_no_longer(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a page goes that leaves a video: pictures of a long one are made no further."""
+    own, seen = Shelf(Store.open(browsed / "kitchen.zarr")), []
+
+    def document(name: str, gone: Callable[[], bool]) -> bytes:
+        until = time.monotonic() + 20
+        while not gone() and time.monotonic() < until:
+            time.sleep(0.01)
+        seen.append(gone())
+        return b"{}"
+
+    monkeypatch.setattr(own, "document", document)
+
+    async def ask() -> None:
+        messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            """Nobody reads it."""
+
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/data/strip-0.json"}
+        scope |= {"query_string": b"", "headers": [(b"host", b"localhost")]}
+        await application(own)(scope, receive, send)
+
+    asyncio.run(ask())
+    assert seen == [True]
 
 
 def test_a_port_in_use_is_said(shelf: Shelf) -> None:
