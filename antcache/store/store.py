@@ -249,9 +249,15 @@ class Store(LabelStore):
         self.backend.set_group_attributes(f"features/{name}", rule)
         return new
 
-    def videos(self, stream: str) -> list[str]:
-        """Names of the videos that are complete in a stream."""
-        return self.backend.units(f"features/{stream}")
+    def videos(self, stream: str, *, listed: bool = False) -> list[str]:
+        """Names of the videos that are complete in a stream.
+
+        Args:
+            stream: its name.
+            listed: look what lies there, whatever an index of the stream says (`integrity/indexes.py`).
+        """
+        key = f"features/{stream}"
+        return self.backend.units(key) if listed else self.backend.known_units(key)
 
     def row_counts(self, stream: str) -> dict[str, int]:
         """How many rows each video of a stream has, by their sizes; nothing else is looked at.
