@@ -163,12 +163,12 @@ def scale() -> str:
         "| a stream of 20,000 videos | list | plan an extraction | `info` | memory of all of it |",
         "|---|---|---|---|---|",
     ]
-    for kind in ("zarr", "hdf5", "S3"):
+    for kind in ("zarr", "hdf5", "S3", "S3, indexed"):
         calls = " | ".join(
             f"{found[f'{kind}: {c}']['value']:.1f} s" for c in ("list", "plan", "info")
         )
         most = max(
-            r["value"] for name, r in found.items() if name.startswith(kind) and "mem" in name
+            r["value"] for name, r in found.items() if name.startswith(f"{kind}:") and "mem" in name
         )
         lines.append(f"| {kind} | {calls} | {most:.0f} MB |")
     note = (

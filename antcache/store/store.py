@@ -254,7 +254,7 @@ class Store(LabelStore):
 
         Args:
             stream: its name.
-            listed: look what lies there, whatever an index of the stream says (`integrity/indexes.py`).
+            listed: look what lies there, whatever an index of the stream says, as who writes does.
         """
         key = f"features/{stream}"
         return self.backend.units(key) if listed else self.backend.known_units(key)

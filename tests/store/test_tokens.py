@@ -355,7 +355,7 @@ def test_versions_that_know_no_tokens_refuse_it(
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
 
 
-@pytest.mark.parametrize("said", [3, 0, True, "2", None, [2], 10**400])
+@pytest.mark.parametrize("said", [4, 0, True, "2", None, [2], 10**400])
 def test_other_formats_are_refused(store: Store, said: Any) -> None:
     store.backend.set_group_attributes("", {MARK: {"format": said, "version": "9"}})
     for use in (

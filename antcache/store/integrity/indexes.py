@@ -7,6 +7,7 @@ said in `remote/index.py`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from antcache.errors import AntcacheError
 from antcache.store.backends import raise_format
@@ -38,6 +39,11 @@ def write_index(store: Store, stream: str) -> int:
     if store.backend.keeps_indexes:
         raise_format(store.backend, INDEX_FORMAT)
     return store.backend.write_index(f"features/{stream}")
+
+
+def write_indexes(store: Store, streams: Sequence[str] | None = None) -> dict[str, int]:
+    """`write_index` of some streams, or all; videos by name of the stream."""
+    return {name: write_index(store, name) for name in streams or store.streams()}
 
 
 def index_if_worth(store: Store, stream: str, videos: int) -> None:

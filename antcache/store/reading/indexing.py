@@ -57,5 +57,6 @@ class Indexing(ABC):
         empty if nothing is, or if there is none that is believed."""
         return ""
 
-    def drop_index(self, key: str) -> None:
-        """Take away the index of the stream `key`, if it has one."""
+    def drop_index(self, key: str) -> bool:
+        """Take away the index of the stream `key`; false if it has none."""
+        return False

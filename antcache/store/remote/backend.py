@@ -134,10 +134,10 @@ class RemoteZarrBackend(Backend):
         # One that was taken away meanwhile was right when it was read.
         return wrong if index.text() == text else ""
 
-    def drop_index(self, key: str) -> None:
+    def drop_index(self, key: str) -> bool:
         """See `Backend`."""
         with self._writing(key):
-            StreamIndex(self.files, key).drop()
+            return StreamIndex(self.files, key).drop()
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
@@ -238,7 +238,8 @@ class RemoteZarrBackend(Backend):
                         pass  # as above
 
     def _leftovers(self) -> set[str]:
-        """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""
+        """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`; an
+        index that is not what is listed here is taken away."""
         names = {name.partition("/")[0] for name in self.files.sizes(STAGING)}
         found = {
             _key_of(name, ending)
@@ -248,7 +249,10 @@ class RemoteZarrBackend(Backend):
         }
         streams = [join("features", name) for name in self.files.folders("features")]
         for group in ("labels", "targets", *streams):
+            indexed = StreamIndex(self.files, group).read()
             objects = self.files.sizes(group)
+            if indexed is not None and differences(indexed, listing_of(group, objects)):
+                self.drop_index(group)  # other tools know nothing of it
             here = {name.partition("/")[0] for name in objects if "/" in name}
             found |= {join(group, name) for name in here.difference(complete(group, objects))}
         return set(filter(is_key, found))  # anything else is somebody else's

@@ -34,8 +34,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from antcache.errors import AlreadyExists, BadConfig, DamagedStore, WriteFailed
-from antcache.store.format import STAGING, TEXT_BYTES, digest, join, may_lie_in
+from antcache.errors import AlreadyExists, BadConfig, DamagedStore
+from antcache.store.format import STAGING, TEXT_BYTES, digest, may_lie_in
 from antcache.store.remote.claim import CLAIM, in_staging
 from antcache.store.remote.files import RemoteFiles
 from antcache.store.remote.lease import WORK
@@ -90,14 +90,16 @@ class StreamIndex:
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def drop(self) -> None:
-        """Take it away, whoever wrote it: before a unit of the stream becomes visible or vanishes.
+    def drop(self) -> bool:
+        """Take it away, whoever wrote it; false if there is none.
 
-        The caller holds the unit's claim.
+        Who shows or hides a unit does so before, and after having claimed the unit.
         """
         # Looked for first: where a bucket keeps versions, each delete would leave a mark.
-        if self._key.startswith("features/") and self._files.is_file(self._name):
-            self._files.delete(self._name)
+        if not self._key.startswith("features/") or not self._files.is_file(self._name):
+            return False
+        self._files.delete(self._name)
+        return True
 
     def write(self, listed: Callable[[], Listing]) -> int:
         """Write it, of what is `listed` then; returns how many units that are.
@@ -154,7 +156,8 @@ class StreamIndex:
             "another process is writing the stream, or its index",
             where=self._where,
             found=found,
-            hint="antcache store index writes it when they have finished",
+            hint="antcache store index writes it when they have finished; what killed ones left, "
+            "antcache store repair sweeps up",
         )
 
     @property
