@@ -37,6 +37,7 @@ from antcache.store.format import (
     check_name,
     difference,
     is_key,
+    may_lie_in,
 )
 from antcache.store.labels import LabelStore
 from antcache.store.location import parse_location
@@ -174,9 +175,11 @@ class Store(LabelStore):
             MissingKey: the store has no such stream.
             DamagedStore: they are not as they were written, or make no sense.
         """
-        self._require(name, self.streams(), "stream", "antcache extract")
         key = f"features/{name}"
-        return stream_of(name, self.backend.group_attributes(key), self.backend.where(key))
+        found = self.backend.group_attributes(key) if may_lie_in("features", name) else {}
+        if not found:  # to list the streams takes longer, in a bucket
+            self._require(name, self.streams(), "stream", "antcache extract")
+        return stream_of(name, found, self.backend.where(key))
 
     def create_stream(
         self,

@@ -12,13 +12,12 @@ from antcache.errors import BadConfig
 
 
 class Indexing(ABC):
-    """The part of a backend that says which units there are.
+    """The part of a backend that says which units there are."""
 
-    Attributes:
-        keeps_indexes: whether `write_index` can do anything.
-    """
-
-    keeps_indexes: bool = False
+    @property
+    def keeps_indexes(self) -> bool:
+        """Whether `write_index` can do anything."""
+        return False
 
     @abstractmethod
     def units(self, key: str) -> list[str]:
