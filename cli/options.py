@@ -19,11 +19,23 @@ from antcache.cli.choices import (
     CLUSTERS,
     DTYPES,
     ENGINES,
+    MIXTURES,
     STUDENT_FORMS,
     TOKEN_DTYPES,
 )
 from antcache.cli.common import PATH, StoreLocation
-from antcache.cli.numbers import AMOUNT, ANCHOR, COUNT, FPS, GAP, GRID, POSITIVE, SEED, Several
+from antcache.cli.numbers import (
+    AMOUNT,
+    ANCHOR,
+    COUNT,
+    EVERY,
+    FPS,
+    GAP,
+    GRID,
+    POSITIVE,
+    SEED,
+    Several,
+)
 from antcache.errors import BadConfig
 from antcache.settings import settings_of
 
@@ -153,6 +165,13 @@ def tokens_option(text: str, *, shown: str | None = None) -> Decorator:
     return click.option("--tokens", type=GRID, metavar="TxHxW", show_default=shown, help=text)
 
 
+def every_option(shown: str) -> Decorator:
+    """Seconds between two times, with words for a default."""
+    return click.option(
+        "--every", type=EVERY, metavar="SECONDS", show_default=shown, help="Step between times."
+    )
+
+
 def seed_option(default: int | None = 0) -> Decorator:
     """What decides all chance; None where something else has the default, which is 0, too."""
     return click.option(
@@ -241,6 +260,9 @@ max_gap_option = click.option(
     help="Longest gap in a video, in seconds.",
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
+mixture_option = click.option(
+    "--mixture", type=MIXTURES, default="probabilities", help="What is mixed."
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 streams_option = repeatable("--stream", "streams", text="Feature streams", shown="all")
 student_option = click.option(
@@ -249,6 +271,9 @@ student_option = click.option(
     required=True,
     metavar="RUN",
     help="Folder of a run of antcache student train.",
+)
+scripts_option = click.option(
+    "--scripts", type=PATH, help="Text file of scripts to train on as well."
 )
 table_fps_option = click.option(
     "--fps", type=FPS, help="Own tables: times are frames at this rate; labels of frames: theirs."

@@ -7,7 +7,7 @@ and its help is the field's docstring. An option that is not given is None.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import click
@@ -32,11 +32,16 @@ class Written(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         return read(self.kind, value)
 
 
-def setting_options(record: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """An option for each setting of a record, those of a group in a section of the help."""
+def setting_options(
+    record: type, *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option for each setting of a record but those named, those of a group in a section of the
+    help."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         for one in reversed(list(settings_of(record).values())):
+            if one.name in without:
+                continue
             # The unit stands in the help: `--gap` is called so wherever it is.
             flag = f"--{one.name.removesuffix('_s').replace('_', '-')}"
             command = click.option(flag, one.name, default=None, **_how(one))(command)

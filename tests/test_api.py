@@ -188,7 +188,8 @@ PUBLIC = {
         distillation_loss_linear distillation_loss_sharded
     """,
     "antcache.predict": """
-        Anticipation Anticipations Anticipator Likely RollingRows Unanswered
+        Anticipation Anticipations Anticipator Likely ListenConfig Listened Listener RollingRows
+        Unanswered listen
     """,
     "antcache.store": "Features SoftTargets Store Stream",
     "antcache.student": """

@@ -113,6 +113,11 @@ class Protocol:
         """Observed time tau_o in seconds."""
         return self.num_frames / self.rate
 
+    @property
+    def recognises(self) -> bool:
+        """Whether a window ends inside an action: what is asked is which one is under way."""
+        return self.gap_s == 0 and 0 < self.anchor < 1
+
     def at(self, anchor: float) -> Protocol:
         """The same windows before another point of the action, to which no parity belongs."""
         return replace(self, anchor=anchor, parity=self.parity if anchor == 0 else "exact")

@@ -13,6 +13,9 @@ from antcache.exports import lazy_exports
 if TYPE_CHECKING:
     from antcache.predict.answers import Anticipation, Anticipations, Likely, Unanswered
     from antcache.predict.anticipator import Anticipator
+    from antcache.predict.listening.hearing import ListenConfig
+    from antcache.predict.listening.learning import Listened, listen
+    from antcache.predict.listening.listener import Listener
     from antcache.predict.rolling import RollingRows
 
 __all__ = [
@@ -20,8 +23,12 @@ __all__ = [
     "Anticipations",
     "Anticipator",
     "Likely",
+    "ListenConfig",
+    "Listened",
+    "Listener",
     "RollingRows",
     "Unanswered",
+    "listen",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -29,6 +36,9 @@ __getattr__, __dir__ = lazy_exports(
     {
         "answers": "Anticipation Anticipations Likely Unanswered",
         "anticipator": "Anticipator",
+        "listening.hearing": "ListenConfig",
+        "listening.learning": "Listened listen",
+        "listening.listener": "Listener",
         "rolling": "RollingRows",
     },
 )

@@ -192,5 +192,7 @@ def when(gap_s: float, anchor: float) -> str:
     """When an action is, in words, seen from the time of the answer."""
     if anchor == 0:
         return f"in {gap_s:g} s" if gap_s else "now"
-    point = "its end" if anchor == 1 else f"the point at {anchor:g} of it"
-    return f"{point} in {gap_s:g} s" if gap_s else f"{point} now"
+    if anchor == 1:
+        return f"its end in {gap_s:g} s" if gap_s else "its end now"
+    # Inside an action without a gap: a recogniser's, whose answer is what is under way.
+    return f"the point at {anchor:g} of it in {gap_s:g} s" if gap_s else "now"

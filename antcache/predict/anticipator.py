@@ -1,8 +1,9 @@
 """A trained student with the backbone of its stream: ask it about a video, or while it is seen.
 
 Promise: what is said of a file is what `antcache student predict` says of a store that was made of
-it: rows are made, rounded and put into windows by the same code. A video is decoded once, and of
-its rows only those are held that a later window looks at. Nothing is written.
+it: rows are made, rounded and put into windows by the same code. With a listening teacher it is
+what the two together say there (`antcache teacher listen`). A video is decoded once, and of its
+rows only those are held that a later window looks at. Nothing is written.
 Letters: M times, C classes, V verbs, O nouns, T frames of a window, D feature.
 """
 
@@ -33,6 +34,7 @@ from antcache.predict.answers import Anticipation, Anticipations, Unanswered, li
 from antcache.predict.asking import AskedTime, Every, asked_times, in_words
 from antcache.predict.embedding import row_maker
 from antcache.predict.held import HeldRows
+from antcache.predict.listening.listener import Listener
 from antcache.predict.passing import VideoPass
 from antcache.predict.rolling import RollingRows
 from antcache.student.runs.kept import KeptStudent
@@ -63,16 +65,19 @@ class Anticipator:
     Attributes:
         student: of a finished run.
         make: the backbone, and the stream that the student was trained on.
+        listener: a teacher that hears what is recognised; its answers and the student's are mixed.
     """
 
     student: KeptStudent
     make: RowMaker
+    listener: Listener | None = None
 
     @classmethod
     def load(
         cls,
         run: str | Path,
         *,
+        teacher: str | Path | None = None,
         backbone: str | Path | AnyBackbone | None = None,
         device: str | None = None,
         taxonomy: Taxonomy | None = None,
@@ -83,6 +88,8 @@ class Anticipator:
 
         Args:
             run: folder of the run.
+            teacher: folder of a listening teacher, made for this student; see
+                `antcache.predict.listening.listener`.
             backbone: hub id, folder, `package.module:factory` or a loaded one; None: what the run
                 names, if that is a folder that is here, or a hub id.
             device: of both; None: the run's setting.
@@ -94,11 +101,15 @@ class Anticipator:
             NotFound: there is no such run, or it has no checkpoint yet.
             BadCheckpoint: it can't be read, or is from before what is needed was kept with runs.
             BadConfig: it reads several streams, or one that no backbone makes of a video; or no
-                backbone is named.
+                backbone is named; or a teacher is to listen where rows are of windows alone.
             UnknownBackbone: the backbone is not here.
-            FingerprintMismatch: the backbone's rows are others than the run was trained on.
+            FingerprintMismatch: the backbone's rows are others than the run was trained on, or the
+                listening teacher is for another student.
         """
         student = KeptStudent.load(Path(run), device=device, taxonomy=taxonomy)
+        listener = None if teacher is None else Listener.load(teacher, device=device)
+        if listener is not None:
+            listener.check(student, teacher)
         if len(student.streams) > 1:
             raise BadConfig(
                 "the run reads several streams, and videos are embedded for one",
@@ -115,7 +126,9 @@ class Anticipator:
             where=run,
         )
         HeldRows(make.stream, student.protocol)  # refuses what its windows can't be made of
-        return cls(student=student, make=make)
+        if listener is not None:
+            listener.check_stream(make.stream, run)
+        return cls(student=student, make=make, listener=listener)
 
     @property
     def gap_s(self) -> float:
@@ -217,15 +230,22 @@ class Anticipator:
             Answers; times before anything was seen have none.
 
         Raises:
-            BadConfig: times do not ascend, something is no picture, or an impossible step.
+            BadConfig: times do not ascend, something is no picture, or an impossible step; or there
+                is a teacher that listens, which hears whole videos alone.
             NotFinite: features, or the student's scores.
         """
         if every is not None:
             check_type("every", every, Every)
+        self._only_student()
         return self._stream(frames, every, top)
 
     def rolling(self) -> RollingRows:
-        """The window that ends now, for a stream of pictures of one's own."""
+        """The window that ends now, for a stream of pictures of one's own.
+
+        Raises:
+            BadConfig: there is a teacher that listens, which hears whole videos alone.
+        """
+        self._only_student()
         return RollingRows(self.make, self.protocol)
 
     def now(
@@ -249,9 +269,8 @@ class Anticipator:
             anchor=self.protocol.anchor,
         )
 
-    @torch.no_grad()
     def score(self, features: Tensor, where: object = "") -> WindowScores:
-        """Log-probabilities of windows.
+        """Log-probabilities of windows, by the student alone.
 
         Args:
             features: (M, T, D), or (M, T, k, D) of tokens, on any device.
@@ -260,13 +279,16 @@ class Anticipator:
         Raises:
             NotFinite: features, or the student's scores.
         """
-        _check_finite("features", features, where)
-        output = self.student.predictor(features.float())
-        _check_finite("scores of the student", output.logits, where)
-        kept = (output.logits, output.verb_logits, output.noun_logits)
-        return WindowScores(
-            *(None if each is None else each.float().log_softmax(-1).cpu().numpy() for each in kept)  # type: ignore[arg-type]
-        )
+        return _score(self.student, features, "the student", where)
+
+    def _only_student(self) -> None:
+        if self.listener is not None:
+            raise BadConfig(
+                "a teacher that listens hears whole videos",
+                expected="a file",
+                found="pictures that come one by one",
+                hint="ask the student alone",
+            )
 
     def _stream(
         self, frames: Iterable[tuple[float, Picture]], every: float | None, top: int
@@ -290,14 +312,28 @@ class Anticipator:
     def _parts(
         self, source: VideoSource, times: Times | float, video: str
     ) -> Generator[Anticipations, None, None]:
-        windows = VideoPass(self.make, self.protocol, source, times)
+        listener = self.listener
+        ticks = None if listener is None else listener.ticks
+        hearing = None if listener is None else listener.hear()
+        windows = VideoPass(self.make, self.protocol, source, times, ticks)
         without: list[AskedTime] = []
         with closing(iter(windows)) as found:
             for each in found:
                 without += each.without
-                if each.features is not None:
+                if each.features is None:
+                    continue
+                if listener is None or hearing is None:
                     scores = self.score(each.features, source.path)
-                    yield self._part(video, each.times_s, scores)
+                elif each.ticks:
+                    who = listener.recogniser
+                    seen = _score(who, each.features, "the recogniser", source.path).action
+                    hearing.recognised(each.times_s, listener.likelihood(seen))
+                    continue
+                else:
+                    own = self.score(each.features, source.path).action
+                    expected = np.stack([hearing.expected(time_s) for time_s in each.times_s])
+                    scores = WindowScores(listener.mixed(own, expected), None, None)
+                yield self._part(video, each.times_s, scores)
         none = WindowScores(np.empty((0, len(self.names)), np.float32), None, None)
         reasons = [(each.time_s, in_words(each.reason, windows.last_s)) for each in without]
         yield replace(
@@ -325,6 +361,18 @@ def _joined(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] 
     """Scores of all parts; None where the student has none."""
     kept = [part for part in parts if part is not None]
     return np.concatenate(kept) if kept else None
+
+
+@torch.no_grad()
+def _score(student: KeptStudent, features: Tensor, who: str, where: object) -> WindowScores:
+    """Log-probabilities of windows; see `Anticipator.score`."""
+    _check_finite("features", features, where)
+    output = student.predictor(features.float())
+    _check_finite(f"scores of {who}", output.logits, where)
+    kept = (output.logits, output.verb_logits, output.noun_logits)
+    return WindowScores(
+        *(None if each is None else each.float().log_softmax(-1).cpu().numpy() for each in kept)  # type: ignore[arg-type]
+    )
 
 
 def _check_finite(what: str, values: Tensor, where: object) -> None:

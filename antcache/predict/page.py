@@ -92,7 +92,9 @@ def render(
         head=student.config.model.head,
         source=", ".join(stream.source for stream in student.streams if stream.source),
         observed_s=protocol.observed_s,
-        what=f"what will be done {when(protocol.gap_s, protocol.anchor)}",
+        what="what is being done now"
+        if protocol.recognises
+        else f"what will be done {when(protocol.gap_s, protocol.anchor)}",
         labelled=labelled,
         kept=KEPT,
         levels=bands.LEVELS,

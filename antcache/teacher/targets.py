@@ -18,7 +18,7 @@ among the past ones; folds are made of whole videos, and leave out both.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -124,6 +124,40 @@ def make_targets(
     targets.attributes["train_split"] = config.train_split
     targets.attributes["scripts"] = 0 if scripts is None else len(scripts)
     return teacher, targets
+
+
+def trained_without(
+    teacher: Teacher,
+    timeline: Timeline,
+    history: HistoryConfig,
+    videos: Collection[str],
+    *,
+    train_split: str = "train",
+    scripts: Scripts | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Teacher:
+    """A teacher like `teacher`, trained on the training split but for some videos.
+
+    Args:
+        teacher: whose kind and settings it has.
+        timeline: the segments of all splits.
+        history: that the teacher was trained on.
+        videos: which are left out.
+        train_split: the split that it is trained on.
+        scripts: text-only sequences of actions to train on beside the videos.
+        device: torch device of teachers that use one.
+        progress: called with epochs done.
+
+    Raises:
+        MissingKey: the timeline lacks the training split.
+        BadConfig: nothing is left to train on.
+    """
+    left = timeline.in_split(train_split) & ~np.isin(timeline.segments.video, list(videos))
+    new = make_teacher(teacher.kind, timeline.taxonomy, asdict(teacher.config), device=device)
+    text = None if scripts is None else scripts.examples(new.config.length)
+    new.fit(examples_for(new, timeline, history)[left], scripts=text, progress=progress)
+    return new
 
 
 def examples_for(teacher: Teacher, timeline: Timeline, history: HistoryConfig) -> Examples:

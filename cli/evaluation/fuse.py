@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from antcache.cli.choices import MIXTURES
 from antcache.cli.command import START_AGAIN, command
 from antcache.cli.common import json_option, print_json, print_table, say, store_argument
-from antcache.cli.options import output_option, overwrite_option
+from antcache.cli.options import mixture_option, output_option, overwrite_option
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED
 from antcache.evaluation.predictions import HELD_OUT
@@ -45,12 +44,7 @@ if TYPE_CHECKING:
     show_default="those in the runs' folders",
     help="Predictions of held-out videos, once per run.",
 )
-@click.option(
-    "--mixture",
-    type=MIXTURES,
-    default="probabilities",
-    help="What is mixed.",
-)
+@mixture_option
 @overwrite_option
 @json_option
 def fuse(

@@ -18,11 +18,12 @@ from antcache.cli.common import (
     progress_bars,
     say,
 )
-from antcache.cli.numbers import EVERY, MOMENT, Several
+from antcache.cli.numbers import MOMENT, Several
 from antcache.cli.options import (
     allow_partial_option,
     backbone_option,
     device_option,
+    every_option,
     max_gap_option,
     overwrite_option,
     student_option,
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
 @section(
     "Student",
     student_option,
+    click.option(
+        "--teacher",
+        type=PATH,
+        metavar="FOLDER",
+        help="Folder that antcache teacher listen wrote: a teacher that hears what is recognised "
+        "in the video, and counts beside the student.",
+    ),
     backbone_option("the one that the run names"),
     click.option(
         "--labels",
@@ -60,9 +68,7 @@ if TYPE_CHECKING:
 )
 @section(
     "Times",
-    click.option(
-        "--every", type=EVERY, metavar="SECONDS", show_default="0.5", help="Step between times."
-    ),
+    every_option("0.5"),
     click.option(
         "--at",
         type=Several(MOMENT),
@@ -102,6 +108,7 @@ if TYPE_CHECKING:
 def predict(
     videos: tuple[Location, ...],
     student: Path,
+    teacher: Path | None,
     backbone: str | None,
     labels: Path | None,
     device: str,
@@ -148,6 +155,7 @@ def predict(
 
     anticipator = Anticipator.load(
         student,
+        teacher=teacher,
         backbone=backbone,
         device=device,
         taxonomy=None if store is None else store.taxonomy,

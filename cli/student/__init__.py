@@ -8,6 +8,7 @@ from antcache.cli.lazy import LazyGroup
 
 COMMANDS = {
     "train": ("antcache.cli.student.train", "Train a student; score it on the validation split."),
+    "recognise": ("antcache.cli.student.recognise", "Train a student to say what is under way."),
     "sweep": ("antcache.cli.student.sweep", "Train many seeds and settings; compare them."),
     "predict": ("antcache.cli.student.predict", "Predict another split, or a test list."),
     "stream": ("antcache.cli.student.streaming", "Score with predictions that come late."),

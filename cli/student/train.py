@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,10 +63,24 @@ def train(
 
     torchrun --nproc-per-node N --no-python -- antcache student train STORE ...
     """
+    train_run(store_path, run_dir, preset, resume=resume, as_json=as_json, settings=settings)
+
+
+def train_run(
+    store_path: Location,
+    run_dir: Path,
+    preset: str | None,
+    *,
+    resume: bool,
+    as_json: bool,
+    settings: Mapping[str, Any],
+    asked: Callable[[StudentConfig], StudentConfig] = lambda config: config,
+) -> None:
+    """Train the student of a command, with what `asked` makes of its settings."""
     store = Store.open(store_path)
     check_place(run_dir, resume=resume)
     given = {name: value for name, value in settings.items() if value is not None}
-    config = _config(run_dir, preset, resume, given)
+    config = asked(_config(run_dir, preset, resume, given))
     from antcache.student.runs.train import train as train_student
     from antcache.student.training.distributed import processes
 

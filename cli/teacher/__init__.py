@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": ("antcache.cli.teacher.train", "Write the soft targets of a trained teacher."),
     "score": ("antcache.cli.teacher.score", "Every figure of teachers and soft targets."),
     "foresee": ("antcache.cli.teacher.foresee", "Say several next actions, and score them."),
+    "listen": ("antcache.cli.teacher.listen", "Let a teacher hear what a student recognises."),
     "ensemble": ("antcache.cli.teacher.ensemble", "Mix the soft targets of several teachers."),
     "corpus": ("antcache.cli.teacher.corpus", "Turn recipes into sequences of actions."),
     "adapt": ("antcache.cli.teacher.adapt", "Train a language model on recipes."),

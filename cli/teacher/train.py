@@ -12,7 +12,6 @@ import click
 from antcache.cli.choices import HISTORIES, TEACHERS
 from antcache.cli.command import START_AGAIN, TRAINED_ONCE, command, section
 from antcache.cli.common import (
-    PATH,
     json_option,
     log_to,
     path_argument,
@@ -29,6 +28,7 @@ from antcache.cli.options import (
     name_option,
     output_option,
     overwrite_option,
+    scripts_option,
     seed_option,
     top_k_option,
     train_split_option,
@@ -83,7 +83,7 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ),
     gap_option,
     anchor_option,
-    click.option("--scripts", type=PATH, help="Text file of scripts to train on as well."),
+    scripts_option,
 )
 @section(
     "Training",

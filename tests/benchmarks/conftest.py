@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # small_salads
 
 VERBS = ("take", "put", "open", "close", "wash", "cut", "dry", "fill")
 NOUNS = ("pan", "cup", "tap", "door", "knife", "onion", "plate", "bowl")

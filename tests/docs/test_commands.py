@@ -47,6 +47,7 @@ SHORTER = {
     ("teacher", "train"): ("--epochs", "1"),
     ("teacher", "adapt"): ("--steps", "2", "--batch-size", "2"),
     ("student", "train"): ("--epochs", "1"),
+    ("student", "recognise"): ("--epochs", "1"),
     ("torchrun",): ("--epochs", "1"),
 }
 """What is put behind a command's own words, where it trains."""

@@ -32,6 +32,9 @@ def answer(**changes):
             {"anchor": 0.5, "time_s": 0.1 + 0.2},
             "0.3 s: the point at 0.5 of it in 1 s, take pan 34 %, cut leek <1 %",
         ),
+        # What a recogniser says: it was trained on windows that end inside an action.
+        ({"anchor": 0.5, "gap_s": 0.0}, "12.5 s: now, take pan 34 %, cut leek <1 %"),
+        ({"anchor": 1.0, "gap_s": 0.0}, "12.5 s: its end now, take pan 34 %, cut leek <1 %"),
         ({"time_s": 123456.789}, "123456.789 s: in 1 s, take pan 34 %, cut leek <1 %"),
     ],
 )

@@ -85,8 +85,8 @@ def write_card(about: Described) -> str:
         f"# {_said(about.name)}",
         f"A student of action anticipation for antcache. From {window.num_frames} rows "
         f"of features, {window.rate:g} a second, it says which of "
-        f"{_said(about.taxonomy.counts)} comes next, {window.gap_s:g} s before "
-        f"{before(window.anchor)}. Head `{_code(head)}`, {about.num_parameters:,} parameters.",
+        f"{_said(about.taxonomy.counts)} {_asked(window)}. Head `{_code(head)}`, "
+        f"{about.num_parameters:,} parameters.",
         "## Data",
         *_data(about),
         "## Protocol",
@@ -123,6 +123,13 @@ def write_card(about: Described) -> str:
         _table(("file", "what it is"), list(about.files.items())),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _asked(window: Protocol) -> str:
+    """What is asked of the classes, in a sentence."""
+    if window.recognises:
+        return "is under way"
+    return f"comes next, {window.gap_s:g} s before {before(window.anchor)}"
 
 
 def _front(about: Described) -> str:

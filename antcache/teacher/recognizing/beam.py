@@ -33,7 +33,10 @@ from antcache.teacher.recognizing.durations import Durations
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Past = tuple[int, ...]
-"""Actions that are over, oldest first."""
+"""Actions that are over, oldest first: the last ones, as many as the teacher is told of."""
+
+ANSWERS_BYTES = 64 << 20
+"""Of answers of the teacher that are remembered; a day of a camera has more histories than fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +63,9 @@ class _Beam:
     lasted: Ints
     weight: Floats
 
-    def histories(self) -> list[Past]:
-        """What the teacher is told where the action under way ends."""
-        return [(*p, a) for p, a in zip(self.past, self.action.tolist(), strict=True)]
+    def histories(self, length: int) -> list[Past]:
+        """What a teacher of so many past actions is told where the action under way ends."""
+        return [(*p, a)[-length:] for p, a in zip(self.past, self.action.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,30 +120,37 @@ class GuessedHistory:
             raise BadConfig("likelihoods must be finite")
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(likelihood):
             raise BadConfig("no such row", expected=f"0 to {len(likelihood) - 1}", found=rows.max())
-        seen = self.config.trust * likelihood
         out = np.empty((len(rows), classes))
-        guesses = _Beam(
-            [()] * classes,
-            np.arange(classes),
-            np.zeros(classes, dtype=np.int64),
-            self._ask([()])[0] + seen[0],
-        )
+        listening = self.listen()
         for row in range(int(rows.max(initial=-1)) + 1):
-            if row:
-                guesses = self._step(guesses, seen[row])
+            listening.hear(likelihood[row])
             if (asked := rows == row).any():
-                out[asked] = self._next(guesses)
+                out[asked] = listening.expected()
         return out
+
+    def listen(self) -> Listening:
+        """Begin a video, whose rows come one by one."""
+        return Listening(self)
+
+    def _first(self, seen: Floats) -> _Beam:
+        """The best guesses at the first row, whose frame is as likely as `seen` (C,)."""
+        weight = self._ask([()])[0] + seen
+        best = self._best(weight)
+        return _Beam([()] * len(best), best, np.zeros_like(best), weight[best])
+
+    def _best(self, weight: Floats) -> Ints:
+        """Which of some guesses of these weights are kept, ascending."""
+        kept = min(self.config.width, len(weight))
+        return np.sort(np.argpartition(-weight, kept - 1)[:kept])
 
     def _step(self, now: _Beam, seen: Floats) -> _Beam:
         """The best guesses one row later, whose frame is as likely as `seen` (C,)."""
         ends = self.durations.chance(now.action, now.lasted)
         stay = now.weight + np.log1p(-ends) + seen[now.action]
-        histories = now.histories()
+        histories = now.histories(self._length)
         begin = (now.weight + np.log(ends))[:, None] + self._ask(histories) + seen
         weight = np.concatenate([stay, begin.ravel()])
-        kept = min(self.config.width, len(weight))
-        best = np.sort(np.argpartition(-weight, kept - 1)[:kept])
+        best = self._best(weight)
         count, classes = len(stay), begin.shape[1]
         parent, new = np.divmod(best - count, classes)
         stays = best < count
@@ -159,14 +169,23 @@ class GuessedHistory:
         """Log-probabilities (C,) of what begins `ahead` rows after the last one."""
         ends = self.durations.chance(now.action, now.lasted + self.config.ahead)
         weight = log_softmax(now.weight + np.log(ends))
-        expected: Floats = logsumexp(weight[:, None] + self._ask(now.histories()), axis=0)
+        expected: Floats = logsumexp(
+            weight[:, None] + self._ask(now.histories(self._length)), axis=0
+        )
         return expected
+
+    @property
+    def _length(self) -> int:
+        """Past actions that the teacher is told of."""
+        length: int = self.teacher.config.length
+        return length
 
     def _ask(self, histories: list[Past]) -> Floats:
         """The teacher's log-probabilities (K, C) after each history; it is asked once for each."""
         new = [past for past in dict.fromkeys(histories) if past not in self._answers]
         if new:
-            length = self.teacher.config.length
+            self._make_room(len(new), histories)
+            length = self._length
             history = np.full((len(new), length), -1, dtype=np.int64)
             for row, past in zip(history, new, strict=True):
                 known = past[-length:]
@@ -179,3 +198,34 @@ class GuessedHistory:
                     own[past[-1]] = -1e9  # finite: weights are added up
                 self._answers[past] = log_softmax(own)
         return np.stack([self._answers[past] for past in histories])
+
+    def _make_room(self, count: int, needed: list[Past]) -> None:
+        """Forget answers but those `needed` where `count` more would take too much memory."""
+        most = ANSWERS_BYTES // (8 * len(self.durations.ends))
+        if len(self._answers) + count > most:
+            kept = {past: self._answers[past] for past in needed if past in self._answers}
+            self._answers.clear()
+            self._answers.update(kept)
+
+
+class Listening:
+    """The guesses while rows of a video come.
+
+    Args:
+        to: who guesses.
+    """
+
+    def __init__(self, to: GuessedHistory) -> None:
+        self._to = to
+        self._guesses: _Beam | None = None
+
+    def hear(self, likelihood: Floats) -> None:
+        """Take the next row, whose frame is as likely as that (C,) by the action under way."""
+        to, seen = self._to, self._to.config.trust * np.asarray(likelihood, dtype=np.float64)
+        before = self._guesses
+        self._guesses = to._first(seen) if before is None else to._step(before, seen)
+
+    def expected(self) -> Floats:
+        """Log-probabilities (C,) of what begins `ahead` rows after the last one; before the first
+        one, of what a video begins with."""
+        return self._to._ask([()])[0] if self._guesses is None else self._to._next(self._guesses)

@@ -117,6 +117,33 @@ def test_rows_may_come_in_any_order_and_twice(line, guessed):
     assert guessed.expect(likelihood, rows[:0]).shape == (0, CLASSES)
 
 
+def test_row_by_row_it_says_the_same(line, guessed):
+    """And before the first one, what a video begins with."""
+    likelihood, _ = frames(line, "v04", 1.0)
+    listening = guessed.listen()
+    first = np.exp(listening.expected())
+    assert first[:2].sum() > 0.8  # both scripts begin with one of these
+    said = guessed.expect(likelihood, np.arange(len(likelihood)))
+    for row, expected in zip(likelihood, said, strict=True):
+        listening.hear(row)
+        np.testing.assert_array_equal(listening.expected(), expected)
+
+
+def test_what_is_remembered_of_the_teacher_has_a_bound(line, teacher, monkeypatch):
+    """And what is forgotten is asked again: nothing else changes."""
+    durations = Durations.of(line.segments, CLASSES)
+    likelihood = np.random.default_rng(3).normal(0, 8, (60, CLASSES))
+    rows = np.arange(len(likelihood))
+    config = BeamConfig(width=8)
+    free = GuessedHistory(teacher=teacher, durations=durations, config=config)
+    said = free.expect(likelihood, rows)
+    assert len(free._answers) > 100
+    monkeypatch.setattr("antcache.teacher.recognizing.beam.ANSWERS_BYTES", 40 * 8 * CLASSES)
+    bound = GuessedHistory(teacher=teacher, durations=durations, config=config)
+    np.testing.assert_array_equal(bound.expect(likelihood, rows), said)
+    assert len(bound._answers) <= 40
+
+
 def test_a_number_that_all_actions_share_changes_nothing(line, guessed):
     likelihood, own = frames(line, "v07", 1.0)
     rows = own.start_s[1:].astype(int) - 1
