@@ -54,6 +54,7 @@ from typing import Any
 import numpy as np
 import torch
 from distillation_runs import (
+    AT_MOST,
     WAYS,
     StudentOutcome,
     StudentRun,
@@ -306,7 +307,7 @@ def metric_name(dataset: str) -> str:
 
 
 def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -> list[Figure]:
-    """Figures of each condition, and with plain among several, of each over plain."""
+    """Figures of each condition, and of each over what it is measured against, if that is here."""
     made: list[Figure] = []
     found: dict[str, list[StudentOutcome]] = {}
     for condition in conditions:
@@ -317,13 +318,12 @@ def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -
         ]
         values = [[o.metrics[key] for key in METRICS[dataset].values()] for o in found[condition]]
         made += figures(f"{PREFIX[dataset]}{condition}", dataset, values)
-    if len(conditions) > 1 and seeds > 1:
-        for condition in conditions:
-            if condition not in ("plain", *BASES.values()):
-                over = BASES.get(condition, "plain")
-                made += gains(dataset, condition, found[condition], found[over], over)
-        for other in ("smoothing", "brief-smoothing"):
-            made += gains(dataset, "ours", found["ours"], found[other], other)
+    if seeds > 1:
+        others = [c for c in conditions if c not in ("plain", *BASES.values())]
+        pairs = [(condition, BASES.get(condition, "plain")) for condition in others]
+        for name, over in [*pairs, ("ours", "smoothing"), ("ours", "brief-smoothing")]:
+            if {name, over} <= found.keys():
+                made += gains(dataset, name, found[name], found[over], over)
     return made
 
 
@@ -332,7 +332,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--dataset", choices=list(MAIN), help="only this dataset")
-    parser.add_argument("--condition", choices=CHOICES, help="only this condition")
+    parser.add_argument("--condition", nargs="+", choices=CHOICES, help="only these")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each condition")
     parser.add_argument("--tune", action="store_true", help="choose settings on training videos")
     parser.add_argument("--student", choices=list(STAGES), help="tune only this one")
@@ -340,6 +340,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK / "distillation", help="kept trainings")
     arguments = parser.parse_args()
+    if arguments.record and AT_MOST < 1000:
+        parser.error("a try, of fewer epochs than were chosen, is not recorded")
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
     datasets = [arguments.dataset] if arguments.dataset else list(MAIN)
@@ -358,7 +360,7 @@ def main() -> None:
             dataset,
             CONDITIONS[dataset]
             if arguments.condition is None
-            else tuple(c for c in CONDITIONS[dataset] if c == arguments.condition),
+            else tuple(c for c in CONDITIONS[dataset] if c in arguments.condition),
             arguments.seeds,
             arguments.work,
         )

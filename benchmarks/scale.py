@@ -1,11 +1,12 @@
 """How long does a store of many videos take to be opened, listed, planned for and summed up?
 
-    python benchmarks/scale.py [--record] [--videos N] [--repeats N]
+    python benchmarks/scale.py [--record] [--videos N] [--repeats N] [--only KIND]
 
 A stream of N videos of four rows each, as Zarr and as HDF5 on a local disk, and as Zarr on an S3
-server on loopback (moto, which takes a part of the same cores). Each figure is the wall time of one
-call in a process of its own that has imported everything; to `plan`, all videos but the last
-hundred are done, and those are files. Peak memory is that of the whole process.
+server on loopback (moto, which takes a part of the same cores), first without and then with an
+index of the stream (`antcache store index`). Each figure is the wall time of one call in a process
+of its own that has imported everything; to `plan`, all videos but the last hundred are done, and
+those are files. Peak memory is that of the whole process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,10 @@ LEFT = 100
 """Videos that `plan` finds still to do."""
 LONGEST_S, MOST_MB = 2.0, 500.0
 CALLS = ("open", "list", "plan", "info")
+LISTING, LEAST_GAIN = "S3", 5.0
+"""The kind of store that is slow without an index, and how much faster it is to be with one."""
+INDEXED = "S3, indexed"
+KINDS = ("zarr", "hdf5", LISTING, INDEXED)
 BUCKET, KEYS = "kitchen", {"key": "scale", "secret": "scale"}
 
 
@@ -135,6 +140,7 @@ def call(
 ) -> tuple[float, float]:
     """Seconds of one call, and the peak memory of this process in MB."""
     from antcache.extract import ExtractConfig, make_plan
+    from antcache.store.integrity.indexes import write_index
     from antcache.store.integrity.info import describe
 
     store, config, backbone = Store.open(place, storage_options=options), ExtractConfig(), Means()
@@ -143,6 +149,7 @@ def call(
         "list": lambda: store.videos("rgb"),
         "plan": lambda: make_plan(videos, store, backbone, config),
         "info": lambda: describe(store),
+        "index": lambda: write_index(store, "rgb"),
     }
     began = time.perf_counter()
     calls[name]()
@@ -157,22 +164,36 @@ def peak_mb() -> float:
     return int(peak) / 1024
 
 
-def measure(folder: Path, count: int, repeats: int) -> Iterator[Figure]:
-    """Every call on every kind of store."""
+def measure(folder: Path, count: int, repeats: int, kinds: Collection[str]) -> Iterator[Figure]:
+    """Every call on these kinds of stores."""
     videos = {name_of(n): folder / f"{name_of(n)}.mp4" for n in range(count + LEFT)}
     first, *others = (videos[name_of(count + n)] for n in range(LEFT))
     write_video(first)
     for each in others:
         os.link(first, each)
-    stores = {kind: write(folder, kind, count) for kind in ("zarr", "hdf5")}
+    local = ("zarr", "hdf5") if "hdf5" in kinds else ("zarr",)
+    stores = {kind: write(folder, kind, count) for kind in local}
     with served(stores["zarr"]) as options:
         at_url = f"s3://{BUCKET}/{stores['zarr'].name}"
         places = {kind: (str(path), None) for kind, path in stores.items()}
-        places["S3"] = (at_url, options)
-        for kind, (place, how) in places.items():
+        places[LISTING] = places[INDEXED] = (at_url, options)
+        medians = {}
+        for kind, (place, how) in ((kind, places[kind]) for kind in KINDS if kind in kinds):
+            if kind == INDEXED:
+                seconds, _ = run("index", place, how, videos)
+                yield Figure(figure=f"{kind}: writing the index", value=seconds, unit="s", n=1)
             for name in CALLS:
                 found = [run(name, place, how, videos) for _ in range(repeats)]
+                medians[kind, name] = float(np.median([seconds for seconds, _ in found]))
                 yield from figures(kind, name, found)
+    for name in CALLS[1:] if {LISTING, INDEXED} <= set(kinds) else ():
+        yield Figure(
+            figure=f"{INDEXED}: {name}, times faster",
+            value=medians[LISTING, name] / medians[INDEXED, name],
+            unit="x",
+            at_least=LEAST_GAIN,
+            n=repeats,
+        )
 
 
 def run(*arguments: Any) -> tuple[float, float]:
@@ -192,7 +213,7 @@ def figures(kind: str, name: str, found: list[tuple[float, float]]) -> Iterator[
         figure=f"{kind}: {name}",
         value=round(float(np.median(seconds)), 3),
         unit="s",
-        at_most=LONGEST_S,
+        at_most=None if kind == LISTING and name != "open" else LONGEST_S,
         spread=round(float(np.ptp(seconds)), 3),
         n=len(found),
     )
@@ -211,14 +232,16 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--videos", type=int, default=VIDEOS, help="of the stream")
     parser.add_argument("--repeats", type=int, default=3, help="processes for each call")
+    parser.add_argument("--only", choices=KINDS, help="one kind of store")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for each in measure(Path(folder), arguments.videos, arguments.repeats):
-            print(f"{each.figure:30}{each.value:10,.3f} {each.unit}  at most {each.at_most}")
+        kinds = (arguments.only,) if arguments.only else KINDS
+        for each in measure(Path(folder), arguments.videos, arguments.repeats, kinds):
+            print(f"{each.figure:40}{each.value:10,.3f} {each.unit}", flush=True)
             found.append(each)
     finish("scale", found, record=arguments.record)
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import click
 
+from antcache.errors import BadConfig
 from antcache.text import plain
 
 OPTIONS, OUTPUT = "Options", "Output"
@@ -63,6 +64,24 @@ class Command(click.Command):
             _loudness("-q", "--quiet", "Results and errors only: no progress, notes or warnings."),
         ]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words.
+
+        Raises:
+            BadConfig: one is empty, as `"$UNSET"` is; a path of it would be the current folder.
+        """
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for param in self.params:
+            if hasattr(param.type, "expected"):
+                continue  # it says itself what it takes
+            if _has_empty(given.get(param.name or "")):
+                is_option = isinstance(param, click.Option)
+                name = param.opts[0] if is_option else param.metavar or str(param.name).upper()
+                expected = "a text that is not empty"
+                hint = "leave it out for the default" if is_option and not param.required else ""
+                raise BadConfig(f"impossible {name}", expected=expected, found="''", hint=hint)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an interrupt says how to go on."""
         if quiet() and verbose():
@@ -96,6 +115,13 @@ class Command(click.Command):
         for title, text in (("Next", self.then), ("After Ctrl-C", self.goes_on)):
             with formatter.section(title):
                 formatter.write_text(text[0].upper() + text[1:])
+
+
+def _has_empty(value: object) -> bool:
+    """Whether an empty text is among what was given, at any depth."""
+    if isinstance(value, list | tuple):
+        return any(map(_has_empty, value))
+    return value == ""
 
 
 def command(

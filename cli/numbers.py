@@ -65,6 +65,8 @@ class Several(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         repeats: whether a value may stand twice, as where each has its own place.
     """
 
+    expected = "values with a comma between two"
+
     def __init__(self, kind: click.ParamType, *, repeats: bool = False) -> None:  # type: ignore[type-arg]
         self.kind = kind
         self.repeats = repeats

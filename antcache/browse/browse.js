@@ -11,8 +11,11 @@ let list, classes = null, notes = null, figures = [];
 const kept = new Map(), waiting = new Map();
 function antcache(name, value) { waiting.get(name)?.(value); waiting.delete(name); }
 
-function fetched(name) {
-  if (!FROM_FILES) return fetch(`data/${name}.json`).then(r => r.ok ? r.json() : { why: r.statusText });
+function fetched(name, signal) {
+  if (!FROM_FILES) return fetch(`data/${name}.json`, { signal }).then(r => {
+    if (!r.ok) kept.delete(name);  // it may be asked for again
+    return r.ok ? r.json() : { why: r.statusText };
+  });
   return new Promise(done => {
     const script = document.createElement("script");
     waiting.set(name, done);
@@ -22,12 +25,25 @@ function fetched(name) {
     document.head.append(script);
   });
 }
-function get(name) {
-  const found = kept.get(name) ?? fetched(name).catch(() => { kept.delete(name); return { why: "the server does not answer" }; });
+function get(name, signal) {
+  const found = kept.get(name) ?? fetched(name, signal).catch(() => { kept.delete(name); return { why: "the server does not answer" }; });
   kept.delete(name);
   kept.set(name, found);
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
   return found;
+}
+
+// Pictures take their time: those of a video that was left make way for others.
+let looked = new AbortController(), making = new Set();
+function picturesOf(name) {
+  making.add(name);
+  return get(name, looked.signal).finally(() => making.delete(name));
+}
+function leave() {
+  for (const name of making) kept.delete(name);
+  making = new Set();
+  looked.abort();
+  looked = new AbortController();
 }
 
 function el(tag, about = {}, ...inside) {
@@ -130,6 +146,7 @@ function route() {
   routed = location.hash;
   const asked = new URLSearchParams(location.hash.slice(1)), v = list.videos.indexOf(asked.get("v") ?? "");
   const s = asked.has("s") ? Number(asked.get("s")) : null, same = v === state.video;
+  if (!same) leave();
   state.video = v < 0 ? null : v;
   state.segment = Number.isInteger(s) ? s : null;
   document.body.dataset.view = v < 0 ? "list" : "video";
@@ -205,7 +222,7 @@ async function openVideo(v) {
   if (state.segment === null && video.uid.length) state.segment = 0;
   showSegment();
   if (!list.pictures) return;
-  const strip = await get(`strip-${v}`);
+  const strip = await picturesOf(`strip-${v}`);
   if (state.open?.v !== v) return;
   if (strip.why) { $("dark").textContent = state.open.dark = `No pictures: ${strip.why}`; return; }
   const first = new Image();
@@ -292,7 +309,7 @@ async function showSegment() {
     el("div", { class: "cards" }, ...guesses.flatMap((own, k) => own.why || own.rank[s] === -1 ? [] : [card(list.systems[k], own, s, truth)])));
   $("said").textContent = `${nameOf(truth)}, ${clock(video.start[s], 1)}`;
   if (!list.pictures || FROM_FILES || !state.open.strip) return;
-  const seen = await get(`seen-${v}-${s}`);
+  const seen = await picturesOf(`seen-${v}-${s}`);
   if (!seen.pictures || state.segment !== s || state.video !== v) return;
   film.replaceChildren(...seen.pictures.map((src, n) => {
     const then = n === seen.pictures.length - 1, text = then ? "then" : `${(video.start[s] - seen.seconds[n]).toFixed(1)} s before`;

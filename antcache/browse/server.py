@@ -6,16 +6,19 @@ request is one of the disk. Who may ask is `serving`'s to say.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from antcache.browse.shelf import Shelf
 from antcache.checks import Range, check_types
 from antcache.errors import NotFound, needs
-from antcache.serving.guard import HEADERS, guarded
+from antcache.serving.guard import guarded
 from antcache.serving.listening import LOOPBACK, address_of, listen
+from antcache.serving.running import server_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -55,20 +58,33 @@ def application(shelf: Shelf, listening_on: str = LOOPBACK) -> ASGIApp:
     """
     with needs("starlette", "serve"):
         from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
         from starlette.requests import Request
         from starlette.responses import Response
         from starlette.routing import Route
 
     def part(name: str) -> Callable[[Request], Response]:
         content, kind = page_file(name), PAGE[name]
-        return lambda request: Response(content, media_type=kind, headers=HEADERS)
+        return lambda request: Response(content, media_type=kind)
 
-    def document(request: Request) -> Response:
+    async def document(request: Request) -> Response:
+        gone = threading.Event()
+
+        async def listen_on() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        listening = asyncio.create_task(listen_on())
         try:
-            content = shelf.document(request.path_params["name"])
+            name = request.path_params["name"]
+            content = await run_in_threadpool(shelf.document, name, gone.is_set)
         except NotFound as error:
-            return Response(str(error), 404, media_type="text/plain", headers=HEADERS)
-        return Response(content, media_type="application/json", headers=HEADERS)
+            return Response(str(error), 404, media_type="text/plain")
+        finally:
+            gone.set()
+            listening.cancel()
+        return Response(content, media_type="application/json")
 
     routes = [Route(f"/{name}", part(name), methods=["GET"]) for name in PAGE]
     routes.append(Route("/data/{name}.json", document, methods=["GET"]))
@@ -93,11 +109,7 @@ def serve(
         MissingExtra: Starlette or uvicorn is not installed.
     """
     config = config or BrowseConfig()
-    with needs("uvicorn", "serve"):
-        import uvicorn
     with listen(config.host or LOOPBACK, config.port) as listening:
-        made = application(shelf, listening.getsockname()[0])
+        server = server_of(application(shelf, listening.getsockname()[0]))
         ready(address_of(listening))
-        settings: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off"}
-        settings |= {"server_header": False, "timeout_graceful_shutdown": 1}
-        uvicorn.Server(uvicorn.Config(made, **settings)).run(sockets=[listening])
+        server.run(sockets=[listening])

@@ -106,8 +106,8 @@ class Shelf:
     def _of_targets(self, name: str) -> Guesses:
         return guesses_of_targets(self.catalog, StoredTargets.open(self.catalog.store, name))
 
-    def document(self, name: str) -> bytes:
-        """A document as JSON.
+    def document(self, name: str, gone: Callable[[], bool] = lambda: False) -> bytes:
+        """A document as JSON; pictures are made no further once whoever asked is `gone`.
 
         Raises:
             NotFound: there is none of this name.
@@ -120,8 +120,8 @@ class Shelf:
             ("video", 1): self._video,
             ("figures", 1): self._figures,
             ("guesses", 2): self._guesses,
-            ("strip", 1): self._strip,
-            ("seen", 2): self._seen,
+            ("strip", 1): partial(self._strip, gone),
+            ("seen", 2): partial(self._seen, gone),
         }
         numbers = [int(n) for n in match[2].split("-")[1:]] if match else []
         maker = makers.get((match[1], len(numbers))) if match else None
@@ -131,7 +131,7 @@ class Shelf:
             found = maker(*numbers)
         except IndexError:
             raise NotFound("no such document", found=f"{name:.40}") from None
-        except AntcacheError as error:
+        except (AntcacheError, OSError) as error:
             found = {"why": plain(error)}
         return json.dumps(found, separators=(",", ":"), allow_nan=False).encode("ascii")
 
@@ -209,23 +209,23 @@ class Shelf:
             for end, begin in zip(ends, start, strict=True)
         ]
 
-    def _pictures(self, video: int, shown: list[float]) -> dict[str, Any]:
+    def _pictures(self, gone: Callable[[], bool], video: int, shown: list[float]) -> dict[str, Any]:
         """Pictures at some times, of a video that is decoded for all that may be asked for."""
         wanted = set(self._strip_times(video))
         if self._single:
             for times in self._seen_times(video)[:MOST_SEEN]:
                 wanted.update(times)
-        found = self.pictures.of(self.catalog.videos[video], wanted)
+        found = self.pictures.of(self.catalog.videos[video], wanted, gone)
         if isinstance(found, str):
             return {"why": found}
         if not found.keys() >= set(shown):
             return {"why": f"the video has more than {MOST_SEEN} segments"}
         return {"seconds": shown, "pictures": [found[time] for time in shown]}
 
-    def _strip(self, video: int) -> dict[str, Any]:
+    def _strip(self, gone: Callable[[], bool], video: int) -> dict[str, Any]:
         self._name(video)
-        return self._pictures(video, self._strip_times(video))
+        return self._pictures(gone, video, self._strip_times(video))
 
-    def _seen(self, video: int, segment: int) -> dict[str, Any]:
+    def _seen(self, gone: Callable[[], bool], video: int, segment: int) -> dict[str, Any]:
         self._name(video)
-        return self._pictures(video, self._seen_times(video)[segment])
+        return self._pictures(gone, video, self._seen_times(video)[segment])

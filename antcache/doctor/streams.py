@@ -41,6 +41,7 @@ class ExaminedStream:
         features: the wanted videos that can be read.
         damaged: the wanted videos that can't be, and why.
         last_stop: video -> when its last segment stops, in seconds.
+        wrong_index: what is wrong with the stream's index, if anything is.
         scans: what was found in the rows of each video; None before `scan`.
     """
 
@@ -50,6 +51,7 @@ class ExaminedStream:
     features: dict[str, Features]
     damaged: dict[str, str]
     last_stop: dict[str, float]
+    wrong_index: str = ""
     scans: dict[str, RowScan] | None = None
 
     @classmethod
@@ -65,10 +67,11 @@ class ExaminedStream:
         return cls(
             stream=stream,
             wanted=tuple(sorted(last_stop)),
-            others=len(set(store.videos(name)).difference(last_stop)),
+            others=len(set(store.videos(name, listed=True)).difference(last_stop)),
             features=features,
             damaged=damaged,
             last_stop=last_stop,
+            wrong_index=store.backend.wrong_index(f"features/{name}"),
         )
 
     @property
@@ -100,6 +103,14 @@ class ExaminedStream:
 
     def check(self, protocol: Protocol) -> Iterator[Finding]:
         """All that concerns the stream whatever the split."""
+        if self.wrong_index:
+            yield Finding(
+                kind="wrong_index",
+                missing=False,
+                where=self.stream.name,
+                text=f"its index has {self.wrong_index}: another tool has been in the store; "
+                "antcache store index writes it anew",
+            )
         if self.damaged:
             yield Finding(
                 kind="damaged",
@@ -176,7 +187,7 @@ def _open(
             continue
         except DamagedStore:  # at least one; which, is found out one by one
             pass
-        for video in set(segments.videos).intersection(store.videos(stream.name)):
+        for video in set(segments.videos).intersection(store.videos(stream.name, listed=True)):
             try:
                 features[video] = store.features(stream.name, video)
             except DamagedStore as error:

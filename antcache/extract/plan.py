@@ -239,8 +239,10 @@ def plan_of(
     store: Store | None,
     windows: WindowTimes | None,
     shard: VideoShard | None = None,
+    *,
+    by_index: bool = True,
 ) -> Plan:
-    """`make_plan`, of what is known by then."""
+    """`make_plan`, of what is known by then; without `by_index`, the store's videos are listed."""
     stream = recipe.config.stream
     settings = recipe.stream(None if windows is None else windows.at)
     ours = set(videos if shard is None else shard.part(videos))
@@ -250,7 +252,7 @@ def plan_of(
     if store is not None:
         if stream in store.streams():
             store.create_stream(**settings)  # compares only: it exists
-            done = [name for name in store.videos(stream) if name in ours]
+            done = [name for name in store.videos(stream, listed=not by_index) if name in ours]
             if windows is not None:
                 outdated = _outdated(store, stream, done, windows)
         entries = Ledger(store.path).read()

@@ -1,11 +1,13 @@
 """The one-time pass: every video of a folder through a frozen backbone, into a stream of the store.
 
 Promise: a video is in the store completely or not at all, so an interrupted run (Ctrl-C, a crash)
-is resumed by running it again, which does just what is missing. Processes that run the same pass at
-the same time share the videos. A stream that was made with other settings is refused before
-anything is decoded. A video that can't be read goes into the ledger and the pass goes on; any other
-error ends it. Several videos are decoded at once, the longest first (`engines/local`); few pictures
-wait for the backbone, but all rows of a video are held until it is stored.
+is resumed by running it again, which does just what is missing, whatever an index of the stream
+says; one that leaves many videos in a bucket writes an index (`store/integrity/indexes.py`).
+Processes that run the same pass at the same time share the videos. A stream that was made with
+other settings is refused before anything is decoded. A video that can't be read goes into the
+ledger and the pass goes on; any other error ends it. Several videos are decoded at once, the
+longest first (`engines/local`); few pictures wait for the backbone, but all rows of a video are
+held until it is stored.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from antcache.extract.videos.finding import refused_of
 from antcache.extract.videos.source import VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
+from antcache.store.integrity.indexes import index_if_worth
 from antcache.store.local.ledger import Failure, Ledger
 from antcache.text import listed
 
@@ -115,7 +118,7 @@ def extract(
     config = config or ExtractConfig()
     recipe = RowRecipe.of(backbone, config)
     windows = WindowTimes.of(store, config, segments)
-    plan = plan_of(recipe, videos, store, windows, shard)
+    plan = plan_of(recipe, videos, store, windows, shard, by_index=False)
     _refuse_outdated(plan, store, config.stream)
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     logger.info("extract: %d videos, %d are in %s", len(videos), len(plan.done), store.path)
@@ -169,6 +172,7 @@ def extract(
             tally.ended(name, outcome.rows if isinstance(outcome, Published) else 0)
     # Also after those whose videos were all done when they were killed.
     store.backend.remove_leftovers()
+    index_if_worth(store, config.stream, len(written) + len(skipped))
     report = ExtractReport(
         stream=config.stream,
         written=tuple(sorted(written)),

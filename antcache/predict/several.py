@@ -6,7 +6,7 @@ about all the same; of one video alone, its error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +136,8 @@ class AskedVideos:
                 yield each
         assert part is not None
         self.count += answers
-        for other in part.unanswered:
-            self.wrong.append(BadConfig("no such time", where=name, found=str(other)))
-            yield other
+        self.wrong += [_unanswered(name, own) for own in _by_reason(part.unanswered)]
+        yield from part.unanswered
         if not answers and not part.unanswered:
             raise BadConfig(
                 "no time of this video can be asked about",
@@ -146,3 +145,19 @@ class AskedVideos:
                 found=f"its last frame is at {part.last_s:g} s",
                 hint="a smaller `every`, or `at`",
             )
+
+
+def _by_reason(unanswered: Iterable[Unanswered]) -> list[list[Unanswered]]:
+    """Times without an answer, those of one reason together."""
+    found: dict[str, list[Unanswered]] = {}
+    for each in unanswered:
+        found.setdefault(each.reason, []).append(each)
+    return list(found.values())
+
+
+def _unanswered(video: str, alike: Sequence[Unanswered]) -> BadConfig:
+    """What is said of times that have no answer for one reason: thousands may be asked about."""
+    first, count = alike[0], len(alike)
+    if count == 1:
+        return BadConfig("no such time", where=video, found=str(first))
+    return BadConfig("no such times", where=video, found=f"{count}, the first {first}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 POLICY = (
@@ -36,7 +36,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-"""Of every answer."""
+"""Of every answer, whoever made it."""
 
 
 def is_ours(host: str, listening_on: str) -> bool:
@@ -74,9 +74,22 @@ def guarded(page: Starlette, listening_on: str) -> ASGIApp:
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         refused = _refused(Request(scope), listening_on) if scope["type"] == "http" else None
-        await (refused or page)(scope, receive, send)
+        await (refused or page)(scope, receive, _with_headers(send))
 
     return guard
+
+
+def _with_headers(send: Send) -> Send:
+    """`send` with `HEADERS` in each answer: also in those that Starlette makes by itself."""
+    own = {name.encode("ascii"): value.encode("ascii") for name, value in HEADERS.items()}
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            there = [pair for pair in message.get("headers", []) if pair[0].lower() not in own]
+            message = {**message, "headers": [*there, *own.items()]}
+        await send(message)
+
+    return sent
 
 
 def _refused(request: Request, listening_on: str) -> Response | None:
@@ -85,8 +98,8 @@ def _refused(request: Request, listening_on: str) -> Response | None:
 
     hosts = request.headers.getlist("host")
     if len(hosts) != 1 or not is_ours(hosts[0], listening_on):
-        return PlainTextResponse("not the name of this machine\n", 421, HEADERS)
+        return PlainTextResponse("not the name of this machine\n", 421)
     elsewhere = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
     if elsewhere and request.headers.get("sec-fetch-mode") != "navigate":  # no link to it
-        return PlainTextResponse("for this page only\n", 403, HEADERS)
+        return PlainTextResponse("for this page only\n", 403)
     return None

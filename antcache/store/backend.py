@@ -38,6 +38,7 @@ from antcache.store.format import (
     may_lie_in,
 )
 from antcache.store.location import Location
+from antcache.store.reading.indexing import Indexing
 from antcache.store.reading.proof import Count, uncounted
 from antcache.store.seal import attributes_of, intact, mended, sealed
 
@@ -66,7 +67,7 @@ KEY = "key"
 Unit = tuple[dict[str, LazyArray], Attributes]
 
 
-class Backend(ABC):
+class Backend(Indexing, ABC):
     """One kind of store at `root`; keys are `/`-separated.
 
     Attributes:
@@ -254,10 +255,6 @@ class Backend(ABC):
     @abstractmethod
     def _has_group_file(self, key: str) -> bool:
         """Whether anything lies where the attributes of the group `key` would."""
-
-    @abstractmethod
-    def units(self, key: str) -> list[str]:
-        """Names of the units published in the group `key`, sorted."""
 
     @abstractmethod
     def has(self, key: str) -> bool:

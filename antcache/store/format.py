@@ -13,7 +13,8 @@ all:
 Everything above a unit is a *group*, which has attributes only. The taxonomy is an attribute of the
 group `labels`, because all splits share it.
 
-Streams of tokens make a store one of format 2, which is format 1 in everything else.
+Streams of tokens make a store one of format 2, which is format 1 in everything else; the first
+index of a stream at a URL makes it one of format 3, which is format 2 in everything else.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from numpy.typing import NDArray
 from antcache.errors import BadConfig
 from antcache.text import NAMES, VIDEO_NAMES, is_name, is_video_name
 
-FORMAT, TOKEN_FORMAT = 1, 2
-"""What a store says it is until it gets a stream of tokens, and from then on."""
+FORMAT, TOKEN_FORMAT, INDEX_FORMAT = 1, 2, 3
+"""What a store says it is until it gets a stream of tokens, from then on, and from its first index
+on, of which those who write to it have to know."""
 
-FORMATS = (FORMAT, TOKEN_FORMAT)
+FORMATS = (FORMAT, TOKEN_FORMAT, INDEX_FORMAT)
 MARK = "antcache"
 """Attribute of the root that makes a folder a store: {"format": 1, ...}."""
 

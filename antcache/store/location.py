@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from antcache.errors import BadConfig
+
 Location = Path | str
 """A local `Path`, or a URL such as `s3://bucket/kitchen.zarr`."""
 
@@ -15,7 +17,13 @@ LOCAL = ("file://", "local://")
 
 
 def parse_location(text: str | Path) -> Location:
-    """`text` as a URL if it has a scheme (`file://` counts as local), else as a path."""
+    """`text` as a URL if it has a scheme (`file://` counts as local), else as a path.
+
+    Raises:
+        BadConfig: it is empty: as a path that would be the current folder.
+    """
+    if text in ("", *LOCAL):
+        raise BadConfig("a path that is empty", expected="a path or a URL", hint="here is .")
     if isinstance(text, Path) or "://" not in text:
         return Path(text)
     for scheme in LOCAL:

@@ -37,6 +37,7 @@ from antcache.store.format import (
     check_name,
     difference,
     is_key,
+    may_lie_in,
 )
 from antcache.store.labels import LabelStore
 from antcache.store.location import parse_location
@@ -174,9 +175,11 @@ class Store(LabelStore):
             MissingKey: the store has no such stream.
             DamagedStore: they are not as they were written, or make no sense.
         """
-        self._require(name, self.streams(), "stream", "antcache extract")
         key = f"features/{name}"
-        return stream_of(name, self.backend.group_attributes(key), self.backend.where(key))
+        found = self.backend.group_attributes(key) if may_lie_in("features", name) else {}
+        if not found:  # to list the streams takes longer, in a bucket
+            self._require(name, self.streams(), "stream", "antcache extract")
+        return stream_of(name, found, self.backend.where(key))
 
     def create_stream(
         self,
@@ -249,9 +252,15 @@ class Store(LabelStore):
         self.backend.set_group_attributes(f"features/{name}", rule)
         return new
 
-    def videos(self, stream: str) -> list[str]:
-        """Names of the videos that are complete in a stream."""
-        return self.backend.units(f"features/{stream}")
+    def videos(self, stream: str, *, listed: bool = False) -> list[str]:
+        """Names of the videos that are complete in a stream.
+
+        Args:
+            stream: its name.
+            listed: look what lies there, whatever an index of the stream says, as who writes does.
+        """
+        key = f"features/{stream}"
+        return self.backend.units(key) if listed else self.backend.known_units(key)
 
     def row_counts(self, stream: str) -> dict[str, int]:
         """How many rows each video of a stream has, by their sizes; nothing else is looked at.

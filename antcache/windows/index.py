@@ -191,7 +191,7 @@ def stream_features(store: Store, stream: str, segments: Segments) -> dict[str, 
         MissingKey: the store has no such stream.
     """
     settings = store.stream(stream)
-    there = set(store.videos(stream)).intersection(segments.videos)
+    there = set(store.videos(stream, listed=True)).intersection(segments.videos)
     return {video: store.features(stream, video, settings=settings) for video in sorted(there)}
 
 

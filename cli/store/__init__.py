@@ -9,6 +9,7 @@ from antcache.cli.lazy import LazyGroup
 COMMANDS = {
     "info": ("antcache.cli.store.info", "Labels, features and soft targets that a store holds."),
     "doctor": ("antcache.cli.store.doctor", "Tell whether a store can serve a protocol."),
+    "index": ("antcache.cli.store.index", "Name the videos of a bucket in one object."),
     "verify": ("antcache.cli.store.check", "Read every byte; name what is not as it was written."),
     "repair": ("antcache.cli.store.check", "Drop or restore what is damaged."),
     "convert": ("antcache.cli.store.convert", "Copy a store into another form."),

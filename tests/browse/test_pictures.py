@@ -123,3 +123,29 @@ def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
         Pictures(tmp_path)
     with pytest.raises(NotFound, match="no such file or folder"):
         Pictures(tmp_path / "none")
+
+
+def test_what_nobody_waits_for_makes_way(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a video is decoded, and before its turn has come; others get theirs."""
+    from antcache.browse import pictures
+
+    monkeypatch.setattr(pictures, "LOOK_S", 0.01)
+    made, looked = Pictures(films), []
+
+    def gone() -> bool:
+        looked.append(made)
+        return len(looked) > 3
+
+    assert made.of("P02_01", [1.0, 100.0], gone) == "nobody waits for them any more"
+    assert len(looked) == 4
+    assert made.kept_bytes == 0
+    for _ in range(pictures.AT_ONCE):
+        made._at_once.acquire()
+    looked.clear()
+    assert made.of("P02_01", [1.0], gone) == "nobody waits for them any more"
+    assert len(looked) == 4
+    for _ in range(pictures.AT_ONCE):
+        made._at_once.release()
+    found = made.of("P02_01", [1.0])
+    assert isinstance(found, dict)
+    assert brightness(found[1.0]) == shown_at(1.0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
 import threading
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from antcache.browse import BrowseConfig, Shelf, serve
 from antcache.browse.server import application
 from antcache.errors import BadConfig, MissingExtra
-from antcache.serving.guard import POLICY
+from antcache.serving.guard import HEADERS, POLICY
 from antcache.store import Store
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs starlette and httpx")
@@ -82,6 +85,32 @@ def test_all_else_is_not_there(client: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/none", 404),
+        ("GET", "/data/list.json/", 307),
+        ("GET", "/data/none.json", 404),
+        ("POST", "/", 405),
+        ("TRACE", "/data/list.json", 405),
+        ("GET", "/data/classes.json", 500),
+    ],
+)
+def test_every_answer_has_the_headers(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, code: int
+) -> None:
+    """Those that Starlette makes by itself, and that of a mistake of ours, too."""
+    own = Shelf(Store.open(browsed / "kitchen.zarr"))
+    monkeypatch.setattr(type(own.catalog), "classes", lambda self: 1 / 0)
+    page = testclient.TestClient(
+        application(own), base_url="http://127.0.0.1", raise_server_exceptions=False
+    )
+    found = page.request(method, path, follow_redirects=False)
+    assert found.status_code == code
+    assert {name: found.headers.get(name) for name in HEADERS} == HEADERS
+    assert all(len(found.headers.get_list(name)) == 1 for name in HEADERS)
+
+
+@pytest.mark.parametrize(
     ("host", "code"),
     [
         ("127.0.0.1:8410", 200),
@@ -132,6 +161,38 @@ def test_it_is_served(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     servers[0].should_exit = True
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_who_has_gone_is_waited_for_no_longer(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a page goes that leaves a video: pictures of a long one are made no further."""
+    own, seen = Shelf(Store.open(browsed / "kitchen.zarr")), []
+
+    def document(name: str, gone: Callable[[], bool]) -> bytes:
+        until = time.monotonic() + 20
+        while not gone() and time.monotonic() < until:
+            time.sleep(0.01)
+        seen.append(gone())
+        return b"{}"
+
+    monkeypatch.setattr(own, "document", document)
+
+    async def ask() -> None:
+        messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            """Nobody reads it."""
+
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/data/strip-0.json"}
+        scope |= {"query_string": b"", "headers": [(b"host", b"localhost")]}
+        await application(own)(scope, receive, send)
+
+    asyncio.run(ask())
+    assert seen == [True]
 
 
 def test_a_port_in_use_is_said(shelf: Shelf) -> None:

@@ -94,6 +94,11 @@ def test_times_that_are_not_there_are_said(ask, made):
     out = refused(ask(even, "--at", "5,60"), "even: no such time", "60 s", "last frame is at 11.96")
     assert out.startswith("5 s: in 0.5 s, ")
     refused(ask(even, "--at", "0"), "no such time", "nothing was seen before it")
+    late = ",".join(str(20 + n / 10) for n in range(3000))
+    refused(ask(even, "--at", f"5,{late}"), "no such times: found 3000, the first 20 s: after the")
+    _, out, err = ask(even, "--at", f"0,5,{late}", "--json")  # a line for each reason, and all data
+    assert err.count("\n") == 2
+    assert len(json.loads(out)["videos"][0]["unanswered"]) == 3001
     code, out, err = ask(even, made.folder / "held.mp4", "--at", "10")
     assert code == 1
     assert out.startswith("even, 10 s: ")

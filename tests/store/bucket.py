@@ -32,6 +32,13 @@ class S3:
         start = f"{url.removeprefix('s3://')}/"
         return {n.removeprefix(start): self.fs.cat_file(n) for n in self.fs.find(start)}
 
+    def put(self, url: str, value: bytes) -> None:
+        """An object, without a request."""
+        from moto.s3.models import s3_backends
+
+        key = url.removeprefix(f"s3://{BUCKET}/")
+        s3_backends["123456789012"]["aws"].put_object(BUCKET, key, value)
+
     def age(self, url: str, name: str, seconds: float) -> None:
         """Let an object be older by the server's clock."""
         from moto.s3.models import s3_backends

@@ -204,8 +204,8 @@ class PlaceContract(StoreContract):
             np.testing.assert_array_equal(found, number)
 
     def test_a_later_format_is_refused(self, store: Store, path: Path) -> None:
-        store.backend.set_group_attributes("", {"antcache": {"format": 3}})
-        with pytest.raises(NotAStore, match="expected format 1 or 2, found format 3"):
+        store.backend.set_group_attributes("", {"antcache": {"format": 4}})
+        with pytest.raises(NotAStore, match="expected format 1 or 2 or 3, found format 4"):
             Store.open(path)
 
     def test_a_store_can_be_moved(self, store: Store, path: Path) -> None:

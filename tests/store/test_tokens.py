@@ -355,14 +355,14 @@ def test_versions_that_know_no_tokens_refuse_it(
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
 
 
-@pytest.mark.parametrize("said", [3, 0, True, "2", None, [2], 10**400])
+@pytest.mark.parametrize("said", [4, 0, True, "2", None, [2], 10**400])
 def test_other_formats_are_refused(store: Store, said: Any) -> None:
     store.backend.set_group_attributes("", {MARK: {"format": said, "version": "9"}})
     for use in (
         lambda: Store.open(store.path),
         lambda: store.create_stream("t", **TOKENS, grid=GRID),
     ):
-        with pytest.raises(NotAStore, match="expected format 1 or 2, found format") as caught:
+        with pytest.raises(NotAStore, match="expected format 1 or 2 or 3, found format") as caught:
             use()
         assert len(str(caught.value)) < 600
     assert store.streams() == []

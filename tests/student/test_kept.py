@@ -90,6 +90,30 @@ def test_an_account_that_makes_no_sense(trained, what, words):
         KeptStudent.load(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_frames", 0),
+        ("num_frames", 10**6),
+        ("tokens", 0),
+        ("tokens", 4),
+        ("num_verbs", 0),
+        ("num_classes", 1),
+        ("steps_ahead", 10**6),
+        ("num_teachers", 3),
+        ("dims", []),
+        ("dims", [2, 2]),
+    ],
+)
+def test_a_shape_that_is_not_that_of_its_windows(trained, name, value):
+    """Whether or not there are weights that would fit."""
+    _, run = trained
+    shape = json.loads((run / "config.json").read_text())["shape"]
+    change(run, shape={**shape, name: value})
+    with pytest.raises(BadCheckpoint, match=rf"not of the shape of .* found {name} "):
+        KeptStudent.load(run)
+
+
 def test_classes_of_another_run(trained):
     store, run = trained
     change(run, classes=replace(store.taxonomy, dataset="another").to_dict())

@@ -118,7 +118,8 @@ def test_other_heads_refuse_rows_of_tokens(head: str, fusion: str) -> None:
     said = rf"head '{head}' takes rows of one vector: found rows of 5 tokens .*--tokens 1x1x1"
     with pytest.raises(BadConfig, match=said):
         build_student(config, shape)
-    build_student(config, replace(shape, tokens=1))
+    with torch.device("meta"):  # AVT-h of the usual size has 300 million weights
+        build_student(config, replace(shape, tokens=1))
 
 
 def test_equals_the_pooler_of_transformers() -> None:

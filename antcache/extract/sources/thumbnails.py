@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,27 +31,40 @@ QUALITY = 80
 """Of JPEG."""
 
 
+def go_on() -> None:
+    """Let work go on; others may raise."""
+
+
 def thumbnails(
-    video: Path | VideoSource, times_s: Sequence[float], *, height: int = HEIGHT
+    video: Path | VideoSource,
+    times_s: Sequence[float],
+    *,
+    height: int = HEIGHT,
+    check: Callable[[], None] = go_on,
 ) -> list[bytes]:
     """JPEG files of what a video shows at some times (M,) in seconds, in any order.
 
     A time after the last frame shows that one. A video that ends early is shown as far as it goes.
+    `check` is called at each frame: what it raises ends the work.
 
     Raises:
         BadConfig: a time is not a number.
         UnreadableVideo: nothing of it can be decoded, or it has a gap.
         MissingExtra: Pillow, or what decodes, is missing.
     """
-    found, last_s = shown_at(video, times_s, height=height)
+    found, last_s = shown_at(video, times_s, height=height, check=check)
     if last_s is not None:
-        ended = shown_at(video, [last_s], height=height)[0][last_s]
+        ended = shown_at(video, [last_s], height=height, check=check)[0][last_s]
         found |= {time: ended for time in map(float, times_s) if time not in found}
     return [found[time] for time in map(float, times_s)]
 
 
 def shown_at(
-    video: Path | VideoSource, times_s: Sequence[float], *, height: int = HEIGHT
+    video: Path | VideoSource,
+    times_s: Sequence[float],
+    *,
+    height: int = HEIGHT,
+    check: Callable[[], None] = go_on,
 ) -> tuple[dict[float, bytes], float | None]:
     """As `thumbnails`, by time, without those after the last frame.
 
@@ -68,8 +81,12 @@ def shown_at(
         times: list[float] = ascending[first:end].tolist()
         return times
 
+    def needed(since: float, until: float) -> bool:
+        check()
+        return bool(within(since, until))
+
     reader = VideoReader(video, allow_partial=True)
-    with closing(reader.shown(lambda since, until: bool(within(since, until)))) as shown:
+    with closing(reader.shown(needed)) as shown:
         for since, until, picture in shown:
             found |= dict.fromkeys(within(since, until), _jpeg(picture, height))
             if len(found) == len(ascending):

@@ -3,10 +3,10 @@
 Promise: times are the container's own timestamps (as fractions). Time 0 is the container's start,
 as in players and in FFmpeg, so that annotated times apply; the first frame may come later.
 
-Nothing is made up. After a packet that can't be decoded, frames are passed over until the next key
-frame, because those between are predicted from what is missing. Frames further apart than
-`max_gap_s`, and a file that ends before the end that it states, are `UnreadableVideo`. Not covered:
-damage that the decoder itself does not notice.
+Nothing is made up. After a packet that can't be decoded, or that is not whole, frames are passed
+over until the next key frame, because those between are predicted from what is missing. Frames
+further apart than `max_gap_s`, and a file that ends before the end that it states, are
+`UnreadableVideo`. Not covered: damage that the decoder itself does not notice.
 
 Where only some frames are needed, the others are not decoded where that changes no picture
 (`sparing`): in an MP4 or Matroska file whose codec says which packets may be left out. As soon as
@@ -29,7 +29,7 @@ from antcache.errors import UnreadableVideo
 from antcache.extract.videos.bitstream import Reader, Unclear, reader
 from antcache.extract.videos.film import duration_s, film, open_container, pixel_aspect
 from antcache.extract.videos.nvdec import Decoder, accelerated, as_on_cpu
-from antcache.extract.videos.packets import FilmPackets, start_of
+from antcache.extract.videos.packets import FilmPackets, start_of, whole_frames
 from antcache.extract.videos.pictures import (
     Orientation,
     Picture,
@@ -98,9 +98,8 @@ class FilmFrames:
             last: Fraction | None = None
             damaged = False
             for packet in file:
-                try:
-                    decoded = packet.decode()
-                except av.FFmpegError:
+                decoded = whole_frames(packet)
+                if decoded is None:
                     self.facts.skipped_packets += 1
                     damaged = True
                     continue

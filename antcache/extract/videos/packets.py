@@ -14,6 +14,7 @@ from antcache.extract.videos.pyav import av
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 
@@ -86,3 +87,17 @@ def start_of(container: InputContainer) -> Fraction | None:
         if s.start_time is not None and s.time_base is not None
     ]
     return min(starts, default=None)
+
+
+def whole_frames(packet: Packet[VideoStream]) -> list[VideoFrame] | None:
+    """What a packet decodes to; None if it can't be decoded, or is not whole.
+
+    Of the part of a packet that a file or a stream ends with, decoders make a frame all the same:
+    the rest of its picture is grey, green, or that of the frame before.
+    """
+    if packet.is_corrupt:
+        return None
+    try:
+        return packet.decode()
+    except av.FFmpegError:
+        return None

@@ -118,7 +118,9 @@ def plan_arrays(folder: Path, store: Store | None, config: ArraysImportConfig) -
         FingerprintMismatch: the stream was made in another way, or its videos from other files.
     """
     there = store is not None and config.stream in store.streams()
-    stored = set(store.videos(config.stream)) if store is not None and there else set()
+    stored: set[str] = set()
+    if store is not None and there:
+        stored = set(store.videos(config.stream, listed=True))
     files = find_arrays(folder, stored)
     stream = Stream(
         name=config.stream,

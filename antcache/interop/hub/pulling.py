@@ -104,7 +104,7 @@ def pull_stream(
     existing = None if is_empty(place) else Store.open(place)
     had = set()
     if existing is not None and stream in existing.streams():
-        had = set(existing.videos(stream))
+        had = set(existing.videos(stream, listed=True))
     todo = [video for video in sorted(found.units) if video not in had]
     total = sum(_size(found.units[video]) for video in todo)
     written: list[str] = []

@@ -178,7 +178,8 @@ def plan_lmdb(
     plans = []
     for name, path in sources.items():
         known = store.stream(name) if store is not None and name in store.streams() else None
-        stored = set(store.videos(name)) if store is not None and known is not None else set()
+        there = store is not None and known is not None
+        stored = set(store.videos(name, listed=True)) if store is not None and there else set()
         keys = scan(path, progress, f"{name}: keys", stored)
         stream = _stream(name, keys, config, known)
         done: frozenset[str] = frozenset()

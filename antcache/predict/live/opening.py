@@ -36,6 +36,9 @@ and DASH are lists of other URLs."""
 UNDATED = {"mpjpeg", "mjpeg"}
 """Forms without timestamps: FFmpeg makes some up."""
 
+NO_ANSWER = "no such host, no answer, or one that leads to another URL"
+"""What FFmpeg has one number for."""
+
 PROTOCOLS = {
     "http": "http,tcp",
     "https": "https,http,tls,tcp",
@@ -134,7 +137,8 @@ def _url(place: StreamUrl) -> InputContainer:
     if scheme in ("rtsp", "rtsps"):
         options |= {"rtsp_flags": "prefer_tcp", "fflags": "nobuffer"}
     else:
-        options |= {"rw_timeout": str(round(SILENCE_S * 1e6))}
+        # An answer that leads elsewhere may lead into the network that this machine is in.
+        options |= {"rw_timeout": str(round(SILENCE_S * 1e6)), "max_redirects": "0"}
     try:
         return _opened(place.url, options=options)
     except av.error.ArgumentError as error:  # how FFmpeg says that a form is not on the list
@@ -150,9 +154,7 @@ def _url(place: StreamUrl) -> InputContainer:
         raise Unreachable(f"no answer for {SILENCE_S:g} s", str(place)) from error
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise Unreachable(
-            "no such host, or no answer" if error.errno == 5 else reason, str(place)
-        ) from error
+        raise Unreachable(NO_ANSWER if error.errno == 5 else reason, str(place)) from error
 
 
 def _opened(name: str, **options: Any) -> InputContainer:

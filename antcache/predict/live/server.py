@@ -6,10 +6,9 @@ data is never markup on it. Nothing can be changed through it.
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from antcache.errors import needs
 from antcache.predict.answers import when
 from antcache.predict.live.broadcast import MOST_PAGES, Broadcast
-from antcache.serving.guard import HEADERS, guarded
+from antcache.serving.guard import guarded
 from antcache.serving.listening import address_of
+from antcache.serving.running import server_of
 from antcache.text import plain
 
 if TYPE_CHECKING:
@@ -69,22 +69,21 @@ def app(broadcast: Broadcast, listening_on: str) -> ASGIApp:
 
     here = files("antcache.predict.live")
 
-    def file(request: Request) -> Response:
-        name, kind = FILES[request.url.path]
-        return Response((here / name).read_bytes(), media_type=kind, headers=HEADERS)
+    def file(name: str, kind: str) -> Callable[[Request], Response]:
+        return lambda request: Response((here / name).read_bytes(), media_type=kind)
 
     def events(request: Request) -> Response:
         if broadcast.is_full:
             text = f"{MOST_PAGES} pages are open already\n"
-            return PlainTextResponse(text, 503, HEADERS)
+            return PlainTextResponse(text, 503)
 
         async def sent() -> AsyncIterator[str]:
             async for event in broadcast.events():
                 yield event
 
-        return StreamingResponse(sent(), media_type="text/event-stream", headers=HEADERS)
+        return StreamingResponse(sent(), media_type="text/event-stream")
 
-    routes = [Route(path, file, methods=["GET"]) for path in FILES]
+    routes = [Route(path, file(*about), methods=["GET"]) for path, about in FILES.items()]
     page = Starlette(routes=[*routes, Route("/events", events, methods=["GET"])])
     return guarded(page, listening_on)
 
@@ -96,22 +95,8 @@ def serving(broadcast: Broadcast, listening: socket.socket) -> Iterator[str]:
     Raises:
         MissingExtra: Starlette or uvicorn is not installed.
     """
-    with needs("uvicorn", "serve"):
-        import uvicorn
-
-    config = uvicorn.Config(
-        app(broadcast, listening.getsockname()[0]),
-        lifespan="off",
-        log_config=None,
-        log_level=logging.ERROR,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_graceful_shutdown=round(GRACE_S),
-        limit_concurrency=4 * MOST_PAGES,
-    )
-    server = uvicorn.Server(config)
+    page = app(broadcast, listening.getsockname()[0])
+    server = server_of(page, grace_s=round(GRACE_S))
     thread = threading.Thread(
         target=server.run, args=([listening],), name="antcache-page", daemon=True
     )

@@ -2,8 +2,8 @@
 
 Promise: `LiveVideo` is a `VideoSource`, so that the rows that are made of it are those that
 extraction would make of the same frames. Times are those of `LiveTimes`, from the first frame that
-could be decoded. After a packet that can't be decoded, frames are passed over until the next key
-frame, as in files.
+could be decoded. After a packet that can't be decoded, or is not whole, frames are passed over
+until the next key frame, as in files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.videos.film import pixel_aspect
+from antcache.extract.videos.packets import whole_frames
 from antcache.extract.videos.pictures import (
     Orientation,
     Picture,
@@ -119,9 +120,8 @@ class LiveVideo:
                 raise self._broken_off(error) from error
             if packet is None:
                 return
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
+            frames = whole_frames(packet)
+            if frames is None:
                 self.skipped_packets += 1
                 damaged, broken = True, broken + 1
                 if broken > MOST_BROKEN:
@@ -129,7 +129,7 @@ class LiveVideo:
                         "nothing in it can be decoded any more",
                         where=self.path,
                         found=f"{broken} undecodable packets in a row",
-                    ) from error
+                    )
                 continue
             for frame in frames:
                 assert isinstance(frame, av.VideoFrame)

@@ -20,7 +20,14 @@ from antcache.progress import Progress, silent
 from antcache.store.backend import METADATA, PLACE, Attributes, Backend
 from antcache.store.features import Stream
 from antcache.store.format import CONVERTED_FROM, FORMAT, MARK, STAGING, TOKEN_FORMAT
-from antcache.store.integrity.verify import MEANING, DamagedPart, VerifyReport, check_unit, verify
+from antcache.store.integrity.verify import (
+    INDEX,
+    MEANING,
+    DamagedPart,
+    VerifyReport,
+    check_unit,
+    verify,
+)
 from antcache.store.seal import mended
 from antcache.store.store import Store
 
@@ -126,7 +133,10 @@ class _Repair:
         self.backend = backend
         self.dry_run = dry_run
         own = (METADATA, MEANING)
-        self.foreign = {f.key: f.what for f in verified.groups_damaged if f.what not in own}
+        self.indexes = [f.key for f in verified.groups_damaged if f.what == INDEX]
+        self.foreign = {
+            f.key: f.what for f in verified.groups_damaged if f.what not in (*own, INDEX)
+        }
         self.groups = {f.key: f.what for f in verified.groups_damaged if f.what in own}
         self.units: dict[str, list[str]] = {}
         self.left: dict[str, DamagedPart] = {}
@@ -143,6 +153,10 @@ class _Repair:
         for key in self.groups:
             yield from self._group(key)
         yield from self._exchanged()
+        for key in self.indexes:
+            if not self.dry_run:
+                self.backend.drop_index(key)
+            yield RepairAction(key, "dropped", INDEX, "antcache store index writes it again")
         for key in self.units:
             yield self._drop(key)
         for key, finding in self.left.items():

@@ -31,6 +31,9 @@ from antcache.store.store import Store
 MEANING = "meaning"
 """What is wrong with a unit that makes no sense, although every byte is as it was written."""
 
+INDEX = "index"
+"""What is wrong with a stream whose index says something else than what is there."""
+
 MAX_WORKERS = 8
 
 
@@ -41,8 +44,9 @@ class DamagedPart:
     Attributes:
         key: the unit or group; `""` is the root.
         what: name of the array, `metadata`, `place` (it belongs elsewhere), `meaning` (its bytes
-            are as they were written, but do not fit the rest of the store), or what stands there
-            that a store does not have.
+            are as they were written, but do not fit the rest of the store), `index` (the index of
+            a stream says something else than a list), or what stands there that a store does not
+            have.
         why: more about it, where that is not all.
     """
 
@@ -143,6 +147,10 @@ def verify(
     unknown = {finding.key for finding in bad_groups}
     if "" not in unknown and (wrong := _wrong_format(backend, streams)):
         bad_groups.append(DamagedPart("", MEANING, wrong))  # and its units can be looked at
+    for key in streams:
+        if wrong := backend.wrong_index(key):
+            why = f"{backend.where(key)}: its index has {wrong}"
+            bad_groups.append(DamagedPart(key, INDEX, why))
     holding = [group for group in groups if group not in ("", "features")]
     keys = [f"{group}/{name}" for group in holding for name in backend.units(group)]
     read = [len(backend.group_text(key) or b"") for key in groups]  # threads append at once

@@ -5,23 +5,24 @@ was written and read back. What a killed writer left has no `zarr.json`, is seen
 written over by the next run. Copied to a disk, object by object, it is a local store; and back.
 
 How a unit is written is in `writer.py`, how two writers keep apart in `claim.py`, how several share
-work in `lease.py`.
+work in `lease.py`, how many videos are listed at once in `index.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from antcache.errors import AlreadyExists, DamagedStore
 from antcache.store.backend import Attributes, Backend, Unit
 from antcache.store.faults import damaged, require_written
-from antcache.store.format import STAGING, TEXT_BYTES, Arrays, LazyArray, is_key, join, may_lie_in
+from antcache.store.format import STAGING, TEXT_BYTES, Arrays, LazyArray, is_key, join
 from antcache.store.reading.pieces import PiecedArray
 from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import RemoteFiles
+from antcache.store.remote.index import Listing, StreamIndex, complete, differences, listing_of
 from antcache.store.remote.lease import WORK, Leases
 from antcache.store.remote.source import MemorySource, RemoteSource
 from antcache.store.remote.writer import NEW, UnitWriter, clear
@@ -89,27 +90,54 @@ class RemoteZarrBackend(Backend):
 
     def units(self, key: str) -> list[str]:
         """See `Backend`: one listing of all objects in the group."""
-        return self._complete(key, self.files.sizes(key))
+        return complete(key, self.files.sizes(key))
 
-    @staticmethod
-    def _complete(key: str, objects: Iterable[str]) -> list[str]:
-        """Names of the units among the objects of a group."""
-        names = (name.split("/") for name in objects)
-        found = (name[0] for name in names if len(name) == 2 and name[1] == ZARR_JSON)
-        return sorted(name for name in found if may_lie_in(key, name))
+    def known_units(self, key: str) -> list[str]:
+        """See `Backend`."""
+        indexed = StreamIndex(self.files, key).read()
+        return self.units(key) if indexed is None else sorted(indexed)
 
     def value_bytes(self, key: str, array: str) -> dict[str, int]:
-        """See `Backend`: one listing of all objects in the group."""
-        objects = self.files.sizes(key)
-        chunks: dict[str, list[int]] = {name: [] for name in self._complete(key, objects)}
-        for name, size in objects.items():
-            unit, _, inside = name.partition("/")
-            if unit in chunks and inside.startswith(f"{array}/c/"):
-                chunks[unit].append(size)
-        return {
-            name: self._value_bytes(join(key, name), array) if len(sizes) > 1 else sum(sizes)
-            for name, sizes in chunks.items()
-        }
+        """See `Backend`: by the index of the group, or one listing of all its objects."""
+        indexed = StreamIndex(self.files, key).read()
+        found = {}
+        for name, arrays in (self._listed(key) if indexed is None else indexed).items():
+            chunks, total = arrays.get(array, (0, 0))
+            found[name] = self._value_bytes(join(key, name), array) if chunks > 1 else total
+        return found
+
+    def _listed(self, key: str) -> Listing:
+        return listing_of(key, self.files.sizes(key))
+
+    @property
+    def keeps_indexes(self) -> bool:
+        """See `Backend`."""
+        return self.files.swaps()
+
+    def has_index(self, key: str) -> bool:
+        """See `Backend`."""
+        return StreamIndex(self.files, key).read() is not None
+
+    def write_index(self, key: str) -> int:
+        """See `Backend`."""
+        with self._writing(key):
+            return StreamIndex(self.files, key).write(lambda: self._listed(key))
+
+    def wrong_index(self, key: str) -> str:
+        """See `Backend`."""
+        index = StreamIndex(self.files, key)
+        text = index.text()
+        indexed = None if text is None else index.believed(text)
+        if indexed is None:
+            return ""
+        wrong = differences(indexed, self._listed(key))
+        # One that was taken away meanwhile was right when it was read.
+        return wrong if index.text() == text else ""
+
+    def drop_index(self, key: str) -> bool:
+        """See `Backend`."""
+        with self._writing(key):
+            return StreamIndex(self.files, key).drop()
 
     def has(self, key: str) -> bool:
         """See `Backend`."""
@@ -186,6 +214,7 @@ class RemoteZarrBackend(Backend):
 
     def _remove(self, key: str) -> None:
         with claimed(self.files, key):
+            StreamIndex(self.files, key.rpartition("/")[0]).drop()
             self.files.delete(join(key, ZARR_JSON))
             clear(self.files, key)
 
@@ -209,7 +238,8 @@ class RemoteZarrBackend(Backend):
                         pass  # as above
 
     def _leftovers(self) -> set[str]:
-        """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`."""
+        """Keys of units that are claimed, or about to be replaced, or lack their `zarr.json`; an
+        index that is not what is listed here is taken away."""
         names = {name.partition("/")[0] for name in self.files.sizes(STAGING)}
         found = {
             _key_of(name, ending)
@@ -219,9 +249,12 @@ class RemoteZarrBackend(Backend):
         }
         streams = [join("features", name) for name in self.files.folders("features")]
         for group in ("labels", "targets", *streams):
-            units = set(self.units(group))
-            here = {name.partition("/")[0] for name in self.files.sizes(group) if "/" in name}
-            found |= {join(group, name) for name in here - units}
+            indexed = StreamIndex(self.files, group).read()
+            objects = self.files.sizes(group)
+            if indexed is not None and differences(indexed, listing_of(group, objects)):
+                self.drop_index(group)  # other tools know nothing of it
+            here = {name.partition("/")[0] for name in objects if "/" in name}
+            found |= {join(group, name) for name in here.difference(complete(group, objects))}
         return set(filter(is_key, found))  # anything else is somebody else's
 
     @contextmanager

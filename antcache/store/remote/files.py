@@ -210,6 +210,12 @@ class RemoteFiles:
                 logger.info("%s does not write on condition: work may be done twice", self.url)
         return self._listens
 
+    def swaps(self) -> bool:
+        """Whether `replace` is done at once: on an S3 server that writes on condition."""
+        with self._talking() as (fs, _):
+            is_s3 = self._is_s3(fs)
+        return is_s3 and self.on_condition()
+
     def replace(self, name: str, value: bytes, *, was: bytes) -> bool:
         """Write over an object that holds `was`; false, and nothing done, if it does not.
 

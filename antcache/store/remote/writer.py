@@ -15,6 +15,7 @@ from antcache.store.format import join
 from antcache.store.reading.proof import uncounted
 from antcache.store.remote.claim import Claim, in_staging
 from antcache.store.remote.files import RemoteFiles, batches
+from antcache.store.remote.index import StreamIndex
 from antcache.store.zarr_unit import ZARR_JSON, damaged_parts
 
 NEW = ".new"
@@ -29,6 +30,7 @@ class UnitWriter:
         self._key = key
         self._claim = claim
         self._name = join(key, ZARR_JSON)
+        self._index = StreamIndex(files, key.rpartition("/")[0])
 
     def publish(self, files: Mapping[str, bytes], *, replace: bool) -> None:
         """Write a unit's files; `replace` says whether a unit is there, which they replace.
@@ -49,9 +51,11 @@ class UnitWriter:
                 clear(self._files, self._key, keep=data)
                 self._upload(self._key, data)
                 self._show(files[ZARR_JSON])
-        if not self._claim.ours() and self._damaged():  # taken for dead in the very last moment
-            self._files.delete(self._name)
-            raise not_as_written(self._where)
+        if not self._claim.ours():  # taken for dead in the very last moment
+            self._index.drop()
+            if self._damaged():
+                self._files.delete(self._name)
+                raise not_as_written(self._where)
 
     @property
     def _where(self) -> str:
@@ -84,6 +88,7 @@ class UnitWriter:
 
     def hide(self) -> None:
         """Take the unit that is there out of sight; nothing of it is removed yet."""
+        self._index.drop()
         self._files.delete(self._name)
 
     def place(self, files: Mapping[str, bytes]) -> None:
@@ -99,6 +104,7 @@ class UnitWriter:
 
     def _show(self, document: bytes) -> None:
         """Make the unit visible, whose other objects are in their place."""
+        self._index.drop()
         try:
             self._files.create(self._name, document)
         except FileExistsError as error:

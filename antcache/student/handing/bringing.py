@@ -25,7 +25,7 @@ from antcache.student.handing.exporting import ORIGIN, ExportReport, write_folde
 from antcache.student.handing.fetching import check_vacant
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import build_student
-from antcache.student.runs.checkpoint import compare_shapes
+from antcache.student.runs.checkpoint import check_numbers, compare_shapes
 from antcache.windows.ahead import refuse_future
 
 
@@ -58,7 +58,8 @@ def bring_student(
         AlreadyExists: something is at `out`.
         MissingKey: the store lacks a stream.
         BadConfig: a stream is not named, or has seen the future.
-        BadCheckpoint: the weights are for other classes or features, or for another student.
+        BadCheckpoint: the weights are for other classes or features, for another student, or not
+            finite.
         WriteFailed: the disk refused; nothing is there.
     """
     check_license(license)
@@ -89,6 +90,7 @@ def bring_student(
     with torch.random.fork_rng(devices=[]):
         student = build_student(config, shape)
     student.load_state_dict({name: torch.tensor(each) for name, each in weights.items()})
+    check_numbers(Path(where), student.state_dict())
     account: dict[str, Any] = {
         "version": __version__,
         ORIGIN: origin,

@@ -124,7 +124,7 @@ class ProbeHead(Head):
         tokens = features.flatten(1, -2)
         for block in self.blocks:
             tokens = block(tokens)
-        found = self.cross(self.queries.expand(len(features), -1, -1), tokens)
+        found = self.cross(self.queries.expand(features.shape[0], -1, -1), tokens)
         state = found[:, -1]  # verb, noun, action
         logits, padded = self.classifier.scored(state)
         return HeadOutput(

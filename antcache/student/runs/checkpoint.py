@@ -110,7 +110,7 @@ def load_checkpoint(
             hint="resume with the settings of the run, or start a new one",
         )
     weights = _read_tensors(path / WEIGHTS)
-    compare_shapes(path / WEIGHTS, model.state_dict(), weights)
+    _compare(path / WEIGHTS, model.state_dict(), weights)
     older = (path / OLDER).exists()
     _load_optimizer(path / (OLDER if older else OPTIMIZER), optimizer)
     model.load_state_dict(weights)
@@ -124,7 +124,7 @@ def load_weights(path: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
         BadCheckpoint: the file is missing, damaged, or of another model than `model`.
     """
     weights = _read_tensors(path / name)
-    compare_shapes(path / name, dict(model.named_parameters()), weights)
+    _compare(path / name, dict(model.named_parameters()), weights)
     return weights
 
 
@@ -135,7 +135,7 @@ def load_whole(file: Path, model: nn.Module) -> None:
         BadCheckpoint: the file is missing, damaged, or of another model than `model`.
     """
     weights = _read_tensors(file)
-    compare_shapes(file, model.state_dict(), weights)
+    _compare(file, model.state_dict(), weights)
     model.load_state_dict(weights)
 
 
@@ -165,7 +165,7 @@ def load_reported(path: Path, model: nn.Module) -> None:
         BadCheckpoint: a file is missing, damaged, or of another model than `model`.
     """
     newest = _read_tensors(path / WEIGHTS)
-    compare_shapes(path / WEIGHTS, model.state_dict(), newest)
+    _compare(path / WEIGHTS, model.state_dict(), newest)
     name = next((name for name in (BEST, AVERAGE) if (path / name).exists()), None)
     chosen = {} if name is None else load_weights(path, name, model)
     model.load_state_dict({**newest, **chosen})  # buffers stand with the newest weights alone
@@ -214,6 +214,36 @@ def compare_shapes(path: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any
                 where=path,
                 expected=expected,
                 found=found,
+            )
+
+
+def _compare(path: Path, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """As `compare_shapes`, of tensors that also have to be of the same types.
+
+    Raises:
+        BadCheckpoint: they are not; another type would be rounded without a word.
+    """
+    compare_shapes(path, mine, theirs)
+    for name, tensor in mine.items():
+        if theirs[name].dtype != tensor.dtype:
+            raise BadCheckpoint(
+                f"the checkpoint is of another type: {name}",
+                where=path,
+                expected=str(tensor.dtype).removeprefix("torch."),
+                found=str(theirs[name].dtype).removeprefix("torch."),
+            )
+
+
+def check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Check that weights are numbers: with others there are no answers.
+
+    Raises:
+        BadCheckpoint: the first that are not are named.
+    """
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise BadCheckpoint(
+                "weights that are not finite (NaN or infinite)", where=path, found=name
             )
 
 

@@ -19,14 +19,18 @@ import torch
 from antcache.annotations import Protocol
 from antcache.annotations.taxonomy import Taxonomy
 from antcache.devices import pick_device
-from antcache.errors import BadAnnotations, BadCheckpoint, FingerprintMismatch, NotFound
+from antcache.errors import BadAnnotations, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.store import Stream
+from antcache.store.features import TOKEN_FIELDS
 from antcache.store.format import fingerprint
+from antcache.store.meaning import Senseless, stream_of
 from antcache.student.config import StudentConfig
 from antcache.student.handing.fetching import MODEL, find_student
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import Predictor, build_student
 from antcache.student.runs.checkpoint import (
     WEIGHTS,
+    check_numbers,
     check_shape,
     latest_checkpoint,
     load_reported,
@@ -37,6 +41,8 @@ from antcache.untrusted import read_json
 
 CLASSES, SOURCES, SETTINGS = "classes", "stream sources", "stream settings"
 """Keys of a run's account that runs from before this version lack."""
+OF_STREAM = ("dim", "dtype", "fps", *TOKEN_FIELDS)
+"""Settings of a stream that are fields of its own; the others are its `config`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +108,7 @@ class KeptStudent:
         streams = _streams(place, account)
         if account["shape"] is None:
             raise _too_old(place, "the shape of its model")
+        _check_fits(place, account, config, classes, streams)
         predictor = load_predictor(place, config, account["shape"], device)
         return cls(
             config=config,
@@ -120,7 +127,7 @@ def load_predictor(
 
     Raises:
         NotFound: it has no checkpoint yet.
-        BadCheckpoint: the checkpoint is damaged, or of another model.
+        BadCheckpoint: the checkpoint is damaged, of another model, or holds what is no number.
     """
     exported = os.path.lexists(run_dir / MODEL)
     checkpoint = run_dir if exported else latest_checkpoint(run_dir / CHECKPOINTS)
@@ -133,6 +140,7 @@ def load_predictor(
         load_whole(checkpoint / MODEL, student)
     else:
         load_reported(checkpoint, student)
+    check_numbers(checkpoint / MODEL if exported else checkpoint, student.state_dict())
     where = pick_device(device or config.runtime.device)
     return Predictor(student, config.runtime.precision, where)
 
@@ -205,6 +213,50 @@ def _streams(run_dir: Path, account: Mapping[str, Any]) -> tuple[KeptStream, ...
         KeptStream(name=name, fingerprint=mark, settings=one, source=source)
         for name, mark, one, source in zip(names, prints, settings, sources, strict=True)
     )
+
+
+def _check_fits(
+    run_dir: Path,
+    account: Mapping[str, Any],
+    config: StudentConfig,
+    taxonomy: Taxonomy,
+    streams: tuple[KeptStream, ...],
+) -> None:
+    """Check that the model is one for the classes, windows and streams that the account names.
+
+    Weights alone don't tell: most heads have the same for windows of any length.
+
+    Raises:
+        BadCheckpoint: it is not.
+    """
+    where = run_dir / CONFIG
+    try:
+        found = [_stream_of(stream, where) for stream in streams]
+        taught = len(config.distillation.targets)
+        fitting = ModelShape.of(taxonomy, found, account["protocol"], num_teachers=taught)
+    except (Senseless, BadConfig) as error:
+        raise BadCheckpoint("the run's streams make no sense", where=where, found=error) from error
+    kept: ModelShape = account["shape"]
+    differing = [
+        name
+        for name, value in vars(fitting).items()
+        if name != "teacher_dims" and value != getattr(kept, name)
+    ]
+    if differing:
+        raise BadCheckpoint(
+            "the model is not of the shape of what it was trained on",
+            where=where,
+            expected=", ".join(f"{name} {getattr(fitting, name)!s:.60}" for name in differing),
+            found=", ".join(f"{name} {getattr(kept, name)!s:.60}" for name in differing),
+        )
+
+
+def _stream_of(kept: KeptStream, where: Path) -> Stream:
+    """A kept stream as a store has it."""
+    own = {name: kept.settings[name] for name in OF_STREAM if name in kept.settings}
+    others = {name: value for name, value in kept.settings.items() if name not in OF_STREAM}
+    about = {"source": kept.source, "compressed": False, "fingerprint": kept.fingerprint}
+    return stream_of(kept.name, {**own, **about, "config": others}, str(where))
 
 
 def _too_old(run_dir: Path, what: str) -> BadCheckpoint:

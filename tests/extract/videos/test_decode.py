@@ -236,6 +236,25 @@ def test_truncated(tmp_path, video, name, form):
         assert video.number_on(picture) == video.number_on(original)
 
 
+def test_half_a_picture_is_none(tmp_path, video):
+    """Decoders make one of the part of a packet that a file ends with."""
+    form = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "time_base": Fraction(1, 25)}
+    path = video.write(tmp_path / "v.avi", video.steady(50), **form)
+    _, whole = sample(path, rate=25)
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = path.read_bytes()
+    for part in (0.3, 0.6, 0.9):
+        position, size = places[30]
+        path.write_bytes(content[: position + int(part * size)])
+        sampler, seen = sample(path, rate=25, allow_partial=True)
+        assert sampler.facts.skipped_packets == 1
+        assert len(seen) == 30
+        for (tick, picture), (other, original) in zip(seen, whole, strict=False):
+            assert tick == other
+            np.testing.assert_array_equal(picture, original)
+
+
 def test_truncated_without_index(tmp_path, video):
     path = truncate(video.write(tmp_path / "v.mp4", video.steady(50)))
     with pytest.raises(UnreadableVideo, match="not a video that can be opened"):

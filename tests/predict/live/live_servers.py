@@ -19,9 +19,9 @@ JPEGS = 60
 """Pictures of the camera, after which it ends."""
 
 
-def jpeg(number: int) -> bytes:
+def jpeg(number: int, side: int = 48) -> bytes:
     """A picture with the colour of its number."""
-    picture = np.full((48, 80, 3), (4 * number) % 256, np.uint8)
+    picture = np.full((side, 80, 3), (4 * number) % 256, np.uint8)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=90)
     return file.getvalue()
@@ -41,6 +41,10 @@ def _handler(folder: Path, asked: list[str]) -> type[BaseHTTPRequestHandler]:
                 self._camera(time.sleep)
             elif name == "broken":
                 self._broken()
+            elif name == "half":
+                self._half()
+            elif name == "elsewhere":
+                self._elsewhere()
             elif (folder / name).is_file():
                 self._file((folder / name).read_bytes())
             else:
@@ -80,6 +84,26 @@ def _handler(folder: Path, asked: list[str]) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self._write(data[: len(data) // 2])
             self.close_connection = True
+
+        def _half(self) -> None:
+            """A camera that breaks off within a picture, of which the whole was promised."""
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for share in (1.0, 1.0, 0.5):
+                data = jpeg(len(asked), side=800)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                end = b"\r\n" if share == 1.0 else b""
+                self._write(head.encode() + data[: round(share * len(data))] + end)
+            self.close_connection = True
+
+        def _elsewhere(self) -> None:
+            """Another URL, of the same server."""
+            self.send_response(302)
+            self.send_header("Location", "/film.mkv")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _write(self, data: bytes) -> bool:
             try:

@@ -166,6 +166,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_lets_nobody_in(page: Page) ->
         assert page.get(path)[0] == 404
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert page.get("/", method)[0] == 405
+    assert page.get("/watch.css%0a")[0] in (200, 404)
     for headers in (
         {"Origin": "http://evil.example", "Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors"},
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"},

@@ -99,6 +99,7 @@ def test_a_camera_in_the_network_is_live_and_dated_by_its_arrival(
         ("list.m3u8", UnreadableVideo, "list.m3u8: not a video"),
         ("list.ffconcat", UnreadableVideo, "not a video that can be watched.*a list of other"),
         ("nothing.mp4", Unreachable, r"nothing.mp4: can't be reached \(Server.* 404"),
+        ("elsewhere", Unreachable, r"elsewhere: can't be reached \(.* leads to another URL\)"),
     ],
 )
 def test_what_a_server_has_may_be_no_video(
@@ -134,6 +135,15 @@ def test_what_breaks_off_is_seen_as_far_as_it_came(server: tuple[str, list[str]]
         times, _, said = taken_until_it_breaks(source)
     assert 0 < len(times) < 50
     assert "broken: it broke off" in said
+
+
+def test_half_a_picture_is_none(server: tuple[str, list[str]]) -> None:
+    """Decoders make one of it all the same."""
+    with closing(watched(f"{server[0]}/half")) as source:
+        times, _, said = taken_until_it_breaks(source)
+    assert len(times) == 2
+    assert source.skipped_packets == 1
+    assert "half: it broke off" in said
 
 
 CAMERA = "testsrc=size=80x48:rate=25"

@@ -13,10 +13,16 @@ from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, FingerprintMismatch, NotFound
+from antcache.student.config import StudentConfig
 from antcache.student.handing.exporting import export_student
+from antcache.student.handing.portable import write_portable
+from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import HEADS, sizes_of
+from antcache.student.model import build_student
 from antcache.student.runs.kept import KeptStudent
 from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.train import train
+from antcache.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture
@@ -171,6 +177,44 @@ def test_an_exported_folder_is_not_believed(trained, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(BadCheckpoint, match="can't be read"):
         KeptStudent.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor.double(), "of another type: .*expected float32, found float64"),
+        (lambda tensor: tensor.long(), "of another type: .*expected float32, found int64"),
+        (lambda tensor: tensor * torch.nan, "weights that are not finite"),
+        (lambda tensor: tensor + torch.inf, "weights that are not finite"),
+    ],
+)
+@pytest.mark.parametrize("place", ["out/model.safetensors", "run/checkpoints"])
+def test_weights_that_make_no_sense(trained, tmp_path, place, change, words):
+    """Of an exported folder and of a run: whatever loads one refuses, and nothing is handed on."""
+    _, run = trained
+    export_student(run, tmp_path / "out")
+    files = [tmp_path / place] if place.startswith("out") else [*run.rglob("average.safetensors")]
+    (file,) = files
+    tensors = read_tensors(file, framework="pt").tensors
+    last = max(tensors)
+    file.unlink()
+    write_tensors(file, {**tensors, last: change(tensors[last])})
+    folder = tmp_path / place.partition("/")[0]
+    with pytest.raises(BadCheckpoint, match=words):
+        KeptStudent.load(folder)
+    with pytest.raises(BadCheckpoint, match=words):
+        export_student(folder, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("head", ["avth", "rulstm", "mean", "probe"])
+def test_every_other_head_is_a_graph(tmp_path, head):
+    """Of any number of windows; the probe's of rows of tokens."""
+    sizes = {"layers": 1, "heads": 2, "width": 8}
+    given = {name: sizes[name] for name in sizes_of(HEADS[head]) if name in sizes}
+    shape = ModelShape(dims=(8,), num_classes=5, num_frames=3, tokens=4 if head == "probe" else 1)
+    student = build_student(StudentConfig.of(head=head, **given), shape)
+    assert write_portable("torch-export", tmp_path, student, shape) < 1e-6
 
 
 @pytest.mark.parametrize(("form", "head"), [("torch-export", "gru"), ("onnx", "light")])

@@ -57,7 +57,7 @@ def test_bad_input_takes_one_line(hub: Hub, run, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     asked = [
         ((run, REPO), "no token, or one that is not valid"),
-        ((tmp_path / "x", REPO), "no run"),
+        ((tmp_path / "x", REPO), "no such folder: expected the folder of a run"),
     ]
     for words, expected in asked:
         done = invoke("student", "push", *words)
