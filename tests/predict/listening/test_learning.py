@@ -37,6 +37,7 @@ from antcache.predict.listening.listener import (
     SETTINGS,
     Listener,
 )
+from antcache.store import Stream
 from antcache.student.config import StudentConfig
 from antcache.student.recognition import recogniser
 from antcache.student.runs.kept import KeptStudent
@@ -395,6 +396,16 @@ def test_what_is_missing_is_said(copied: Path, scripts: Scripted, tmp_path: Path
     shutil.copytree(scripts.student, copied / "recogniser")
     with pytest.raises(BadCheckpoint, match="its recogniser anticipates"):
         Listener.load(copied)
+
+
+def test_rows_at_windows_alone_are_refused(listened: Listened) -> None:
+    """Of them no ticks can be made."""
+    kept = Listener.load(listened.folder)
+    rows = Stream(name="s", dim=4, dtype="float16", fps=2.0, source="made up", config={})
+    kept.check_stream(rows, "here")
+    at = {"gaps": [1.0], "anchors": [0.0]}
+    with pytest.raises(BadConfig, match=r"here: .*needs rows at a regular step"):
+        kept.check_stream(replace(rows, grid=(1, 1, 1), at=at), "here")
 
 
 def test_it_is_for_its_student_alone(scripts: Scripted, listened: Listened) -> None:
