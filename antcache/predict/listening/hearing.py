@@ -57,7 +57,7 @@ def log_prior(actions: NDArray[np.int64], classes: int) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class FrameEvidence:
     """How what a recogniser says is weighed.
 
     Attributes:
@@ -100,7 +100,7 @@ class Hearing:
 
 
 def ticks_of(
-    student: TrainedStudent, video: str, until_s: float, every_s: float, evidence: Evidence
+    student: TrainedStudent, video: str, until_s: float, every_s: float, evidence: FrameEvidence
 ) -> tuple[Floats, Floats]:
     """Ticks (R,) of a store's video from the first that has a window to a time, and how likely
     (R, C) what was seen at each is; all zeros where features are missing.

@@ -28,7 +28,13 @@ from antcache.evaluation.mixture_weights import FITTED
 from antcache.evaluation.predictions import FILE_NAME, HELD_OUT
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.files import atomic_folder
-from antcache.predict.listening.hearing import Evidence, Hearing, ListenConfig, log_prior, ticks_of
+from antcache.predict.listening.hearing import (
+    FrameEvidence,
+    Hearing,
+    ListenConfig,
+    log_prior,
+    ticks_of,
+)
 from antcache.predict.listening.listener import (
     ARRAYS,
     HEARD,
@@ -147,7 +153,7 @@ def listen(
         config,
         run.protocol.gap_s,
     )
-    evidence = Evidence(prior=prior, temperature=_temperature(store, recogniser))
+    evidence = FrameEvidence(prior=prior, temperature=_temperature(store, recogniser))
     log.info("the recogniser's temperature is %.3f", evidence.temperature)
     heard = _Heard(store=store, recogniser=hears, config=config, evidence=evidence, run=run)
     with atomic_folder(folder, OUTPUT, overwrite=overwrite) as staged:
@@ -262,6 +268,14 @@ def _check_recogniser(folder: Path, found: TrainedStudent, run: _Anticipating) -
             where=folder,
             expected="a run of antcache student recognise",
         )
+    split = found.config.data.train_split
+    if split != run.train_split:
+        raise BadConfig(
+            "the recogniser was trained on another split than the student",
+            where=folder,
+            expected=run.train_split,
+            found=split,
+        )
     if not (folder / RESULT).is_file():
         raise NotFound(
             "the recogniser's run is not finished",
@@ -327,7 +341,7 @@ class _Heard:
     store: Store
     recogniser: TrainedStudent
     config: ListenConfig
-    evidence: Evidence
+    evidence: FrameEvidence
     run: _Anticipating
 
     def predictions(

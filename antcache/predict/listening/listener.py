@@ -33,7 +33,7 @@ from antcache.evaluation.calibration import RANGE
 from antcache.evaluation.fusion import mix
 from antcache.files import FolderKind
 from antcache.predict.held import HeldRows
-from antcache.predict.listening.hearing import Evidence, Floats, Hearing, ListenConfig
+from antcache.predict.listening.hearing import Floats, FrameEvidence, Hearing, ListenConfig
 from antcache.predict.passing import Ticks
 from antcache.store import Stream
 from antcache.store.format import fingerprint
@@ -101,7 +101,7 @@ class Listener:
         past: what was known of the training videos.
         config: how it hears.
         weights: of the student and of the teacher, together 1.
-        temperature: of the recogniser's scores; see `hearing.Evidence`.
+        temperature: of the recogniser's scores; see `hearing.FrameEvidence`.
         gap_s: seconds between what was seen and what is expected.
         mark: of the student; see `mark_of`.
     """
@@ -196,7 +196,7 @@ class Listener:
 
     def likelihood(self, scores: NDArray[np.floating]) -> Floats:
         """Log-likelihoods (R, C) of what was seen, of the recogniser's scores (R, C)."""
-        evidence = Evidence(prior=self.past.prior, temperature=self.temperature)
+        evidence = FrameEvidence(prior=self.past.prior, temperature=self.temperature)
         return evidence.likelihood(scores)
 
     def hear(self) -> Hearing:

@@ -196,7 +196,8 @@ class GuessedHistory:
             for past, own in zip(new, logits, strict=True):
                 if past:
                     own[past[-1]] = -1e9  # finite: weights are added up
-                self._answers[past] = log_softmax(own)
+            for past, own in zip(new, log_softmax(logits, axis=1), strict=True):
+                self._answers[past] = own.copy()  # not the whole batch behind a row
         return np.stack([self._answers[past] for past in histories])
 
     def _make_room(self, count: int, needed: list[Past]) -> None:

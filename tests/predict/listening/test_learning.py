@@ -28,7 +28,7 @@ from antcache.evaluation import Predictions
 from antcache.evaluation.calibration import fit_temperature
 from antcache.evaluation.fusion import fuse
 from antcache.evaluation.predictions import HELD_OUT
-from antcache.predict.listening.hearing import Evidence, Hearing, ListenConfig, log_prior
+from antcache.predict.listening.hearing import FrameEvidence, Hearing, ListenConfig, log_prior
 from antcache.predict.listening.learning import ALONE, BOTH, STUDENT, Listened, listen
 from antcache.predict.listening.listener import (
     ARRAYS,
@@ -149,7 +149,7 @@ def test_prior_and_likelihood() -> None:
     """A recogniser that says what is likely anyway has said nothing."""
     prior = log_prior(np.array([0, 0, 0, 1]), 3)
     np.testing.assert_allclose(np.exp(prior), [4 / 7, 2 / 7, 1 / 7])
-    evidence = Evidence(prior=prior, temperature=1.0)
+    evidence = FrameEvidence(prior=prior, temperature=1.0)
     said = evidence.likelihood(np.stack([prior + 5.0, np.zeros(3)]))
     assert np.ptp(said[0]) < 1e-12
     assert said[1].argmax() == 2
@@ -264,6 +264,10 @@ def test_runs_of_another_kind_are_refused(scripts: Scripted, tmp_path: Path) -> 
     refused(scripts, out, BadConfig, "the anchor end", student=tmp_path / "ends")
     train(store, tmp_path / "none", config.replace(held_out=0.0))
     refused(scripts, out, NotFound, "train the student with --held-out", student=tmp_path / "none")
+    other = recogniser(config.replace(train_split="validation", validation_split="train"))
+    train(store, tmp_path / "turned", other)
+    said = "trained on another split than the student: expected train, found validation"
+    refused(scripts, out, BadConfig, said, recogniser=tmp_path / "turned")
     few = recogniser(config.replace(held_out=0.05))
     train(store, tmp_path / "few", few)
     seen = "trained on videos that the student's run held out"
