@@ -34,6 +34,7 @@ from tables_students import (
     ablation,
     demo,
     distillation,
+    history,
     latency,
     live,
     salads,
@@ -68,6 +69,7 @@ PAGES = (
     "docs/tokens.md",
     "docs/extract.md",
     "docs/watch.md",
+    "docs/predict.md",
 )
 
 
@@ -84,6 +86,7 @@ TABLES = {
     "ablation": ablation,
     "cross_fitting": cross_fitting,
     "distillation": distillation,
+    "history": history,
     "salads": salads,
     "training": training,
     "tokens": tokens,

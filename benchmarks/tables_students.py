@@ -252,3 +252,42 @@ def live() -> str:
         median, late, dropped = map(value, figures)
         lines.append(f"| {name.removeprefix('live: ')} | {median} ms | {late} ms | {dropped} % |")
     return "\n".join([*lines, "", source(found, "latency")]) + "\n"
+
+
+def history() -> str:
+    """What a listening teacher adds to students."""
+    found = records("history")
+    parts = []
+    for dataset, title, last in (
+        ("50salads", "50 Salads", "class-mean top-1"),
+        ("epic-kitchens-55", "EPIC-KITCHENS-55, simulated features", "many-shot recall@5"),
+    ):
+        names = ("top-1", "top-5", last)
+        lines = [
+            f"| {title}, percent | {' | '.join(names)} | top-1, both over student, by video |",
+            "|---|---|---|---|---|",
+        ]
+        students = dict.fromkeys(
+            what.removeprefix(f"{dataset}, ").partition(":")[0]
+            for what in found
+            if what.startswith(f"{dataset}, ")
+        )
+        for student in students:
+            label = f"{dataset}, {student}"
+            rows = [w for w in found if w.startswith(label) and w.endswith(": top-1")]
+            for who in (row.split(": ")[1] for row in rows if "recogniser" not in row):
+                cells = [value(found[f"{label}: {who}: {name}"]) for name in names]
+                gain = f"{label}: both over student, top-1: gain"
+                low, high = (f"{gain}, {end} by video" for end in ENDS)
+                cells.append(
+                    f"{found[gain]['value']:+.1f} ({found[low]['value']:+.1f} to "
+                    f"{found[high]['value']:+.1f})"
+                    if who == "both"
+                    else ""
+                )
+                lines.append(f"| {student}: {who} | {' | '.join(cells)} |")
+        if students:
+            parts.append("\n".join(lines))
+    seeds = found[next(iter(found))]["n"]
+    parts.append(f"{seeds} seeds, mean ± deviation. {source(found, 'history')}")
+    return "\n\n".join(parts) + "\n"

@@ -112,11 +112,15 @@ def test_a_name_by_mistake_is_taken_back(write, tmp_path):
 
 def test_a_dataset_has_a_name(write, tmp_path):
     table = write({"train.csv": "uid,video,start,stop,verb,noun\n1,v,0.5,1,take,pan\n"})
-    for name in ("", " "):
+    said = {
+        "": "impossible --name: expected a text that is not empty",
+        " ": "a dataset without a name: expected a name, found ' '",
+    }
+    for name, expected in said.items():
         for words in (("summary", "table", table), ("import", "table", table, tmp_path / "store")):
             result = run(*words, "--name", name)
             assert (result.exit_code, result.stdout) == (2, "")
-            assert f"a dataset without a name: expected a name, found {name!r}" in result.stderr
+            assert expected in result.stderr
     assert not (tmp_path / "store").exists()
 
 
