@@ -18,12 +18,15 @@ def completions(words: str, incomplete: str) -> list[tuple[str, str]]:
     return [(item.type, item.value) for item in complete.get_completions(words.split(), incomplete)]
 
 
+STORE = ["info", "doctor", "index", "verify", "repair", "convert", "push", "pull", "remove"]
+
+
 @pytest.mark.parametrize(
     ("words", "incomplete", "found"),
     [
         ("", "", list(COMMANDS)),
         ("", "st", ["store", "student"]),
-        ("store", "", ["info", "doctor", "verify", "repair", "convert", "push", "pull", "remove"]),
+        ("store", "", STORE),
         ("teacher", "en", ["ensemble"]),
         ("teacher train x", "--dev", ["--device"]),
         ("teacher train x --kind", "", ["count", "sequence", "language", "prompted"]),

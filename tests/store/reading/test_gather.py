@@ -178,11 +178,13 @@ def test_rows_go_where_they_belong_without_a_copy(
         for memory_map in (True, False):
             found = opened(tmp_path / f"{backend}-{zipped}", 1, memory_map=memory_map)
             Gatherer(found).into(out, which, wanted)  # what is imported on the way
-            tracemalloc.start()
-            Gatherer(found).into(out, which, wanted)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert peak < 1.5e6, (backend, zipped, memory_map)
+            peaks = []
+            for _ in range(3):  # threads of other tests that still end are counted, too
+                tracemalloc.start()
+                Gatherer(found).into(out, which, wanted)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+            assert min(peaks) < 1.5e6, (backend, zipped, memory_map)
 
 
 def test_chunks_of_several_megabytes_are_read_whole(tmp_path: Path) -> None:
