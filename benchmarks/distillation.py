@@ -54,7 +54,6 @@ from typing import Any
 import numpy as np
 import torch
 from distillation_runs import (
-    AT_MOST,
     WAYS,
     StudentOutcome,
     StudentRun,
@@ -306,12 +305,16 @@ def metric_name(dataset: str) -> str:
     return next(name for name, key in METRICS[dataset].items() if key == MAIN[dataset])
 
 
-def measure(dataset: str, conditions: tuple[str, ...], seeds: int, work: Path) -> list[Figure]:
+def measure(
+    dataset: str, conditions: tuple[str, ...], seeds: int, work: Path, epochs: int | None
+) -> list[Figure]:
     """Figures of each condition, and of each over what it is measured against, if that is here."""
     made: list[Figure] = []
     found: dict[str, list[StudentOutcome]] = {}
     for condition in conditions:
         settings = settings_of(dataset, condition, work)
+        if epochs is not None:
+            settings = {**settings, "epochs": epochs}
         found[condition] = [
             outcome(StudentRun(dataset=dataset, part=FINAL, settings=settings, seed=100 + s), work)
             for s in range(min(seeds, DEFAULT_SEEDS) if condition in OF_DEFAULT_HEAD else seeds)
@@ -334,14 +337,15 @@ def main() -> None:
     parser.add_argument("--dataset", choices=list(MAIN), help="only this dataset")
     parser.add_argument("--condition", nargs="+", choices=CHOICES, help="only these")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each condition")
+    parser.add_argument("--epochs", type=int, help="of each training: a try, not to be recorded")
     parser.add_argument("--tune", action="store_true", help="choose settings on training videos")
     parser.add_argument("--student", choices=list(STAGES), help="tune only this one")
     parser.add_argument("--set-noise", action="store_true", help="repeat the search for the noise")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK / "distillation", help="kept trainings")
     arguments = parser.parse_args()
-    if arguments.record and AT_MOST < 1000:
-        parser.error("a try, of fewer epochs than were chosen, is not recorded")
+    if arguments.record and arguments.epochs is not None:
+        parser.error("a try, of other epochs than were chosen, is not recorded")
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
     datasets = [arguments.dataset] if arguments.dataset else list(MAIN)
@@ -363,6 +367,7 @@ def main() -> None:
             else tuple(c for c in CONDITIONS[dataset] if c in arguments.condition),
             arguments.seeds,
             arguments.work,
+            arguments.epochs,
         )
     ]
     finish("distillation", made, record=arguments.record)

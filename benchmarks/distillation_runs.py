@@ -49,9 +49,6 @@ BASE = StudentConfig.of(
 )
 """What all students share unless their settings say otherwise."""
 
-AT_MOST = int(os.environ.get("ANTCACHE_EPOCHS", "1000"))
-"""Epochs of any student. Fewer are a try: runs of their own, that are not recorded."""
-
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of logit adjustment (`LossConfig.logit_adjustment`)."""
 
@@ -198,8 +195,7 @@ class StudentRun:
     @property
     def config(self) -> StudentConfig:
         """All settings."""
-        config = BASE.replace(**read_settings(self.settings), seed=self.seed)
-        return config.replace(epochs=min(config.optimization.epochs, AT_MOST))
+        return BASE.replace(**read_settings(self.settings), seed=self.seed)
 
     @property
     def unadjusted(self) -> StudentConfig:

@@ -179,7 +179,7 @@ def test_rows_go_where_they_belong_without_a_copy(
             found = opened(tmp_path / f"{backend}-{zipped}", 1, memory_map=memory_map)
             Gatherer(found).into(out, which, wanted)  # what is imported on the way
             peaks = []
-            for _ in range(3):  # threads of other tests that still end are counted, too
+            for _ in range(3):  # whatever else the process does is counted, too
                 tracemalloc.start()
                 Gatherer(found).into(out, which, wanted)
                 peaks.append(tracemalloc.get_traced_memory()[1])
