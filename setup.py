@@ -39,7 +39,7 @@ EXTRAS = {
     "gpu": ["triton>=3.4; sys_platform == 'linux'"],
     "cpu": ["numba>=0.61"],
     "import": ["lmdb>=1.5", "pyarrow>=17"],
-    "hub": ["huggingface_hub>=1.0"],
+    "hub": ["huggingface_hub>=1.1"],
     "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"],
     "remote": ["s3fs>=2024.10"],
     "ray": ["ray>=2.60,<3"],

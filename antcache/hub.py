@@ -6,6 +6,9 @@ be made or read that the folder of a model does not hold. transformers is the ca
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import string
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +20,9 @@ from antcache.untrusted import NotFetched, check_fetched, read_json
 
 MOST_LAYERS = 1000
 """Of a model: the largest have some 200, and each is made before weights can be compared."""
+NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What huggingface_hub raises of an answer that is no JSON, or of JSON that no hub says."""
+NO_HUB = "an answer that is no hub's"
 BYTES_PER_BYTE, BYTES_ALWAYS = 4, 1 << 30
 """What a model may take for each byte of its weights, and in any case: they may have 8 bits each,
 and a teacher keeps a part of its vocabulary."""
@@ -100,7 +106,7 @@ def find_folder(
     try:
         with _without_bars():
             return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except (OSError, HfHubHTTPError, HFValidationError, *transport_errors()) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, *NONSENSE, *transport_errors()) as error:
         raise kind(
             f"neither a folder here nor a {what} that can be fetched from the hub",
             where=name,
@@ -111,15 +117,22 @@ def find_folder(
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Keep the package `huggingface_hub` from drawing bars, and restore that after."""
+    """Keep the package `huggingface_hub` from drawing bars, and restore that after.
+
+    What it warns of (that it tries again) goes to whoever shows warnings, in place of its own
+    lines: they quote the hub.
+    """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils import enable_progress_bars as bars
 
-    shown = not are_progress_bars_disabled()
+    log = logging.getLogger("huggingface_hub")
+    shown, kept = not are_progress_bars_disabled(), (log.handlers, log.propagate)
     disable_progress_bars()
+    log.handlers, log.propagate = [], True
     try:
         yield
     finally:
+        log.handlers, log.propagate = kept
         if shown:
             bars()
 
@@ -135,11 +148,29 @@ def not_fetched(error: Exception) -> str:
         ((errors.HFValidationError,), "no hub id, which reads OWNER/NAME"),
         (
             (errors.LocalEntryNotFoundError, ConnectionError),
-            "no answer of the hub, and no copy in its cache",
+            f"{_refusal(error) or 'no answer of the hub'}, and no copy in its cache",
         ),
+        ((errors.HfHubHTTPError, OSError), first_line(error)),
+        (NONSENSE, NO_HUB),
     )
     said = (words for kinds, words in reasons if isinstance(error, kinds))
     return next(said, first_line(error))
+
+
+def _refusal(error: BaseException) -> str:
+    """What the hub said in place of an answer, in words; empty if it said nothing.
+
+    huggingface_hub looks into its cache then, and raises that nothing is there.
+    """
+    from huggingface_hub import errors
+
+    inner = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
+    if not isinstance(inner, errors.HfHubHTTPError):
+        return ""
+    status = getattr(inner.response, "status_code", None)
+    why = {401: "no token, or one that is not valid", 403: "the token may not do this"}
+    text = first_line(getattr(inner, "server_message", None) or inner)
+    return why.get(status or 0, text)
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
@@ -180,13 +211,38 @@ def talking(where: str) -> Iterator[None]:
         raise BadConfig("no hub id", where=where, expected="OWNER/NAME") from error
     except errors.LocalTokenNotFoundError as error:
         raise Unreachable("no token: hf auth login, or HF_TOKEN", where) from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        why = {401: "no token, or one that is not valid", 403: "the token may not do this"}
-        text = first_line(getattr(error, "server_message", None) or error)
-        raise Unreachable(why.get(status or 0, text), where) from error
-    except (errors.LocalEntryNotFoundError, ConnectionError, *transport_errors()) as error:
-        raise Unreachable("no answer of the hub", where) from error
+    except (
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        ConnectionError,
+        *transport_errors(),
+    ) as error:
+        raise Unreachable(_refusal(error) or "no answer of the hub", where) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Unreachable(first_line(error), where) from error  # other bytes than it promised
+    except NONSENSE as error:
+        raise Unreachable(NO_HUB, where) from error
+
+
+def is_as_named(file: Path) -> bool:
+    """Whether a file of huggingface_hub's cache has the bytes by whose hash the hub calls it.
+
+    True where the cache does not keep files by their hashes, as where links can't be made.
+    """
+    path = file.resolve()
+    kinds = {64: "sha256", 40: "sha1"}
+    name = path.name
+    if len(name) not in kinds or set(name) - set(string.hexdigits):
+        return True
+    # Of a file beside git it is the hash of the bytes, of one in git that of the blob.
+    digest = hashlib.new(kinds[len(name)], usedforsecurity=False)
+    digest.update(b"blob %d\0" % path.stat().st_size if len(name) == 40 else b"")
+    with path.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest() == name.lower()
 
 
 def check_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ downloads. Who writes needs its token.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -21,6 +22,8 @@ import pytest
 TOKEN = "hf_stand_in"
 LARGE = 2000
 """Bytes from which a file lies beside git."""
+ENDLESS = 300 << 20
+"""Bytes after which a body that never ends does end: a test that fails must not fill the disk."""
 
 
 class Hub:
@@ -31,6 +34,10 @@ class Hub:
         repos: commits of each repository, in order.
         commits_left: how many commits it takes before it fails; None for any number.
         fetched: names of the files that were downloaded.
+        spoiled: pattern of paths -> what is answered in place of the truth: a status, or bytes.
+        next_page: whether every page of a list says that it goes on, with itself.
+        endless: pattern of paths of files whose bodies never end.
+        sent: bytes of such a body that went out.
     """
 
     def __init__(self) -> None:
@@ -38,6 +45,10 @@ class Hub:
         self.large: dict[str, bytes] = {}
         self.commits_left: int | None = None
         self.fetched: list[str] = []
+        self.spoiled: dict[str, int | bytes] = {}
+        self.next_page = False
+        self.endless = ""
+        self.sent = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -67,6 +78,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: Any = None, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        path = unquote(urlsplit(self.path).path)
+        for pattern, found in self.hub.spoiled.items():
+            if re.search(pattern, path):
+                status, data = (found, b"{}") if isinstance(found, int) else (status, found)
+        if self.hub.endless and re.search(self.hub.endless, path) and self.command == "GET":
+            self.pour(headers)
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -74,6 +92,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    def pour(self, headers: dict[str, str]) -> None:
+        """A body in portions, until nobody wants more."""
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        block = b"x" * (1 << 20)
+        with contextlib.suppress(OSError):
+            while self.hub.sent < ENDLESS:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block))
+                self.hub.sent += len(block)
+        self.close_connection = True
 
     def refuse(self, status: int, code: str) -> None:
         self.answer(status, {"error": code}, X_Error_Code=code, X_Error_Message=code)
@@ -101,7 +133,9 @@ class Handler(BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)", path):
             repo = self.repo(found[1], found[2])
             if repo is not None:
-                self.answer(200, [self.entry(n, d) for n, d in self.at(repo, found[3]).items()])
+                entries = [self.entry(n, d) for n, d in self.at(repo, found[3]).items()]
+                link = f'<{self.hub.url}{self.path}>; rel="next"'
+                self.answer(200, entries, **({"Link": link} if self.hub.next_page else {}))
         elif found := re.fullmatch(
             r"/api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", path
         ):

@@ -20,6 +20,8 @@ GROUP_FILES = {"zarr": "zarr.json", "hdf5": "attributes.json"}
 BLOCK_BYTES = 1 << 20
 DEEPEST, LONGEST = 12, 1024
 """Folders and characters of a file's name: those of a unit are far fewer."""
+MOST_FILES = 1 << 22
+"""Of a repository that is listed: a hub advises against a fortieth of that."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def list_stream(api: Any, repo: str, stream: str, *, revision: str | None = None
         revision: branch, tag or commit; the default branch unless given.
 
     Raises:
-        Whatever huggingface_hub raises; see `hub.talking`.
+        ValueError: the list does not end.
+        Whatever huggingface_hub raises; see `hub.talking`, which takes both.
     """
     commit = api.repo_info(repo, repo_type="dataset", revision=revision).sha
     found = Listing(commit)
@@ -92,7 +95,12 @@ def list_stream(api: Any, repo: str, stream: str, *, revision: str | None = None
     begin = f"features/{stream}/"
     if not commit:
         return found
-    for each in api.list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit):
+    listed = api.list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit)
+    first = ""
+    for number, each in enumerate(listed):
+        first = first or each.path
+        if number == MOST_FILES or (number and each.path == first):  # the same page again
+            raise ValueError("a list without an end")
         size = getattr(each, "size", None)
         if type(size) is not int or size < 0:  # a folder
             continue

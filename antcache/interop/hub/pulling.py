@@ -8,15 +8,18 @@ interrupted goes on with what is missing. All files are of one commit.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from antcache.errors import DamagedStore, MissingKey, needs
+from antcache.errors import DamagedStore, MissingKey, NotAStore, needs
 from antcache.hub import talking
 from antcache.interop.hub.listing import Listing, RemoteFile, group_files, list_stream
 from antcache.progress import Progress, silent
@@ -116,7 +119,8 @@ def pull_stream(
         for batch in [[], *_batches(found, todo)]:
             files = [name for video in batch for name in found.units[video]]
             _fetch(repo, found, files, fetched)
-            report = convert(Store.open(fetched), place, ConvertConfig(streams=(stream,)))
+            with _as_it_came(repo, fetched):
+                report = convert(Store.open(fetched), place, ConvertConfig(streams=(stream,)))
             written += [key.rpartition("/")[2] for key in report.written]
             num_bytes += sum(_size(found.units[video]) for video in batch)
             log.info("%s: %d units of %s", repo, len(written), stream)
@@ -161,11 +165,79 @@ def _batches(found: Listing, videos: list[str]) -> list[list[str]]:
 
 
 def _fetch(repo: str, found: Listing, names: list[str] | tuple[str, ...], folder: Path) -> None:
-    """Bring files of the commit into a folder, under their names; no cache is filled."""
+    """Bring files of the commit into a folder, under their names; no cache is filled.
+
+    Raises:
+        DamagedStore: what comes is more than the hub lists, or something else.
+    """
     from huggingface_hub import hf_hub_download
 
+    listed = {**found.groups, **{n: f for unit in found.units.values() for n, f in unit.items()}}
+    stopped = Event()
+
     def fetch(name: str) -> None:
-        hf_hub_download(repo, name, repo_type="dataset", revision=found.commit, local_dir=folder)
+        path = hf_hub_download(
+            repo,
+            name,
+            repo_type="dataset",
+            revision=found.commit,
+            local_dir=folder,
+            tqdm_class=_counter(f"{repo}: {name}", listed[name].size, stopped),
+        )
+        if not listed[name].is_like(Path(path)):
+            raise _other(f"{repo}: {name}")
 
     with talking(repo), ThreadPoolExecutor(CONNECTIONS) as pool:
-        list(pool.map(fetch, names))
+        try:
+            list(pool.map(fetch, names))
+        except BaseException:
+            stopped.set()  # else the pool waits for what is under way, whose end may be far
+            raise
+
+
+def _counter(where: str, size: int, stopped: Event) -> Any:
+    """What huggingface_hub tells of each portion of a file that came; it shows nothing.
+
+    It refuses a file of more than `size` bytes, and any when `stopped` is set.
+    """
+    from tqdm import tqdm
+
+    class Counter(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
+            super().__init__(disable=True)
+            self.came = initial
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.came += n or 0
+            if stopped.is_set() or self.came > size:
+                raise _other(where)
+            return None
+
+    return Counter
+
+
+def _other(where: str) -> DamagedStore:
+    return DamagedStore(
+        "other bytes came than the hub lists", where=where, hint="nothing of it was published"
+    )
+
+
+@contextmanager
+def _as_it_came(repo: str, folder: Path) -> Iterator[None]:
+    """Say what is wrong with what came of the repository, in place of the folder it came to.
+
+    Raises:
+        DamagedStore: it is not as it was written, or nothing that antcache wrote.
+    """
+    try:
+        yield
+    except (DamagedStore, NotAStore) as error:
+        if str(folder) not in str(error):  # the store here
+            raise
+        text = str(error).replace(f"{folder}/", "").replace(str(folder), "the repository")
+        raise DamagedStore(
+            "what came is not as antcache writes it",
+            where=repo,
+            found=re.sub(r" \(antcache store repair[^()]*\)", "", text),
+            hint="nothing of it was published; its owner can push it again",
+        ) from error

@@ -6,16 +6,17 @@
     README.md            the model card
 
 Promise: of a hub id only these files are fetched, through huggingface_hub's cache, and no code and
-no pickle. Nothing of them is believed here: whoever reads them checks.
+no pickle; the weights are those whose hash the hub names. Nothing else of them is believed here:
+whoever reads them checks.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from antcache.errors import AlreadyExists, NotFound
+from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
 from antcache.files import is_vacant
-from antcache.hub import find_folder
+from antcache.hub import find_folder, is_as_named
 
 MODEL, CLASSES, CARD = "model.safetensors", "classes.json", "README.md"
 EXAMPLE = "the folder of a run, an exported one, or a hub id such as OWNER/NAME"
@@ -40,6 +41,7 @@ def find_student(place: str | Path, *, revision: str | None = None) -> Path:
 
     Raises:
         NotFound: there is neither such a folder nor such a student, or the hub can't be reached.
+        BadCheckpoint: the weights are other bytes than the hub says.
         MissingExtra: it is no folder here, and huggingface_hub is not installed.
     """
     files = (MODEL, CLASSES, CARD, "config.json")
@@ -51,5 +53,11 @@ def find_student(place: str | Path, *, revision: str | None = None) -> Path:
             "no student in this repository of the hub",
             where=place,
             expected=f"{MODEL}, as `antcache student push` writes it",
+        )
+    if folder != Path(place) and not is_as_named(folder / MODEL):
+        raise BadCheckpoint(
+            "other weights came than the hub lists",
+            where=(folder / MODEL).resolve(),
+            hint="remove this file: it is fetched again",
         )
     return folder

@@ -12,7 +12,7 @@ from hub import Hub, point
 
 from antcache.cli.main import cli
 from antcache.errors import AlreadyExists, DamagedStore, FingerprintMismatch, Unreachable
-from antcache.interop.hub import pushing
+from antcache.interop.hub import listing, pushing
 from antcache.interop.hub.pulling import pull_stream
 from antcache.interop.hub.pushing import push_stream
 from antcache.store import Store
@@ -168,3 +168,86 @@ def test_bad_input_takes_one_line(
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
         assert "no answer of the hub" in done.stderr
     assert not there.exists()
+
+
+INFO = r"^/api/datasets/kitchen/features(/revision/main)?$"
+TREE, ROWS = "/tree/", "/resolve/.*P01_02/rows/c"
+NONSENSE = [b"<html>", b"null", b"[1, {}]", b'{"a": 1}', b"[" * 100_000, b'[{"type": 1}]']
+
+
+@pytest.mark.parametrize("place", [INFO, TREE])
+@pytest.mark.parametrize("said", NONSENSE)
+def test_a_hub_that_talks_nonsense_takes_one_line(
+    hub: Hub, tmp_path: Path, place: str, said: bytes
+) -> None:
+    store = make(tmp_path / "store", videos=VIDEOS[:1])
+    push_stream(store, REPO, "rgb")
+    hub.spoiled[place] = said
+    for words in (("pull", REPO, tmp_path / "there"), ("push", store.path, REPO)):
+        done = invoke("store", *words, "--stream", "rgb")
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert f"{REPO}: can't be reached (an answer that is no hub's)" in done.stderr
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_list_that_does_not_end_is_given_up(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    hub.next_page = True
+    with pytest.raises(Unreachable, match="an answer that is no hub's"):
+        pull_stream(REPO, tmp_path / "there", "rgb")
+    hub.next_page = False
+    monkeypatch.setattr(listing, "MOST_FILES", 3)
+    with pytest.raises(Unreachable, match="an answer that is no hub's"):
+        pull_stream(REPO, tmp_path / "there", "rgb")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_hub_that_refuses_a_file_is_quoted(hub: Hub, tmp_path: Path, status: int) -> None:
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    hub.spoiled[ROWS] = status
+    done = invoke("store", "pull", REPO, tmp_path / "there", "--stream", "rgb")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert {403: "the token may not do this", 404: "404"}[status] in done.stderr
+
+
+@pytest.mark.parametrize("change", ["other", "more", "nothing"])
+def test_other_bytes_than_the_hub_lists_are_refused(hub: Hub, tmp_path: Path, change: str) -> None:
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    data = hub.files(REPO)["features/rgb/P01_02/rows/c/0/0"]
+    hub.spoiled[ROWS] = {
+        "other": data[:-1] + bytes([data[-1] ^ 1]),
+        "more": data + b"x",
+        "nothing": b"",
+    }[change]
+    done = invoke("store", "pull", REPO, tmp_path / "there", "--stream", "rgb")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert f"{REPO}: features/rgb/P01_02/rows/c/0/0: other bytes came than" in done.stderr
+    assert "P01_02" not in Store.open(tmp_path / "there").videos("rgb")
+    hub.spoiled.clear()
+    pull_stream(REPO, tmp_path / "there", "rgb")  # goes on
+    assert_same(make(tmp_path / "again"), Store.open(tmp_path / "there"))
+
+
+def test_a_body_that_does_not_end_is_cut_off(hub: Hub, tmp_path: Path) -> None:
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    hub.endless = ROWS
+    with pytest.raises(DamagedStore, match="P01_02/rows/c/0/0: other bytes came than the hub"):
+        pull_stream(REPO, tmp_path / "there", "rgb")
+    assert hub.sent < 100 << 20
+
+
+def test_what_is_wrong_is_said_of_the_repository(hub: Hub, tmp_path: Path) -> None:
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    hub.files(REPO)["features/rgb/P01_02/rows/c/0/0"] = b"short"
+    done = invoke("store", "pull", REPO, tmp_path / "there", "--stream", "rgb")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert f"{REPO}: what came is not as antcache writes it: found features/rgb/P01" in done.stderr
+    assert "antcache-pull-" not in done.stderr  # a folder that is not there any more
+    assert "repair" not in done.stderr
+    hub.files(REPO)["zarr.json"] = b"{}"
+    done = invoke("store", "pull", REPO, tmp_path / "new", "--stream", "rgb")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert "what came is not as antcache writes it: found zarr.json: not as it" in done.stderr
+    assert not (tmp_path / "new").exists()

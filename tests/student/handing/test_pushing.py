@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from click.testing import CliRunner
 from hub import Hub, point
 
 from antcache.cli.main import cli
-from antcache.errors import NotFound
+from antcache.errors import BadCheckpoint, NotFound
 from antcache.student.handing.exporting import export_student
 from antcache.student.runs.kept import KeptStudent
 from antcache.student.runs.train import train
@@ -69,3 +71,26 @@ def test_bad_input_takes_one_line(hub: Hub, run, tmp_path, monkeypatch) -> None:
     assert "no answer of the hub" in done.stderr
     with pytest.raises(NotFound, match="no answer of the hub"):
         KeptStudent.load(REPO)
+
+
+def test_other_weights_than_the_hub_lists_are_refused(hub: Hub, run) -> None:
+    assert not invoke("student", "push", run, REPO).exit_code
+    data = hub.files(REPO, "models")["model.safetensors"]
+    hub.spoiled["resolve/.*model.safetensors"] = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(BadCheckpoint, match="other weights came than the hub lists") as error:
+        KeptStudent.load(REPO)
+    hub.spoiled.clear()
+    Path(str(error.value).partition(":")[0]).unlink()  # as the error says
+    assert KeptStudent.load(REPO).config == KeptStudent.load(run).config
+
+
+@pytest.mark.parametrize("said", [b"<html>", b"null", b"[1]", b'{"a": 1}', b"[" * 100_000])
+def test_a_hub_that_talks_nonsense_takes_one_line(hub: Hub, run, tmp_path, said: bytes) -> None:
+    hub.repos["models", REPO] = [{}]
+    hub.spoiled["^/api/"] = said
+    done = invoke("student", "push", run, REPO)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert "an answer that is no hub's" in done.stderr
+    done = invoke("student", "export", REPO, tmp_path / "out")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert "an answer that is no hub's" in done.stderr
