@@ -2,10 +2,10 @@
 
 Promise: names, paths and what files hold come from anybody. What `plain` returns is one line that
 neither moves the cursor nor colours, renames, reorders or hides anything, on a terminal, in a log
-and on a page. What `utf8` returns can be written to a file. Text without such characters is as it
-was. A name that passes (of a video, a split, a stream or soft targets; one rule for all who ask)
-can be a file's on any system and in any store, and is nothing that a path, a terminal or a reader
-could take for something else.
+and on a page; what `cell` returns is no formula in a spreadsheet either. What `utf8` returns can be
+written to a file. Text without such characters is as it was. A name that passes (of a video, a
+split, a stream or soft targets; one rule for all who ask) can be a file's on any system and in any
+store, and is nothing that a path, a terminal or a reader could take for something else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ LISTED = 5
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 NAMES = "letters, digits and . _ + -, the first a letter or digit"
 """Of splits, streams and soft targets, which are written on command lines; the rule in words."""
+
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet takes for a formula, whatever quotes are around it; the last
+are the wide forms."""
 
 PUNCTUATION = " _.+-()[]&'@!~="
 """What names of videos may hold beside letters and digits: what people, cameras and YouTube put
@@ -59,6 +63,16 @@ def _shown(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def cell(text: object) -> str:
+    """`text` as `plain` writes it, with an apostrophe before what a spreadsheet would carry out.
+
+    For text to be read. A name by which others find something stays as it is: that of a video holds
+    no character by which a formula could reach anything (`PUNCTUATION`).
+    """
+    line = plain(text)
+    return f"'{line}" if line.lstrip().startswith(FORMULA) else line
 
 
 def utf8(text: object) -> str:

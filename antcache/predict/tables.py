@@ -1,7 +1,8 @@
 """A table of answers, written while they come.
 
 Promise: the file appears whole or not at all; text from data is written so that no control
-character of it reaches whoever looks at the table.
+character of it reaches whoever looks at the table, and no spreadsheet takes the name of an action
+for a formula: before such a name stands an apostrophe. Its id is in the table, too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from antcache.files import atomic_file
 from antcache.predict.answers import COLUMNS, Anticipation
-from antcache.text import plain
+from antcache.text import cell, plain
 
 
 @contextmanager
@@ -35,8 +37,14 @@ def csv_table(path: Path, *, overwrite: bool = False) -> Iterator[Callable[[Anti
 
         def add(answer: Anticipation) -> None:
             writer.writerows(
-                [plain(cell) if isinstance(cell, str) else cell for cell in row]
+                [_written(name, value) for name, value in zip(COLUMNS, row, strict=True)]
                 for row in answer.rows()
             )
 
         yield add
+
+
+def _written(column: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return cell(value) if column == "name" else plain(value)

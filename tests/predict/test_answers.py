@@ -90,3 +90,19 @@ def test_what_fails_leaves_no_table(tmp_path):
     with pytest.raises(RuntimeError, match="half way"):
         fail_half_way(tmp_path / "out.csv")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_name_is_a_formula(tmp_path):
+    """The video's stays, since others find it by that."""
+    names = ("=cmd|' /C calc'!A0", '=HYPERLINK("http://x")', "a\tb", "take <b>")
+    top = tuple(Likely(action=i, name=name, probability=0.1) for i, name in enumerate(names))
+    with csv_table(tmp_path / "out.csv") as add:
+        add(answer(top=top, video="-dh_uGahzYo"))
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8")))
+    assert [row["name"] for row in rows] == [
+        "'=cmd|' /C calc'!A0",
+        '\'=HYPERLINK("http://x")',
+        "a\\tb",
+        "take <b>",
+    ]
+    assert {row["video"] for row in rows} == {"-dh_uGahzYo"}

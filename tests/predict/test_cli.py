@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from predict_kitchen import extracted, trained, write_coloured
 
+from antcache.annotations import Taxonomy
 from antcache.cli.main import cli, main
 from antcache.extract import load_backbone
 
@@ -240,3 +241,42 @@ def test_an_impossible_gap_is_not_the_runs_fault(ask, made):
 def test_help_is_short_of_nothing():
     done = CliRunner().invoke(cli, ["predict", "--help"])
     assert "--student RUN" in done.output
+
+
+def test_whatever_actions_are_called(ask, run, made, tmp_path):
+    """Names as long as they may be, from right to left, of markup, of pictures and of formulas."""
+    names = (
+        ("=cmd|' /C calc'!A0 " * 20)[:250],
+        "<script>alert(1)</script>",
+        "\u202eفتح 🍳",
+        "\x1b[31m",
+    )
+    strange = tmp_path / "strange"
+    shutil.copytree(run, strange)
+    account = json.loads((strange / "config.json").read_text())
+    account["classes"]["actions"] = list(names)
+    account["taxonomy"] = Taxonomy.from_dict(account["classes"]).fingerprint
+    (strange / "config.json").write_text(json.dumps(account))
+    even = made.folder / "even.mp4"
+    page, film, table = (tmp_path / f"out.{ending}" for ending in ("html", "mp4", "csv"))
+    words = (even, "--every", "4", "--html", page, "--video", film, "--csv", table)
+    code, _, err = ask(*words, student=strange)
+    assert (code, err) == (0, "")
+    text = page.read_text("utf-8")
+    assert "<script>" not in text
+    assert not set("\u202e\x1b") & set(text + table.read_text("utf-8"))
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert {row["name"] for row in rows} == {
+        "'" + names[0],
+        names[1],
+        r"\u202eفتح 🍳",
+        r"\x1b[31m",
+    }
+    with av.open(str(film)) as made_film:
+        assert made_film.streams.video[0].height > 0
+    code, out, _ = ask(even, "--at", "4", student=strange)
+    assert code == 0
+    assert out.count("\n") == 1
+    assert not set("\u202e\x1b") & set(out)
+    _, out, _ = ask(even, "--at", "4", "--json", student=strange)
+    assert {each["name"] for each in json.loads(out)["videos"][0]["answers"][0]["top"]} == {*names}

@@ -18,6 +18,9 @@ from mmap import mmap
 from typing import IO, Any, cast
 
 MAX_PROTOCOL = 5
+DEEPEST = 10_000
+"""Marks that are open at a time, each of which takes 50 times its byte. Python's own pickler, which
+calls itself for a value in a value, ends at a tenth of that."""
 REPORT_EVERY = 1 << 15
 """Opcodes between two reports of progress."""
 
@@ -182,6 +185,8 @@ class Machine:
         return items
 
     def _mark(self, _: None) -> None:
+        if len(self._below) == DEEPEST:
+            raise Refusal("the pickle is nested too deeply")
         self._below.append(self._stack)
         self._stack = []
 

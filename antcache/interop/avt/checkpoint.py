@@ -15,6 +15,7 @@ Source: facebookresearch/AVT, `models/base_model.py` and `models/future_predicti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ def read_checkpoint(path: Path) -> AvtWeights:
         width=width,
         layers=layers,
         classes=classes,
-        epoch=float(epoch) if isinstance(epoch, int | float) else None,
+        epoch=_number(epoch),
         backbone=any(key.startswith("backbone.") for key in state),
     )
 
@@ -155,10 +156,12 @@ class _Taken:
                 expected=f"numbers in {dims} dimensions",
                 found=what,
             )
-        if not np.isfinite(found).all():
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+            weight = np.asarray(found, dtype=np.float32)
+        if not np.isfinite(weight).all():
             raise BadCheckpoint(f"{name} holds NaN or infinity", where=self._path)
         self._left.discard(name)
-        return np.asarray(found, dtype=np.float32)
+        return weight
 
     def check(self, name: str, found: NDArray[Any], shape: tuple[int, ...]) -> None:
         """Refuse a tensor of another shape."""
@@ -183,6 +186,15 @@ class _Taken:
                 found=f"{len(self._left)}: {_first(self._left)}",
                 hint="features would have to be mapped by them before they are stored",
             )
+
+
+def _number(value: object) -> float | None:
+    """A number that the file says, or None: text, NaN and more digits than a float has are none."""
+    try:
+        found = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _first(names: Iterable[str]) -> str:

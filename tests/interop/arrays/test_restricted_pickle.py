@@ -14,6 +14,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -497,3 +498,15 @@ def test_no_opcode_is_forgotten() -> None:
 
     known = {*restricted_pickle._PUSHED, *restricted_pickle._STEPS, *restricted_pickle.REFUSED}
     assert known == {opcode.name for opcode in pickletools.opcodes}
+
+
+def test_marks_do_not_fill_the_memory(tmp_path):
+    """Each takes far more than its byte."""
+    (tmp_path / "marks.pt").write_bytes(pickle.PROTO + b"\x02" + pickle.MARK * 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedPickle, match="nested too deeply"):
+            read_pickle(tmp_path / "marks.pt")
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()

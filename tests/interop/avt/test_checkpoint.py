@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from antcache.store import Store
 from antcache.student.runs.kept import KeptStudent
 
 DIM, WIDTH, LAYERS, HEADS, ACTIONS, VERBS, NOUNS = 12, 16, 2, 4, 6, 2, 3
+LARGE = torch.full((ACTIONS,), 1e300, dtype=torch.float64)
 
 
 class Future(nn.Module):
@@ -194,6 +196,11 @@ GPT = "future_predictor.gpt_model."
         ("future_predictor.decoder.weight", torch.zeros(DIM, 3), "does not fit the encoder"),
         ("classifiers.action.weight", torch.zeros(ACTIONS, 3), "does not fit the encoder"),
         ("classifiers.action.bias", torch.full((ACTIONS,), torch.nan), "NaN or infinity"),
+        (
+            "classifiers.action.bias",
+            torch.full((ACTIONS,), 1e300, dtype=torch.float64),
+            "NaN or infinity",
+        ),
         ("classifiers.action.bias", torch.zeros(ACTIONS, dtype=torch.int64), "is no weight"),
         ("classifiers.verb.weight", torch.zeros(VERBS, DIM), "no classifiers.verb.bias"),
     ],
@@ -204,6 +211,12 @@ def test_weights_that_are_not_avts(tmp_path: Path, name: str, value: Any, words:
     torch.save({"model": state}, tmp_path / "c.pth")
     with pytest.raises(BadCheckpoint, match=words):
         read_checkpoint(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize("epoch", [10**400, math.nan, -math.inf, "three", None])
+def test_an_epoch_that_is_no_number_is_none(tmp_path: Path, epoch: Any) -> None:
+    file = save(tmp_path / "c.pth", Avt({"action": ACTIONS}), epoch=epoch)
+    assert read_checkpoint(file).epoch is None
 
 
 class Evil:
