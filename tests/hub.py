@@ -11,7 +11,9 @@ import contextlib
 import hashlib
 import json
 import re
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +26,8 @@ LARGE = 2000
 """Bytes from which a file lies beside git."""
 ENDLESS = 300 << 20
 """Bytes after which a body that never ends does end: a test that fails must not fill the disk."""
+SLOW = 2000
+"""Bytes of a slow body."""
 
 
 class Hub:
@@ -37,7 +41,8 @@ class Hub:
         spoiled: pattern of paths -> what is answered in place of the truth: a status, or bytes.
         next_page: whether every page of a list says that it goes on, with itself.
         endless: pattern of paths of files whose bodies never end.
-        sent: bytes of such a body that went out.
+        sent: bytes of such a body that went out, or of a slow one.
+        slow: pattern of paths of files that come a byte at a time; what is spoiled waits for such.
     """
 
     def __init__(self) -> None:
@@ -49,7 +54,9 @@ class Hub:
         self.next_page = False
         self.endless = ""
         self.sent = 0
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"hub": self}))
+        self.slow = ""
+        self.begun = threading.Event()
+        self.server = Server(("127.0.0.1", 0), type("Own", (Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -61,6 +68,15 @@ class Hub:
         """Listen no more."""
         self.server.shutdown()
         self.server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """One that takes it quietly when a client leaves."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, but for that."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def blob(data: bytes) -> str:
@@ -79,8 +95,13 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: Any = None, **headers: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         path = unquote(urlsplit(self.path).path)
+        if self.hub.slow and re.search(self.hub.slow, path) and self.command == "GET":
+            self.drip(headers)
+            return
         for pattern, found in self.hub.spoiled.items():
             if re.search(pattern, path):
+                if self.hub.slow:
+                    self.hub.begun.wait(20)
                 status, data = (found, b"{}") if isinstance(found, int) else (status, found)
         if self.hub.endless and re.search(self.hub.endless, path) and self.command == "GET":
             self.pour(headers)
@@ -105,6 +126,21 @@ class Handler(BaseHTTPRequestHandler):
             while self.hub.sent < ENDLESS:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(block), block))
                 self.hub.sent += len(block)
+        self.close_connection = True
+
+    def drip(self, headers: dict[str, str]) -> None:
+        """A body a byte at a time, until nobody wants more."""
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(SLOW))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while self.hub.sent < SLOW:
+                self.wfile.write(b"x")
+                self.hub.sent += 1
+                self.hub.begun.set()
+                time.sleep(0.02)
         self.close_connection = True
 
     def refuse(self, status: int, code: str) -> None:

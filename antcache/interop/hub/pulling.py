@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,7 +170,7 @@ def _fetch(repo: str, found: Listing, names: list[str] | tuple[str, ...], folder
     Raises:
         DamagedStore: what comes is more than the hub lists, or something else.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import close_session, hf_hub_download
 
     listed = {**found.groups, **{n: f for unit in found.units.values() for n, f in unit.items()}}
     stopped = Event()
@@ -188,10 +188,15 @@ def _fetch(repo: str, found: Listing, names: list[str] | tuple[str, ...], folder
             raise _other(f"{repo}: {name}")
 
     with talking(repo), ThreadPoolExecutor(CONNECTIONS) as pool:
+        fetching = [pool.submit(fetch, name) for name in names]
         try:
-            list(pool.map(fetch, names))
+            for each in as_completed(fetching):
+                each.result()
         except BaseException:
-            stopped.set()  # else the pool waits for what is under way, whose end may be far
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Else the pool waits for what is under way, whose end may be far, or for one more byte.
+            stopped.set()
+            close_session()
             raise
 
 

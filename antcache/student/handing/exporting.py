@@ -21,7 +21,7 @@ from antcache.files import atomic_folder
 from antcache.student.config import StudentConfig
 from antcache.student.handing.card import UNKNOWN, Described, check_license, write_card
 from antcache.student.handing.fetching import CARD, CLASSES, MODEL, check_vacant, find_student
-from antcache.student.handing.portable import FORMS, write_portable
+from antcache.student.handing.portable import FORMS, import_packages, write_portable
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import Student
 from antcache.student.runs.kept import KeptStudent, load_predictor
@@ -88,6 +88,7 @@ def export_student(
     check_license(license)
     one_of("format", form, FORMS)
     check_vacant(out)
+    import_packages(form)
     folder = find_student(place)
     account, result = _account(folder)
     kept = KeptStudent.load(folder, device="cpu", taxonomy=taxonomy)

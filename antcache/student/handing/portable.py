@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,7 @@ def write_portable(form: str, folder: Path, student: Student, shape: ModelShape)
     generator = torch.Generator().manual_seed(0)
     windows = torch.randn((max(TRIED), *shape.window), generator=generator)
     write, load = (_write_onnx, _load_onnx) if form == "onnx" else (_write_program, _load_program)
-    if form == "onnx":
-        _import_onnx()
+    import_packages(form)
     head = type(student.head).__name__
     with torch.no_grad(), _hushed():
         try:
@@ -121,13 +121,20 @@ def write_portable(form: str, folder: Path, student: Student, shape: ModelShape)
     return difference
 
 
-def _import_onnx() -> None:
-    with needs("onnx", "onnx"):
-        import onnx  # noqa: F401
-    with needs("onnxruntime", "onnx"):
-        import onnxruntime  # noqa: F401
-    with needs("onnxscript", "onnx"):
-        import onnxscript  # noqa: F401
+def import_packages(form: str) -> None:
+    """Import what a form needs, before anything is made.
+
+    Raises:
+        MissingExtra: it is not installed, or can't be loaded.
+    """
+    if form != "onnx":
+        return
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        with needs(package, "onnx"):
+            try:
+                import_module(package)
+            except OSError as error:  # a library of its own that is not there
+                raise ImportError(str(error)) from error
 
 
 def _write_onnx(program: Any, path: Path, outputs: int) -> None:

@@ -251,3 +251,14 @@ def test_what_is_wrong_is_said_of_the_repository(hub: Hub, tmp_path: Path) -> No
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
     assert "what came is not as antcache writes it: found zarr.json: not as it" in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_waited_for_once_a_file_is_refused(hub: Hub, tmp_path: Path) -> None:
+    """Nor after Ctrl-C, which takes the same way."""
+    push_stream(make(tmp_path / "store"), REPO, "rgb")
+    hub.slow, hub.spoiled["/resolve/.*take 2/rows/c"] = "/resolve/.*P01_01/rows/c", 403
+    with pytest.raises(Unreachable, match="the token may not do this"):
+        pull_stream(REPO, tmp_path / "there", "rgb")
+    assert 0 < hub.sent < 1000
+    hub.slow, hub.spoiled = "", {}
+    pull_stream(REPO, tmp_path / "there", "rgb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -270,4 +271,18 @@ def test_a_graph_with_other_scores_is_refused(trained, tmp_path, monkeypatch):
     )
     with pytest.raises(BadCheckpoint, match="other scores than the student"):
         export_student(run, tmp_path / "out", form="torch-export")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("why", ["raise ImportError('x')", "raise OSError('libx.so: gone')"])
+def test_a_package_that_is_not_there_takes_one_line(trained, tmp_path, monkeypatch, why):
+    """Before the student is looked for."""
+    (tmp_path / "path/onnxruntime").mkdir(parents=True)
+    (tmp_path / "path/onnxruntime/__init__.py").write_text(why)
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    for place in (trained[1], tmp_path / "nothing"):
+        done = invoke("student", "export", place, tmp_path / "out", "--format", "onnx")
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        assert "'antcache[onnx]'" in done.stderr
     assert not (tmp_path / "out").exists()
