@@ -2,7 +2,8 @@
 
 Promise: the file appears whole or not at all; text from data is written so that no control
 character of it reaches whoever looks at the table, and no spreadsheet takes the name of an action
-for a formula: before such a name stands an apostrophe. Its id is in the table, too.
+for a formula: before such a name stands an apostrophe. Its id is in the table, too. The name of a
+video is as it is, unless it is one that no store could have.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from antcache.files import atomic_file
 from antcache.predict.answers import COLUMNS, Anticipation
-from antcache.text import cell, plain
+from antcache.text import cell, is_video_name, plain
 
 
 @contextmanager
@@ -47,4 +48,6 @@ def csv_table(path: Path, *, overwrite: bool = False) -> Iterator[Callable[[Anti
 def _written(column: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return cell(value) if column == "name" else plain(value)
+    # By its name a video is found again; in one that a store could have no formula gets anywhere.
+    found_by = column == "video" and is_video_name(value)
+    return plain(value) if found_by else cell(value)

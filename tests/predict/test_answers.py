@@ -93,16 +93,18 @@ def test_what_fails_leaves_no_table(tmp_path):
 
 
 def test_no_name_is_a_formula(tmp_path):
-    """The video's stays, since others find it by that."""
+    """A video's stays if a store could have it, since others find it by that."""
     names = ("=cmd|' /C calc'!A0", '=HYPERLINK("http://x")', "a\tb", "take <b>")
     top = tuple(Likely(action=i, name=name, probability=0.1) for i, name in enumerate(names))
     with csv_table(tmp_path / "out.csv") as add:
         add(answer(top=top, video="-dh_uGahzYo"))
+        add(answer(video='=HYPERLINK("x")'))
     rows = list(csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8")))
-    assert [row["name"] for row in rows] == [
+    assert [row["name"] for row in rows[:4]] == [
         "'=cmd|' /C calc'!A0",
         '\'=HYPERLINK("http://x")',
         "a\\tb",
         "take <b>",
     ]
-    assert {row["video"] for row in rows} == {"-dh_uGahzYo"}
+    assert {row["video"] for row in rows[:4]} == {"-dh_uGahzYo"}
+    assert {row["video"] for row in rows[4:]} == {'\'=HYPERLINK("x")'}
