@@ -205,12 +205,12 @@ def _counter(where: str, size: int, stopped: Event) -> Any:
 
     It refuses a file of more than `size` bytes, and any when `stopped` is set.
     """
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
-    class Counter(tqdm):  # type: ignore[type-arg]
+    class Counter(tqdm):  # type: ignore[misc]
         def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
             super().__init__(disable=True)
-            self.came = initial
+            self.came: float = initial
 
         def update(self, n: float | None = 1) -> bool | None:
             self.came += n or 0
