@@ -77,6 +77,9 @@ class LiveHistory:
         where: the source, for messages.
     """
 
+    _in_a_row: int
+    _oldest: int | None
+
     def __init__(self, anticipator: Anticipator, listener: Listener, where: str) -> None:
         self._anticipator, self._listener, self._where = anticipator, listener, where
         self._stream, self._protocol = anticipator.make.stream, listener.ticks.protocol
@@ -153,7 +156,7 @@ class LiveHistory:
     def _forget(self) -> None:
         self._hearing = self._listener.hear()
         self._waiting: list[tuple[float, Tensor | None]] = []
-        self._oldest: int | None = None
+        self._oldest = None
         self._newest_asked = -1
         self._ticks = self._silent = self._in_a_row = 0
         self._first, self._next = 0, 1
