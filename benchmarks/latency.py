@@ -8,7 +8,8 @@ as published for EPIC-KITCHENS-55 and for EGTEA Gaze+. What a backbone takes to 
 comes on top. These are the figures that `antcache student stream` measures for a trained run.
 
 And from frame to answer, as `antcache watch` has it: with decoder and backbone, while a film plays
-at its own speed (`latency_live.py`), on all the threads that PyTorch takes by itself.
+at its own speed (`latency_live.py`), without and with a teacher that listens, on all the threads
+that PyTorch takes by itself.
 """
 
 from __future__ import annotations

@@ -260,6 +260,13 @@ max_gap_option = click.option(
     help="Longest gap in a video, in seconds.",
 )
 name_option = click.option("--name", required=True, help="Name of the soft targets in the store.")
+listener_option = click.option(
+    "--teacher",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder that antcache teacher listen wrote: a teacher that hears what is recognised, "
+    "and counts beside the student.",
+)
 mixture_option = click.option(
     "--mixture", type=MIXTURES, default="probabilities", help="What is mixed."
 )

@@ -231,7 +231,7 @@ class Anticipator:
 
         Raises:
             BadConfig: times do not ascend, something is no picture, or an impossible step; or there
-                is a teacher that listens, which hears whole videos alone.
+                is a teacher that listens, which hears files and what is watched.
             NotFinite: features, or the student's scores.
         """
         if every is not None:
@@ -243,7 +243,7 @@ class Anticipator:
         """The window that ends now, for a stream of pictures of one's own.
 
         Raises:
-            BadConfig: there is a teacher that listens, which hears whole videos alone.
+            BadConfig: there is a teacher that listens, which hears files and what is watched.
         """
         self._only_student()
         return RollingRows(self.make, self.protocol)
@@ -281,11 +281,26 @@ class Anticipator:
         """
         return _score(self.student, features, "the student", where)
 
+    def recognise(self, features: Tensor, where: object = "") -> NDArray[np.float64]:
+        """Log-likelihoods (M, C) of what windows of the listener's recogniser show, by the action
+        under way; see `hearing.FrameEvidence`.
+
+        Args:
+            features: (M, T, D), or (M, T, k, D) of tokens, on any device.
+            where: the video, for messages.
+
+        Raises:
+            NotFinite: features, or the recogniser's scores.
+        """
+        assert self.listener is not None
+        who = self.listener.recogniser
+        return self.listener.likelihood(_score(who, features, "the recogniser", where).action)
+
     def _only_student(self) -> None:
         if self.listener is not None:
             raise BadConfig(
-                "a teacher that listens hears whole videos",
-                expected="a file",
+                "a teacher that listens hears whole videos, and what is watched",
+                expected="a file, or antcache watch",
                 found="pictures that come one by one",
                 hint="ask the student alone",
             )
@@ -325,9 +340,7 @@ class Anticipator:
                 if listener is None or hearing is None:
                     scores = self.score(each.features, source.path)
                 elif each.ticks:
-                    who = listener.recogniser
-                    seen = _score(who, each.features, "the recogniser", source.path).action
-                    hearing.recognised(each.times_s, listener.likelihood(seen))
+                    hearing.recognised(each.times_s, self.recognise(each.features, source.path))
                     continue
                 else:
                     own = self.score(each.features, source.path).action

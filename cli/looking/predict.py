@@ -24,6 +24,7 @@ from antcache.cli.options import (
     backbone_option,
     device_option,
     every_option,
+    listener_option,
     max_gap_option,
     overwrite_option,
     student_option,
@@ -49,13 +50,7 @@ if TYPE_CHECKING:
 @section(
     "Student",
     student_option,
-    click.option(
-        "--teacher",
-        type=PATH,
-        metavar="FOLDER",
-        help="Folder that antcache teacher listen wrote: a teacher that hears what is recognised "
-        "in the video, and counts beside the student.",
-    ),
+    listener_option,
     backbone_option("the one that the run names"),
     click.option(
         "--labels",

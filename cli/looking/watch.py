@@ -24,6 +24,7 @@ from antcache.cli.numbers import SPEED
 from antcache.cli.options import (
     backbone_option,
     device_option,
+    listener_option,
     max_gap_option,
     student_option,
     top_option,
@@ -46,6 +47,7 @@ PAGE = "127.0.0.1:8400"
 @section(
     "Student",
     student_option,
+    listener_option,
     backbone_option("the one that the run names"),
     click.option(
         "--labels",
@@ -77,6 +79,7 @@ PAGE = "127.0.0.1:8400"
 def watch(
     source: str,
     student: Path,
+    teacher: Path | None,
     backbone: str | None,
     labels: Path | None,
     device: str,
@@ -106,6 +109,7 @@ def watch(
 
         anticipator = Anticipator.load(
             student,
+            teacher=teacher,
             backbone=backbone,
             device=device,
             taxonomy=taxonomy,
@@ -158,7 +162,8 @@ def _answer(watched: Watch, broadcast: Broadcast | None, as_json: bool) -> None:
 def _how(answer: LiveAnswer) -> str:
     """How an answer came about."""
     text = f"delay {_ms(answer.delay_s)}, frames {answer.frames}, dropped rows {answer.dropped}"
-    return text + (f", stand-ins {answer.stand_ins}" if answer.stand_ins else "")
+    text += f", stand-ins {answer.stand_ins}" if answer.stand_ins else ""
+    return text + (f"; {answer.history}" if answer.history is not None else "")
 
 
 def _ms(seconds: float) -> str:
@@ -171,7 +176,8 @@ def _in_words(report: WatchReport) -> str:
     if report.seen_s is not None and report.delay_s is not None and report.delay_p95_s is not None:
         text += f", the last at {report.seen_s:.1f} s"
         text += f"; delay {_ms(report.delay_s)} (95 %: {_ms(report.delay_p95_s)})"
-    return f"{text}; {report.frames} frames, {report.dropped} of {report.rows} rows dropped"
+    text += f"; {report.frames} frames, {report.dropped} of {report.rows} rows dropped"
+    return text + (f"; history begun anew: {report.begun_anew}" if report.begun_anew else "")
 
 
 @contextmanager

@@ -9,6 +9,6 @@ import pytest
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
     found = run_benchmark("latency", "--calls", "2", "--seconds", "2")
     live = {name for name in found if name.startswith("live: ")}
-    assert len(live) == 6
+    assert len(live) == 11
     assert all(found[name] > 0 for name in live if "dropped" not in name)
     assert set(found) - live == recorded("latency") - live

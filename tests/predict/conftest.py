@@ -28,6 +28,7 @@ _shared = _extraction()
 one_thread, video, models, small = _shared.one_thread, _shared.video, _shared.models, _shared.small
 vit, videomae = _shared.vit, _shared.videomae
 
+from predict_ears import Listening, ears  # noqa: E402
 from predict_kitchen import Kitchen, kitchen  # noqa: E402
 
 
@@ -35,3 +36,9 @@ from predict_kitchen import Kitchen, kitchen  # noqa: E402
 def made(tmp_path_factory: pytest.TempPathFactory, video: Any) -> Kitchen:
     """The videos and their store, to which tests add streams and nothing else."""
     return kitchen(tmp_path_factory.mktemp("kitchen"), video.write)
+
+
+@pytest.fixture(scope="session")
+def listening(made: Kitchen, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Listening:
+    """A teacher that listens, which tests leave as it is."""
+    return ears(tmp_path_factory.mktemp("listening"), made, vit)

@@ -94,9 +94,13 @@ class Hearing:
     def expected(self, time_s: float) -> Floats:
         """Log-probabilities (C,) of what begins a gap after a time, which is not before one that
         was asked about earlier; all ticks up to it were taken."""
+        self.hear_until(time_s)
+        return self._listening.expected()
+
+    def hear_until(self, time_s: float) -> None:
+        """Let the teacher hear the ticks up to a time, which then don't wait any more."""
         while self._waiting and self._waiting[0][0] <= time_s + TOLERANCE_S:
             self._listening.hear(self._waiting.popleft()[1])
-        return self._listening.expected()
 
 
 def ticks_of(

@@ -39,12 +39,15 @@ class DueRow:
         frames: T times pixels (...), of which those of several rows are the same tensors.
         since_s: when it was there to be seen, by the clock here: the newest of its frames arrived
             then, or was due.
+        jumps: how often what the source shows has become something else, up to its newest frame; of
+            a recording never.
     """
 
     number: int
     start_s: float
     frames: list[Tensor]
     since_s: float
+    jumps: int = 0
 
 
 class LiveReader:
@@ -135,11 +138,12 @@ class LiveReader:
                 self._check()
                 start_s = self._reader.facts.start_s
                 if isinstance(source, LiveVideo) and source.opened.live:
-                    since_s = source.shown_s
+                    since_s, jumps = source.shown_s, source.shown_breaks
                 else:
+                    jumps = 0
                     since_s = self._pace(start_s + number / self._recipe.fps)
                     self._check()
-                yield DueRow(number, start_s, frames, since_s)
+                yield DueRow(number, start_s, frames, since_s, jumps)
 
 
 class _Ended(Exception):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.predict.asking import row_times, windows_at
 from antcache.predict.held import HeldRows
 from antcache.predict.live.reader import DueRow
+from antcache.store import Stream
 from antcache.store.location import Location
 from antcache.timebase import ANNOTATION_FPS, exact_ceil
 
@@ -54,31 +55,88 @@ class LiveWindow:
     stand_ins: int
 
 
+def rows_a_second(stream: Stream, protocol: Protocol) -> float:
+    """How many rows a live source has in a second."""
+    fps = stream.fps
+    if stream.at is not None:  # every frame of a window must have its row
+        fps = protocol.rate * math.ceil(AT_WINDOWS_FPS / protocol.rate)
+    return float(exact_rate(fps))
+
+
+def _nobody(row: DueRow, stored: Stored) -> None:
+    """Who takes no rows."""
+
+
+class ShownRows:
+    """Rows of a part of a source that windows of one kind look at.
+
+    Args:
+        stream: what they are of.
+        protocol: what a window is.
+        fps: how many there are in a second.
+
+    Attributes:
+        start_s: time of row 0 of the part.
+        numbers: of the rows that are held, ascending.
+        span: how far back a window looks, in rows.
+    """
+
+    def __init__(self, stream: Stream, protocol: Protocol, fps: float) -> None:
+        self._stream, self._protocol = stream, protocol
+        # Frames of a window are those of 30 per second.
+        self.span = math.ceil((protocol.num_frames / protocol.rate) * fps) + 1
+        self.begin(math.nan)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def begin(self, start_s: float) -> None:
+        """Forget all, and begin a part whose row 0 is at a time."""
+        self.start_s = start_s
+        self.numbers: list[int] = []
+        self._held = HeldRows(self._stream, self._protocol)
+
+    def add(self, number: int, stored: Stored) -> None:
+        """Take a row, which is newer than those before; what no later window looks at is let go."""
+        self._held.add(number, stored)
+        self.numbers.append(number)
+        oldest = self.stands_for(number - self.span)
+        self._held.let_go(oldest)
+        self.numbers = [number for number in self.numbers if number >= oldest]
+
+    def stands_for(self, number: int) -> int:
+        """The row that is shown for one: itself, or the last before it that there is."""
+        return self.numbers[max(0, bisect_right(self.numbers, number) - 1)]
+
+    def features(self, wanted: NDArray[np.int64]) -> tuple[Tensor, int]:
+        """Features (T, D), or (T, k, D) of tokens, of a window of rows (T,), and in how many of
+        its frames another row stands in."""
+        found = np.asarray([self.stands_for(number) for number in wanted.tolist()])
+        return self._held.features([found])[0], int((found != wanted).sum())
+
+
 class LiveRows:
     """Makes rows, and puts them into windows.
 
     Args:
         make: the backbone, and the stream that rows are as those of.
         protocol: what a window is.
+        taker: who is given each row, too, when it is made.
 
     Attributes:
         recipe: what rows look at, for whoever reads the source.
+        shown: the rows that the next window looks at.
         made: how many rows were made.
     """
 
-    def __init__(self, make: RowMaker, protocol: Protocol) -> None:
-        self._make, self._protocol = make, protocol
-        fps = make.stream.fps
-        if make.stream.at is not None:  # every frame of a window must have its row
-            fps = protocol.rate * math.ceil(AT_WINDOWS_FPS / protocol.rate)
-        self._fps = float(exact_rate(fps))
-        self.recipe: PixelRecipe = replace(make.recipe.pixels, fps=fps)
+    def __init__(
+        self, make: RowMaker, protocol: Protocol, taker: Callable[[DueRow, Stored], None] = _nobody
+    ) -> None:
+        self._make, self._protocol, self._taker = make, protocol, taker
+        self._fps = rows_a_second(make.stream, protocol)
+        self.recipe: PixelRecipe = replace(make.recipe.pixels, fps=self._fps)
+        self.shown = ShownRows(make.stream, protocol, self._fps)
         self.made = 0
-        # How far back a window looks, in rows; its frames are those of 30 per second.
-        self._span = math.ceil((protocol.num_frames / protocol.rate) * self._fps) + 1
-        self._held = HeldRows(make.stream, protocol)
-        self._numbers: list[int] = []
-        self._start_s: float | None = None
 
     @property
     def interval_s(self) -> float:
@@ -104,11 +162,11 @@ class LiveRows:
         for first in range(0, len(rows), self.recipe.batch_size):
             part = rows[first : first + self.recipe.batch_size]
             for row, stored in zip(part, self._stored(part, path), strict=True):
-                self._place(row)
-                self._held.add(row.number, stored)
-                self._numbers.append(row.number)
+                if row.start_s != self.shown.start_s:
+                    self.shown.begin(row.start_s)
+                self.shown.add(row.number, stored)
+                self._taker(row, stored)
                 self.made += 1
-                self._let_go(self._stands_for(row.number - self._span))
 
     def _stored(self, rows: Sequence[DueRow], path: Location) -> Iterator[Stored]:
         """Rows in the stream's type, one by one; made together if their pictures have one shape."""
@@ -121,33 +179,13 @@ class LiveRows:
 
     def window(self) -> LiveWindow | None:
         """The window that ends at the newest row; None where it has none yet."""
-        assert self._start_s is not None
-        newest = self._numbers[-1]
-        time_s, wanted = self._wanted(newest)
-        if wanted is None:
-            return None
-        found = np.asarray([self._stands_for(number) for number in wanted.tolist()])
-        features = self._held.features([found])[0]
-        return LiveWindow(time_s, features, int((found != wanted).sum()))
-
-    def _place(self, row: DueRow) -> None:
-        if row.start_s != self._start_s:
-            self._held, self._numbers = HeldRows(self._make.stream, self._protocol), []
-            self._start_s = row.start_s
-
-    def _stands_for(self, number: int) -> int:
-        """The row that is shown for one: itself, or the last before it that there is."""
-        return self._numbers[max(0, bisect_right(self._numbers, number) - 1)]
-
-    def _let_go(self, oldest: int) -> None:
-        self._held.let_go(oldest)
-        self._numbers = [number for number in self._numbers if number >= oldest]
+        time_s, wanted = self._wanted(self.shown.numbers[-1])
+        return None if wanted is None else LiveWindow(time_s, *self.shown.features(wanted))
 
     def _wanted(self, newest: int) -> tuple[float, NDArray[np.int64] | None]:
         """The end of the window that the newest row belongs to, and the rows (T,) that it reads."""
-        assert self._start_s is not None
-        time_s = self._start_s + newest / self._fps
-        stream, start_s = self._make.stream, self._start_s
+        stream, start_s = self._make.stream, self.shown.start_s
+        time_s = start_s + newest / self._fps
         if stream.at is not None:
             times = row_times(np.array([time_s]), self._protocol)
             times = times[times >= start_s - TOLERANCE_S]

@@ -49,6 +49,7 @@ class LiveVideo:
         times: of its frames.
         more: whether there are frames behind a gap.
         shown_s: when the frame arrived that was shown last, by the clock.
+        shown_breaks: `times.breaks` up to that frame.
         num_frames, skipped_packets: of all its parts.
     """
 
@@ -60,6 +61,7 @@ class LiveVideo:
         self.times = LiveTimes()
         self.more = False
         self.shown_s = now()
+        self.shown_breaks = 0
         self.num_frames = self.skipped_packets = 0
         self._now = now
         self._frames = self._decoded()
@@ -167,7 +169,7 @@ class LiveFrames:
         self.video = video
         self.facts = VideoFacts(pixel_aspect=pixel_aspect(video.opened.stream))
         self._max_gap_s = max_gap_s
-        self._arrived: list[tuple[Any, float]] = []
+        self._arrived: list[tuple[Any, float, int]] = []
         self._orientation: Orientation | None = None
         self._rotation = 0
 
@@ -191,13 +193,15 @@ class LiveFrames:
                     found=f"{float(last):.2f} s, then {float(time):.2f} s",
                 )
             last = time
-            self._arrived = [*self._arrived[-1:], (frame, arrived_s)]
+            arrived = frame, arrived_s, self.video.times.breaks
+            self._arrived = [*self._arrived[-1:], arrived]
             self.facts.num_frames += 1
             yield time, frame
 
     def picture(self, frame: Any) -> Picture:
         """See `Frames`."""
-        self.video.shown_s = next(s for each, s in self._arrived if each is frame)
+        arrived = next(arrived for arrived in self._arrived if arrived[0] is frame)
+        _, self.video.shown_s, self.video.shown_breaks = arrived
         size = shown_size(frame, self.facts.pixel_aspect, self.video.path)
         # Side data is read as rarely as in files: it ties a frame into a cycle of references.
         if self._orientation is None or frame.rotation != self._rotation:

@@ -22,6 +22,10 @@ next: a server may send at once what it kept."""
 LATE_S = 0.5
 """How late a recording may be before it is played more slowly instead."""
 
+BREAK_S = 1.0
+"""How far timestamps go back where a source shows something else from then on: it begins again, or
+a server has another one in its place. A clock that is put right goes back less."""
+
 UNIT = 1_000_000
 """Times by the clock here are multiples of a microsecond."""
 
@@ -31,12 +35,13 @@ class LiveTimes:
 
     Attributes:
         jumps: how often its timestamps went backwards, or further on than time did.
+        breaks: how many of these went so far that it hardly shows the same as before.
     """
 
     def __init__(self) -> None:
         self._offset = Fraction(0)
         self._last: tuple[Fraction, float] | None = None
-        self.jumps = 0
+        self.jumps = self.breaks = 0
 
     def __call__(self, stamp: Fraction | None, arrived_s: float) -> Fraction:
         """When a frame was taken.
@@ -55,6 +60,7 @@ class LiveTimes:
         found = by_clock if stamp is None else stamp + self._offset
         if stamp is not None and not before <= found <= by_clock + Fraction(JUMP_S):
             self.jumps += 1
+            self.breaks += found > before or before - found > Fraction(BREAK_S)
             found = by_clock
             self._offset = found - stamp
         self._last = found, arrived_s

@@ -79,6 +79,15 @@ function show(answer) {
   at("dropped").textContent = answer.dropped;
   at("dropped").classList.toggle("wrong", answer.dropped > 0);
   at("stand-ins").textContent = answer.stand_ins;
+  at("heard").hidden = !answer.history;
+  if (answer.history) showHistory(answer.history);
+}
+
+function showHistory(history) {
+  const silent = history.silent ? `, ${history.silent} of ${history.ticks} ticks silent` : "";
+  const anew = history.why ? `, begun anew ${history.why}` : "";
+  at("history").textContent = `since ${seconds(history.since_s)}${silent}${anew}`;
+  at("history").classList.toggle("wrong", Boolean(history.why));
 }
 
 const events = new EventSource("/events");

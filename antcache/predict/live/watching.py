@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from antcache.predict.answers import Anticipation, likeliest
+from antcache.predict.live.history import HeardPast, LiveHistory
 from antcache.predict.live.places import Place
 from antcache.predict.live.reader import ROOM, LiveReader
 from antcache.predict.live.rows import LiveRows
@@ -46,6 +47,7 @@ class LiveAnswer:
         stand_ins: frames of the window in which an older row stands in for a dropped one.
         dropped: rows dropped so far.
         frames: frames that went by so far.
+        history: what a teacher that listens has heard; None: there is none.
     """
 
     anticipation: Anticipation
@@ -53,10 +55,12 @@ class LiveAnswer:
     stand_ins: int
     dropped: int
     frames: int
+    history: HeardPast | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         own = {name: getattr(self, name) for name in ("stand_ins", "dropped", "frames")}
+        own |= {} if self.history is None else {"history": self.history.to_dict()}
         return self.anticipation.to_dict() | {"delay_s": round(self.delay_s, 6)} | own
 
 
@@ -75,6 +79,7 @@ class WatchReport:
         delay_p95_s: 95 % are shorter.
         slowed_s: by how much a recording was played more slowly than asked for.
         undecodable: packets that could not be decoded.
+        begun_anew: how often a history began anew; None: no teacher listens.
     """
 
     answers: int
@@ -87,6 +92,7 @@ class WatchReport:
     delay_p95_s: float | None
     slowed_s: float
     undecodable: int
+    begun_anew: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -97,7 +103,7 @@ class Watch:
     """Watches a source with a student, once.
 
     Args:
-        anticipator: the student and its backbone.
+        anticipator: the student and its backbone, and the teacher that listens, if any.
         place: the source, as `place_of` understands it.
         speed: seconds of a recording in a second; a live source has its own.
         top: how many actions an answer has.
@@ -115,7 +121,12 @@ class Watch:
     ) -> None:
         self.anticipator, self.place = anticipator, place
         self._top, self._now = top, now
-        self._rows = LiveRows(anticipator.make, anticipator.protocol)
+        self._history: LiveHistory | None = None
+        if anticipator.listener is None:
+            self._rows = LiveRows(anticipator.make, anticipator.protocol)
+        else:
+            self._history = LiveHistory(anticipator, anticipator.listener, str(place))
+            self._rows = LiveRows(anticipator.make, anticipator.protocol, self._history.take)
         self._reader = LiveReader(place, self._rows.recipe, speed=speed, now=now)
         self._pause_s = self._rows.interval_s / speed
         self._cost_s = math.nan
@@ -132,7 +143,7 @@ class Watch:
             Unreachable: nobody answers at the URL.
             UnreadableVideo: it is no video, or breaks off, possibly after some answers.
             BadConfig: cameras can't be read here, or features that can't be held.
-            NotFinite: features, or the student's scores.
+            NotFinite: features, or the scores of student or recogniser.
         """
         self._warm_up()
         self._began_s = self._now()
@@ -167,6 +178,7 @@ class Watch:
             delay_p95_s=None if delays is None else float(np.quantile(delays, 0.95)),
             slowed_s=self._reader.slowed_s,
             undecodable=self._reader.skipped_packets,
+            begun_anew=None if self._history is None else self._history.heard.begun_anew,
         )
 
     def _answer(self, since_s: float) -> LiveAnswer | None:
@@ -174,11 +186,14 @@ class Watch:
         if window is None:
             return None
         student = self.anticipator
-        scores = student.score(window.features[None], str(self.place))
+        scores = student.score(window.features[None], str(self.place)).action
+        if student.listener is not None and self._history is not None:
+            expected = self._history.expected(window.time_s)
+            scores = student.listener.mixed(scores, expected[None])
         found = Anticipation(
             time_s=window.time_s,
             gap_s=student.gap_s,
-            top=likeliest(scores.action[0], student.names, self._top),
+            top=likeliest(scores[0], student.names, self._top),
             anchor=student.protocol.anchor,
         )
         delay_s = self._now() - since_s
@@ -191,6 +206,7 @@ class Watch:
             stand_ins=window.stand_ins,
             dropped=self._reader.mailbox.dropped,
             frames=self._reader.num_frames,
+            history=None if self._history is None else self._history.heard,
         )
 
     def _warm_up(self) -> None:
@@ -198,6 +214,8 @@ class Watch:
         student = self.anticipator.student
         student.predictor.one_window(student.shape)()
         self._rows.try_out()
+        if self._history is not None:
+            self._history.warm_up()
 
     def _most(self) -> int:
         """How many rows may be made for the next answer."""

@@ -18,6 +18,12 @@ FPS = 20
 JPEGS = 60
 """Pictures of the camera, after which it ends."""
 
+PAUSE_S = 2.6
+"""How long a camera that pauses has no picture: longer than frames may be apart."""
+
+PIECES = 40
+"""In which a stream without a length is sent, in two seconds."""
+
 
 def jpeg(number: int, side: int = 48) -> bytes:
     """A picture with the colour of its number."""
@@ -39,6 +45,11 @@ def _handler(folder: Path, asked: list[str]) -> type[BaseHTTPRequestHandler]:
             name = self.path.partition("?")[0].lstrip("/")
             if name == "camera":
                 self._camera(time.sleep)
+            elif name == "pausing":
+                pause = iter([*[1 / FPS] * (JPEGS // 2), PAUSE_S])
+                self._camera(lambda wait_s: time.sleep(next(pause, wait_s)))
+            elif name == "restarting":
+                self._restarting()
             elif name == "broken":
                 self._broken()
             elif name == "half":
@@ -74,6 +85,18 @@ def _handler(folder: Path, asked: list[str]) -> type[BaseHTTPRequestHandler]:
                 if not self._write(head.encode() + data + b"\r\n"):
                     return
                 wait(1 / FPS)
+            self.close_connection = True
+
+        def _restarting(self) -> None:
+            """A stream without a length that shows a film, and then shows it again."""
+            data = (folder / "film.ts").read_bytes()
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for first in [*range(0, len(data), len(data) // PIECES)] * 2:
+                if not self._write(data[first : first + len(data) // PIECES]):
+                    return
+                time.sleep(2 / PIECES)
             self.close_connection = True
 
         def _broken(self) -> None:
@@ -117,7 +140,7 @@ def _handler(folder: Path, asked: list[str]) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The URL of a server of a folder's files, of `camera` and of `broken`; what it was asked."""
+    """The URL of a server of a folder's files, of `camera` and others; what it was asked."""
     asked: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(folder, asked))
     server.daemon_threads = True

@@ -19,6 +19,7 @@ from PIL import Image
 from antcache.errors import BadConfig
 from antcache.predict.live.addresses import address
 from antcache.predict.live.broadcast import KEPT, MOST_PAGES, Broadcast
+from antcache.predict.live.history import GAP, HeardPast
 from antcache.predict.live.server import for_page, serving
 from antcache.serving.guard import is_ours
 from antcache.serving.listening import listen
@@ -47,6 +48,9 @@ def answer(number: int) -> dict[str, Any]:
         for i, share in zip(order, shares, strict=True)
     ]
     about = {"delay_s": 0.0351, "stand_ins": 0, "dropped": 3, "frames": 25 * number}
+    if number >= 80:
+        heard = HeardPast(since_s=19.2, ticks=3, silent=1, begun_anew=2, why=GAP)
+        about |= {"history": heard.to_dict()}
     return for_page({"time_s": number / 4, "top": top, **about})
 
 
@@ -309,6 +313,7 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     assert text.count("<li>") == 5 + text.count("<li><svg")
     assert "35 ms" in text
     assert "90 answers in 22.5 s" in text
+    assert "since 19.2 s, 1 of 3 ticks silent, begun anew behind a gap" in text
     for (scheme, width), picture in pictures.items():
         assert picture.shape[1] == width
         ground = picture[5, 5].mean()

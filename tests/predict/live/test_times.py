@@ -26,6 +26,7 @@ def test_where_timestamps_jump_time_goes_on_as_it_did_here(jump: int) -> None:
     assert times(Fraction(51 + jump), 2.5) == Fraction(3, 2)
     assert times(Fraction(52 + jump), 3.5) == Fraction(5, 2)
     assert times.jumps == 1
+    assert times.breaks == (jump != -1)  # back to the second before: a clock was put right
 
 
 def test_what_has_no_timestamps_is_dated_by_its_arrival() -> None:

@@ -213,12 +213,12 @@ def test_memory_does_not_grow_with_the_source(anticipator: Any, made: Kitchen) -
         if number % 7 < 3:  # others are dropped
             rows.add([DueRow(number, 0.0, [picture], 0.0)], "x")
             rows.window()
-            held.append(len(rows._held))
-            assert len(rows._numbers) == len(rows._held)
-    assert max(held[:30]) == max(held) <= rows._span + 1
+            held.append(len(rows.shown))
+            assert len(rows.shown.numbers) == len(rows.shown)
+    assert max(held[:30]) == max(held) <= rows.shown.span + 1
     assert rows.made == len(held)
     rows.add([DueRow(0, 500.0, [picture], 0.0)], "x")  # behind a gap
-    assert len(rows._held) == 1
+    assert len(rows.shown) == 1
 
 
 def test_a_camera_is_watched(
