@@ -21,8 +21,9 @@ from record import Figure, finish
 from salads_data import FOLDER, write_frames
 
 from antcache.annotations import read_annotations
+from antcache.evaluation.long_term.scores import EditScore, ForeseeingConfig, FrameScore
 from antcache.store import Store
-from antcache.teacher.long_term.foreseeing import EditScore, ForeseeingConfig, FrameScore, foresee
+from antcache.teacher.long_term.foreseeing import foresee
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
 
