@@ -119,7 +119,7 @@ def edits(
         raise BadConfig(
             f"the student says {slots} actions",
             found=f"{config.steps} `steps`",
-            hint=f"say fewer `steps`; antcache student train --slots {config.steps} trains one that can",
+            hint=f"say fewer `steps`, or antcache student train --slots {config.steps}",
         )
     task = next_actions(segments, steps=config.steps, length=1)
     asked = segments[task.following[:, 0]]
