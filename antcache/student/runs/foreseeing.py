@@ -118,8 +118,8 @@ def edits(
     if config.steps > slots:
         raise BadConfig(
             f"the student says {slots} actions",
-            found=f"{config.steps} `steps`",
-            hint=f"say fewer `steps`, or antcache student train --slots {config.steps}",
+            found=f"{config.steps} steps",
+            hint=f"say fewer, or antcache student train --slots {config.steps}",
         )
     task = next_actions(segments, steps=config.steps, length=1)
     asked = segments[task.following[:, 0]]
