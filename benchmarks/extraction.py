@@ -14,8 +14,10 @@ What the cores allow is the rate of the slowest part, or, where parts share the 
 cores over the sum of the CPU times of all parts, if that is less. The whole must reach 0.9 of it.
 
 Against: a loop as feature extractors have it, which turns every frame into RGB and runs the
-backbone on one row at a time, one video after another (the whole must be 3 times as fast); and
-`ffmpeg -vf fps=4` alone, as many at once, where there is an ffmpeg: the floor.
+backbone on one row at a time, one video after another (the whole must be 3 times as fast);
+torchcodec's decoder asked for the frames of the rows alone, with all cores, in the same batches,
+one video after another, where torchcodec can be imported; and `ffmpeg -vf fps=4` alone, as many at
+once, where there is an ffmpeg: the floor.
 
 Memory: the most that a process holds during a pass with 4 decoders over 4 videos of `--long`
 seconds beside what it held with the model loaded (at most 2 GB), and the same of videos a quarter
@@ -135,6 +137,29 @@ def loop(recipe: RowRecipe, videos: Videos) -> None:
                     backbone(pixels[:, None]).cpu()
 
 
+def has_torchcodec() -> bool:
+    """Can it be imported? Its libraries want an FFmpeg and a torch of their own."""
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
+
+
+def torchcodec(recipe: RowRecipe, videos: Videos) -> None:
+    """The frames of all rows by their numbers, in batches, one video after another."""
+    from torchcodec.decoders import VideoDecoder
+
+    backbone = recipe.backbone
+    for path in videos.values():
+        decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=0)
+        step = round(float(decoder.metadata.average_fps or 1) / ROWS_PER_S)
+        wanted = list(range(0, len(decoder), step))
+        for start in range(0, len(wanted), BATCH):
+            pictures = decoder.get_frames_at(wanted[start : start + BATCH]).data
+            backbone(backbone.preprocess(pictures.to(backbone.device))[:, None]).cpu()
+
+
 def ffmpeg(program: str, videos: Videos) -> None:
     """FFmpeg's own decoding at the rate of the rows, a process a video."""
     options = ["-v", "error", "-nostdin"]
@@ -178,6 +203,8 @@ def measure(
         "whole": whole,
         "loop": lambda: loop(recipe, videos),
     }
+    if has_torchcodec():
+        works["torchcodec"] = lambda: torchcodec(recipe, videos)
     if program is not None:
         works["ffmpeg"] = lambda: ffmpeg(program, videos)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
@@ -197,6 +224,8 @@ def measure(
         "whole over what the cores allow": (allowed / wall["whole"], 0.9),
         "whole over the loop": (wall["loop"] / wall["whole"], 3.0),
     }
+    if "torchcodec" in works:
+        bounds["whole over torchcodec"] = (wall["torchcodec"] / wall["whole"], None)
     if program is not None:
         bounds["decoding alone over ffmpeg"] = (wall["ffmpeg"] / wall["decoding alone"], None)
     figures += [
