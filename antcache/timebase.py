@@ -25,6 +25,9 @@ ANNOTATION_FPS = 30
 BOUNDARY = 1e-6
 """How close to a boundary, in frames or rows, a value counts as being on it."""
 
+TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
+"""The same in seconds, of annotated frames."""
+
 TIMESTAMP = re.compile(r"(\d{1,4}):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 
 

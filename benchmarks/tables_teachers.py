@@ -208,16 +208,17 @@ def cross_fitting() -> str:
 
 
 def long_term() -> str:
-    """What the count teacher foresees on 50 Salads."""
+    """What a teacher and a student foresee on 50 Salads."""
     found = records("long_term")
-    shares = {what: what.split("%, the next ") for what in found if what.startswith("after")}
-    observed = dict.fromkeys(seen for seen, _ in shares.values())
-    ahead = dict.fromkeys(part for _, part in shares.values())
-    lines = [f"| observed | {' | '.join(f'next {part}' for part in ahead)} |"]
-    lines += ["|---" * (len(ahead) + 1) + "|"]
+    shares = [what.split("%, the next ") for what in found if ", after" in what]
+    observed = dict.fromkeys(seen for seen, _ in shares)
+    ahead = dict.fromkeys(part for _, part in shares)
+    lines = [f"| | observed | {' | '.join(f'next {part}' for part in ahead)} |"]
+    lines += ["|---" * (len(ahead) + 2) + "|"]
     for seen in observed:
         cells = (value(found[f"{seen}%, the next {part}"]) for part in ahead)
-        lines.append(f"| {seen.removeprefix('after ')} % | {' | '.join(cells)} |")
-    edits = (f"{what} {value(found[what], 2)}" for what in found if what.startswith("ED"))
-    said = f"Of the next actions: {', '.join(edits)}. Means over the splits. "
+        who, _, share = seen.partition(", after ")
+        lines.append(f"| {who} | {share} % | {' | '.join(cells)} |")
+    edits = (f"{what} {value(found[what], 2)}" for what in found if ", ED@" in what)
+    said = f"Of the next actions: {'; '.join(edits)}. Means over the splits. "
     return "\n".join([*lines, "", said + source(found, "long_term")]) + "\n"

@@ -72,6 +72,14 @@ class Segments:
         """Names of the videos, sorted."""
         return tuple(str(v) for v in np.unique(self.video))
 
+    def in_order(self) -> dict[str, NDArray[np.int64]]:
+        """Positions of each video's segments in order of start; of two that start together, the one
+        that stops first is the earlier."""
+        order = np.lexsort((self.stop_s, self.start_s, self.video))
+        names, first = np.unique(self.video[order], return_index=True)
+        parts = np.split(order, first[1:])
+        return dict(zip(names.tolist(), parts, strict=False))  # without segments, one empty part
+
     def locate(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
         """Position (n,) of each segment of `uids` (n,), -1 where there is no such one."""
         return locate(self.uid, uids)

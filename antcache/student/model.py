@@ -81,6 +81,9 @@ class Student(nn.Module):
         if self.adjustment is not None and not self.training:
             adjusted = output.logits - self.adjustment
             output = output._replace(logits=adjusted, padded_logits=None)
+            if output.later_logits is not None:
+                later = output.later_logits[..., : len(self.adjustment)] - self.adjustment
+                output = output._replace(later_logits=later)
         return output
 
 

@@ -34,7 +34,7 @@ from antcache.annotations.protocols import Anchor, reference_times
 from antcache.annotations.segments import COLUMNS
 from antcache.checks import Range, Weight, at_least, check_types, one_of
 from antcache.errors import BadAnnotations, BadConfig, MissingKey
-from antcache.timebase import ANNOTATION_FPS, BOUNDARY
+from antcache.timebase import TOLERANCE_S
 
 if TYPE_CHECKING:
     from antcache.store import Store
@@ -43,7 +43,6 @@ Length = Annotated[int, Range(1, 1000)]
 """Past actions that a teacher is told about: there are as many of them for every segment."""
 
 MODES = ("complete", "observed", "gappy")
-TOLERANCE_S = BOUNDARY / ANNOTATION_FPS
 
 
 def check_folds(count: int | None) -> None:

@@ -119,10 +119,13 @@ class Batch(LabelTensors):
     Attributes:
         features: (B, T, D) float32, or (B, T, K, D) of K > 1 tokens.
         target_rows: (B,) int64 rows of the soft targets, -1 without one; None without soft targets.
+        later_action: (B, L) int64 actions after the one anticipated, -100 where there is none; None
+            where nobody asked for them.
     """
 
     features: Tensor
     target_rows: Tensor | None = None
+    later_action: Tensor | None = None
 
 
 class Windows:
@@ -136,6 +139,7 @@ class Windows:
         features: their features, packed or read lazily.
         targets: soft targets for these windows, if there are any.
         choices: which windows are of one segment; None: each is its segment's only one.
+        later: (N, L) int64, see `later.later_actions`; None if they are not asked for.
 
     Attributes:
         tensors: the labels that losses look at, on the device.
@@ -147,11 +151,13 @@ class Windows:
         features: WindowFeatures,
         targets: TeacherTargets | None = None,
         choices: Choices | None = None,
+        later: Tensor | None = None,
     ) -> None:
         self.labels = labels
         self.features = features
         self.tensors = LabelTensors.of(labels, features.device)
         self.targets = None if targets is None else targets.to(features.device)
+        self.later = None if later is None else later.to(features.device)
         self.choices = Choices.only(len(labels)) if choices is None else choices
 
     def __len__(self) -> int:
@@ -167,7 +173,8 @@ class Windows:
         """Bytes of all tensors."""
         labels = sum(column.nbytes for column in self.tensors.columns().values())
         targets = 0 if self.targets is None else self.targets.num_bytes
-        return self.features.num_bytes + labels + targets
+        later = 0 if self.later is None else self.later.nbytes
+        return self.features.num_bytes + labels + targets + later
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Positions and features of the windows `order` (n,); see `WindowFeatures.batches`."""
@@ -177,7 +184,8 @@ class Windows:
         """The windows at `positions` (B,), whose features are given in any float type."""
         chosen = {k: v.index_select(0, positions) for k, v in self.tensors.columns().items()}
         rows = None if self.targets is None else self.targets.row.index_select(0, positions)
-        return Batch(features=features.float(), target_rows=rows, **chosen)
+        later = None if self.later is None else self.later.index_select(0, positions)
+        return Batch(features=features.float(), target_rows=rows, later_action=later, **chosen)
 
     def __getitem__(self, position: int) -> Sample:
         return self.__getitems__([position])[0]
@@ -208,4 +216,4 @@ class Windows:
             DamagedStore: features can't be read.
         """
         packed = self.features.pack(torch.device(device), progress)
-        return Windows(self.labels, packed, self.targets, self.choices)
+        return Windows(self.labels, packed, self.targets, self.choices, self.later)

@@ -11,6 +11,7 @@ COMMANDS = {
     "recognise": ("antcache.cli.student.recognise", "Train a student to say what is under way."),
     "sweep": ("antcache.cli.student.sweep", "Train many seeds and settings; compare them."),
     "predict": ("antcache.cli.student.predict", "Predict another split, or a test list."),
+    "foresee": ("antcache.cli.student.foresee", "Say several next actions, and score them."),
     "stream": ("antcache.cli.student.streaming", "Score with predictions that come late."),
     "weight": ("antcache.cli.student.weight", "Convert a distillation weight to the paper's."),
     "export": ("antcache.cli.student.export", "Write a student as a folder for others."),

@@ -26,7 +26,7 @@ from antcache.student.recognition import recogniser
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run, with its own settings.")
-@setting_options(StudentConfig, without=("gap_s", "gaps", "parity"))
+@setting_options(StudentConfig, without=("gap_s", "gaps", "parity", "slots"))
 @json_option
 def recognise(
     store_path: Location, run_dir: Path, resume: bool, as_json: bool, **settings: Any

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from small_salads import SPLITS, write_salads
 
-def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
-    found = run_benchmark("long_term")
+
+def test_every_figure_on_record_is_measured(run_benchmark, recorded, tmp_path) -> None:
+    folder = tmp_path / "data/50salads"
+    write_salads(folder)
+    (folder / "splits").mkdir()
+    lines = (folder / "segments.csv").read_text("utf-8").splitlines()[1:]
+    videos = sorted({line.split(",")[0] for line in lines})
+    for number in range(1, 6):  # as many as are published, of fewer than that by their names
+        held = [video for video in videos if video.endswith(f"-{number % SPLITS + 1}")]
+        for part, own in (("train", set(videos) - {*held}), ("test", held)):
+            text = "".join(f"{video}.txt\n" for video in sorted(own))
+            (folder / f"splits/{part}.split{number}.bundle").write_text(text)
+    words = ("--seeds", "1", "--epochs", "1")
+    found = run_benchmark("long_term", *words, ANTCACHE_DATA=str(tmp_path / "data"))
     assert set(found) == recorded("long_term")
-    assert 0 <= found["ED@(5,1)"] < found["ED@(5,5)"] < 1  # in one order: draws err
+    for what, value in found.items():
+        assert 0 < value < (1 if "ED@" in what else 100), what

@@ -18,6 +18,7 @@ from antcache.cluster import ENGINES
 from antcache.errors import BadConfig
 from antcache.evaluation.denominators import DENOMINATORS
 from antcache.evaluation.fusion import MIXTURES
+from antcache.evaluation.long_term.scores import FORMS as FORESIGHTS
 from antcache.evaluation.present import Classes
 from antcache.evaluation.sheet import CLUSTERS, UNSEEN
 from antcache.evaluation.submission.challenges import CHALLENGES
@@ -34,7 +35,6 @@ from antcache.teacher.base import KINDS
 from antcache.teacher.corpus.extractors import EXTRACTORS
 from antcache.teacher.histories import MODES
 from antcache.teacher.language.config import AdaptConfig
-from antcache.teacher.long_term.foreseeing import FORMS as FORESIGHTS
 from antcache.teacher.mixing.mixture import MIXES
 from antcache.teacher.scoring import COVERAGE
 

@@ -17,6 +17,7 @@ LINES = (
     "teacher predict nowhere folder --name x",
     "teacher score nowhere x",
     "teacher foresee nowhere x",
+    "student foresee nowhere run",
     "teacher ensemble nowhere a b --name x",
     "student train nowhere --run run",
     "student train store --run file --resume",

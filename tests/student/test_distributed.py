@@ -52,7 +52,7 @@ def test_two_processes_equal_one(
     store.write_targets("some", SoftTargets(**arrays, attributes=whole.attributes))
     base = small.replace(stream=("rgb",), targets=("some",), allow_missing_targets=True, epochs=2)
     configs = {
-        "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2),
+        "light": base.replace(feature_weight=0.5, past_weight=0.5, ema=0.9, held_out=0.2, slots=3),
         "avth": base.replace(head="avth", verb_noun_weight=0.5, optimizer="sgd"),
         # A key's bias does not matter to a softmax: AdamW would take the rounding of its gradient,
         # which is 0, for a direction.

@@ -26,6 +26,9 @@ class ModelConfig:
     """Width of the blocks or layers; the head's own unless given."""
     dropout: Share | None = field(default=None, metadata=SWITCH)
     """Dropout before the classifier; the head's own unless given."""
+    slots: Annotated[int, Range(2, 100)] | None = None
+    """Next actions that the student says, of the head light: a decoder with as many learned slots,
+    of which the first is the ordinary anticipation; the next action alone unless given."""
     fusion: Literal["concat", "late", "attention"] = "concat"
     """Several streams: concat (side by side into one head), late (one branch each, logits averaged)
     or attention (one branch each, weighed per window by a small network)."""

@@ -5,7 +5,7 @@ a `HeadOutput`; its output at time t depends on inputs up to t alone. `heads.HEA
 head of one's own is a subclass of `Head` in a file of its own and one entry there (docs/student.md
 has one in full).
 Letters: B batch, T time, K tokens of a row, D feature, S state, C classes, V verbs, O nouns, M
-teachers, E teacher's feature.
+teachers, E teacher's feature, Z slots.
 """
 
 from __future__ import annotations
@@ -146,6 +146,8 @@ class HeadOutput(NamedTuple):
         aligned: (B, sum of E) the state brought to the teachers' features, or None.
         padded_logits: (B, W) what the loss reads in place of `logits`, which are its first C
             columns (`Classifier.scored`), or None where a head does not pad.
+        later_logits: (B, Z - 1, C) scores of the actions after the next one, one after the other,
+            perhaps padded, or None of a student without slots.
     """
 
     logits: Tensor
@@ -158,6 +160,7 @@ class HeadOutput(NamedTuple):
     teacher_scores: Tensor | None = None
     aligned: Tensor | None = None
     padded_logits: Tensor | None = None
+    later_logits: Tensor | None = None
 
     @property
     def scores(self) -> Tensor:
@@ -170,8 +173,8 @@ class Head(nn.Module):
 
     Attributes:
         build: class method that makes a head of some `ModelShape`. Its keywords are those of
-            `layers`, `heads`, `width` and `dropout` that mean something to the head, with its own
-            values: `build(cls, shape, *, width=256, dropout=0.3)`.
+            `layers`, `heads`, `width`, `dropout` and `slots` that mean something to the head, with
+            its own values: `build(cls, shape, *, width=256, dropout=0.3)`.
         state_dim: S, set by each head.
         per_frame: whether there are `past_logits` and `decoded` where they are asked for.
         verb_noun: whether the head gives verb and noun logits itself, as far as the shape has

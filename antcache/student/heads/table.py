@@ -33,7 +33,7 @@ HEADS: dict[str, type[Head]] = {
 
 
 def sizes_of(head: type[Head]) -> tuple[str, ...]:
-    """Which of `layers`, `heads`, `width` and `dropout` mean something to a head."""
+    """Which of `layers`, `heads`, `width`, `dropout` and `slots` mean something to a head."""
     given = signature(head.build).parameters.values()
     return tuple(one.name for one in given if one.kind is one.KEYWORD_ONLY)
 
@@ -80,5 +80,11 @@ def build_head(config: ModelConfig, shape: ModelShape) -> Head:
             )
     own = partial(build, **given)
     if config.fusion != "concat" and len(shape.dims) > 1:
+        if config.slots is not None:
+            raise BadConfig(
+                "`slots` are those of one head, over all streams",
+                expected="`fusion` concat",
+                found=config.fusion,
+            )
         return FusedHead.around(own, shape, attention=config.fusion == "attention")
     return own(shape)

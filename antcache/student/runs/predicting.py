@@ -24,7 +24,7 @@ from antcache.student.config import StudentConfig
 from antcache.student.heads.head import HeadOutput, ModelShape
 from antcache.student.runs.kept import load_predictor, read_account
 from antcache.student.runs.place import CONFIG, read_config
-from antcache.student.scoring import predict
+from antcache.student.scoring import Look, Scores, predict
 from antcache.windows.ahead import refuse_future
 from antcache.windows.dataset import Windows
 from antcache.windows.labels import WindowLabels
@@ -121,6 +121,26 @@ class TrainedStudent:
             BadConfig: no segment has a window.
             NotFinite: features are NaN or infinite, or the student's scores are; names the segment.
         """
+        labels, scores = self.ask(segments, split=split)
+        return Predictions(
+            uid=labels.uid,
+            scores=scores.action,
+            verb_scores=scores.verb,
+            noun_scores=scores.noun,
+            split=split,
+            taxonomy=self.store.taxonomy.fingerprint,
+            config=self.config.to_dict(),
+            anchor=self.protocol.anchor,
+            gap_s=self.protocol.gap_s,
+        )
+
+    def ask(
+        self, segments: Segments, *, split: str, look: Look | None = None
+    ) -> tuple[WindowLabels, Scores]:
+        """The segments that have a window, in their order, and their scores; see `predict`.
+
+        `look` is called with each batch, in order, once it is known to be finite.
+        """
         found = split_windows(
             self.store,
             self.streams,
@@ -133,20 +153,13 @@ class TrainedStudent:
 
         def check(rows: Tensor, features: Tensor, output: HeadOutput) -> None:
             self._check_finite("features", features, rows, found.labels)
-            self._check_finite("scores of the student", output.logits, rows, found.labels)
+            for scores in (output.logits, output.later_logits):
+                if scores is not None:
+                    self._check_finite("scores of the student", scores, rows, found.labels)
+            if look is not None:
+                look(rows, features, output)
 
-        scores = predict(self.predictor, windows, look=check)
-        return Predictions(
-            uid=found.labels.uid,
-            scores=scores.action,
-            verb_scores=scores.verb,
-            noun_scores=scores.noun,
-            split=split,
-            taxonomy=self.store.taxonomy.fingerprint,
-            config=self.config.to_dict(),
-            anchor=self.protocol.anchor,
-            gap_s=self.protocol.gap_s,
-        )
+        return found.labels, predict(self.predictor, windows, look=check)
 
     def _check_finite(self, what: str, values: Tensor, rows: Tensor, labels: WindowLabels) -> None:
         """Refuse values (B, ...) of the windows at `rows` (B,) that hold NaN or infinity."""

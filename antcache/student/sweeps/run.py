@@ -258,7 +258,7 @@ def _training_data(
         # Windows that are read lazily read nothing: of these only the soft targets are taken.
         other = load_training_data(store, config.replace(windows="stream"), device)
         same = first.train
-        train = Windows(same.labels, same.features, other.train.targets, same.choices)
+        train = Windows(same.labels, same.features, other.train.targets, same.choices, same.later)
         found[key] = replace(other, train=train, validation=first.validation)
     return found
 

@@ -10,12 +10,14 @@ Letters: B batch, T time, D feature, C classes, N labels, M teachers, E teacher'
 
     total = L(action) + verb_noun_weight * (L(verb) + L(noun))
           + feature_weight * MSE(decoded at t, input at t + 1) + past_weight * L(past frames)
-          + weight * temperature^2 * KL + align_weight * (1 - cosine, or MSE)
+          + weight * temperature^2 * KL + align_weight * (1 - cosine, or MSE) + L(later actions)
 
 L is the cross-entropy or the focal loss, its mean over labels. KL is between the softmaxes of the
 teacher's and the student's action logits in either case: the focal loss makes sigmoids of the
 student's, but a teacher's distribution is over all classes together, and to a softmax alone it
-can be compared.
+can be compared. The later actions are those of all slots but the first, which says the action
+itself: their loss is the mean over those that come before the video ends, a term of its own, so
+that the action and its teacher count as much as they do without slots.
 
 Several teachers with fixed weights are mixed as probabilities, and KL is taken to the mixture. With
 attention, KL is `sum_m a_m KL_m`, a the softmax of the student's scores of the teachers. Its
@@ -49,6 +51,7 @@ class Losses(NamedTuple):
     distillation_loss: Tensor
     verb_noun_loss: Tensor
     align_loss: Tensor
+    later_loss: Tensor
 
 
 def losses(
@@ -56,7 +59,7 @@ def losses(
 ) -> Losses:
     """All terms of the objective for one batch."""
     zero = output.logits.new_zeros((), dtype=torch.float32)
-    feature, past, verb_noun, align = zero, zero, zero, zero
+    feature, past, verb_noun, align, later = zero, zero, zero, zero, zero
     mixed = None if teachers is None or output.teacher_scores is not None else teachers
     num_classes = output.logits.shape[1]
     loss, action, distillation = _action_terms(output, batch, mixed, config)
@@ -72,15 +75,18 @@ def losses(
         feature = config.losses.feature_weight * _feature_error(output, batch.padded)
     if config.losses.past_weight:
         assert output.past_logits is not None
-        past = config.losses.past_weight * _past_loss(
+        past = config.losses.past_weight * _labelled_loss(
             output.past_logits, batch.frame_action, num_classes, config
         )
     if output.aligned is not None and teachers is not None:
         how = config.distillation.align
         misaligned = _misalignment(output.aligned, batch, teachers, how)
         align = config.distillation.align_weight * misaligned
-    total = loss + feature + past + verb_noun + align
-    return Losses(total, action, feature, past, distillation, verb_noun, align)
+    if output.later_logits is not None:
+        assert batch.later_action is not None
+        later = _labelled_loss(output.later_logits, batch.later_action, num_classes, config)
+    total = loss + feature + past + verb_noun + align + later
+    return Losses(total, action, feature, past, distillation, verb_noun, align, later)
 
 
 def _action_terms(
@@ -119,8 +125,11 @@ def _label_loss(logits: Tensor, label: Tensor, config: StudentConfig) -> Tensor:
     return F.cross_entropy(logits.float(), label, label_smoothing=config.losses.label_smoothing)
 
 
-def _past_loss(logits: Tensor, label: Tensor, num_classes: int, config: StudentConfig) -> Tensor:
-    """Mean loss () of padded logits (B, T, W) over the labelled ones of all frames (B, T)."""
+def _labelled_loss(
+    logits: Tensor, label: Tensor, num_classes: int, config: StudentConfig
+) -> Tensor:
+    """Mean loss () of padded logits (B, T, W) over the labelled ones of all frames (B, T), or of
+    all later actions, likewise."""
     if not config.losses.focal:
         return distillation_loss(logits, labels=label, num_classes=num_classes)
     losses = focal_losses(logits[..., :num_classes].flatten(0, 1), label.flatten())

@@ -252,6 +252,7 @@ def _shared(trainer: Trainer) -> tuple[Any, ...] | None:
     """What students must agree on to share a call of the kernel; None where they can't at all."""
     taught, own, windows = trainer.config.distillation, trainer.config.losses, trainer.windows
     further = own.focal or own.verb_noun_weight or own.feature_weight or own.past_weight
+    further = further or trainer.config.model.slots is not None
     if further or taught.align != "none" or taught.target_weights == ATTENTION:
         return None
     smoothing = own.label_smoothing

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from antcache.annotations import Protocol, Segments, Taxonomy
 from antcache.annotations.parity import of_another_form
@@ -33,6 +34,7 @@ from antcache.text import listed
 from antcache.windows.ahead import refuse_future
 from antcache.windows.choices import Choices
 from antcache.windows.dataset import WindowFeatures, Windows
+from antcache.windows.later import later_actions
 from antcache.windows.reading.lazy import LazyFeatures
 from antcache.windows.reading.memory import PACK_SHARE, free_bytes
 from antcache.windows.reading.pack import PackedFeatures
@@ -114,6 +116,10 @@ def load_training_data(
         shape = replace(shape, teacher_dims=teachers.dims)
         # A segment's target is that of all its windows.
         teachers = replace(teachers, row=teachers.row[torch.from_numpy(trained.segment)])
+    later: Tensor | None = None
+    if config.model.slots is not None:
+        later = _later(store, config, trained.labels.uid, config.model.slots - 1)
+        fingerprints["later actions"] = fingerprint(checksums({"later": later.numpy()}))
     packed = _packed(config, splits.values(), device)
     windows: dict[str, Windows] = {}
     for name, found in splits.items():
@@ -124,8 +130,8 @@ def load_training_data(
         else:
             features = LazyFeatures.of(found.streams, device)
         choices = Choices.of(found.drawn, found.own)
-        taught = teachers if found is trained else None
-        windows[name] = Windows(found.labels, features, taught, choices)
+        taught, after = (teachers, later) if found is trained else (None, None)
+        windows[name] = Windows(found.labels, features, taught, choices, after)
         log.info("%s: %.1f MB on %s", name, windows[name].num_bytes / 1e6, device)
     train, scored = (windows[name] for name in _names(config))
     if ahead:
@@ -178,6 +184,24 @@ def _splits(
             allow_missing=data.allow_missing,
         )
     return found
+
+
+def _later(store: Store, config: StudentConfig, uid: NDArray[np.str_], count: int) -> Tensor:
+    """The labels (N, L) of the actions after those that the training windows `uid` (N,) are of.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    later = later_actions(store.labels(config.data.train_split), uid, count)
+    there = later >= 0
+    if not there.any():
+        raise BadConfig(
+            "`slots` have nothing to learn: no training segment has another after it in its video",
+            where=f"{store.path}: labels/{config.data.train_split}",
+            hint="leave it out",
+        )
+    log.info("later actions: %d of %d windows have all %d", there.all(1).sum(), len(uid), count)
+    return torch.from_numpy(later)
 
 
 def _teachers(

@@ -4,76 +4,28 @@ Promise: what is said depends on the past that is given and on nothing else; the
 same. A teacher predicts the next action alone, so it is asked again, after a history that ends with
 what it said before.
 
-Times are those of the past as far as it was observed. Of what is said nobody knows how long it will
-last: it lasts the median of its class in the training split (of all segments, where the class has
-none there), and the next action starts when it ends, without a pause. A teacher that is told about
-times hears these; as in its training, at a moment that lies its gap before the next start.
+Times are those of the past as far as it was observed; what is said lasts as
+`antcache.evaluation.long_term.saying` has it. A teacher that is told about times hears these; as in
+its training, at a moment that lies its gap before the next start.
 Letters: N pasts, h past actions at most, Z actions, K sequences, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import Segments
 from antcache.annotations.protocols import anchor_name
 from antcache.errors import BadCheckpoint, BadConfig
+from antcache.evaluation.long_term.saying import chosen
+from antcache.evaluation.long_term.tasks import ObservedPast
 from antcache.evaluation.metrics import blocks
 from antcache.progress import Progress, silent
 from antcache.teacher.base import Teacher
 from antcache.teacher.histories import Examples, HistoryConfig
-
-SHORTEST_S = 1 / 30
-"""Seconds that every action lasts at least: a video ends after so many of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservedPast:
-    """What was observed of N videos, each up to some moment.
-
-    Attributes:
-        action: (N, h) int64 ids, oldest first, -1 on the left where there is nothing.
-        start_s: (N, h) float64 seconds, NaN where there is nothing.
-        stop_s: (N, h) float64 seconds, alike; at most the moment.
-        now_s: (N,) float64, when the next action is expected to start.
-    """
-
-    action: NDArray[np.int64]
-    start_s: NDArray[np.float64]
-    stop_s: NDArray[np.float64]
-    now_s: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.action)
-
-    def __getitem__(self, rows: NDArray[np.int64] | slice) -> ObservedPast:
-        """The pasts at `rows` (indices or a slice)."""
-        return ObservedPast(
-            action=self.action[rows],
-            start_s=self.start_s[rows],
-            stop_s=self.stop_s[rows],
-            now_s=self.now_s[rows],
-        )
-
-
-def median_durations(segments: Segments, num_actions: int) -> NDArray[np.float64]:
-    """Median duration (C,) of each action in seconds, that of all segments for one without any.
-
-    Raises:
-        BadConfig: there are no segments.
-    """
-    if not len(segments):
-        raise BadConfig("durations can't be learned", expected="1 segment or more", found=0)
-    lasted = segments.stop_s - segments.start_s
-    median = np.full(num_actions, np.median(lasted))
-    for action in np.unique(segments.action):
-        median[action] = np.median(lasted[segments.action == action])
-    return np.maximum(median, SHORTEST_S)
 
 
 class Rollout:
@@ -114,14 +66,11 @@ class Rollout:
         Raises:
             BadCheckpoint: the teacher's scores are no numbers.
         """
-        logits = self._teacher.predict(self._examples()).logits.astype(np.float64)
-        top = logits.max(axis=1, keepdims=True)
+        logits = self._teacher.predict(self._examples()).logits
+        top = logits.max(axis=1)
         if not np.isfinite(top).all():
             raise BadCheckpoint("the teacher's scores are no numbers", found=float(top.min()))
-        said: NDArray[np.int64] = logits.argmax(axis=1)
-        if drawn is not None:
-            total = np.exp(logits - top).cumsum(axis=1)
-            said = (total <= drawn[:, None] * total[:, -1:]).sum(axis=1)
+        said = chosen(logits, drawn)
         ends = self.now_s + self._median_s[said]
         self._action = _append(self._action, said)
         self._start_s = _append(self._start_s, self.now_s)

@@ -12,10 +12,11 @@ from next_in_order import NextInOrder
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
+from antcache.evaluation.long_term.scores import ForeseeingConfig
+from antcache.evaluation.long_term.tasks import rest_of_video
 from antcache.store import Store
 from antcache.teacher.histories import HistoryConfig
-from antcache.teacher.long_term.foreseeing import ForeseeingConfig, Foresight, foresee
-from antcache.teacher.long_term.tasks import rest_of_video
+from antcache.teacher.long_term.foreseeing import Foresight, foresee
 from antcache.teacher.targets import TargetConfig
 from antcache.teacher.teach import teach
 

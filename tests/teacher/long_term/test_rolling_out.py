@@ -9,14 +9,11 @@ import pytest
 from next_in_order import NextInOrder
 
 from antcache.errors import BadCheckpoint, BadConfig
+from antcache.evaluation.long_term.saying import median_durations
+from antcache.evaluation.long_term.tasks import ObservedPast
 from antcache.teacher.base import TeacherOutput
 from antcache.teacher.histories import HistoryConfig
-from antcache.teacher.long_term.rolling_out import (
-    ObservedPast,
-    Rollout,
-    median_durations,
-    say_sequences,
-)
+from antcache.teacher.long_term.rolling_out import Rollout, say_sequences
 
 NAN = np.nan
 

@@ -24,13 +24,40 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments
 from antcache.errors import BadConfig
-from antcache.evaluation.long_term import frames_ahead
-from antcache.teacher.histories import TOLERANCE_S
-from antcache.teacher.long_term.rolling_out import ObservedPast
-from antcache.timebase import ANNOTATION_FPS, exact_ceil
+from antcache.evaluation.long_term.frames import frames_ahead
+from antcache.timebase import ANNOTATION_FPS, TOLERANCE_S, exact_ceil
 
 NOTHING = -1
 """Label of a frame at which no segment is under way; nobody is asked about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedPast:
+    """What was observed of N videos, each up to some moment.
+
+    Attributes:
+        action: (N, h) int64 ids, oldest first, -1 on the left where there is nothing.
+        start_s: (N, h) float64 seconds, NaN where there is nothing.
+        stop_s: (N, h) float64 seconds, alike; at most the moment.
+        now_s: (N,) float64, when the next action is expected to start.
+    """
+
+    action: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    stop_s: NDArray[np.float64]
+    now_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> ObservedPast:
+        """The pasts at `rows` (indices or a slice)."""
+        return ObservedPast(
+            action=self.action[rows],
+            start_s=self.start_s[rows],
+            stop_s=self.stop_s[rows],
+            now_s=self.now_s[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +66,13 @@ class NextActions:
 
     Attributes:
         past: N, one after each segment that enough others follow.
-        truth: (N, Z) int64, the next actions.
+        following: (N, Z) int64, positions of the segments that follow.
+        truth: (N, Z) int64, their actions.
         left_out: how many segments have fewer than Z after them.
     """
 
     past: ObservedPast
+    following: NDArray[np.int64]
     truth: NDArray[np.int64]
     left_out: int
 
@@ -55,9 +84,7 @@ def next_actions(segments: Segments, *, steps: int, length: int) -> NextActions:
         BadConfig: no segment has so many others after it.
     """
     past, now_s, ahead = [], [], []
-    for video in segments.videos:
-        own = np.flatnonzero(segments.video == video)
-        own = own[np.lexsort((segments.stop_s[own], segments.start_s[own]))]
+    for own in segments.in_order().values():
         for i in range(len(own) - steps):
             past.append(np.sort(own[: i + 1]))  # in the order of the file, as `_observed` has it
             now_s.append(segments.stop_s[own[i]])
@@ -68,9 +95,11 @@ def next_actions(segments: Segments, *, steps: int, length: int) -> NextActions:
             found=f"{len(segments)} segments of {len(segments.videos)} videos",
             hint="say fewer `steps`",
         )
+    following = np.stack(ahead)
     return NextActions(
         past=_observed(segments, past, np.array(now_s), length),
-        truth=segments.action[np.stack(ahead)],
+        following=following,
+        truth=segments.action[following],
         left_out=len(segments) - len(past),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from antcache.errors import BadConfig
-from antcache.teacher.long_term.tasks import frame_track, next_actions, rest_of_video
+from antcache.evaluation.long_term.tasks import frame_track, next_actions, rest_of_video
 
 
 @pytest.fixture
