@@ -158,7 +158,7 @@ class RollingRows:
         size = self._recipe.batch_size
         for first in range(0, len(clips), size):
             for alike in _runs([one_clip(clip, LIVE) for clip in clips[first : first + size]]):
-                yield self.make.stored(self.make.recipe.make(torch.stack(alike)), LIVE)
+                yield self.make.as_they_come(torch.stack(alike), LIVE)
 
     def _asked(self, time: float) -> AskedTime:
         assert self.start_s is not None

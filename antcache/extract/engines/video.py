@@ -65,6 +65,13 @@ class RowMaker:
         """
         return self.stored(self.made(pixels), path)
 
+    def as_they_come(self, pixels: Tensor, path: Location) -> Stored:
+        """The same of a batch that is never filled up, for whoever waits for the newest row.
+
+        A row is then not as late as a full batch, and the same but for rounding.
+        """
+        return self.stored(self.recipe.make(pixels), path)
+
     def made(self, pixels: Tensor) -> Tensor:
         """Rows (B, ...) of a batch, which may be of several videos, in float32.
 

@@ -146,7 +146,7 @@ class LiveRows:
     def try_out(self) -> None:
         """Make a row of a black picture, for what takes long the first time."""
         black = self.recipe.prepare(torch.zeros(1, *BLACK, 3, dtype=torch.uint8))[0]
-        self._make(torch.stack([black] * self.recipe.num_frames)[None], "")
+        self._make.as_they_come(torch.stack([black] * self.recipe.num_frames)[None], "")
 
     def add(self, rows: Sequence[DueRow], path: Location) -> None:
         """Make rows, which are newer than those before.
@@ -173,7 +173,7 @@ class LiveRows:
         clips = [one_clip(row.frames, path) for row in rows]
         alike = len({clip.shape for clip in clips}) == 1
         for batch in [torch.stack(clips)] if alike else [clip[None] for clip in clips]:
-            values, scales = self._make(batch, path)
+            values, scales = self._make.as_they_come(batch, path)
             for i in range(len(values)):
                 yield values[i : i + 1], None if scales is None else scales[i : i + 1]
 

@@ -15,6 +15,7 @@ from predict_kitchen import Kitchen, extracted, trained
 
 from antcache.errors import UnreadableVideo
 from antcache.extract import load_backbone
+from antcache.extract.plan import RowRecipe
 from antcache.predict import Anticipator
 from antcache.predict.live import opening
 from antcache.predict.live.places import Camera
@@ -55,6 +56,24 @@ def test_answers_are_those_about_the_same_file(anticipator: Any, made: Kitchen) 
         for each, other in zip(answer.anticipation.top, expected.top, strict=True):
             assert each.probability == pytest.approx(other.probability, abs=1e-5)
     assert np.allclose(np.diff(times), 0.25, atol=0.04)
+
+
+def test_no_more_is_computed_than_the_rows_that_came(
+    anticipator: Any, made: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is filled up, as extraction does on a CPU, would be as late as all of it."""
+    given: list[int] = []
+    real = RowRecipe.make
+
+    def counted(recipe: RowRecipe, prepared: torch.Tensor) -> torch.Tensor:
+        given.append(len(prepared))
+        return real(recipe, prepared)
+
+    monkeypatch.setattr(RowRecipe, "make", counted)
+    watch = Watch(anticipator, made.folder / "odd.mkv")
+    unhurried(watch)
+    tried_out = 1
+    assert sum(given) == watch.report().rows + tried_out
 
 
 class Slow:
