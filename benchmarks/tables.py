@@ -24,6 +24,7 @@ from tables_kernel import (
 from tables_store import (
     browse,
     decoding,
+    extraction,
     goes_on,
     reads,
     safety,
@@ -95,6 +96,7 @@ TABLES = {
     "latency": latency,
     "live": live,
     "decoding": decoding,
+    "extraction": extraction,
     "scale": scale,
     "browse": browse,
     "reads": reads,

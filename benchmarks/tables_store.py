@@ -156,6 +156,39 @@ def decoding() -> str:
     return "\n".join([*lines, "", source(found, "decoding")]) + "\n"
 
 
+EXTRACTION = {
+    "whole, rows/s": "rows a second",
+    "whole over what the cores allow": "of what the cores allow",
+    "whole over the loop": "over the loop",
+    "whole over torchcodec": "over torchcodec",
+    "decoding alone over ffmpeg": "decoding alone over FFmpeg",
+}
+
+
+def extraction() -> str:
+    """How near a pass comes to what its slowest part allows, and what others take."""
+    found = records("extraction", device="CPU")
+    passes = [name.removesuffix(": whole, rows/s") for name in found if ": whole, rows/s" in name]
+    lines = [
+        f"| backbone, videos | {' | '.join(EXTRACTION.values())} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for of in passes:
+        cells = (found[f"{of}: {name}"]["value"] for name in EXTRACTION)
+        lines.append(f"| {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+    memory = found["memory beside the model, 4 decoders, GB"]["value"]
+    longer = found["memory of long videos over that of videos a quarter as long"]["value"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Memory beside the model, 4 decoders: {memory:.2f} GB for videos of a minute, "
+            f"{longer:.1f} times that of 15 seconds. {source(found, 'extraction')}",
+            "",
+        ]
+    )
+
+
 def scale() -> str:
     """Seconds of each call on a store of many videos."""
     found = records("scale", device="CPU")
