@@ -167,7 +167,7 @@ def _refusal(error: BaseException) -> str:
     inner = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
     if not isinstance(inner, errors.HfHubHTTPError):
         return ""
-    status = getattr(inner.response, "status_code", None)
+    status = getattr(getattr(inner, "response", None), "status_code", None)
     why = {401: "no token, or one that is not valid", 403: "the token may not do this"}
     text = first_line(getattr(inner, "server_message", None) or inner)
     return why.get(status or 0, text)
