@@ -164,6 +164,9 @@ EXTRACTION = {
     "decoding alone over ffmpeg": "decoding alone over FFmpeg",
 }
 
+MEMORY = "memory beside the model, 4 decoders, GB"
+LONGER = "memory of long videos over that of videos a quarter as long"
+
 
 def extraction() -> str:
     """How near a pass comes to what its slowest part allows, and what others take."""
@@ -176,17 +179,14 @@ def extraction() -> str:
     for of in passes:
         cells = (found[f"{of}: {name}"]["value"] for name in EXTRACTION)
         lines.append(f"| {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
-    memory = found["memory beside the model, 4 decoders, GB"]["value"]
-    longer = found["memory of long videos over that of videos a quarter as long"]["value"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Memory beside the model, 4 decoders: {memory:.2f} GB for videos of a minute, "
-            f"{longer:.1f} times that of 15 seconds. {source(found, 'extraction')}",
-            "",
-        ]
+    kept, given_back = (
+        f"{found[f'{MEMORY}{form}']['value']:.2f} GB for videos of a minute, "
+        f"{found[f'{LONGER}{form}']['value']:.1f} times that of 15 seconds"
+        for form in ("", ", large blocks given back")
     )
+    note = f"Memory beside the model, 4 decoders: {kept}; with `MALLOC_MMAP_THRESHOLD_=1048576`"
+    note += f" in the environment {given_back}. {source(found, 'extraction')}"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 def scale() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scripted import joined, segments_of
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.teacher.histories import Timeline
@@ -60,41 +62,14 @@ def taxonomy() -> Taxonomy:
 
 @pytest.fixture(scope="session")
 def make_segments(taxonomy: Taxonomy) -> MakeSegments:
-    """Segments of one video from starts and actions; each lasts 1 s unless stops are given."""
-
-    def make(
-        video: str,
-        starts: Sequence[float],
-        actions: Sequence[int] | None = None,
-        stops: Sequence[float] | None = None,
-        prefix: str = "",
-    ) -> Segments:
-        action = np.zeros(len(starts), int) if actions is None else np.asarray(actions)
-        start = np.asarray(starts, dtype=float)
-        return Segments.of(
-            uid=[f"{prefix}{video}-{i}" for i in range(len(start))],
-            video=[video] * len(start),
-            start_s=start,
-            stop_s=start + 1 if stops is None else stops,
-            verb=taxonomy.verb_of[action],
-            noun=taxonomy.noun_of[action],
-            action=action,
-        )
-
-    return make
+    """See `segments_of`."""
+    return partial(segments_of, taxonomy)
 
 
 @pytest.fixture(scope="session")
 def join() -> Callable[[Sequence[Segments]], Segments]:
-    """Segments of several videos as one."""
-
-    def together(parts: Sequence[Segments]) -> Segments:
-        columns = {
-            name: np.concatenate([p.arrays()[name] for p in parts]) for name in parts[0].arrays()
-        }
-        return Segments.of(**columns)
-
-    return together
+    """See `joined`."""
+    return joined
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from functools import partial
 
-from antcache.annotations import Segments, Taxonomy
+import pytest
+from scripted import joined, segments_of
+
+from antcache.annotations import Taxonomy
 
 
 @pytest.fixture
@@ -23,29 +25,11 @@ def taxonomy():
 
 @pytest.fixture
 def make_segments(taxonomy):
-    """Segments of one video from starts and actions; each lasts 1 s unless stops are given."""
-
-    def make(video, starts, actions, stops=None):
-        action, start = np.asarray(actions), np.asarray(starts, dtype=float)
-        return Segments.of(
-            uid=[f"{video}-{i}" for i in range(len(start))],
-            video=[video] * len(start),
-            start_s=start,
-            stop_s=start + 1 if stops is None else stops,
-            verb=taxonomy.verb_of[action],
-            noun=taxonomy.noun_of[action],
-            action=action,
-        )
-
-    return make
+    """See `segments_of`."""
+    return partial(segments_of, taxonomy)
 
 
 @pytest.fixture
 def join():
-    """Segments of several videos as one."""
-
-    def together(parts):
-        names = parts[0].arrays()
-        return Segments.of(**{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
-
-    return together
+    """See `joined`."""
+    return joined
