@@ -26,7 +26,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest_plugins = ("disks", "hub", "memory", "processes", "servers")
+pytest_plugins = ("disks", "hub", "memory", "processes", "servers", "shelves")
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")

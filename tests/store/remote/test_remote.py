@@ -134,6 +134,8 @@ class TestS3(RemoteContract):
     test_another_dataset_or_taxonomy_is_refused = None  # type: ignore[assignment]
     test_labels_written_again_bring_their_many_shot_lists = None  # type: ignore[assignment]
     test_missing_things_are_named_with_what_is_there = None  # type: ignore[assignment]
+    test_no_video_is_called_so = None  # type: ignore[assignment]
+    test_tokens_come_back = None  # type: ignore[assignment]
 
     def test_plain_zarr_walks_the_whole_hierarchy(self, store: Store, path: str) -> None:
         fill(store)
