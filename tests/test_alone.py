@@ -135,7 +135,7 @@ def test_a_wheel_beside_torch_and_triton(
     home, numbers = use(bare.python, package, tmp_path, PYTHONPATH=str(made))
     assert home.is_relative_to(made)  # a wheel is a zip file
     assert numbers == truth
-    done = pip(bare.python, "install", "-q", "--no-index", *options, made)
+    done = pip(bare.python, "install", "-q", "--no-index", "--no-compile", *options, made)
     assert done.returncode == 0, done.stderr
     home, numbers = use(bare.python, package, tmp_path)
     assert home.is_relative_to(bare.site / package.partition(".")[0])

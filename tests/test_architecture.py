@@ -237,8 +237,8 @@ def test_chance_has_a_seed(repo: Path) -> None:
         for file in files
         for node in nodes_of(file)
         if isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith(("default_rng", "random.Random"))
         and not node.args
+        and ast.unparse(node.func).endswith(("default_rng", "random.Random"))
     ]
     assert not wrong
 

@@ -16,6 +16,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from quick_interpreter import quicken
+
 from antcache.kernels import DenseTargets, TopKTargets, distillation_loss
 
 C, N, K, M = 7, 9, 3, 2
@@ -23,11 +25,9 @@ C, N, K, M = 7, 9, 3, 2
 
 @pytest.fixture(autouse=True, scope="session")
 def _rounds_as_a_gpu() -> Iterator[None]:
-    """Triton's interpreter with the roundings of a GPU.
+    """Triton's interpreter with the roundings of a GPU, and quicker than by itself.
 
-    By itself it rounds the product of a fused multiply-add, and may sum one after the other. What
-    it would find out anew at each step, it finds out once, in half of the time: the language was
-    changed for calls within a kernel when the kernel was launched.
+    By itself it rounds the product of a fused multiply-add, and may sum one after the other.
     """
     if importlib.util.find_spec("triton") is None:
         yield
@@ -45,32 +45,8 @@ def _rounds_as_a_gpu() -> Iterator[None]:
             data = np.add(*np.split(data, 2, axis))
         return self.to_tensor(data if self.keep_dims else data.squeeze(axis)[()], value.dtype)
 
-    patch_lang, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
-    patched: set[str] = set()
-
-    def patch_once(fn: Any) -> Any:
-        if fn.__module__ in patched:
-            return None  # is for the launch alone, which comes first
-        patched.add(fn.__module__)
-        return patch_lang(fn)
-
-    def launch_anew(self: Any, *args: Any, **kwargs: Any) -> Any:
-        patched.clear()
-        return launch(self, *args, **kwargs)
-
-    np_dtype = interpreter._get_np_dtype
-    found: dict[str, np.dtype[Any]] = {}
-
-    def np_dtype_once(kind: Any) -> np.dtype[Any]:
-        name = kind.scalar.name
-        if name not in found:
-            found[name] = np_dtype(kind.scalar)
-        return found[name]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreter, "_get_np_dtype", np_dtype_once)
-        patch.setattr(interpreter, "_patch_lang", patch_once)
-        patch.setattr(interpreter.GridExecutor, "__call__", launch_anew)
+        quicken(patch)
         patch.setattr(interpreter.InterpreterBuilder, "create_fma", fma)
         patch.setattr(interpreter.ReduceOps, "sum", sum_by_halves)
         yield

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,11 @@ def made(source):
 outer = keep(made(digest(inner)))
 """
 RUN = """
+import sys
+from numba.core import config
+config.reload_config()  # as where numba is imported anew
+sys.dont_write_bytecode = True
+sys.path.insert(0, {at!r})
 import numpy as np
 from outer import outer, told
 out = np.zeros(1)
@@ -33,20 +41,8 @@ for _ in range(2):
         outer(out)
 print(out[0])
 """
+Run = Callable[[], tuple[str, str]]
 SAID = "compiling the number for this processor: about 3 s, "
-
-
-def run(code: str, at: Path, **environment: str) -> tuple[str, str]:
-    """What Python prints and logs, in a process that finds modules in the folder."""
-    own = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**own, "PYTHONPATH": str(at), "PYTHONDONTWRITEBYTECODE": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip(), done.stderr.strip()
 
 
 @pytest.fixture
@@ -57,27 +53,46 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_compiled_once_and_anew_when_another_file_has_changed(folder: Path) -> None:
-    assert run(RUN, folder) == ("1.0", f"{SAID}this once")
-    assert run(RUN, folder) == ("1.0", "")
+@pytest.fixture
+def run(folder: Path, together: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Function: what a process that imports these modules prints and logs."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+
+    def ran() -> tuple[str, str]:
+        (done,) = together(RUN.format(at=str(folder)))
+        assert done.code == 0, done
+        return done.stdout.strip(), done.stderr.strip()
+
+    return ran
+
+
+@pytest.fixture
+def read_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a user whose modules lie in a site-packages of root; a file in the place of
+    compiled code keeps out root as well."""
+    (folder / "__pycache__").write_text("")
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "home/cache"))
+    return folder / "home"
+
+
+def test_compiled_once_and_anew_when_another_file_has_changed(folder: Path, run: Run) -> None:
+    assert run() == ("1.0", f"{SAID}this once")
+    assert run() == ("1.0", "")
     (folder / "inner.py").write_text(INNER.format(number=2))
-    assert run(RUN, folder) == ("2.0", f"{SAID}this once")
-    assert run(RUN, folder) == ("2.0", "")
+    assert run() == ("2.0", f"{SAID}this once")
+    assert run() == ("2.0", "")
 
 
-def test_kept_by_the_user_where_the_code_is_read_only(folder: Path) -> None:
-    """As in a site-packages of root; a file in the folder's place keeps out root as well."""
-    (folder / "__pycache__").write_text("")
-    home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home/cache")}
-    assert run(RUN, folder, **home) == ("1.0", f"{SAID}this once")
-    assert run(RUN, folder, **home) == ("1.0", "")
+@pytest.mark.usefixtures("read_only")
+def test_kept_by_the_user_where_the_code_is_read_only(run: Run) -> None:
+    assert run() == ("1.0", f"{SAID}this once")
+    assert run() == ("1.0", "")
 
 
-def test_compiled_in_every_process_where_no_folder_is(folder: Path) -> None:
-    (folder / "__pycache__").write_text("")
-    (folder / "home").write_text("")
-    home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home/cache")}
-    number, said = run(RUN, folder, **home)
+def test_compiled_in_every_process_where_no_folder_is(read_only: Path, run: Run) -> None:
+    read_only.write_text("")
+    number, said = run()
     assert number == "1.0"
     assert said.startswith(f"{SAID}in every process: no folder")
     assert "NUMBA_CACHE_DIR" in said
@@ -87,29 +102,40 @@ LOSS = "import torch; from antcache.kernels import distillation_loss as loss; "
 LOSS += "[loss(torch.ones(2, 3), labels=torch.ones(2).long(), impl='numba') for _ in range(2)]"
 
 
+HASTY = {"NUMBA_OPT": "1", "NUMBA_LOOP_VECTORIZE": "0", "NUMBA_SLP_VECTORIZE": "0"}
+"""Settings of numba that make compilation shorter."""
+
+
 def test_the_loss_says_so_once(tmp_path: Path) -> None:
     """No later process waits, whatever it computes."""
-    said = [run(LOSS, tmp_path, NUMBA_CACHE_DIR=str(tmp_path))[1] for _ in range(2)]
+    environment = {**os.environ, **HASTY, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", LOSS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        for _ in range(2)
+    ]
     assert [line.count("compiling the distillation loss") for line in said] == [1, 0]
 
 
 def test_all_compiled_code_is_part_of_what_the_loss_is_kept_by() -> None:
     """Each module whose compiled functions the loop calls is digested: numba looks at one file."""
-    code = """
-import inspect
-from numba.core.dispatcher import Dispatcher
-from antcache.kernels.loops import rows
+    from numba.core.dispatcher import Dispatcher
 
-def called(function, found):
-    for value in inspect.getclosurevars(function.py_func).globals.values():
-        if isinstance(value, Dispatcher) and value not in found:
-            found.add(value)
-            called(value, found)
-    return found
+    from antcache.kernels.loops import rows
 
-print(*sorted({each.py_func.__module__ for each in called(rows.compute_rows, set())}))
-print(*sorted(module.__name__ for module in rows.SOURCES))
-"""
-    called, digested = (line.split() for line in run(code, Path(__file__).parent)[0].splitlines())
-    assert len(called) > 3
-    assert set(called) - {"antcache.kernels.loops.rows"} <= set(digested)
+    def called(function: Any, found: set[Any]) -> set[Any]:
+        for value in inspect.getclosurevars(function.py_func).globals.values():
+            if isinstance(value, Dispatcher) and value not in found:
+                found.add(value)
+                called(value, found)
+        return found
+
+    modules = {each.py_func.__module__ for each in called(rows.compute_rows, set())}
+    assert len(modules) > 3
+    digested = {module.__name__ for module in rows.SOURCES}
+    assert modules - {"antcache.kernels.loops.rows"} <= digested

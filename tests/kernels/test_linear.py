@@ -92,7 +92,7 @@ def assert_as_exact(tensors, *rest, impl="auto", **given):
 # --- equal to the composition
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_setting_together(make, data):
     def one_of(*choices):

@@ -53,10 +53,11 @@ seeds = st.integers(0, 999)
 
 class StoreMachine(RuleBasedStateMachine):
     kind = "zarr"
+    place: Path | None = None
 
     @initialize()
     def create(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=self.place))
         self.path = self.folder / "store"
         first = Store.create(self.path, backend=self.kind)
         self.handles = [first, Store.open(self.path, memory_map=False)]
@@ -276,12 +277,12 @@ def read_unit(store: Store, key: str) -> Arrays:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "hdf5"])
-def test_a_store_is_what_was_written_into_it(kind: str) -> None:
-    machine = type("Machine", (StoreMachine,), {"kind": kind})
+def test_a_store_is_what_was_written_into_it(kind: str, tmp_path: Path) -> None:
+    machine = type("Machine", (StoreMachine,), {"kind": kind, "place": tmp_path})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=12,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from shelves import Shelf
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
@@ -53,8 +54,14 @@ TARGETS = SoftTargets(
 
 
 @pytest.fixture(params=["zarr", "hdf5"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    store = Store.create(tmp_path / "store", backend=request.param)
+def store(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
+    kind = request.param
+    return shelf.store(tmp_path / "store", ("meaning", kind), lambda path: write(path, kind))
+
+
+def write(path: Path, kind: str) -> None:
+    """Labels, two streams of two videos, and soft targets in both forms."""
+    store = Store.create(path, backend=kind)
     for name in ("rgb", "flow"):
         settings: dict[str, Any] = {"dim": 3, "dtype": "float16", "fps": 4, "source": "x"}
         store.create_stream(name, **settings, config={"name": name})
@@ -64,7 +71,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     store.write_splits({"train": SEGMENTS, "validation": others}, TAXONOMY, source="x")
     store.write_targets("dense", TARGETS)
     store.write_targets("sparse", TARGETS.top_k(1))
-    return store
 
 
 def again(store: Store, key: str, arrays: dict[str, Any] | None = None, **attributes: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shelves import Shelf
 
 from antcache.errors import DamagedStore
 from antcache.store import Store
@@ -25,16 +26,20 @@ AT = {"anchors": [0.0], "gaps": [1.0]}
 
 
 @pytest.fixture(params=["zarr", "hdf5"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
+    kind = request.param
+    return shelf.store(tmp_path / "store", ("token meaning", kind), lambda path: write(path, kind))
+
+
+def write(path: Path, kind: str) -> None:
     """A stream of floats at a rate, and one of int8 at the times of windows."""
-    store = Store.create(tmp_path / "store", backend=request.param)
+    store = Store.create(path, backend=kind)
     settings: dict[str, Any] = {"dim": 3, "fps": 4, "source": "x", "config": {}, "grid": (2, 2, 3)}
     store.create_stream("floats", dtype="float16", **settings)
     store.create_stream("int8", dtype="int8", **settings, at=AT)
     for video in ("v1", "v2"):
         store.write_features("floats", video, ROWS)
         store.write_features("int8", video, ROWS, times=TIMES)
-    return store
 
 
 def scale_with(value: float) -> np.ndarray[Any, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,19 +29,27 @@ NONE = dict.fromkeys(("width", "dropout"))
 """What the probe does not take."""
 
 CODE = """
-import json, sys, torch
-from pathlib import Path
+import torch
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.train import train
-torch.set_num_threads(1)
-for run, values in json.loads(Path(sys.argv[2]).read_text()).items():
-    train(Store.open(sys.argv[1]), run, StudentConfig.from_dict(values))
+os.environ.update({environment})
+for run, values in {configs}.items():
+    train(Store.open({store!r}), run, StudentConfig.from_dict(values))
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def test_two_processes_equal_one(
-    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path, together: Callable[..., Any]
 ) -> None:
     """With dropout, also of attention; masked windows; frame losses; a last batch of 3 windows; of
     int8 tokens, with gaps that are drawn."""
@@ -62,12 +70,17 @@ def test_two_processes_equal_one(
     }
     configs["tokens"] = configs["probe"].replace(stream=("tokens",), num_frames=1, gaps=FUTURE)
     written = {str(tmp_path / name): config.to_dict() for name, config in configs.items()}
-    (tmp_path / "configs.json").write_text(json.dumps(written))
-    (tmp_path / "code.py").write_text(CODE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(tmp_path / "code.py"), str(store.path), str(tmp_path / "configs.json")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=180)
-    assert said.returncode == 0, said.stderr
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{free_port()}"}
+    codes = [
+        CODE.format(
+            environment=told | {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
+            configs=written,
+            store=str(store.path),
+        )
+        for rank in range(2)
+    ]
+    ended = together(*codes)
+    assert [each.code for each in ended] == [0, 0], ended
     for name, config in configs.items():
         one = train(store, tmp_path / f"{name}-alone", config)
         files = [WEIGHTS, AVERAGE, BEST] if name == "light" else [WEIGHTS]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shelves import Shelf
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.store import SoftTargets, Store
@@ -116,19 +117,18 @@ MakeStore = Callable[..., Store]
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> MakeStore:
+def make_store(tmp_path: Path, shelf: Shelf) -> MakeStore:
     """Function that writes a store; `relabel` changes the training labels after the fact."""
 
-    def make(
-        name: str = "store",
-        backend: str = "zarr",
-        *,
-        num_videos: int = 6,
-        length: int = 8,
-        relabel: Callable[[Segments], Segments] = lambda s: s,
+    def write(
+        path: Path,
+        backend: str,
+        num_videos: int,
+        length: int,
+        relabel: Callable[[Segments], Segments],
     ) -> Store:
         rng = np.random.default_rng(1)
-        store = Store.create(tmp_path / name, backend=backend)
+        store = Store.create(path, backend=backend)
         directions = rng.standard_normal((CLASSES, DIM))
         store.create_stream("rgb", dim=DIM, dtype="float16", fps=FPS, source="made up", config={})
         for split, videos in (("train", num_videos), ("validation", 3)):
@@ -139,6 +139,21 @@ def make_store(tmp_path: Path) -> MakeStore:
             if split == "train":
                 store.write_targets("oracle", oracle_targets(segments))
         return store
+
+    def make(
+        name: str = "store",
+        backend: str = "zarr",
+        *,
+        num_videos: int = 6,
+        length: int = 8,
+        relabel: Callable[[Segments], Segments] | None = None,
+    ) -> Store:
+        form = backend, num_videos, length
+        if relabel:
+            return write(tmp_path / name, *form, relabel)
+        return shelf.store(
+            tmp_path / name, ("tiny kitchen", *form), lambda path: write(path, *form, lambda s: s)
+        )
 
     return make
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from shelves import Shelf
 
 from antcache.annotations import Taxonomy
 from antcache.cli.main import cli
@@ -63,9 +64,11 @@ def write(path: Path, kind: str = "zarr", packed: bool = False, dtype: str = "fl
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> MakeStore:
+def make(tmp_path: Path, shelf: Shelf) -> MakeStore:
     """Function that writes a store with everything in it."""
-    return lambda name="source", *form: write(tmp_path / name, *form)
+    return lambda name="source", *form: shelf.store(
+        tmp_path / name, ("everything", *form), lambda path: write(path, *form)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from shelves import Shelf
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, DamagedStore, FingerprintMismatch
@@ -33,9 +34,14 @@ def rows_of(video: str) -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture(params=["zarr", "hdf5"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def source(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
+    kind = request.param
+    return shelf.store(tmp_path / "source", ("all kinds", kind), lambda path: write(path, kind))
+
+
+def write(path: Path, kind: str) -> None:
     """Vectors, and tokens of float16 and of int8."""
-    store = Store.create(tmp_path / "source", backend=request.param)
+    store = Store.create(path, backend=kind)
     settings: dict[str, Any] = {"dim": DIM, "fps": 8.0, "source": "x", "config": {"a": 1}}
     store.create_stream("rgb", dtype="float16", **settings)
     store.write_features("rgb", "v1", rows_of("v1")[:, 0], attributes={"file": "v1.mp4"})
@@ -45,7 +51,6 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         for video, times in TIMES.items():
             attributes = {"file": f"{video}.mp4"}
             store.write_features(name, video, rows_of(video), times=times, attributes=attributes)
-    return store
 
 
 def test_tokens_are_copied_as_they_are(source: Store, tmp_path: Path) -> None:

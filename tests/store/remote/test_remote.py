@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_contract
 import zarr
 from bucket import BUCKET, ROWS, S3, fill, units
 from click.testing import CliRunner
@@ -35,7 +36,7 @@ from antcache.store.location import beside, parse_location
 from antcache.store.remote.backend import RemoteZarrBackend
 from antcache.store.remote.files import RemoteFiles, batches
 from antcache.store.remote.writer import UnitWriter
-from antcache.testing import add_stream, soft_targets
+from antcache.testing import add_stream, contract, soft_targets
 
 
 class RemoteContract(PlaceContract):
@@ -101,11 +102,22 @@ class TestMemory(RemoteContract):
     test_a_killed_writer_leaves_nothing_visible = None  # type: ignore[assignment]
 
 
+IN_URLS = ("--help", "~home", "Fire Kitchen (1)", "Pasta & more! [dQw4w9WgXcQ]", "it's = @ 5+5")
+IN_URLS += ("cr\u00eape", "\u53a8\u623f01", "x" * 200)
+"""Names of videos that requests write otherwise, or that are long."""
+
+
 class TestS3(RemoteContract):
     dies_before_publishing = (
         "from antcache.store.remote.writer import UnitWriter\n"
         "UnitWriter._show = lambda *a: os.kill(os.getpid(), 9)"
     )
+
+    @pytest.fixture(autouse=True)
+    def _names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert set(IN_URLS) < set(contract.VIDEO_NAMES)
+        for module in (contract, test_contract):
+            monkeypatch.setattr(module, "VIDEO_NAMES", IN_URLS)
 
     @pytest.fixture
     def path(self, url: str) -> str:  # type: ignore[override]
@@ -133,6 +145,8 @@ class TestS3(RemoteContract):
     test_another_dataset_or_taxonomy_is_refused = None  # type: ignore[assignment]
     test_labels_written_again_bring_their_many_shot_lists = None  # type: ignore[assignment]
     test_missing_things_are_named_with_what_is_there = None  # type: ignore[assignment]
+    test_no_video_is_called_so = None  # type: ignore[assignment]
+    test_tokens_come_back = None  # type: ignore[assignment]
 
     def test_plain_zarr_walks_the_whole_hierarchy(self, store: Store, path: str) -> None:
         fill(store)

@@ -1,0 +1,35 @@
+"""Stores that tests begin with: each is written once in a process, and copied for whoever asks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antcache.store import Store
+
+
+class Shelf:
+    """Folders that are kept for as long as tests run, by what they were made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[Hashable, Path] = {}
+
+    def store(self, path: Path, key: Hashable, write: Callable[[Path], Any]) -> Store:
+        """The store that `write` makes, at `path`; under one key it makes one and the same."""
+        if key not in self._kept:
+            kept = self._folder / f"{len(self._kept)}"
+            write(kept)
+            self._kept[key] = kept
+        shutil.copytree(self._kept[key], path)
+        return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """Where stores are kept that tests get copies of."""
+    return Shelf(tmp_path_factory.mktemp("shelf"))
