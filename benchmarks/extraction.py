@@ -21,8 +21,8 @@ once, where there is an ffmpeg: the floor.
 
 Memory: the most that a process holds during a pass with 4 decoders over 4 videos of `--long`
 seconds beside what it held with the model loaded (at most 2 GB), and the same of videos a quarter
-as long: it must not grow with the length. Once more with `MALLOC_MMAP_THRESHOLD_` of 1 MiB, by
-which glibc gives large blocks back as soon as they are free. (`--videos 0` measures memory alone.)
+as long: it must not grow with the length. (`--videos 0` measures
+memory alone.)
 """
 
 from __future__ import annotations
@@ -59,11 +59,6 @@ ROWS_PER_S, BATCH = 4.0, 32
 BACKBONES = {"light": (192, 3), "heavy": (768, 12)}
 """Width and heads of a ViT of 12 layers."""
 MOST_MEMORY = 2.0
-ALLOCATORS: dict[str, dict[str, str]] = {
-    "": {},
-    ", large blocks given back": {"MALLOC_MMAP_THRESHOLD_": "1048576"},
-}
-"""Environments of the passes whose memory is measured, by what figures call them."""
 Videos = dict[str, Path]
 
 
@@ -271,29 +266,22 @@ def memory(
         "--peaks-of",
         *map(str, folders),
     ]
-    figures = []
-    for form, more in ALLOCATORS.items():
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=os.environ | more
-        )
-        short, long = (size / 1e9 for size in json.loads(done.stdout.splitlines()[-1]))
-        figures += [
-            Figure(
-                figure=f"memory beside the model, 4 decoders, GB{form}",
-                value=long,
-                unit="GB",
-                at_most=MOST_MEMORY,
-            ),
-            Figure(
-                figure=f"memory of long videos over that of videos a quarter as long{form}",
-                value=long / short,
-                unit="x",
-                at_most=1.2,
-            ),
-        ]
-        for path in folders:
-            shutil.rmtree(path.with_suffix(".zarr"))
-    return figures
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    short, long = (size / 1e9 for size in json.loads(done.stdout.splitlines()[-1]))
+    return [
+        Figure(
+            figure="memory beside the model, 4 decoders, GB",
+            value=long,
+            unit="GB",
+            at_most=MOST_MEMORY,
+        ),
+        Figure(
+            figure="memory of long videos over that of videos a quarter as long",
+            value=long / short,
+            unit="x",
+            at_most=1.2,
+        ),
+    ]
 
 
 def main() -> None:

@@ -179,13 +179,9 @@ def extraction() -> str:
     for of in passes:
         cells = (found[f"{of}: {name}"]["value"] for name in EXTRACTION)
         lines.append(f"| {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
-    kept, given_back = (
-        f"{found[f'{MEMORY}{form}']['value']:.2f} GB for videos of a minute, "
-        f"{found[f'{LONGER}{form}']['value']:.1f} times that of 15 seconds"
-        for form in ("", ", large blocks given back")
-    )
-    note = f"Memory beside the model, 4 decoders: {kept}; with `MALLOC_MMAP_THRESHOLD_=1048576`"
-    note += f" in the environment {given_back}. {source(found, 'extraction')}"
+    note = f"Memory beside the model, 4 decoders: {found[MEMORY]['value']:.2f} GB for videos of a "
+    note += f"minute, {found[LONGER]['value']:.1f} times that of 15 seconds. "
+    note += source(found, "extraction")
     return "\n".join([*lines, "", note]) + "\n"
 
 

@@ -99,6 +99,27 @@ def test_equals_transformers(stem, settings, shape):
     assert difference.mean() <= LEVEL * 0.01
 
 
+@pytest.mark.parametrize("resample", [2, 3])
+@pytest.mark.parametrize("shape", [(300, 400), (224, 300), (225, 224)])
+def test_smaller_as_bytes_is_within_a_level_of_smaller_in_float32(shape, resample, monkeypatch):
+    """The one is what CPUs do, the other what GPUs do."""
+    ours = of({"size": {"height": 224, "width": 224}, "resample": resample})
+    frame = torch.from_numpy(picture(*shape))[None]
+    as_bytes = ours.levels(frame)
+    monkeypatch.setattr(Preprocessing, "_as_bytes", lambda *_: False)
+    difference = (as_bytes.float() - ours.levels(frame).float()).abs()
+    assert difference.max() <= 1
+    assert difference.mean() <= 0.01
+
+
+def test_no_picture_is_held_in_float32():
+    """Of films in 4K that would be 100 MB, and as much for each decoder."""
+    frame = torch.zeros(1, 1080, 1920, 3, dtype=torch.uint8)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        of({}).levels(frame)
+    assert max(event.cpu_memory_usage for event in profile.events()) < frame.nbytes / 4
+
+
 def larger(ours, shape):
     """Whether pictures are enlarged: more values lie halfway between two levels then."""
     return ours.resized(*shape) > shape
@@ -208,7 +229,7 @@ def test_values_halfway_between_two_levels_are_rounded_up():
     ours = of({"size": {"height": 1, "width": 4}, "do_normalize": False, "do_rescale": False})
     levels = torch.tensor([0, 2, 1, 7], dtype=torch.uint8).view(2, 1, 2, 1).expand(2, 1, 2, 3)
     assert ours(levels)[:, 0, 0].tolist() == [[0, 1, 2, 2], [1, 3, 6, 7]]  # 0.5, 1.5; 2.5, 5.5
-    assert ours.to_dict()["convention"] == 2
+    assert ours.to_dict()["convention"] == 3
 
 
 OF_TIMM = {"TimmWrapper"}

@@ -17,6 +17,7 @@ import torch
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch
 from antcache.extract import ExtractConfig, Ledger, extract, find_videos, load_backbone, make_plan
 from antcache.extract.backbone import Backbone
+from antcache.extract.preprocess import CONVENTION
 from antcache.extract.rows import pixels as pixels_module
 from antcache.store import Store
 
@@ -238,12 +239,12 @@ def test_rows_of_other_rules_of_preprocessing_are_never_beside_ours(
 ):
     """A stream of before, whose halves were rounded to the even level, said no version."""
     before = dict(backbone.config["preprocessing"])
-    assert before.pop("convention") == 2
+    assert before.pop("convention") == CONVENTION
     old = dataclasses.replace(backbone, config={**backbone.config, "preprocessing": before})
     store, files = make_store(tmp_path), find_videos(folder)
     extract({"a": files["a"]}, store, old)
     monkeypatch.setattr(pixels_module, "VideoSampler", None)
-    with pytest.raises(FingerprintMismatch, match=r"made with other settings.*convention.*2"):
+    with pytest.raises(FingerprintMismatch, match=rf"other settings.*convention.*{CONVENTION}"):
         extract(files, store, backbone)
     assert store.videos("rgb") == ["a"]
 

@@ -12,5 +12,4 @@ def test_every_part_is_measured(run_benchmark, data_dir) -> None:
         assert found[f"{of}{part}, rows/s"] > 0
     assert found[f"{of}whole over what the cores allow"] > 0
     assert found[f"{of}whole over the loop"] > 0
-    for form in ("", ", large blocks given back"):
-        assert found[f"memory of long videos over that of videos a quarter as long{form}"] > 0
+    assert found["memory of long videos over that of videos a quarter as long"] > 0
