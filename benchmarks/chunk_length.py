@@ -214,9 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=5, help="turns, at least 2")
-    parser.add_argument(
-        "--share", type=float, default=1.0, help="of lengths and numbers"
-    )
+    parser.add_argument("--share", type=float, default=1.0, help="of lengths and numbers")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--memory", choices=list(KINDS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
