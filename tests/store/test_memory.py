@@ -16,6 +16,7 @@ from memory import MostHeld
 
 from antcache.store import Store
 from antcache.store.format import CHUNK_BYTES
+from antcache.store.remote.backend import RemoteZarrBackend
 
 ROWS_BYTES = 12 * CHUNK_BYTES
 BOUND = ROWS_BYTES * 3 // 4
@@ -47,10 +48,15 @@ def no_more_than(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
+@pytest.mark.parametrize("kind", ["zarr", "hdf5", "url"])
 @pytest.mark.parametrize("stream", STREAMS)
-def test_rows_are_held_once(tmp_path: Path, most_held: MostHeld, kind: str, stream: str) -> None:
-    store = Store.create(tmp_path / "store", backend=kind)
+def test_rows_are_held_once(
+    tmp_path: Path, most_held: MostHeld, monkeypatch: pytest.MonkeyPatch, kind: str, stream: str
+) -> None:
+    store = Store.create(tmp_path / "store", backend="hdf5" if kind == "hdf5" else "zarr")
+    if kind == "url":  # whose objects are held by nobody
+        monkeypatch.setattr("antcache.store.remote.files.BATCH_BYTES", 2 * CHUNK_BYTES)
+        store = Store(RemoteZarrBackend(f"file://{tmp_path}/store"))
     store.create_stream(stream, fps=4, source="test", config={}, **STREAMS[stream])
     settings = store.stream(stream)
     dtype = np.dtype(settings.dtype)

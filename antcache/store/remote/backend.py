@@ -10,25 +10,21 @@ work in `lease.py`, how many videos are listed at once in `index.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from antcache.errors import AlreadyExists, DamagedStore
 from antcache.store.backend import Attributes, Backend, Unit
-from antcache.store.faults import damaged, require_written
-from antcache.store.format import STAGING, TEXT_BYTES, Arrays, LazyArray, is_key, join
-from antcache.store.reading.pieces import PiecedArray
+from antcache.store.format import STAGING, Arrays, is_key, join
 from antcache.store.reading.proof import Count
 from antcache.store.remote.claim import ALONE, CLAIM, claimed, in_staging
 from antcache.store.remote.files import RemoteFiles
 from antcache.store.remote.index import Listing, StreamIndex, complete, differences, listing_of
 from antcache.store.remote.lease import WORK, Leases
-from antcache.store.remote.source import MemorySource, RemoteSource
-from antcache.store.remote.writer import NEW, UnitWriter, clear
-from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts, encode, layouts, unit_of
-
-T = TypeVar("T")
+from antcache.store.remote.source import opened
+from antcache.store.remote.writer import NEW, NewUnit, UnitWriter, clear
+from antcache.store.zarr_unit import GROUP, ZARR_JSON, damaged_parts
 
 
 class RemoteZarrBackend(Backend):
@@ -172,8 +168,8 @@ class RemoteZarrBackend(Backend):
             if there and not overwrite:
                 raise AlreadyExists("already in the store", where=self.where(key))
             expected = self.unit_attributes(key, arrays, attributes)
-            files = self._encoded(key, arrays, expected, compressed=compressed)
-            UnitWriter(self.files, key, claim).publish(files, replace=there)
+            unit = NewUnit(arrays=arrays, attributes=expected, compressed=compressed)
+            UnitWriter(self.files, key, claim).publish(unit, replace=there)
 
     def publish_group(
         self, key: str, attributes: Attributes, units: Mapping[str, tuple[Arrays, Attributes]]
@@ -186,31 +182,22 @@ class RemoteZarrBackend(Backend):
         with self._writing(key), ExitStack() as stack:
             switched, added = [], []
             for name, (arrays, own) in units.items():
-                unit = f"{key}/{name}"
-                writer = UnitWriter(
-                    self.files, unit, stack.enter_context(claimed(self.files, unit))
-                )
-                files = self._encoded(unit, arrays, self.unit_attributes(unit, arrays, own, group))
-                if self.has(unit):
-                    stack.enter_context(writer.staged(files))
-                    switched.append((writer, files))
+                own_key = f"{key}/{name}"
+                claim = stack.enter_context(claimed(self.files, own_key))
+                writer = UnitWriter(self.files, own_key, claim)
+                expected = self.unit_attributes(own_key, arrays, own, group)
+                unit = NewUnit(arrays=arrays, attributes=expected)
+                if self.has(own_key):
+                    switched.append((writer, stack.enter_context(writer.staged(unit))))
                 else:
-                    added.append((writer, files))
+                    added.append((writer, unit))
             for writer, _ in switched:
                 writer.hide()
             self.set_group_attributes(key, attributes)
-            for writer, files in switched:
-                writer.place(files)
-            for writer, files in added:
-                writer.publish(files, replace=False)
-
-    def _encoded(
-        self, key: str, arrays: Arrays, expected: Attributes, *, compressed: bool = False
-    ) -> dict[str, bytes]:
-        """The files of a unit, which hold what they should."""
-        files = dict(encode(arrays, expected, compressed=compressed))
-        require_written(_decoded(files, self.where(key)), arrays, self.where(key))
-        return files
+            for writer, sent in switched:
+                writer.place(sent)
+            for writer, unit in added:
+                writer.publish(unit, replace=False)
 
     def _remove(self, key: str) -> None:
         with claimed(self.files, key):
@@ -277,40 +264,9 @@ class RemoteZarrBackend(Backend):
         return damaged_parts(read, lambda names: self.files.digests(key, names, count))
 
     def _open(self, key: str) -> Unit:
-        sizes, where = self.files.sizes(key), f"{self.root}/{key}"
-        attributes, files = unit_of(self.files.read(join(key, ZARR_JSON)), where)
-        described = [name for name in files if name.endswith(ZARR_JSON) and name in sizes]
-        if (long := sum(sizes[name] for name in described)) > TEXT_BYTES:
-            raise damaged(where, f"{', '.join(described)}: {long} bytes are too many")
-        texts = self.files.read_many(join(key, name) for name in described)
-        ahead = {
-            name: text for name, text in zip(described, texts, strict=True) if text is not None
-        }
-        found = layouts(files, looked_up(ahead), looked_up(sizes), key, where)
-        source = RemoteSource(self.files)
-        return {name: PiecedArray(layout, source) for name, layout in found.items()}, attributes
+        return opened(self.files, key, self.files.read(join(key, ZARR_JSON)))
 
 
 def _key_of(name: str, ending: str) -> str:
     """The key whose name in staging this is; see `in_staging`."""
     return name.removesuffix(ending).replace(",", "/")
-
-
-def looked_up(found: Mapping[str, T]) -> Callable[[str], T]:
-    """What stands under a name, as a function that says what is missing as files do."""
-
-    def look(name: str) -> T:
-        if name not in found:
-            raise FileNotFoundError(name)
-        return found[name]
-
-    return look
-
-
-def _decoded(files: Mapping[str, bytes], where: str) -> dict[str, LazyArray]:
-    """The arrays of a unit out of its files."""
-    _, hashes = unit_of(files[ZARR_JSON], where)
-    lengths = {name: len(value) for name, value in files.items()}
-    found = layouts(hashes, files.__getitem__, lengths.__getitem__, "", where)
-    source = MemorySource(files)
-    return {name: PiecedArray(layout, source) for name, layout in found.items()}

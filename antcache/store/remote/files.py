@@ -11,10 +11,10 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from antcache.errors import AntcacheError, BadConfig, MissingExtra, Unreachable, needs
 from antcache.store.faults import damaged, require_fetched
@@ -22,6 +22,8 @@ from antcache.store.format import STAGING, TEXT_BYTES, digest
 from antcache.store.reading.proof import Count
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BATCH_BYTES = 32 << 20
 """How much is sent or fetched at once; the objects of a batch go in parallel."""
@@ -93,7 +95,7 @@ class RemoteFiles:
         """
         sizes = {name: size for name, size in self.sizes(folder).items() if name in names}
         short = {name: size for name, size in sizes.items() if size <= BATCH_BYTES}
-        for batch in batches(short):
+        for batch in batches(short, short.__getitem__):
             found = self.read_many(f"{folder}/{name}" for name in batch)
             for name, raw in zip(batch, found, strict=True):
                 if raw is not None:
@@ -331,16 +333,17 @@ class RemoteFiles:
         return not _protocols(fs).isdisjoint(S3)
 
 
-def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """The names of `sizes` in groups that may be in memory, and under way, at once."""
-    batch: list[str] = []
+def batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items of so many bytes in groups that may be in memory, and under way, at once."""
+    batch: list[T] = []
     total = 0
-    for name, size in sizes.items():
-        if batch and (total + size > BATCH_BYTES or len(batch) == BATCH_FILES):
+    for item in items:
+        own = size(item)
+        if batch and (total + own > BATCH_BYTES or len(batch) == BATCH_FILES):
             yield batch
             batch, total = [], 0
-        batch.append(name)
-        total += size
+        batch.append(item)
+        total += own
     if batch:
         yield batch
 

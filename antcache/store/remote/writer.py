@@ -1,25 +1,62 @@
 """Writes one unit at a URL: everything else first, the `zarr.json` that makes it visible last.
 
 Promise: what becomes visible was read back and is what was written, all of it by the holder of the
-unit's claim. What fails takes away what it wrote.
+unit's claim. What fails takes away what it wrote. Files are made while they are sent, and one batch
+of them is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-from antcache.errors import AlreadyExists, AntcacheError
-from antcache.store.faults import not_as_written
-from antcache.store.format import join
+from antcache.errors import AlreadyExists, AntcacheError, DamagedStore
+from antcache.store.backend import Attributes
+from antcache.store.faults import not_as_written, require_written
+from antcache.store.format import Arrays, join
 from antcache.store.reading.proof import uncounted
 from antcache.store.remote.claim import Claim, in_staging
 from antcache.store.remote.files import RemoteFiles, batches
 from antcache.store.remote.index import StreamIndex
-from antcache.store.zarr_unit import ZARR_JSON, damaged_parts
+from antcache.store.remote.source import opened
+from antcache.store.zarr_unit import ZARR_JSON, damaged_parts, encode, unit_of
 
 NEW = ".new"
 """Ending of a folder in staging: what will replace a unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewUnit:
+    """What a unit is to hold.
+
+    Attributes:
+        arrays: its arrays.
+        attributes: its attributes.
+        compressed: whether the arrays are stored so.
+    """
+
+    arrays: Arrays
+    attributes: Attributes
+    compressed: bool = False
+
+    def batches(self) -> Iterator[list[tuple[str, bytes]]]:
+        """Its files with their names, as many as may be under way at once; `zarr.json` is last."""
+        files = encode(self.arrays, self.attributes, compressed=self.compressed)
+        return batches(files, lambda file: len(file[1]))
+
+
+@dataclass(frozen=True)
+class SentUnit:
+    """A unit whose files were sent and read back, but for the one that makes it visible.
+
+    Attributes:
+        document: that one.
+        hashes: of the others, by their names.
+    """
+
+    document: bytes
+    hashes: dict[str, str]
 
 
 class UnitWriter:
@@ -32,25 +69,23 @@ class UnitWriter:
         self._name = join(key, ZARR_JSON)
         self._index = StreamIndex(files, key.rpartition("/")[0])
 
-    def publish(self, files: Mapping[str, bytes], *, replace: bool) -> None:
-        """Write a unit's files; `replace` says whether a unit is there, which they replace.
+    def publish(self, unit: NewUnit, *, replace: bool) -> None:
+        """Write a unit; `replace` says whether one is there.
 
         Raises:
             AlreadyExists: another process took over.
             DamagedStore: what was read back is not what was written.
         """
-        data = _data(files)
         with self._or_nothing():
             if self._claim.taken_over:
                 clear(self._files, in_staging(self._key, NEW))
             if replace:
-                with self.staged(files):
+                with self.staged(unit) as sent:
                     self.hide()
-                    self.place(files)
+                    self.place(sent)
             else:
-                clear(self._files, self._key, keep=data)
-                self._upload(self._key, data)
-                self._show(files[ZARR_JSON])
+                clear(self._files, self._key)
+                self._show(self._send(unit, self._key).document)
         if not self._claim.ours():  # taken for dead in the very last moment
             self._index.drop()
             if self._damaged():
@@ -61,27 +96,29 @@ class UnitWriter:
     def _where(self) -> str:
         return f"{self._files.url}: {self._key}"
 
-    def _upload(self, folder: str, files: Mapping[str, bytes]) -> None:
-        """Write objects into a folder and read them back."""
-        for batch in batches({name: len(value) for name, value in files.items()}):
-            self._files.write_many({join(folder, name): files[name] for name in batch})
-            self._check(folder, {name: files[name] for name in batch})
-            self._claim.renew()
-
-    def _check(self, folder: str, files: Mapping[str, bytes]) -> None:
-        """Raise `DamagedStore` unless a folder holds these objects."""
-        for batch in batches({name: len(value) for name, value in files.items()}):
-            found = self._files.read_many(join(folder, name) for name in batch)
-            if found != [files[name] for name in batch]:
-                raise not_as_written(self._where)
+    def _send(self, unit: NewUnit, folder: str) -> SentUnit:
+        """Write the files of a unit into a folder, all but the one that makes it visible, and read
+        them back."""
+        document = b""
+        for files in unit.batches():
+            batch = dict(files)
+            document = batch.pop(ZARR_JSON, document)
+            if batch:
+                self._files.write_many({join(folder, name): value for name, value in batch.items()})
+                self._claim.renew()
+        try:
+            found, _ = opened(self._files, folder, document, self._claim.renew)
+            require_written(found, unit.arrays, self._where)
+        except DamagedStore as error:
+            raise not_as_written(self._where) from error
+        return SentUnit(document, unit_of(document, self._where)[1])
 
     @contextmanager
-    def staged(self, files: Mapping[str, bytes]) -> Iterator[None]:
+    def staged(self, unit: NewUnit) -> Iterator[SentUnit]:
         """A unit's files lie in staging, checked, until the context ends."""
         staged = in_staging(self._key, NEW)
         try:
-            self._upload(staged, _data(files))
-            yield
+            yield self._send(unit, staged)
         finally:
             with suppress(AntcacheError):  # what is left there is found by the next writer
                 clear(self._files, staged)
@@ -91,16 +128,26 @@ class UnitWriter:
         self._index.drop()
         self._files.delete(self._name)
 
-    def place(self, files: Mapping[str, bytes]) -> None:
+    def place(self, sent: SentUnit) -> None:
         """Put what is staged in the place of the unit that is hidden, and show it."""
-        data, staged = _data(files), in_staging(self._key, NEW)
-        clear(self._files, self._key, keep=data)
-        names = {join(staged, name): join(self._key, name) for name in data}
+        staged = in_staging(self._key, NEW)
+        clear(self._files, self._key, keep=sent.hashes)
+        names = {join(staged, name): join(self._key, name) for name in sent.hashes}
         if not self._files.copy_many(names):
-            self._upload(self._key, data)
-        self._check(self._key, data)
+            self._carry(staged, sent.hashes)
+        if dict(self._digests(sent.hashes)) != sent.hashes:
+            raise not_as_written(self._where)
         self._claim.renew()
-        self._show(files[ZARR_JSON])
+        self._show(sent.document)
+
+    def _carry(self, staged: str, names: Collection[str]) -> None:
+        """Write anew what is staged, on a server that copies nothing."""
+        sizes = self._files.sizes(staged)
+        for batch in batches(names, lambda name: sizes.get(name, 0)):
+            found = self._files.read_many(join(staged, name) for name in batch)
+            pairs = zip(batch, found, strict=True)
+            self._files.write_many({join(self._key, name): value or b"" for name, value in pairs})
+            self._claim.renew()
 
     def _show(self, document: bytes) -> None:
         """Make the unit visible, whose other objects are in their place."""
@@ -117,9 +164,12 @@ class UnitWriter:
         return bool(
             damaged_parts(
                 lambda: self._files.read(self._name),
-                lambda names: self._files.digests(self._key, names, uncounted),
+                self._digests,
             )
         )
+
+    def _digests(self, names: Collection[str]) -> Iterable[tuple[str, str]]:
+        return self._files.digests(self._key, names, uncounted)
 
     @contextmanager
     def _or_nothing(self) -> Iterator[None]:
@@ -131,11 +181,6 @@ class UnitWriter:
                 if self._claim.ours() and not self._files.is_file(self._name):
                     clear(self._files, self._key)
             raise
-
-
-def _data(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """A unit's files without the one that makes it visible."""
-    return {name: value for name, value in files.items() if name != ZARR_JSON}
 
 
 def clear(files: RemoteFiles, folder: str, keep: Collection[str] = ()) -> None:
