@@ -58,9 +58,15 @@ def rows_of(kind: str, share: float) -> int:
     return int(fps * minutes * 60 * share)
 
 
+def videos_of(kind: str, share: float) -> int:
+    """How many videos; of a small share of them at least two."""
+    return max(2, round(KINDS[kind][3] * share))
+
+
 def write(path: Path, kind: str, mib: float, share: float, *, compressed: bool) -> None:
     """A store of one kind of videos with chunks of one length; half of its values are 0."""
-    fps, _, dtype, count, _ = KINDS[kind]
+    fps, _, dtype, *_ = KINDS[kind]
+    count = videos_of(kind, share)
     rng = np.random.default_rng(0)
     num_rows = rows_of(kind, share)
     usual, store_format.CHUNK_BYTES = store_format.CHUNK_BYTES, int(mib * 2**20)
@@ -80,7 +86,8 @@ def rows_of_windows(
     kind: str, share: float, *, ordered: bool
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Video and rows of random windows, or the same by video and time as labels have them."""
-    fps, _, _, count, number = KINDS[kind]
+    fps, *_, number = KINDS[kind]
+    count = videos_of(kind, share)
     number = max(1, int(number * share) // BATCH) * BATCH
     rng = np.random.default_rng(1)
     which = rng.integers(0, count, number)
@@ -96,7 +103,7 @@ def rows_of_windows(
 def windows_of(path: Path, kind: str, share: float, *, ordered: bool) -> StreamRows:
     """The windows of `rows_of_windows`, in a store."""
     store = Store.open(path)
-    features = {f"v{v}": store.features("rgb", f"v{v}") for v in range(KINDS[kind][3])}
+    features = {f"v{v}": store.features("rgb", f"v{v}") for v in range(videos_of(kind, share))}
     video, rows = rows_of_windows(kind, share, ordered=ordered)
     return StreamRows(features=features, video=video, rows=rows)
 
@@ -132,7 +139,7 @@ def packed(path: Path, kind: str, share: float) -> Callable[[], float]:
 def plain(path: Path, kind: str, share: float) -> Callable[[], float]:
     """Windows per second through Zarr alone."""
     root = zarr.open_group(path, mode="r")
-    arrays = {f"v{v}": root[f"features/rgb/v{v}/rows"] for v in range(KINDS[kind][3])}
+    arrays = {f"v{v}": root[f"features/rgb/v{v}/rows"] for v in range(videos_of(kind, share))}
     videos, windows = rows_of_windows(kind, share, ordered=False)
     out = np.empty((TIME, DIM), KINDS[kind][2])
     spacing, number = KINDS[kind][0] // 2, 48
@@ -207,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--repeats", type=int, default=5, help="turns, at least 2")
-    parser.add_argument("--share", type=float, default=1.0, help="of lengths and windows")
+    parser.add_argument("--share", type=float, default=1.0, help="of lengths and numbers")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--memory", choices=list(KINDS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

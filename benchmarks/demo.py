@@ -1,6 +1,6 @@
 """Does distillation from text help a video student? The generated kitchen of `antcache demo`.
 
-    python benchmarks/demo.py [--record] [--share S] [--epochs N]
+    python benchmarks/demo.py [--record] [--share S] [--epochs N] [--seeds N]
 
 Runs the demo as it is (fixed seeds, the last epoch of every run) and reports, for each
 metric, both students and how far the gain is above the sum of both standard errors.
@@ -38,12 +38,14 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, default=USUAL.student.optimization.epochs, help="of a student"
     )
+    parser.add_argument("--seeds", type=int, default=len(USUAL.seeds), help="of them, at least 2")
     given = parser.parse_args()
     kitchen = part_of(USUAL.kitchen, given.share)
     student = USUAL.student.replace(epochs=given.epochs)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_demo(Path(folder) / "demo", replace(USUAL, kitchen=kitchen, student=student))
+        config = replace(USUAL, kitchen=kitchen, student=student, seeds=USUAL.seeds[: given.seeds])
+        outcome = run_demo(Path(folder) / "demo", config)
     seconds = time.monotonic() - start
     seeds = len(outcome.runs["plain"].metrics)
     figures = [Figure(figure="whole demo", value=seconds, unit="s", at_most=240)]

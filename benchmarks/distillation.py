@@ -144,14 +144,23 @@ def best_unadjusted(dataset: str, who: str) -> dict[str, Any]:
     return best
 
 
-def settings_of(dataset: str, condition: str, work: Path) -> dict[str, Any]:
-    """A condition's settings of the student."""
+def settings_of(
+    dataset: str, condition: str, work: Path, epochs: int | None = None
+) -> dict[str, Any]:
+    """A condition's settings of the student; with `epochs`, all of them train so long, also to
+    find a strength."""
+    found = _chosen(dataset, condition, work, {} if epochs is None else {"epochs": epochs})
+    return found if epochs is None else {**found, "epochs": epochs}
+
+
+def _chosen(dataset: str, condition: str, work: Path, tried: dict[str, Any]) -> dict[str, Any]:
+    """Settings; where a strength is to be found, it is by trials with those of `tried`."""
     plain, ours = (tuning(dataset, who)["chosen"] for who in STAGES)
     name = TargetName.parse(ours["targets"])
     if condition in UNADJUSTED:
         return best_unadjusted(dataset, UNADJUSTED[condition])
     if condition in OF_DEFAULT_HEAD:
-        return {**settings_of(dataset, OF_DEFAULT_HEAD[condition], work), **DEFAULT_HEAD}
+        return {**_chosen(dataset, OF_DEFAULT_HEAD[condition], work, tried), **DEFAULT_HEAD}
     if condition in ("plain", "ours"):
         return plain if condition == "plain" else ours
     if condition == "shuffled":
@@ -160,15 +169,16 @@ def settings_of(dataset: str, condition: str, work: Path) -> dict[str, Any]:
         return {**ours, "targets": str(replace(name, history="gappy"))}
     if condition == "paper":
         targets = str(TargetName(kind="sequence"))
-        return with_strength(dataset, {**plain, "targets": targets, **PAPER[dataset]}, work)
+        paper = {**plain, "targets": targets, **PAPER[dataset]}
+        return with_strength(dataset, {**paper, **tried}, work)
     store = make_store(work, dataset, FINAL)
     require_targets(store, name)
     smoothing = {"label_smoothing": round(equal_entropy_smoothing(store, ours), 4)}
     if condition == "brief-smoothing":
-        return with_strength(dataset, {**plain, **smoothing}, work)
+        return with_strength(dataset, {**plain, **smoothing, **tried}, work)
     without = ("targets", "weight", "temperature", "top_k")
     kept = {k: v for k, v in ours.items() if k not in without}
-    return with_strength(dataset, {**kept, **smoothing}, work)
+    return with_strength(dataset, {**kept, **smoothing, **tried}, work)
 
 
 def with_strength(dataset: str, settings: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -312,9 +322,7 @@ def measure(
     made: list[Figure] = []
     found: dict[str, list[StudentOutcome]] = {}
     for condition in conditions:
-        settings = settings_of(dataset, condition, work)
-        if epochs is not None:
-            settings = {**settings, "epochs": epochs}
+        settings = settings_of(dataset, condition, work, epochs)
         found[condition] = [
             outcome(StudentRun(dataset=dataset, part=FINAL, settings=settings, seed=100 + s), work)
             for s in range(min(seeds, DEFAULT_SEEDS) if condition in OF_DEFAULT_HEAD else seeds)

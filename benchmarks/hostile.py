@@ -77,19 +77,26 @@ class HostileTally:
 def state(folder: Path, but: Iterable[Path] = ()) -> State:
     """Everything below a folder but some parts; links and pipes are not opened."""
     found: State = {}
-    without = set(but)
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if Path(here) / name not in without]
-        for name in (*folders, *files):
-            path = Path(here) / name
-            kind = path.lstat().st_mode
+    without, waiting = set(map(str, but)), [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as inside:
+                entries = list(inside)
+        except OSError:  # nobody can see what is in it
+            continue
+        for entry in entries:
+            kind = entry.stat(follow_symlinks=False).st_mode
+            if entry.path in without:
+                continue
             if stat.S_ISLNK(kind):
-                found[str(path)] = f"link to {path.readlink()}"
+                found[entry.path] = f"link to {Path(entry.path).readlink()}"
             elif stat.S_ISREG(kind):
-                with path.open("rb") as file:
-                    found[str(path)] = hashlib.file_digest(file, "blake2b").hexdigest()
+                with Path(entry.path).open("rb") as file:
+                    found[entry.path] = hashlib.file_digest(file, "blake2b").hexdigest()
             else:
-                found[str(path)] = str(stat.S_IFMT(kind))
+                found[entry.path] = str(stat.S_IFMT(kind))
+                if stat.S_ISDIR(kind):
+                    waiting.append(entry.path)
     return found
 
 
@@ -116,9 +123,9 @@ def run_case(
         lines = case.make(folder)
         victim = folder / "victim"
         before = state(Path(work), but=(folder, home)), state(victim)
+        seen = state(folder, but=(victim,))
         for words in lines[:commands]:
             place = f"{case.name}: antcache {' '.join(words)}"
-            seen = state(folder, but=(victim,))
             environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home)}
             done = forked.run(words, folder=folder, timeout_s=LIMIT_S, environment=environment)
             tally.runs += 1
@@ -129,7 +136,8 @@ def run_case(
                 tally.outside.append(f"{place}: {name} is not what it was")
             before = now
             texts = {"output": (done.stdout + done.stderr).encode()}
-            for name in changed(seen, state(folder, but=(victim,))):
+            last, seen = seen, state(folder, but=(victim,))
+            for name in changed(last, seen):
                 if Path(name).is_file() and not Path(name).is_symlink():
                     texts[name] = Path(name).read_bytes()
             for name in leaks(texts, secrets):

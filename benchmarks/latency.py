@@ -43,7 +43,8 @@ def students() -> dict[str, StudentConfig]:
 def milliseconds(config: StudentConfig, device: torch.device, calls: int) -> tuple[float, float]:
     """Median and 95th percentile of a prediction."""
     predictor = Predictor(build_student(config, SIZES), config.runtime.precision, device)
-    found = measure_latency(predictor.one_window(SIZES), calls=calls)
+    window = predictor.one_window(SIZES)
+    found = measure_latency(window, warm_up=min(10, calls), calls=calls)
     return 1000 * found.median_s, 1000 * found.p95_s
 
 

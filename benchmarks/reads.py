@@ -67,9 +67,9 @@ BOUNDS = {"LMDB, 10 gets": 5.0, "LMDB, 150 gets": 30.0, "raw memory map": 0.7}
 """How many times as fast antcache's memory map has to be, at least."""
 
 
-def vectors(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
+def vectors(rng: np.random.Generator, num_videos: int, num_rows: int, batches: int = 80) -> Asked:
     """The videos and windows of part one."""
-    windows = 80 * BATCH
+    windows = batches * BATCH
     start = rng.integers(SPACING - 1, num_rows - SPACING * (TIME - 1), windows)
     return Asked(
         videos={f"P{v:02d}": ek55.random_rows(num_rows, rng) for v in range(num_videos)},
@@ -81,9 +81,9 @@ def vectors(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
     )
 
 
-def tokens(rng: np.random.Generator, num_videos: int, num_rows: int) -> Asked:
+def tokens(rng: np.random.Generator, num_videos: int, num_rows: int, batches: int = 20) -> Asked:
     """Those of part two."""
-    windows, num_tokens = 20 * TOKEN_BATCH, int(np.prod(GRID))
+    windows, num_tokens = batches * TOKEN_BATCH, int(np.prod(GRID))
     names = [f"P{v:02d}" for v in range(num_videos)]
     shape = (num_rows, num_tokens)
     return Asked(
@@ -252,6 +252,7 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=3_000, help="of each video; of tokens a hundredth"
     )
+    parser.add_argument("--batches", type=int, default=80, help="a turn; of tokens a quarter")
     parser.add_argument("--others", help="a Python with zarr 3.3, zarrs and pylance")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     parser.add_argument("--gather", choices=["map", "api"], help=argparse.SUPPRESS)
@@ -265,10 +266,12 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
         repeats, python = arguments.repeats, arguments.others
-        asked = vectors(np.random.default_rng(0), arguments.videos, arguments.rows)
+        size = arguments.videos, arguments.rows, arguments.batches
+        asked = vectors(np.random.default_rng(0), *size)
         figures = side_by_side(folder / "vectors", python, asked, repeats)
         shutil.rmtree(folder / "vectors")
-        asked = tokens(np.random.default_rng(4), arguments.videos, arguments.rows // 100)
+        size = arguments.videos, arguments.rows // 100, arguments.batches // 4
+        asked = tokens(np.random.default_rng(4), *size)
         figures += side_by_side(folder / "tokens", python, asked, repeats, TOKENS)
         shutil.rmtree(folder / "tokens")
         figures += part_three(folder, arguments.repeats)

@@ -220,12 +220,19 @@ def main() -> None:
     parser.add_argument("--history", help="only this kind of history")
     parser.add_argument("--model", help="of the language model, in place of the adapted MiniLM")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--epochs", type=int, help="of each training: a try, not to be recorded")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK, help="where trainings are kept")
     arguments = parser.parse_args()
     kind = "language" if arguments.model and not arguments.kind else arguments.kind
     if arguments.model and kind not in ("language", "published settings"):
         parser.error(f"--model is of the language model, not of --kind {kind}")
+    if arguments.epochs is not None:
+        if arguments.record:
+            parser.error("a try, of other epochs than were chosen, is not recorded")
+        for kinds in SETTINGS.values():
+            for each in kinds.keys() - {"count"}:
+                kinds[each] = {**kinds[each], "epochs": arguments.epochs}
     torch.set_num_threads(arguments.threads)
     made = [
         figure

@@ -1,4 +1,4 @@
-"""`benchmarks/distillation.py` in small: all conditions, two seeds, little data, one large head."""
+"""`benchmarks/distillation.py` in small: all conditions, two seeds, few epochs, one large head."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 EK55, EGTEA = "epic-kitchens-55", "egtea"
-BRIEF = ("--seeds", "2", "--threads", "1")
+BRIEF = ("--seeds", "2", "--threads", "1", "--epochs", "8")
 
 
 @pytest.fixture

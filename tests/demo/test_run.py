@@ -6,6 +6,7 @@ import html
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ TINY = DemoConfig(
     student=StudentConfig.of(layers=1, heads=2, width=16, epochs=2),
     seeds=(1, 2),
 )
+TINIEST = replace(
+    TINY, kitchen=KitchenConfig(train_videos=3, validation_videos=2, scripts=5, recipes_per_video=1)
+)
+"""For those who look at what is said, and not at what came of it."""
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +142,7 @@ def test_an_older_demo_is_deleted_when_asked_and_the_table_is_printed(
     folder.mkdir()
     (folder / MARK).write_bytes((output / MARK).read_bytes())
     (folder / "left.txt").write_text("of the older one")
-    monkeypatch.setattr(run_module, "DemoConfig", lambda: TINY)
+    monkeypatch.setattr(run_module, "DemoConfig", lambda: TINIEST)
     result = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite"])
     assert result.exit_code == 0, result.output
     assert not (folder / "left.txt").exists()

@@ -206,11 +206,36 @@ def test_commands_of_a_page(
 
 
 def save_file(block: Block, folder: Path) -> None:
-    """A block that begins with the comment `# NAME.yaml` (its epochs are cut to one) or `# NAME.py`
-    is that file."""
+    """A block that begins with the comment `# NAME.yaml` (made short, see `shorter_plan`) or
+    `# NAME.py` is that file."""
     name = re.match(r"# (\w+\.(?:yaml|py))\n", block.text)
     if name:
-        (folder / name[1]).write_text(re.sub(r"epochs: \d+", "epochs: 1", block.text))
+        page = (REPO / block.page).read_text("utf-8")
+        (folder / name[1]).write_text(shorter_plan(block.text, page))
+
+
+def shorter_plan(text: str, page: str) -> str:
+    """A sweep's plan with one epoch; of each list of its grid, the values that the page speaks of
+    later on as `NAME=VALUE`, else the first two."""
+
+    def few(found: re.Match[str]) -> str:
+        name, values = found[1], found[2].split(", ")
+        asked = [v for v in values if re.search(rf"\b{name}={re.escape(v)}(?![\d.])", page)]
+        return f"{name}: [{', '.join(asked or values[:2])}]"
+
+    base, grid, lists = re.sub(r"epochs: \d+", "epochs: 1", text).partition("grid:")
+    return base + grid + re.sub(r"(\w+): \[([^]]+)\]", few, lists)
+
+
+def test_a_plan_is_made_short() -> None:
+    page = "antcache fuse s runs/lr=0.01,weight=3 runs/lr=1,weight=3"
+    plan = (
+        "base: {epochs: 20, gaps: [1, 2, 3]}\ngrid:\n  lr: [0.01, 0.001, 0.1, 1]\n  {}: [1, 2, 3]\n"
+    )
+    assert shorter_plan(plan.replace("{}", "weight"), page) == (
+        "base: {epochs: 1, gaps: [1, 2, 3]}\ngrid:\n  lr: [0.01, 1]\n  weight: [3]\n"
+    )
+    assert "  top_k: [1, 2]\n" in shorter_plan(plan.replace("{}", "top_k"), page)
 
 
 def test_what_is_listed_is_there() -> None:

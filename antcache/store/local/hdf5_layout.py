@@ -147,14 +147,14 @@ def _attributes(file: h5py.File) -> Iterator[tuple[str, Any]]:
     count = h5a.get_num_attrs(file.id)
     if count > MOST_ATTRIBUTES:
         raise ValueError(f"{count} attributes")
-    left = TEXT_BYTES
+    left, values = TEXT_BYTES, file.attrs  # the property opens the root anew each time
     for number in range(count):
         one = h5a.open(file.id, index=number)
         name, kind = one.name.decode(), one.get_type()
         left -= max(one.get_storage_size(), kind.get_size())
         if one.shape != () or kind.get_class() not in PLAIN or left < 0:
             raise ValueError(f"the attribute {name!r} is none that a store has")
-        yield name, _value(file.attrs[name])
+        yield name, _value(values[name])
 
 
 def needs_json(value: Any) -> bool:

@@ -18,11 +18,11 @@ def rot(benchmark: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zarr", "hdf5"])
 def test_no_flipped_bit_is_read(rot: ModuleType, tmp_path: Path, kind: str) -> None:
-    found = rot.flips(rot.build(tmp_path / kind, kind), 24, random.Random(3))
+    found = rot.flips(rot.build(tmp_path / kind, kind), 16, random.Random(3))
     wrong = ("named wrongly", "not clean afterwards", "read silently", "other errors")
     assert {name: found[name] for name in wrong} == dict.fromkeys(wrong, 0)
-    assert found["found"] == 24
-    assert found["refused nowhere"] < 5  # the files of two groups, which hold nothing
+    assert found["found"] == 16
+    assert found["refused nowhere"] < 4  # the files of two groups, which hold nothing
 
 
 @pytest.mark.slow

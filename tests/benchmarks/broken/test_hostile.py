@@ -35,8 +35,14 @@ HARMLESS = {
     "labels with a video that leads out",
 }
 """Odd, and no reason to refuse a store: text is text, and a video is there or not."""
-UNTOUCHED = {"t2", "t3", "v0", "v1"}
-"""Videos that no case does anything to: `t1` stands for them."""
+OF_A_GROUP = ("tokens with ", "a stream with ", "classes with ")
+"""How cases begin that are about the text of a group. Both kinds of store read it in the same way:
+each is tried on every other of them."""
+UNTOUCHED = (
+    *("labels/train", "targets/dense", "targets/other"),
+    *(f"features/{s}/{v}" for s in ("flow", "rgb", "tokens") for v in ("t2", "t3", "v0", "v1")),
+)
+"""What no case does anything to and is like something else: it is left out."""
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +111,7 @@ def read_everything(path: Path) -> dict[str, Any]:
     for stream in names("streams", store.streams):
         read(f"features/{stream}", lambda stream=stream: store.stream(stream))
         for video in names(f"{stream}'s videos", lambda stream=stream: store.videos(stream)):
-            if video not in UNTOUCHED:
-                read(f"features/{stream}/{video}", partial(features, stream, video))
+            read(f"features/{stream}/{video}", partial(features, stream, video))
     return found
 
 
@@ -115,20 +120,25 @@ def read_everything(path: Path) -> dict[str, Any]:
 def test_every_hostile_store_is_read_without_harm(
     hostile: ModuleType, tmp_path: Path, kind: str
 ) -> None:
-    """All of the cases, in this process: errors of ours, no secret, and none takes long."""
+    """In this process: errors of ours, no secret, and none takes long."""
     stores = hostile.hostile_stores
     kit = stores.kit()
     victim = tmp_path / "victim"
     shutil.copytree(kit / "victim", victim)
     before = hostile.state(victim)
-    honest = read_everything(kit / kind)
+    small = tmp_path / "small"
+    shutil.copytree(kit / kind, small)
+    Store.open(small).remove(*UNTOUCHED)
+    honest = read_everything(small)
     assert not [e for e in honest.values() if isinstance(e, AntcacheError)]
-    refused, unnoticed = 0, set()
-    for number, (own, name, spoil) in enumerate(stores.spoils()):
-        if own != kind:
+    refused, tried, unnoticed = 0, set(), set()
+    own = [(name, spoil) for of, name, spoil in stores.spoils() if of == kind]
+    for number, (name, spoil) in enumerate(own):
+        if name.startswith(OF_A_GROUP) and number % 2 == (kind == "zarr"):
             continue
+        tried.add(name)
         path = tmp_path / f"s{number}"
-        shutil.copytree(kit / kind, path)
+        shutil.copytree(small, path)
         spoil(Store.open(path), victim)
         signal.alarm(20)  # whoever waits for a pipe would wait forever
         try:
@@ -149,16 +159,17 @@ def test_every_hostile_store_is_read_without_harm(
         refused += bool(errors)
     assert hostile.state(victim) == before
     assert refused > 50
-    assert {name for name in unnoticed if "in staging" not in name and "lock" not in name} == (
-        HARMLESS
-    )
+    assert len(tried) > 110
+    odd = {name for name in unnoticed if "in staging" not in name and "lock" not in name}
+    assert odd == HARMLESS & tried
 
 
 def tells(value: Any, secrets: tuple[bytes, ...]) -> bool:
-    arrays = value if isinstance(value, list) else []
-    raw = [a.tobytes() for a in arrays if isinstance(a, np.ndarray)] + [repr(value).encode()]
-    texts = " ".join(str(a.tolist()) for a in arrays if isinstance(a, np.ndarray))
-    return any(secret in part for secret in secrets for part in (*raw, texts.encode()))
+    parts = value if isinstance(value, list) else [value]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    texts = [part.tolist() for part in arrays], [p for p in parts if not isinstance(p, np.ndarray)]
+    raw = [part.tobytes() for part in arrays] + [repr(texts).encode()]
+    return any(secret in part for secret in secrets for part in raw)
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ from kernel_sass import walk
 from kernel_variants import build, caught, constant_bank
 
 ROWS, COLUMNS, PROGRAMS = 24, 2513, 8
+SHAPES = ((torch.float32, 256), (torch.bfloat16, 1024), (torch.float32, 4096))
+"""Types, and how many columns at once: a tenth of them, some and all."""
 
 
 @triton.jit
@@ -58,10 +60,9 @@ def walked() -> list[dict[str, object]]:
     """What a program of each does."""
     found: list[dict[str, object]] = []
     with caught() as launches:
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype, block in SHAPES:
             x = torch.empty(ROWS, COLUMNS, dtype=dtype, device="meta")
-            for block in (256, 1024, 4096):
-                persistent_kernel[(PROGRAMS,)](x, x, COLUMNS, ROWS, COLUMNS, BLOCK=block)
+            persistent_kernel[(PROGRAMS,)](x, x, COLUMNS, ROWS, COLUMNS, BLOCK=block)
         numbers = torch.empty(5000, device="meta")
         ticket = torch.empty(1, dtype=torch.int32, device="meta")
         ticket_kernel[(5000,)](numbers, numbers, ticket, 5000, BLOCK=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def test_every_part_is_measured(run_benchmark, data_dir) -> None:
     options = ["--videos", "1", "--seconds", "4", "--repeats", "1", "--size", "160", "96"]
-    small = ["--long", "16", "--backbones", "light", "--edge", "32"]
+    small = ["--long", "8", "--backbones", "light", "--edge", "32"]
     found = run_benchmark("extraction", *options, *small, ANTCACHE_DATA=str(data_dir))
     of = "light, 1 at once: "
     for part in ("decoding alone", "preprocessing alone", "backbone alone", "whole", "loop"):
