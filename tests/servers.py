@@ -89,8 +89,8 @@ def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
-    """A Ray cluster of two nodes on loopback, with a CPU each, to which this process is connected.
-    Who takes the one away that is not the head calls `add` for another."""
+    """A Ray cluster of three nodes on loopback, two of them with a CPU each, to which this process
+    is connected. Who takes a node away calls `add` for another."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
     quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
     with pytest.MonkeyPatch.context() as patch:
@@ -103,10 +103,11 @@ def ray_cluster() -> Iterator[Any]:
         # Else the driver looks for a cluster on loopback at this machine's other address.
         patch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
         node = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-        head = node | {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+        head = node | {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.add = partial(cluster.add_node, wait=False, num_cpus=1, num_gpus=0, **node)
         try:
+            cluster.add()
             cluster.add()
             cluster.wait_for_nodes()
             ray.init(
