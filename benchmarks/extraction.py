@@ -7,7 +7,7 @@
 weights (ViT-Ti/16 and ViT-B/16 at `--edge` pixels), 4 rows a second. In one run, in turn, over and
 over, medians:
   - decoding alone: as many decoders as videos, pictures made where rows need them, thrown away;
-  - preprocessing alone: those pictures, resized by as many threads;
+  - preprocessing alone: those pictures, resized by as many threads, as bytes and in float32;
   - backbone alone: its batches, from pixels to rows in host memory;
   - the whole: `extract` into a new store.
 What the cores allow is the rate of the slowest part, or, where parts share the cores, the number of
@@ -52,6 +52,7 @@ from antcache.devices import usable_cores
 from antcache.extract import ExtractConfig, extract, load_backbone
 from antcache.extract.engines.decoders import Clip, Decoders
 from antcache.extract.plan import RowRecipe
+from antcache.extract.preprocess import Preprocessing
 from antcache.extract.videos.decode import source_of
 from antcache.store import Store
 
@@ -59,6 +60,7 @@ ROWS_PER_S, BATCH = 4.0, 32
 BACKBONES = {"light": (192, 3), "heavy": (768, 12)}
 """Width and heads of a ViT of 12 layers."""
 MOST_MEMORY = 2.0
+IN_FLOAT32 = "preprocessing in float32"
 Videos = dict[str, Path]
 
 
@@ -100,13 +102,25 @@ def decode(recipe: RowRecipe, videos: Videos, keep: list[torch.Tensor] | None = 
                 keep.append(message.frames[0])
 
 
-def prepare(recipe: RowRecipe, pictures: list[torch.Tensor], rows: int, threads: int) -> None:
+class InFloat32(Preprocessing):
+    """Makes pictures smaller as GPUs do it."""
+
+    def _as_bytes(self, pixels: torch.Tensor) -> bool:
+        return False
+
+
+def prepare(
+    smaller: Callable[[torch.Tensor], torch.Tensor],
+    pictures: list[torch.Tensor],
+    rows: int,
+    threads: int,
+) -> None:
     """Resize as many pictures as there are rows."""
 
     def work(mine: range) -> None:
         torch.set_num_threads(max(1, usable_cores() // threads))
         for row in mine:
-            recipe.pixels.prepare(pictures[row % len(pictures)][None])
+            smaller(pictures[row % len(pictures)][None])
 
     workers = [
         threading.Thread(target=work, args=(range(k, rows, threads),)) for k in range(threads)
@@ -184,6 +198,7 @@ def measure(
     decode(recipe, videos, pictures)
     batch = torch.stack([recipe.pixels.prepare(each[None]) for each in pictures])
     batch = batch[torch.arange(BATCH) % len(batch)]
+    in_float32 = InFloat32(**vars(recipe.backbone.preprocessing)).levels
     stores = iter(range(1_000))
 
     def whole() -> None:
@@ -199,7 +214,8 @@ def measure(
     rows = made[0]
     works: dict[str, Callable[[], object]] = {
         "decoding alone": lambda: decode(recipe, videos),
-        "preprocessing alone": lambda: prepare(recipe, pictures, rows, count),
+        "preprocessing alone": lambda: prepare(recipe.pixels.prepare, pictures, rows, count),
+        IN_FLOAT32: lambda: prepare(in_float32, pictures, rows, count),
         "backbone alone": lambda: embed(recipe, batch, rows),
         "whole": whole,
         "loop": lambda: loop(recipe, videos),
@@ -224,6 +240,10 @@ def measure(
     bounds = {
         "whole over what the cores allow": (allowed / wall["whole"], 0.9),
         "whole over the loop": (wall["loop"] / wall["whole"], 3.0),
+        "preprocessing as bytes over float32": (
+            wall[IN_FLOAT32] / wall["preprocessing alone"],
+            None,
+        ),
     }
     if "torchcodec" in works:
         bounds["whole over torchcodec"] = (wall["torchcodec"] / wall["whole"], None)
