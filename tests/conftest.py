@@ -10,6 +10,7 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,8 +34,8 @@ hypothesis.settings.load_profile("repeatable")
 
 
 SHARED_MEMORY = Path("/dev/shm")
-ROOM = 6 << 30
-"""Bytes that the folders of all tests stay well below."""
+ROOM = 2 << 30
+"""Bytes that the folders of the tests that are under way stay well below."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Who wants them elsewhere says so, with `--basetemp` or `PYTEST_DEBUG_TEMPROOT`.
     """
+    # A shell has what it runs in the background ignore interrupts; commands under test must not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = config.getoption("basetemp") or "PYTEST_DEBUG_TEMPROOT" in os.environ
     if asked or not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return
