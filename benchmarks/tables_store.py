@@ -162,6 +162,7 @@ EXTRACTION = {
     "whole over the loop": "over the loop",
     "whole over torchcodec": "over torchcodec",
     "decoding alone over ffmpeg": "decoding alone over FFmpeg",
+    "preprocessing as bytes over float32": "preprocessing as bytes over float32",
 }
 
 MEMORY = "memory beside the model, 4 decoders, GB"
@@ -174,13 +175,14 @@ def extraction() -> str:
     passes = [name.removesuffix(": whole, rows/s") for name in found if ": whole, rows/s" in name]
     lines = [
         f"| backbone, videos | {' | '.join(EXTRACTION.values())} |",
-        "|---|---|---|---|---|---|",
+        f"|{'---|' * (1 + len(EXTRACTION))}",
     ]
     for of in passes:
         cells = (found[f"{of}: {name}"]["value"] for name in EXTRACTION)
         lines.append(f"| {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
-    note = f"Memory beside the model, 4 decoders: {found[MEMORY]['value']:.2f} GB for videos of a "
-    note += f"minute, {found[LONGER]['value']:.1f} times that of 15 seconds. "
+    seconds = float(found[MEMORY]["command"].partition("--long ")[2].split()[0])
+    note = f"Memory beside the model, 4 decoders: {found[MEMORY]['value']:.2f} GB for videos of "
+    note += f"{seconds:g} s, {found[LONGER]['value']:.1f} times that of {seconds / 4:g} s. "
     note += source(found, "extraction")
     return "\n".join([*lines, "", note]) + "\n"
 
