@@ -28,7 +28,7 @@ from antcache.errors import AntcacheError
 
 LONGEST_S = 120
 UNDISTURBED = 3
-"""Runs that nobody kills, of a case that is killed at least as often; else one."""
+"""Runs that nobody kills, of a case that is killed more often; else one."""
 SLOTS, AIMED = 3, 2
 SAFE = ("jemalloc_bg_thd",)
 """Threads beside which a process may fork: pyarrow's allocator takes its locks before it does."""

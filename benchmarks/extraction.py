@@ -21,8 +21,7 @@ once, where there is an ffmpeg: the floor.
 
 Memory: the most that a process holds during a pass with 4 decoders over 4 videos of `--long`
 seconds beside what it held with the model loaded (at most 2 GB), and the same of videos a quarter
-as long: it must not grow with the length. (`--videos 0` measures
-memory alone.)
+as long: it must not grow with the length. (`--videos 0` measures memory alone.)
 """
 
 from __future__ import annotations

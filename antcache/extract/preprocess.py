@@ -33,9 +33,9 @@ from antcache.extract.processors import (
 CONVENTION = 3
 """Version of the rules in this file; part of every fingerprint that settings of it are part of.
 
-2 resized everything in float32; as bytes, one value in 300 of noise (one in 4,000 of a film) is the
-next level. 1 rounded values halfway between two levels to the even one, of which there are many
-where pictures are enlarged or made smaller by whole factors.
+2 resized everything in float32; as bytes, single values are the next level. 1 rounded values
+halfway between two levels to the even one, of which there are many where pictures are enlarged or
+made smaller by whole factors.
 """
 
 LONGEST_EDGE = 4096

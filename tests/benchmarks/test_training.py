@@ -48,7 +48,7 @@ def pack(training: ModuleType) -> Windows:
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -> None:
     size, *others = training.SIZES
-    found = run_benchmark("training", "--steps", "2", "--share", "0.8", "--size", size)
+    found = run_benchmark("training", "--steps", "2", "--size", size)
     names = {name for name in recorded("training") if not name.startswith(tuple(others))}
     assert {of_usual(name) for name in found} == {of_usual(name) for name in names}
 

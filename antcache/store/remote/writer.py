@@ -145,8 +145,8 @@ class UnitWriter:
         sizes = self._files.sizes(staged)
         for batch in batches(names, lambda name: sizes.get(name, 0)):
             found = self._files.read_many(join(staged, name) for name in batch)
-            pairs = zip(batch, found, strict=True)
-            self._files.write_many({join(self._key, name): value or b"" for name, value in pairs})
+            there = {n: raw for n, raw in zip(batch, found, strict=True) if raw is not None}
+            self._files.write_many({join(self._key, name): raw for name, raw in there.items()})
             self._claim.renew()
 
     def _show(self, document: bytes) -> None:
@@ -161,12 +161,7 @@ class UnitWriter:
             raise not_as_written(self._where)
 
     def _damaged(self) -> bool:
-        return bool(
-            damaged_parts(
-                lambda: self._files.read(self._name),
-                self._digests,
-            )
-        )
+        return bool(damaged_parts(lambda: self._files.read(self._name), self._digests))
 
     def _digests(self, names: Collection[str]) -> Iterable[tuple[str, str]]:
         return self._files.digests(self._key, names, uncounted)

@@ -185,6 +185,24 @@ def test_a_network_that_fails_while_splits_are_replaced_leaves_the_old_ones(
     assert store.backend.open("labels/train")[1]["source"] == "a test"
 
 
+def test_a_server_that_copies_nothing_gets_what_is_staged_once_more(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(memory)
+    add_stream(store)
+    fill(store)
+
+    def copies_nothing(*args: Any, **options: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cp_file", copies_nothing)
+    new = soft_targets(again=True)
+    new.logits[:] += 1
+    store.write_targets("t", new, overwrite=True)
+    np.testing.assert_array_equal(store.targets("t").logits, new.logits)
+    assert not [name for name in store.backend.files.sizes() if name.startswith(".staging")]
+
+
 def test_a_network_that_fails_while_overwriting_leaves_the_old_ones(
     memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
