@@ -36,6 +36,16 @@ def quoted(value: object) -> str:
     return " ".join(_cut(text, LONGEST).split()) if "\n" in text else _cut(text, LONGEST)
 
 
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt during which, or because of which, an error came; None if there was none.
+
+    What is cleared away after Ctrl-C may fail, and its error then stands in the interrupt's place.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 34]} ... {text[-29:]}"
 

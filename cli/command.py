@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import click
 
-from antcache.errors import BadConfig
+from antcache.errors import BadConfig, interrupt_behind
 from antcache.text import plain
 
 OPTIONS, OUTPUT = "Options", "Output"
@@ -83,13 +83,15 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an interrupt says how to go on."""
+        """Run the command; an interrupt says how to go on, whatever else fails because of it."""
         if quiet() and verbose():
             raise click.UsageError("--verbose and --quiet exclude each other", ctx)
         try:
             with heard(_said()) if verbose() else nullcontext():
                 return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, Exception) as error:
+            if (stop := interrupt_behind(error)) is None:
+                raise
             raise Interrupted(f"interrupted: {self.goes_on}") from stop
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,14 +19,13 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from antcache.errors import AlreadyExists, AntcacheError, WriteFailed
-from antcache.files.disk import exchange, flush, flush_one, make_folders, rename_new
+from antcache.files.disk import exchange, flush, flush_one, make_folders, remove_folder, rename_new
 from antcache.files.locks import hold
 
 LOCK = ".lock"
@@ -217,7 +216,7 @@ def _discard(folder: Path) -> None:
             if not os.path.lexists(target):
                 os.rename(aside, target)  # noqa: PTH104
                 flush_one(target.parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
 
 
 def _give_umask(path: Path, like: Path) -> None:

@@ -10,7 +10,10 @@ import ctypes
 import errno
 import functools
 import os
+import shutil
 from pathlib import Path
+
+from antcache.errors import interrupt_behind
 
 NOREPLACE, EXCHANGE = 1, 2
 """Flags of `renameat2`."""
@@ -60,6 +63,20 @@ def flush_one(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and what is in it, as far as the system lets us; no link is followed.
+
+    Python's own function closes a folder twice if it is interrupted as it does so the first time,
+    and says "Bad file descriptor" in place of the interrupt, which would be lost.
+    """
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        if (interrupt := interrupt_behind(error)) is not None:
+            raise interrupt from None
+        raise
 
 
 def rename_new(staged: Path, target: Path) -> None:

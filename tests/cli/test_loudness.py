@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from antcache.cli.command import Command
 from antcache.cli.main import cli, main
+from antcache.errors import WriteFailed
 
 COMMANDS = {" ".join(words): command for words, command in walk(cli)}
 TRAIN = ("teacher", "train", "store", "--name", "y", "--kind", "sequence", "--epochs", "1")
@@ -90,18 +93,34 @@ def test_loud_and_quiet_exclude_each_other() -> None:
     assert "--verbose and --quiet exclude each other" in refused.stderr
 
 
+def stop(**_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def stop_and_fail_to_clear_away(**_: object) -> None:
+    try:
+        stop()
+    except KeyboardInterrupt:
+        try:
+            os.close(-1)
+        except OSError as error:
+            raise WriteFailed.because(error, "kitchen.zarr") from error
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("as_json", "callback"), [(False, stop), (True, stop), (False, stop_and_fail_to_clear_away)]
+)
 def test_an_interrupt_is_one_line_that_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, as_json: bool
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    as_json: bool,
+    callback: Callable[..., None],
 ) -> None:
     command = COMMANDS[name]
     assert isinstance(command, Command)
-
-    def stop(**_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "callback", stop)
+    monkeypatch.setattr(command, "callback", callback)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(logging, "lastResort", logging.lastResort)
     words = shlex.split(command.example.splitlines()[0])

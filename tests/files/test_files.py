@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from antcache.errors import AlreadyExists, WriteFailed
+from antcache.errors import AlreadyExists, WriteFailed, interrupt_behind
 from antcache.files import (
     FolderKind,
     atomic,
@@ -26,7 +26,7 @@ from antcache.files import (
     is_leftover,
     is_vacant,
 )
-from antcache.files.disk import exchange, rename_new
+from antcache.files.disk import exchange, remove_folder, rename_new
 
 BOOK = FolderKind(what="a book", mark="book.json")
 HEX = "0123456789abcdef" * 2
@@ -450,3 +450,43 @@ def test_every_call_may_fail(target: Path, there: bool, failing: Failing) -> Non
     assert number >= 5
     assert read(target) == "new"
     assert [p.name for p in target.parent.iterdir()] == [target.name]
+
+
+def test_an_interrupt_is_not_lost_while_a_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal is heard as the system's `close` comes back: what is closed, is closed again."""
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    closed: list[int] = []
+    close = os.close
+
+    def interrupted(handle: int) -> None:
+        close(handle)
+        closed.append(handle)
+        if len(closed) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(folder)
+    assert closed
+    remove_folder(folder)
+    assert not folder.exists()
+    remove_folder(folder)  # which is gone
+
+
+def test_an_interrupt_is_found_behind_what_came_of_it() -> None:
+    assert interrupt_behind(None) is None
+    assert interrupt_behind(OSError()) is None
+
+    def fail() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ValueError("at last") from None
+
+    with pytest.raises(ValueError, match="at last") as later:
+        fail()
+    assert isinstance(interrupt_behind(later.value), KeyboardInterrupt)

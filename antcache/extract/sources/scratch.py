@@ -8,7 +8,6 @@ Nothing else in the folder is touched.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from antcache.errors import BadConfig, UnreadableVideo, WriteFailed
 from antcache.extract.videos.source import STILL_WANTED
+from antcache.files.disk import remove_folder
 from antcache.files.locks import hold
 
 PREFIX, ALL = "antcache-", "antcache.lock"
@@ -66,7 +66,7 @@ class Scratch:
             try:
                 yield folder
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
 
     def path(self) -> Path:
         """The folder, which is made if it is not there.
@@ -115,7 +115,7 @@ def _held(folder: Path) -> int:
     """What a folder may hold; nothing if its process is gone, and then it goes, too."""
     with hold(_alive(folder), without=False) as ours:
         if ours:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             return 0
     with suppress(OSError, ValueError):
         return int((folder / ASKED).read_text())

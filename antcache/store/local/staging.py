@@ -9,12 +9,12 @@ put back. The store itself is never made anew.
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from antcache.files.disk import remove_folder
 from antcache.files.locks import hold
 from antcache.store.format import STAGING, is_key
 from antcache.store.reading.inside import FOLDER, Inside
@@ -98,7 +98,7 @@ class StagingFolder:
         if path.is_dir() and not path.is_symlink():
             for aside in path.glob(f"{REPLACED}*"):
                 self._put_back(aside)
-            shutil.rmtree(path, ignore_errors=True)  # follows no links
+            remove_folder(path)  # follows no links
         else:
             path.unlink(missing_ok=True)
 

@@ -10,7 +10,6 @@ another configuration or shape; one that was kept before a setting existed has i
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from antcache.errors import BadCheckpoint
 from antcache.files import atomic_folder, clear_leftovers
+from antcache.files.disk import remove_folder
 from antcache.store.format import difference
 from antcache.student.config import StudentConfig, lifted, read_settings
 from antcache.student.heads.head import ModelShape
@@ -74,7 +74,7 @@ def drop_older(newest: Path) -> None:
     clear_leftovers(newest.parent)
     for other in newest.parent.glob("epoch-*"):
         if other != newest:
-            shutil.rmtree(other, ignore_errors=True)  # what stays is not the latest
+            remove_folder(other)  # what stays is not the latest
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from antcache import __version__
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadConfig
 from antcache.files import FolderKind, atomic_folder
+from antcache.files.disk import remove_folder
 from antcache.files.locks import exclusively, lock_beside
 from antcache.hub import quiet
 from antcache.progress import Progress, silent
@@ -93,7 +93,7 @@ def adapt(
             if any(finished.get(name) != value for name, value in asked.items()):
                 OUTPUT.check(output)  # it is another one, and in the way
             log.info("the training was already finished")
-            shutil.rmtree(work, ignore_errors=True)
+            remove_folder(work)
             return finished
         log.info("adapting %s: %s", config.model, json.dumps(facts))
         before = run.perplexity(measured)
@@ -117,7 +117,7 @@ def adapt(
                 run.model.save_pretrained(staged)
                 run.masker.tokenizer.save_pretrained(staged)
             (staged / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
     return report
 
 
@@ -171,7 +171,7 @@ def _report(output: Path) -> dict[str, Any] | None:
 def _check_output(output: Path, work: Path, *, resume: bool, overwrite: bool) -> None:
     OUTPUT.check(output, overwrite=overwrite)
     if overwrite and not resume:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_folder(work)
     if (work / STATE_FILE).exists() and not resume:
         raise AlreadyExists(
             "a training of this output was stopped",
