@@ -28,8 +28,9 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.pyav import CODEC_THREADS
 from antcache.extract.videos.source import STILL_WANTED, VideoFacts, VideoSource
 
-MOST_BYTES = 256 << 20
-"""Of pictures that wait for the backbone."""
+MOST_BYTES = 64 << 20
+"""Of pictures that wait for the backbone: a dozen batches of a usual backbone. The more wait, the
+more of the system's memory lies idle between them."""
 
 Turns = Generator[tuple[str, ExitStack | None], None, None]
 
@@ -92,6 +93,7 @@ class Decoders:
         source: a video by its name, and when its rows are seen.
         turns: makes, with what to call while others are waited for, videos and their claims.
         cores: how many cores they share.
+        at_once: clips that the backbone takes at once; so many may always wait.
     """
 
     def __init__(
@@ -102,10 +104,11 @@ class Decoders:
         turns: Callable[[Callable[[], None]], Turns],
         *,
         cores: int,
+        at_once: int = 1,
     ) -> None:
         self._recipe, self._source = recipe, source
         self._turns, self._turn = turns(self._wait), threading.Lock()
-        self._feed: Feed[Message] = Feed(MOST_BYTES)
+        self._feed: Feed[Message] = Feed(MOST_BYTES, at_once)
         each = max(1, cores // count)
         # Each has its share of the cores: else every one of them would use all.
         self._codec_threads = 0 if count == 1 else each

@@ -73,7 +73,16 @@ class LocalEngine:
                 waiting=waiting,
             )
 
-        decoders = Decoders(self._decoders, self._recipe, self._source, turns, cores=self._cores)
+        decoders = Decoders(
+            self._decoders,
+            self._recipe,
+            self._source,
+            turns,
+            cores=self._cores,
+            at_once=1
+            if self._own
+            else self._recipe.batch_size,  # whole pictures are made small singly
+        )
         with ExitStack() as stack:
             stack.callback(self._let_go)
             stack.enter_context(decoders)

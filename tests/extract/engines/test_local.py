@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,10 +171,11 @@ def test_few_pictures_wait_however_long_a_video_is(tmp_path, video, vit, monkeyp
 def test_a_feed_is_bounded_and_lets_go():
     feed = Feed(100)
     feed.put("large", 1000)  # one always fits
+    feed.put("of no size")
     others = [threading.Thread(target=feed.put, args=(name, 60)) for name in "xy"]
     for thread in others:
         thread.start()
-    assert feed.get() == "large"
+    assert [feed.get(), feed.get()] == ["large", "of no size"]
     assert {feed.get(), feed.get()} == {"x", "y"}
     feed.put("left", 60)
     refused = []
@@ -190,6 +194,78 @@ def test_a_feed_is_bounded_and_lets_go():
     assert len(refused) + len(left) == 2
     with pytest.raises(Closed):
         feed.put("none")
+
+
+def test_what_is_used_at_once_always_fits():
+    feed = Feed(100, at_once=3)
+    for item in "abc":
+        feed.put(item, 80)
+    thread = threading.Thread(target=feed.put, args=("d", 80))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    assert feed.get() == "a"
+    thread.join()
+    assert [feed.get() for _ in "bcd"] == [*"bcd"]
+
+
+# In a process of its own, whose memory nothing else has been in. The backbone begins when decoders
+# stand still, or are done. The first pass is not counted.
+GROWTH = """
+import sys, time
+from pathlib import Path
+import torch
+from antcache.extract import ExtractConfig, extract
+from antcache.extract.engines import decoders
+from antcache.store import Store
+
+feeds = []
+class Feed(decoders.Feed):
+    def __init__(self, *bounds):
+        super().__init__(*bounds)
+        feeds.append(self)
+decoders.Feed = Feed
+
+class Late:
+    dim, num_frames, clip_fps, fingerprint = 1, 1, None, "late"
+    def preprocess(self, pictures):
+        return pictures[:, :1, :1, :1].float()
+    def __call__(self, pixels):
+        before = -1
+        while feeds and before != (before := feeds[-1]._bytes):
+            time.sleep(0.05)
+        return pixels.reshape(len(pixels), 1)
+
+def status(name):
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(lines[name].split()[0]) * 1024
+
+folder, peaks = Path(sys.argv[1]), []
+for name in ("short", "short", "long"):
+    store = Store.create(folder / f"{len(peaks)}.zarr")
+    config = ExtractConfig(fps=25.0, decoders=2, batch_size=512)
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    videos = {path.stem: path for path in (folder / name).iterdir()}
+    extract(videos, store, Late(), config)
+    peaks.append(status("VmHWM") - before)
+print(*peaks[1:])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="no peak can be cleared")
+def test_memory_does_not_grow_with_the_length_of_videos(tmp_path, video):
+    """Although decoders are far ahead of the backbone."""
+    for name, frames in (("short", 250), ("long", 800)):
+        (tmp_path / name).mkdir()
+        for each in "ab":
+            path = tmp_path / name / f"{each}.mp4"
+            video.write(path, video.steady(frames), codec="mpeg4", size=(320, 240))
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    short, long = map(int, done.stdout.split())
+    assert long < short + 64e6, (short, long)
 
 
 @pytest.mark.parametrize(
