@@ -29,10 +29,10 @@ from antcache.extract import ExtractConfig, load_backbone
 from antcache.extract.engines.video import RowMaker
 from antcache.extract.plan import RowRecipe
 from antcache.predict import Anticipator
+from antcache.predict.held import RowPlace
 from antcache.predict.listening.hearing import ListenConfig, log_prior
 from antcache.predict.listening.listener import KnownPast, Listener
 from antcache.predict.live.history import LiveHistory
-from antcache.predict.live.reader import DueRow
 from antcache.predict.live.watching import Watch, WatchReport
 from antcache.store import Stream
 from antcache.student.config import StudentConfig
@@ -161,7 +161,7 @@ def tick_seconds(anticipator: Anticipator, listener: Listener, ticks: int) -> li
     found = []
     for number in range(round(ticks * stream.fps) + 1):
         row = rng.standard_normal((1, *stream.row_shape)).astype(stream.dtype)
-        history.take(DueRow(number, 0.0, [], 0.0), (row, None))
+        history.take(RowPlace(number, 0.0), (row, None))
         if number and number % stream.fps == 0:
             began = time.perf_counter()
             history.expected(number / stream.fps)

@@ -35,8 +35,9 @@ from antcache.predict.asking import AskedTime, Every, asked_times, in_words
 from antcache.predict.embedding import row_maker
 from antcache.predict.held import HeldRows
 from antcache.predict.listening.listener import Listener
+from antcache.predict.live.history import LiveHistory
 from antcache.predict.passing import VideoPass
-from antcache.predict.rolling import RollingRows
+from antcache.predict.rolling import LIVE, RollingRows
 from antcache.student.runs.kept import KeptStudent
 from antcache.text import utf8
 
@@ -230,23 +231,18 @@ class Anticipator:
             Answers; times before anything was seen have none.
 
         Raises:
-            BadConfig: times do not ascend, something is no picture, or an impossible step; or there
-                is a teacher that listens, which hears files and what is watched.
+            BadConfig: times do not ascend, something is no picture, or an impossible step.
             NotFinite: features, or the student's scores.
         """
         if every is not None:
             check_type("every", every, Every)
-        self._only_student()
         return self._stream(frames, every, top)
 
     def rolling(self) -> RollingRows:
-        """The window that ends now, for a stream of pictures of one's own.
-
-        Raises:
-            BadConfig: there is a teacher that listens, which hears files and what is watched.
-        """
-        self._only_student()
-        return RollingRows(self.make, self.protocol)
+        """The window that ends now, for a stream of pictures of one's own; a teacher that listens
+        hears what is recognised in them."""
+        history = None if self.listener is None else LiveHistory(self, self.listener, LIVE)
+        return RollingRows(self.make, self.protocol, history)
 
     def now(
         self, rolling: RollingRows, time_s: float | None = None, *, top: int = 5
@@ -261,11 +257,14 @@ class Anticipator:
         window = rolling.window(time_s)
         if window is None:
             return None
-        scores = self.score(window[None])
+        time_s = rolling.last_s if time_s is None else time_s
+        scores = self.score(window[None]).action
+        if self.listener is not None:
+            scores = self.listener.mixed(scores, rolling.expected(time_s)[None])
         return Anticipation(
-            time_s=rolling.last_s if time_s is None else time_s,
+            time_s=time_s,
             gap_s=self.gap_s,
-            top=likeliest(scores.action[0], self.names, top),
+            top=likeliest(scores[0], self.names, top),
             anchor=self.protocol.anchor,
         )
 
@@ -295,15 +294,6 @@ class Anticipator:
         assert self.listener is not None
         who = self.listener.recogniser
         return self.listener.likelihood(_score(who, features, "the recogniser", where).action)
-
-    def _only_student(self) -> None:
-        if self.listener is not None:
-            raise BadConfig(
-                "a teacher that listens hears whole videos, and what is watched",
-                expected="a file, or antcache watch",
-                found="pictures that come one by one",
-                hint="ask the student alone",
-            )
 
     def _stream(
         self, frames: Iterable[tuple[float, Picture]], every: float | None, top: int

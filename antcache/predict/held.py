@@ -8,7 +8,7 @@ Letters: B rows that come at once, N windows, T frames of a window, K tokens of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,20 @@ from antcache.extract.engines.video import Stored
 from antcache.store import Stream
 from antcache.windows.reading.stored_rows import RowReader
 from antcache.windows.reading.stream_rows import Futures
+
+
+class RowPlace(NamedTuple):
+    """Where a row of a live source stands.
+
+    Attributes:
+        number: of the row, from 0.
+        start_s: time of row 0, which is that of the first frame, or of the first behind a gap.
+        jumps: how often what the source shows has become something else, up to its newest frame.
+    """
+
+    number: int
+    start_s: float
+    jumps: int = 0
 
 
 class HeldRows:

@@ -3,7 +3,8 @@
 Promise: a row shows what a store's row of its time would show; pictures and rows that no later
 window looks at are let go, so memory does not grow. Where no picture comes for too long, what was
 seen before is forgotten and the next picture is a first one: nothing stands in for what nobody saw.
-Letters: T frames of a window, D feature.
+A teacher that listens hears what a file of the same pictures would tell it.
+Letters: T frames of a window, D feature, C actions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,10 +24,15 @@ from antcache.annotations import Protocol
 from antcache.errors import BadConfig
 from antcache.extract.engines.video import RowMaker, Stored
 from antcache.extract.rows.clips import ListedClips, one_clip
+from antcache.extract.rows.sampling import exact_rate
 from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.extract.videos.pictures import Picture
 from antcache.predict.asking import LONGEST_S, AskedTime, row_times, windows_at
-from antcache.predict.held import HeldRows
+from antcache.predict.held import HeldRows, RowPlace
+from antcache.predict.listening.hearing import Floats
+
+if TYPE_CHECKING:
+    from antcache.predict.live.history import LiveHistory
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +49,19 @@ class RollingRows:
     Args:
         make: the backbone, and the stream that rows are as those of.
         protocol: what a window is.
+        history: what a teacher that listens has heard; None: there is none.
 
     Attributes:
         start_s: time of the first picture; None before it.
         last_s: time of the newest.
     """
 
-    def __init__(self, make: RowMaker, protocol: Protocol) -> None:
-        self.make, self.protocol = make, protocol
+    def __init__(
+        self, make: RowMaker, protocol: Protocol, history: LiveHistory | None = None
+    ) -> None:
+        self.make, self.protocol, self.history = make, protocol, history
+        # Rows that the teacher was not told of yet, each with its time.
+        self._untold: deque[tuple[float, RowPlace, Stored]] = deque()
         self.start_s: float | None = None
         self.last_s = -math.inf
         self._recipe = make.recipe.pixels
@@ -69,6 +82,7 @@ class RollingRows:
             UnreadableVideo: pictures change their shape within a clip, and the backbone sees it.
         """
         self._check(seconds, picture)
+        self._tell(self.last_s)  # no earlier time is asked about any more
         if seconds - self.last_s > self._recipe.max_gap_s and self.start_s is not None:
             log.warning("no picture from %.3f to %.3f s: seen anew", self.last_s, seconds)
             self._restart()
@@ -105,6 +119,24 @@ class RollingRows:
                 found=f"{time:g} s",
             )
         return self._listed_window(time) if self.listed else self._uniform_window(time)
+
+    def expected(self, seconds: float) -> Floats:
+        """Log-probabilities (C,) of what the teacher that listens expects at a time, to which the
+        same applies as to that of `window`.
+
+        Raises:
+            NotFinite: features, or the recogniser's scores.
+        """
+        assert self.history is not None
+        self._tell(seconds)
+        return self.history.expected(seconds)
+
+    def _tell(self, seconds: float) -> None:
+        """Tell the teacher of the rows up to a time: later ones were not seen then."""
+        while self._untold and self._untold[0][0] <= seconds + TOLERANCE_S:
+            _, place, stored = self._untold.popleft()
+            assert self.history is not None
+            self.history.take(place, stored)
 
     def _restart(self) -> None:
         self.start_s = None
@@ -150,9 +182,21 @@ class RollingRows:
         self._ticked, self._shown = stop, pixels
         for stored in self._made(clips):
             self._held.add(self._rows, stored)
+            if self.history is not None:
+                self._untold.extend(self._placed(stored))
             self._rows += len(stored[0])
         if clips:
             self._drop_rows()
+
+    def _placed(self, rows: Stored) -> Iterator[tuple[float, RowPlace, Stored]]:
+        """Rows one by one, as a teacher is told of them."""
+        assert self.start_s is not None
+        values, scales = rows
+        for i in range(len(values)):
+            place = RowPlace(self._rows + i, self.start_s)
+            time = self.start_s + place.number / float(exact_rate(self.make.stream.fps))
+            one = values[i : i + 1], None if scales is None else scales[i : i + 1]
+            yield time, place, one
 
     def _made(self, clips: list[list[Tensor]]) -> Iterable[Stored]:
         size = self._recipe.batch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.extract import ExtractConfig, extract, find_videos
+from antcache.extract.videos.film_frames import FilmFile
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.train import train
@@ -134,3 +135,10 @@ def trained(made: Kitchen, run: Path, stream: str, **settings: Any) -> Path:
     torch.manual_seed(0)
     train(made.store, run, StudentConfig.of(**{**given, **settings}))
     return run
+
+
+def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+    """All frames of a video, with their times."""
+    reader = FilmFile(path).frames(max_gap_s=2.0, allow_partial=False)
+    for time, frame in reader:
+        yield float(time), reader.picture(frame)

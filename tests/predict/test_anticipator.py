@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from predict_kitchen import GAP_S, Kitchen, extracted, labels, taxonomy, trained
+from predict_kitchen import GAP_S, Kitchen, extracted, frames, labels, taxonomy, trained
 
 from antcache.annotations import Segments
 from antcache.extract import ExtractConfig, extract, find_videos, load_backbone
 from antcache.extract.engines.video import RowMaker
-from antcache.extract.videos.film_frames import FilmFile
 from antcache.predict import Anticipator
 from antcache.predict.held import HeldRows
 from antcache.store import Store
@@ -149,13 +147,6 @@ def test_frames_one_by_one_say_the_same(run, made):
         for time_s, answer in found.items():
             one, two = ({x.action: x.probability for x in y.top} for y in (answer, wanted[time_s]))
             assert one == pytest.approx(two, abs=tolerance)
-
-
-def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """All frames of a video, with their times."""
-    reader = FilmFile(path).frames(max_gap_s=2.0, allow_partial=False)
-    for time, frame in reader:
-        yield float(time), reader.picture(frame)
 
 
 def test_what_nobody_asks_about_is_neither_made_nor_held(run, made, monkeypatch):

@@ -24,8 +24,8 @@ from antcache.extract.engines.video import Stored
 from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.predict.answers import seconds
 from antcache.predict.asking import AT_ONCE, AskedTime, in_parts, windows_at
+from antcache.predict.held import RowPlace
 from antcache.predict.listening.hearing import Floats
-from antcache.predict.live.reader import DueRow
 from antcache.predict.live.rows import ShownRows, rows_a_second
 from antcache.student.scoring import scoring_batch
 
@@ -87,7 +87,7 @@ class LiveHistory:
         self._fps = rows_a_second(self._stream, self._protocol)
         self._shown = ShownRows(self._stream, self._protocol, self._fps)
         self._since_s, self._begun_anew, self._why = math.nan, -1, ""
-        self._row: DueRow | None = None
+        self._row: RowPlace | None = None
         self._forget()
 
     @property
@@ -101,7 +101,7 @@ class LiveHistory:
             why=self._why,
         )
 
-    def take(self, row: DueRow, stored: Stored) -> None:
+    def take(self, row: RowPlace, stored: Stored) -> None:
         """Take a row that was made, newer than those before; the ticks before it are over.
 
         Raises:

@@ -19,6 +19,7 @@ from torch import Tensor
 from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.decode import VideoReader, source_of
 from antcache.extract.videos.source import STILL_WANTED, VideoSource
+from antcache.predict.held import RowPlace
 from antcache.predict.live.mailbox import Mailbox
 from antcache.predict.live.opening import open_source
 from antcache.predict.live.places import Place
@@ -48,6 +49,11 @@ class DueRow:
     frames: list[Tensor]
     since_s: float
     jumps: int = 0
+
+    @property
+    def place(self) -> RowPlace:
+        """Where it stands."""
+        return RowPlace(self.number, self.start_s, self.jumps)
 
 
 class LiveReader:

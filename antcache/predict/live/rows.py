@@ -26,7 +26,7 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
 from antcache.extract.videos.decode import TOLERANCE_S
 from antcache.predict.asking import row_times, windows_at
-from antcache.predict.held import HeldRows
+from antcache.predict.held import HeldRows, RowPlace
 from antcache.predict.live.reader import DueRow
 from antcache.store import Stream
 from antcache.store.location import Location
@@ -63,7 +63,7 @@ def rows_a_second(stream: Stream, protocol: Protocol) -> float:
     return float(exact_rate(fps))
 
 
-def _nobody(row: DueRow, stored: Stored) -> None:
+def _nobody(row: RowPlace, stored: Stored) -> None:
     """Who takes no rows."""
 
 
@@ -130,7 +130,10 @@ class LiveRows:
     """
 
     def __init__(
-        self, make: RowMaker, protocol: Protocol, taker: Callable[[DueRow, Stored], None] = _nobody
+        self,
+        make: RowMaker,
+        protocol: Protocol,
+        taker: Callable[[RowPlace, Stored], None] = _nobody,
     ) -> None:
         self._make, self._protocol, self._taker = make, protocol, taker
         self._fps = rows_a_second(make.stream, protocol)
@@ -165,7 +168,7 @@ class LiveRows:
                 if row.start_s != self.shown.start_s:
                     self.shown.begin(row.start_s)
                 self.shown.add(row.number, stored)
-                self._taker(row, stored)
+                self._taker(row.place, stored)
                 self.made += 1
 
     def _stored(self, rows: Sequence[DueRow], path: Location) -> Iterator[Stored]:

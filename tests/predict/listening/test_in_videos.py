@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from predict_ears import APART, Listening, heard
-from predict_kitchen import GAP_S, extracted, trained
+from predict_kitchen import GAP_S, extracted, frames, trained, write_coloured
 
 from antcache.cli.main import cli
-from antcache.errors import BadConfig, FingerprintMismatch
+from antcache.errors import FingerprintMismatch
 from antcache.evaluation import Predictions
 from antcache.predict import Anticipator
 from antcache.predict.listening.listener import HEARD
+from antcache.predict.live.history import GAP
 
 
 def test_equals_what_is_said_over_a_store(listening: Listening) -> None:
@@ -60,6 +63,48 @@ def test_half_and_half_is_between_and_later_times_change_nothing(listening: List
     assert [a.time_s for a in answers] == every.times_s.tolist()
 
 
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize("name", ["even.mp4", "odd.mkv", "sparse.mkv"])
+def test_pictures_one_by_one_say_the_same(
+    listening: Listening, tmp_path: Path, video: Any, name: str, weights: tuple[float, float]
+) -> None:
+    """Also where a picture completes several rows, and ticks between them were not heard yet."""
+    path = listening.kitchen.folder / name
+    if name == "sparse.mkv":
+        path = tmp_path / name
+        write_coloured(video.write, path, [Fraction(13 * i, 10) for i in range(9)], 1)
+    asked = heard(listening, weights)
+    wanted = {each.time_s: each for each in asked.each(path, every=0.3, top=4)}
+    found = {each.time_s: each for each in asked.stream(frames(path), every=0.3, top=4)}
+    assert found.keys() == wanted.keys()
+    assert len(found) > 25
+    for time_s, answer in found.items():
+        one, two = ({x.action: x.probability for x in y.top} for y in (answer, wanted[time_s]))
+        assert one == pytest.approx(two, abs=1e-5)
+
+
+def test_a_rolling_window_keeps_what_was_heard(listening: Listening) -> None:
+    """However seldom it is asked; behind a gap the history begins anew."""
+    asked = heard(listening, (0.0, 1.0))
+    path = listening.kitchen.folder / "even.mp4"
+    rolling = asked.rolling()
+    pictures = list(frames(path))
+    for seconds, picture in pictures:
+        rolling.see(seconds, picture)
+    (wanted,) = asked.each(path, at=[pictures[-1][0]], top=4)
+    found = asked.now(rolling, top=4)
+    assert found is not None
+    assert [each.action for each in found.top] == [each.action for each in wanted.top]
+    assert found.top[0].probability == pytest.approx(wanted.top[0].probability, abs=1e-5)
+    assert rolling.history is not None
+    before = rolling.history.heard
+    assert (before.since_s, before.begun_anew, before.ticks) == (0.0, 0, 23)
+    rolling.see(50.0, pictures[0][1])
+    assert asked.now(rolling) is not None
+    after = rolling.history.heard
+    assert (after.since_s, after.begun_anew, after.why) == (50.0, 1, GAP)
+
+
 def test_the_command_says_it(listening: Listening) -> None:
     video = listening.kitchen.folder / "even.mp4"
     given = ["predict", str(video), "--student", str(listening.student), "--every", "2"]
@@ -76,12 +121,6 @@ def test_the_command_says_it(listening: Listening) -> None:
 
 
 def test_what_does_not_go_together_is_refused(listening: Listening, tmp_path: Path) -> None:
-    both = heard(listening, (0.5, 0.5))
-    for ask in (both.rolling, lambda: both.stream([])):
-        with pytest.raises(
-            BadConfig, match="a teacher that listens hears whole videos, and what is watched"
-        ):
-            ask()
     other = trained(listening.kitchen, tmp_path / "other", "rgb", **APART, seed=1)
     load = {"teacher": listening.folder, "backbone": listening.backbone, "device": "cpu"}
     with pytest.raises(FingerprintMismatch, match="has weights for another student"):

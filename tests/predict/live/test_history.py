@@ -21,9 +21,9 @@ from test_watching import unhurried
 from antcache.cli.main import main
 from antcache.predict import Anticipator
 from antcache.predict.asking import windows_at
+from antcache.predict.held import RowPlace
 from antcache.predict.live import history as histories
 from antcache.predict.live.history import GAP, JUMP, MOST_SILENT, SILENCE, LiveHistory
-from antcache.predict.live.reader import DueRow
 from antcache.predict.live.watching import Watch
 from antcache.teacher.recognizing.beam import GuessedHistory
 from antcache.teacher.recognizing.beam import Listening as Guessing
@@ -78,7 +78,7 @@ def tell(
     history: LiveHistory, rows: Rows, *, start_s: float = 0.0, shift: int = 0, jumps: int = 0
 ) -> None:
     for number, row in rows.items():
-        history.take(DueRow(number + shift, start_s, [], 0.0, jumps), (row, None))
+        history.take(RowPlace(number + shift, start_s, jumps), (row, None))
 
 
 def plainly(both: Anticipator, rows: Rows, until_s: float) -> np.ndarray:
