@@ -6,6 +6,7 @@ Promise: a name that can't be used here is one clear error, before any work. Tor
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import BadConfig
@@ -18,6 +19,17 @@ def usable_cores() -> int:
     """How many cores this process may use, as far as the system says."""
     asked = getattr(os, "sched_getaffinity", None)
     return len(asked(0)) if asked else os.cpu_count() or 1
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let threads of a matrix product that wait for one another sleep, so that decoders have their
+    cores: as it is, they look whether there is work again and again.
+
+    OpenMP reads this once, when PyTorch is loaded: nothing is done after that. What the environment
+    says stays.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pick_device(name: str) -> torch.device:

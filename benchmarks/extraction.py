@@ -17,7 +17,9 @@ Against: a loop as feature extractors have it, which turns every frame into RGB 
 backbone on one row at a time, one video after another (the whole must be 3 times as fast);
 torchcodec's decoder asked for the frames of the rows alone, with all cores, in the same batches,
 one video after another, where torchcodec can be imported; and `ffmpeg -vf fps=4` alone, as many at
-once, where there is an ffmpeg: the floor.
+once, where there is an ffmpeg: the floor. All in one process in which threads that wait for others
+sleep, as `antcache extract` has it; and, of the first backbone, a pass in processes of their own
+where they do and where they don't, in turn.
 
 Memory: the most that a process holds during a pass with 4 decoders over 4 videos of `--long`
 seconds beside what it held with the model loaded (at most 2 GB), and the same of videos a quarter
@@ -26,6 +28,7 @@ as long: it must not grow with the length. (`--videos 0` measures memory alone.)
 
 from __future__ import annotations
 
+# ruff: noqa: E402
 import argparse
 import json
 import os
@@ -40,6 +43,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+
+from antcache.devices import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before PyTorch is loaded
 
 import av
 import torch
@@ -255,6 +262,38 @@ def measure(
     return figures
 
 
+def seconds_of(backbone: Path, folder: Path) -> None:
+    """How long a pass over the videos of a folder takes a fresh process, as one line."""
+    loaded = load_backbone(backbone, device="cpu")
+    videos = {path.stem: path for path in sorted(folder.iterdir())}
+    store = Store.create(folder.with_suffix(f".{os.getpid()}.zarr"))
+    config = ExtractConfig(batch_size=BATCH, decoders=len(videos))
+    wall, _ = timed(lambda: extract(videos, store, loaded, config))
+    shutil.rmtree(store.path)
+    print(wall)
+
+
+def asleep_over_awake(backbone: Path, folder: Path, repeats: int) -> Figure:
+    """How much faster a pass is where threads that wait for others sleep at once (GNU's OpenMP)."""
+    command = [sys.executable, __file__, "--folder", str(backbone), "--seconds-of", str(folder)]
+    # How often they look before they sleep: 300,000 times where nothing is said.
+    wall: dict[str, list[float]] = {"0": [], "300000": []}
+    for _ in range(repeats):
+        for looks, taken in wall.items():
+            environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": looks}
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=environment
+            )
+            taken.append(float(done.stdout.splitlines()[-1]))
+    count = len(list(folder.iterdir()))
+    return Figure(
+        figure=f"{backbone.name}, {count} at once: whole, waiting threads asleep over awake",
+        value=median(wall["300000"]) / median(wall["0"]),
+        unit="x",
+        n=repeats,
+    )
+
+
 def peaks(backbone: Path, folders: list[Path]) -> None:
     """What a fresh process holds at most beside the model, in bytes, as one JSON line: in a pass
     over the videos of each of these folders."""
@@ -317,7 +356,11 @@ def main() -> None:
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--peaks-of", type=Path, nargs="+")
+    parser.add_argument("--seconds-of", type=Path)
     options = parser.parse_args()
+    if options.seconds_of is not None:
+        seconds_of(options.folder, options.seconds_of)
+        return
     if options.peaks_of is not None:
         peaks(options.folder, options.peaks_of)
         return
@@ -334,6 +377,8 @@ def main() -> None:
             )
             for kind in options.backbones:
                 figures += measure(kind, folder, videos, options.repeats, options.ffmpeg)
+            first = folder / options.backbones[0]
+            figures.append(asleep_over_awake(first, folder / f"{count}-videos", options.repeats))
         figures += memory(folder, folder / options.backbones[0], clips, options.long, size)
     for figure in figures:
         print(f"{figure.figure:60}{figure.value:10.2f} {figure.unit}")

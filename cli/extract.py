@@ -48,6 +48,7 @@ from antcache.cli.options import (
     repeatable,
     segments_option,
 )
+from antcache.devices import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
@@ -218,6 +219,7 @@ def extract(
     are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
     is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
+    let_waiting_threads_sleep()
     from antcache import extract as library
     from antcache.extract.videos.finding import refused_of
     from antcache.store import Store

@@ -87,10 +87,11 @@ def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Any]:
     """A Ray cluster of three nodes on loopback, two of them with a CPU each, to which this process
-    is connected. Who takes a node away calls `add` for another."""
+    is connected. Who takes a node away calls `add` for another. Its processes are never idle: it
+    ends with the tests of a file."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
     quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +54,23 @@ def test_json_and_resume(tmp_path, folder, vit):
     assert (report["written"], report["skipped"], report["failed"]) == (["a", "b"], [], [])
     again = json.loads(run(folder, tmp_path / "s.h5", "--backbone", vit, "--json").stdout)
     assert (again["written"], again["skipped"], again["rows"]) == ([], ["a", "b"], 0)
+
+
+@pytest.mark.parametrize("said", [None, "ACTIVE"])
+def test_threads_that_wait_leave_their_core_to_decoders(tmp_path, folder, vit, said):
+    """OpenMP says what it has read, which is what the environment says, if it says anything."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({} if said is None else {"OMP_WAIT_POLICY": said})
+    command = ["extract", folder, tmp_path / "s.zarr", "--backbone", vit, "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "antcache", *map(str, command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (policy,) = set(re.findall(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr))
+    assert policy == (said or "PASSIVE")
 
 
 def test_dry_run_writes_nothing(tmp_path, folder, vit):

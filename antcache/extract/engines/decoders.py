@@ -28,8 +28,8 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.pyav import CODEC_THREADS
 from antcache.extract.videos.source import STILL_WANTED, VideoFacts, VideoSource
 
-MOST_BYTES = 64 << 20
-"""Of pictures that wait for the backbone: a dozen batches of a usual backbone. The more wait, the
+MOST_BYTES = 32 << 20
+"""Of pictures that wait for the backbone: six batches of a usual backbone. The more wait, the
 more of the system's memory lies idle between them."""
 
 Turns = Generator[tuple[str, ExitStack | None], None, None]

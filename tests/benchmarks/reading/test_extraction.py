@@ -12,5 +12,6 @@ def test_every_part_is_measured(run_benchmark, data_dir) -> None:
         assert found[f"{of}{part}, rows/s"] > 0
     assert found[f"{of}whole over what the cores allow"] > 0
     assert found[f"{of}whole over the loop"] > 0
+    assert found[f"{of}whole, waiting threads asleep over awake"] > 0
     assert found[f"{of}preprocessing as bytes over float32"] > 0
     assert found["memory of long videos over that of videos a quarter as long"] > 0
