@@ -17,9 +17,9 @@ Against: a loop as feature extractors have it, which turns every frame into RGB 
 backbone on one row at a time, one video after another (the whole must be 3 times as fast);
 torchcodec's decoder asked for the frames of the rows alone, with all cores, in the same batches,
 one video after another, where torchcodec can be imported; and `ffmpeg -vf fps=4` alone, as many at
-once, where there is an ffmpeg: the floor. All in one process in which threads that wait for others
-sleep, as `antcache extract` has it; and, of the first backbone, a pass in processes of their own
-where they do and where they don't, in turn.
+once, where there is an ffmpeg: the floor. All of one number of videos in one process; if they are
+several, one in which threads that wait for others sleep, as in `antcache extract`. Of the first
+backbone also a pass in processes of their own where they do and where they don't, in turn.
 
 Memory: the most that a process holds during a pass with 4 decoders over 4 videos of `--long`
 seconds beside what it held with the model loaded (at most 2 GB), and the same of videos a quarter
@@ -28,7 +28,6 @@ as long: it must not grow with the length. (`--videos 0` measures memory alone.)
 
 from __future__ import annotations
 
-# ruff: noqa: E402
 import argparse
 import json
 import os
@@ -40,13 +39,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-
-from antcache.devices import let_waiting_threads_sleep
-
-let_waiting_threads_sleep()  # before PyTorch is loaded
 
 import av
 import torch
@@ -67,6 +62,8 @@ BACKBONES = {"light": (192, 3), "heavy": (768, 12)}
 """Width and heads of a ViT of 12 layers."""
 MOST_MEMORY = 2.0
 IN_FLOAT32 = "preprocessing in float32"
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""What `antcache extract` sets where several videos are decoded at once."""
 Videos = dict[str, Path]
 
 
@@ -262,6 +259,17 @@ def measure(
     return figures
 
 
+def in_a_process(folder: Path, videos: Path, options: argparse.Namespace) -> list[Figure]:
+    """What is measured of the videos of a folder with each backbone, in a process of its own."""
+    command = [sys.executable, __file__, "--folder", str(folder), "--parts-of", str(videos)]
+    command += ["--repeats", str(options.repeats), "--backbones", *options.backbones]
+    command += ["--ffmpeg", options.ffmpeg] if options.ffmpeg else []
+    several = len(list(videos.iterdir())) > 1
+    environment = {**ASLEEP, **os.environ} if several else None
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return [Figure(**each) for line in done.stdout.splitlines() for each in json.loads(line)]
+
+
 def seconds_of(backbone: Path, folder: Path) -> None:
     """How long a pass over the videos of a folder takes a fresh process, as one line."""
     loaded = load_backbone(backbone, device="cpu")
@@ -280,7 +288,7 @@ def asleep_over_awake(backbone: Path, folder: Path, repeats: int) -> Figure:
     wall: dict[str, list[float]] = {"0": [], "300000": []}
     for _ in range(repeats):
         for looks, taken in wall.items():
-            environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": looks}
+            environment = {**os.environ, **ASLEEP, "GOMP_SPINCOUNT": looks}
             done = subprocess.run(
                 command, check=True, capture_output=True, text=True, env=environment
             )
@@ -324,7 +332,8 @@ def memory(
         "--peaks-of",
         *map(str, folders),
     ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {**ASLEEP, **os.environ}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     short, long = (size / 1e9 for size in json.loads(done.stdout.splitlines()[-1]))
     return [
         Figure(
@@ -357,6 +366,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--peaks-of", type=Path, nargs="+")
     parser.add_argument("--seconds-of", type=Path)
+    parser.add_argument("--parts-of", type=Path)
     options = parser.parse_args()
     if options.seconds_of is not None:
         seconds_of(options.folder, options.seconds_of)
@@ -365,6 +375,12 @@ def main() -> None:
         peaks(options.folder, options.peaks_of)
         return
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    if options.parts_of is not None:
+        paths = {path.stem: path for path in sorted(options.parts_of.iterdir())}
+        for kind in options.backbones:
+            found = measure(kind, options.folder, paths, options.repeats, options.ffmpeg)
+            print(json.dumps([asdict(each) for each in found]))
+        return
     clips, size = DATA / "clips", tuple(options.size)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -372,13 +388,11 @@ def main() -> None:
         for kind in options.backbones:
             save_backbone(folder / kind, kind, options.edge)
         for count in range(1, options.videos + 1):
-            videos = write_videos(
-                clips, folder / f"{count}-videos", count=count, seconds=options.seconds, size=size
-            )
-            for kind in options.backbones:
-                figures += measure(kind, folder, videos, options.repeats, options.ffmpeg)
+            videos = folder / f"{count}-videos"
+            write_videos(clips, videos, count=count, seconds=options.seconds, size=size)
+            figures += in_a_process(folder, videos, options)
             first = folder / options.backbones[0]
-            figures.append(asleep_over_awake(first, folder / f"{count}-videos", options.repeats))
+            figures.append(asleep_over_awake(first, videos, options.repeats))
         figures += memory(folder, folder / options.backbones[0], clips, options.long, size)
     for figure in figures:
         print(f"{figure.figure:60}{figure.value:10.2f} {figure.unit}")

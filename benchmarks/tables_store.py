@@ -163,6 +163,7 @@ EXTRACTION = {
     "whole over torchcodec": "over torchcodec",
     "decoding alone over ffmpeg": "decoding alone over FFmpeg",
     "preprocessing as bytes over float32": "preprocessing as bytes over float32",
+    "whole, waiting threads asleep over awake": "threads asleep over awake",
 }
 
 MEMORY = "memory beside the model, 4 decoders, GB"
@@ -178,8 +179,9 @@ def extraction() -> str:
         f"|{'---|' * (1 + len(EXTRACTION))}",
     ]
     for of in passes:
-        cells = (found[f"{of}: {name}"]["value"] for name in EXTRACTION)
-        lines.append(f"| {of} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+        cells = (found.get(f"{of}: {name}") for name in EXTRACTION)
+        texts = ("" if cell is None else f"{cell['value']:.2f}" for cell in cells)
+        lines.append(f"| {of} | {' | '.join(texts)} |")
     seconds = float(found[MEMORY]["command"].partition("--long ")[2].split()[0])
     note = f"Memory beside the model, 4 decoders: {found[MEMORY]['value']:.2f} GB for videos of "
     note += f"{seconds:g} s, {found[LONGER]['value']:.1f} times that of {seconds / 4:g} s. "

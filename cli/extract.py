@@ -48,7 +48,7 @@ from antcache.cli.options import (
     repeatable,
     segments_option,
 )
-from antcache.devices import let_waiting_threads_sleep
+from antcache.devices import let_waiting_threads_sleep, usable_cores
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
@@ -219,7 +219,6 @@ def extract(
     are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
     is also 1 if the list of --segments names videos that are not among VIDEOS.
     """
-    let_waiting_threads_sleep()
     from antcache import extract as library
     from antcache.extract.videos.finding import refused_of
     from antcache.store import Store
@@ -227,6 +226,8 @@ def extract(
     only_with_ray(engine, address=address, actors=actors)
     of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
     files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
+    if min(settings["decoders"] or usable_cores() - 1, len(files)) > 1:
+        let_waiting_threads_sleep()
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     # On a cluster it is the workers that need their devices; here it only says what rows will be.

@@ -253,6 +253,11 @@ class Anticipator:
             rolling: as of the method of that name.
             time_s: None: the time of the newest picture; see `RollingRows.window`.
             top: how many actions.
+
+        Raises:
+            BadConfig: a time after the newest picture; or `rolling` is of no `Anticipator` with a
+                teacher that listens, and this one has one.
+            NotFinite: features, or the scores of who is asked.
         """
         window = rolling.window(time_s)
         if window is None:

@@ -125,9 +125,13 @@ class RollingRows:
         same applies as to that of `window`.
 
         Raises:
+            BadConfig: none was told of these pictures.
             NotFinite: features, or the recogniser's scores.
         """
-        assert self.history is not None
+        if self.history is None:
+            raise BadConfig(
+                "no teacher was told of these pictures", hint="use `rolling()` of the Anticipator"
+            )
         self._tell(seconds)
         return self.history.expected(seconds)
 

@@ -13,9 +13,9 @@ from predict_ears import APART, Listening, heard
 from predict_kitchen import GAP_S, extracted, frames, trained, write_coloured
 
 from antcache.cli.main import cli
-from antcache.errors import FingerprintMismatch
+from antcache.errors import BadConfig, FingerprintMismatch
 from antcache.evaluation import Predictions
-from antcache.predict import Anticipator
+from antcache.predict import Anticipator, RollingRows
 from antcache.predict.listening.listener import HEARD
 from antcache.predict.live.history import GAP
 
@@ -103,6 +103,10 @@ def test_a_rolling_window_keeps_what_was_heard(listening: Listening) -> None:
     assert asked.now(rolling) is not None
     after = rolling.history.heard
     assert (after.since_s, after.begun_anew, after.why) == (50.0, 1, GAP)
+    untold = RollingRows(asked.make, asked.protocol)
+    untold.see(*pictures[0])
+    with pytest.raises(BadConfig, match="no teacher was told of these pictures"):
+        asked.now(untold)
 
 
 def test_the_command_says_it(listening: Listening) -> None:
