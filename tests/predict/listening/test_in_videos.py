@@ -104,7 +104,8 @@ def test_a_rolling_window_keeps_what_was_heard(listening: Listening) -> None:
     after = rolling.history.heard
     assert (after.since_s, after.begun_anew, after.why) == (50.0, 1, GAP)
     untold = RollingRows(asked.make, asked.protocol)
-    untold.see(*pictures[0])
+    for each in pictures[:40]:
+        untold.see(*each)
     with pytest.raises(BadConfig, match="no teacher was told of these pictures"):
         asked.now(untold)
 
