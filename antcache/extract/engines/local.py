@@ -79,9 +79,8 @@ class LocalEngine:
             self._source,
             turns,
             cores=self._cores,
-            at_once=1
-            if self._own
-            else self._recipe.batch_size,  # whole pictures are made small singly
+            # Whole pictures, for a backbone of one's own, are made small one by one.
+            at_once=1 if self._own else self._recipe.batch_size,
         )
         with ExitStack() as stack:
             stack.callback(self._let_go)
