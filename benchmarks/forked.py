@@ -8,6 +8,7 @@ a benchmark.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -156,6 +157,9 @@ def _become(
     arguments: list[str], folder: Path, environment: Mapping[str, str], script: Path | None
 ) -> None:
     """Be the command, and end as it ends."""
+    # Garbage of the parent is not ours: a decoder in it would wait for threads that did not come
+    # along, which is a crash.
+    gc.freeze()
     code = 1
     try:
         os.environ.update(environment)

@@ -44,6 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Who wants them elsewhere says so, with `--basetemp` or `PYTEST_DEBUG_TEMPROOT`.
     """
+    # What is garbage as a process is forked is its parent's: a decoder in it would wait for threads
+    # that did not come along, which is a crash.
+    os.register_at_fork(after_in_child=gc.freeze)
     # A shell has what it runs in the background ignore interrupts; commands under test must not.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
