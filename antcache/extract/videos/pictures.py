@@ -83,7 +83,9 @@ def orientation(frame: VideoFrame, path: Location) -> Orientation:
 
 def upright_rgb(frame: VideoFrame, size: tuple[int, int], shown: Orientation) -> Picture:
     """Picture (H, W, 3) uint8 of a frame: brought to `size` (width, height), then turned."""
-    picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    from antcache.extract.videos.pyav import ONE_THREAD  # who names the type alone needs no PyAV
+
+    picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], **ONE_THREAD)
     picture = picture.swapaxes(0, 1) if shown.turned else picture
     picture = picture[:: -1 if shown.mirror_y else 1, :: -1 if shown.mirror_x else 1]
     return np.ascontiguousarray(picture, dtype=np.uint8)

@@ -22,6 +22,8 @@ from antcache.extract.videos import film_frames, pyav
 from antcache.extract.videos.decode import VideoSampler
 from antcache.extract.videos.film import duration_s
 
+TASKS = Path("/proc/self/task")
+
 
 def sample(path, rate=Fraction(4), **options):
     sampler = VideoSampler(path, rate=Fraction(rate), **options)
@@ -152,6 +154,18 @@ def test_missing_extra(monkeypatch):
     spec = importlib.util.spec_from_file_location("without_av", pyav.__file__)
     with pytest.raises(MissingExtra, match=r"'av' is not installed.*antcache\[extract\]"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="threads can't be counted here")
+def test_a_picture_starts_no_threads(tmp_path, video):
+    """Which would live as long as its frame."""
+    path = video.write(tmp_path / "v.mp4", video.steady(20), size=(480, 640))
+    reader = film_frames.FilmFile(path).frames(max_gap_s=2.0, allow_partial=False)
+    frames = [frame for _, frame in reader]
+    before = len(list(TASKS.iterdir()))
+    pictures = [reader.picture(frame) for frame in frames]
+    assert len(list(TASKS.iterdir())) <= before
+    assert [video.number_on(each) for each in pictures] == list(range(20))
 
 
 def test_only_wanted_ticks(tmp_path, video, monkeypatch):
