@@ -21,6 +21,10 @@ def usable_cores() -> int:
     return len(asked(0)) if asked else os.cpu_count() or 1
 
 
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""The environment in which threads of OpenMP that wait for one another sleep."""
+
+
 def let_waiting_threads_sleep() -> None:
     """Let threads of a matrix product that wait for one another sleep, so that decoders have their
     cores: as it is, they look whether there is work again and again.
@@ -29,7 +33,8 @@ def let_waiting_threads_sleep() -> None:
     says stays.
     """
     if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        for name, value in ASLEEP.items():
+            os.environ.setdefault(name, value)
 
 
 def pick_device(name: str) -> torch.device:

@@ -49,7 +49,7 @@ from extraction_videos import write_videos
 from reads import memory_status
 from record import DATA, Figure, finish
 
-from antcache.devices import usable_cores
+from antcache.devices import ASLEEP, usable_cores
 from antcache.extract import ExtractConfig, extract, load_backbone
 from antcache.extract.engines.decoders import Clip, Decoders
 from antcache.extract.plan import RowRecipe
@@ -62,8 +62,6 @@ BACKBONES = {"light": (192, 3), "heavy": (768, 12)}
 """Width and heads of a ViT of 12 layers."""
 MOST_MEMORY = 2.0
 IN_FLOAT32 = "preprocessing in float32"
-ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""What `antcache extract` sets where several videos are decoded at once."""
 Videos = dict[str, Path]
 
 
@@ -79,6 +77,11 @@ def save_backbone(folder: Path, kind: str, edge: int) -> None:
     ViTModel(config).save_pretrained(folder)
     size = {"height": edge, "width": edge}
     ViTImageProcessor(resample=3, size=size).save_pretrained(folder)
+
+
+def videos_in(folder: Path) -> Videos:
+    """The videos of a folder by name."""
+    return {path.stem: path for path in sorted(folder.iterdir())}
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -264,16 +267,14 @@ def in_a_process(folder: Path, videos: Path, options: argparse.Namespace) -> lis
     command = [sys.executable, __file__, "--folder", str(folder), "--parts-of", str(videos)]
     command += ["--repeats", str(options.repeats), "--backbones", *options.backbones]
     command += ["--ffmpeg", options.ffmpeg] if options.ffmpeg else []
-    several = len(list(videos.iterdir())) > 1
-    environment = {**ASLEEP, **os.environ} if several else None
+    environment = {**ASLEEP, **os.environ} if len(videos_in(videos)) > 1 else None
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return [Figure(**each) for line in done.stdout.splitlines() for each in json.loads(line)]
 
 
 def seconds_of(backbone: Path, folder: Path) -> None:
     """How long a pass over the videos of a folder takes a fresh process, as one line."""
-    loaded = load_backbone(backbone, device="cpu")
-    videos = {path.stem: path for path in sorted(folder.iterdir())}
+    loaded, videos = load_backbone(backbone, device="cpu"), videos_in(folder)
     store = Store.create(folder.with_suffix(f".{os.getpid()}.zarr"))
     config = ExtractConfig(batch_size=BATCH, decoders=len(videos))
     wall, _ = timed(lambda: extract(videos, store, loaded, config))
@@ -293,7 +294,7 @@ def asleep_over_awake(backbone: Path, folder: Path, repeats: int) -> Figure:
                 command, check=True, capture_output=True, text=True, env=environment
             )
             taken.append(float(done.stdout.splitlines()[-1]))
-    count = len(list(folder.iterdir()))
+    count = len(videos_in(folder))
     return Figure(
         figure=f"{backbone.name}, {count} at once: whole, waiting threads asleep over awake",
         value=median(wall["300000"]) / median(wall["0"]),
@@ -308,7 +309,7 @@ def peaks(backbone: Path, folders: list[Path]) -> None:
     loaded = load_backbone(backbone, device="cpu")
     before, held = memory_status()["VmRSS"], []
     for folder in folders:
-        videos = {path.stem: path for path in sorted(folder.iterdir())}
+        videos = videos_in(folder)
         store = Store.create(folder.with_suffix(".zarr"))
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
         extract(videos, store, loaded, ExtractConfig(decoders=4, batch_size=BATCH))
@@ -376,7 +377,7 @@ def main() -> None:
         return
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     if options.parts_of is not None:
-        paths = {path.stem: path for path in sorted(options.parts_of.iterdir())}
+        paths = videos_in(options.parts_of)
         for kind in options.backbones:
             found = measure(kind, options.folder, paths, options.repeats, options.ffmpeg)
             print(json.dumps([asdict(each) for each in found]))

@@ -48,7 +48,7 @@ from antcache.cli.options import (
     repeatable,
     segments_option,
 )
-from antcache.devices import let_waiting_threads_sleep, usable_cores
+from antcache.devices import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from antcache.annotations import Segments
@@ -226,10 +226,10 @@ def extract(
     only_with_ray(engine, address=address, actors=actors)
     of_sources = {each.name: settings.pop(each.name) for each in fields(library.SourceConfig)}
     files = library.find_videos(videos, library.SourceConfig(**of_sources))  # before torch loads
-    if min(settings["decoders"] or usable_cores() - 1, len(files)) > 1:
-        let_waiting_threads_sleep()
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
+    if config.decoders_for(len(files)) > 1:
+        let_waiting_threads_sleep()
     # On a cluster it is the workers that need their devices; here it only says what rows will be.
     model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)

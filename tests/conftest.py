@@ -44,18 +44,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Who wants them elsewhere says so, with `--basetemp` or `PYTEST_DEBUG_TEMPROOT`.
     """
-    # What is garbage as a process is forked is its parent's: a decoder in it would wait for threads
-    # that did not come along, which is a crash.
-    os.register_at_fork(after_in_child=gc.freeze)
-    # A shell has what it runs in the background ignore interrupts; commands under test must not.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = config.getoption("basetemp") or "PYTEST_DEBUG_TEMPROOT" in os.environ
     if asked or not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return
     found = os.statvfs(SHARED_MEMORY)
     if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(SHARED_MEMORY)
+
+
+def pytest_sessionstart() -> None:
+    """A shell has what it runs in the background ignore interrupts; commands under test must not.
+
+    What is garbage as a process is forked is its parent's: a decoder in it would wait for threads
+    that did not come along, which is a crash.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @pytest.hookimpl(wrapper=True)

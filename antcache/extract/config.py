@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from antcache.annotations.protocols import Anchor, Gap
 from antcache.checks import Count, Positive, Range, check_types
+from antcache.devices import usable_cores
 from antcache.errors import BadConfig
 from antcache.store.format import check_name
 
@@ -61,6 +62,10 @@ class ExtractConfig:
     gaps: tuple[Gap, ...] = ()
     anchors: tuple[Anchor, ...] = ()
     splits: tuple[str, ...] = ()
+
+    def decoders_for(self, videos: int) -> int:
+        """How many of so many videos are decoded at once."""
+        return max(1, min(self.decoders or usable_cores() - 1, videos))
 
     def __post_init__(self) -> None:
         check_name(self.stream, "stream")

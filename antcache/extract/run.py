@@ -197,10 +197,8 @@ def extract(
 
 
 def _local(make: RowMaker, store: Store, source: SourceOf, tally: ExtractionTally) -> Engine:
-    cores = usable_cores()
-    decoders = make.recipe.config.decoders or cores - 1
-    decoders = max(1, min(decoders, len(tally.expected)))
-    return LocalEngine(make, store, source, tally, decoders=decoders, cores=cores)
+    decoders = make.recipe.config.decoders_for(len(tally.expected))
+    return LocalEngine(make, store, source, tally, decoders=decoders, cores=usable_cores())
 
 
 def longest_first(lengths: Mapping[str, float | None]) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.extract import ExtractConfig, extract, find_videos
 from antcache.extract.videos.film_frames import FilmFile
+from antcache.predict import Anticipation
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.train import train
@@ -135,6 +137,16 @@ def trained(made: Kitchen, run: Path, stream: str, **settings: Any) -> Path:
     torch.manual_seed(0)
     train(made.store, run, StudentConfig.of(**{**given, **settings}))
     return run
+
+
+def require_same(found: Iterable[Anticipation], wanted: Iterable[Any], tolerance: float) -> None:
+    """Two answers at each time are the same: actions and their probabilities."""
+    ours, theirs = ({each.time_s: each for each in answers} for answers in (found, wanted))
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 15
+    for time_s, answer in ours.items():
+        one, two = ({x.action: x.probability for x in y.top} for y in (answer, theirs[time_s]))
+        assert one == pytest.approx(two, abs=tolerance)
 
 
 def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from antcache.errors import BadConfig
-from antcache.extract.videos.pyav import av
+from antcache.extract.videos.pyav import ONE_THREAD, av
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -60,7 +60,6 @@ def as_on_cpu(frame: VideoFrame) -> VideoFrame:
     if layout is None:
         return frame
     full_range = frame.color_range == av.video.reformatter.ColorRange.JPEG
-    # One thread: several may write over the ends of one another's rows (seen with p010le).
-    return frame.reformat(
-        format="yuvj420p" if full_range and layout == "yuv420p" else layout, threads=1
-    )
+    layout = "yuvj420p" if full_range and layout == "yuv420p" else layout
+    # Several threads may write over the ends of one another's rows, too (seen with p010le).
+    return frame.reformat(format=layout, **ONE_THREAD)

@@ -35,25 +35,15 @@ class DueRow:
     """What a row looks at.
 
     Attributes:
-        number: of the row, from 0.
-        start_s: time of row 0, which is that of the first frame, or of the first behind a gap.
+        place: where it stands; a recording never jumps.
         frames: T times pixels (...), of which those of several rows are the same tensors.
         since_s: when it was there to be seen, by the clock here: the newest of its frames arrived
             then, or was due.
-        jumps: how often what the source shows has become something else, up to its newest frame; of
-            a recording never.
     """
 
-    number: int
-    start_s: float
+    place: RowPlace
     frames: list[Tensor]
     since_s: float
-    jumps: int = 0
-
-    @property
-    def place(self) -> RowPlace:
-        """Where it stands."""
-        return RowPlace(self.number, self.start_s, self.jumps)
 
 
 class LiveReader:
@@ -149,7 +139,7 @@ class LiveReader:
                     jumps = 0
                     since_s = self._pace(start_s + number / self._recipe.fps)
                     self._check()
-                yield DueRow(number, start_s, frames, since_s, jumps)
+                yield DueRow(RowPlace(number, start_s, jumps), frames, since_s)
 
 
 class _Ended(Exception):

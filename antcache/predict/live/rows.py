@@ -165,9 +165,9 @@ class LiveRows:
         for first in range(0, len(rows), self.recipe.batch_size):
             part = rows[first : first + self.recipe.batch_size]
             for row, stored in zip(part, self._stored(part, path), strict=True):
-                if row.start_s != self.shown.start_s:
-                    self.shown.begin(row.start_s)
-                self.shown.add(row.number, stored)
+                if row.place.start_s != self.shown.start_s:
+                    self.shown.begin(row.place.start_s)
+                self.shown.add(row.place.number, stored)
                 self._taker(row.place, stored)
                 self.made += 1
 

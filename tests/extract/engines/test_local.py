@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -214,7 +215,6 @@ def test_what_is_used_at_once_always_fits():
 GROWTH = """
 import sys, time
 from pathlib import Path
-import torch
 from antcache.extract import ExtractConfig, extract
 from antcache.extract.engines import decoders
 from antcache.store import Store
@@ -374,7 +374,7 @@ def test_how_many_decoders(tmp_path, folder, vit, monkeypatch, asked, cores, exp
             super().__init__(count, *rest, **options)
 
     monkeypatch.setattr(local_module, "Decoders", Watched)
-    monkeypatch.setattr(run_module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
     files = {name: folder / f"{name}.mp4" for name in "abdef"}
     config = ExtractConfig(fps=1.0, decoders=asked)
     store = Store.create(tmp_path / "s.zarr")

@@ -17,6 +17,7 @@ from antcache.errors import UnreadableVideo
 from antcache.extract import load_backbone
 from antcache.extract.plan import RowRecipe
 from antcache.predict import Anticipator
+from antcache.predict.held import RowPlace
 from antcache.predict.live import opening
 from antcache.predict.live.places import Camera
 from antcache.predict.live.reader import ROOM, DueRow
@@ -100,7 +101,7 @@ def test_who_is_slow_drops_rows_and_stays_with_now(anticipator: Any, made: Kitch
     def taken(*args: Any) -> Any:
         rows = take(*args)
         if rows:
-            newest.append((rows[-1].number, len(rows)))
+            newest.append((rows[-1].place.number, len(rows)))
         return rows
 
     box.take = taken  # type: ignore[method-assign]
@@ -230,13 +231,13 @@ def test_memory_does_not_grow_with_the_source(anticipator: Any, made: Kitchen) -
     held = []
     for number in range(140):
         if number % 7 < 3:  # others are dropped
-            rows.add([DueRow(number, 0.0, [picture], 0.0)], "x")
+            rows.add([DueRow(RowPlace(number, 0.0), [picture], 0.0)], "x")
             rows.window()
             held.append(len(rows.shown))
             assert len(rows.shown.numbers) == len(rows.shown)
     assert max(held[:30]) == max(held) <= rows.shown.span + 1
     assert rows.made == len(held)
-    rows.add([DueRow(0, 500.0, [picture], 0.0)], "x")  # behind a gap
+    rows.add([DueRow(RowPlace(0, 500.0), [picture], 0.0)], "x")  # behind a gap
     assert len(rows.shown) == 1
 
 
