@@ -212,8 +212,9 @@ class _Crew:
             return None, type(error).__name__
 
     def _lives(self, worker: Any) -> bool:
+        """Does it answer? One whose node is gone may be waited for until Ray has found that out."""
         try:
-            self._ray.get(worker.__ray_ready__.remote())
+            self._ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_S)
         except self._ray.exceptions.RayError:
             return False
         return True

@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,50 @@ def test_what_a_lost_worker_was_at_is_done_by_another(
     (tmp_path / "unready").touch()
     with pytest.raises(NotFound, match="m: no model"):
         done(a=2)
+
+
+def test_a_worker_that_gives_no_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is whose node is gone, before Ray has found that out: it isn't waited for."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    made: list[Hired] = []
+
+    class Asked:
+        def __init__(self, what: str, worker: Hired) -> None:
+            self._asked = what, worker
+
+        def remote(self, *_: Any) -> tuple[str, Hired]:
+            return self._asked
+
+    class Hired:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def __getattr__(self, name: str) -> Asked:
+            return Asked(name, self)
+
+    def get(asked: tuple[str, Hired], timeout: float | None = None) -> str:
+        what, worker = asked
+        if worker is made[0] and what == "do":
+            raise ray.exceptions.ActorUnavailableError("gone", None)
+        if worker is made[0] and what == "__ray_ready__":
+            assert timeout is not None, "waited for without end"
+            raise ray.exceptions.GetTimeoutError
+        return what
+
+    module = SimpleNamespace(
+        exceptions=ray.exceptions,
+        wait=lambda asked, **_: (asked[:1], asked[1:]),
+        get=get,
+        put=lambda each: each,
+        kill=(killed := []).append,
+        remote=lambda _: SimpleNamespace(
+            options=lambda **_: SimpleNamespace(remote=lambda *_: Hired())
+        ),
+    )
+    found = dict(spread(module, Squarer, [], {"a": (1,)}, workers=1, options={}))
+    assert found == {"a": "do"}
+    assert killed == made
+    assert len(made) == 2
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
