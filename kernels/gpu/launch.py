@@ -182,7 +182,10 @@ def _few_threads(inputs: LossInputs) -> int:
     least = triton.cdiv(inputs.classes, held)
     if rich:  # of short rows, which share a program, half as many entries
         least = max(least, min(2 * entries // ENTRIES_PER_THREAD, 128))
-    return int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))
+    threads = int(max(4, triton.next_power_of_2(least), entries // ENTRIES_PER_THREAD))
+    # With a tail, a thread that has as many entries as it can holds half as many logits.
+    full = entries == ENTRIES_PER_THREAD * threads and inputs.classes > held // 2 * threads
+    return 2 * threads if rich and full and inputs.form == TAIL else threads
 
 
 def _markable(inputs: LossInputs, out: LossOutputs) -> LossOutputs:

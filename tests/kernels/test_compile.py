@@ -45,6 +45,7 @@ CALLS = {
     "tail": call("2 x top-10 with tail", 2513, "bfloat16"),
     "tail, short rows": call("2 x top-10 with tail", 106),
     "tail, Jensen-Shannon": call("2 x top-10 with tail", 3806, padded=3808, beta=0.5),
+    "tail, most entries": call("top-1000 with tail", 4000, "bfloat16", batch=64),
     "tail, short rows, reverse": call("top-1000 with tail", 1500, "bfloat16", beta=1.0),
     "top-50, no labels": call("top-50", 2513, "bfloat16", labels=None),
     "one row": call("dense", 2513, padded=2528, batch=1),
