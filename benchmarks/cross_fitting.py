@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
     usual = DemoConfig(kitchen=KitchenConfig(scripts=0))
-    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
+    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen")
     parser.add_argument(
         "--epochs", type=int, default=usual.student.optimization.epochs, help="of a student"
     )

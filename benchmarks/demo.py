@@ -9,6 +9,7 @@ metric, both students and how far the gain is above the sum of both standard err
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from dataclasses import replace
@@ -25,16 +26,17 @@ BOUND = {"action top-1", "action class-mean recall@5"}
 
 
 def part_of(kitchen: KitchenConfig, share: float) -> KitchenConfig:
-    """A kitchen with a share of the videos and scripts."""
+    """A kitchen with a share of the videos and scripts, and of what is done in a video."""
     names = ("train_videos", "validation_videos", "scripts")
-    return replace(kitchen, **{name: round(share * getattr(kitchen, name)) for name in names})
+    fewer = {name: round(share * getattr(kitchen, name)) for name in names}
+    return replace(kitchen, **fewer, recipes_per_video=math.ceil(share * kitchen.recipes_per_video))
 
 
 def main() -> None:
     """Run, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update benchmarks/results/demo.json")
-    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen's videos")
+    parser.add_argument("--share", type=float, default=1.0, help="of the kitchen")
     parser.add_argument(
         "--epochs", type=int, default=USUAL.student.optimization.epochs, help="of a student"
     )

@@ -18,6 +18,7 @@ That a command goes on where it can is no fault: reading what is intact is what 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -85,19 +86,27 @@ def state(folder: Path, but: Iterable[Path] = ()) -> State:
         except OSError:  # nobody can see what is in it
             continue
         for entry in entries:
-            kind = entry.stat(follow_symlinks=False).st_mode
+            status = entry.stat(follow_symlinks=False)
+            kind = status.st_mode
             if entry.path in without:
                 continue
             if stat.S_ISLNK(kind):
                 found[entry.path] = f"link to {Path(entry.path).readlink()}"
             elif stat.S_ISREG(kind):
-                with Path(entry.path).open("rb") as file:
-                    found[entry.path] = hashlib.file_digest(file, "blake2b").hexdigest()
+                written = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                found[entry.path] = content(entry.path, written)
             else:
                 found[entry.path] = str(stat.S_IFMT(kind))
                 if stat.S_ISDIR(kind):
                     waiting.append(entry.path)
     return found
+
+
+@functools.cache
+def content(path: str, written: tuple[int, ...]) -> str:
+    """Hash of a file's content; that of one of which nobody has written since is known."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def changed(before: State, after: State) -> list[str]:

@@ -97,7 +97,8 @@ def _write_constant(folder: Path) -> None:
     flat = pa.array(np.zeros(CONSTANT, np.float32))
     rows = pa.LargeListArray.from_arrays(pa.array([0, CONSTANT], pa.int64()), flat)
     table = pa.table({"uid": ["t0"], "logits": rows})
-    pa.parquet.write_table(table, folder / "p", compression="zstd", data_page_size=1 << 40)
+    options = {"compression": "zstd", "data_page_size": 1 << 40, "write_statistics": False}
+    pa.parquet.write_table(table, folder / "p", **options)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """How long does a head take for one prediction? Every head, one window, host memory to host memory.
 
-    python benchmarks/latency.py [--record] [--calls N] [--threads N] [--seconds N]
+    python benchmarks/latency.py [--record] [--calls N] [--threads N] [--seconds N] [--share S]
 
 Untrained weights, since a head's time does not depend on them; windows of EPIC-KITCHENS-55 (10
 frames, 1,024 wide, 2,513 classes); the default precision of the machine. AVT-h stands there twice:
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from latency_live import live_figures
+from latency_live import live_figures, published
 from record import Figure, finish
 
 from antcache.devices import pick_device
@@ -28,15 +28,14 @@ from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.table import HEADS
 from antcache.student.model import Predictor, build_student
-from antcache.student.presets import find_preset
 
 SIZES = ModelShape(dims=(1024,), num_classes=2513, num_frames=10)
 
 
-def students() -> dict[str, StudentConfig]:
-    """What is timed, by name."""
+def students(share: float) -> dict[str, StudentConfig]:
+    """What is timed, by name; published ones with a share of their width."""
     found = {name: StudentConfig.of(head=name) for name in HEADS if name != "avth"}
-    presets = {f"avth, {name}": find_preset(name) for name in ("egtea-tsn", "ek55-tsn")}
+    presets = {f"avth, {name}": published(name, share) for name in ("egtea-tsn", "ek55-tsn")}
     return {**found, **presets}
 
 
@@ -55,12 +54,13 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100, help="timed predictions of each head")
     parser.add_argument("--threads", type=int, default=1, help="torch threads on a CPU")
     parser.add_argument("--seconds", type=float, default=30.0, help="of the film, played each time")
+    parser.add_argument("--share", type=float, default=1.0, help="of AVT-h's and the ViT's widths")
     arguments = parser.parse_args()
     usual = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     device = pick_device("auto")
     figures = []
-    for name, config in students().items():
+    for name, config in students(arguments.share).items():
         median, p95 = milliseconds(config, device, arguments.calls)
         print(f"{name:20}{median:10.2f} ms{p95:10.2f} ms (95th percentile)", flush=True)
         for figure, value in ((name, median), (f"{name}, 95th percentile", p95)):
@@ -69,7 +69,7 @@ def main() -> None:
             )
     torch.set_num_threads(usual)
     with tempfile.TemporaryDirectory() as folder:
-        figures += live_figures(Path(folder), arguments.seconds)
+        figures += live_figures(Path(folder), arguments.seconds, arguments.share)
     finish("latency", figures, record=arguments.record)
 
 

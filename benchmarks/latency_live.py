@@ -45,10 +45,7 @@ from antcache.teacher.histories import HistoryConfig, Timeline
 
 VIT = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
 """ViT-S/16, of pictures of 224 x 224."""
-HEADS = {
-    "gru": StudentConfig.of(head="gru"),
-    "avth, ek55-tsn": find_preset("ek55-tsn"),
-}
+GRU = StudentConfig.of(head="gru")
 PROTOCOL = Protocol(gap_s=1.0, num_frames=10, rate=1.0)
 NOW = Protocol(gap_s=0.0, num_frames=10, rate=1.0, anchor=0.5)
 SEGMENTS, VIDEOS = 23_493, 438
@@ -62,6 +59,12 @@ PROCESSOR = {
     "image_std": [0.5, 0.5, 0.5],
     "size": {"height": 224, "width": 224},
 }
+
+
+def published(name: str, share: float) -> StudentConfig:
+    """A preset with a share of its width."""
+    found = find_preset(name)
+    return found.replace(width=round(share * found.model.width))
 
 
 def write_film(path: Path, seconds: float) -> Path:
@@ -121,7 +124,7 @@ def student_of(
     )
 
 
-def listener_of(device: torch.device) -> Listener:
+def listener_of(dim: int, device: torch.device) -> Listener:
     """An untrained recogniser, and a teacher that counted made-up videos."""
     rng = np.random.default_rng(0)
     action, lasted = rng.integers(0, CLASSES, SEGMENTS), rng.lognormal(1.0, 0.8, SEGMENTS)
@@ -142,7 +145,7 @@ def listener_of(device: torch.device) -> Listener:
     past = KnownPast.of(segments, log_prior(action, CLASSES))
     config = ListenConfig()
     return Listener(
-        recogniser=student_of(HEADS["gru"], VIT["hidden_size"], device, NOW),
+        recogniser=student_of(GRU, dim, device, NOW),
         guessed=past.guessing(teacher, config, PROTOCOL.gap_s),
         past=past,
         config=config,
@@ -171,28 +174,30 @@ def tick_seconds(anticipator: Anticipator, listener: Listener, ticks: int) -> li
 
 
 def watched(
-    folder: Path, seconds: float, make: RowMaker, device: torch.device, listener: Listener
+    film: Path, make: RowMaker, large: StudentConfig, device: torch.device, listener: Listener
 ) -> Iterator[tuple[str, WatchReport]]:
     """What was seen, by head."""
-    film = write_film(folder / "film.mp4", seconds)
-    listening = {"gru, a teacher that listens": (HEADS["gru"], listener)}
-    alone = {head: (config, None) for head, config in HEADS.items()}
-    for head, (config, teacher) in (alone | listening).items():
-        student = student_of(config, VIT["hidden_size"], device)
+    heads: dict[str, tuple[StudentConfig, Listener | None]] = {
+        "gru": (GRU, None),
+        "avth, ek55-tsn": (large, None),
+        "gru, a teacher that listens": (GRU, listener),
+    }
+    for head, (config, teacher) in heads.items():
+        student = student_of(config, make.stream.dim, device)
         watch = Watch(Anticipator(student=student, make=make, listener=teacher), film)
         for _ in watch.answers():
             pass
         yield f"ViT-S/16, {head}", watch.report()
 
 
-def live_figures(folder: Path, seconds: float) -> list[Figure]:
+def live_figures(folder: Path, seconds: float, share: float) -> list[Figure]:
     """Delay and dropped rows of each; printed as they come."""
     device = pick_device("auto")
-    at = write_backbone(folder / "vit", VIT)
+    at = write_backbone(folder / "vit", VIT | {"hidden_size": round(share * VIT["hidden_size"])})
     recipe = RowRecipe.of(load_backbone(str(at), device=str(device)), ExtractConfig(fps=4.0))
     make = RowMaker(recipe=recipe, stream=Stream(**recipe.stream(None)))
-    listener = listener_of(device)
-    student = student_of(HEADS["gru"], VIT["hidden_size"], device)
+    listener = listener_of(make.stream.dim, device)
+    student = student_of(GRU, make.stream.dim, device)
     anticipator = Anticipator(student=student, make=make, listener=listener)
     took = 1000 * np.asarray(tick_seconds(anticipator, listener, max(2, round(4 * seconds))))
     tick, late = float(np.median(took)), float(np.quantile(took, 0.95))
@@ -202,7 +207,8 @@ def live_figures(folder: Path, seconds: float) -> list[Figure]:
         Figure(figure=f"live: {name}{part}", value=round(value, 2), unit="ms", n=len(took))
         for part, value in (("", tick), (", 95th percentile", late))
     ]
-    for name, report in watched(folder, seconds, make, device, listener):
+    film = write_film(folder / "film.mp4", seconds)
+    for name, report in watched(film, make, published("ek55-tsn", share), device, listener):
         assert report.delay_s is not None
         assert report.delay_p95_s is not None
         dropped = 100 * report.dropped / report.rows

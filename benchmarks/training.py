@@ -1,6 +1,7 @@
 """How fast are students trained: antcache against a loop of common parts, in one run?
 
-    python benchmarks/training.py [--record] [--share S] [--steps N] [--size NAME] [--folder FOLDER]
+    python benchmarks/training.py [--record] [--share S] [--steps N] [--size NAME]
+                                  [--batch N] [--folder FOLDER]
 
 Features: random, float16, 1,024 wide, at the lengths and with the segments of EPIC-KITCHENS-55
 (`ek55.py`), 30 rows per second for LMDB as RULSTM and AVT keep them (that part of them that the
@@ -93,13 +94,18 @@ def make_pack(folder: Path, share: float, device: torch.device) -> Windows:
     return Windows(replace(index.labels, action=action), pack, teachers)
 
 
+def batch_of(trainer: Trainer) -> int:
+    """Windows of a step."""
+    return trainer.config.optimization.batch_size
+
+
 def antcache_steps(trainer: Trainer) -> Iterator[None]:
     """Trains a batch with each `next`, as `Trainer.train_epoch` does."""
-    step = 0
+    step, size = 0, batch_of(trainer)
     trainer.model.train()
     while True:
-        for rows, features in trainer.windows.batches(trainer.order(), BATCH):
-            if len(rows) == BATCH:
+        for rows, features in trainer.windows.batches(trainer.order(), size):
+            if len(rows) == size:
                 trainer.set_rate(step)
                 trainer._step(rows, features, step)
                 step += 1
@@ -119,11 +125,11 @@ def timed(device: torch.device, run: Callable[..., object], *given: object) -> f
 
 def parts_of_step(trainer: Trainer, repeats: int) -> dict[str, float]:
     """Median seconds of a step's data and loss."""
-    device, windows = trainer.device, trainer.windows
+    device, windows, size = trainer.device, trainer.windows, batch_of(trainer)
     found: dict[str, list[float]] = {"data": [], "loss": []}
 
     def data(kept: list[Batch]) -> None:
-        rows, features = next(windows.batches(torch.randperm(len(windows))[:BATCH], BATCH))
+        rows, features = next(windows.batches(torch.randperm(len(windows))[:size], size))
         kept.append(windows.batch(rows, features))
 
     def loss(output: HeadOutput, batch: Batch) -> None:
@@ -154,16 +160,18 @@ def race(
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def make_trainer(pack: Windows, **settings: Any) -> Trainer:
+def make_trainer(pack: Windows, batch: int, **settings: Any) -> Trainer:
     """A trainer of the pack's windows."""
-    config = StudentConfig.of(targets=("random",), batch_size=BATCH, **settings)
+    config = StudentConfig.of(targets=("random",), batch_size=batch, **settings)
     shape = ModelShape(dims=(ek55.DIM,), num_classes=CLASSES, num_frames=TIME, num_teachers=1)
     return Trainer(config, pack, shape)
 
 
-def compare(pack: Windows, folder: Path, steps: int, sizes: Iterable[str]) -> list[Figure]:
+def compare(
+    pack: Windows, folder: Path, steps: int, sizes: Iterable[str], batch: int
+) -> list[Figure]:
     """Antcache against the reference, for each of some `SIZES`."""
-    device, count = pack.device, min(len(pack), 8 * BATCH)
+    device, count = pack.device, min(len(pack), 8 * batch)
     write_lmdb(folder / "frames.lmdb", pack, count)
     figures = []
     usual = PRECISIONS[uses_bfloat16("auto", device)]
@@ -172,7 +180,7 @@ def compare(pack: Windows, folder: Path, steps: int, sizes: Iterable[str]) -> li
         layers, width = SIZES[label]
         trainers = {
             f"antcache, {precision}": make_trainer(
-                pack, layers=layers, width=width, device=str(device), precision=precision
+                pack, batch, layers=layers, width=width, device=str(device), precision=precision
             )
             for precision in PRECISIONS
         }
@@ -185,16 +193,16 @@ def compare(pack: Windows, folder: Path, steps: int, sizes: Iterable[str]) -> li
             name = f"{gets} gets, {workers} workers, {precision}"
             model, bfloat16 = Reference(layers, width), precision == "bfloat16"
             if precision == plain or not workers:
-                sides[name] = reference_steps(model, data, workers, device, bfloat16)
+                sides[name] = reference_steps(model, data, batch, workers, device, bfloat16)
         seconds = race(sides, steps, device)
         own = float(np.median(seconds[antcache]))
         parts = parts_of_step(trainers[antcache], steps + 2)
         for name, values in seconds.items():
-            rate = BATCH / values
+            rate = batch / values
             figures.append(
                 Figure(
                     figure=f"{label}: {name}",
-                    value=round(BATCH / float(np.median(values)), 1),
+                    value=round(batch / float(np.median(values)), 1),
                     unit="samples/s",
                     spread=round(float(rate.std(ddof=1)), 1),
                     n=steps,
@@ -252,16 +260,16 @@ def saved_bytes(trainer: Trainer, rows: Tensor, features: Tensor) -> int:
     return sum(seen.values())
 
 
-def memory(pack: Windows, steps: int) -> list[Figure]:
+def memory(pack: Windows, steps: int, batch: int) -> list[Figure]:
     """Peak of several steps over what they can't do without."""
     cuda = pack.device.type == "cuda"
-    next(antcache_steps(make_trainer(pack, width=64, device=str(pack.device))))  # libraries
+    next(antcache_steps(make_trainer(pack, batch, width=64, device=str(pack.device))))  # libraries
     before = torch.cuda.memory_allocated() if cuda else resident("VmRSS")
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     else:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from now
-    trainer = make_trainer(pack, device=str(pack.device), compile="off")
+    trainer = make_trainer(pack, batch, device=str(pack.device), compile="off")
     side = antcache_steps(trainer)
     for _ in range(steps):
         next(side)
@@ -273,7 +281,7 @@ def memory(pack: Windows, steps: int) -> list[Figure]:
         "parameters": parameters,
         "gradients": sum(p.grad.nbytes for p in trainer.model.parameters() if p.grad is not None),
         "optimizer": sum(v.nbytes for v in state if isinstance(v, Tensor)),
-        "activations of a step": saved_bytes(trainer, *next(pack.batches(trainer.order(), BATCH))),
+        "activations of a step": saved_bytes(trainer, *next(pack.batches(trainer.order(), batch))),
     }
     sizes["peak"] = pack.num_bytes + peak - before
     found = [
@@ -291,11 +299,11 @@ def epochs_of(trainers: list[Trainer], epoch: int) -> None:
         trainer.train_epoch(epoch)
 
 
-def stacking(pack: Windows, counts: tuple[int, ...], width: int | None) -> list[Figure]:
+def stacking(pack: Windows, counts: tuple[int, ...], width: int | None, batch: int) -> list[Figure]:
     """Students trained at once over the same one after the other."""
     assert isinstance(pack.features, PackedFeatures)
     assert pack.targets is not None
-    few = np.arange(min(len(pack), 4 * BATCH))
+    few = np.arange(min(len(pack), 4 * batch))
     (stream,) = pack.features.streams
     features = PackedFeatures(
         streams=(replace(stream, places=stream.places[: len(few)]),),
@@ -306,7 +314,8 @@ def stacking(pack: Windows, counts: tuple[int, ...], width: int | None) -> list[
     figures = []
     for count in counts:
         trainers = [
-            make_trainer(small, width=width, seed=s, device=str(pack.device)) for s in range(count)
+            make_trainer(small, batch, width=width, seed=s, device=str(pack.device))
+            for s in range(count)
         ]
         alone = [timed(pack.device, epochs_of, trainers, epoch) for epoch in (1, 2)]
         stack = Stack(trainers)
@@ -342,13 +351,15 @@ def on_gpu(pack: Windows, published: StudentConfig, side: int = 8192) -> list[Fi
         side: of the square matrices whose product sets the rate to be reached.
     """
     device = pack.device
-    trainer = make_trainer(pack, device=str(device), epochs=20)
+    trainer = make_trainer(pack, BATCH, device=str(device), epochs=20)
     for epoch in (1, 2):
         trainer.train_epoch(epoch)
     light = min(timed(device, trainer.train_epoch, epoch) for epoch in (3, 4, 5))
     figures = [Figure(figure="EK55 epoch, light", value=round(light, 3), unit="s", at_most=0.5)]
     count = 16
-    stack = Stack([make_trainer(pack, seed=s, device=str(device), epochs=20) for s in range(count)])
+    stack = Stack(
+        [make_trainer(pack, BATCH, seed=s, device=str(device), epochs=20) for s in range(count)]
+    )
     stack.train_epoch([1] * count)
     once = min(timed(device, stack.train_epoch, [epoch] * count) for epoch in (2, 3))
     figures.append(
@@ -380,6 +391,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="update the results file")
     parser.add_argument("--share", type=float, default=1.0, help="of EK55's segments")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each side, from 2")
+    parser.add_argument("--batch", type=int, default=BATCH, help="windows of a step")
     parser.add_argument("--size", choices=list(SIZES), help="only this head")
     parser.add_argument("--folder", type=Path, help="where the data goes (default: temporary)")
     arguments = parser.parse_args()
@@ -390,12 +402,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
         pack = make_pack(folder, arguments.share, device)
-        figures = memory(pack, 3)
-        figures += compare(
-            pack, folder, arguments.steps, [arguments.size] if arguments.size else SIZES
-        )
-        figures += stacking(pack, (1, 4, 8) if cuda else (1, 4), None)
-        figures += stacking(pack, (1, 4, 8), 128)
+        figures = memory(pack, 3, arguments.batch)
+        sizes = [arguments.size] if arguments.size else SIZES
+        figures += compare(pack, folder, arguments.steps, sizes, arguments.batch)
+        figures += stacking(pack, (1, 4, 8) if cuda else (1, 4), None, arguments.batch)
+        figures += stacking(pack, (1, 4, 8), 128, arguments.batch)
         if cuda:
             figures += on_gpu(pack, find_preset("ek55-tsn"))
         else:

@@ -112,13 +112,18 @@ class Reference(nn.Module):
 
 
 def reference_steps(
-    model: nn.Module, data: Dataset[Any], workers: int, device: torch.device, bfloat16: bool
+    model: nn.Module,
+    data: Dataset[Any],
+    batch: int,
+    workers: int,
+    device: torch.device,
+    bfloat16: bool,
 ) -> Iterator[None]:
     """Trains a batch with each `next`."""
     torch.manual_seed(0)
     model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, drop_last=True)
+    loader = DataLoader(data, batch, shuffle=True, num_workers=workers, drop_last=True)
     temperature, weight = 2.0, 3.0
     while True:
         for features, action, teacher in loader:

@@ -61,16 +61,19 @@ student train copy.h5 --run runs/hdf5 --epochs 1
 """
 
 
-def make_kitchen(folder: Path) -> None:
-    """What a user has at the start: videos, labels, a backbone and a language model."""
+def make_kitchen(folder: Path, recipes: int = 2) -> None:
+    """What a user has at the start: videos of so many recipes each, labels, a backbone and a
+    language model."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     from antcache.demo.kitchen import KitchenConfig
-    from antcache.demo.run import DemoConfig, Steps, build_store
+    from antcache.demo.run import DemoConfig, Steps, write_kitchen
 
-    kitchen = KitchenConfig(train_videos=5, validation_videos=2, scripts=1)
-    store, _ = build_store(folder, DemoConfig(kitchen=kitchen), Steps())
+    kitchen = KitchenConfig(
+        train_videos=5, validation_videos=2, scripts=1, recipes_per_video=recipes
+    )
+    store, _ = write_kitchen(folder, DemoConfig(kitchen=kitchen), Steps())
     names = [*store.taxonomy.verbs, *store.taxonomy.nouns]
     shutil.rmtree(folder / "kitchen.zarr")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -85,10 +88,10 @@ def make_kitchen(folder: Path) -> None:
     BertModel(config).save_pretrained(folder / "words")
 
 
-def whole_method(folder: Path) -> dict[str, Any]:
+def whole_method(folder: Path, recipes: int = 2) -> dict[str, Any]:
     """Run every command with this Python; which failed and how, and the versions that ran."""
     torch.set_num_threads(1)  # a process that has threads must not fork
-    make_kitchen(folder)
+    make_kitchen(folder, recipes)
     forked.preload()
     commands = [line.split() for line in COMMANDS.strip().splitlines()]
     failed = {}
@@ -187,7 +190,9 @@ def main() -> None:
     """Install, run, print, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", action="store_true", help="update the results file")
-    parser.add_argument("--small", action="store_true", help="only the versions that are here")
+    parser.add_argument(
+        "--small", action="store_true", help="the versions that are here, short videos"
+    )
     parser.add_argument("--python", action="append", help="a Python to try; may be given again")
     parser.add_argument("--folder", type=Path, help="where it all goes (default: temporary)")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
@@ -199,7 +204,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         folder = Path(scratch)
         if given.small:
-            finish("versions", [judge("here", whole_method(folder))], record=False)
+            finish("versions", [judge("here", whole_method(folder, recipes=1))], record=False)
             return
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
         (wheel,) = folder.glob("*.whl")

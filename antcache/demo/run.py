@@ -174,10 +174,23 @@ def build_store(
     Returns:
         The store `output/kitchen.zarr`, and the file of each video.
     """
+    store, videos = write_kitchen(output, config, steps, progress)
+    _extract(config, output, store, steps, progress)
+    return store, videos
+
+
+def write_kitchen(
+    output: Path, config: DemoConfig, steps: Steps, progress: Progress = silent
+) -> tuple[Store, dict[str, Path]]:
+    """Render the kitchen into `output`, which exists; import its labels, save its backbone.
+
+    Returns:
+        The store `output/kitchen.zarr`, still without features, and the file of each video.
+    """
     kitchen = generate(config.kitchen)
     videos = _write_videos(kitchen, config, output, steps, progress)
     store = _write_labels(kitchen, output, steps)
-    _extract(config, output, store, steps, progress)
+    _save_backbone(output / "backbone", config.render.size, config.kitchen.seed)
     return store, videos
 
 
@@ -232,12 +245,10 @@ def _extract(
     config: DemoConfig, output: Path, store: Store, steps: Steps, progress: Progress
 ) -> None:
     """Features of every video by a small frozen backbone."""
-    backbone = output / "backbone"
-    _save_backbone(backbone, config.render.size, config.kitchen.seed)
     with steps.step("extract features") as result:
         settings = ExtractConfig(fps=config.extract_fps)
         videos = find_videos(output / "videos")
-        extract(videos, store, load_backbone(str(backbone)), settings, progress)
+        extract(videos, store, load_backbone(str(output / "backbone")), settings, progress)
         info = describe(store)["features"]["rgb"]
         result.append(f"{info['rows']} rows of {info['dim']} at {info['fps']:g} per second")
 

@@ -17,6 +17,8 @@ from antcache.annotations import locate
 from antcache.errors import BadConfig
 
 Logits = NDArray[np.float32]
+BLOCK = 1 << 20
+"""Values that are looked through at once for the best ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,24 +86,44 @@ class SoftTargets:
         classes = self.logits.shape[1]
         if not 1 <= k <= classes:
             raise BadConfig("impossible k", expected=f"1 to {classes}", found=k)
-        index = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
-        logit = np.take_along_axis(self.logits, index, axis=1)
-        exact = self.logits.astype(np.float64)
-        peak = exact.max(axis=1, keepdims=True)
-        mass = np.exp(exact - peak)
-        total = mass.sum(axis=1)
-        np.put_along_axis(mass, index, 0.0, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tail = np.log(mass.sum(axis=1) / total)
+        index = np.empty((len(self), k), dtype=np.int32)
+        logit = np.empty((len(self), k), dtype=np.float32)
+        tail = np.empty(len(self), dtype=np.float32)
+        step = max(1, BLOCK // classes)
+        for start in range(0, len(self), step):
+            rows = slice(start, start + step)
+            own = self.logits[rows]
+            best = _best(own, k)
+            index[rows], logit[rows] = best, np.take_along_axis(own, best, axis=1)
+            exact = own.astype(np.float64)
+            mass = np.exp(exact - exact.max(axis=1, keepdims=True))
+            total = mass.sum(axis=1)
+            np.put_along_axis(mass, best, 0.0, axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                tail[rows] = np.log(mass.sum(axis=1) / total)
         return SoftTargets(
             uid=self.uid,
             valid=self.valid,
-            index=index.astype(np.int32),
-            logit=logit.astype(np.float32),
-            tail=tail.astype(np.float32),
+            index=index,
+            logit=logit,
+            tail=tail,
             feature=self.feature,
             attributes={**self.attributes, "form": f"top-{k}", "classes": classes},
         )
+
+
+def _best(logits: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """The k best classes (N, k) of each row (N, C), the best one first; ties go to the lower class.
+
+    Only rows whose k-th place is shared, or that hold no numbers, are sorted as a whole.
+    """
+    least = -logits
+    best = np.sort(np.argpartition(least, k - 1, axis=1)[:, :k], axis=1)
+    found = np.take_along_axis(least, best, axis=1)
+    best = np.take_along_axis(best, np.argsort(found, axis=1, kind="stable"), axis=1)
+    shared = (least <= found.max(axis=1, keepdims=True)).sum(axis=1) != k
+    best[shared] = np.argsort(least[shared], axis=1, kind="stable")[:, :k]
+    return best
 
 
 def training_unknown(attributes: Mapping[str, Any], splits: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -228,6 +229,28 @@ def run_benchmark(repo: Path, small_data: Path, tmp_path: Path, forked: ModuleTy
         assert done.code == bool(summary.pop("broken"))
         summary.pop("device")
         assert all(np.isfinite(value) for value in summary.values())
+        return summary
+
+    return run
+
+
+@pytest.fixture
+def run_here(
+    benchmark: Callable[[str], ModuleType],
+    forked: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> RunBenchmark:
+    """The same in this process, where what several benchmarks need is there already."""
+
+    def run(name: str, *options: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *options])
+        with contextlib.suppress(SystemExit):  # a bound is broken
+            benchmark(name).main()
+        summary: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert summary.pop("benchmark") == name
+        for other in ("device", "broken"):
+            summary.pop(other)
         return summary
 
     return run

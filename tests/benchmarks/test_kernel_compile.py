@@ -1,4 +1,7 @@
-"""`benchmarks/kernel_compile.py` in small: the kernels of one shape, compiled for three GPUs."""
+"""`benchmarks/kernel_compile.py` in small: the kernels of one shape, compiled for two GPUs.
+
+The walk through the machine code of all three is in `machine_code/`.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def tables(text: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
 
 def test_report(run, tmp_path: Path) -> None:
     shown = ("--shapes", "65536x106", "--forms", "dense", "--dtypes", "bfloat16")
-    done = run(*shown, "--opcodes", "2", "--record", "--out", str(tmp_path))
+    archs = ("sm_90", "sm_100")
+    done = run(
+        *shown, "--arch", ",".join(archs), "--opcodes", "2", "--record", "--out", str(tmp_path)
+    )
     assert done.returncode in (0, 1), done.stderr
     variants, passes = tables(done.stdout)
     summary = json.loads(done.stdout.splitlines()[-1])
@@ -63,9 +69,9 @@ def test_report(run, tmp_path: Path) -> None:
     assert broken == [name for name, record in records.items() if not record["holds"]]
     assert done.returncode == bool(broken)
 
-    for arch in ("sm_80", "sm_90", "sm_100"):
+    for arch in archs:
         here = [one for one in variants if one["arch"] == arch]
-        assert len(here) == summary[f"variants compiled, {arch}"] == len(variants) / 3 > 2
+        assert len(here) == summary[f"variants compiled, {arch}"] == len(variants) / len(archs) > 2
         assert (
             max(int(one["regs"]) for one in here)
             == summary[f"registers of the largest variant, {arch}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -19,8 +19,13 @@ from antcache.windows.teacher_targets import TeacherTargets
 
 
 @pytest.fixture(scope="module")
-def training(benchmark: Callable[[str], ModuleType]) -> ModuleType:
-    return benchmark("training")
+def training(benchmark: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
+    """With small batches and few classes."""
+    found = benchmark("training")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(found, "BATCH", 16)
+        patch.setattr(found, "CLASSES", 100)
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def pack(training: ModuleType) -> Windows:
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(run_benchmark, recorded, training) -> None:
     size, *others = training.SIZES
-    found = run_benchmark("training", "--steps", "2", "--size", size)
+    found = run_benchmark("training", "--steps", "2", "--size", size, "--batch", "16")
     names = {name for name in recorded("training") if not name.startswith(tuple(others))}
     assert {of_usual(name) for name in found} == {of_usual(name) for name in names}
 

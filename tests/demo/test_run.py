@@ -6,8 +6,9 @@ import html
 import json
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from antcache.cli.main import cli
 from antcache.demo import run as run_module
 from antcache.demo.kitchen import KitchenConfig
+from antcache.demo.report import DemoOutcome
 from antcache.demo.run import FILM, MARK, PAGE, DemoConfig, _save_backbone, run_demo
 from antcache.errors import AlreadyExists, BadConfig, MissingExtra
 from antcache.evaluation.predictions import Predictions
@@ -28,27 +30,49 @@ from antcache.student.config import StudentConfig
 from antcache.student.runs.place import read_config
 
 TINY = DemoConfig(
-    kitchen=KitchenConfig(train_videos=6, validation_videos=3, scripts=20),
+    kitchen=KitchenConfig(train_videos=4, validation_videos=2, scripts=20, recipes_per_video=1),
     teacher_epochs=1,
     student=StudentConfig.of(layers=1, heads=2, width=16, epochs=2),
     seeds=(1, 2),
 )
-TINIEST = replace(
-    TINY, kitchen=KitchenConfig(train_videos=3, validation_videos=2, scripts=5, recipes_per_video=1)
-)
-"""For those who look at what is said, and not at what came of it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A demo in the place of an older one: its folder, what came of it, and what was printed."""
+
+    output: Path
+    outcome: DemoOutcome
+    stdout: str
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    run_demo(folder, TINY)
-    return folder
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    output, outcomes = tmp_path_factory.mktemp("demo") / "demo", []
+    output.mkdir()
+    (output / MARK).write_text(json.dumps(TINY.to_dict()))
+    (output / "left.txt").write_text("of the older one")
+
+    def kept(*args: Any, **options: Any) -> DemoOutcome:
+        outcomes.append(run_demo(*args, **options))
+        return outcomes[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "DemoConfig", lambda: TINY)
+        patch.setattr(run_module, "run_demo", kept)
+        result = CliRunner().invoke(cli, ["demo", "--output", str(output), "--overwrite"])
+    assert result.exit_code == 0, result.output
+    return Made(output, *outcomes, result.stdout)
+
+
+@pytest.fixture
+def output(made: Made) -> Path:
+    return made.output
 
 
 def test_every_step_leaves_what_it_should(output: Path) -> None:
     store = Store.open(output / "kitchen.zarr")
-    assert len(store.videos("rgb")) == len(list((output / "videos").glob("*.mp4"))) == 9
+    assert len(store.videos("rgb")) == len(list((output / "videos").glob("*.mp4"))) == 6
     segments = sum(len(store.labels(split)) for split in store.splits())
     targets = store.targets("text")
     assert len(targets) == segments
@@ -136,26 +160,20 @@ def test_nothing_of_somebody_elses_is_deleted(output: Path, tmp_path: Path) -> N
 
 
 def test_an_older_demo_is_deleted_when_asked_and_the_table_is_printed(
-    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "demo"
-    folder.mkdir()
-    (folder / MARK).write_bytes((output / MARK).read_bytes())
-    (folder / "left.txt").write_text("of the older one")
-    monkeypatch.setattr(run_module, "DemoConfig", lambda: TINIEST)
-    result = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite"])
-    assert result.exit_code == 0, result.output
-    assert not (folder / "left.txt").exists()
+    assert not (made.output / "left.txt").exists()
     for name in ("report.html", PAGE, FILM):
-        assert f"{folder / name}" in result.stdout
-    assert "Validation, 2 seeds" in result.stdout
-    told = CliRunner().invoke(cli, ["demo", "--output", str(folder), "--overwrite", "--json"])
+        assert f"{made.output / name}" in made.stdout
+    assert "Validation, 2 seeds" in made.stdout
+    monkeypatch.setattr(run_module, "run_demo", lambda *_, **__: made.outcome)
+    told = CliRunner().invoke(cli, ["demo", "--output", str(made.output), "--overwrite", "--json"])
     assert told.exit_code == 0, told.output
     said = json.loads(told.stdout)
-    assert said["report"] == str(folder / "report.html")
+    assert said["report"] == str(made.output / "report.html")
     assert [Path(said[name]).name for name in ("predictions", "film")] == [PAGE, FILM]
     (top1,) = (row for row in said["table"] if row["name"] == "action top-1")
-    shown = next(line for line in result.stdout.splitlines() if "action top-1" in line).split()
+    shown = next(line for line in made.stdout.splitlines() if "action top-1" in line).split()
     assert shown[2:5] == [
         f"{top1['teacher']:.1f}",
         f"{top1['plain'][0]:.1f}",

@@ -242,7 +242,7 @@ def kitchen(tmp_path_factory: pytest.TempPathFactory, antcache: Antcache) -> Pat
     `write_sources`.
     """
     folder = tmp_path_factory.mktemp("kitchen")
-    versions.make_kitchen(folder)
+    versions.make_kitchen(folder, recipes=1)
     write_epic_kitchens(folder)
     write_epic_kitchens_100(folder)
     write_vjepa2(folder / "vjepa2-l")

@@ -19,6 +19,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import doc_pages
+import forked
 import pytest
 from doc_pages import PAGES, REPO, Block, Command
 
@@ -36,7 +37,7 @@ INSTEAD = {
     "FOLDER-OR-HUB-ID": "words",
     "facebook/dinov2-base": "backbone",
     "facebook/dinov2-small": "backbone",
-    "kitchen.mp4": "gopro/GX010123.MP4",
+    "kitchen.mp4": "videos/K001.mp4",
 }
 """What stands in for a word of a page."""
 
@@ -110,22 +111,18 @@ def run_torchrun(command: Command, words: tuple[str, ...], folder: Path) -> None
     """As printed, with two processes."""
     programs = Path(sys.executable).parent
     count = words.index("--nproc-per-node") + 1
-    words = (*words[:count], "2", *words[count + 1 :], "--device", "cpu")
-    done = subprocess.run(
-        [programs / words[0], *words[1:]],
-        cwd=folder,
-        env={
-            **os.environ,
+    done = forked.run(
+        (*words[1:count], "2", *words[count + 1 :], "--device", "cpu"),
+        folder=folder,
+        timeout_s=300,
+        environment={
             "PATH": f"{programs}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "PET_MASTER_PORT": str(free_port()),  # torchrun's own is one for all
         },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        script=programs / words[0],
     )
-    assert done.returncode == 0, (str(command), done.stderr)
+    assert done.code == 0, (str(command), done.stderr)
     run = folder / words[words.index("--run") + 1]
     assert (run / "result.json").is_file()
 
@@ -215,25 +212,26 @@ def save_file(block: Block, folder: Path) -> None:
 
 
 def shorter_plan(text: str, page: str) -> str:
-    """A sweep's plan with one epoch; of each list of its grid, the values that the page speaks of
-    later on as `NAME=VALUE`, else the first two."""
+    """A sweep's plan with one epoch and two seeds; of each list of its grid, the values that the
+    page speaks of later on as `NAME=VALUE`, else the first two."""
 
     def few(found: re.Match[str]) -> str:
         name, values = found[1], found[2].split(", ")
         asked = [v for v in values if re.search(rf"\b{name}={re.escape(v)}(?![\d.])", page)]
         return f"{name}: [{', '.join(asked or values[:2])}]"
 
-    base, grid, lists = re.sub(r"epochs: \d+", "epochs: 1", text).partition("grid:")
+    brief = re.sub(r"epochs: \d+", "epochs: 1", text)
+    brief = re.sub(r"(seeds: \[\d+, \d+)[^]]*", r"\1", brief)
+    base, grid, lists = brief.partition("grid:")
     return base + grid + re.sub(r"(\w+): \[([^]]+)\]", few, lists)
 
 
 def test_a_plan_is_made_short() -> None:
     page = "antcache fuse s runs/lr=0.01,weight=3 runs/lr=1,weight=3"
-    plan = (
-        "base: {epochs: 20, gaps: [1, 2, 3]}\ngrid:\n  lr: [0.01, 0.001, 0.1, 1]\n  {}: [1, 2, 3]\n"
-    )
+    plan = "base: {epochs: 20, gaps: [1, 2, 3]}\nseeds: [0, 1, 2]\n"
+    plan += "grid:\n  lr: [0.01, 0.001, 0.1, 1]\n  {}: [1, 2, 3]\n"
     assert shorter_plan(plan.replace("{}", "weight"), page) == (
-        "base: {epochs: 1, gaps: [1, 2, 3]}\ngrid:\n  lr: [0.01, 1]\n  weight: [3]\n"
+        "base: {epochs: 1, gaps: [1, 2, 3]}\nseeds: [0, 1]\ngrid:\n  lr: [0.01, 1]\n  weight: [3]\n"
     )
     assert "  top_k: [1, 2]\n" in shorter_plan(plan.replace("{}", "top_k"), page)
 

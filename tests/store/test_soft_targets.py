@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antcache.errors import BadConfig
-from antcache.store import SoftTargets
+from antcache.store import SoftTargets, soft_targets
 
 
 def dense(logits: np.ndarray, valid: list[bool] | None = None) -> SoftTargets:
@@ -48,6 +48,17 @@ def test_mass_of_the_best_and_the_others_is_one(seed: int, k: int) -> None:
     mass = np.exp(best.logit - total).sum(1) + np.exp(best.tail)
     np.testing.assert_allclose(mass, 1, rtol=1e-5)
     assert (np.diff(best.logit, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 8, 9])
+def test_the_best_are_the_first_of_all_in_order(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties, also those of the k-th place, go to the lower class; block by block, as at once."""
+    monkeypatch.setattr(soft_targets, "BLOCK", 40)
+    rng = np.random.default_rng(k)
+    logits = np.concatenate([rng.integers(0, 4, (50, 9)), rng.normal(size=(51, 9))])
+    logits[7, 3] = np.nan
+    order = np.argsort(-logits, axis=1, kind="stable")
+    np.testing.assert_array_equal(dense(logits).top_k(k).index, order[:, :k])
 
 
 @pytest.mark.parametrize("k", [0, 3])

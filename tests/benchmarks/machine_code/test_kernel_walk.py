@@ -33,7 +33,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def test_loops_over_rows_and_blocks_move_what_they_say(walked):
     """Masks, unrolled loops and a grid of fewer programs than rows, on every architecture."""
     here = [one for one in walked if one["kernel"] == "persistent_kernel"]
-    assert len(here) == 3 * 3
+    assert len(here) == 2 * 3
     assert {one["pointer"] for one in here} == ITEM_BYTES.keys()
     for one in here:
         row_bytes = COLUMNS * ITEM_BYTES[one["pointer"]]

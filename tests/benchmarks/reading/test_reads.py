@@ -29,7 +29,7 @@ def of_others(figure: str) -> bool:
 
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
-    small = ("--repeats", "2", "--videos", "2", "--rows", "300", "--batches", "16")
+    small = ("--repeats", "2", "--videos", "2", "--rows", "200", "--batches", "4")
     found = set(run_benchmark("reads", *small, "--others", sys.executable))
     assert {name for name in found if not of_others(name)} == {
         name for name in recorded("reads") if not of_others(name)
