@@ -284,6 +284,31 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
         Store.open("memory://x.zarr")
 
 
+def test_what_is_asked_of_an_s3_server_is_asked_once(
+    s3: S3, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is not there, too; an empty object, of which AWS gives no part, is empty."""
+    from aiobotocore.client import AioBaseClient
+    from botocore.exceptions import ClientError
+
+    files, ask, asked = RemoteFiles(url), AioBaseClient._make_api_call, []
+    files.write_many({"a/x": b"1", "empty": b""})
+
+    async def noted(self: Any, operation: str, options: dict[str, Any]) -> Any:
+        asked.append(operation)
+        if "Range" in options and options["Key"].endswith("empty"):
+            raise ClientError({"Error": {"Code": "InvalidRange"}}, operation)
+        return await ask(self, operation, options)
+
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", noted)
+    assert [files.read("a/x"), files.read("empty")] == [b"1", b""]
+    with pytest.raises(FileNotFoundError):
+        files.read("a")
+    assert [files.is_file(name) for name in ("a/x", "a", "b")] == [True, False, False]
+    assert (files.facts("a/x").size, files.sizes("a"), files.sizes("b")) == (1, {"x": 1}, {})
+    assert asked == ["GetObject"] * 3 + ["HeadObject"] * 4 + ["ListObjectsV2"] * 2
+
+
 def test_a_user_who_configured_retries_keeps_them(s3: S3) -> None:
     ours = RemoteFiles("s3://kitchen/x")
     assert not ours.is_file("y")
