@@ -28,24 +28,35 @@ class S3:
         self.fs = s3fs.S3FileSystem(use_listings_cache=False, **options)
 
     def objects(self, url: str) -> dict[str, bytes]:
-        """All objects below a URL, by their names relative to it."""
-        start = f"{url.removeprefix('s3://')}/"
-        return {n.removeprefix(start): self.fs.cat_file(n) for n in self.fs.find(start)}
+        """All objects below a URL, by their names relative to it; without a request."""
+        start = f"{_key(url)}/"
+        return {
+            name.removeprefix(start): found.value
+            for name, found in _bucket().keys.items()
+            if name.startswith(start)
+        }
 
     def put(self, url: str, value: bytes) -> None:
         """An object, without a request."""
-        from moto.s3.models import s3_backends
-
-        key = url.removeprefix(f"s3://{BUCKET}/")
-        s3_backends["123456789012"]["aws"].put_object(BUCKET, key, value)
+        _server().put_object(BUCKET, _key(url), value)
 
     def age(self, url: str, name: str, seconds: float) -> None:
         """Let an object be older by the server's clock."""
-        from moto.s3.models import s3_backends
+        _bucket().keys[f"{_key(url)}/{name}"].last_modified -= timedelta(seconds=seconds)
 
-        key = f"{url.removeprefix(f's3://{BUCKET}/')}/{name}"
-        found = s3_backends["123456789012"]["aws"].buckets[BUCKET].keys[key]
-        found.last_modified -= timedelta(seconds=seconds)
+
+def _server() -> Any:
+    from moto.s3.models import s3_backends
+
+    return s3_backends["123456789012"]["aws"]
+
+
+def _bucket() -> Any:
+    return _server().buckets[BUCKET]
+
+
+def _key(url: str) -> str:
+    return url.removeprefix(f"s3://{BUCKET}/")
 
 
 def in_child(action: Callable[[], Any]) -> int:
