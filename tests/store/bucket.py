@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ ROWS = np.random.default_rng(5).normal(size=(9, 8)).astype(np.float16)
 
 class S3:
     """The server, seen without antcache; its options are fsspec's, here and in child processes."""
+
+    _kept: ClassVar[dict[str, dict[str, bytes]]] = {}
 
     def __init__(self, options: dict[str, Any]) -> None:
         import s3fs
@@ -39,6 +41,16 @@ class S3:
     def put(self, url: str, value: bytes) -> None:
         """An object, without a request."""
         _server().put_object(BUCKET, _key(url), value)
+
+    def store(self, url: str, key: str, write: Callable[[str], Any]) -> Store:
+        """The store that `write` makes, at `url`; under one key it is made once in a process."""
+        if key not in self._kept:
+            write(url)
+            self._kept[key] = self.objects(url)
+        else:
+            for name, value in self._kept[key].items():
+                self.put(f"{url}/{name}", value)
+        return Store.open(url)
 
     def age(self, url: str, name: str, seconds: float) -> None:
         """Let an object be older by the server's clock."""

@@ -123,6 +123,10 @@ class TestS3(RemoteContract):
     def path(self, url: str) -> str:  # type: ignore[override]
         return url
 
+    @pytest.fixture
+    def store(self, s3: S3, url: str) -> Store:  # type: ignore[override]
+        return s3.store(url, "a stream", lambda url: add_stream(Store.create(url)))
+
     def listing(self, path: Any) -> set[str]:
         return set(RemoteFiles(str(path)).sizes())
 
