@@ -296,10 +296,11 @@ def test_what_is_asked_of_an_s3_server_is_asked_once(
     from botocore.exceptions import ClientError
 
     files, ask, asked = RemoteFiles(url), AioBaseClient._make_api_call, []
-    files.write_many({"a/x": b"1", "empty": b""})
+    files.write_many({"a/x": b"1", "empty": b"", "long": bytes(20)})
 
     async def noted(self: Any, operation: str, options: dict[str, Any]) -> Any:
         asked.append(operation)
+        assert options.get("Prefix", "/").endswith("/")  # nothing that only begins alike
         if "Range" in options and options["Key"].endswith("empty"):
             raise ClientError({"Error": {"Code": "InvalidRange"}}, operation)
         return await ask(self, operation, options)
@@ -311,6 +312,9 @@ def test_what_is_asked_of_an_s3_server_is_asked_once(
     assert [files.is_file(name) for name in ("a/x", "a", "b")] == [True, False, False]
     assert (files.facts("a/x").size, files.sizes("a"), files.sizes("b")) == (1, {"x": 1}, {})
     assert asked == ["GetObject"] * 3 + ["HeadObject"] * 4 + ["ListObjectsV2"] * 2
+    monkeypatch.setattr("antcache.store.remote.files.TEXT_BYTES", 9)
+    with pytest.raises(DamagedStore, match="long: can't be read .its first 10 bytes are too many"):
+        files.read("long")
 
 
 def test_a_user_who_configured_retries_keeps_them(s3: S3) -> None:
