@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import logging
 import shutil
 import subprocess
@@ -28,7 +30,30 @@ class Server:
         from werkzeug.serving import make_server
 
         class Handler(moto.MotoRequestHandler):
-            protocol_version = "HTTP/1.1"  # one connection for many requests
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer is sent as a whole: its second part would wait for the first
+
+            def run_wsgi(self) -> None:
+                """One connection for many requests, which werkzeug closes after each."""
+                environ, said = self.make_environ(), []
+                environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(self._length()))
+                answer = noting(environ, lambda *status: said.extend(status))
+                body = b"".join(answer)
+                answer.close()
+                code, _, reason = said[0].partition(" ")
+                self.send_response(int(code), reason)
+                for name, value in said[1]:
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def handle_expect_100(self) -> bool:
+                super().handle_expect_100()
+                self.wfile.flush()
+                return True
+
+            def _length(self) -> int:
+                return int(self.headers.get("Content-Length", 0))
 
         # As moto's ThreadedMotoServer does it, but for S3 alone: it would look through the folders
         # of all its services for each request.
@@ -67,10 +92,17 @@ def s3_server() -> Iterator[Server]:
     """A real S3 server in this process, which has the bucket `kitchen`."""
     pytest.importorskip("moto.server", reason="moto is not installed: no S3 server")
     s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: no s3:// URLs")
-    server = Server()
-    s3fs.S3FileSystem(**server.options).mkdir("kitchen")
-    yield server
-    server.close()
+    from botocore import useragent, utils
+
+    # What a client makes anew for each request, and comes to the same.
+    dates = functools.cache(utils._parse_timestamp_with_tzinfo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_parse_timestamp_with_tzinfo", dates)
+        patch.setattr(useragent.UserAgentString, "to_string", lambda _: "tests")
+        server = Server()
+        s3fs.S3FileSystem(**server.options).mkdir("kitchen")
+        yield server
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antcache.store import Store
+
+KINDS = ("zarr", "hdf5")
+
+
+def in_turn(cases: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Each case with a kind of store, where what is looked at knows nothing of kinds: every other
+    one with the one, the rest with the other."""
+    return [(KINDS[number % 2], case) for number, case in enumerate(cases)]
 
 
 class Shelf:

@@ -104,9 +104,10 @@ class StoreContract(TokenContract):
     def test_labels_come_back_equal(self, store: Store) -> None:
         store.write_labels("train", SEGMENTS, TAXONOMY, source="a test")
         again = self.reopen(store)
+        found = again.labels("train").arrays()
         for name, array in SEGMENTS.arrays().items():
-            np.testing.assert_array_equal(getattr(again.labels("train"), name), array)
-            assert getattr(again.labels("train"), name).dtype.kind == array.dtype.kind
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype.kind == array.dtype.kind
         assert again.taxonomy == TAXONOMY
         assert again.taxonomy.fingerprint == TAXONOMY.fingerprint
         assert (again.dataset, again.splits()) == ("toy", ["train"])

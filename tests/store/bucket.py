@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ ROWS = np.random.default_rng(5).normal(size=(9, 8)).astype(np.float16)
 class S3:
     """The server, seen without antcache; its options are fsspec's, here and in child processes."""
 
+    _kept: ClassVar[dict[str, dict[str, bytes]]] = {}
+
     def __init__(self, options: dict[str, Any]) -> None:
         import s3fs
 
@@ -28,24 +30,45 @@ class S3:
         self.fs = s3fs.S3FileSystem(use_listings_cache=False, **options)
 
     def objects(self, url: str) -> dict[str, bytes]:
-        """All objects below a URL, by their names relative to it."""
-        start = f"{url.removeprefix('s3://')}/"
-        return {n.removeprefix(start): self.fs.cat_file(n) for n in self.fs.find(start)}
+        """All objects below a URL, by their names relative to it; without a request."""
+        start = f"{_key(url)}/"
+        return {
+            name.removeprefix(start): found.value
+            for name, found in _bucket().keys.items()
+            if name.startswith(start)
+        }
 
     def put(self, url: str, value: bytes) -> None:
         """An object, without a request."""
-        from moto.s3.models import s3_backends
+        _server().put_object(BUCKET, _key(url), value)
 
-        key = url.removeprefix(f"s3://{BUCKET}/")
-        s3_backends["123456789012"]["aws"].put_object(BUCKET, key, value)
+    def store(self, url: str, key: str, write: Callable[[str], Any]) -> Store:
+        """The store that `write` makes, at `url`; under one key it is made once in a process."""
+        if key not in self._kept:
+            write(url)
+            self._kept[key] = self.objects(url)
+        else:
+            for name, value in self._kept[key].items():
+                self.put(f"{url}/{name}", value)
+        return Store.open(url)
 
     def age(self, url: str, name: str, seconds: float) -> None:
         """Let an object be older by the server's clock."""
-        from moto.s3.models import s3_backends
+        _bucket().keys[f"{_key(url)}/{name}"].last_modified -= timedelta(seconds=seconds)
 
-        key = f"{url.removeprefix(f's3://{BUCKET}/')}/{name}"
-        found = s3_backends["123456789012"]["aws"].buckets[BUCKET].keys[key]
-        found.last_modified -= timedelta(seconds=seconds)
+
+def _server() -> Any:
+    from moto.s3.models import s3_backends
+
+    return s3_backends["123456789012"]["aws"]
+
+
+def _bucket() -> Any:
+    return _server().buckets[BUCKET]
+
+
+def _key(url: str) -> str:
+    return url.removeprefix(f"s3://{BUCKET}/")
 
 
 def in_child(action: Callable[[], Any]) -> int:

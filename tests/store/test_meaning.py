@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from shelves import Shelf
+from shelves import KINDS, Shelf, in_turn
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
@@ -53,7 +53,7 @@ TARGETS = SoftTargets(
 )
 
 
-@pytest.fixture(params=["zarr", "hdf5"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
     kind = request.param
     return shelf.store(tmp_path / "store", ("meaning", kind), lambda path: write(path, kind))
@@ -145,15 +145,11 @@ ALL += [("features/rgb/v1", arrays, own, said) for arrays, own, said in FEATURES
 ALL += [(f"targets/{name}", arrays, own, said) for name, arrays, own, said in SOFT.values()]
 
 
-@pytest.mark.parametrize(("key", "arrays", "attributes", "said"), ALL)
+@pytest.mark.parametrize(("store", "case"), in_turn(ALL), indirect=["store"])
 def test_what_makes_no_sense_is_refused_and_left(
-    store: Store,
-    tmp_path: Path,
-    key: str,
-    arrays: dict[str, Any],
-    attributes: dict[str, Any],
-    said: str,
+    store: Store, case: tuple[str, dict[str, Any], dict[str, Any], str]
 ) -> None:
+    key, arrays, attributes, said = case
     again(store, key, arrays, **attributes)
     with pytest.raises(DamagedStore, match=said) as caught:
         read(store, key)
@@ -166,10 +162,16 @@ def test_what_makes_no_sense_is_refused_and_left(
     actions = repair(store).actions
     assert [(action.key, action.done) for action in actions] == [(key, "left")]
     assert store.backend.has(key)
-    with pytest.raises(DamagedStore, match=said):
-        convert(store, tmp_path / "copy")
     store.remove(key)
     assert verify(store).intact
+
+
+@pytest.mark.parametrize("case", [ALL[0], ALL[15], ALL[-1]])
+def test_what_makes_no_sense_is_not_copied(store: Store, tmp_path: Path, case: Any) -> None:
+    key, arrays, attributes, said = case
+    again(store, key, arrays, **attributes)
+    with pytest.raises(DamagedStore, match=said):
+        convert(store, tmp_path / "copy")
 
 
 CLASSES: dict[str, dict[str, Any]] = {
@@ -185,7 +187,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(("store", "name"), in_turn(CLASSES), indirect=["store"])
 def test_classes_that_make_no_sense(store: Store, name: str) -> None:
     there = store.backend.group_attributes("labels")["taxonomy"]
     store.backend.set_group_attributes("labels", {"taxonomy": {**there, **CLASSES[name]}})
@@ -248,7 +250,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(("store", "name"), in_turn(STREAMS), indirect=["store"])
 def test_settings_of_a_stream_that_make_no_sense(store: Store, name: str) -> None:
     store.backend.set_group_attributes("features/rgb", STREAMS[name])
     stream, features = partial(store.stream, "rgb"), partial(store.features, "rgb", "v1")

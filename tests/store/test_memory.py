@@ -77,6 +77,6 @@ def test_rows_are_held_once(
         with no_more_than(BOUND) if kind == "hdf5" else nullcontext():
             write(next(names), count)
 
-    assert most_held(work) < BOUND
+    assert most_held(work, BOUND) < BOUND
     there = store.features(stream, "long0")
     assert (there.num_rows, float(there.read()[-1].flat[0])) == (count, (count - 1) % 100)

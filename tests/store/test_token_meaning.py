@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shelves import Shelf
+from shelves import KINDS, Shelf, in_turn
 
 from antcache.errors import DamagedStore
 from antcache.store import Store
@@ -25,7 +25,7 @@ TIMES = np.arange(10) / 4.0
 AT = {"anchors": [0.0], "gaps": [1.0]}
 
 
-@pytest.fixture(params=["zarr", "hdf5"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
     kind = request.param
     return shelf.store(tmp_path / "store", ("token meaning", kind), lambda path: write(path, kind))
@@ -70,23 +70,35 @@ UNITS: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", UNITS)
-def test_units_that_make_no_sense(store: Store, tmp_path: Path, name: str) -> None:
-    stream, changed, said = UNITS[name]
+def again(store: Store, stream: str, changed: dict[str, Any]) -> str:
+    """Publish a video anew, with other arrays and right checksums: its key."""
     key = f"features/{stream}/v1"
     arrays, own = store.backend.read(key)
     new = {name: a for name, a in {**arrays, **changed}.items() if a is not None}
     store.backend.publish(key, new, own, overwrite=True)
+    return key
+
+
+@pytest.mark.parametrize(("store", "name"), in_turn(UNITS), indirect=["store"])
+def test_units_that_make_no_sense(store: Store, name: str) -> None:
+    stream, changed, said = UNITS[name]
+    key = again(store, stream, changed)
     with pytest.raises(DamagedStore, match=said) as caught:
         store.features(stream, "v1")
     assert key in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert [(f.key, f.what) for f in verify(store).damaged] == [(key, "meaning")]
     assert [(a.key, a.done) for a in repair(store).actions] == [(key, "left")]
-    with pytest.raises(DamagedStore, match=said):
-        convert(store, tmp_path / "copy")
     store.remove(key)
     assert verify(store).intact
+
+
+@pytest.mark.parametrize("name", ["vectors", "a scale below"])
+def test_units_that_make_no_sense_are_not_copied(store: Store, tmp_path: Path, name: str) -> None:
+    stream, changed, said = UNITS[name]
+    again(store, stream, changed)
+    with pytest.raises(DamagedStore, match=said):
+        convert(store, tmp_path / "copy")
 
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -121,7 +133,7 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize(("store", "name"), in_turn(GROUPS), indirect=["store"])
 def test_settings_that_make_no_sense(store: Store, name: str) -> None:
     store.backend.set_group_attributes("features/int8", GROUPS[name])
     for use in (

@@ -79,10 +79,14 @@ class RemoteFiles:
     def read(self, name: str) -> bytes:
         """An object; FileNotFoundError if it is not there, DamagedStore if it is too long."""
         with self._talking(name) as (fs, path):
-            found = int(fs.info(path).get("size") or 0)
-            if found > TEXT_BYTES:
-                raise damaged(f"{self.url}/{name}", f"{found} bytes are too many")
-            text = bytes(fs.cat_file(path))
+            if _is_s3(fs):  # one request: no more of it is sent
+                text = _start(fs, path, TEXT_BYTES + 1)
+            elif (size := int(fs.info(path).get("size") or 0)) > TEXT_BYTES:
+                raise damaged(f"{self.url}/{name}", f"{size} bytes are too many")
+            else:
+                text = bytes(fs.cat_file(path))
+        if len(text) > TEXT_BYTES:
+            raise damaged(f"{self.url}/{name}", f"its first {len(text)} bytes are too many")
         require_fetched(text, f"{self.url}/{name}")
         return text
 
@@ -127,7 +131,7 @@ class RemoteFiles:
         """What is said of an object; FileNotFoundError if it is not there."""
         with self._talking(name) as (fs, path):
             try:
-                info = fs.info(path)
+                info = _info(fs, path)
             except FileNotFoundError as error:  # whatever goes wrong on the web is one
                 cause = error.__cause__
                 if _is_web(fs) and cause and getattr(cause, "status", None) not in (404, 410):
@@ -183,7 +187,7 @@ class RemoteFiles:
         """
         try:
             with self._talking(name) as (fs, path):
-                listens = self._is_s3(fs) and self._listens is not False
+                listens = _is_s3(fs) and self._listens is not False
                 if not listens and self.is_file(name):
                     raise FileExistsError(name)
                 try:
@@ -207,7 +211,7 @@ class RemoteFiles:
         """
         if self._listens is None:
             with self._talking(f"{STAGING}/{uuid.uuid4().hex}.trial") as (fs, path):
-                self._listens = _listens(fs, path, replacing=self._is_s3(fs))
+                self._listens = _listens(fs, path, replacing=_is_s3(fs))
             if not self._listens:
                 logger.info("%s does not write on condition: work may be done twice", self.url)
         return self._listens
@@ -215,7 +219,7 @@ class RemoteFiles:
     def swaps(self) -> bool:
         """Whether `replace` is done at once: on an S3 server that writes on condition."""
         with self._talking() as (fs, _):
-            is_s3 = self._is_s3(fs)
+            is_s3 = _is_s3(fs)
         return is_s3 and self.on_condition()
 
     def replace(self, name: str, value: bytes, *, was: bytes) -> bool:
@@ -225,10 +229,10 @@ class RemoteFiles:
         """
         with self._talking(name) as (fs, path):
             try:
-                tag = fs.info(path).get("ETag")
+                tag = _info(fs, path).get("ETag")
                 if fs.cat_file(path) != was:
                     return False
-                if not tag or not self._is_s3(fs) or self._listens is False:
+                if not tag or not _is_s3(fs) or self._listens is False:
                     fs.pipe_file(path, value)
                     return True
                 try:
@@ -262,7 +266,7 @@ class RemoteFiles:
         """Whether there is an object of this name."""
         try:
             with self._talking(name) as (fs, path):
-                return bool(fs.info(path)["type"] == "file")
+                return bool(_info(fs, path)["type"] == "file")
         except FileNotFoundError:
             return False
 
@@ -270,8 +274,11 @@ class RemoteFiles:
         """Bytes of each object below a folder, by name relative to it."""
         try:
             with self._talking(folder) as (fs, path):
-                found = fs.find(path, detail=True)
-                start = f"{path}/"
+                start, (parent, _, own) = f"{path}/", path.rpartition("/")
+                if parent and _is_s3(fs):  # which is asked again for an empty folder, else
+                    found = fs.find(parent, detail=True, prefix=f"{own}/")
+                else:
+                    found = fs.find(path, detail=True)
                 return {
                     name.removeprefix(start): int(info.get("size") or 0)
                     for name, info in found.items()
@@ -328,10 +335,6 @@ class RemoteFiles:
         except Exception as error:  # each filesystem has errors of its own
             raise Unreachable(_reason(error), f"{self.url}/{name}".rstrip("/")) from error
 
-    @staticmethod
-    def _is_s3(fs: Any) -> bool:
-        return not _protocols(fs).isdisjoint(S3)
-
 
 def batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
     """Items of so many bytes in groups that may be in memory, and under way, at once."""
@@ -346,6 +349,10 @@ def batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         total += own
     if batch:
         yield batch
+
+
+def _is_s3(fs: Any) -> bool:
+    return not _protocols(fs).isdisjoint(S3)
 
 
 def _is_web(fs: Any) -> bool:
@@ -408,6 +415,26 @@ def _web_options() -> dict[str, Any]:
 def _reason(error: BaseException) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """What is said of an object. An S3 server is asked once: s3fs would ask again, whether one that
+    is not there is a folder."""
+    if not _is_s3(fs) or "/" not in path:
+        return dict(fs.info(path))
+    bucket, key, _ = fs.split_path(path)
+    said = fs.call_s3("head_object", Bucket=bucket, Key=key)
+    return {**said, "size": said["ContentLength"], "type": "file"}
+
+
+def _start(fs: Any, path: str, size: int) -> bytes:
+    """The first bytes of an object on an S3 server, or all of them."""
+    try:
+        return bytes(fs.cat_file(path, start=0, end=size))
+    except OSError as error:
+        if _code(error) != "InvalidRange":  # it is empty
+            raise
+        return b""
 
 
 def _create(fs: Any, path: str, value: bytes) -> bool:

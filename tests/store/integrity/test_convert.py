@@ -196,8 +196,7 @@ def test_what_float16_cannot_hold_is_an_error(make: MakeStore, tmp_path: Path) -
     assert not Store.open(tmp_path / "half").has_features("rgb", "big")
 
 
-@pytest.mark.parametrize("dtype", [None, "float16"])
-@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
+@pytest.mark.parametrize(("kind", "dtype"), [("zarr", None), ("hdf5", "float16")])
 def test_interrupted_anywhere_it_resumes(
     make: MakeStore, tmp_path: Path, kind: str, dtype: str | None
 ) -> None:

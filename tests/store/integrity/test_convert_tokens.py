@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from shelves import Shelf
+from shelves import KINDS, Shelf, in_turn
 
 from antcache.cli.main import cli
 from antcache.errors import BadConfig, DamagedStore, FingerprintMismatch
@@ -33,7 +34,7 @@ def rows_of(video: str) -> np.ndarray[Any, Any]:
     return rng.normal(size=(len(TIMES[video]), K, DIM)).astype(np.float16)
 
 
-@pytest.fixture(params=["zarr", "hdf5"])
+@pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest, tmp_path: Path, shelf: Shelf) -> Store:
     kind = request.param
     return shelf.store(tmp_path / "source", ("all kinds", kind), lambda path: write(path, kind))
@@ -78,17 +79,20 @@ def test_a_copy_without_tokens_is_of_format_1(source: Store, tmp_path: Path) -> 
     assert target.backend.group_attributes("")[MARK]["format"] == 1
 
 
-@pytest.mark.parametrize("block_rows", [1, 100])
-@pytest.mark.parametrize("to", [(2, 2, 2), (1, 1, 1), (2, 4, 4)])
-@pytest.mark.parametrize("dtype", [None, "float16", "float32", "int8"])
+GRIDS, DTYPES = ((2, 2, 2), (1, 1, 1), (2, 4, 4)), (None, "float16", "float32", "int8")
+
+
+@pytest.mark.parametrize(
+    ("source", "case"), in_turn(product(DTYPES, (1, 100), GRIDS)), indirect=["source"]
+)
 def test_tokens_are_pooled_and_quantised(
     source: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    to: tuple[int, int, int],
-    dtype: str | None,
-    block_rows: int,
+    case: tuple[str | None, int, tuple[int, int, int]],
 ) -> None:
+    """By one row at a time, or all of a video at once."""
+    dtype, block_rows, to = case
     monkeypatch.setattr(module, "BLOCK_BYTES", block_rows * 4 * K * DIM)
     report = convert(source, tmp_path / "copy", ConvertConfig(tokens=to, dtype=dtype))
     target = Store.open(tmp_path / "copy")

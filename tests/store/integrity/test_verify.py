@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from shelves import KINDS, in_turn
 
 from antcache.annotations import Taxonomy
 from antcache.cli.main import cli
@@ -29,7 +30,6 @@ from antcache.store.integrity.repair import RepairAction, repair
 from antcache.store.integrity.verify import verify
 from antcache.store.seal import attributes_of, intact, mended, sealed
 
-KINDS = ["zarr", "hdf5"]
 LATER = max(FORMATS) + 1
 GROUPS = ["", "labels", "targets", "features", "features/rgb", "features/tokens"]
 
@@ -339,7 +339,14 @@ def test_a_unit_that_is_replaced_between_the_looks_is_looked_at_anew(
     assert found(store) == {("features/rgb/v2", "times")}
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.ESTALE, errno.EMFILE, errno.EIO])
+CODES = [errno.EACCES, errno.ESTALE, errno.EMFILE]
+
+
+@pytest.mark.parametrize(
+    ("store", "code"),
+    [*in_turn(CODES), *((kind, errno.EIO) for kind in KINDS)],
+    indirect=["store"],
+)
 def test_what_can_not_be_read_now_is_not_damaged(
     store: Store, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,8 +516,18 @@ def test_videos_of_an_extraction_are_extracted_again(tmp_path: Path) -> None:
     assert [action.next for action in repair(store).actions] == ["antcache extract"]
 
 
-@pytest.mark.parametrize("key", GROUPS)
-@pytest.mark.parametrize("way", ["flip", "empty", "gone", "rubbish"])
+WAYS = ["flip", "empty", "gone", "rubbish"]
+
+
+@pytest.mark.parametrize(
+    ("store", "way", "key"),
+    [
+        (kind, way, key)
+        for number, key in enumerate(GROUPS)
+        for kind, way in in_turn(WAYS[number % 2 :] + WAYS[: number % 2])
+    ],
+    indirect=["store"],
+)
 def test_damaged_groups_are_found_and_restored_to_the_byte(
     store: Store, key: str, way: str
 ) -> None:

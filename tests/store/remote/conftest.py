@@ -29,10 +29,8 @@ def url(s3: S3) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Store:
-    store = Store.create(url)
-    add_stream(store)
-    return store
+def store(s3: S3, url: str) -> Store:
+    return s3.store(url, "a stream", lambda url: add_stream(Store.create(url)))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from antcache.store.remote.files import RemoteFiles
 from antcache.store.remote.index import StreamIndex, listing_of
 from antcache.store.remote.lease import WORK
 from antcache.store.remote.writer import UnitWriter
-from antcache.testing import SEGMENTS, TAXONOMY
+from antcache.testing import SEGMENTS, TAXONOMY, add_stream
 
 STREAM = "features/rgb"
 NAME = ".staging/features,rgb.index"
@@ -38,11 +38,16 @@ REQUESTS = ("create", "replace", "delete", "write_many", "sizes")
 
 
 @pytest.fixture
-def two(store: Store) -> Store:
+def two(s3: S3, url: str) -> Store:
     """A store of two videos."""
-    for video in ("v1", "v2"):
-        store.write_features("rgb", video, ROWS)
-    return store
+
+    def write(url: str) -> None:
+        store = Store.create(url)
+        add_stream(store)
+        for video in ("v1", "v2"):
+            store.write_features("rgb", video, ROWS)
+
+    return s3.store(url, "two videos", write)
 
 
 def true(store: Store) -> bool:

@@ -123,6 +123,10 @@ class TestS3(RemoteContract):
     def path(self, url: str) -> str:  # type: ignore[override]
         return url
 
+    @pytest.fixture
+    def store(self, s3: S3, url: str) -> Store:  # type: ignore[override]
+        return s3.store(url, "a stream", lambda url: add_stream(Store.create(url)))
+
     def listing(self, path: Any) -> set[str]:
         return set(RemoteFiles(str(path)).sizes())
 
@@ -282,6 +286,35 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
     with pytest.raises(MissingExtra, match="'fsspec' is not installed"):
         Store.open("memory://x.zarr")
+
+
+def test_what_is_asked_of_an_s3_server_is_asked_once(
+    s3: S3, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is not there, too; an empty object, of which AWS gives no part, is empty."""
+    from aiobotocore.client import AioBaseClient
+    from botocore.exceptions import ClientError
+
+    files, ask, asked = RemoteFiles(url), AioBaseClient._make_api_call, []
+    files.write_many({"a/x": b"1", "empty": b"", "long": bytes(20)})
+
+    async def noted(self: Any, operation: str, options: dict[str, Any]) -> Any:
+        asked.append(operation)
+        assert options.get("Prefix", "/").endswith("/")  # nothing that only begins alike
+        if "Range" in options and options["Key"].endswith("empty"):
+            raise ClientError({"Error": {"Code": "InvalidRange"}}, operation)
+        return await ask(self, operation, options)
+
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", noted)
+    assert [files.read("a/x"), files.read("empty")] == [b"1", b""]
+    with pytest.raises(FileNotFoundError):
+        files.read("a")
+    assert [files.is_file(name) for name in ("a/x", "a", "b")] == [True, False, False]
+    assert (files.facts("a/x").size, files.sizes("a"), files.sizes("b")) == (1, {"x": 1}, {})
+    assert asked == ["GetObject"] * 3 + ["HeadObject"] * 4 + ["ListObjectsV2"] * 2
+    monkeypatch.setattr("antcache.store.remote.files.TEXT_BYTES", 9)
+    with pytest.raises(DamagedStore, match="its first 10 bytes are too many"):
+        files.read("long")
 
 
 def test_a_user_who_configured_retries_keeps_them(s3: S3) -> None:
