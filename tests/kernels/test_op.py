@@ -61,9 +61,9 @@ def gradient(loss, x, factor=1.0):
 def test_opcheck(make, impl, form):
     x, targets, labels = inputs(make, impl, form)
     given = (*teacher_tensors(targets), labels, *[None] * 6)
-    for reduction in ("mean", "none"):
-        numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
-        torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
+    reduction = ("mean", "none")[FORMS.index(form) % 2]
+    numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
+    torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
 
 
 @pytest.mark.parametrize(
