@@ -11,6 +11,7 @@ kept what it downloaded.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import shutil
 import sys
@@ -47,6 +48,16 @@ def needed(names: Iterable[str]) -> list[Distribution]:
     return list(found.values())
 
 
+@functools.cache
+def places(*names: str) -> dict[str, Path]:
+    """Where each file and folder lies that these and what they need put beside others."""
+    found = {}
+    for distribution in needed(names):
+        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            found[top] = Path(str(distribution.locate_file(top)))
+    return found
+
+
 def environment_with(folder: Path, *names: str) -> tuple[Path, Path]:
     """Make an environment in which these distributions are, and what they need, and nothing else.
 
@@ -58,9 +69,8 @@ def environment_with(folder: Path, *names: str) -> tuple[Path, Path]:
     """
     environment, links = folder / "environment", folder / "links"
     links.mkdir(parents=True)
-    for distribution in needed(names):
-        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
-            (links / top).symlink_to(Path(str(distribution.locate_file(top))))
+    for top, place in places(*names).items():
+        (links / top).symlink_to(place)
     venv.create(environment, with_pip=False)
     site = next(environment.glob("lib/python*/site-packages"))
     (site / "links.pth").write_text(f"{links}\n")

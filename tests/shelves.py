@@ -1,4 +1,5 @@
-"""Stores that tests begin with: each is written once in a process, and copied for whoever asks."""
+"""Stores and runs that tests begin with: each is made once in a process, and copied for whoever
+asks."""
 
 from __future__ import annotations
 
@@ -25,15 +26,23 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: dict[Hashable, Path] = {}
+        self._kept: dict[Hashable, tuple[Path, Any]] = {}
+
+    def copied(self, path: Path, key: Hashable, make: Callable[[Path], Any]) -> Any:
+        """Copy the folder that `make` makes to `path`; under one key it makes one and the same.
+
+        What it returned is given back, to be left as it is.
+        """
+        if key not in self._kept:
+            kept = self._folder / f"{len(self._kept)}"
+            self._kept[key] = kept, make(kept)
+        kept, made = self._kept[key]
+        shutil.copytree(kept, path)
+        return made
 
     def store(self, path: Path, key: Hashable, write: Callable[[Path], Any]) -> Store:
         """The store that `write` makes, at `path`; under one key it makes one and the same."""
-        if key not in self._kept:
-            kept = self._folder / f"{len(self._kept)}"
-            write(kept)
-            self._kept[key] = kept
-        shutil.copytree(self._kept[key], path)
+        self.copied(path, key, write)
         return Store.open(path)
 
 

@@ -38,7 +38,16 @@ def test_install(checkout: Path, tmp_path: Path, *, editable: bool) -> None:
     # name sorts first and ends up behind the new site-packages on sys.path all the same.
     here = [path for path in sys.path if path.endswith("site-packages")]
     (site / "dependencies.pth").write_text("\n".join(here) + "\n")
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-compile",
+    ]
     install += ["--no-deps", "--no-build-isolation", *(["-e"] if editable else []), str(checkout)]
     subprocess.run(install, check=True, cwd=tmp_path, capture_output=True)
     run = subprocess.run(

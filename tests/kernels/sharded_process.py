@@ -1,13 +1,14 @@
 """Processes that share the classes of a loss, for `test_sharded.py`: a `Group` of them.
 
-Each runs this file, with the group's file, its rank and their number. It reads calls of
-`distillation_loss_sharded` from stdin and writes what became of each to stdout, as `send` frames
-them; it ends where stdin does.
+This file is run with the group's file and two ends of pipes for each; it forks them, so that
+PyTorch is imported once. Each reads calls of `distillation_loss_sharded` from the one and writes
+what became of each to the other, as `send` frames them; it ends where the calls do.
 """
 
 from __future__ import annotations
 
 import datetime
+import importlib
 import io
 import math
 import os
@@ -42,27 +43,32 @@ class Group:
 
     def __init__(self, count: int, file: Path) -> None:
         self.count = count
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, __file__, file, str(rank), str(count)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for rank in range(count)
+        calls, answers = ([os.pipe() for _ in range(count)] for _ in range(2))
+        theirs = [
+            end for call, answer in zip(calls, answers, strict=True) for end in (call[0], answer[1])
         ]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, file, *map(str, theirs)], pass_fds=theirs
+        )
+        for end in theirs:
+            os.close(end)
+        self.calls = [os.fdopen(end, "wb") for _, end in calls]
+        self.answers = [os.fdopen(end, "rb") for end, _ in answers]
 
     def __call__(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What became of the call of each."""
-        for process, call in zip(self.processes, calls, strict=True):
-            send(process.stdin, call)
-        answers = [receive(process.stdout) for process in self.processes]
+        for pipe, call in zip(self.calls, calls, strict=True):
+            send(pipe, call)
+        answers = [receive(pipe) for pipe in self.answers]
         assert all(answers), "a process ended"
         return answers
 
     def close(self) -> None:
-        for process in self.processes:
-            process.communicate(timeout=60)
-            assert process.returncode == 0
+        for pipe in self.calls:
+            pipe.close()
+        assert self.process.wait(timeout=60) == 0
+        for pipe in self.answers:
+            pipe.close()
 
 
 def fields_of(targets: DenseTargets | TopKTargets) -> dict[str, Any]:
@@ -132,10 +138,26 @@ def counting(collective: Any, given: int) -> Any:
 
 
 def main() -> None:
+    """Fork them, and fail if one does."""
+    importlib.import_module("torch._dynamo")  # which the first call would import in each
+    file, *ends = sys.argv[1], *map(int, sys.argv[2:])
+    count, children = len(ends) // 2, []
+    for rank in range(count):
+        mine = ends[2 * rank : 2 * rank + 2]
+        children.append(os.fork())
+        if children[-1] == 0:
+            for end in set(ends) - set(mine):
+                os.close(end)
+            serve(file, rank, count, *mine)
+            return
+    for end in ends:
+        os.close(end)
+    ended = [os.waitpid(child, 0)[1] for child in children]
+    sys.exit(any(ended))
+
+
+def serve(file: str, rank: int, count: int, reading: int, writing: int) -> None:
     """Join, then answer."""
-    file, rank, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whoever prints does not disturb the answers
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -146,8 +168,9 @@ def main() -> None:
     )
     dist.all_gather = counting(dist.all_gather, 1)
     dist.all_reduce = counting(dist.all_reduce, 0)
-    while (call := receive(sys.stdin.buffer)) is not None:
-        send(answers, outcome(**call))
+    with os.fdopen(reading, "rb") as calls, os.fdopen(writing, "wb") as answers:
+        while (call := receive(calls)) is not None:
+            send(answers, outcome(**call))
     dist.destroy_process_group()
 
 

@@ -402,12 +402,11 @@ def test_float16_loses_no_small_gradient_and_no_large_one(make, impl, form, size
 def test_opcheck(make, impl, form):
     tensors, targets = layer(make, batch=5), teacher(make, form, rows=5)
     tensors[1].requires_grad_(False)
-    for reduction in ("mean", "none"):
-        logits = torch.empty(()).expand(5, C)
-        inputs = LossInputs(logits, *teacher_tensors(targets), torch.arange(5), reduction=reduction)
-        given = linear_rows.Layer(*tensors, torch.float32)
-        call = linear_op.LinearCall(given, inputs, 2, (True, False, True), impl)
-        torch.library.opcheck(linear_op.fused, call.arguments())
+    logits, reduction = torch.empty(()).expand(5, C), "mean" if form == "dense" else "none"
+    inputs = LossInputs(logits, *teacher_tensors(targets), torch.arange(5), reduction=reduction)
+    given = linear_rows.Layer(*tensors, torch.float32)
+    call = linear_op.LinearCall(given, inputs, 2, (True, False, True), impl)
+    torch.library.opcheck(linear_op.fused, call.arguments())
     detached = linear_rows.Layer(*(t.detach() for t in tensors), torch.float32)
     given = (torch.linspace(-1, 1, 5), *call._replace(layer=detached).arguments())
     torch.library.opcheck(linear_op.gradient, given)

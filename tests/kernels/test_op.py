@@ -61,9 +61,9 @@ def gradient(loss, x, factor=1.0):
 def test_opcheck(make, impl, form):
     x, targets, labels = inputs(make, impl, form)
     given = (*teacher_tensors(targets), labels, *[None] * 6)
-    for reduction in ("mean", "none"):
-        numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
-        torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
+    reduction = ("mean", "none")[FORMS.index(form) % 2]
+    numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
+    torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
 
 
 @pytest.mark.parametrize(
@@ -249,17 +249,16 @@ def test_a_tangent_is_never_taken_for_0(make, impl):
     torch.testing.assert_close(tangent, (right * x.cos()).sum())
 
 
-@pytest.mark.parametrize("how", ["torch", "impl"])
-def test_a_graph_holds_for_any_batch(make, impl, how):
+@pytest.mark.parametrize("impl", [*IMPLS, "torch"], indirect=True)
+def test_a_graph_holds_for_any_batch(make, impl):
     from torch._dynamo.testing import CompileCounterWithBackend
 
-    how = impl if how == "impl" else how
     x, targets, labels = inputs(make, impl)
     counter = CompileCounterWithBackend("aot_eager")
     torch.compiler.reset()
 
     def step(x, t, labels):
-        return distillation_loss(x, t, labels, impl=how)
+        return distillation_loss(x, t, labels, impl=impl)
 
     fast = torch.compile(step, fullgraph=True, dynamic=True, backend=counter)
     counts = []
@@ -271,18 +270,17 @@ def test_a_graph_holds_for_any_batch(make, impl, how):
     assert counts == counts[:1] * 4
 
 
-@pytest.mark.parametrize("how", ["torch", "impl"])
-def test_a_graph_holds_for_any_temperature_and_weight(make, impl, how):
+@pytest.mark.parametrize("impl", [*IMPLS, "torch"], indirect=True)
+def test_a_graph_holds_for_any_temperature_and_weight(make, impl):
     from torch._dynamo.testing import CompileCounterWithBackend
 
-    how = impl if how == "impl" else how
     x, targets, labels = inputs(make, impl)
     counter = CompileCounterWithBackend("aot_eager")
     torch.compiler.reset()
 
     def step(temperature, weight):
         return distillation_loss(
-            x, targets, labels, temperature=temperature, weight=weight, impl=how
+            x, targets, labels, temperature=temperature, weight=weight, impl=impl
         )
 
     fast = torch.compile(step, fullgraph=True, backend=counter)
@@ -293,14 +291,13 @@ def test_a_graph_holds_for_any_temperature_and_weight(make, impl, how):
     assert len(set(counts[1:])) == 1  # the second value tells that there will be others
 
 
-@pytest.mark.parametrize("how", ["torch", "impl"])
-def test_an_exported_graph_holds_for_any_batch(make, impl, how):
-    how = impl if how == "impl" else how
+@pytest.mark.parametrize("impl", [*IMPLS, "torch"], indirect=True)
+def test_an_exported_graph_holds_for_any_batch(make, impl):
     x, targets, labels = inputs(make, impl)
 
     class Loss(torch.nn.Module):
         def forward(self, x, t, labels):
-            return distillation_loss(x, t, labels, impl=how)
+            return distillation_loss(x, t, labels, impl=impl)
 
     batch = torch.export.Dim("batch", min=2, max=100)
     given = (x.detach(), targets.logits[0], labels)

@@ -133,7 +133,7 @@ def test_every_form_is_that_of_one_process(make, group, name, beta):
         assert_as_exact_as_torch(group, call, uneven(group), padding=case)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_shape_and_value(make, group, data):
     draw = data.draw

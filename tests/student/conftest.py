@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # tiny_kitchen
 
-from tiny_kitchen import _few_threads, make_store, small
+from tiny_kitchen import _few_threads, make_run, make_store, small
 
-__all__ = ["_few_threads", "make_store", "small"]
+__all__ = ["_few_threads", "make_run", "make_store", "small"]

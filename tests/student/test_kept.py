@@ -11,14 +11,12 @@ import torch
 
 from antcache.errors import BadCheckpoint, FingerprintMismatch, NotFound
 from antcache.student.runs.kept import KeptStudent
-from antcache.student.runs.train import train
 
 
 @pytest.fixture
-def trained(make_store, small, tmp_path):
-    store = make_store()
-    train(store, tmp_path / "run", small.replace(verb_noun_weight=0.5))
-    return store, tmp_path / "run"
+def trained(make_run, small):
+    store, run, _ = make_run(small.replace(verb_noun_weight=0.5))
+    return store, run
 
 
 def change(run, **what):

@@ -21,10 +21,8 @@ from antcache.student.runs.train import train
 
 
 @pytest.fixture
-def trained(make_store, small, tmp_path):
-    store = make_store()
-    config = small.replace(verb_noun_weight=0.5, ema=0.5)
-    return store, tmp_path / "run", train(store, tmp_path / "run", config)
+def trained(make_run, small):
+    return make_run(small.replace(verb_noun_weight=0.5, ema=0.5))
 
 
 def test_it_predicts_what_the_run_reports(trained):

@@ -16,7 +16,7 @@ from shelves import Shelf
 from antcache.annotations import Segments, Taxonomy
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
-from antcache.student.runs.train import RunResult
+from antcache.student.runs.train import RunResult, train
 from antcache.student.training.loop import Trainer
 
 CLASSES, DIM, FPS, SECONDS = 6, 12, 4.0, 3.0
@@ -154,6 +154,21 @@ def make_store(tmp_path: Path, shelf: Shelf) -> MakeStore:
         return shelf.store(
             tmp_path / name, ("tiny kitchen", *form), lambda path: write(path, *form, lambda s: s)
         )
+
+    return make
+
+
+MakeRun = Callable[[StudentConfig], tuple[Store, Path, RunResult]]
+
+
+@pytest.fixture
+def make_run(make_store: MakeStore, tmp_path: Path, shelf: Shelf) -> MakeRun:
+    """Function: a store, the folder of a run on it, and its result, which tests leave as it is."""
+
+    def make(config: StudentConfig) -> tuple[Store, Path, RunResult]:
+        store, run = make_store(), tmp_path / "run"
+        key = "run in the tiny kitchen", str(config.to_dict())
+        return store, run, shelf.copied(run, key, lambda place: train(store, place, config))
 
     return make
 

@@ -16,13 +16,16 @@ from antcache.teacher.targets import TargetConfig, make_targets
 
 
 @pytest.fixture
-def store(tmp_path, splits, taxonomy, monkeypatch):
+def store(tmp_path, splits, taxonomy, monkeypatch, shelf):
     """A store with labels, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    made = Store.create(tmp_path / "kitchen")
-    for split, segments in splits.items():
-        made.write_labels(split, segments, taxonomy, source="test")
-    return made
+
+    def write(path):
+        made = Store.create(path)
+        for split, segments in splits.items():
+            made.write_labels(split, segments, taxonomy, source="test")
+
+    return shelf.store(tmp_path / "kitchen", "labels of a kitchen", write)
 
 
 def run(*words, code=0):

@@ -27,12 +27,10 @@ from antcache.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture
-def trained(make_store, small, tmp_path):
+def trained(make_run, small):
     """A store, and the run of a student with everything that weights may come with."""
-    store = make_store()
-    config = small.replace(verb_noun_weight=0.5, ema=0.5, logit_adjustment=0.5)
-    train(store, tmp_path / "run", config)
-    return store, tmp_path / "run"
+    store, run, _ = make_run(small.replace(verb_noun_weight=0.5, ema=0.5, logit_adjustment=0.5))
+    return store, run
 
 
 def invoke(*words: object):

@@ -13,15 +13,13 @@ from antcache.cli.main import cli
 from antcache.errors import BadCheckpoint, NotFound
 from antcache.student.handing.exporting import export_student
 from antcache.student.runs.kept import KeptStudent
-from antcache.student.runs.train import train
 
 REPO = "kitchen/anticipator"
 
 
 @pytest.fixture
-def run(make_store, small, tmp_path):
-    train(make_store(), tmp_path / "run", small.replace(verb_noun_weight=0.5))
-    return tmp_path / "run"
+def run(make_run, small):
+    return make_run(small.replace(verb_noun_weight=0.5))[1]
 
 
 def invoke(*words: object):

@@ -61,7 +61,7 @@ def kitchen(tmp_path_factory):
             under_way = own.action[(np.arange(LENGTH * SECONDS * FPS) / FPS / SECONDS).astype(int)]
             store.write_features("rgb", video, directions[under_way].astype(np.float16))
         store.write_labels(split, segments, tiny_taxonomy(), source="made up")
-    train(store, folder / "run", settings(epochs=60, checkpoint_every=60))
+    train(store, folder / "run", settings(epochs=40, checkpoint_every=40))
     return folder
 
 

@@ -30,15 +30,18 @@ def members(timeline) -> dict[str, SoftTargets]:
 
 
 @pytest.fixture
-def store(tmp_path, splits, taxonomy, members, monkeypatch):
+def store(tmp_path, splits, taxonomy, members, monkeypatch, shelf):
     """A store with labels and members, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    made = Store.create(tmp_path / "kitchen")
-    for split, segments in splits.items():
-        made.write_labels(split, segments, taxonomy, source="test")
-    for name, targets in members.items():
-        made.write_targets(name, targets)
-    return made
+
+    def write(path):
+        made = Store.create(path)
+        for split, segments in splits.items():
+            made.write_labels(split, segments, taxonomy, source="test")
+        for name, targets in members.items():
+            made.write_targets(name, targets)
+
+    return shelf.store(tmp_path / "kitchen", "members of an ensemble", write)
 
 
 def run(*words, code=0):
