@@ -19,7 +19,7 @@ from antcache.browse.catalog import NOTHING, Catalog
 from antcache.browse.scores import FileOfScores, StoredTargets
 from antcache.errors import FingerprintMismatch
 from antcache.evaluation.metrics import NEVER, true_class_ranks
-from antcache.store.soft_targets import SoftTargets
+from antcache.store.soft_targets import SoftTargets, best_classes
 
 KEPT = 5
 """K."""
@@ -183,16 +183,8 @@ def _of_targets(
 
 def _best(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best classes (b, up to K) and their softmax probabilities."""
-    count = min(KEPT, scores.shape[1])
-    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    # Of equal ones the lower class comes first, as in ranks; also of those at the edge.
-    edge = np.take_along_axis(scores, best, axis=1).min(axis=1, keepdims=True)
-    for row in np.flatnonzero(np.count_nonzero(scores >= edge, axis=1) > count):
-        best[row] = np.argsort(-scores[row], kind="stable")[:count]
+    best = best_classes(scores, min(KEPT, scores.shape[1]))
     own = np.take_along_axis(scores, best, axis=1).astype(np.float64)
-    order = np.lexsort((best, -own), axis=1)
-    best = np.take_along_axis(best, order, axis=1)
-    own = np.take_along_axis(own, order, axis=1)
     peak = own[:, :1]
     total = np.exp(scores - peak.astype(scores.dtype)).sum(axis=1, dtype=np.float64)
     return best, (np.exp(own - peak) / total[:, None]).astype(np.float32)

@@ -93,7 +93,7 @@ class SoftTargets:
         for start in range(0, len(self), step):
             rows = slice(start, start + step)
             own = self.logits[rows]
-            best = _best(own, k)
+            best = best_classes(own, k)
             index[rows], logit[rows] = best, np.take_along_axis(own, best, axis=1)
             exact = own.astype(np.float64)
             mass = np.exp(exact - exact.max(axis=1, keepdims=True))
@@ -112,7 +112,7 @@ class SoftTargets:
         )
 
 
-def _best(logits: NDArray[Any], k: int) -> NDArray[np.int64]:
+def best_classes(logits: NDArray[Any], k: int) -> NDArray[np.int64]:
     """The k best classes (N, k) of each row (N, C), the best one first; ties go to the lower class.
 
     Only rows whose k-th place is shared, or that hold no numbers, are sorted as a whole.
