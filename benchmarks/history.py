@@ -9,8 +9,7 @@ label of a video that is asked about is used. Labels, times and splits are real.
 
 - `epic-kitchens-55`: features of a SIMULATED recogniser (`simulated.py`), the published validation
   split. Students learn from labels alone, or are distilled (`ours` of `distillation.py`), as tuned
-  there, without logit adjustment: what is mixed are probabilities. In float32: a CPU that does not
-  multiply bfloat16 takes forty times as long in it.
+  there, without logit adjustment: what is mixed are probabilities.
 - `50salads`: scores of a REAL recogniser (`salads_data.py`), all five folds together. Students see
   a `window` of scores, or one row of a `memory` of all scores so far; settings are those that the
   trials of `salads_runs.py` begin with.
@@ -202,7 +201,7 @@ def of_kitchens(work: Path, seed: int, epochs: int | None) -> dict[str, Question
     store = simulated_store(work, EK55, FINAL)
     own: dict[str, Any] = {"seed": seed, "held_out": HELD_OUT[EK55], "logit_adjustment": 0.0}
     found = {}
-    base = distillation_runs.BASE.replace(precision="float32")
+    base = distillation_runs.BASE
     recognises = changed(base, epochs, **own, stream=(STREAM,), num_frames=4)
     for name, condition in (("labels alone", "plain"), ("distilled", "ours")):
         settings = read_settings(settings_of(EK55, condition, work))
