@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import count
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -48,6 +49,16 @@ def payloads(unit: bytes) -> Iterator[bytes]:
         yield bytes([head & 0xE0 | 28, mark | head & 0x1F]) + part
 
 
+def _head(lines: BinaryIO) -> str:
+    """Lines of a request; none where whoever asked has gone, in its middle too."""
+    said = []
+    while (line := lines.readline()) != b"\r\n":
+        if not line:
+            return ""
+        said.append(line)
+    return b"".join(said).decode()
+
+
 class RtspServer:
     """Serves frames to whoever asks for the path /live."""
 
@@ -56,11 +67,15 @@ class RtspServer:
         self.asked: list[str] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """End it."""
+        """End it; whoever watched has gone, and nothing goes on behind the tests that follow."""
+        self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
 
     def _work(self) -> None:
         while True:
@@ -71,11 +86,8 @@ class RtspServer:
             with client, client.makefile("rb") as lines, suppress(OSError):
                 self._talk(client, lines)  # until whoever watches goes
 
-    def _talk(self, client: socket.socket, lines: object) -> None:
-        while True:
-            head = b"".join(iter(lines.readline, b"\r\n")).decode()  # type: ignore[attr-defined]
-            if not head:
-                return
+    def _talk(self, client: socket.socket, lines: BinaryIO) -> None:
+        while head := _head(lines):
             method, url = head.split()[:2]
             self.asked.append(method)
             number = re.search(r"CSeq: *(\d+)", head, re.I)
