@@ -1,4 +1,7 @@
-"""Processes beside the tests: one that holds a lock, and some that begin at the same moment."""
+"""Processes beside the tests: one that holds a lock, and some that begin at the same moment.
+
+Threads of tests end with them, or wait: none works on beside all the tests that follow.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -144,6 +149,36 @@ class Parent:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+
+
+def busy_threads(seconds: float) -> list[str]:
+    """Name of each other thread that works half of the next seconds, and where it is."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return []
+    others = [
+        thread for thread in threading.enumerate() if thread is not threading.current_thread()
+    ]
+
+    def spent() -> dict[threading.Thread, float]:
+        alive = [thread for thread in others if thread.is_alive() and thread.ident is not None]
+        return {t: time.clock_gettime(time.pthread_getcpuclockid(t.ident)) for t in alive}
+
+    before = spent()
+    time.sleep(seconds)
+    busy = [thread for thread, used in spent().items() if used - before[thread] > seconds / 2]
+    frames = sys._current_frames()
+    return [
+        f"{thread.name}:\n{''.join(traceback.format_stack(frames.get(thread.ident)))}"
+        for thread in busy
+    ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_works_on() -> Iterator[None]:
+    """A server of a test once read the end of a closed connection again and again, for as long as
+    the tests after it ran: they took twice their time."""
+    yield
+    assert busy_threads(0.3) == []
 
 
 @pytest.fixture(scope="session")
