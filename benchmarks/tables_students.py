@@ -257,7 +257,7 @@ def live() -> str:
 def history() -> str:
     """What a listening teacher adds to students."""
     found = records("history")
-    parts = []
+    parts, seeds = [], []
     for dataset, title, last in (
         ("50salads", "50 Salads", "class-mean top-1"),
         ("epic-kitchens-55", "EPIC-KITCHENS-55, simulated features", "many-shot recall@5"),
@@ -288,6 +288,7 @@ def history() -> str:
                 lines.append(f"| {student}: {who} | {' | '.join(cells)} |")
         if students:
             parts.append("\n".join(lines))
-    seeds = found[next(iter(found))]["n"]
-    parts.append(f"{seeds} seeds, mean ± deviation. {source(found, 'history')}")
+            n = max(found[w]["n"] for w in found if w.startswith(dataset) and w.endswith("top-1"))
+            seeds.append(f"{title.partition(',')[0]}: {n} seed{'s' * (n > 1)}")
+    parts.append(f"{'; '.join(seeds)}, mean ± deviation. {source(found, 'history')}")
     return "\n\n".join(parts) + "\n"
