@@ -21,7 +21,7 @@ def names_of(dataset: str, students: tuple[str, ...], metrics: tuple[str, ...]) 
 
 
 @pytest.mark.slow
-def test_kitchens(run_benchmark, tmp_path) -> None:
+def test_kitchens(run_benchmark, recorded, tmp_path) -> None:
     found = run_benchmark(
         "history", *BRIEF, "--epochs", "1", "--dataset", EK55, "--work", str(tmp_path)
     )
@@ -34,6 +34,7 @@ def test_kitchens(run_benchmark, tmp_path) -> None:
         for metric in metrics
     }
     assert set(found) == expected | observed
+    assert set(found) == {name for name in recorded("history") if name.startswith(EK55)}
     for student in students:
         assert 0 <= found[f"{EK55}, {student}: weight of the teacher"] <= 1
         # Six actions in a ring: with the truth the next is known.
