@@ -151,25 +151,27 @@ class Parent:
             self._process.communicate()
 
 
+def ticks(thread: threading.Thread) -> int:
+    """CPU time of a thread in ticks of the system; 0 where it has ended, or nobody knows."""
+    try:
+        said = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    except OSError:
+        return 0
+    user, system = said.rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
+
+
 def busy_threads(seconds: float) -> list[str]:
     """Name of each other thread that works half of the next seconds, and where it is."""
-    if not hasattr(time, "pthread_getcpuclockid"):
-        return []
-    others = [
-        thread for thread in threading.enumerate() if thread is not threading.current_thread()
-    ]
-
-    def spent() -> dict[threading.Thread, float]:
-        alive = [thread for thread in others if thread.is_alive() and thread.ident is not None]
-        return {t: time.clock_gettime(time.pthread_getcpuclockid(t.ident)) for t in alive}
-
-    before = spent()
+    others = [each for each in threading.enumerate() if each is not threading.current_thread()]
+    before = [ticks(thread) for thread in others]
     time.sleep(seconds)
-    busy = [thread for thread, used in spent().items() if used - before[thread] > seconds / 2]
+    many = os.sysconf("SC_CLK_TCK") * seconds / 2
     frames = sys._current_frames()
     return [
-        f"{thread.name}:\n{''.join(traceback.format_stack(frames.get(thread.ident)))}"
-        for thread in busy
+        f"{thread.name}:\n{''.join(traceback.format_stack(frames.get(thread.ident or 0)))}"
+        for thread, then in zip(others, before, strict=True)
+        if ticks(thread) - then > many
     ]
 
 

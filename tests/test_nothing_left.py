@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import pytest
 from processes import busy_threads
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="this system does not say what a thread has used"
+)
 def test_a_busy_thread_is_named_and_one_that_waits_is_not() -> None:
     done = threading.Event()
 
@@ -18,7 +23,8 @@ def test_a_busy_thread_is_named_and_one_that_waits_is_not() -> None:
     for thread in threads:
         thread.start()
     try:
-        found = busy_threads(0.3)
+        tries = (busy_threads(0.3) for _ in range(100))  # other processes may have the cores
+        found = next(each for each in tries if each)
     finally:
         done.set()
         for thread in threads:
