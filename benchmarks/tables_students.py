@@ -243,11 +243,11 @@ def latency() -> str:
 
 def live() -> str:
     """Milliseconds from a frame to its answer on a CPU."""
-    found = {n: r for n, r in records("latency", device="CPU").items() if n.startswith("live: ")}
-    if not found:
+    found = records("latency", device="CPU")
+    if not any(name.startswith("live: ") for name in found):
         return "Not measured yet.\n"
     lines = ["| backbone, head | median | 95th percentile | rows dropped |", "|---|---|---|---|"]
-    for name in (n for n in found if f"{n}, rows dropped" in found):
+    for name in (n for n in found if n.startswith("live: ") and f"{n}, rows dropped" in found):
         figures = [found[name], found[f"{name}, 95th percentile"], found[f"{name}, rows dropped"]]
         median, late, dropped = map(value, figures)
         lines.append(f"| {name.removeprefix('live: ')} | {median} ms | {late} ms | {dropped} % |")

@@ -122,12 +122,10 @@ def single_label_teachers() -> str:
                     lines.append(f"| {dataset} | {told} | {mode} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Breakfast: mean and deviation over its four splits; CaptainCook4D: validation and",
+        "Breakfast: mean and deviation over its four splits, one training on each; CaptainCook4D:",
     ]
-    lines[-1] += (
-        " test recordings, three seeds of the sequence teacher. tau_a 1 s; background is no"
-    )
-    lines[-1] += f" segment. {source(found, 'teachers')}"
+    lines[-1] += " validation and test recordings, three seeds of the sequence teacher. tau_a 1 s;"
+    lines[-1] += f" background is no segment. {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
 
