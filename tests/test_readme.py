@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from antcache.cli.main import COMMANDS, cli
@@ -22,6 +23,30 @@ def test_tables_are_what_the_results_say(repo: Path) -> None:
         [sys.executable, repo / "benchmarks/tables.py", "--check"], capture_output=True, text=True
     )
     assert code.returncode == 0, code.stderr
+
+
+def test_dates_are_those_of_the_figures_that_a_table_takes(
+    benchmark: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = benchmark("table_records")
+    dates = {"a": "2026-01-03", "b": "2026-01-01", "c": "2026-01-02"}
+    made = {"device": "CPU", "value": 1.0, "spread": None, "versions": {"torch": "2"}}
+    results = tmp_path / "benchmarks/results"
+    results.mkdir(parents=True)
+    text = json.dumps([{"figure": name, "date": date, **made} for name, date in dates.items()])
+    (results / "some.json").write_text(text)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+
+    def said(*taken: str) -> str:
+        found = tables.records("some")
+        for name in taken:
+            tables.value(found[name])
+        source: str = tables.source(found, "some")
+        return source.removeprefix("`benchmarks/some.py`, CPU, torch 2, ")
+
+    assert said("c") == "2026-01-02."
+    assert said("a", "b") == "2026-01-01 to 2026-01-03."
+    assert said() == "2026-01-01 to 2026-01-03."
 
 
 def test_teachers_of_the_table_say_their_options(
