@@ -47,7 +47,7 @@ BASE = StudentConfig.of(
     evaluate_every=1000,
 )
 """What all students share unless their settings say otherwise. They compute as any student does, in
-bfloat16 where the processor multiplies it: elsewhere that takes forty times as long as float32."""
+bfloat16 where the processor multiplies it: elsewhere that takes many times as long as float32."""
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Of logit adjustment (`LossConfig.logit_adjustment`)."""
