@@ -21,20 +21,28 @@ def usable_cores() -> int:
     return len(asked(0)) if asked else os.cpu_count() or 1
 
 
+BRIEF = {"GOMP_SPINCOUNT": "10000"}
+"""The environment in which threads of GNU's OpenMP that wait for one another soon sleep: by itself
+it has them look for work 300,000 times before, on cores that others could use."""
+
 ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""The environment in which threads of OpenMP that wait for one another sleep."""
+"""The environment in which they sleep at once."""
 
 
-def let_waiting_threads_sleep() -> None:
-    """Let threads of a matrix product that wait for one another sleep, so that decoders have their
-    cores: as it is, they look whether there is work again and again.
+def let_waiting_threads_sleep(*, at_once: bool = False) -> None:
+    """Let threads of a matrix product that wait for one another sleep soon, so that other work has
+    their cores; or `at_once`, for decoders beside.
 
     OpenMP reads this once, when PyTorch is loaded: nothing is done after that. What the environment
     says stays.
     """
-    if "torch" not in sys.modules:
-        for name, value in ASLEEP.items():
-            os.environ.setdefault(name, value)
+    if "torch" in sys.modules:
+        return
+    if BRIEF.items() <= os.environ.items():  # of an earlier call, or of the process above
+        for name in BRIEF:
+            del os.environ[name]
+    if not {*BRIEF, *ASLEEP} & os.environ.keys():
+        os.environ.update(ASLEEP if at_once else BRIEF)
 
 
 def pick_device(name: str) -> torch.device:

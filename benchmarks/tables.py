@@ -42,6 +42,7 @@ from tables_students import (
     steps,
     tokens,
     training,
+    waiting,
 )
 from tables_teachers import (
     counting,
@@ -90,6 +91,7 @@ TABLES = {
     "history": history,
     "salads": salads,
     "training": training,
+    "waiting": waiting,
     "tokens": tokens,
     "token_reads": token_reads,
     "steps": steps,

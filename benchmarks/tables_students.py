@@ -292,3 +292,16 @@ def history() -> str:
             seeds.append(f"{title.partition(',')[0]}: {n} seed{'s' * (n > 1)}")
     parts.append(f"{'; '.join(seeds)}, mean ± deviation. {source(found, 'history')}")
     return "\n\n".join(parts) + "\n"
+
+
+def waiting() -> str:
+    """What it saves that threads which wait sleep soon."""
+    found = records("waiting", device="CPU")
+    sizes = dict.fromkeys(figure.partition(", alone")[0] for figure in found if ", alone" in figure)
+    lines = [f"| times as fast as with OpenMP's own | {' | '.join(sizes)} |"]
+    lines.append("|---" * (len(sizes) + 1) + "|")
+    for where in ("alone", "beside a busy process for each core"):
+        name = f"{where}: threads that sleep soon over OpenMP's own"
+        cells = [f"{found[f'{size}, {name}']['value']:.2f} x" for size in sizes]
+        lines.append(f"| {where} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", source(found, "waiting")]) + "\n"

@@ -62,7 +62,8 @@ from antcache.student.training.objective import losses
 from antcache.student.training.stack import Stack
 from antcache.windows.dataset import Batch, Windows
 from antcache.windows.index import WindowIndex, stream_features
-from antcache.windows.reading.pack import PackedFeatures
+from antcache.windows.labels import WindowLabels
+from antcache.windows.reading.pack import PackedFeatures, PackedStream
 from antcache.windows.reading.stream_rows import StreamRows
 from antcache.windows.teacher_targets import TeacherTargets
 
@@ -92,6 +93,28 @@ def make_pack(folder: Path, share: float, device: torch.device) -> Windows:
     )
     pack = PackedFeatures.gather([StreamRows.of(features, index)], device)
     return Windows(replace(index.labels, action=action), pack, teachers)
+
+
+def random_windows(count: int) -> Windows:
+    """Windows of random frames, with random labels and soft targets."""
+    random = torch.Generator().manual_seed(0)
+    label = torch.randint(0, CLASSES, (count,), generator=random).numpy()
+    labels = WindowLabels(
+        uid=np.arange(count).astype(str),
+        video=np.full(count, "v"),
+        padded=np.zeros((count, TIME), dtype=bool),
+        action=label,
+        verb=label,
+        noun=label,
+        frame_action=np.full((count, TIME), -100),
+    )
+    rows = PackedStream(
+        values=torch.randn(count * TIME, ek55.DIM, generator=random).half(),
+        places=torch.arange(count * TIME).view(count, TIME),
+    )
+    features = PackedFeatures(streams=(rows,), shape=(count, TIME, ek55.DIM))
+    soft = DenseTargets(logits=torch.randn(1, count, CLASSES, generator=random))
+    return Windows(labels, features, TeacherTargets(targets=soft, row=torch.arange(count)))
 
 
 def batch_of(trainer: Trainer) -> int:

@@ -229,7 +229,7 @@ def extract(
     existing = existing_store(store, backend)
     config = library.ExtractConfig(**settings)
     if config.decoders_for(len(files)) > 1:
-        let_waiting_threads_sleep()
+        let_waiting_threads_sleep(at_once=True)
     # On a cluster it is the workers that need their devices; here it only says what rows will be.
     model = library.load_backbone(backbone, device=device if engine == "local" else "cpu")
     asked, lacking = (None, "") if segments is None else _read_segments(segments, files)

@@ -25,6 +25,7 @@ import click
 from antcache import __version__
 from antcache.cli.command import quiet
 from antcache.cli.lazy import CALLED, LazyGroup
+from antcache.devices import let_waiting_threads_sleep
 from antcache.errors import AntcacheError
 from antcache.text import plain
 
@@ -173,6 +174,7 @@ def _print_error(kind: str, message: str, code: int) -> None:
 def main() -> None:
     """Console script."""
     _tame_output()
+    let_waiting_threads_sleep()
     try:
         code = cli(standalone_mode=False)  # what ctx.exit() was given, if it was called
     except click.ClickException as error:

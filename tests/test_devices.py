@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 import torch
 
-from antcache.devices import pick_device, uses_bfloat16
+from antcache.devices import (
+    ASLEEP,
+    BRIEF,
+    let_waiting_threads_sleep,
+    pick_device,
+    uses_bfloat16,
+)
 from antcache.errors import BadConfig
 
 
@@ -35,3 +44,35 @@ def test_bfloat16_is_chosen_where_the_cpu_computes_in_it(
     assert not uses_bfloat16("float32", cpu)
     assert uses_bfloat16("auto", torch.device("cuda"))
     assert not uses_bfloat16("auto", torch.device("mps"))
+
+
+ACTIVE = {"OMP_WAIT_POLICY": "ACTIVE"}
+OFTEN = {"GOMP_SPINCOUNT": "7"}
+
+
+@pytest.mark.parametrize(
+    ("said", "at_once", "expected"),
+    [
+        ({}, False, BRIEF),
+        ({}, True, ASLEEP),
+        (BRIEF, False, BRIEF),
+        (BRIEF, True, ASLEEP),  # of the process above
+        (ASLEEP, False, ASLEEP),
+        (ACTIVE, False, ACTIVE),
+        (ACTIVE, True, ACTIVE),
+        (OFTEN, False, OFTEN),
+        (OFTEN, True, OFTEN),
+    ],
+)
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+    said: dict[str, str],
+    at_once: bool,
+    expected: dict[str, str],
+) -> None:
+    monkeypatch.setattr(os, "environ", {"HOME": "/", **said})
+    let_waiting_threads_sleep(at_once=at_once)
+    assert os.environ == {"HOME": "/", **said}  # PyTorch is loaded: nobody would read it
+    monkeypatch.delitem(sys.modules, "torch")
+    let_waiting_threads_sleep(at_once=at_once)
+    assert os.environ == {"HOME": "/", **expected}

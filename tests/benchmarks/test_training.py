@@ -6,16 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-import numpy as np
 import pytest
-import torch
 
-from antcache.kernels import DenseTargets
 from antcache.student.presets import find_preset
 from antcache.windows.dataset import Windows
-from antcache.windows.labels import WindowLabels
-from antcache.windows.reading.pack import PackedFeatures, PackedStream
-from antcache.windows.teacher_targets import TeacherTargets
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +24,8 @@ def training(benchmark: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def pack(training: ModuleType) -> Windows:
-    generator = torch.Generator().manual_seed(0)
-    count, time, classes = training.BATCH, training.TIME, training.CLASSES
-    label = torch.randint(0, classes, (count,), generator=generator).numpy()
-    logits = torch.randn(1, count, classes, generator=generator)
-    labels = WindowLabels(
-        uid=np.arange(count).astype(str),
-        video=np.full(count, "v"),
-        padded=np.zeros((count, time), dtype=bool),
-        action=label,
-        verb=label,
-        noun=label,
-        frame_action=np.full((count, time), -100),
-    )
-    values = torch.randn(count * time, training.ek55.DIM, generator=generator).half()
-    rows = PackedStream(values=values, places=torch.arange(count * time).view(count, time))
-    features = PackedFeatures(streams=(rows,), shape=(count, time, training.ek55.DIM))
-    targets = TeacherTargets(targets=DenseTargets(logits=logits), row=torch.arange(count))
-    return Windows(labels, features, targets)
+    windows: Windows = training.random_windows(training.BATCH)
+    return windows
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_json_and_resume(tmp_path, folder, vit):
 
 
 @pytest.mark.parametrize(
-    ("decoders", "said", "looks"), [(2, None, 0), (2, "ACTIVE", 30_000_000_000), (1, None, 300_000)]
+    ("decoders", "said", "looks"), [(2, None, 0), (2, "ACTIVE", 30_000_000_000), (1, None, 10_000)]
 )
 def test_threads_that_wait_leave_their_core_to_decoders(tmp_path, folder, decoders, said, looks):
     """GNU's OpenMP says how often they look for work before they sleep, as PyTorch is loaded;
