@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from antcache.kernels.loops.compiled import inner
 
 F = np.float32
 I = np.int32  # noqa: E741
@@ -37,7 +39,7 @@ _as_float = intrinsic(_bitcast(types.int32, types.float32, ir.FloatType()))
 _as_int = intrinsic(_bitcast(types.float32, types.int32, ir.IntType(32)))
 
 
-@njit(inline="always")
+@inner(inline="always")
 def exp(x):
     """exp(x) for x <= 88 within 2 units in the last place; 0 below -87, NaN for NaN.
 
@@ -58,7 +60,7 @@ def exp(x):
     return value if x >= F(-87.0) else (F(0) if x < F(-87.0) else x)
 
 
-@njit(inline="always")
+@inner(inline="always")
 def log(x):
     """log(x) for normal x > 0 (Cephes, `logf`); some finite number for 0 and subnormal x."""
     bits = _as_int(x)
@@ -80,7 +82,7 @@ def log(x):
     return m + (p * m * square - n * F(2.12194440e-4) - F(0.5) * square) + n * F(0.693359375)
 
 
-@njit(inline="always")
+@inner(inline="always")
 def series(d):
     """(d - 1 + exp(-d)) / d^2 for |d| < 1."""
     value = F(2.489152211637702e-05) * d - F(0.0002032434131251648)
@@ -91,7 +93,7 @@ def series(d):
     return value * d + F(0.5)
 
 
-@njit
+@inner
 def largest(x):
     """Largest of x, compared as integers of the same order; a NaN may be taken for the largest."""
     bits = x.view(np.int32)
@@ -102,7 +104,7 @@ def largest(x):
     return _as_float(I(top ^ ((top >> I(31)) & I(0x7FFFFFFF))))
 
 
-@njit
+@inner
 def exps(x, top, scale, out):
     """exp((x - top) * scale)."""
     for c in range(len(out)):
@@ -111,7 +113,7 @@ def exps(x, top, scale, out):
 
 # Reordering vectorises sums. A difference in here would be reordered as well: a - (x - top) into
 # (a + top) - x, which at an offset of 1e4 loses three digits. Never "contract".
-@njit(fastmath={"reassoc", "nsz"})
+@inner(fastmath={"reassoc", "nsz"})
 def sum_of(x):
     """Sum in float64 of sums of a few hundred."""
     total = 0.0
@@ -124,14 +126,14 @@ def sum_of(x):
     return total
 
 
-@njit
+@inner
 def add(x, factor, y):
     """Add factor * y to x."""
     for c in range(len(x)):
         x[c] = x[c] + factor * y[c]
 
 
-@njit
+@inner
 def scaled(out, factor, y):
     """factor * y."""
     for c in range(len(out)):

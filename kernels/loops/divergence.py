@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from antcache.kernels.loops.arithmetic import INF, F, exp, exps, largest, log, series, sum_of
+from antcache.kernels.loops.compiled import inner
 from antcache.kernels.loops.teachers import LARGE
 
 
-@njit
+@inner
 def terms(q, log_q, p, r_p, x, top, scale, shift):
     """q log(q / p) - q + p in place of log_q, and p - q in place of q, with p times r_p.
 
@@ -36,7 +36,7 @@ def terms(q, log_q, p, r_p, x, top, scale, shift):
         q[c] = q[c] * d * (d * rest - F(1)) if near else far
 
 
-@njit
+@inner
 def ratios(log_q, x, top, scale, shift):
     """log(q / p) as in `terms`, in place of log_q; -`LARGE` where q is 0, `LARGE` where only p."""
     for c in range(len(log_q)):
@@ -44,7 +44,7 @@ def ratios(log_q, x, top, scale, shift):
         log_q[c] = -LARGE if log_q[c] == LARGE else min(d, LARGE)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def mixture_terms(q, ratio, r_q, p, r_p, beta, rest):
     """What each class adds to beta KL(q || m) + (1 - beta) KL(p || m), in place of ratio.
 
@@ -83,7 +83,7 @@ def mixture_terms(q, ratio, r_q, p, r_p, beta, rest):
         q[c] = INF if never else -a
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def outside(x, cls, inv_t, x_top, log_z, hidden, e):
     """All classes outside `cls` as one outcome of the student.
 
@@ -101,7 +101,7 @@ def outside(x, cls, inv_t, x_top, log_z, hidden, e):
     return (np.float64(top) - np.float64(x_top)) * inv_t + math.log(z) - log_z, z
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def outcome(q, log_p):
     """q log(q / p) - q + p and p - q of one outcome, as in `terms`."""
     log_ratio = math.log(q) - log_p if q > 0 else np.float64(LARGE)
@@ -110,7 +110,7 @@ def outcome(q, log_p):
     return q * log_ratio + diff, diff
 
 
-@njit
+@inner
 def weighted(p, log_ratio):
     """p times log(p / m) in place of the latter, which is taken relative to the likeliest outcome.
 

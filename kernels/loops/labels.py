@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from antcache.kernels.loops.arithmetic import NAN, F, add, series, sum_of
+from antcache.kernels.loops.compiled import inner
 
 
-@njit
+@inner
 def _costs(weight, x, top, log_z, out):
     """weight * (log_z - (x - top)): -log p of each class, weighted."""
     for c in range(len(out)):
         out[c] = weight[c] * (log_z - (x[c] - top))
 
 
-@njit
+@inner
 def _beyond(e, x, top, weight, log_weight, r_u, shift, out):
     """z (p - u), e being z p, and u the weight's share of their sum: the weight times r_u is z u.
 
@@ -35,7 +35,7 @@ def _beyond(e, x, top, weight, log_weight, r_u, shift, out):
         out[c] = u * d * (d * series(d) - F(1)) if abs(d) < F(1) else e[c] - u
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def cross_entropy(
     x, top, e, label, class_weight, log_weight, weight_sum, smoothing, grad_weight, part
 ):

@@ -15,12 +15,12 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from antcache.kernels import record
 from antcache.kernels.loops import arithmetic, divergence, labels, teachers
 from antcache.kernels.loops.arithmetic import NAN, F, I, exps, largest, scaled, sum_of
-from antcache.kernels.loops.compiled import digest, keep
+from antcache.kernels.loops.compiled import digest, inner, keep
 from antcache.kernels.loops.divergence import (
     mixture_terms,
     outcome,
@@ -46,7 +46,7 @@ SERIAL = 1 << 15
 """Logits of a call up to which starting threads takes longer than it saves."""
 
 
-@njit
+@inner
 def gradient(grad, pull, e_1, push, diff, r_d, e_t, off):
     """Gradient: what the cross-entropy has of a softmax's form, and p - q, whose sum is off z."""
     for c in range(len(grad)):
@@ -89,7 +89,7 @@ class LoopInputs(NamedTuple):
     weight_sum: float  # of the class weights
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _rows(start, stop, r):
     """Rows start to stop of `LoopInputs` r."""
     classes, num_teachers, form = r.classes, r.num_teachers, r.form

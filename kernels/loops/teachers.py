@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from antcache.kernels.loops.arithmetic import INF, F, add, exp, exps, largest, log, sum_of
+from antcache.kernels.loops.compiled import inner
 
 LARGE = F(1e30)
 """Logarithm of a teacher's probability of 0: finite, since it is multiplied by 0."""
@@ -22,7 +22,7 @@ TINY = F(1e-30)
 """Below, a sum of exponentials may have lost some that float32 can't hold."""
 
 
-@njit
+@inner
 def exps_and_logs(t, top, scale, q, log_q):
     """exp((t - top) * scale), and of it the logarithm, `LARGE` for that of 0."""
     for c in range(len(q)):
@@ -31,7 +31,7 @@ def exps_and_logs(t, top, scale, q, log_q):
         log_q[c] = LARGE if value == -INF else value
 
 
-@njit
+@inner
 def logs(q, z, out):
     """Logarithms of probabilities times z, `LARGE` for that of 0."""
     for c in range(len(out)):
@@ -39,7 +39,7 @@ def logs(q, z, out):
         out[c] = value if q[c] > F(0) else LARGE
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def mix_dense(t_flat, place, stride_m, num_teachers, share, scale, z_p, log_z_p, q, log_q, part):
     """Mixed teachers of one row: q (C,) and log q (C,), up to what is returned.
 
@@ -62,7 +62,7 @@ def mix_dense(t_flat, place, stride_m, num_teachers, share, scale, z_p, log_z_p,
     return 1.0, log_z_p
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def top_k(t, tail, others, inv_t, part, log_part):
     """One top-k teacher: exp of each class (K,), their logarithms' zero, the sum, the rest.
 
@@ -87,7 +87,7 @@ def top_k(t, tail, others, inv_t, part, log_part):
     return total, log_other - highest - math.log(total)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def union(index, classes, slot, cls):
     """Number E of distinct classes in `index`, and whether all are classes.
 
@@ -105,7 +105,7 @@ def union(index, classes, slot, cls):
     return count, known
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def mix_top_k(
     index, t, tail, share, others, inv_t, slot, mixed, z_p, log_z_p, q, log_q, part, log_part
 ):
@@ -140,12 +140,12 @@ def mix_top_k(
 # From one teacher it comes without q; from a mixture it is summed again, as logarithms.
 
 
-@njit(inline="always")
+@inner(inline="always")
 def _lost(q, p):
     return q < TINY and p > F(0)
 
 
-@njit
+@inner
 def _begin(p, q, log_q):
     """Whether log q is to be found for a class; there it is -inf from now on."""
     found = False
@@ -156,7 +156,7 @@ def _begin(p, q, log_q):
     return found
 
 
-@njit
+@inner
 def _end(p, q, log_q, log_z):
     """Bring log q, where it was to be found, into the form of the others."""
     for c in range(len(q)):
@@ -164,7 +164,7 @@ def _end(p, q, log_q, log_z):
             log_q[c] = LARGE if log_q[c] == -INF else F(log_q[c] + log_z)
 
 
-@njit
+@inner
 def _add(log_a, log_b):
     """log(a + b)."""
     a, b = np.float64(log_a), np.float64(log_b)
@@ -172,7 +172,7 @@ def _add(log_a, log_b):
     return F(high if high == -math.inf else high + math.log1p(math.exp(min(a, b) - high)))
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def small_dense(t_flat, place, stride_m, num_teachers, share, inv_t, log_z_p, p, q, log_q, part):
     """Log q (C,) of `mix_dense`, where that has lost it."""
     if not _begin(p, q, log_q):
@@ -188,7 +188,7 @@ def small_dense(t_flat, place, stride_m, num_teachers, share, inv_t, log_z_p, p,
     _end(p, q, log_q, log_z_p)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def small_top_k(index, t, tail, share, others, inv_t, slot, log_z_p, p, q, log_q, part, log_part):
     """Log q (E,) of `mix_top_k`, where that has lost it."""
     if not _begin(p, q, log_q):
