@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 from antcache.checks import Amount, Count, Positive, check_types
 from antcache.errors import BadConfig
 from antcache.teacher.base import Teacher
 from antcache.teacher.histories import Examples
+from antcache.teacher.mixing.mixture import log_mix
 from antcache.teacher.recognizing.durations import Durations
 
 Floats = NDArray[np.float64]
@@ -148,20 +149,21 @@ class GuessedHistory:
         ends = self.durations.chance(now.action, now.lasted)
         stay = now.weight + np.log1p(-ends) + seen[now.action]
         histories = now.histories(self._length)
-        begin = (now.weight + np.log(ends))[:, None] + self._ask(histories) + seen
-        weight = np.concatenate([stay, begin.ravel()])
-        best = self._best(weight)
+        begin = self._ask(histories)
+        begin += (now.weight + np.log(ends))[:, None]
+        begin += seen
+        # Where all guesses may stay, none that begins an action less likely than they can be kept.
+        full = len(stay) == self.config.width
+        likely = np.flatnonzero(begin.ravel() > (stay.min() if full else -np.inf))
         count, classes = len(stay), begin.shape[1]
-        parent, new = np.divmod(best - count, classes)
-        stays = best < count
-        parent = np.where(stays, best, parent)
+        weight = np.concatenate([stay, begin.ravel()[likely]])
+        best = self._best(weight)
+        going = best[best < count]  # the first ones, as they ascend
+        parent, new = np.divmod(likely[best[len(going) :] - count], classes)
         return _Beam(
-            [
-                (now.past if s else histories)[p]
-                for p, s in zip(parent.tolist(), stays, strict=True)
-            ],
-            np.where(stays, now.action[parent], new),
-            np.where(stays, now.lasted[parent] + 1, 0),
+            [now.past[p] for p in going.tolist()] + [histories[p] for p in parent.tolist()],
+            np.concatenate([now.action[going], new]),
+            np.concatenate([now.lasted[going] + 1, np.zeros_like(new)]),
             weight[best] - weight[best].max(),
         )
 
@@ -169,10 +171,7 @@ class GuessedHistory:
         """Log-probabilities (C,) of what begins `ahead` rows after the last one."""
         ends = self.durations.chance(now.action, now.lasted + self.config.ahead)
         weight = log_softmax(now.weight + np.log(ends))
-        expected: Floats = logsumexp(
-            weight[:, None] + self._ask(now.histories(self._length)), axis=0
-        )
-        return expected
+        return log_mix(self._ask(now.histories(self._length)), weight[:, None])
 
     @property
     def _length(self) -> int:

@@ -129,6 +129,42 @@ def test_row_by_row_it_says_the_same(line, guessed):
         np.testing.assert_array_equal(listening.expected(), expected)
 
 
+def searched(guessed, likelihood):
+    """Probabilities after each row, by every guess that could follow, sorted."""
+    config, durations, length = guessed.config, guessed.durations, guessed.teacher.config.length
+    guesses = [((), new, 0, weight) for new, weight in enumerate(guessed._ask([()])[0].tolist())]
+    for row, frame in enumerate(likelihood):
+        seen = config.trust * frame
+        following = []
+        for past, action, lasted, weight in guesses:
+            if row == 0:
+                following.append((past, action, lasted, weight + seen[action]))
+                continue
+            ends = durations.chance(np.array(action), np.array(lasted))
+            stay = weight + np.log1p(-ends) + seen[action]
+            following.append((past, action, lasted + 1, stay))
+            history = (*past, action)[-length:]
+            for new, answer in enumerate(guessed._ask([history])[0]):
+                begin = weight + np.log(ends) + answer + seen[new]
+                following.append((history, new, 0, begin))
+        guesses = sorted(following, key=lambda guess: -guess[-1])[: config.width]
+        expected = np.zeros(CLASSES)
+        for past, action, lasted, weight in guesses:
+            ends = durations.chance(np.array(action), np.array(lasted + config.ahead))
+            expected += np.exp(weight) * ends * np.exp(guessed._ask([(*past, action)[-length:]])[0])
+        yield expected / expected.sum()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 40, 1000])
+def test_the_likeliest_guesses_are_kept(line, teacher, guessed, width):
+    """As by looking at each one that could follow."""
+    narrow = replace(guessed, teacher=teacher, config=BeamConfig(width=width))
+    likelihood = frames(line, "v06", 1.0)[0][:8]
+    said = narrow.expect(likelihood, np.arange(len(likelihood)))
+    for ours, theirs in zip(said, searched(narrow, likelihood), strict=True):
+        np.testing.assert_allclose(np.exp(ours), theirs, rtol=1e-9, atol=1e-12)
+
+
 def test_what_is_remembered_of_the_teacher_has_a_bound(line, teacher, monkeypatch):
     """And what is forgotten is asked again: nothing else changes."""
     durations = Durations.of(line.segments, CLASSES)
