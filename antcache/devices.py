@@ -38,11 +38,13 @@ def let_waiting_threads_sleep(*, at_once: bool = False) -> None:
     """
     if "torch" in sys.modules:
         return
-    if BRIEF.items() <= os.environ.items():  # of an earlier call, or of the process above
+    said = {name: os.environ[name] for name in (*BRIEF, *ASLEEP) if name in os.environ}
+    if not said:
+        os.environ.update(ASLEEP if at_once else BRIEF)
+    elif at_once and said == BRIEF:  # of an earlier call, or of the process above
         for name in BRIEF:
             del os.environ[name]
-    if not {*BRIEF, *ASLEEP} & os.environ.keys():
-        os.environ.update(ASLEEP if at_once else BRIEF)
+        os.environ.update(ASLEEP)
 
 
 def pick_device(name: str) -> torch.device:

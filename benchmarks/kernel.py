@@ -27,6 +27,9 @@ def make_importable() -> None:
 def main() -> None:
     """Run, print, record."""
     make_importable()
+    from antcache.devices import let_waiting_threads_sleep
+
+    let_waiting_threads_sleep()  # as the command does
     from antcache.errors import AntcacheError
     from antcache.kernels.benchmark.run import BenchmarkConfig, parse_shapes, run
 

@@ -104,7 +104,8 @@ def judge(
     tests = belonging(mutant, ran, budget_s, worker.tree.guards)
     by, seconds, tried = "", 0.0, 0
     caches = mkdtemp()  # of compiled loops, which would not notice a fault in what they call
-    compiled = b"numba" in (worker.copy / mutant.file).read_bytes()
+    text = (worker.copy / mutant.file).read_bytes()
+    compiled = b"numba" in text or b"loops.compiled" in text
     environment = {"NUMBA_CACHE_DIR": caches} if compiled else {}
     with worker.mutated(mutant):
         for group in (tests[:1], tests[1:]):

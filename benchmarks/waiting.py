@@ -5,11 +5,11 @@
 
 A student (a head of `training.py` over as many random frames, with the loss and the usual precision
 of a distilled one) is trained for some steps by a process of its own with a thread for each core,
-in two environments by turns: as OpenMP has it
-(threads look for work 300,000 times before they sleep, GNU's way), and as `antcache` sets it up. On
-a machine that has nothing else to do, and beside a process for each core that never rests. Ratios
-are medians over the turns; above 1, antcache's way is faster. Where PyTorch has another OpenMP than
-GNU's, both are the same. `--train` is what each such process does: it prints its seconds.
+in two environments by turns: as OpenMP has it (threads look for work 300,000 times before they
+sleep, GNU's way), and as `antcache` sets it up. On a machine that has nothing else to do, and
+beside a process for each core that never rests. Ratios are those of medians over the turns; above
+1, antcache's way is faster. Where PyTorch has another OpenMP than GNU's, both are the same.
+`--train` is what each such process does: it prints its seconds.
 """
 
 from __future__ import annotations

@@ -62,6 +62,8 @@ OFTEN = {"GOMP_SPINCOUNT": "7"}
         (ACTIVE, True, ACTIVE),
         (OFTEN, False, OFTEN),
         (OFTEN, True, OFTEN),
+        (BRIEF | ACTIVE, False, BRIEF | ACTIVE),
+        (BRIEF | ACTIVE, True, BRIEF | ACTIVE),
     ],
 )
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(

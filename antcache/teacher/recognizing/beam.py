@@ -153,8 +153,8 @@ class GuessedHistory:
         begin += (now.weight + np.log(ends))[:, None]
         begin += seen
         # Where all guesses may stay, none that begins an action less likely than they can be kept.
-        full = len(stay) == self.config.width
-        likely = np.flatnonzero(begin.ravel() > (stay.min() if full else -np.inf))
+        least = stay.min() if len(stay) == self.config.width else -np.inf
+        likely = np.flatnonzero(~(begin.ravel() <= least))  # beside a NaN nothing is left out
         count, classes = len(stay), begin.shape[1]
         weight = np.concatenate([stay, begin.ravel()[likely]])
         best = self._best(weight)
