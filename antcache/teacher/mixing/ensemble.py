@@ -31,7 +31,7 @@ from antcache.store.format import CHECKSUMS
 from antcache.teacher.histories import Timeline
 from antcache.teacher.keeping import cut_to_top_k, place_for
 from antcache.teacher.mixing.fit import MixConfig
-from antcache.teacher.mixing.mixture import OUTPUT, Mixture, save_mixture
+from antcache.teacher.mixing.mixture import LEARNED, OUTPUT, Mixture, save_mixture
 from antcache.teacher.mixing.nested import Learned, learn
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ def _member(
         )
     if config.needs_held_out and not (_folds(about) or 0) > 0:
         raise BadConfig(
-            f"{'a tuned balance' if config.mix == 'mean' else config.mix} is learned from targets "
+            f"{config.mix if config.mix in LEARNED else 'a tuned balance'} is learned from targets "
             "of videos that the teacher has not seen, and this one's are not known to be",
             where=where,
             expected="folds, 2 and more",

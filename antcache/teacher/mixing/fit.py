@@ -34,6 +34,7 @@ from antcache.evaluation.mixture_weights import mixture_weights
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import deal_folds
 from antcache.teacher.mixing.mixture import (
+    LEARNED,
     MIXES,
     Floats,
     Logits,
@@ -87,7 +88,7 @@ class MixConfig:
     @property
     def needs_held_out(self) -> bool:
         """Whether anything is chosen by how well teachers do, so that none may know the rows."""
-        return self.mix != "mean" or self.balance is None
+        return self.mix in LEARNED or self.balance is None
 
     @property
     def learns(self) -> bool:

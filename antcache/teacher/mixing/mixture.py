@@ -1,12 +1,15 @@
 """Several teachers as one: what a mixture is, what it gives, and the folder that it is kept in.
 
-Promise: a mixture is a weighted mean of the members' *probabilities*, each at its own temperature;
-it is frozen, treats every row alone, and gives normalised log-probabilities. A folder holds
-`mixture.json` and, where there is more than a few numbers, `mixture.safetensors`; no pickle.
+Promise: a mixture is a weighted mean of the members' *probabilities*, each at its own temperature
+(of their logarithms if it is `geometric`); it is frozen, treats every row alone, and gives
+normalised log-probabilities. A folder holds `mixture.json` and, where there is more than a few
+numbers, `mixture.safetensors`; no pickle.
 
     p(c) = sum_m a_m softmax(z_m / T_m)(c),    then  p(c) / prior(c) ** balance,  normalised
 
 - `mean`: a_m = 1/M and T_m = 1.
+- `geometric`: the same, of logarithms, normalised: what one member holds for unlikely is so for all
+  (a product of experts, Hinton 2002).
 - `stack`: a on the simplex and T, learned on held-out rows (Wolpert 1992; `mixing.fit`).
 - `attention`: as stack, but a depends on the row: softmax over teachers of a score that a small
   network per teacher gives to that teacher's own distribution, see `summarize`.
@@ -52,7 +55,9 @@ FORMAT = "antcache-mixture-1"
 SETTINGS_FILE = "mixture.json"
 ARRAYS_FILE = "mixture.safetensors"
 OUTPUT = FolderKind(what="a mixture", mark=SETTINGS_FILE)
-MIXES = ("mean", "stack", "attention")
+MIXES = ("mean", "geometric", "stack", "attention")
+LEARNED = ("stack", "attention")
+"""Those whose weights are learned."""
 CHUNK_ROWS = 256  # of M x C float64 at a time
 BEST = 5  # log-probabilities of a summary
 FLOOR = 1e-9  # probability below which a summary tells no difference
@@ -127,7 +132,10 @@ class Mixture:
 
     def _mix(self, chunk: Floats) -> Floats:
         log_p = log_softmax(chunk / np.asarray(self.temperatures)[:, None, None], axis=-1)
-        mixed = log_mix(log_p, self._log_weights(chunk)[..., None])
+        if self.kind == "geometric":
+            mixed: Floats = log_softmax(np.tensordot(self.weights, log_p, axes=1), axis=-1)
+        else:
+            mixed = log_mix(log_p, self._log_weights(chunk)[..., None])
         if self.log_prior is not None:
             mixed = log_softmax(mixed - self.balance * self.log_prior, axis=-1)
         return mixed
@@ -144,11 +152,11 @@ class Mixture:
         return shares
 
 
-def mean_mix(members: Sequence[str]) -> Mixture:
-    """The mean of the members' probabilities."""
+def mean_mix(members: Sequence[str], kind: str = "mean") -> Mixture:
+    """The mean of the members' probabilities, or their `geometric` one."""
     count = len(members)
     return Mixture(
-        members=tuple(members), kind="mean", weights=(1 / count,) * count, temperatures=(1,) * count
+        members=tuple(members), kind=kind, weights=(1 / count,) * count, temperatures=(1,) * count
     )
 
 

@@ -18,7 +18,7 @@ from antcache.evaluation.metrics import class_mean_recall, top_k_accuracy, true_
 from antcache.progress import Progress, silent
 from antcache.teacher.histories import deal_folds
 from antcache.teacher.mixing.fit import Ints, MixConfig, attention, gather_evidence, stack
-from antcache.teacher.mixing.mixture import Logits, Mixture, check_shapes, mean_mix
+from antcache.teacher.mixing.mixture import LEARNED, Logits, Mixture, check_shapes, mean_mix
 
 BALANCES = tuple(round(0.1 * i, 1) for i in range(11))
 """What a tuned balance is chosen from."""
@@ -33,8 +33,9 @@ class Learned:
         mixture: learned on all n rows.
         of_fold: the mixtures learned without each fold; none where nothing is learned.
         held_out: (n, C) float32 log-probabilities, each row by the mixture without its fold.
-        scores: metrics by name: each member, `mean`, the mix on held-out folds, and `in-sample`
-            (the final mixture on the rows that it was learned on); see `score_rows`.
+        scores: metrics by name: each member, `mean`, `geometric` if that is asked for, the mix on
+            held-out folds, and `in-sample` (the final mixture on the rows that it was learned on);
+            see `score_rows`.
     """
 
     mixture: Mixture
@@ -79,10 +80,12 @@ def learn(
 
     names = dict(zip(members, logits, strict=True))
     scores = {name: scored(mean_mix([name]).mix([a], rows)) for name, a in names.items()}
-    plain = mean_mix(members).mix(logits, rows)
-    scores["mean"] = scored(plain)
+    scores["mean"] = scored(plain := mean_mix(members).mix(logits, rows))
+    equal = mean_mix(members, "mean" if config.mix in LEARNED else config.mix)
+    if equal.kind != "mean":
+        scores[equal.kind] = scored(plain := equal.mix(logits, rows))
     if not config.learns:
-        return Learned(mixture=mean_mix(members), of_fold=(), held_out=plain, scores=scores)
+        return Learned(mixture=equal, of_fold=(), held_out=plain, scores=scores)
     del plain
     evidence = gather_evidence(
         logits, labels, group, rows, summary=config.mix == "attention", progress=progress
@@ -90,8 +93,8 @@ def learn(
     fold = deal_folds(evidence.group, config.folds, config.seed)
 
     def fit(part: NDArray[np.bool_]) -> Mixture:
-        mixture = mean_mix(members)
-        if config.mix != "mean":
+        mixture = equal
+        if config.mix in LEARNED:
             mixture = stack(evidence[part], members)
         if config.mix == "attention":
             mixture = attention(evidence[part], mixture, config)

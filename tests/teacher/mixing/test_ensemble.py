@@ -229,7 +229,7 @@ def test_another_taxonomy(store, monkeypatch):
     [
         (
             ["long", "short", "--mix", "median"],
-            "'median' is not one of 'mean', 'stack', 'attention'",
+            "'median' is not one of 'mean', 'geometric', 'stack', 'attention'",
         ),
         (["long", "short", "--balance", "much"], "expected a number or tuned, found much"),
         (["long", "short", "--balance", "-1"], "impossible balance"),

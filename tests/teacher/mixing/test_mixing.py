@@ -198,6 +198,23 @@ def test_only_the_given_rows_are_learned_from(experts, labels, group):
     assert learned.mixture == alone.mixture
 
 
+def test_the_geometric_mean_is_that_of_the_logarithms(experts, labels, group):
+    """Normalised; and a balance divides it."""
+    learned = learn(experts, labels, group, "ab", MixConfig(mix="geometric"))
+    expected = softmax((experts[0].astype(float) + experts[1]) / 2)
+    np.testing.assert_allclose(np.exp(learned.mixture.mix(experts)), expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(learned.held_out, learned.mixture.mix(experts))
+    assert learned.of_fold == ()
+    assert learned.scores["geometric"] == score_rows(learned.held_out, labels)
+    tuned = learn(experts, labels, group, "ab", MixConfig(mix="geometric", balance=0.5))
+    assert {m.kind for m in (tuned.mixture, *tuned.of_fold)} == {"geometric"}
+    assert {"mean", "geometric", "geometric, held out"} <= set(tuned.scores)
+    prior = np.bincount(labels, minlength=C) + 1
+    balanced = softmax(np.log(expected) - 0.5 * np.log(prior))
+    found = np.exp(tuned.mixture.mix(experts))
+    np.testing.assert_allclose(found, balanced, rtol=1e-5, atol=1e-9)
+
+
 def test_a_balance_divides_by_the_prior_of_the_training_rows(group):
     z = np.zeros((N, C), dtype=np.float32)
     labels = np.where(np.arange(N) % 10 == 0, 1, 0)  # nine of class 0 to one of class 1
@@ -249,6 +266,7 @@ def test_a_mixture_is_kept_whole(tmp_path, experts, labels, group):
     folder = tmp_path / "teachers" / "joint"
     for config in (
         MixConfig(),
+        MixConfig(mix="geometric"),
         MixConfig(mix="stack"),
         MixConfig(mix="attention", steps=5, balance=0.5),
     ):
