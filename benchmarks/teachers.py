@@ -40,6 +40,7 @@ from teacher_runs import (
 )
 
 from antcache.evaluation.metrics import class_mean_recall, true_class_ranks
+from antcache.teacher.mixing.mixture import mean_mix
 
 TIMES = {"times": True}
 LANGUAGE = {
@@ -139,11 +140,6 @@ def run_of(
     )
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax (N, C)."""
-    return torch.from_numpy(logits).softmax(dim=1).numpy()
-
-
 def measure(
     dataset: str, kind: str, history: str, seeds: int, work: Path, model: str | None = None
 ) -> list[Figure]:
@@ -163,8 +159,7 @@ def measure(
     for part, seed in each:
         if kind == "ensemble":
             asked = [outcome(run_of(dataset, k, history, seed, of=part), work) for k in members]
-            mixed = np.mean([probabilities(m.validation) for m in asked], axis=0)
-            values.append(metrics(part, np.log(mixed)))
+            values.append(metrics(part, mean_mix(members).mix([m.validation for m in asked])))
             continue
         found = outcome(run_of(dataset, kind, history, seed, model, of=part), work)
         values.append(metrics(part, found.validation))
@@ -186,14 +181,12 @@ def balanced(kind: str, history: str, work: Path) -> list[Figure]:
     ensembles = {"ensemble": [(each, 0) for each in FEWER], GEOMETRIC: TRAININGS}
     members = ensembles.get(kind, [(kind, 0)])
 
-    def log_p(history: str, *, held_out: bool) -> NDArray[np.float64]:
+    def log_p(history: str, *, held_out: bool) -> NDArray[np.float32]:
         runs = (run_of(EK100, each, history, seed, held_out=held_out) for each, seed in members)
         made = [outcome(run, work) for run in runs]
         scores = [m.held_out if held_out else m.validation for m in made]
-        if kind == GEOMETRIC:
-            logs = (torch.from_numpy(s).double().log_softmax(dim=1).numpy() for s in scores)
-            return np.mean(list(logs), axis=0)
-        return np.log(np.mean([probabilities(s) for s in scores], axis=0, dtype=np.float64))
+        names = [f"{each} {seed}" for each, seed in members]
+        return mean_mix(names, "geometric" if kind == GEOMETRIC else "mean").mix(scores)
 
     line = timeline(EK100)
     action = line.segments.action

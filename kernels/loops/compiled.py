@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 inner = partial(njit, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""`njit` for what compiled code alone calls: without what Python or C would call it by, which is a
-tenth of the compilation."""
+"""`njit` for what compiled code alone calls: without what Python or C would call it by, which would
+take time to compile."""
 
 
 def keep(function: Callable[..., Any], **options: Any) -> Any:
