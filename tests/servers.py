@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,40 +119,81 @@ def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
     server.close()
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Any]:
-    """A Ray cluster of three nodes on loopback, two of them with a CPU each, to which this process
-    is connected. Who takes a node away calls `add` for another. Its processes are never idle: it
-    ends with the tests of a file."""
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
-    quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in quiet.items():
-            patch.setenv(name, value)
+class RayCluster:
+    """Three nodes on loopback, two of them with a CPU each, to which this process is connected."""
+
+    def __init__(self) -> None:
         ray = pytest.importorskip("ray", reason="Ray is not installed")
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+        quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
+        self._ray, self._patch = ray, pytest.MonkeyPatch()
+        for name, value in quiet.items():
+            self._patch.setenv(name, value)
         from ray._private import services
         from ray.cluster_utils import Cluster
 
         # Else the driver looks for a cluster on loopback at this machine's other address.
-        patch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
-        node = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-        head = node | {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add = partial(cluster.add_node, wait=False, num_cpus=1, num_gpus=0, **node)
-        try:
-            cluster.add()
-            cluster.add()
-            cluster.wait_for_nodes()
-            ray.init(
-                address=cluster.address,
-                _node_ip_address="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-            yield cluster
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+        self._patch.setattr(services, "resolve_ip_for_localhost", lambda host: host)
+        self._node = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+        head = self._node | {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+        with contextlib.chdir("/"):
+            self._nodes = Cluster(initialize_head=True, head_node_args=head)
+        self.add()
+        self.add()
+        self._nodes.wait_for_nodes()
+        ray.init(
+            address=self._nodes.address,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+    def add(self) -> None:
+        """Another node, for one that was lost."""
+        with contextlib.chdir("/"):  # it outlives the test, whose folder will be gone
+            self._nodes.add_node(wait=False, num_cpus=1, num_gpus=0, **self._node)
+
+    def lose(self, node_id: str) -> None:
+        """A node ends, and what runs there, as when a machine goes."""
+        (node,) = (each for each in self._nodes.worker_nodes if each.node_id == node_id)
+        self._nodes.remove_node(node, allow_graceful=False)
+
+    def close(self) -> None:
+        """End it."""
+        self._ray.shutdown()
+        self._nodes.shutdown()
+        self._patch.undo()
+
+
+CLUSTERS: list[RayCluster] = []
+"""The one that there is, from the first test that asks for it to the last."""
+
+
+@pytest.fixture
+def ray_cluster() -> RayCluster:
+    """A Ray cluster, begun by whoever asks first. Who takes a node away adds another."""
+    if not CLUSTERS:
+        CLUSTERS.append(RayCluster())
+    return CLUSTERS[0]
+
+
+def asks_for_cluster(test: Any) -> bool:
+    """Is this a test that needs the cluster?"""
+    return "ray_cluster" in getattr(test, "fixturenames", ())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begun and ended, it costs as much as a dozen tests: those that need it come together."""
+    items.sort(key=asks_for_cluster, reverse=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """The cluster ends with the last of them: its processes are never idle."""
+    if not asks_for_cluster(nextitem):
+        while CLUSTERS:
+            CLUSTERS.pop().close()
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -112,10 +112,7 @@ def test_a_lost_node_loses_nothing(tmp_path, video, vit, s3_server, ray_cluster,
     until(lambda: len(list(videos.glob("*.held"))) == 2, "a decoder of each worker is in mid-video")
     first, second = workers(ray)
     assert first["Address"]["NodeID"] != second["Address"]["NodeID"]
-    (node,) = (
-        each for each in ray_cluster.worker_nodes if each.node_id == first["Address"]["NodeID"]
-    )
-    ray_cluster.remove_node(node, allow_graceful=False)
+    ray_cluster.lose(first["Address"]["NodeID"])
     until(lambda: not Path(f"/proc/{first['Pid']}").exists(), "the worker goes with its node")
     (videos / "hold").unlink()
     driver.join(300)
