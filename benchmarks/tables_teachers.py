@@ -16,18 +16,16 @@ def options(settings: Mapping[str, Any]) -> str:
 
 
 def teacher_label(kind: str) -> str:
-    """A kind of teacher and its options, where those are short; `language_options` has the rest."""
+    """A kind of teacher and its options, where those are short."""
     from teachers import MEMBERS
 
     short = kind in MEMBERS and kind != "language"
     return f"{kind} `{options(MEMBERS[kind])}`" if short else kind
 
 
-def language_options() -> str:
-    """Options of the language teacher, but for its model, which is a folder."""
-    from teachers import LANGUAGE
-
-    return options({name: each for name, each in LANGUAGE.items() if name != "model"})
+def without_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings but for the language model, which is a folder."""
+    return {name: each for name, each in settings.items() if name != "model"}
 
 
 KINDS = ("count", "sequence", "language", "ensemble")
@@ -38,6 +36,8 @@ PUBLISHED = {"complete": ("19.1", "36.6", "22.4")}
 
 def teachers() -> str:
     """Teachers on the real EPIC-KITCHENS-55 labels."""
+    from teachers import LANGUAGE
+
     found = records("teachers")
     names = ("top-1", "top-5", "many-shot recall@5")
     lines = [
@@ -56,7 +56,7 @@ def teachers() -> str:
     lines += ["", "All 4,979 validation segments, the official many-shot list; all but the count"]
     lines[-1] += " teacher on three seeds. Rows with `--set` are trained with that option of"
     lines[-1] += " `antcache teacher train`; language: MiniLM, adapted to 393 recipes, with"
-    lines[-1] += f" `{language_options()}`; ensemble: the mean of the other three."
+    lines[-1] += f" `{options(without_model(LANGUAGE))}`; ensemble: the mean of the other three."
     lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
@@ -89,7 +89,7 @@ def ek100_teachers() -> str:
         for kind in KINDS:
             name = f"EK100: {kind}, {mode} history"
             if f"{name}: top-1" in found:
-                told = f"{kind} `{options(FEWER[kind])}`" if kind in FEWER else kind
+                told = f"{kind} `{options(without_model(FEWER[kind]))}`" if kind in FEWER else kind
                 cells = (value(found[f"{name}: {metric}"]) for metric in names)
                 lines.append(f"| {told} | {mode} | {' | '.join(cells)} |")
         for kind in (*KINDS, GEOMETRIC):
@@ -99,10 +99,11 @@ def ek100_teachers() -> str:
                 cells = (value(found[f"{name}: {metric}"]) for metric in names)
                 lines.append(f"| {kind}, balance {balance:g} | {mode} | {' | '.join(cells)} |")
     lines += ["", "All 9,668 validation segments, one training of each; ensemble: the mean of the"]
-    lines[-1] += " others; geometric ensemble: the geometric mean of the count teacher and of three"
-    lines[-1] += " trainings of the sequence teacher. Balance: the exponent of the class prior, the"
-    lines[-1] += " best for recall@5 on a fifth of the training videos that was held out, with"
-    lines[-1] += " complete histories."
+    lines[-1] += " others; geometric ensemble: the geometric mean of the count teacher, of three"
+    lines[-1] += " trainings of the sequence teacher, and of the language teacher. Language: the"
+    lines[-1] += " model of the first table. Balance: the exponent of the class prior, the best for"
+    lines[-1] += " recall@5 on a fifth of the training videos that was held out, with complete"
+    lines[-1] += " histories."
     lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"
 
