@@ -44,16 +44,16 @@ MEMORY_S = (1.0, 2.0, 5.0, 15.0, 40.0)
 SHARPNESS = 2.0
 
 
-def write_frames(folder: Path) -> None:
+def write_frames(folder: Path, source: Path = FOLDER) -> None:
     """The timeline written out in MS-TCN's form, a label a frame, into a new folder."""
     (folder / "groundTruth").mkdir(parents=True)
-    with (FOLDER / "segments.csv").open(encoding="utf-8", newline="") as file:
+    with (source / "segments.csv").open(encoding="utf-8", newline="") as file:
         for video, rows in itertools.groupby(csv.DictReader(file), key=lambda r: r["video"]):
             lines = "".join(
                 f"{r['label']}\n" * (int(r["stop_frame"]) - int(r["start_frame"])) for r in rows
             )
             (folder / "groundTruth" / f"{video}.txt").write_text(lines, "utf-8")
-    shutil.copyfile(FOLDER / "mapping.txt", folder / "mapping.txt")
+    shutil.copyfile(source / "mapping.txt", folder / "mapping.txt")
 
 
 def published(work: Path) -> Dataset:

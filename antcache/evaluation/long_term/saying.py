@@ -2,14 +2,16 @@
 
 Promise: the same for whoever foresees, a teacher or a student. Of what is said nobody knows how
 long it will last: it lasts the median of its class in the training split (of all segments, where
-the class has none there), and the next action starts when it ends, without a pause.
+the class has none there), and the next action starts when it ends, without a pause. What is under
+way has lasted for a while: it goes on as do half of those that lasted longer.
 Letters: N pasts, C classes, F frames.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,32 +39,51 @@ def chosen(
     return np.asarray((total <= drawn[:, None] * total[:, -1:]).sum(axis=1))
 
 
-def median_durations(segments: Segments, num_actions: int) -> NDArray[np.float64]:
-    """Median duration (C,) of each action in seconds, that of all segments for one without any.
+@dataclass(frozen=True)
+class ActionDurations:
+    """How long each action lasted in some segments; all of them speak for one that is in none.
 
-    Raises:
-        BadConfig: there are no segments.
+    Attributes:
+        lasted_s: C arrays of seconds, each with one at least.
     """
-    if not len(segments):
-        raise BadConfig("durations can't be learned", expected="1 segment or more", found=0)
-    lasted = segments.stop_s - segments.start_s
-    median = np.full(num_actions, np.median(lasted))
-    for action in np.unique(segments.action):
-        median[action] = np.median(lasted[segments.action == action])
-    return np.maximum(median, SHORTEST_S)
+
+    lasted_s: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, segments: Segments, num_actions: int) -> ActionDurations:
+        """Those of `segments`.
+
+        Raises:
+            BadConfig: there are no segments.
+        """
+        if not len(segments):
+            raise BadConfig("durations can't be learned", expected="1 segment or more", found=0)
+        lasted = segments.stop_s - segments.start_s
+        by_action = [lasted[segments.action == action] for action in range(num_actions)]
+        return cls(tuple(own if len(own) else lasted for own in by_action))
+
+    @functools.cached_property
+    def median_s(self) -> NDArray[np.float64]:
+        """Median (C,) of each action in seconds."""
+        return np.maximum([np.median(own) for own in self.lasted_s], SHORTEST_S)
+
+    def left_s(self, action: int, so_far_s: float) -> float:
+        """What is left of an action that goes on after `so_far_s`: the median of those that lasted
+        longer; 0 where none did."""
+        longer = self.lasted_s[action][self.lasted_s[action] > so_far_s]
+        return float(np.median(longer)) - so_far_s if len(longer) else 0.0
 
 
 def say_frames(
     task: RestOfVideo,
-    median_s: NDArray[np.float64],
+    durations: ActionDurations,
     go_on: Callable[[ObservedPast], Iterator[int]],
 ) -> NDArray[np.int64]:
     """Action (F,) that is said at each frame of a video; `NOTHING` where it was observed.
 
     Args:
-        task: the action that is under way at the moment lasts as long as is left of its median, or
-            not at all.
-        median_s: (C,), how long what is said lasts.
+        task: what was observed of the video, and of what length it is.
+        durations: how long what is under way goes on, and what is said lasts.
         go_on: says the next actions of the past that it is given, in which that action has ended.
             Where it says no more, nothing is said of the frames that are left.
     """
@@ -72,13 +93,13 @@ def say_frames(
     stop_s = past.stop_s.copy()
     if task.under_way is not None:
         action = past.action[0, task.under_way]
-        end = past.start_s[0, task.under_way] + median_s[action]
-        now_s[:] = stop_s[0, task.under_way] = max(moment, end)
+        left_s = durations.left_s(action, moment - past.start_s[0, task.under_way])
+        now_s[:] = stop_s[0, task.under_way] = moment + left_s
         said[_frames(moment, now_s[0])] = action
     actions = go_on(replace(past, stop_s=stop_s, now_s=now_s))
     begins, last_s = float(now_s[0]), (count - 1) / ANNOTATION_FPS
     while begins <= last_s and (following := next(actions, None)) is not None:
-        ends = begins + float(median_s[following])
+        ends = begins + float(durations.median_s[following])
         said[_frames(begins, ends)] = following
         begins = ends
     return said

@@ -3,7 +3,7 @@
 Promise: tasks and figures are those of `antcache.evaluation.long_term`, as for a teacher; what is
 seen is the window that ends before the next action starts, or with the observed frames. No history
 of labels is told; of frames, the action that is under way at the moment and its start are the
-labels', as a teacher has them, and it lasts as long as is left of its class's median duration.
+labels', as a teacher has them.
 Slots are drawn each by itself: the student says all of them at once.
 Letters: N segments, M segments with a window, Z actions, K sequences, C classes.
 """
@@ -22,7 +22,7 @@ from antcache.annotations import Segments
 from antcache.annotations.protocols import anchor_name
 from antcache.checks import one_of
 from antcache.errors import BadConfig
-from antcache.evaluation.long_term.saying import chosen, median_durations, say_frames
+from antcache.evaluation.long_term.saying import ActionDurations, chosen, say_frames
 from antcache.evaluation.long_term.scores import (
     FORMS,
     OBSERVED,
@@ -144,12 +144,12 @@ def edits(
 def frames(
     student: TrainedStudent,
     segments: Segments,
-    median_s: NDArray[np.float64],
+    durations: ActionDurations,
     *,
     split: str,
     progress: Progress = silent,
 ) -> FrameScore:
-    """Mean over classes on the videos of a split; what is said lasts `median_s` (C,).
+    """Mean over classes on the videos of a split; what is said lasts as `durations` have it.
 
     After the last slot nothing is said.
 
@@ -172,7 +172,7 @@ def frames(
 
     def own(observed: float, video: str, task: RestOfVideo) -> NDArray[np.int64] | None:
         actions = following.get((observed, video))
-        return None if actions is None else say_frames(task, median_s, lambda past: iter(actions))
+        return None if actions is None else say_frames(task, durations, lambda past: iter(actions))
 
     return score_frames(segments, length, own, progress)
 
@@ -219,7 +219,7 @@ def foresee(
             hint=f"antcache student train --slots {config.steps} trains one",
         )
     segments = store.labels(config.split)
-    durations = median_durations(store.labels(config.train_split), len(store.taxonomy.actions))
+    durations = ActionDurations.of(store.labels(config.train_split), len(store.taxonomy.actions))
     student = TrainedStudent(store, run_dir, device=device)
     if student.protocol.anchor != 0:
         raise BadConfig(

@@ -2,8 +2,8 @@
 
 Promise: tasks and figures are those of `antcache.evaluation.long_term`; how a teacher goes on is in
 `rolling_out`. Histories are those of true labels, up to the moment. Frames are said by the
-likeliest actions; the one that is under way at the moment lasts as long as is left of its class's
-median duration, or not at all.
+likeliest actions; how long these last, and the one that is under way at the moment, is that of
+`antcache.evaluation.long_term.saying`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Segments
 from antcache.checks import one_of
-from antcache.evaluation.long_term.saying import median_durations, say_frames
+from antcache.evaluation.long_term.saying import ActionDurations, say_frames
 from antcache.evaluation.long_term.scores import (
     FORMS,
     EditScore,
@@ -39,15 +39,15 @@ class Foresight:
 
     Attributes:
         teacher: the teacher.
-        median_s: (C,) float64, how long what it says lasts.
+        durations: how long what it says lasts.
     """
 
     def __init__(
-        self, teacher: Teacher, history: HistoryConfig, median_s: NDArray[np.float64]
+        self, teacher: Teacher, history: HistoryConfig, durations: ActionDurations
     ) -> None:
         self.teacher = teacher
-        self.median_s = median_s
-        self._begin = partial(Rollout, teacher, history, median_s=median_s)
+        self.durations = durations
+        self._begin = partial(Rollout, teacher, history, median_s=durations.median_s)
 
     def edits(
         self, segments: Segments, config: ForeseeingConfig, progress: Progress = silent
@@ -83,7 +83,7 @@ class Foresight:
 
     def say_frames(self, task: RestOfVideo) -> NDArray[np.int64]:
         """Action (F,) that is said at each frame of the video; `NOTHING` where it was observed."""
-        return say_frames(task, self.median_s, self._go_on)
+        return say_frames(task, self.durations, self._go_on)
 
     def _go_on(self, past: ObservedPast) -> Iterator[int]:
         rollout = self._begin(past=past)
@@ -109,7 +109,7 @@ def foresee(
     """
     one_of("form", form, FORMS)
     segments = store.labels(config.split)
-    durations = median_durations(store.labels(config.train_split), len(store.taxonomy.actions))
+    durations = ActionDurations.of(store.labels(config.train_split), len(store.taxonomy.actions))
     foresight = Foresight(*load_teacher(folder, store.taxonomy, device=device), durations)
     if form == "ego4d":
         return foresight.edits(segments, config, progress)

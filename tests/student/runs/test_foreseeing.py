@@ -14,7 +14,7 @@ from tiny_kitchen import CLASSES, DIM, FPS, SECONDS, assert_same_run, stopped_in
 from antcache.annotations import Segments
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
-from antcache.evaluation.long_term.saying import median_durations, say_frames
+from antcache.evaluation.long_term.saying import ActionDurations, say_frames
 from antcache.evaluation.long_term.scores import ForeseeingConfig
 from antcache.evaluation.long_term.tasks import next_actions, rest_of_video
 from antcache.store import Store
@@ -122,8 +122,8 @@ def test_frames_are_said_with_median_durations(kitchen):
     assert by_share[0.2, 0.5] == pytest.approx(100 * (2 / 3 + 1 / 2 + 1 / 2 + 3) / 6)
     segments = store.labels("validation")
     task = rest_of_video(segments, "v0", observed=0.25, length=LENGTH)
-    median = median_durations(segments, CLASSES)
-    said = say_frames(task, median, lambda past: iter([3, 4]))
+    durations = ActionDurations.of(segments, CLASSES)
+    said = say_frames(task, durations, lambda past: iter([3, 4]))
     np.testing.assert_array_equal(said, np.repeat([-1, 2, 3, 4, -1], [225, 45, 90, 90, 450]))
 
 
@@ -288,10 +288,10 @@ def test_a_video_without_a_window_is_left_out_and_counted(kitchen):
         }
     )
     student = TrainedStudent(store, kitchen / "run", allow_missing=True)
-    median = median_durations(segments, CLASSES)
-    found = frames(student, both, median, split="validation")
+    durations = ActionDurations.of(segments, CLASSES)
+    found = frames(student, both, durations, split="validation")
     assert (found.n, found.left_out) == (4, 1)
-    assert found.rows == frames(student, segments, median, split="validation").rows
+    assert found.rows == frames(student, segments, durations, split="validation").rows
     edited = edits(student, both, ForeseeingConfig(steps=SLOTS))
     assert (edited.n, edited.left_out) == (3 * (LENGTH - SLOTS), 4 * SLOTS + LENGTH - SLOTS)
 

@@ -12,6 +12,7 @@ from next_in_order import NextInOrder
 from antcache.annotations import Segments, Taxonomy
 from antcache.cli.main import cli
 from antcache.errors import BadConfig
+from antcache.evaluation.long_term.saying import ActionDurations
 from antcache.evaluation.long_term.scores import ForeseeingConfig
 from antcache.evaluation.long_term.tasks import rest_of_video
 from antcache.store import Store
@@ -31,7 +32,12 @@ def in_order(make_segments):
 
 def foresight(taxonomy, median=None, **settings):
     median = 1.0 + np.arange(12) % 3 if median is None else median
-    return Foresight(NextInOrder(taxonomy, **settings), HistoryConfig(), median)
+    return Foresight(NextInOrder(taxonomy, **settings), HistoryConfig(), lasting(median))
+
+
+def lasting(seconds):
+    """Actions that last as long as is said, one segment each."""
+    return ActionDurations(tuple(np.array([own]) for own in seconds))
 
 
 def test_who_knows_the_order_is_never_wrong(taxonomy, in_order):
@@ -88,6 +94,19 @@ def test_what_should_be_over_is_over(taxonomy, make_segments):
         rest_of_video(segments, "a", observed=0.3, length=4)
     )
     np.testing.assert_array_equal(said, np.repeat([-1, 2, 3, 4, 5, 6, 7, 8], [90, *[30] * 7]))
+
+
+def test_what_has_lasted_goes_on_as_half_of_those_that_lasted_longer(taxonomy, make_segments):
+    """Of 1 s, 2 s, 4 s and 9 s; after 3 s that is 6.5 s, though the median of all is 3 s."""
+    once = lasting(np.ones(12)).lasted_s
+    durations = ActionDurations((once[0], np.array([9.0, 1, 4, 2]), *once[2:]))
+    np.testing.assert_array_equal(durations.median_s[:3], [1, 3, 1])
+    assert [durations.left_s(1, so_far) for so_far in (0, 1, 3, 4, 9)] == [3, 3, 3.5, 5, 0]
+    segments = make_segments("a", [0, 5], [1, 2], [5, 10])
+    knows = Foresight(NextInOrder(taxonomy), HistoryConfig(), durations)
+    task = rest_of_video(segments, "a", observed=0.3, length=4)
+    said = knows.say_frames(task)
+    np.testing.assert_array_equal(said, np.repeat([-1, 1, 2, 3, 4, 5], [90, 105, 30, 30, 30, 15]))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +182,7 @@ def test_single_labels_have_no_verbs(make_segments):
     segments = make_segments("a", [0, 1, 2, 3], [0, 1, 2, 0])
     none = np.full(4, -1)
     segments = Segments.of(**{**segments.arrays(), "verb": none, "noun": none})
-    found = Foresight(NextInOrder(taxonomy), HistoryConfig(), np.ones(3)).edits(
+    found = Foresight(NextInOrder(taxonomy), HistoryConfig(), lasting([1, 1, 1])).edits(
         segments, ForeseeingConfig(steps=2)
     )
     assert found.sampled == {"action": 0.0}

@@ -9,7 +9,7 @@ import pytest
 from next_in_order import NextInOrder
 
 from antcache.errors import BadCheckpoint, BadConfig
-from antcache.evaluation.long_term.saying import median_durations
+from antcache.evaluation.long_term.saying import ActionDurations
 from antcache.evaluation.long_term.tasks import ObservedPast
 from antcache.teacher.base import TeacherOutput
 from antcache.teacher.histories import HistoryConfig
@@ -81,10 +81,12 @@ def test_samples_follow_the_seed_and_the_shares(taxonomy, past):
 
 def test_median_durations_are_those_of_the_class(make_segments):
     segments = make_segments("a", [0, 10, 20, 30], [2, 2, 2, 5], [1, 12, 27, 34])
-    median = median_durations(segments, 6)
-    np.testing.assert_allclose(median, [3, 3, 2, 3, 3, 4])  # of 1, 2, 7; and of all four
+    durations = ActionDurations.of(segments, 6)
+    np.testing.assert_allclose(
+        durations.median_s, [3, 3, 2, 3, 3, 4]
+    )  # of 1, 2, 7; and of all four
     with pytest.raises(BadConfig, match="durations can't be learned"):
-        median_durations(segments[:0], 6)
+        ActionDurations.of(segments[:0], 6)
 
 
 def test_what_no_rollout_can_be_made_of_is_refused(taxonomy, past):
