@@ -207,17 +207,18 @@ def cross_fitting() -> str:
 
 
 def long_term() -> str:
-    """What a teacher and a student foresee on 50 Salads."""
+    """What teachers and a student foresee on 50 Salads and Breakfast."""
     found = records("long_term")
     shares = [what.split("%, the next ") for what in found if ", after" in what]
     observed = dict.fromkeys(seen for seen, _ in shares)
     ahead = dict.fromkeys(part for _, part in shares)
-    lines = [f"| | observed | {' | '.join(f'next {part}' for part in ahead)} |"]
-    lines += ["|---" * (len(ahead) + 2) + "|"]
-    for seen in observed:
+    lines = [f"| labels | | observed | {' | '.join(f'next {part}' for part in ahead)} |"]
+    lines += ["|---" * (len(ahead) + 3) + "|"]
+    for seen in sorted(observed, key=lambda seen: seen.startswith("Breakfast")):
         cells = (value(found[f"{seen}%, the next {part}"]) for part in ahead)
         who, _, share = seen.partition(", after ")
-        lines.append(f"| {who} | {share} % | {' | '.join(cells)} |")
+        dataset, _, who = who.rpartition(": ")
+        lines.append(f"| {dataset or '50 Salads'} | {who} | {share} % | {' | '.join(cells)} |")
     edits = (f"{what} {value(found[what], 2)}" for what in found if ", ED@" in what)
-    said = f"Of the next actions: {'; '.join(edits)}. Means over the splits. "
+    said = f"Of the next actions on 50 Salads: {'; '.join(edits)}. Means over the splits. "
     return "\n".join([*lines, "", said + source(found, "long_term")]) + "\n"
