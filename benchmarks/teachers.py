@@ -74,7 +74,8 @@ FEWER: dict[str, dict[str, Any]] = {
     "sequence": {**TIMES, "epochs": 4},
     "language": {**LANGUAGE, "epochs": 1},
 }
-"""Of EPIC-KITCHENS-100, three times as large: in half or a third of the epochs as many steps."""
+"""Of EPIC-KITCHENS-100, three times as large: half the epochs of the sequence teacher are more
+steps, a third of those of the language model as many."""
 GEOMETRIC = "geometric ensemble"
 """Of the count teacher, three trainings of the sequence teacher and the language teacher."""
 TRAININGS = [("count", 0), *(("sequence", seed) for seed in range(3)), ("language", 0)]

@@ -122,13 +122,20 @@ def s3_deaf(s3_server: Server) -> Iterator[dict[str, Any]]:
 class RayCluster:
     """Three nodes on loopback, two of them with a CPU each, to which this process is connected."""
 
-    def __init__(self) -> None:
-        ray = pytest.importorskip("ray", reason="Ray is not installed")
+    def __init__(self, ray: Any) -> None:
+        self._ray, self._nodes = ray, None
+        self._patch = pytest.MonkeyPatch()
         quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
         quiet |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_enable_metrics_collection": "0"}
-        self._ray, self._patch = ray, pytest.MonkeyPatch()
         for name, value in quiet.items():
             self._patch.setenv(name, value)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
         from ray._private import services
         from ray.cluster_utils import Cluster
 
@@ -141,7 +148,7 @@ class RayCluster:
         self.add()
         self.add()
         self._nodes.wait_for_nodes()
-        ray.init(
+        self._ray.init(
             address=self._nodes.address,
             _node_ip_address="127.0.0.1",
             log_to_driver=False,
@@ -160,21 +167,33 @@ class RayCluster:
 
     def close(self) -> None:
         """End it."""
-        self._ray.shutdown()
-        self._nodes.shutdown()
-        self._patch.undo()
+        with contextlib.ExitStack() as last:
+            last.callback(self._patch.undo)
+            if self._nodes is not None:
+                last.callback(self._nodes.shutdown)
+            self._ray.shutdown()
 
 
 CLUSTERS: list[RayCluster] = []
 """The one that there is, from the first test that asks for it to the last."""
 
 
+def end_clusters() -> None:
+    """End the one that there is, if there is one."""
+    while CLUSTERS:
+        CLUSTERS.pop().close()
+
+
 @pytest.fixture
-def ray_cluster() -> RayCluster:
+def ray_cluster(request: pytest.FixtureRequest) -> Iterator[RayCluster]:
     """A Ray cluster, begun by whoever asks first. Who takes a node away adds another."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
     if not CLUSTERS:
-        CLUSTERS.append(RayCluster())
-    return CLUSTERS[0]
+        CLUSTERS.append(RayCluster(ray))
+    failed = request.session.testsfailed
+    yield CLUSTERS[0]
+    if request.session.testsfailed > failed:
+        end_clusters()  # what a test that failed has left there is not for others
 
 
 def asks_for_cluster(test: Any) -> bool:
@@ -188,12 +207,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=asks_for_cluster, reverse=True)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
     """The cluster ends with the last of them: its processes are never idle."""
-    if not asks_for_cluster(nextitem):
-        while CLUSTERS:
-            CLUSTERS.pop().close()
+    try:
+        yield
+    finally:
+        if not asks_for_cluster(nextitem):
+            end_clusters()
+
+
+def pytest_sessionfinish() -> None:
+    """Nor does it outlive tests that were interrupted."""
+    end_clusters()
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -31,7 +31,8 @@ def foresee(
     videos.
 
     It sees the features up to the moment. What it says of frames lasts the median of its class in
-    the training split; the action that is under way at the moment is the labels'.
+    the training split; the action that is under way at the moment is the labels', and goes on as do
+    half of those of its class that lasted longer.
     """
     from antcache.store import Store
 

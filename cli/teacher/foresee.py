@@ -30,7 +30,8 @@ def foresee(
     """Let the trained TEACHER say the next actions of STORE's videos, one after another.
 
     Each action that it says becomes part of its history, and lasts the median of its class in the
-    training split. Histories before that are the true ones, of the same split.
+    training split; one that is under way goes on as do half of those that lasted longer. Histories
+    before that are the true ones, of the same split.
     """
     from antcache.store import Store
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Segments
 from antcache.errors import BadConfig
 from antcache.evaluation.long_term.tasks import NOTHING, ObservedPast, RestOfVideo
-from antcache.timebase import ANNOTATION_FPS, exact_ceil
+from antcache.timebase import ANNOTATION_FPS, TOLERANCE_S, exact_ceil
 
 SHORTEST_S = 1 / 30
 """Seconds that every action lasts at least: a video ends after so many of them."""
@@ -64,13 +64,14 @@ class ActionDurations:
 
     @functools.cached_property
     def median_s(self) -> NDArray[np.float64]:
-        """Median (C,) of each action in seconds."""
+        """Median (C,) of each action in seconds, `SHORTEST_S` at least."""
         return np.maximum([np.median(own) for own in self.lasted_s], SHORTEST_S)
 
     def left_s(self, action: int, so_far_s: float) -> float:
         """What is left of an action that goes on after `so_far_s`: the median of those that lasted
         longer; 0 where none did."""
-        longer = self.lasted_s[action][self.lasted_s[action] > so_far_s]
+        lasted = self.lasted_s[action]
+        longer = lasted[lasted > so_far_s + TOLERANCE_S]
         return float(np.median(longer)) - so_far_s if len(longer) else 0.0
 
 

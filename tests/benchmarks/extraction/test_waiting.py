@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from types import ModuleType
 
@@ -10,7 +12,10 @@ import pytest
 
 @pytest.mark.slow
 def test_every_figure_on_record_is_measured(
-    benchmark: Callable[[str], ModuleType], recorded, monkeypatch: pytest.MonkeyPatch
+    benchmark: Callable[[str], ModuleType],
+    recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Trained once in each environment, and beside no busy process: it would slow other tests."""
     waiting = benchmark("waiting")
@@ -25,7 +30,11 @@ def test_every_figure_on_record_is_measured(
 
     monkeypatch.setattr(waiting, "seconds", once)
     size = "1 layer, 128 wide"
-    found = waiting.figures(size, 1, 2)
-    names = {each.figure for each in found}
+    words = ["waiting.py", "--repeats", "2", "--steps", "1", "--size", size]
+    monkeypatch.setattr("sys.argv", words)
+    with contextlib.suppress(SystemExit):  # bounds are not for so little
+        waiting.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    names = found.keys() - {"benchmark", "device", "broken"}
     assert names == {name for name in recorded("waiting") if name.startswith(size)} != set()
     assert len(trained) == 2

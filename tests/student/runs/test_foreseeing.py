@@ -110,7 +110,7 @@ def test_tasks_are_those_of_a_teacher(kitchen):
     np.testing.assert_array_equal(said.likeliest, task.truth)
 
 
-def test_frames_are_said_with_median_durations(kitchen):
+def test_frames_are_said_slot_by_slot(kitchen):
     """All lasts SECONDS, so what is right in order is right in time, until the slots are at an
     end."""
     store = opened(kitchen)

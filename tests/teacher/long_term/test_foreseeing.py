@@ -102,6 +102,9 @@ def test_what_has_lasted_goes_on_as_half_of_those_that_lasted_longer(taxonomy, m
     durations = ActionDurations((once[0], np.array([9.0, 1, 4, 2]), *once[2:]))
     np.testing.assert_array_equal(durations.median_s[:3], [1, 3, 1])
     assert [durations.left_s(1, so_far) for so_far in (0, 1, 3, 4, 9)] == [3, 3, 3.5, 5, 0]
+    # What lasted just as long is over, however its seconds were computed.
+    same = ActionDurations((np.array([38.5, 60]),))
+    assert same.left_s(0, 38.499999999999986) == pytest.approx(21.5)
     segments = make_segments("a", [0, 5], [1, 2], [5, 10])
     knows = Foresight(NextInOrder(taxonomy), HistoryConfig(), durations)
     task = rest_of_video(segments, "a", observed=0.3, length=4)
