@@ -89,7 +89,8 @@ def ek100_teachers() -> str:
         for kind in KINDS:
             name = f"EK100: {kind}, {mode} history"
             if f"{name}: top-1" in found:
-                told = f"{kind} `{options(without_model(FEWER[kind]))}`" if kind in FEWER else kind
+                short = kind in FEWER and kind != "language"
+                told = f"{kind} `{options(FEWER[kind])}`" if short else kind
                 cells = (value(found[f"{name}: {metric}"]) for metric in names)
                 lines.append(f"| {told} | {mode} | {' | '.join(cells)} |")
         for kind in (*KINDS, *LARGE):
