@@ -132,7 +132,7 @@ FURTHER: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
         "plain",
         {
             "label_smoothing": (0.7,),
-            "loss": ("focal",),
+            "loss, label_smoothing": (("focal", 0.0),),
             "ema": (0.99, 0.999),
             "verb_noun_weight": (0.5,),
         },
