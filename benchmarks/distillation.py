@@ -21,6 +21,8 @@ window), which nothing was tuned on:
 - shuffled: `ours`, targets permuted over the training segments. It must not help.
 - unadjusted-plain, unadjusted-ours: each without logit adjustment, with the settings of the best
   trial on record without it.
+- further-plain, further-ours (EPIC-KITCHENS-55 alone): the same, after as many `FURTHER` trials for
+  each; among those of ours are targets whose teachers, not the student, are divided by the prior.
 - default-plain, default-ours (EPIC-KITCHENS-55 alone): `plain` and `ours` with the light head's
   default size and rate, for which nothing else was tuned; three seeds.
 - gappy (EGTEA Gaze+ alone, where both splits lie in the same videos): `ours` by teachers that are
@@ -83,7 +85,10 @@ SHARED_CONDITIONS = (
     *("unadjusted-plain", "unadjusted-ours"),
 )
 CONDITIONS = {
-    EK55: (*SHARED_CONDITIONS, "default-plain", "default-ours"),
+    EK55: (
+        *SHARED_CONDITIONS,
+        *("further-plain", "further-ours", "default-plain", "default-ours"),
+    ),
     EGTEA: (*SHARED_CONDITIONS, "gappy"),
 }
 CHOICES = sorted({c for conditions in CONDITIONS.values() for c in conditions})
@@ -91,7 +96,11 @@ DEFAULT_HEAD = {"layers": None, "heads": None, "width": None, "lr": 1e-3}
 OF_DEFAULT_HEAD = {"default-plain": "plain", "default-ours": "ours"}
 DEFAULT_SEEDS = 3
 UNADJUSTED = {"unadjusted-plain": "plain", "unadjusted-ours": "distilled"}
-BASES = {"unadjusted-ours": "unadjusted-plain", "default-ours": "default-plain"}
+BASES = {
+    "unadjusted-ours": "unadjusted-plain",
+    "further-ours": "further-plain",
+    "default-ours": "default-plain",
+}
 """What the gain of a condition is over, if not over `plain`."""
 PREFIX = {EK55: "", EGTEA: "EGTEA: "}
 
@@ -118,6 +127,28 @@ STAGES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 """Values of each setting; the first one is where tuning starts."""
+FURTHER: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
+    "further-plain": (
+        "plain",
+        {
+            "label_smoothing": (0.7,),
+            "loss, label_smoothing": (("focal", 0.0),),
+            "ema": (0.99, 0.999),
+            "verb_noun_weight": (0.5,),
+        },
+    ),
+    "further-ours": (
+        "distilled",
+        {
+            "targets": tuple(
+                str(TargetName(way="own", balance=balance)) for balance in (0.3, 0.5, 0.7)
+            ),
+            "ema": (0.999,),
+            "verb_noun_weight": (0.5,),
+        },
+    ),
+}
+"""Whose best trial without logit adjustment is gone on from, and other values of its settings."""
 TUNED = RESULTS / "distillation_tuning.json"
 
 NOISE_RECORD = RESULTS / "simulated_noise.json"
@@ -159,6 +190,9 @@ def _chosen(dataset: str, condition: str, work: Path, tried: dict[str, Any]) -> 
     name = TargetName.parse(ours["targets"])
     if condition in UNADJUSTED:
         return best_unadjusted(dataset, UNADJUSTED[condition])
+    if condition in FURTHER:
+        further: dict[str, Any] = tuning(dataset, condition)["chosen"]
+        return further
     if condition in OF_DEFAULT_HEAD:
         return {**_chosen(dataset, OF_DEFAULT_HEAD[condition], work, tried), **DEFAULT_HEAD}
     if condition in ("plain", "ours"):
@@ -201,12 +235,35 @@ def setting(names: str, values: Any) -> dict[str, Any]:
 
 def tune(dataset: str, who: str, work: Path) -> dict[str, Any]:
     """Change one setting of the best after the other; returns what was chosen and all trials."""
-    stages = STAGES[who]
+    if who in FURTHER:
+        tuned, others = FURTHER[who]
+        found = search(dataset, who, best_unadjusted(dataset, tuned), others, work, adjusted=False)
+        return {"metric": MAIN[dataset], **found}
     best: dict[str, Any] = {}
-    for name, values in stages.items():
+    for name, values in STAGES[who].items():
         best |= setting(name, values[0])
+    others = {name: values[1:] for name, values in STAGES[who].items()}
     if who == "distilled" and dataset == EGTEA:
-        stages = {**stages, "top_k": (None, 20)}  # 50 of 106 classes are next to all
+        others = {**others, "top_k": (20,)}  # 50 of 106 classes are next to all
+    found = search(dataset, who, best, others, work, adjusted=True)
+    return {
+        "metric": MAIN[dataset],
+        **found,
+        "chosen": with_strength(dataset, found["chosen"], work),
+    }
+
+
+def search(
+    dataset: str,
+    who: str,
+    best: dict[str, Any],
+    others: dict[str, tuple[Any, ...]],
+    work: Path,
+    *,
+    adjusted: bool,
+) -> dict[str, Any]:
+    """The best settings, and all trials, from `best` on by the `others` values of each setting. A
+    trial counts by its best strength of logit adjustment, or by that of 0, unless `adjusted`."""
     trials: list[dict[str, Any]] = []
 
     def value(settings: dict[str, Any]) -> float:
@@ -214,18 +271,17 @@ def tune(dataset: str, who: str, work: Path) -> dict[str, Any]:
         trials.append(
             {"settings": settings, "by strength": {a: round(v, 3) for a, v in values.items()}}
         )
-        reached = max(values.values())
+        reached = max(values.values()) if adjusted else values[0.0]
         print(f"{dataset}, {who}: {reached:.2f} ({values[0.0]:.2f}) {settings}", flush=True)
         return reached
 
     reached = value(best)
-    for name, values in stages.items():
-        for other in values[1:]:
+    for name, values in others.items():
+        for other in values:
             changed = best | setting(name, other)
             if (found := value(changed)) > reached:
                 best, reached = changed, found
-    chosen = with_strength(dataset, best, work)
-    return {"metric": MAIN[dataset], "chosen": chosen, "trials": trials}
+    return {"chosen": best, "trials": trials}
 
 
 def write_tuning(dataset: str, who: str, found: dict[str, Any]) -> None:
@@ -347,7 +403,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each condition")
     parser.add_argument("--epochs", type=int, help="of each training: a try, not to be recorded")
     parser.add_argument("--tune", action="store_true", help="choose settings on training videos")
-    parser.add_argument("--student", choices=list(STAGES), help="tune only this one")
+    parser.add_argument("--student", choices=[*STAGES, *FURTHER], help="tune only this one")
     parser.add_argument("--set-noise", action="store_true", help="repeat the search for the noise")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--work", type=Path, default=WORK / "distillation", help="kept trainings")
@@ -362,7 +418,8 @@ def main() -> None:
         return
     if arguments.tune:
         for dataset in datasets:
-            for who in [arguments.student] if arguments.student else STAGES:
+            further = FURTHER if dataset == EK55 else ()
+            for who in [arguments.student] if arguments.student else [*STAGES, *further]:
                 write_tuning(dataset, who, tune(dataset, who, arguments.work))
         return
     made = [

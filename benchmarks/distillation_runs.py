@@ -55,6 +55,7 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 JOINT = {"joint": ("count", "sequence"), "all": ("count", "sequence", "language")}
 """Teachers whose probabilities are averaged."""
 FOLDS = 5
+BALANCED = "balanced-"
 WAYS: dict[str, tuple[str, ...]] = {
     "in-sample": (),
     "own": ("count",),
@@ -71,27 +72,32 @@ class TargetName:
         kind: of a teacher, or of `JOINT`.
         way: of `WAYS`.
         history: mode of the teachers' histories.
+        balance: exponent of the class prior that joint targets are divided by.
         shuffled: given to the wrong training segments, by one random permutation.
     """
 
     kind: str = "joint"
     way: str = "in-sample"
     history: str = "complete"
+    balance: float = 0.0
     shuffled: bool = False
 
     def __str__(self) -> str:
-        return "_".join([self.kind, self.way, self.history, *["shuffled"] * self.shuffled])
+        more = [f"{BALANCED}{self.balance:g}"] * bool(self.balance) + ["shuffled"] * self.shuffled
+        return "_".join([self.kind, self.way, self.history, *more])
 
     @classmethod
     def parse(cls, name: str) -> TargetName:
         """The name that `str` wrote."""
-        kind, way, history, *shuffled = name.split("_")
-        return cls(kind=kind, way=way, history=history, shuffled=bool(shuffled))
+        kind, way, history, *more = name.split("_")
+        balance = sum(float(w.removeprefix(BALANCED)) for w in more if w.startswith(BALANCED))
+        shuffled = "shuffled" in more
+        return cls(kind=kind, way=way, history=history, balance=balance, shuffled=shuffled)
 
     def member(self, kind: str) -> TargetName:
         """The targets of one kind of which joint ones are made."""
         way = "cross-fitted" if kind in WAYS[self.way] else "in-sample"
-        return replace(self, kind=kind, way=way)
+        return replace(self, kind=kind, way=way, balance=0.0)
 
 
 def require_targets(store: Store, name: TargetName) -> None:
@@ -109,7 +115,7 @@ def require_targets(store: Store, name: TargetName) -> None:
         members = tuple(name.member(kind) for kind in JOINT[name.kind])
         for member in members:
             require_targets(store, member)
-        config = EnsembleConfig(members=tuple(map(str, members)))
+        config = EnsembleConfig(members=tuple(map(str, members)), balance=name.balance)
         ensemble(store, str(name), config, folder, overwrite=True)
     else:
         config = TargetConfig(

@@ -31,6 +31,8 @@ CONDITIONS = {
     "gappy": "antcache, teacher told of no validation segment",
     "unadjusted-plain": "labels alone, tuned without logit adjustment",
     "unadjusted-ours": "antcache, tuned without it; gain over the line above",
+    "further-plain": "labels alone, searched further without it",
+    "further-ours": "antcache, the same, by balanced teachers; gain over the line above",
     "default-plain": "labels alone, default head",
     "default-ours": "antcache, default head; gain over the line above",
 }
