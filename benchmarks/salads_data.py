@@ -44,8 +44,8 @@ MEMORY_S = (1.0, 2.0, 5.0, 15.0, 40.0)
 SHARPNESS = 2.0
 
 
-def write_frames(folder: Path, source: Path = FOLDER) -> None:
-    """The timeline written out in MS-TCN's form, a label a frame, into a new folder."""
+def write_frames(folder: Path, source: Path) -> None:
+    """The timeline in `source` written out in MS-TCN's form, a label a frame, into a new folder."""
     (folder / "groundTruth").mkdir(parents=True)
     with (source / "segments.csv").open(encoding="utf-8", newline="") as file:
         for video, rows in itertools.groupby(csv.DictReader(file), key=lambda r: r["video"]):
@@ -63,7 +63,7 @@ def published(work: Path) -> Dataset:
         work.mkdir(parents=True, exist_ok=True)
         staged = work / f".{os.getpid()}-frames"
         shutil.rmtree(staged, ignore_errors=True)
-        write_frames(staged)
+        write_frames(staged, FOLDER)
         staged.rename(folder)
     return read_annotations("frames", folder)
 
