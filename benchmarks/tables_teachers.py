@@ -15,12 +15,10 @@ def options(settings: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def teacher_label(kind: str) -> str:
+def teacher_label(kind: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """A kind of teacher and its options, where those are short."""
-    from teachers import MEMBERS
-
-    short = kind in MEMBERS and kind != "language"
-    return f"{kind} `{options(MEMBERS[kind])}`" if short else kind
+    short = kind in settings and kind != "language"
+    return f"{kind} `{options(settings[kind])}`" if short else kind
 
 
 def without_model(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +34,7 @@ PUBLISHED = {"complete": ("19.1", "36.6", "22.4")}
 
 def teachers() -> str:
     """Teachers on the real EPIC-KITCHENS-55 labels."""
-    from teachers import LANGUAGE
+    from teachers import LANGUAGE, MEMBERS
 
     found = records("teachers")
     names = ("top-1", "top-5", "many-shot recall@5")
@@ -49,7 +47,7 @@ def teachers() -> str:
         for kind in KINDS:
             if f"{kind}, {mode} history: top-1" in found:
                 cells = (value(found[f"{kind}, {mode} history: {name}"]) for name in names)
-                lines.append(f"| {teacher_label(kind)} | {mode} | {' | '.join(cells)} |")
+                lines.append(f"| {teacher_label(kind, MEMBERS)} | {mode} | {' | '.join(cells)} |")
         if mode in PUBLISHED:
             cells = " | ".join(PUBLISHED[mode])
             lines.append(f"| best published of each column | {mode} | {cells} |")
@@ -63,6 +61,8 @@ def teachers() -> str:
 
 def egtea() -> str:
     """Teachers on the real EGTEA Gaze+ labels."""
+    from teachers import MEMBERS
+
     found = records("teachers")
     names = ("top-1", "top-5", "class-mean top-1", "class-mean recall@5")
     lines = [f"| teacher | history | {' | '.join(names)} |", "|---|---|---|---|---|---|"]
@@ -70,7 +70,7 @@ def egtea() -> str:
         for kind in (*KINDS, "published settings"):
             if f"EGTEA: {kind}, {mode} history: top-1" in found:
                 cells = (value(found[f"EGTEA: {kind}, {mode} history: {name}"]) for name in names)
-                lines.append(f"| {teacher_label(kind)} | {mode} | {' | '.join(cells)} |")
+                lines.append(f"| {teacher_label(kind, MEMBERS)} | {mode} | {' | '.join(cells)} |")
     lines += ["", "Split 1, 2,022 validation segments, tau_a 0.5 s; options as in the first"]
     lines[-1] += " table."
     lines[-1] += f" {source(found, 'teachers')}"
@@ -89,8 +89,7 @@ def ek100_teachers() -> str:
         for kind in KINDS:
             name = f"EK100: {kind}, {mode} history"
             if f"{name}: top-1" in found:
-                short = kind in FEWER and kind != "language"
-                told = f"{kind} `{options(FEWER[kind])}`" if short else kind
+                told = teacher_label(kind, FEWER)
                 cells = (value(found[f"{name}: {metric}"]) for metric in names)
                 lines.append(f"| {told} | {mode} | {' | '.join(cells)} |")
         for kind in (*KINDS, *LARGE):
@@ -102,12 +101,9 @@ def ek100_teachers() -> str:
     lines += ["", "All 9,668 validation segments, one training of each; ensemble: the mean of the"]
     lines[-1] += " others; geometric ensemble: the geometric mean of the count teacher and of three"
     lines[-1] += " trainings of the sequence teacher; larger ensemble: the mean of these and the"
-    lines[-1] += (
-        " language teacher. Language: the model of the first table. Balance: the exponent of"
-    )
-    lines[-1] += (
-        " the class prior, the best for recall@5 on a fifth of the training videos that was"
-    )
+    lines[-1] += " language teacher. Language: the model of the first table, with"
+    lines[-1] += f" `{options(without_model(FEWER['language']))}`. Balance: the exponent of the"
+    lines[-1] += " class prior, the best for recall@5 on a fifth of the training videos that was"
     lines[-1] += " held out, with complete histories."
     lines[-1] += f" {source(found, 'teachers')}"
     return "\n".join(lines) + "\n"

@@ -82,9 +82,9 @@ def test_samples_follow_the_seed_and_the_shares(taxonomy, past):
 def test_median_durations_are_those_of_the_class(make_segments):
     segments = make_segments("a", [0, 10, 20, 30], [2, 2, 2, 5], [1, 12, 27, 34])
     durations = ActionDurations.of(segments, 6)
-    np.testing.assert_allclose(
-        durations.median_s, [3, 3, 2, 3, 3, 4]
-    )  # of 1, 2, 7; and of all four
+    of_all_four = 3
+    expected = [3, of_all_four, 2, of_all_four, of_all_four, 4]
+    np.testing.assert_allclose(durations.median_s, expected)
     with pytest.raises(BadConfig, match="durations can't be learned"):
         ActionDurations.of(segments[:0], 6)
 
