@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,9 +161,25 @@ def _check_folder(path: Path, kind: FolderKind | None, overwrite: bool) -> None:
 
 def is_vacant(path: Path) -> bool:
     """Whether nothing is at `path`, or a folder that holds at most what killed writers left."""
-    return not os.path.lexists(path) or (
-        path.is_dir() and all(is_leftover(each.name) for each in path.iterdir())
-    )
+    return not found_at(path)
+
+
+def found_at(path: Path, besides: Collection[str] = ()) -> list[str]:
+    """Names of what is in the folder `path`; of no folder but a file or a link, its own.
+
+    The folder is looked at once, as another process may make or remove it at the same moment.
+
+    Args:
+        path: a folder, or what is in its place; nothing is found where nothing is.
+        besides: names that are not told, as what killed writers left is not.
+    """
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:  # or a link that leads nowhere
+        return [path.name] if path.is_symlink() else []
+    except NotADirectoryError:  # it, or what should be above it
+        return [path.name] if os.path.lexists(path) else []
+    return sorted(name for name in names if name not in besides and not is_leftover(name))
 
 
 def is_leftover(name: str) -> bool:

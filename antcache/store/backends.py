@@ -12,6 +12,7 @@ from typing import Any
 from antcache import __version__
 from antcache.checks import one_of
 from antcache.errors import AlreadyExists, BadConfig, NotAStore, NotFound
+from antcache.files import found_at
 from antcache.store.backend import Attributes, Backend
 from antcache.store.format import FORMATS, MARK, STAGING
 from antcache.store.local.hdf5_backend import Hdf5Backend
@@ -31,9 +32,7 @@ def is_empty(place: Location, options: Options = None) -> bool:
         return RemoteZarrBackend(place, storage_options=options).files.is_empty()
     _check_local(place, options)
     # A folder with nothing but staging is a store that is being created, or was meant to be.
-    return not place.exists() or (
-        place.is_dir() and all(path.name == STAGING for path in place.iterdir())
-    )
+    return not found_at(place, (STAGING,))
 
 
 def find_backend(place: Location, *, memory_map: bool = True, options: Options = None) -> Backend:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from antcache.errors import AlreadyExists, BadCheckpoint, NotFound
-from antcache.files import LOCK, is_leftover
+from antcache.files import LOCK, found_at
 from antcache.student.config import StudentConfig
 from antcache.untrusted import read_json
 
@@ -34,12 +34,7 @@ def check_place(path: Path, *, resume: bool) -> None:
     """
     if resume and not (path / CONFIG).is_file():
         raise NotFound("no run to resume", where=path, hint="leave --resume out to start one")
-    idle = (LOG, LOCK)
-    occupied = path.exists() and (
-        not path.is_dir()
-        or any(p.name not in idle and not is_leftover(p.name) for p in path.iterdir())
-    )
-    if occupied and not resume:
+    if not resume and found_at(path, (LOG, LOCK)):
         raise AlreadyExists(
             "something is already here",
             where=path,

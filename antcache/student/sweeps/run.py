@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from antcache.devices import pick_device
 from antcache.errors import AlreadyExists, BadCheckpoint, BadConfig, NotFinite
-from antcache.files import LOCK, atomic_file, is_leftover
+from antcache.files import LOCK, atomic_file, found_at
 from antcache.files.locks import exclusively
 from antcache.progress import Progress, silent
 from antcache.settings import settings_of
@@ -109,10 +109,8 @@ def check_folder(folder: Path, plan: Sweep) -> None:
     Raises:
         AlreadyExists: something is there that is not of this plan.
     """
-    ours = {LOG, LOCK, TABLE, *plan.settings}
-    found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [folder.name]
-    strange = [name for name in found if name not in ours and not is_leftover(name)]
-    if folder.exists() and strange:
+    strange = found_at(folder, {LOG, LOCK, TABLE, *plan.settings})
+    if strange:
         raise AlreadyExists(
             "something is here that is not of this plan",
             where=folder,

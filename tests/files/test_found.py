@@ -1,0 +1,110 @@
+"""What is in a folder, told in one look, whoever makes or removes the folder meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from antcache.errors import AlreadyExists
+from antcache.files import found_at, is_vacant
+from antcache.store.backends import is_empty
+from antcache.store.format import STAGING
+from antcache.student.config import StudentConfig
+from antcache.student.runs.place import LOG, check_place
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import TABLE, check_folder
+
+LEFT = ".table.json." + "0123456789abcdef" * 2
+SWEEP = Sweep(settings={"lr=0.1": StudentConfig.from_dict({})}, seeds=(0,))
+
+
+def place_is_free(path: Path) -> bool:
+    try:
+        check_place(path, resume=False)
+    except AlreadyExists:
+        return False
+    return True
+
+
+def folder_is_free(path: Path) -> bool:
+    try:
+        check_folder(path, SWEEP)
+    except AlreadyExists:
+        return False
+    return True
+
+
+LOOKS: dict[str, tuple[Callable[[Path], bool], tuple[str, ...]]] = {
+    "an output": (is_vacant, ()),
+    "a store": (is_empty, (STAGING,)),
+    "a run": (place_is_free, (LOG, ".lock")),
+    "a sweep": (folder_is_free, (LOG, ".lock", TABLE, "lr=0.1")),
+}
+"""Whether something may begin at a path, and names that don't hinder it."""
+
+
+@pytest.fixture(params=LOOKS)
+def look(request: pytest.FixtureRequest) -> Callable[[Path], bool]:
+    return LOOKS[request.param][0]
+
+
+@pytest.mark.parametrize("what", LOOKS)
+def test_what_hinders(what: str, tmp_path: Path) -> None:
+    free, names = LOOKS[what]
+    folder = tmp_path / "folder"
+    assert free(folder)
+    folder.mkdir()
+    assert free(folder)
+    for name in (LEFT, *names):
+        (folder / name).touch()
+        assert free(folder)
+    (folder / "notes.txt").touch()
+    assert not free(folder)
+    assert found_at(folder, names) == ["notes.txt"]
+
+
+def test_what_is_no_folder_hinders(look: Callable[[Path], bool], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        assert not look(tmp_path / name)
+        assert found_at(tmp_path / name) == [name]
+    assert look(tmp_path / "file" / "below")  # that it can't be made is said when it is made
+
+
+def test_what_can_not_be_looked_into_is_not_called_free(
+    look: Callable[[Path], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", os.fspath(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PermissionError):
+        look(tmp_path)
+
+
+@pytest.fixture
+def restless(tmp_path: Path) -> Iterator[Path]:
+    """A folder that another thread makes and removes, over and over."""
+    folder, done = tmp_path / "restless", threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            folder.mkdir()
+            folder.rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    yield folder
+    done.set()
+    thread.join()
+
+
+def test_a_folder_that_comes_and_goes_hinders_nobody(
+    look: Callable[[Path], bool], restless: Path
+) -> None:
+    assert all(look(restless) for _ in range(2000))
