@@ -6,6 +6,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_parts")
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
     found = run_benchmark("chunk_length", "--repeats", "2", "--share", "0.02")
     assert set(found) == recorded("chunk_length")

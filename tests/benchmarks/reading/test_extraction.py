@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.usefixtures("forked_parts")
 def test_every_part_is_measured(run_benchmark, data_dir) -> None:
     options = ["--videos", "1", "--seconds", "4", "--repeats", "1", "--size", "160", "96"]
     small = ["--long", "8", "--backbones", "light", "--edge", "32"]

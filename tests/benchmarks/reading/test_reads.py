@@ -28,6 +28,7 @@ def of_others(figure: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_parts")
 def test_every_figure_on_record_is_measured(run_benchmark, recorded) -> None:
     small = ("--repeats", "2", "--videos", "2", "--rows", "200", "--batches", "4")
     found = set(run_benchmark("reads", *small, "--others", sys.executable))
