@@ -148,7 +148,8 @@ def test_halves_of_real_films_find_each_other(films, model, models, tmp_path):
     """A film's second half is nearer to its own first half than to that of any other film."""
     backbone = load_backbone(models.save(tmp_path / "lite0", model, PROCESSOR), device="cpu")
     store = Store.create(tmp_path / "s.zarr")
-    report = extract(films, store, backbone, ExtractConfig(fps=2.0))
+    # Of more frames at once PyTorch's memory would go back to the system after each layer.
+    report = extract(films, store, backbone, ExtractConfig(fps=2.0, batch_size=4))
     rows = {name: store.features("rgb", name).read().astype(np.float32) for name in report.written}
     halves = [
         np.stack([half.mean(0) for half in each])
