@@ -129,14 +129,15 @@ def _remember(found: Identity, proof: Proof) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(handle, mark.hex().encode() + b"\n")
+            os.write(handle, mark + b"\n")
         finally:
             os.close(handle)
 
 
 def _mark(found: Identity, proof: Proof) -> bytes:
+    """The line that says it."""
     text = repr((boot_id(), found, proof.ranges, proof.digest)).encode()
-    return hashlib.blake2b(text, digest_size=MARK_BYTES).digest()
+    return hashlib.blake2b(text, digest_size=MARK_BYTES).hexdigest().encode()
 
 
 def _memory() -> set[bytes] | None:
@@ -152,11 +153,7 @@ def _read(path: Path) -> set[bytes]:
         if path.stat().st_size > MEMORY_BYTES:
             path.unlink()
         found = path.read_bytes()
-    marks = set()
-    for line in found.split(b"\n"):
-        with suppress(ValueError):
-            marks.add(bytes.fromhex(line.decode("ascii", "replace")))
-    return marks
+    return set(found.split(b"\n"))  # as they stand: every command reads them all
 
 
 @functools.cache
