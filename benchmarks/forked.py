@@ -32,6 +32,8 @@ from antcache.cli.main import main as antcache_main
 
 HEAVY = ("torch", "transformers", "h5py", "zarr", "av", "lmdb", "pyarrow", "safetensors.torch")
 HEAVY += ("torch._dynamo", "torch.utils.tensorboard", "pandas", "scipy.stats", "s3fs")
+KERNELS = ("antcache.kernels.op", "antcache.kernels.loops", "antcache.kernels.linear_op")
+"""In a clone they do not lie in the package's folder; half a second where a loss is computed."""
 POLL_S = 0.005
 PROGRESS = "progress: "
 SAID = ("Warning: ", "note: ")
@@ -87,6 +89,8 @@ def preload() -> None:
     for module in pkgutil.walk_packages(antcache.__path__, "antcache."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
+    for name in KERNELS:
+        importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     target = importlib.import_module("numba.core.registry").cpu_target
     for context in (target.typing_context, target.target_context):

@@ -5,8 +5,11 @@ Promise: see `cases.py`. What a playlist or a track would show is `victim/secret
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,14 +37,21 @@ SDP = (
 VOBSUB = "# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\n"
 
 
-def plant_victim(folder: Path) -> Path:
-    """Files of somebody else, beside what is given."""
-    victim = folder / "victim"
+@functools.cache
+def _victim() -> tempfile.TemporaryDirectory[str]:
+    """What `plant_victim` copies: encoding it anew for each case would take most of its time."""
+    folder = tempfile.TemporaryDirectory(prefix="victim-")
+    victim = Path(folder.name) / "victim"
     victim.mkdir()
     (victim / "secret.txt").write_text(f"{SECRET}\n")
     for form in ("mp4", "ts"):
         write_video(victim / f"secret.{form}", form, grey=GREY)
-    return victim
+    return folder
+
+
+def plant_victim(folder: Path) -> Path:
+    """Files of somebody else, beside what is given."""
+    return Path(shutil.copytree(Path(_victim().name) / "victim", folder / "victim"))
 
 
 def video(write: Callable[[Path], str]) -> Callable[[Path], list[list[str]]]:

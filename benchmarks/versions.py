@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +62,24 @@ student train copy.h5 --run runs/hdf5 --epochs 1
 """
 
 
-def make_kitchen(folder: Path, recipes: int = 2) -> None:
+def make_kitchen(folder: Path, recipes: int = 2, *, tiny: bool = False) -> None:
     """What a user has at the start: videos of so many recipes each, labels, a backbone and a
-    language model."""
+    language model; with `tiny`, as much happens in videos half as long, high and wide."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     from antcache.demo.kitchen import KitchenConfig
+    from antcache.demo.render import RenderConfig
     from antcache.demo.run import DemoConfig, Steps, write_kitchen
 
     kitchen = KitchenConfig(
         train_videos=5, validation_videos=2, scripts=1, recipes_per_video=recipes
     )
-    store, _ = write_kitchen(folder, DemoConfig(kitchen=kitchen), Steps())
+    config = DemoConfig(kitchen=kitchen)
+    if tiny:
+        kitchen = replace(kitchen, action_s=(0.6, 1.4), pause_s=(0.1, 0.3))
+        config = DemoConfig(kitchen=kitchen, render=RenderConfig(size=32))
+    store, _ = write_kitchen(folder, config, Steps())
     names = [*store.taxonomy.verbs, *store.taxonomy.nouns]
     shutil.rmtree(folder / "kitchen.zarr")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import ModuleType
 from typing import NamedTuple
 from zipfile import ZipFile
 
 import pytest
+import torch
 
+from antcache.kernels import distillation_loss
 from antcache.kernels.loss import EXTRAS
 
+Use = Callable[..., tuple[Path, list[str]]]
+
 USE = """
-import sys, torch
-from {package} import distillation_loss
-x = torch.linspace(-3, 3, 20, dtype=torch.float64).reshape(4, 5).requires_grad_()
-loss = distillation_loss(x, x.detach().flip(0), torch.arange(4), temperature=2.0)
-loss.backward()
-home = sys.modules[distillation_loss.__module__.rpartition(".")[0]].__file__
-print(home, loss.item(), x.grad.abs().sum().item(), *sys.modules, sep="\\n")
+import importlib, json, os, sys, torch
+def use(package):
+    distillation_loss = importlib.import_module(package).distillation_loss
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64).reshape(4, 5).requires_grad_()
+    loss = distillation_loss(x, x.detach().flip(0), torch.arange(4), temperature=2.0)
+    loss.backward()
+    home = sys.modules[distillation_loss.__module__.rpartition(".")[0]].__file__
+    return home, str(loss.item()), str(x.grad.abs().sum().item()), *sys.modules
+for line in sys.stdin:
+    package, *places = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        sys.path[1:1] = places  # where PYTHONPATH has them
+        importlib.invalidate_caches()
+        print(json.dumps(use(package)), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
 SAME = """
 import importlib, pkgutil, torch
@@ -78,42 +95,54 @@ def pip(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def use(python: Path | str, package: str, cwd: Path, **variables: str) -> tuple[Path, list[str]]:
-    """Compute a loss in a process of its own: where the code lies, and two numbers.
+@contextmanager
+def used(python: Path | str, cwd: Path) -> Iterator[Use]:
+    """Function: compute a loss in a process of its own: where the code lies, and two numbers.
 
-    Nothing that a clone or a wheel can be without may have been imported.
+    Each is a fork of one of this Python in that folder, which has imported PyTorch and nothing
+    else. Nothing that a clone or a wheel can be without may have been imported.
     """
-    done = subprocess.run(
-        [python, "-c", USE.format(package=package)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=variables,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    home, *numbers = done.stdout.splitlines()[:3]
-    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[3:]}
-    assert not loaded & {"pandas", "zarr", "h5py", "click", "scipy", "rich", "transformers"}
-    return Path(home), numbers
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen([python, "-c", USE], stderr=errors, cwd=cwd, env={}, **pipes) as process,
+    ):
+
+        def use(package: str, *places: Path) -> tuple[Path, list[str]]:
+            print(json.dumps([package, *map(str, places)]), file=process.stdin, flush=True)
+            said = process.stdout.readline()
+            errors.seek(0)
+            assert said, errors.read()
+            home, *numbers = json.loads(said)[:3]
+            loaded = {name.partition(".")[0] for name in json.loads(said)[3:]}
+            assert not loaded & {"pandas", "zarr", "h5py", "click", "scipy", "rich", "transformers"}
+            return Path(home), numbers
+
+        yield use
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def truth() -> list[str]:
     """The numbers of the code under test, with all that is installed here."""
-    return use(sys.executable, "antcache.kernels", tmp_path_factory.mktemp("truth"))[1]
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64).reshape(4, 5).requires_grad_()
+    loss = distillation_loss(x, x.detach().flip(0), torch.arange(4), temperature=2.0)
+    loss.backward()
+    assert x.grad is not None
+    return [str(loss.item()), str(x.grad.abs().sum().item())]
 
 
 @pytest.mark.slow
 def test_a_clone_without_an_install(checkout: Path, bare: Bare, truth: list[str]) -> None:
-    home, numbers = use(bare.python, "antcache.kernels", checkout)
+    with used(bare.python, checkout) as use:
+        home, numbers = use("antcache.kernels")
     assert home == checkout / "kernels/__init__.py"
     assert numbers == truth
 
 
 def test_a_clone_runs_its_own_kernels(checkout: Path) -> None:
     """Also where another one is installed, as here."""
-    home, _ = use(sys.executable, "antcache.kernels", checkout)
+    with used(sys.executable, checkout) as use:
+        home, _ = use("antcache.kernels")
     assert home == checkout / "kernels/__init__.py"
 
 
@@ -132,14 +161,15 @@ def test_a_wheel_beside_torch_and_triton(
     options: list[str],
 ) -> None:
     made = wheel(folder)
-    home, numbers = use(bare.python, package, tmp_path, PYTHONPATH=str(made))
-    assert home.is_relative_to(made)  # a wheel is a zip file
-    assert numbers == truth
-    done = pip(bare.python, "install", "-q", "--no-index", "--no-compile", *options, made)
-    assert done.returncode == 0, done.stderr
-    home, numbers = use(bare.python, package, tmp_path)
-    assert home.is_relative_to(bare.site / package.partition(".")[0])
-    assert numbers == truth
+    with used(bare.python, tmp_path) as use:
+        home, numbers = use(package, made)
+        assert home.is_relative_to(made)  # a wheel is a zip file
+        assert numbers == truth
+        done = pip(bare.python, "install", "-q", "--no-index", "--no-compile", *options, made)
+        assert done.returncode == 0, done.stderr
+        home, numbers = use(package)
+        assert home.is_relative_to(bare.site / package.partition(".")[0])
+        assert numbers == truth
     checked = pip(bare.python, "check").stdout
     assert ("antcache-kernels" in checked, "antcache " in checked) == (False, bool(options))
 

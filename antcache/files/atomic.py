@@ -174,7 +174,7 @@ def found_at(path: Path, besides: Collection[str] = ()) -> list[str]:
         besides: names that are not told, as what killed writers left is not.
     """
     try:
-        names = os.listdir(path)
+        names = [each.name for each in path.iterdir()]
     except FileNotFoundError:  # or a link that leads nowhere
         return [path.name] if path.is_symlink() else []
     except NotADirectoryError:  # it, or what should be above it

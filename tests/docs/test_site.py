@@ -79,22 +79,23 @@ def site(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Links]:
+    """Its pages but the one for what is not found, each read once."""
     return {page: Links(page) for page in site.rglob("*.html") if page.name != "404.html"}
 
 
-def test_no_link_is_broken(site: Path) -> None:
-    found = pages(site)
-    assert len(found) > 25
+def test_no_link_is_broken(site: Path, pages: dict[Path, Links]) -> None:
+    assert len(pages) > 25
     checked, broken = 0, []
-    for page, links in found.items():
+    for page, links in pages.items():
         for link in links.links:
             parts = urlsplit(link)
             if parts.scheme or link.startswith("mailto:"):
                 continue
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             target = target / "index.html" if target.is_dir() else target
-            places = found[target].places if target in found else None
+            places = pages[target].places if target in pages else None
             known = target.is_file() and (
                 not parts.fragment or places is None or unquote(parts.fragment) in places
             )
@@ -105,14 +106,14 @@ def test_no_link_is_broken(site: Path) -> None:
     assert checked > 500
 
 
-def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
-    for page, links in pages(site).items():
+def test_nothing_is_fetched_from_elsewhere(pages: dict[Path, Links]) -> None:
+    for page, links in pages.items():
         assert links.fetched
         assert not [link for link in links.fetched if urlsplit(link).netloc], page
 
 
-def test_every_page_fits_a_phone(site: Path, browser: Any) -> None:
-    names = [str(page.relative_to(site)) for page in pages(site)]
+def test_every_page_fits_a_phone(site: Path, pages: dict[Path, Links], browser: Any) -> None:
+    names = [str(page.relative_to(site)) for page in pages]
     frame = site / "frames.html"
     frames = "".join(
         f'<iframe name="{name}" width="{PHONE}" height="800" style="border:0" src="{name}">'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,10 +78,10 @@ def test_what_is_no_folder_hinders(look: Callable[[Path], bool], tmp_path: Path)
 def test_what_can_not_be_looked_into_is_not_called_free(
     look: Callable[[Path], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> list[str]:
-        raise PermissionError(13, "Permission denied", os.fspath(path))
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(PermissionError):
         look(tmp_path)
 
