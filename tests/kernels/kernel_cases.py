@@ -18,6 +18,37 @@ OFFSETS = (0.0, 1e4, -1e4)
 SETTINGS = ("plain", "weighted", "masks", "per_row", "in_place", "sum")
 
 
+def pairwise(*factors):
+    """Few rows in which any two values of any two factors meet (greedy, always the same)."""
+    open_pairs = {
+        (i, a, j, b)
+        for i in range(len(factors))
+        for j in range(i)
+        for a in range(len(factors[i]))
+        for b in range(len(factors[j]))
+    }
+    rows = []
+    while open_pairs:
+        i, a, j, b = min(open_pairs)
+        row = {i: a, j: b}
+        for k in range(len(factors)):
+            if k not in row:
+                row[k] = max(
+                    range(len(factors[k])),
+                    key=lambda v, k=k, row=row: (
+                        sum(_pair(k, v, o, w) in open_pairs for o, w in row.items()),
+                        -v,
+                    ),
+                )
+        open_pairs -= {_pair(k, row[k], o, row[o]) for k in row for o in row if o < k}
+        rows.append(tuple(factors[k][row[k]] for k in range(len(factors))))
+    return rows
+
+
+def _pair(i, a, j, b):
+    return (i, a, j, b) if i > j else (j, b, i, a)
+
+
 def gaussian(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3
 

@@ -1,8 +1,8 @@
-"""Processes that share the classes of a loss, for `test_sharded.py`: a `Group` of them.
+"""Processes that share the classes of a loss, for `test_sharded.py`: `Group`s of them.
 
-This file is run with the group's file and two ends of pipes for each; it forks them, so that
-PyTorch is imported once. Each reads calls of `distillation_loss_sharded` from the one and writes
-what became of each to the other, as `send` frames them; it ends where the calls do.
+This file is run with each group's file and two ends of pipes for each process; it forks them, so
+that PyTorch is imported once. Each reads calls of `distillation_loss_sharded` from the one and
+writes what became of each to the other, as `send` frames them; it ends where the calls do.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import datetime
 import importlib
 import io
+import json
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,19 +42,12 @@ def receive(pipe: IO[bytes]) -> dict[str, Any] | None:
 
 
 class Group:
-    """Processes that share the classes."""
+    """Processes that share the classes; `theirs` are the ends of pipes that each of them has."""
 
-    def __init__(self, count: int, file: Path) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
         calls, answers = ([os.pipe() for _ in range(count)] for _ in range(2))
-        theirs = [
-            end for call, answer in zip(calls, answers, strict=True) for end in (call[0], answer[1])
-        ]
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, file, *map(str, theirs)], pass_fds=theirs
-        )
-        for end in theirs:
-            os.close(end)
+        self.theirs = [(call[0], answer[1]) for call, answer in zip(calls, answers, strict=True)]
         self.calls = [os.fdopen(end, "wb") for _, end in calls]
         self.answers = [os.fdopen(end, "rb") for end, _ in answers]
 
@@ -63,12 +59,27 @@ class Group:
         assert all(answers), "a process ended"
         return answers
 
-    def close(self) -> None:
-        for pipe in self.calls:
-            pipe.close()
-        assert self.process.wait(timeout=60) == 0
-        for pipe in self.answers:
-            pipe.close()
+
+@contextmanager
+def started(folder: Path, *counts: int) -> Iterator[dict[int, Group]]:
+    """Groups of so many processes each, which end with the block."""
+    groups = {count: Group(count) for count in counts}
+    theirs = [end for group in groups.values() for ends in group.theirs for end in ends]
+    told = [(str(folder / str(count)), group.theirs) for count, group in groups.items()]
+    process = subprocess.Popen([sys.executable, __file__, json.dumps(told)], pass_fds=theirs)
+    for end in theirs:
+        os.close(end)
+    try:
+        yield groups
+    finally:
+        for group in groups.values():
+            for pipe in group.calls:
+                pipe.close()
+        code = process.wait(timeout=60)
+        for group in groups.values():
+            for pipe in group.answers:
+                pipe.close()
+    assert code == 0
 
 
 def fields_of(targets: DenseTargets | TopKTargets) -> dict[str, Any]:
@@ -140,17 +151,17 @@ def counting(collective: Any, given: int) -> Any:
 def main() -> None:
     """Fork them, and fail if one does."""
     importlib.import_module("torch._dynamo")  # which the first call would import in each
-    file, *ends = sys.argv[1], *map(int, sys.argv[2:])
-    count, children = len(ends) // 2, []
-    for rank in range(count):
-        mine = ends[2 * rank : 2 * rank + 2]
-        children.append(os.fork())
-        if children[-1] == 0:
-            for end in set(ends) - set(mine):
-                os.close(end)
-            serve(file, rank, count, *mine)
-            return
-    for end in ends:
+    groups, children = json.loads(sys.argv[1]), []
+    every = {end for _file, theirs in groups for mine in theirs for end in mine}
+    for file, theirs in groups:
+        for rank, mine in enumerate(theirs):
+            children.append(os.fork())
+            if children[-1] == 0:
+                for end in every - set(mine):
+                    os.close(end)
+                serve(file, rank, len(theirs), *mine)
+                return
+    for end in every:
         os.close(end)
     ended = [os.waitpid(child, 0)[1] for child in children]
     sys.exit(any(ended))

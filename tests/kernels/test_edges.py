@@ -7,25 +7,20 @@ import math
 
 import pytest
 import torch
+from kernel_cases import pairwise
 
 from antcache.errors import BadConfig
 from antcache.kernels import DenseTargets, choose, distillation_loss
 
 B, C, LONG = 3, 6, 10_300
-IMPLS = [
-    pytest.param(
-        impl,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(impl) is None, reason=f"{impl} is not installed"
-        ),
-    )
-    for impl in ("torch", "numba", "triton")
-]
+IMPLS = ("torch", "numba", "triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(params=IMPLS)
 def impl(request):
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
     return request.param
 
 
@@ -37,9 +32,11 @@ def loss(impl, logits, *tensors, **given):
     return distillation_loss(logits.to(device), *moved, impl=impl, **given)
 
 
-@pytest.mark.parametrize("classes", [C, LONG])
-@pytest.mark.parametrize("teachers", [0, 1, 2])
-@pytest.mark.parametrize("junk", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("impl", "junk", "teachers", "classes"),
+    pairwise(IMPLS, (math.nan, math.inf, -math.inf), (0, 1, 2), (C, LONG)),
+    indirect=["impl"],
+)
 def test_a_row_without_label_and_target_has_no_gradient(make, impl, junk, teachers, classes):
     logits = make.randn(B, classes, dtype=torch.float32)
     logits[0] = junk

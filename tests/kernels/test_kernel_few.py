@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from antcache.kernels import TopKTargets, distillation_loss
 
 pytest.importorskip("triton")
+from kernel_cases import pairwise
+
 from antcache.kernels.gpu import launch
 from antcache.kernels.gpu.long import launch as launch_long
 
@@ -195,15 +197,20 @@ def test_one_class_has_nearly_all(beta: float) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(
-    ("teachers", "tail", "share"),
-    [(3, False, None), (1, True, None), (3, True, None), (3, True, [0.0, 1.0, 2.0])],
+    ("rows", "beta", "form"),
+    pairwise(
+        ("short", "long"),
+        (0.0, 0.5, 1.0),
+        ((3, False, None), (1, True, None), (3, True, None), (3, True, [0.0, 1.0, 2.0])),
+    ),
+    indirect=["rows"],
 )
 def test_outcomes_that_no_teacher_thinks_likely(
-    beta: float, teachers: int, tail: bool, share: list[float] | None
+    beta: float, form: tuple[int, bool, list[float] | None]
 ) -> None:
     """Probabilities far below what float32 holds, whose logarithms count: in the k, and outside."""
+    teachers, tail, share = form
     targets = top_k(teachers, 4, 30, 6, tail=False)
     outside = torch.tensor([-1.0, -80.0, -100.0, -300.0]).expand(teachers, 4)
     targets = TopKTargets(targets.index, targets.logit * 60, tail=outside if tail else None)
@@ -214,10 +221,11 @@ def test_outcomes_that_no_teacher_thinks_likely(
 
 
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("labelled", [False, True])
-@pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("tail", [False, True])
-@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "labelled", "beta", "tail", "named"),
+    pairwise(("short", "long"), (False, True), BETAS, (False, True), (False, True)),
+    indirect=["rows"],
+)
 def test_a_class_that_all_exclude_takes_no_part(
     labelled: bool, beta: float, tail: bool, named: bool
 ) -> None:
@@ -273,7 +281,7 @@ def test_without_a_gradient_nothing_is_written(teachers: int, tail: bool) -> Non
 def test_nothing_but_the_gradient_is_as_large_as_the_logits(
     monkeypatch: pytest.MonkeyPatch, teachers: int, tail: bool
 ) -> None:
-    x, targets = gaussian(64, 40, seed=7).to(DEVICE), top_k(teachers, 64, 40, 4, tail=tail)
+    x, targets = gaussian(16, 40, seed=7).to(DEVICE), top_k(teachers, 16, 40, 4, tail=tail)
     made: list[Tensor] = []
     original = torch.empty
 

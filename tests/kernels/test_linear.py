@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import pairwise
 from torch.nn import functional as F
 
 from antcache.errors import BadConfig
@@ -33,12 +34,12 @@ IMPLS = [*FUSED, "torch"]
 HALF = (torch.float16, torch.bfloat16)
 
 
-def layer(make, *, batch=B, classes=C, dtype=torch.float32, offset=0.0, seed=0):
+def layer(make, *, batch=B, features=D, classes=C, dtype=torch.float32, offset=0.0, seed=0):
     """Hidden rows, classifier and bias, leaves; the offset is that of all logits.
 
     With one, numbers have so few bits that the logits are exact, else their rounding hides all.
     """
-    sizes = ((batch, D), (classes, D), (classes,))
+    sizes = ((batch, features), (classes, features), (classes,))
     found = [make.randn(*size, seed=seed + i) for i, size in enumerate(sizes)]
     if offset:
         found = [(8 * tensor).round() / 8 for tensor in found]
@@ -146,9 +147,9 @@ def test_any_setting_together(make, data):
     assert_as_exact(tensors, targets, labels, factor=factor, **rest)
 
 
-@pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("impl", "form", "reduction"), pairwise(IMPLS, FORMS, ("mean", "sum", "none"))
+)
 def test_every_form_by_every_implementation(make, impl, form, reduction):
     labels = torch.arange(B) % C
     labels[2] = -100
@@ -237,9 +238,10 @@ def test_an_empty_batch(make, impl):
 # --- gradients
 
 
-@pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("learned", [(0,), (1,), (2,), (0, 2), (1, 2), ()])
+@pytest.mark.parametrize(
+    ("impl", "reduction", "learned"),
+    pairwise(IMPLS, ("mean", "none"), ((0,), (1,), (2,), (0, 2), (1, 2), ())),
+)
 def test_gradients_for_what_requires_one(make, impl, reduction, learned):
     tensors, targets = layer(make), teacher(make, "topk")
     given = {"reduction": reduction, "impl": impl, "chunk_rows": 4}
@@ -261,8 +263,9 @@ def test_gradients_for_what_requires_one(make, impl, reduction, learned):
 
 @pytest.mark.parametrize("form", ["dense", "tail_mix"])
 def test_torch_differentiates_twice(make, form):
-    tensors = layer(make, batch=4, dtype=torch.float64)
-    targets, labels = teacher(make, form, rows=4), torch.arange(4)
+    # Each number in them is moved a little by itself: as few as leave classes outside the k.
+    tensors = layer(make, batch=4, features=2, classes=8, dtype=torch.float64)
+    targets, labels = teacher(make, form, rows=4, classes=8), torch.arange(4)
 
     def loss(*tensors):
         return distillation_loss_linear(*tensors, targets, labels, temperature=2.0, chunk_rows=3)
@@ -358,9 +361,9 @@ def as_on_a_gpu(monkeypatch):
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("impl", "dtype", "reduction"), pairwise(IMPLS, HALF, ("mean", "sum", "none"))
+)
 def test_the_rounded_way_rounds_as_the_composition_does(make, impl, dtype, reduction):
     tensors, targets, labels = layer(make, dtype=dtype), teacher(make, "dense"), torch.arange(B)
     given = {"reduction": reduction, "temperature": 2.0}

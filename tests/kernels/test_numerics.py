@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import pairwise
 
 from antcache.kernels import DenseTargets, distillation_loss
 
@@ -19,29 +20,29 @@ TEMPERATURES = (0.5, 1.0, 5.0)
 # --- gradients
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_gradcheck(make, name, temperature):
+@pytest.mark.parametrize(
+    ("name", "temperature", "reduction"), pairwise(FORMS, TEMPERATURES, ("mean", "none"))
+)
+def test_gradcheck(make, name, temperature, reduction):
     targets = make.form(name)
     rows, labels = torch.tensor([4, -1, 0, 8, 3]), torch.tensor([1, 2, -100, 0, 5])
     weight = torch.tensor([0.3, 0.9]).double() if name.endswith("mix") else None
     per_class = torch.linspace(0.5, 2.0, C).double()
-    for reduction in ("mean", "none"):
-        assert torch.autograd.gradcheck(
-            lambda x, reduction=reduction: distillation_loss(
-                x,
-                targets,
-                labels,
-                rows=rows,
-                temperature=temperature,
-                weight=0.7,
-                class_weight=per_class,
-                label_smoothing=0.1,
-                teacher_weight=weight,
-                reduction=reduction,
-            ),
-            make.randn(B, C).requires_grad_(),
-        )
+    assert torch.autograd.gradcheck(
+        lambda x: distillation_loss(
+            x,
+            targets,
+            labels,
+            rows=rows,
+            temperature=temperature,
+            weight=0.7,
+            class_weight=per_class,
+            label_smoothing=0.1,
+            teacher_weight=weight,
+            reduction=reduction,
+        ),
+        make.randn(B, C).requires_grad_(),
+    )
 
 
 def test_parts_are_differentiable(make):

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 import torch
+from kernel_cases import pairwise
 
 from antcache.errors import BadConfig, MissingExtra
 from antcache.kernels import DenseTargets, choose, distillation_loss, op
@@ -17,22 +18,14 @@ from antcache.kernels.record import teacher_tensors
 
 B, C, K, M = 4, 11, 3, 2
 FORMS = ("none", "dense", "dense_mix", "topk", "topk_mix", "tail", "tail_mix")
-IMPLS = [
-    pytest.param(
-        impl,
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec(impl) is None, reason=f"{impl} is not installed"
-        ),
-    )
-    for impl in ("triton", "numba")
-]
+IMPLS = ("triton", "numba")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(params=IMPLS)
 def impl(request):
-    if request.param == "numba" and DEVICE == "cuda":
-        return "numba"
+    if importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
     return request.param
 
 
@@ -155,8 +148,11 @@ def test_the_factor_is_not_rounded_to_the_dtype_of_the_logits(make, impl):
     assert not torch.equal(found, gradient(distillation_loss(x, targets, labels, impl=impl), x))
 
 
-@pytest.mark.parametrize("factor", [1.0, 3.7])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("impl", "dtype", "factor"),
+    pairwise(IMPLS, (torch.float16, torch.bfloat16), (1.0, 3.7)),
+    indirect=["impl"],
+)
 def test_a_compiled_half_precision_gradient_is_rounded_once(make, impl, dtype, factor):
     x, targets, labels = inputs(make, impl)
     x = x.detach().to(dtype).requires_grad_()

@@ -25,11 +25,16 @@ OURS = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("sharded_pr
 parts_of, fields_of = OURS.parts_of, OURS.fields_of
 
 
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """By how many they are; started together, as what they import costs more than what they do."""
+    with OURS.started(tmp_path_factory.mktemp("groups"), 2, 3) as found:
+        yield found
+
+
 @pytest.fixture(scope="module", params=[2, 3])
-def group(request, tmp_path_factory):
-    found = OURS.Group(request.param, tmp_path_factory.mktemp("group") / "file")
-    yield found
-    found.close()
+def group(request, groups):
+    return groups[request.param]
 
 
 # --- the same call, whole and in parts
