@@ -76,12 +76,13 @@ FEWER: dict[str, dict[str, Any]] = {
 }
 """Of EPIC-KITCHENS-100, three times as large: half the epochs of the sequence teacher are more
 steps, a third of those of the language model as many."""
-GEOMETRIC, LARGER = "geometric ensemble", "larger ensemble"
-"""By the geometric mean, and by the mean."""
+GEOMETRIC, LARGER, LARGEST = "geometric ensemble", "larger ensemble", "largest ensemble"
+"""By the geometric mean, and two by the mean."""
 TRAININGS = [("count", 0), *(("sequence", seed) for seed in range(3))]
 LARGE: dict[str, list[tuple[str, int]]] = {
     GEOMETRIC: TRAININGS,
     LARGER: [*TRAININGS, ("language", 0)],
+    LARGEST: [*TRAININGS, ("language", 0), ("language", 1)],
 }
 """Kinds and seeds of their members."""
 COMPLETE_ALONE = {(EK100, "language")}
