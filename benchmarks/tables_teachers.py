@@ -101,9 +101,8 @@ def ek100_teachers() -> str:
     lines += ["", "All 9,668 validation segments, one training of each; ensemble: the mean of the"]
     lines[-1] += " others; geometric ensemble: the geometric mean of the count teacher and of three"
     lines[-1] += " trainings of the sequence teacher; larger ensemble: the mean of these and the"
-    lines[-1] += (
-        " language teacher, largest: of two trainings of it. Language: the model of the first table, with"
-    )
+    lines[-1] += " language teacher, largest: of two trainings of it. Language: the model of the"
+    lines[-1] += " first table, with"
     lines[-1] += f" `{options(without_model(FEWER['language']))}`. Balance: the exponent of the"
     lines[-1] += " class prior, the best for recall@5 on a fifth of the training videos that was"
     lines[-1] += " held out, with complete histories."
