@@ -98,8 +98,8 @@ def ek100_teachers() -> str:
                 balance = found[f"{name}: balance"]["value"]
                 cells = (value(found[f"{name}: {metric}"]) for metric in names)
                 lines.append(f"| {kind}, balance {balance:g} | {mode} | {' | '.join(cells)} |")
-    lines += ["", "All 9,668 validation segments, one training of each; ensemble: the mean of the"]
-    lines[-1] += " others; geometric ensemble: the geometric mean of the count teacher and of three"
+    lines += ["", "All 9,668 validation segments, one training of each kind; ensemble: their mean;"]
+    lines[-1] += " geometric ensemble: the geometric mean of the count teacher and of three"
     lines[-1] += " trainings of the sequence teacher; larger ensemble: the mean of these and the"
     lines[-1] += " language teacher, largest: of two trainings of it. Language: the model of the"
     lines[-1] += " first table, with"

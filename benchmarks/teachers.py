@@ -86,7 +86,7 @@ LARGE: dict[str, list[tuple[str, int]]] = {
 }
 """Kinds and seeds of their members."""
 COMPLETE_ALONE = {(EK100, "language")}
-"""Not trained on observed histories, as it takes long; ensembles there are without."""
+"""Not trained on observed histories, as it takes long; the ensemble there is without."""
 BALANCED = tuple(f"{kind}, balanced" for kind in (*FEWER, "ensemble", *LARGE))
 TWO: dict[str, dict[str, Any]] = {"count": TIMES, "sequence": TIMES}
 BREAKFAST_SPLITS = "breakfast"
@@ -154,8 +154,9 @@ def run_of(
 
 
 def trained(dataset: str, kind: str, history: str) -> bool:
-    """Is a kind trained on that kind of histories?"""
-    return history == "complete" or (dataset, kind) not in COMPLETE_ALONE
+    """Is a kind, or each member of a large ensemble, trained on that kind of histories?"""
+    members = {member for member, _ in LARGE.get(kind, [(kind, 0)])}
+    return history == "complete" or not any((dataset, m) in COMPLETE_ALONE for m in members)
 
 
 def measure(

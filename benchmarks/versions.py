@@ -75,11 +75,11 @@ def make_kitchen(folder: Path, recipes: int = 2, *, tiny: bool = False) -> None:
     kitchen = KitchenConfig(
         train_videos=5, validation_videos=2, scripts=1, recipes_per_video=recipes
     )
-    config = DemoConfig(kitchen=kitchen)
+    render = RenderConfig()
     if tiny:
         kitchen = replace(kitchen, action_s=(0.6, 1.4), pause_s=(0.1, 0.3))
-        config = DemoConfig(kitchen=kitchen, render=RenderConfig(size=32))
-    store, _ = write_kitchen(folder, config, Steps())
+        render = RenderConfig(size=32)
+    store, _ = write_kitchen(folder, DemoConfig(kitchen=kitchen, render=render), Steps())
     names = [*store.taxonomy.verbs, *store.taxonomy.nouns]
     shutil.rmtree(folder / "kitchen.zarr")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -7,6 +7,7 @@ terminal no number is broken: columns that have no room follow in a further tabl
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -213,8 +214,7 @@ class _LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record with one call, so that those of several processes never mix."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab", buffering=0) as file:
+            with self._open() as file:
                 file.write(f"{plain(self.format(record))}\n".encode())
         except OSError as error:
             if not self._failed:
@@ -222,6 +222,18 @@ class _LogFile(logging.Handler):
             self._failed = True
         except Exception:  # a mistake in a message is no reason to stop either
             self.handleError(record)
+
+    def _open(self) -> io.FileIO:
+        # Another process may be refused, and remove the folder that it has made, as this one looks.
+        tries = 20
+        while True:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return self._path.open("ab", buffering=0)
+            except (FileNotFoundError, FileExistsError):
+                tries -= 1
+                if not tries:
+                    raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import ModuleType
@@ -109,7 +109,8 @@ def used(python: Path | str, cwd: Path) -> Iterator[Use]:
     ):
 
         def use(package: str, *places: Path) -> tuple[Path, list[str]]:
-            print(json.dumps([package, *map(str, places)]), file=process.stdin, flush=True)
+            with suppress(BrokenPipeError):  # it has ended, and its errors say why
+                print(json.dumps([package, *map(str, places)]), file=process.stdin, flush=True)
             said = process.stdout.readline()
             errors.seek(0)
             assert said, errors.read()

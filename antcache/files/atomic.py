@@ -175,9 +175,12 @@ def found_at(path: Path, besides: Collection[str] = ()) -> list[str]:
     """
     try:
         names = [each.name for each in path.iterdir()]
-    except FileNotFoundError:  # or a link that leads nowhere
-        return [path.name] if path.is_symlink() else []
-    except NotADirectoryError:  # it, or what should be above it
+    except FileNotFoundError:
+        return [path.name] if path.is_symlink() else []  # it leads nowhere
+    except (OSError, ValueError):
+        if os.path.isdir(path):  # noqa: PTH112 - which no name makes fail
+            raise
+        # A file, or a name that none can have: that nothing can be made there is said then.
         return [path.name] if os.path.lexists(path) else []
     return sorted(name for name in names if name not in besides and not is_leftover(name))
 

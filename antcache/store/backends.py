@@ -5,6 +5,7 @@ Promise: what is no store of ours is refused with what it is, before anything is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ Options = Mapping[str, Any] | None
 
 
 def is_empty(place: Location, options: Options = None) -> bool:
-    """Whether nothing, or an empty folder, is at `place`."""
+    """Whether nothing is at `place`, or a folder with at most what killed writers left."""
     if isinstance(place, str):
         return RemoteZarrBackend(place, storage_options=options).files.is_empty()
     _check_local(place, options)
@@ -54,7 +55,7 @@ def find_backend(place: Location, *, memory_map: bool = True, options: Options =
             backend = kind(place, memory_map=memory_map)
             if backend.is_store():
                 return backend
-        gone, is_file, check = not place.exists(), place.is_file(), "the path"
+        gone, is_file, check = not os.path.lexists(place), place.is_file(), "the path"
     if gone:
         raise NotFound("no store here", where=place, hint=f"check {check}, or create the store")
     raise NotAStore(

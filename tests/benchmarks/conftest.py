@@ -216,6 +216,7 @@ def run_benchmark(
     """
     # Of what is trained most of the time was the sequence teachers'. A fork has what is patched.
     for name, value in {"width": 16, "layers": 1, "heads": 1}.items():
+        assert name in SequenceConfig.__init__.__kwdefaults__
         monkeypatch.setitem(SequenceConfig.__init__.__kwdefaults__, name, value)
 
     def run(name: str, *options: str, **variables: str) -> dict[str, Any]:

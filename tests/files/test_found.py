@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from antcache.errors import AlreadyExists
 from antcache.files import found_at, is_vacant
+from antcache.store import Store
 from antcache.store.backends import is_empty
 from antcache.store.format import STAGING
 from antcache.student.config import StudentConfig
@@ -69,10 +72,12 @@ def test_what_hinders(what: str, tmp_path: Path) -> None:
 def test_what_is_no_folder_hinders(look: Callable[[Path], bool], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nowhere")
-    for name in ("file", "link"):
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("file", "link", "loop"):
         assert not look(tmp_path / name)
         assert found_at(tmp_path / name) == [name]
-    assert look(tmp_path / "file" / "below")  # that it can't be made is said when it is made
+    for name in ("file/below", "loop/below", "n" * 300):
+        assert look(tmp_path / name)  # that it can't be made is said when it is made
 
 
 def test_what_can_not_be_looked_into_is_not_called_free(
@@ -86,24 +91,33 @@ def test_what_can_not_be_looked_into_is_not_called_free(
         look(tmp_path)
 
 
-@pytest.fixture
-def restless(tmp_path: Path) -> Iterator[Path]:
-    """A folder that another thread makes and removes, over and over."""
-    folder, done = tmp_path / "restless", threading.Event()
-
-    def come_and_go() -> None:
-        while not done.is_set():
-            folder.mkdir()
-            folder.rmdir()
-
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    yield folder
-    done.set()
-    thread.join()
-
-
+@pytest.mark.parametrize("there", [False, True])
 def test_a_folder_that_comes_and_goes_hinders_nobody(
-    look: Callable[[Path], bool], restless: Path
+    look: Callable[[Path], bool], there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert all(look(restless) for _ in range(2000))
+    """Another process makes or removes it after each look at it."""
+    folder, looks = tmp_path / "folder", itertools.count(there)
+    if there:
+        folder.mkdir()
+
+    def restless(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def look_at(path: Any = ".", *given: Any, **named: Any) -> Any:
+            try:
+                return usual(path, *given, **named)
+            finally:
+                if str(path) == str(folder):
+                    (os.rmdir if next(looks) % 2 else os.mkdir)(folder)
+
+        return look_at
+
+    with monkeypatch.context() as patch:
+        for name in ("stat", "lstat", "listdir", "scandir"):
+            patch.setattr(os, name, restless(getattr(os, name)))
+        assert look(folder)
+    assert next(looks) > there
+
+
+def test_a_store_is_made_beside_what_killed_writers_left(tmp_path: Path) -> None:
+    (tmp_path / LEFT).touch()
+    assert is_empty(tmp_path)
+    assert Store.create(tmp_path).videos("rgb") == []

@@ -37,6 +37,8 @@ def pairwise(*factors):
                     range(len(factors[k])),
                     key=lambda v, k=k, row=row: (
                         sum(_pair(k, v, o, w) in open_pairs for o, w in row.items()),
+                        # Else what is left open by two would always be the first of each.
+                        -sum(factors[k][v] is other[k] for other in rows),
                         -v,
                     ),
                 )

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -41,6 +42,25 @@ def test_log_on_a_full_disk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().err == (
         "Warning: /dev/full: No space left on device; the log is incomplete\n"
     )
+
+
+def test_a_log_whose_folder_goes_as_it_is_opened(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that had made it and is refused: nothing is lost."""
+    log, usual, gone = tmp_path / "run" / "log.txt", Path.mkdir, []
+
+    def made_and_gone(path: Path, *given: Any, **named: Any) -> None:
+        usual(path, *given, **named)
+        if path == log.parent and not gone:
+            gone.append(path.rmdir())
+
+    monkeypatch.setattr(Path, "mkdir", made_and_gone)
+    with log_to(log):
+        logging.getLogger("antcache.test").info("kept")
+    assert "INFO antcache.test: kept" in log.read_text()
+    assert gone
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from antcache.student.runs.checkpoint import (
     WEIGHTS,
     latest_checkpoint,
     load_checkpoint,
+    load_latest,
+    load_whole,
     save_checkpoint,
 )
 
@@ -103,3 +105,38 @@ def test_a_setting_newer_than_the_checkpoint_had_its_default(tmp_path: Path) -> 
     assert load_checkpoint(path, *made(), newer)[0] == 1
     with pytest.raises(BadCheckpoint, match=r"logit_adjustment: 0.0 -> 0.5"):
         load_checkpoint(path, *made(), {**newer, "logit_adjustment": 0.5})
+
+
+@pytest.mark.parametrize("read_first", [False, True])
+def test_one_that_is_replaced_while_it_is_read_is_not_taken(saved: Path, read_first: bool) -> None:
+    """Whether it was still whole, or files of it were gone by then."""
+    newer, optimizer = made()
+    asked = []
+
+    def load(path: Path) -> nn.Linear:
+        asked.append(path.name)
+        if len(asked) == 1 and not read_first:
+            save_checkpoint(saved.parent, 4, newer, optimizer, {}, [])
+        found, _ = made()
+        load_whole(path / WEIGHTS, found)
+        if len(asked) == 1:
+            save_checkpoint(saved.parent, 4, newer, optimizer, {}, [])
+        return found
+
+    found = load_latest(saved.parent, load)
+    assert asked == ["epoch-0003", "epoch-0004"]
+    assert found is not None
+    assert torch.equal(found.weight, newer.weight)
+
+
+def test_one_that_stays_is_asked_once(saved: Path) -> None:
+    asked = []
+
+    def load(path: Path) -> nn.Linear:
+        asked.append(path)
+        raise BadCheckpoint("it is damaged", where=path)
+
+    with pytest.raises(BadCheckpoint, match="it is damaged"):
+        load_latest(saved.parent, load)
+    assert asked == [saved]
+    assert load_latest(saved.parent / "nothing", load) is None

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 
 from antcache.errors import AlreadyExists, AntcacheError, DamagedStore, ReadFailed, WriteFailed
+from antcache.files import found_at
 from antcache.files.disk import exchange, flush, flush_one, make_folders, rename_new
 from antcache.store.backend import Attributes
 from antcache.store.faults import UNREADABLE, require_written
@@ -93,7 +94,7 @@ class FolderBackend(FolderTree):
             make_folders(self.root)
         # A process that makes one of another kind takes the same lock.
         with self._holding("group", "", wait=True):
-            if any(path.name != STAGING for path in self.root.iterdir()):
+            if found_at(self.root, (STAGING,)):
                 raise AlreadyExists("another process has just made a store here", where=self.root)
             self._write_group("", self.sealed_group("", attributes), new=True)
 

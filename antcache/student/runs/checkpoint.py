@@ -10,9 +10,9 @@ another configuration or shape; one that was kept before a setting existed has i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "sta
 OLDER = "optimiser.safetensors"
 """The optimizer's file as earlier versions called it."""
 AVERAGE, BEST = "average.safetensors", "best.safetensors"
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_checkpoint(
@@ -80,6 +82,27 @@ def drop_older(newest: Path) -> None:
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the most epochs in `folder`, or None."""
     return max(folder.glob("epoch-*"), default=None)
+
+
+def load_latest(folder: Path, load: Callable[[Path], Model]) -> Model | None:
+    """What `load` makes of the checkpoint of the most epochs in `folder`; None if there is none.
+
+    A training may save the next one at the same moment, and remove this one file by file: then it
+    is called again, with that.
+
+    Raises:
+        BadCheckpoint: as `load` does of one that stays.
+    """
+    while (path := latest_checkpoint(folder)) is not None:
+        try:
+            made = load(path)
+        except BadCheckpoint:
+            if latest_checkpoint(folder) == path:
+                raise
+            continue
+        if latest_checkpoint(folder) == path:
+            return made
+    return None
 
 
 def load_checkpoint(

@@ -27,12 +27,12 @@ from antcache.store.meaning import Senseless, stream_of
 from antcache.student.config import StudentConfig
 from antcache.student.handing.fetching import MODEL, find_student
 from antcache.student.heads.head import ModelShape
-from antcache.student.model import Predictor, build_student
+from antcache.student.model import Predictor, Student, build_student
 from antcache.student.runs.checkpoint import (
     WEIGHTS,
     check_numbers,
     check_shape,
-    latest_checkpoint,
+    load_latest,
     load_reported,
     load_whole,
 )
@@ -129,18 +129,22 @@ def load_predictor(
         NotFound: it has no checkpoint yet.
         BadCheckpoint: the checkpoint is damaged, of another model, or holds what is no number.
     """
+
+    def load(place: Path) -> Student:
+        check_shape(place, config, shape, name=MODEL if place == run_dir else WEIGHTS)
+        with torch.random.fork_rng(devices=[]):
+            student = build_student(config, shape)
+        if place == run_dir:
+            load_whole(place / MODEL, student)
+        else:
+            load_reported(place, student)
+        check_numbers(place / MODEL if place == run_dir else place, student.state_dict())
+        return student
+
     exported = os.path.lexists(run_dir / MODEL)
-    checkpoint = run_dir if exported else latest_checkpoint(run_dir / CHECKPOINTS)
-    if checkpoint is None:
+    student = load(run_dir) if exported else load_latest(run_dir / CHECKPOINTS, load)
+    if student is None:
         raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
-    check_shape(checkpoint, config, shape, name=MODEL if exported else WEIGHTS)
-    with torch.random.fork_rng(devices=[]):
-        student = build_student(config, shape)
-    if exported:
-        load_whole(checkpoint / MODEL, student)
-    else:
-        load_reported(checkpoint, student)
-    check_numbers(checkpoint / MODEL if exported else checkpoint, student.state_dict())
     where = pick_device(device or config.runtime.device)
     return Predictor(student, config.runtime.precision, where)
 
