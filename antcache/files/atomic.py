@@ -172,6 +172,9 @@ def found_at(path: Path, besides: Collection[str] = ()) -> list[str]:
     Args:
         path: a folder, or what is in its place; nothing is found where nothing is.
         besides: names that are not told, as what killed writers left is not.
+
+    Raises:
+        OSError: a folder is there that can't be looked into.
     """
     try:
         names = [each.name for each in path.iterdir()]

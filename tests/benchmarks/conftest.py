@@ -250,7 +250,8 @@ def run_benchmark(
 @pytest.fixture
 def forked_parts(forked: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a benchmark measures in a process of its own, `python FILE OPTIONS`, is forked from it:
-    to import torch and transformers would be most of that process's work."""
+    to import torch and transformers would be most of that process's work. What a library reads of
+    the environment as it is loaded is therefore not tried."""
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         program, script, *words = command

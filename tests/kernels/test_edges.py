@@ -33,7 +33,7 @@ def loss(impl, logits, *tensors, **given):
 
 @pytest.mark.parametrize(
     ("impl", "junk", "teachers", "classes"),
-    # A long row of a class mixture has a kernel of its own, which must hide each of them.
+    # A long row with a mixture has a kernel of its own, which must hide each of them.
     dict.fromkeys(
         [
             *pairwise(IMPLS, (math.nan, math.inf, -math.inf), (0, 1, 2), (C, LONG)),

@@ -129,19 +129,19 @@ def load_predictor(
         NotFound: it has no checkpoint yet.
         BadCheckpoint: the checkpoint is damaged, of another model, or holds what is no number.
     """
+    exported = os.path.lexists(run_dir / MODEL)
 
     def load(place: Path) -> Student:
-        check_shape(place, config, shape, name=MODEL if place == run_dir else WEIGHTS)
+        check_shape(place, config, shape, name=MODEL if exported else WEIGHTS)
         with torch.random.fork_rng(devices=[]):
             student = build_student(config, shape)
-        if place == run_dir:
+        if exported:
             load_whole(place / MODEL, student)
         else:
             load_reported(place, student)
-        check_numbers(place / MODEL if place == run_dir else place, student.state_dict())
+        check_numbers(place / MODEL if exported else place, student.state_dict())
         return student
 
-    exported = os.path.lexists(run_dir / MODEL)
     student = load(run_dir) if exported else load_latest(run_dir / CHECKPOINTS, load)
     if student is None:
         raise NotFound("the run has no checkpoint", where=run_dir, hint="train it to its end")
