@@ -127,6 +127,8 @@ STAGES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 """Values of each setting; the first one is where tuning starts."""
+ALIGNED = (1.0, 0.1)
+"""Weights of an alignment with the names of next actions, of students with and without teachers."""
 FURTHER: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "further-plain": (
         "plain",
@@ -135,6 +137,10 @@ FURTHER: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
             "loss, label_smoothing": (("focal", 0.0),),
             "ema": (0.99, 0.999),
             "verb_noun_weight": (0.5,),
+            "align, align_weight, targets, weight": tuple(
+                ("cosine", weight, str(TargetName(way="own", named=True)), 0.0)
+                for weight in ALIGNED
+            ),
         },
     ),
     "further-ours": (
@@ -145,6 +151,10 @@ FURTHER: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
             ),
             "ema": (0.999,),
             "verb_noun_weight": (0.5,),
+            "align, align_weight, targets": tuple(
+                ("cosine", weight, str(TargetName(way="own", balance=0.7, named=True)))
+                for weight in ALIGNED
+            ),
         },
     ),
 }

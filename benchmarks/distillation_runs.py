@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from language_models import with_model
+from language_models import name_embeddings, with_model
 from numpy.typing import NDArray
 from simulated import NOISE, STREAM, make_store
 from teacher_runs import WORK
@@ -74,6 +74,8 @@ class TargetName:
         history: mode of the teachers' histories.
         balance: exponent of the class prior that joint targets are divided by.
         shuffled: given to the wrong training segments, by one random permutation.
+        named: with what MiniLM makes of the name of each training segment's own action, as the
+            feature that a student may be aligned with.
     """
 
     kind: str = "joint"
@@ -81,18 +83,26 @@ class TargetName:
     history: str = "complete"
     balance: float = 0.0
     shuffled: bool = False
+    named: bool = False
 
     def __str__(self) -> str:
-        more = [f"{BALANCED}{self.balance:g}"] * bool(self.balance) + ["shuffled"] * self.shuffled
-        return "_".join([self.kind, self.way, self.history, *more])
+        balanced = [f"{BALANCED}{self.balance:g}"] * bool(self.balance)
+        more = ["shuffled"] * self.shuffled + ["named"] * self.named
+        return "_".join([self.kind, self.way, self.history, *balanced, *more])
 
     @classmethod
     def parse(cls, name: str) -> TargetName:
         """The name that `str` wrote."""
         kind, way, history, *more = name.split("_")
         balance = sum(float(w.removeprefix(BALANCED)) for w in more if w.startswith(BALANCED))
-        shuffled = "shuffled" in more
-        return cls(kind=kind, way=way, history=history, balance=balance, shuffled=shuffled)
+        return cls(
+            kind=kind,
+            way=way,
+            history=history,
+            balance=balance,
+            shuffled="shuffled" in more,
+            named="named" in more,
+        )
 
     def member(self, kind: str) -> TargetName:
         """The targets of one kind of which joint ones are made."""
@@ -107,7 +117,11 @@ def require_targets(store: Store, name: TargetName) -> None:
     print(f"soft targets {name} of {store.path}", flush=True)
     folder = Path(str(store.path)).with_suffix(".teachers") / str(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if name.shuffled:
+    if name.named:
+        bare = replace(name, named=False)
+        require_targets(store, bare)
+        store.write_targets(str(name), with_names(store, str(bare)))
+    elif name.shuffled:
         straight = replace(name, shuffled=False)
         require_targets(store, straight)
         store.write_targets(str(name), shuffled(store, str(straight)))
@@ -137,6 +151,19 @@ def shuffled(store: Store, name: str) -> SoftTargets:
     logits = targets.logits.copy()
     logits[rows] = targets.logits[np.random.default_rng(0).permutation(rows)]
     return replace(targets, logits=logits, attributes={**targets.attributes, "shuffled": True})
+
+
+def with_names(store: Store, name: str) -> SoftTargets:
+    """The soft targets with the embedding of the name of each segment's own action as `feature`.
+
+    Of training segments alone: others have none (NaN), as nobody is to learn their labels.
+    """
+    targets, labels = store.targets(name), store.labels("train")
+    rows = targets.rows_for(labels.uid)
+    names = name_embeddings(store.taxonomy.actions)
+    feature = np.full((len(targets), names.shape[1]), np.nan, dtype=np.float32)
+    feature[rows[rows >= 0]] = names[labels.action[rows >= 0]]
+    return replace(targets, feature=feature, attributes={**targets.attributes, "named": "minilm"})
 
 
 def equal_entropy_smoothing(store: Store, settings: dict[str, Any]) -> float:

@@ -14,13 +14,19 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from record import DATA
 
 from antcache.devices import pick_device
 
+BATCH = 128
 EPIC = "epic-kitchens-55"
 ADAPT = {"form": "natural", "steps": 200, "batch": 32}
 CONFIGS: dict[str, dict[str, int]] = {
@@ -49,6 +55,25 @@ def language_model(name: str, work: Path) -> str:
     if kind == "config":
         return str(_from_config(rest, work))
     return str(_minilm()) if name == "minilm" else name
+
+
+def name_embeddings(names: Sequence[str]) -> NDArray[np.float32]:
+    """Embeddings (C, 384) of the names of classes by MiniLM: means over tokens, of length 1, as
+    that model was trained to compare."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(_minilm()).eval()
+    texts = [re.sub(r"[\W_]+", " ", name).strip() for name in names]
+    read = AutoTokenizer.from_pretrained(_minilm())(texts, padding=True, return_tensors="pt")
+    means = []
+    with torch.inference_mode():
+        for own in range(0, len(texts), BATCH):
+            batch = {key: values[own : own + BATCH] for key, values in read.items()}
+            real = batch["attention_mask"][..., None]
+            states = model(**batch).last_hidden_state
+            means.append((states * real).sum(1) / real.sum(1))
+    found: NDArray[np.float32] = F.normalize(torch.cat(means)).numpy()
+    return found
 
 
 def _minilm() -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from antcache.annotations import Segments, Taxonomy
 from antcache.store import SoftTargets, Store
@@ -176,3 +177,23 @@ def test_shuffled_teacher_swaps_training_segments_alone(runs: ModuleType, tmp_pa
     assert sorted(map(tuple, swapped.logits[:3])) == sorted(map(tuple, straight.logits[:3]))
     assert (swapped.logits[:3] != straight.logits[:3]).any()
     assert (swapped.logits[3] == straight.logits[3]).all()
+
+
+def test_names_are_features_of_training_segments_alone(
+    runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embedded(names: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[len(name), ord(name[0])] for name in names], np.float32)
+
+    monkeypatch.setattr(runs, "name_embeddings", embedded)
+    store = store_with_targets(tmp_path)
+    name = runs.TargetName(named=True)
+    assert runs.TargetName.parse(str(name)) == name
+    runs.require_targets(store, name)
+    bare, named = store.targets("joint_in-sample_complete"), store.targets(str(name))
+    np.testing.assert_array_equal(named.logits, bare.logits)
+    assert named.feature is not None
+    own = embedded(TAXONOMY.actions)[store.labels("train").action]
+    np.testing.assert_array_equal(named.feature[named.rows_for(store.labels("train").uid)], own)
+    other = named.rows_for(store.labels("validation").uid)
+    assert np.isnan(named.feature[other]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 
@@ -41,3 +42,14 @@ def test_what_is_adapted_is_not_adapted_again(named, tmp_path, name):
 def test_an_unknown_architecture(named, tmp_path):
     with pytest.raises(SystemExit, match=r"no such architecture: bert; there are bert-base"):
         named.language_model("config:bert", tmp_path)
+
+
+def test_names_are_embedded_one_by_one(named) -> None:
+    names = ["take_knife", "take knife", "wash-up plate", "put"]
+    together = named.name_embeddings(names)
+    assert together.shape == (4, together.shape[1])
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(together[0], together[1])
+    for row, name in zip(together, names, strict=True):  # padding counts for nothing
+        np.testing.assert_allclose(named.name_embeddings([name])[0], row, atol=1e-6)
+    assert abs(together[0] @ together[2]) < 0.9999
