@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from test_sweep import assert_equals_solo
-from tiny_kitchen import assert_same_run, stopped_in_step
+from tiny_kitchen import assert_equals_solo, assert_same_run, stopped_in_step
 
 from antcache.annotations import protocol_for
 from antcache.cli.main import cli

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_gaps import assert_same_run
-from test_sweep import assert_equals_solo
+from tiny_kitchen import assert_equals_solo, assert_same_run
 from token_kitchen import FUTURE, PLANE, PRESENT, add_tokens, add_tokens_at
 
 from antcache.errors import BadCheckpoint, BadConfig

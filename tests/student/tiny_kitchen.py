@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from shelves import Shelf
 
 from antcache.annotations import Segments, Taxonomy
+from antcache.evaluation import Predictions
 from antcache.store import SoftTargets, Store
 from antcache.student.config import StudentConfig
+from antcache.student.runs.checkpoint import WEIGHTS, latest_checkpoint
 from antcache.student.runs.train import RunResult, train
+from antcache.student.sweeps.plan import Sweep
 from antcache.student.training.loop import Trainer
 
 CLASSES, DIM, FPS, SECONDS = 6, 12, 4.0, 3.0
@@ -54,6 +59,28 @@ def assert_same_run(one: RunResult, two: RunResult) -> None:
         assert torch.equal(value, theirs[name]), name
     np.testing.assert_array_equal(one.predictions.scores, two.predictions.scores)
     assert one.history[-1]["loss"] == two.history[-1]["loss"]
+
+
+def assert_equals_solo(store: Store, folder: Path, plan: Sweep) -> None:
+    """Each member of a sweep, up to rounding."""
+    for name, config in plan.members():
+        solo = train(store, None, config)
+        checkpoint = latest_checkpoint(folder / name / "checkpoint")
+        assert checkpoint is not None
+        if not config.optimization.ema:
+            for key, value in load_file(checkpoint / WEIGHTS).items():
+                alone = solo.model.state_dict()[key]
+                if key.endswith("attention_in.bias"):
+                    # That of the keys changes no score: its gradient is rounding, and Adam's step
+                    # of it is as long as any.
+                    value, alone = (torch.cat(b.chunk(3)[::2]) for b in (value, alone))
+                torch.testing.assert_close(value, alone, rtol=1e-4, atol=2e-6, msg=f"{name} {key}")
+        scores = Predictions.load(folder / name).scores
+        np.testing.assert_allclose(scores, solo.predictions.scores, rtol=1e-4, atol=1e-5)
+        lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+        for line, record in zip(lines, solo.history, strict=True):
+            for key in ("loss", "distillation_loss", "gradient_norm", "lr"):
+                assert json.loads(line)[key] == pytest.approx(record[key], rel=1e-4, abs=1e-7), key
 
 
 def tiny_taxonomy() -> Taxonomy:
