@@ -1,4 +1,4 @@
-"""Teachers and students of the kernels' tests."""
+"""Teachers, students and devices of the kernels' tests."""
 
 from __future__ import annotations
 
@@ -90,3 +90,17 @@ def kl(logits, targets, temperature=1.0, **kwargs):
 def make() -> SimpleNamespace:
     """`randn`; `top_k` of dense logits; `form`, a teacher by its form's name; `kl`, per row."""
     return SimpleNamespace(randn=randn, top_k=top_k, form=form, kl=kl)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cpu", id="interpreter"),
+        pytest.param("cuda", id="gpu", marks=pytest.mark.gpu),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> str:
+    """Where Triton's kernels run: on a GPU where there is one, else by the interpreter."""
+    available = torch.cuda.is_available()
+    if (request.param == "cuda") != available:
+        pytest.skip("no CUDA device" if not available else "with a GPU, Triton has no interpreter")
+    return str(request.param)
