@@ -21,7 +21,7 @@ from antcache.student.recognition import recogniser
     then="`antcache teacher listen` lets a text teacher hear it, `antcache evaluate` scores it, "
     "`antcache predict` says what is under way in a video.",
     goes_on="`antcache student recognise STORE --run RUN --resume` goes on after the last epoch "
-    "kept; if none was, the same command starts again.",
+    "kept, or begins again if none was; if it finds no run yet, give the same command again.",
 )
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")

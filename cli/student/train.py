@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     then="`antcache evaluate` scores the run, `antcache compare` tells what it gains over another, "
     "`antcache student predict` predicts other segments.",
     goes_on="`antcache student train STORE --run RUN --resume` goes on after the last epoch "
-    "kept; if none was, the same command starts again.",
+    "kept, or begins again if none was; if it finds no run yet, give the same command again.",
 )
 @store_argument("store_path")
 @click.option("--run", "run_dir", type=PATH, required=True, help="Folder of the run.")

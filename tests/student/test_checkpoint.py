@@ -67,6 +67,26 @@ def test_another_configuration_is_refused_with_the_difference(saved: Path) -> No
         load_checkpoint(saved, *made(), {"lr": 2})
 
 
+def test_what_the_store_no_longer_holds_is_said_in_words(tmp_path: Path) -> None:
+    kept = {"lr": 1, "train windows": "60b7", "validation windows": "19f1", "soft targets": "482a"}
+    save_checkpoint(tmp_path, 3, *made(), kept, [{"epoch": 3}])
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    training = (
+        r"the store holds other training windows \(labels, protocol or rows of features\) than"
+    )
+    with pytest.raises(BadCheckpoint, match=f"{training} when the run began") as caught:
+        load_checkpoint(path, *made(), {**kept, "train windows": "b369"})
+    assert "60b7" not in str(caught.value)
+    assert "settings" not in str(caught.value)
+    other = {**kept, "soft targets": "0", "train windows": "b369", "validation windows": "0"}
+    both = "other soft targets and other training and validation windows"
+    with pytest.raises(BadCheckpoint, match=both):
+        load_checkpoint(path, *made(), other)
+    with pytest.raises(BadCheckpoint, match=r"another configuration: found lr: 1 -> 2 \(resume"):
+        load_checkpoint(path, *made(), {**other, "lr": 2})
+
+
 def test_another_shape_is_refused(saved: Path) -> None:
     model, optimizer = made(4)
     before = model.weight.clone()

@@ -17,7 +17,7 @@ from antcache.settings import settings_of
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.runs.predicting import TrainedStudent
-from antcache.student.runs.train import train
+from antcache.student.runs.train import Run, train
 from antcache.student.training.loop import Trainer
 
 MakeStore = Callable[..., Store]
@@ -108,6 +108,34 @@ def test_a_resumed_run_says_where_it_went_on(
     again = run(store.path, "--run", folder, "--resume")
     assert again.exit_code == 0, again.output
     assert f"{folder}: resumed after epoch 1" in again.output
+
+
+@pytest.mark.parametrize("command", ["train", "recognise"])
+def test_interrupted_before_the_first_checkpoint_it_does_what_it_says(
+    make_store: MakeStore, tmp_path: Path, command: str
+) -> None:
+    """Before anything of the run is kept, too: then the same command starts it."""
+    store, folder = make_store(), tmp_path / "run"
+    start = ["student", command, str(store.path), "--run", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "__init__", interrupted)
+        early = CliRunner().invoke(cli, [*start, *SMALL])
+    assert early.exit_code == 130
+    resumed = CliRunner().invoke(cli, [*start, "--resume"])
+    assert "no run to resume" in resumed.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", interrupted)
+        stopped = CliRunner().invoke(cli, [*start, *SMALL])
+    assert stopped.exit_code == 130
+    assert "goes on after the last epoch kept, or begins again if none was" in stopped.stderr
+    assert "if it finds no run yet, give the same command again" in stopped.stderr
+    again = CliRunner().invoke(cli, [*start, "--resume"])
+    assert again.exit_code == 0, again.output
+    assert "epoch 2 of 2" in (folder / "log.txt").read_text()
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_bad_input_is_one_line_and_code_2(make_store: MakeStore, tmp_path: Path) -> None:

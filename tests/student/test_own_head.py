@@ -7,14 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from tiny_kitchen import MakeRun
 
+from antcache.cli.main import cli
 from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads.config import ModelConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.table import HEADS, build_head
+from antcache.student.runs.predicting import TrainedStudent
 from antcache.student.runs.train import train
 
 
@@ -60,3 +65,25 @@ def test_looks_at_the_last_frame_alone(last: type) -> None:
     output = head(x, past=True, decode=True)
     assert output.past_logits is not None
     torch.testing.assert_close(output.past_logits[:, 1:], head.classifier(output.inputs[:, :-1]))
+
+
+def test_a_process_that_does_not_know_it_says_where_it_is_known(
+    last: type, make_run: MakeRun, small: StudentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: dict[str, None] = dict.fromkeys(("layers", "heads", "width"))
+    store, run, result = make_run(small.replace(head="last", epochs=1, **own))
+    exact = TrainedStudent(store, run).predict(store.labels("validation"), split="validation")
+    np.testing.assert_allclose(exact.scores, result.predictions.scores, atol=1e-5)
+    out = str(run.parent / "out")
+    commands = [
+        ["student", "predict", str(store.path), str(run), "--split", "validation", "--output", out],
+        ["student", "export", str(run), out],
+        ["student", "train", str(store.path), "--run", str(run), "--resume"],
+    ]
+    monkeypatch.delitem(HEADS, "last")
+    for command in commands:
+        said = CliRunner().invoke(cli, command)
+        assert (said.exit_code, said.stderr.count("\n")) == (2, 1), said.output
+        assert f"{run}/config.json: the student has a head that is not known here" in said.stderr
+        assert "found last" in said.stderr
+        assert "use the student from Python" in said.stderr

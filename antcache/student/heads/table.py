@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
+from pathlib import Path
 
 from antcache.checks import one_of
 from antcache.errors import BadConfig
@@ -36,6 +37,23 @@ def sizes_of(head: type[Head]) -> tuple[str, ...]:
     """Which of `layers`, `heads`, `width`, `dropout` and `slots` mean something to a head."""
     given = signature(head.build).parameters.values()
     return tuple(one.name for one in given if one.kind is one.KEYWORD_ONLY)
+
+
+def check_known(head: str, file: Path) -> None:
+    """Refuse a kept student whose head this process does not know, by the file that names it.
+
+    Raises:
+        BadConfig: there is no such head.
+    """
+    if head not in HEADS:
+        raise BadConfig(
+            "the student has a head that is not known here",
+            where=file,
+            expected=" or ".join(HEADS),
+            found=head,
+            hint="a head of one's own is known only to the Python process that enters it in HEADS: "
+            "use the student from Python, after the same entry",
+        )
 
 
 def check_tokens(config: ModelConfig, tokens: int) -> None:

@@ -4,7 +4,8 @@ Promise: a checkpoint is a folder `epoch-NNNN` of safetensors files (`weights`, 
 where the run keeps them the `average` of the weights and the weights of the `best` epoch) and
 `state.json`, which appears as a whole; the one before it is removed only when the new one is on the
 disk, so that a kill or a power cut at any time leaves a whole one. Loading refuses a checkpoint of
-another configuration or shape; one that was kept before a setting existed has its default.
+another configuration or shape, or of what the store no longer holds, and says which; one that was
+kept before a setting existed has its default.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from antcache.store.format import difference
 from antcache.student.config import StudentConfig, lifted, read_settings
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import build_student
+from antcache.student.training.fingerprints import in_words, is_fingerprint
 from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, read_json
 
@@ -51,7 +53,7 @@ def save_checkpoint(
         epoch: number of finished epochs.
         model: whose weights are kept.
         optimizer: whose tensors are kept.
-        identity: JSON-ready settings that a run which resumes must share.
+        identity: JSON-ready settings and fingerprints that a run which resumes must share.
         history: JSON-ready records of the epochs.
         others: further weights by file name, `AVERAGE` and `BEST`; None is not written.
 
@@ -117,7 +119,8 @@ def load_checkpoint(
         Number of finished epochs, and their records.
 
     Raises:
-        BadCheckpoint: it is damaged, of another configuration, or of another shape.
+        BadCheckpoint: it is damaged, of another configuration or shape, or the store holds
+            something else than when the run began.
     """
     state = _read_state(path)
     # A setting that is newer than the run did not exist then: it had what is its default now.
@@ -125,12 +128,21 @@ def load_checkpoint(
     kept = {name: standard.get(name, value) for name, value in identity.items()}
     kept |= read_settings(lifted(state["identity"]))
     identity = read_settings(identity)
-    if kept != identity:
+    differ = {name for name in {*kept, *identity} if kept.get(name) != identity.get(name)}
+    settings = {name for name in differ if not is_fingerprint(name)}
+    if settings:  # they may be why the windows differ, too
+        then, now = ({k: v for k, v in each.items() if k in settings} for each in (kept, identity))
         raise BadCheckpoint(
             "the checkpoint is of another configuration",
             where=path,
-            found=difference(kept, identity),
+            found=difference(then, now),
             hint="resume with the settings of the run, or start a new one",
+        )
+    if differ:
+        raise BadCheckpoint(
+            f"the store holds {in_words(differ)} than when the run began",
+            where=path,
+            hint="bring back what it held, or start a new run",
         )
     weights = _read_tensors(path / WEIGHTS)
     _compare(path / WEIGHTS, model.state_dict(), weights)

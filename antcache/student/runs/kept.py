@@ -27,6 +27,7 @@ from antcache.store.meaning import Senseless, stream_of
 from antcache.student.config import StudentConfig
 from antcache.student.handing.fetching import MODEL, find_student
 from antcache.student.heads.head import ModelShape
+from antcache.student.heads.table import check_known
 from antcache.student.model import Predictor, Student, build_student
 from antcache.student.runs.checkpoint import (
     WEIGHTS,
@@ -98,6 +99,7 @@ class KeptStudent:
                 or the hub can't be reached.
             BadCheckpoint: the run can't be read, or is from a version that did not keep what is
                 needed without a store.
+            BadConfig: its head is not known here.
             FingerprintMismatch: `taxonomy` is another than that of the run.
             MissingExtra: it is on the hub, and huggingface_hub is not installed.
         """
@@ -127,8 +129,10 @@ def load_predictor(
 
     Raises:
         NotFound: it has no checkpoint yet.
+        BadConfig: its head is not known here.
         BadCheckpoint: the checkpoint is damaged, of another model, or holds what is no number.
     """
+    check_known(config.model.head, run_dir / CONFIG)
     exported = os.path.lexists(run_dir / MODEL)
 
     def load(place: Path) -> Student:

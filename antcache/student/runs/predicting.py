@@ -46,7 +46,8 @@ class TrainedStudent:
         BadCheckpoint: the run can't be read.
         FingerprintMismatch: the store has other classes or features than the run was trained on.
         MissingKey: the store lacks a stream.
-        BadConfig: a stream has seen the future, and the run does not say that this is allowed.
+        BadConfig: a stream has seen the future, and the run does not say that this is allowed; or
+            the run's head is not known here.
     """
 
     def __init__(

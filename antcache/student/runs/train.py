@@ -23,9 +23,11 @@ from antcache.evaluation import Predictions, score
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
+from antcache.student.heads.table import check_known
 from antcache.student.model import Student
 from antcache.student.runs.folder import RunFolder
 from antcache.student.runs.kept import CLASSES, SETTINGS, SOURCES
+from antcache.student.runs.place import CONFIG
 from antcache.student.scoring import Scores
 from antcache.student.training.distributed import ALONE, Processes, own_device, processes
 from antcache.student.training.held_out import best_epoch, hold_out
@@ -113,7 +115,8 @@ def train(
         AlreadyExists: `run_dir` holds something and `resume` is false, or another process trains
             there.
         NotFound: `resume` is true and there is no run.
-        BadCheckpoint: the checkpoint is damaged, or of another configuration or shape.
+        BadCheckpoint: the checkpoint is damaged, or of another configuration or shape, or the store
+            holds something else than when the run began.
         NotFinite: the loss is not finite.
         WriteFailed: the disk refused; what was kept can be resumed.
         MissingKey, MissingFeature, MissingTarget, FingerprintMismatch, BadConfig: see
@@ -126,6 +129,8 @@ def train(
             folder = stack.enter_context(
                 RunFolder.open(Path(run_dir), resume=resume, writes=group.first)
             )
+        if run_dir is not None and resume:
+            check_known(config.model.head, Path(run_dir) / CONFIG)
         group.wait()  # nobody writes before all have looked
         device = pick_device(own_device(config.runtime.device, group))
         data = load_training_data(store, config, device, progress)

@@ -18,7 +18,8 @@ from antcache.cluster import connected, resource, spread
 from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.student.config import StudentConfig
-from antcache.student.sweeps.run import Member, Training, read_data, train_members
+from antcache.student.sweeps.begun import Member
+from antcache.student.sweeps.run import Training, read_data, train_members
 
 
 class MemberWorker:

@@ -3,8 +3,8 @@
 Promise: every member is kept as an ordinary run in `FOLDER/SETTING/seed-N`, and its result equals
 its solo run within float tolerance (on a GPU, with dropout, in distribution). A sweep that was
 interrupted goes on when it is called again: finished members are only read, others resume from
-their checkpoints. One process trains a sweep at a time. A member whose loss is not finite is named,
-and the others go on.
+their checkpoints, and one that was trained on what the store no longer holds is refused. One
+process trains a sweep at a time. A member whose loss is not finite is named, and the others go on.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from antcache.store import Store
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.model import build_student
-from antcache.student.runs.folder import RunFolder, tidy
-from antcache.student.runs.place import CONFIG, LOG, RESULT, read_config
+from antcache.student.runs.folder import RunFolder
+from antcache.student.runs.place import CONFIG, LOG, RESULT
 from antcache.student.runs.train import Run
+from antcache.student.sweeps.begun import Member, unfinished
 from antcache.student.sweeps.plan import Sweep
 from antcache.student.sweeps.table import HELD_OUT, Table, tabulate
 from antcache.student.training.distributed import started
@@ -47,8 +48,6 @@ from antcache.windows.reading.memory import free_bytes
 
 log = logging.getLogger(__name__)
 
-Member = tuple[str, StudentConfig]
-"""Folder, relative to the sweep's, and config."""
 Training = Callable[[Store, Path, Sequence[Member], Progress], dict[str, str]]
 """Trains members in a folder; gives the errors of those whose loss is not finite, by name."""
 Loaded = dict[tuple[Any, ...], TrainingData]
@@ -85,6 +84,7 @@ def sweep(
     Raises:
         BadConfig: a run in the folder is of another plan, the head can't be stacked, or torchrun
             started several processes.
+        FingerprintMismatch: a member was trained on something else than the store holds now.
         AlreadyExists: the folder has something else, or another process trains the sweep, or one
             of its members.
         WriteFailed, MissingKey, ...: see `train.train`.
@@ -124,10 +124,10 @@ def _sweep(
 ) -> tuple[Table, dict[str, str]]:
     """`sweep`, in a folder that is ours."""
     members = plan.members()
-    unfinished = [(name, c) for name, c in members if not _finished(folder / name, c)]
-    if len(unfinished) < len(members):
-        log.info("%d of %d members are finished", len(members) - len(unfinished), len(members))
-    failed = training(store, folder, unfinished, progress) if unfinished else {}
+    left = unfinished(store, folder, members)
+    if len(left) < len(members):
+        log.info("%d of %d members are finished", len(members) - len(left), len(members))
+    failed = training(store, folder, left, progress) if left else {}
     results = {
         name: {seed: _metrics(folder / f"{name}/seed-{seed}") for seed in plan.seeds}
         for name in plan.settings
@@ -321,26 +321,6 @@ def step_bytes(student: nn.Module, config: StudentConfig, shape: ModelShape) -> 
         student(features, **config.losses.frame_outputs)
     window = features.nbytes + sum(tensor.nbytes for tensor in kept.values())
     return config.optimization.batch_size * window
-
-
-def _finished(path: Path, config: StudentConfig) -> bool:
-    """Whether the run is done; one of other settings is refused."""
-    if not (path / CONFIG).exists():
-        return False
-    there, wanted = read_config(path).identity, config.identity
-    differ = [key for key, value in wanted.items() if there[key] != value]
-    if differ:
-        raise BadConfig(
-            "a run of other settings is here",
-            where=path,
-            expected=f"{differ[0]} = {wanted[differ[0]]}",
-            found=there[differ[0]],
-            hint="choose another folder for this sweep",
-        )
-    if not (path / RESULT).exists():
-        return False
-    tidy(path)
-    return True
 
 
 def _open(path: Path) -> AbstractContextManager[RunFolder]:

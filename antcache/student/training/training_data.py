@@ -22,12 +22,12 @@ from antcache.errors import BadConfig, MissingTarget
 from antcache.kernels import DenseTargets, Targets, TopKTargets
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store, Stream
-from antcache.store.format import checksums, fingerprint
 from antcache.store.reading.mapped import MappedArray
 from antcache.store.soft_targets import training_unknown
 from antcache.student.config import StudentConfig
 from antcache.student.heads.head import ModelShape
 from antcache.student.heads.table import check_tokens
+from antcache.student.training import fingerprints
 from antcache.student.training.objective_config import ATTENTION
 from antcache.student.training.weights import Weight, describe
 from antcache.text import listed
@@ -98,28 +98,23 @@ def load_training_data(
     splits = _splits(store, streams, protocol, config)
     trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}
-    fingerprints = {
-        "taxonomy": taxonomy.fingerprint,
-        "stream fingerprint": ",".join(stream.fingerprint for stream in streams),
-    }
+    known_by = fingerprints.of_store(taxonomy, streams) | fingerprints.of_windows(splits)
     for name, found in splits.items():
         counts[name] = {"windows": len(found), "padded": found.num_padded}
         if len(found) > len(found.segments):
             counts[name]["segments"] = len(found.segments)
-        fingerprints[f"{name} windows"] = found.fingerprint
     teachers: TeacherTargets | None = None
     if soft:
         teachers, counts["targets"] = _teachers(store, soft, trained.segments.uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
-        arrays = [checksums(targets.arrays()) for targets in soft.values()]
-        fingerprints["soft targets"] = ",".join(fingerprint(sums) for sums in arrays)
+        known_by |= fingerprints.of_targets(soft.values())
         shape = replace(shape, teacher_dims=teachers.dims)
         # A segment's target is that of all its windows.
         teachers = replace(teachers, row=teachers.row[torch.from_numpy(trained.segment)])
     later: Tensor | None = None
     if config.model.slots is not None:
         later = _later(store, config, trained.labels.uid, config.model.slots - 1)
-        fingerprints["later actions"] = fingerprint(checksums({"later": later.numpy()}))
+        known_by |= fingerprints.of_later(later)
     packed = _packed(config, splits.values(), device)
     windows: dict[str, Windows] = {}
     for name, found in splits.items():
@@ -146,8 +141,25 @@ def load_training_data(
         segments=validation.segments,
         dropped={name: found.dropped for name, found in splits.items()},
         counts=counts,
-        fingerprints=fingerprints,
+        fingerprints=known_by,
     )
+
+
+def look_at_windows(store: Store, config: StudentConfig) -> dict[str, str]:
+    """The fingerprints of all that `load_training_data` reads but the soft targets.
+
+    No feature is read: where the windows lie is known without.
+
+    Raises:
+        MissingKey, MissingFeature, BadConfig: see `load_training_data`.
+    """
+    streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
+    splits = _splits(store, streams, config.window.over(store.protocol), config)
+    known_by = fingerprints.of_store(store.taxonomy, streams) | fingerprints.of_windows(splits)
+    if config.model.slots is not None:
+        uid = splits[config.data.train_split].labels.uid
+        known_by |= fingerprints.of_later(_later(store, config, uid, config.model.slots - 1))
+    return known_by
 
 
 def _names(config: StudentConfig) -> tuple[str, str]:

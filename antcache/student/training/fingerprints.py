@@ -1,0 +1,68 @@
+"""Fingerprints of what a run learns from: hashes by which it is known again, and words for them.
+
+Promise: two runs whose fingerprints are equal learned from the same classes, features, windows,
+labels and soft targets. Whoever finds that they differ says so in words: a hash helps nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from antcache.annotations import Taxonomy
+from antcache.store import SoftTargets, Stream
+from antcache.store.format import checksums, fingerprint
+from antcache.windows.split import SplitWindows
+
+CLASSES, STREAMS, TARGETS, LATER = "taxonomy", "stream fingerprint", "soft targets", "later actions"
+WINDOWS = " windows"
+"""What the names of windows' fingerprints end with, after the name of a split."""
+
+_WORDS = {
+    CLASSES: "other classes",
+    STREAMS: "features of other settings",
+    TARGETS: "other soft targets",
+    LATER: "other later actions",
+}
+_SPLITS = {"train": "training"}
+
+
+def of_store(taxonomy: Taxonomy, streams: Iterable[Stream]) -> dict[str, str]:
+    """Of classes and features."""
+    return {
+        CLASSES: taxonomy.fingerprint,
+        STREAMS: ",".join(stream.fingerprint for stream in streams),
+    }
+
+
+def of_windows(splits: Mapping[str, SplitWindows]) -> dict[str, str]:
+    """Of the windows of each split, and their labels."""
+    return {f"{name}{WINDOWS}": found.fingerprint for name, found in splits.items()}
+
+
+def of_targets(soft: Iterable[SoftTargets]) -> dict[str, str]:
+    """Of what each teacher says."""
+    sums = (fingerprint(checksums(targets.arrays())) for targets in soft)
+    return {TARGETS: ",".join(sums)}
+
+
+def of_later(later: Tensor) -> dict[str, str]:
+    """Of the labels (N, L) of the actions after those that the windows are of."""
+    return {LATER: fingerprint(checksums({"later": later.numpy()}))}
+
+
+def is_fingerprint(name: str) -> bool:
+    """Whether an entry of a run's identity is a fingerprint; a setting otherwise."""
+    return name in _WORDS or name.endswith(WINDOWS)
+
+
+def in_words(names: Iterable[str]) -> str:
+    """What a store holds whose fingerprints of these names are others than those of a run."""
+    names = sorted(names)
+    said = [_WORDS[name] for name in names if name in _WORDS]
+    splits = [name.removesuffix(WINDOWS) for name in names if name.endswith(WINDOWS)]
+    if splits:
+        which = " and ".join(_SPLITS.get(split, split) for split in splits)
+        said.append(f"other {which} windows (labels, protocol or rows of features)")
+    return " and ".join(said)

@@ -1,0 +1,177 @@
+"""Members that are there before a sweep goes on are averaged with no others than their like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_kitchen import DIM, FPS, MakeStore, oracle_targets, stopped_in_step, tiny_taxonomy
+
+from antcache.annotations import Segments, Taxonomy
+from antcache.cli.main import cli
+from antcache.errors import FingerprintMismatch, MissingKey
+from antcache.store import Store
+from antcache.student.config import StudentConfig
+from antcache.student.sweeps.plan import Sweep
+from antcache.student.sweeps.run import sweep
+
+SPLITS = ("train", "validation")
+
+
+def relabelled(
+    store: Store,
+    *,
+    taxonomy: Taxonomy | None = None,
+    gap_s: float | None = None,
+    moved_s: float = 0.0,
+) -> None:
+    """Import the labels again: with other classes, another gap, or later starts."""
+    targets = store.targets("oracle")
+    store.remove("targets/oracle")
+    splits: dict[str, Segments] = {}
+    for split in SPLITS:
+        segments = store.labels(split)
+        splits[split] = replace(segments, start_s=segments.start_s + moved_s)
+    protocol = store.protocol if gap_s is None else replace(store.protocol, gap_s=gap_s)
+    classes = taxonomy or tiny_taxonomy()
+    store.write_splits(splits, classes, source="made up", protocol=protocol, overwrite=True)
+    own = {"taxonomy": classes.fingerprint}
+    store.write_targets("oracle", replace(targets, attributes=own))
+
+
+def renamed(store: Store) -> None:
+    names = ("peel", *tiny_taxonomy().actions[1:])
+    relabelled(store, taxonomy=replace(tiny_taxonomy(), actions=names))
+
+
+def retaught(store: Store) -> None:
+    other = oracle_targets(store.labels("train"))
+    store.write_targets("oracle", replace(other, logits=2 * other.logits), overwrite=True)
+
+
+CHANGES: dict[str, tuple[Callable[[Store], None], str]] = {
+    "gap": (lambda s: relabelled(s, gap_s=0.5), r"another gap_s \(0.5, not 1.0\) than when this"),
+    "times": (lambda s: relabelled(s, moved_s=0.5), "other training and validation windows"),
+    "classes": (renamed, "other classes than when this member was trained"),
+    "targets": (retaught, "other soft targets than when this member was trained"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["nothing left", "one left"])
+def test_a_member_trained_on_something_else_is_refused(
+    make_store: MakeStore,
+    small: StudentConfig,
+    tmp_path: Path,
+    change: str,
+    seeds: tuple[int, ...],
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    config = small.replace(epochs=1, targets=("oracle",))
+    sweep(store, runs, Sweep(settings={"a": config}, seeds=(0,)))
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    alter, words = CHANGES[change]
+    alter(store)
+
+    def never(*_: object) -> dict[str, str]:
+        raise AssertionError("nothing is trained, here or on a cluster")
+
+    plan = Sweep(settings={"a": config}, seeds=seeds)
+    with pytest.raises(FingerprintMismatch, match=words) as caught:
+        sweep(Store.open(store.path), runs, plan, training=never)
+    assert str(caught.value).startswith(f"{runs}/a/seed-0: the store holds ")
+    assert "choose another folder for this sweep" in str(caught.value)
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+
+
+def test_the_command_ends_with_2(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, plan, runs = make_store(), tmp_path / "plan.yaml", tmp_path / "runs"
+    base = {k: small.values[k] for k in ("layers", "heads", "width", "batch_size", "device")}
+    plan.write_text(
+        json.dumps({"base": {**base, "epochs": 1}, "seeds": [0], "settings": {"a": {}}})
+    )
+    command = ["student", "sweep", str(store.path), str(plan), "--runs", str(runs)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    relabelled(store, gap_s=0.5)
+    said = CliRunner().invoke(cli, command)
+    assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (2, "", 1)
+    assert "another gap_s (0.5, not 1.0)" in said.stderr
+
+
+def test_targets_that_are_gone_are_missed(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small.replace(epochs=1, targets=("oracle",))}, seeds=(0,))
+    sweep(store, runs, plan)
+    store.remove("targets/oracle")
+    with pytest.raises(MissingKey, match="no set of soft targets 'oracle'"):
+        sweep(store, runs, plan)
+
+
+def test_one_that_is_half_done_is_refused_before_others_are_trained(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small}, seeds=(0, 1), at_once=2)
+    with stopped_in_step(6):  # of the second epoch
+        sweep(store, runs, replace(plan, seeds=(1,)))
+    relabelled(store, moved_s=0.5)
+    with pytest.raises(FingerprintMismatch, match="seed-1: the store holds other training"):
+        sweep(store, runs, plan)
+    assert not (runs / "a/seed-0").exists()
+
+
+def test_one_without_a_checkpoint_begins_again(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small.replace(epochs=1)}, seeds=(0,))
+    with stopped_in_step(0):
+        sweep(store, runs, plan)
+    assert (runs / "a/seed-0/config.json").exists()
+    relabelled(store, moved_s=0.5)
+    table, _ = sweep(store, runs, plan)
+    assert table.cells["a"]["action/top1"].n == 1
+    assert sweep(store, runs, plan)[0] == table
+
+
+def test_members_of_earlier_versions_are_asked_for_what_they_kept(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small.replace(epochs=1, targets=("oracle",))}, seeds=(0,))
+    table, _ = sweep(store, runs, plan)
+    file = runs / "a/seed-0/config.json"
+    account: dict[str, Any] = json.loads(file.read_text())
+    fingerprints = ["taxonomy", "stream fingerprint", "train windows", "validation windows"]
+    for name in [*fingerprints, "soft targets", "classes", "shape", "stream"]:
+        del account[name]
+    del account["protocol"]["anchor"]
+    file.write_text(json.dumps(account))
+    assert sweep(store, runs, plan)[0] == table
+    del account["protocol"]
+    file.write_text(json.dumps(account))
+    assert sweep(store, runs, plan)[0] == table
+
+
+def test_what_came_to_the_store_beside_it_changes_nothing(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    """A second stream, more soft targets, and soft targets that the member never learned from."""
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small.replace(epochs=1)}, seeds=(0,))
+    table, _ = sweep(store, runs, plan)
+    store.create_stream("flow", dim=DIM, dtype="float16", fps=FPS, source="made up", config={})
+    store.write_features("flow", "v0", np.zeros((4, DIM), np.float16))
+    store.write_targets("another", oracle_targets(store.labels("train")))
+    retaught(store)
+    assert sweep(store, runs, plan)[0] == table
