@@ -86,7 +86,8 @@ def loss_inputs(
         if value is not None:
             check_tensor(name, value)
     lead, width = logits.shape[:-1], logits.shape[-1]
-    teacher, index, tail, valid = teacher_tensors(targets_of(targets, lead))
+    # Constants, for whoever computes: an operator would else promise gradients that it has not.
+    teacher, index, tail, valid = map(_detached, teacher_tensors(targets_of(targets, lead)))
     share = (1 if teacher is None else teacher.shape[0],)
     graph = torch.compiler.is_compiling() and teacher is not None
     row_temperature, temperature = _constant("temperature", temperature, logits, graph)
@@ -149,6 +150,10 @@ def targets_of(given: object, lead: tuple[int, ...]) -> Targets | None:
     if len(lead) > 1 and given.shape[:-1] == lead:
         given = given.flatten(0, -2)
     return DenseTargets(given[None])
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()
 
 
 def _constant(

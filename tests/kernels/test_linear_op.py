@@ -46,6 +46,15 @@ def test_gradients_for_what_requires_one(make, impl, reduction, learned):
         assert not distillation_loss_linear(*tensors, targets, **given).requires_grad
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+def test_targets_are_constants(make, impl):
+    """Also where they want gradients, as when student and teacher are exchanged."""
+    tensors, targets = (tensor.detach() for tensor in layer(make)), torch.zeros(B, C)
+    loss = distillation_loss_linear(*tensors, targets.requires_grad_(), impl=impl)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("form", ["dense", "tail_mix"])
 def test_torch_differentiates_twice(make, form):
     # Each number in them is moved a little by itself: as few as leave classes outside the k.

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,29 @@ def test_opcheck(make, impl, form):
     reduction = ("mean", "none")[FORMS.index(form) % 2]
     numbers = (2.0, 1.0, 1.0, 0.1, 0.0, -100, 0, reduction, True)
     torch.library.opcheck(op.fused, (x, *given, *numbers, impl))
+
+
+@pytest.mark.parametrize("impl", [*IMPLS, "torch"], indirect=True)
+@pytest.mark.parametrize("form", ["dense", "tail_mix"])
+@pytest.mark.parametrize("learned", [True, False])
+def test_targets_are_constants(make, impl, form, learned):
+    """Also where they want gradients, as when student and teacher are exchanged: they get none, and
+    without a student who learns there is nothing to go back to."""
+    x, targets, labels = inputs(make, impl, form)
+    given = {"impl": impl, "temperature": 2.0}
+    right = gradient(distillation_loss(x, targets, labels, **given), x)
+    fields = {name: getattr(targets, name, None) for name in ("logits", "logit", "tail")}
+    wanting = {n: v.detach().requires_grad_() for n, v in fields.items() if v is not None}
+    targets, x = replace(targets, **wanting), x.detach().requires_grad_(learned)
+    parts = distillation_loss(x, targets, labels, return_parts=True, **given)
+    assert parts.loss.requires_grad == learned
+    if not learned:
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            parts.loss.backward()
+        return
+    parts.loss.backward()
+    torch.testing.assert_close(x.grad, right)
+    assert all(value.grad is None for value in wanting.values())
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,16 @@ def test_backward_runs_as_often_as_one_likes_but_not_through_itself(make, alone)
         torch.autograd.grad(parts.loss, logits, create_graph=True)
 
 
+def test_targets_are_constants(make, alone):
+    """Also where they want gradients, as when student and teacher are exchanged."""
+    logits, targets, call = own_call(make)
+    targets.logits.requires_grad_()
+    assert not distillation_loss_sharded(logits.detach(), targets, **call).requires_grad
+    distillation_loss_sharded(logits, targets, **call).backward()
+    assert logits.grad is not None
+    assert targets.logits.grad is None
+
+
 @pytest.mark.parametrize("what", ["logits", "teacher", "labels"])
 def test_what_backward_reads_again_may_not_change(make, alone, what):
     logits, targets, call = own_call(make)
