@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,15 +32,15 @@ KINDS = {
 """Kinds of numpy's types that the columns of labels may have."""
 
 TARGETS: Mapping[str, tuple[str, int]] = {
-    "uid": ("U", 1),
-    "valid": ("b", 1),
-    "logits": ("f", 2),
-    "index": ("iu", 2),
-    "logit": ("f", 2),
-    "tail": ("f", 1),
-    "feature": ("f", 2),
+    "uid": ("text", 1),
+    "valid": ("bool", 1),
+    "logits": ("float32", 2),
+    "index": ("int32", 2),
+    "logit": ("float32", 2),
+    "tail": ("float32", 1),
+    "feature": ("float32", 2),
 }
-"""Kinds of types and numbers of dimensions of the arrays of soft targets."""
+"""Types, of either order of bytes, and numbers of dimensions of the arrays of soft targets."""
 
 STREAM: Mapping[str, Any] = {
     "dim": int,
@@ -278,9 +279,34 @@ def targets_of(
     """
     check_targets(arrays, attributes, taxonomy, where)
     try:
-        return SoftTargets(**arrays, attributes=attributes)
+        return SoftTargets(**_in_own_order(arrays), attributes=attributes)
     except BadConfig as error:
         raise Senseless(str(error), where=where) from error
+
+
+def targets_to_write(
+    targets: SoftTargets, taxonomy: Taxonomy, where: str
+) -> dict[str, NDArray[Any]]:
+    """The arrays of soft targets, if they are what the format says: nothing else is written.
+
+    Raises:
+        BadConfig: they are not.
+    """
+    arrays = _in_own_order(targets.arrays())
+    try:
+        check_targets(arrays, targets.attributes, taxonomy, where)
+        check_values(arrays, where)
+    except Senseless as error:
+        raise BadConfig(error.said) from error
+    return arrays
+
+
+def _in_own_order(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays whose bytes are in this machine's order; those that have it are not copied."""
+    return {
+        name: array.astype(array.dtype.newbyteorder("="), copy=False)
+        for name, array in arrays.items()
+    }
 
 
 def check_targets(
@@ -288,17 +314,32 @@ def check_targets(
 ) -> None:
     """What `targets_of` checks, reading none of the logits; raises as it does."""
     shapes = {name: array.shape for name, array in arrays.items()}
-    if not {"uid", "valid"} <= arrays.keys() <= TARGETS.keys() or any(
-        array.dtype.kind not in TARGETS[name][0] or len(array.shape) != TARGETS[name][1]
-        for name, array in arrays.items()
-    ):
+    if not {"uid", "valid"} <= arrays.keys() <= TARGETS.keys():
         raise Senseless("no soft targets", where=where, found=shapes)
+    for name, array in arrays.items():
+        kind, dimensions = TARGETS[name]
+        if _type_of(array) != kind or len(array.shape) != dimensions:
+            raise Senseless(
+                f"no soft targets: {name} of another type",
+                where=where,
+                expected=f"{kind} of {dimensions} dimension{'s' * (dimensions > 1)}",
+                found=f"{_type_of(array)} {array.shape}",
+            )
     if len({shape[0] for shape in shapes.values()}) > 1:
         raise Senseless("soft targets of unequal length", where=where, found=shapes)
     if arrays.keys() - {"uid", "valid", "feature"} not in ({"logits"}, {"index", "logit", "tail"}):
         raise Senseless("neither logits, nor index, logit and tail", where=where, found=shapes)
     if "index" in arrays and shapes["index"] != shapes["logit"]:
         raise Senseless("index and logit of unequal shape", where=where, found=shapes)
+    uids = np.asarray(arrays["uid"][...]).tolist()
+    if len(set(uids)) != len(uids):
+        twice, count = next(item for item in Counter(uids).items() if item[1] > 1)
+        raise Senseless(
+            "soft targets with several rows for one segment",
+            where=where,
+            expected="each uid once",
+            found=f"{twice!r:.200} {count} times",
+        )
     if taxonomy is None:
         return
     problem = "soft targets for other classes than the store's"
@@ -320,3 +361,62 @@ def check_targets(
                 expected=f"0 to {classes - 1}",
                 found=f"{index.min()} to {index.max()}",
             )
+
+
+def check_values(arrays: Mapping[str, LazyArray], where: str) -> None:
+    """Refuse targets whose valid rows hold what no teacher says; what `check_targets` found sound
+    is given. A few megabytes are held at once.
+
+    A class may be excluded, by a logit of -inf, but not all of them; a tail of -inf is no mass.
+
+    Raises:
+        DamagedStore: a valid row has other values that are not finite.
+    """
+    valid = np.asarray(arrays["valid"][...])
+    for name in ("logits", "logit", "tail", "feature"):
+        if name not in arrays:
+            continue
+        array = arrays[name]
+        size = max(1, CHUNK_BYTES // max(1, 4 * math.prod(array.shape[1:])))
+        for start in range(0, len(valid), size):
+            part = slice(start, start + size)
+            wrong = valid[part] & ~_sayable(name, np.asarray(array[part]))
+            if wrong.any():
+                row = start + int(np.argmax(wrong))
+                uid = str(np.asarray(arrays["uid"][row : row + 1])[0])
+                raise Senseless(
+                    f"{name} of a valid row that can't be",
+                    where=where,
+                    expected=SAYABLE[name],
+                    found=f"{_odd(np.asarray(array[row : row + 1]))} for the segment {uid!r:.200}",
+                )
+
+
+SAYABLE: Mapping[str, str] = {
+    **dict.fromkeys(("logits", "logit"), "numbers, or -inf for some of the classes"),
+    "tail": "a number or -inf",
+    "feature": "finite numbers",
+}
+"""What valid rows may hold."""
+
+
+def _sayable(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows (n,) of `values` hold what they may."""
+    if name == "tail":
+        return np.asarray(values < np.inf)  # false of NaN
+    if name == "feature":
+        return np.asarray(np.isfinite(values).all(axis=1))
+    # The greatest is NaN or +inf if any is, and -inf if all are.
+    return np.asarray(np.isfinite(values.max(axis=1, initial=-np.inf)))
+
+
+def _odd(row: NDArray[Any]) -> str:
+    """The value of a wrong row (1, ...) that makes it so: NaN or +inf, else -inf."""
+    if np.isnan(row).any():
+        return "NaN"
+    return "+inf" if np.isposinf(row).any() else "-inf"
+
+
+def _type_of(array: LazyArray) -> str:
+    """The type of an array by name, whatever the order of its bytes."""
+    return "text" if array.dtype.kind == "U" else array.dtype.name

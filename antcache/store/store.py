@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from antcache import __version__
 from antcache.errors import AlreadyExists, BadConfig, FingerprintMismatch, MissingKey
+from antcache.store import meaning
 from antcache.store.backend import Backend, differing_arrays
 from antcache.store.backends import (
     check_format,
@@ -41,7 +42,6 @@ from antcache.store.format import (
 )
 from antcache.store.labels import LabelStore
 from antcache.store.location import parse_location
-from antcache.store.meaning import Senseless, check_targets, features_of, stream_of, targets_of
 from antcache.store.quantise import quantise
 from antcache.store.soft_targets import SoftTargets
 
@@ -179,7 +179,7 @@ class Store(LabelStore):
         found = self.backend.group_attributes(key) if may_lie_in("features", name) else {}
         if not found:  # to list the streams takes longer, in a bucket
             self._require(name, self.streams(), "stream", "antcache extract")
-        return stream_of(name, found, self.backend.where(key))
+        return meaning.stream_of(name, found, self.backend.where(key))
 
     def create_stream(
         self,
@@ -361,7 +361,7 @@ class Store(LabelStore):
         """
         key = f"features/{stream}/{video}"
         arrays, attributes = self.backend.open(key)
-        return features_of(
+        return meaning.features_of(
             arrays, attributes, settings or self.stream(stream), self.backend.where(key)
         )
 
@@ -376,7 +376,8 @@ class Store(LabelStore):
 
         Raises:
             AlreadyExists: there are soft targets of this name and `overwrite` is false.
-            BadConfig: they are for another number of classes.
+            BadConfig: they are not what the format says: another number of classes or type, a uid
+                several times, or a row that is valid and holds NaN, say; nothing is written.
             FingerprintMismatch: they are for another taxonomy than the store's labels.
         """
         check_name(name, "set of soft targets")
@@ -384,12 +385,9 @@ class Store(LabelStore):
         # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
         with self.backend.exclusively("labels") if self.backend.can_wait else nullcontext():
             self._check_taxonomy_of(key, targets)
-            try:  # what could not be read is not written
-                check_targets(targets.arrays(), targets.attributes, self.taxonomy, key)
-            except Senseless as error:
-                raise BadConfig(error.said) from error
+            arrays = meaning.targets_to_write(targets, self.taxonomy, key)
             self.backend.set_group_attributes("targets", {})
-            self.backend.publish(key, targets.arrays(), targets.attributes, overwrite=overwrite)
+            self.backend.publish(key, arrays, targets.attributes, overwrite=overwrite)
         if not self.backend.can_wait:  # who only writes other soft targets is not refused
             try:
                 self._check_taxonomy_of(key, targets)
@@ -417,7 +415,7 @@ class Store(LabelStore):
         self._require(name, self.target_names(), "set of soft targets", "antcache teacher train")
         key = f"targets/{name}"
         arrays, attributes = self.backend.read(key)
-        return targets_of(arrays, attributes, self._taxonomy(), self.backend.where(key))
+        return meaning.targets_of(arrays, attributes, self._taxonomy(), self.backend.where(key))
 
     # All of it
 
@@ -442,9 +440,10 @@ class Store(LabelStore):
         else:
             arrays, attributes = self.backend.open(key)
             where = self.backend.where(key)
-            check_targets(arrays, attributes, self._taxonomy(), where)
+            meaning.check_targets(arrays, attributes, self._taxonomy(), where)
             if wrong := differing_arrays(arrays, attributes):
                 raise damaged(where, f"{', '.join(wrong)} not as written")
+            meaning.check_values(arrays, where)
 
     def remove(self, *keys: str) -> None:
         """Remove units, e.g. `features/rgb/P01_01`; none if one of them can't be.

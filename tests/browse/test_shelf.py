@@ -26,7 +26,8 @@ from antcache.errors import (
 from antcache.evaluation import Predictions
 from antcache.evaluation.metrics import true_class_ranks
 from antcache.evaluation.scoring import score_predictions, score_targets
-from antcache.store import SoftTargets, Store
+from antcache.store import Store
+from antcache.tensors import read_tensors, write_tensors
 
 RUNS = ("runs/plain", "runs/distilled")
 
@@ -298,6 +299,16 @@ def test_runs_that_do_not_fit_are_refused(copied: Path) -> None:
     refuse(FingerprintMismatch, "63 actions")
     replace(found, uid=np.array([f"x{i}" for i in range(60)])).save(other, overwrite=True)
     refuse(FingerprintMismatch, "60, the first one x0")
+    labels = store.labels(found.split)
+    moment = labels.moments()[labels.locate(found.uid)]
+    replace(found, moment=moment).save(other, overwrite=True)
+    assert Shelf(store, runs=[other])  # these are the segments that it predicts
+    replace(found, moment=moment[::-1]).save(other, overwrite=True)
+    refuse(FingerprintMismatch, "60 of 60 others")
+    tensors, metadata = read_tensors(other)
+    few = {**metadata, "moment": json.dumps(moment[1:].tolist())}
+    write_tensors(other, {k: np.asarray(v) for k, v in tensors.items()}, few)
+    refuse(BadCheckpoint, "not one moment per uid")
     other.write_bytes(b"\xff" * 100)
     refuse(BadCheckpoint, "can't be read")
     shutil.copy(copied / "kitchen.zarr/zarr.json", other)
@@ -326,13 +337,9 @@ def test_scores_that_are_no_numbers_say_so(copied: Path) -> None:
     segments = store.labels("train")
     logits = scores_of(segments, 64, 1.0, 0)
     logits[3] = -np.inf
-    targets = SoftTargets(
-        uid=segments.uid,
-        valid=np.ones(240, bool),
-        logits=logits,
-        attributes={"taxonomy": store.taxonomy.fingerprint},
-    )
-    store.write_targets("odd", targets)
+    arrays = {"uid": segments.uid, "valid": np.ones(240, bool), "logits": logits}
+    # As another tool, or an earlier version, may have written them.
+    store.backend.publish("targets/odd", arrays, {"taxonomy": store.taxonomy.fingerprint})
     shelf = Shelf(store)
     assert "not finite" in read(shelf, "figures-0")["why"]
     with pytest.raises(BadPredictions, match="not finite"):

@@ -138,6 +138,35 @@ SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no validity": ("dense", {"valid": None}, {}, "no soft targets"),
     "a validity of numbers": ("dense", {"valid": np.ones(3)}, {}, "no soft targets"),
     "one dimension": ("dense", {"logits": np.zeros(3, np.float32)}, {}, "no soft targets"),
+    "wider logits": (
+        "dense",
+        {"logits": np.zeros((3, 2))},
+        {},
+        r"logits of another type.*expected float32 .*found float64 \(3, 2\)",
+    ),
+    "a wider index": ("sparse", {"index": np.zeros((3, 1), int)}, {}, "expected int32.*int64"),
+    "a wider tail": ("sparse", {"tail": np.zeros(3)}, {}, "tail of another type"),
+    "a feature of halves": ("dense", {"feature": np.zeros((3, 1), np.float16)}, {}, "float16"),
+    "uids of bytes": ("dense", {"uid": np.array([1, 2, 3])}, {}, "expected text.*found int64"),
+    "a uid twice": (
+        "dense",
+        {"uid": np.array(["a", "b", "a"])},
+        {},
+        "for one segment.*each uid once, found 'a' 2 times",
+    ),
+}
+F32 = np.float32
+UNSAYABLE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "NaN": (
+        "dense",
+        {"logits": F32([[0, 1], [0, np.nan], [0, 1]])},
+        "logits of a valid row.*or -inf for some of the classes, found NaN for the segment 'b'",
+    ),
+    "+inf": ("dense", {"logits": F32([[0, np.inf], [0, 0], [0, 1]])}, r"\+inf for the segment 'a'"),
+    "-inf": ("dense", {"logits": F32([[0, 0], [0, 0], [-np.inf] * 2])}, "-inf for the segment 'c'"),
+    "of the best": ("sparse", {"logit": F32([[0], [np.nan], [0]])}, "logit of a valid row"),
+    "a tail": ("sparse", {"tail": F32([0, 0, np.nan])}, "tail of a valid row.*'c'"),
+    "a feature": ("dense", {"feature": F32([[0], [-np.inf], [0]])}, "finite numbers, found -inf"),
 }
 ALL = [("labels/validation", arrays, {}, said) for arrays, said in LABELS.values()]
 ALL += [("labels/validation", {}, {"taxonomy": "0" * 32}, "other classes than the store's")]
@@ -163,6 +192,51 @@ def test_what_makes_no_sense_is_refused_and_left(
     assert [(action.key, action.done) for action in actions] == [(key, "left")]
     assert store.backend.has(key)
     store.remove(key)
+    assert verify(store).intact
+
+
+@pytest.mark.parametrize(("store", "name"), in_turn(UNSAYABLE), indirect=["store"])
+def test_values_that_no_teacher_says(
+    store: Store, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither written nor called intact nor copied; where a row is not valid they mean nothing."""
+    monkeypatch.setattr("antcache.store.meaning.CHUNK_BYTES", 8)  # a row or two at once
+    which, arrays, said = UNSAYABLE[name]
+    wrong = replace(store.targets(which), **arrays)
+    with pytest.raises(BadConfig, match=said) as caught:
+        store.write_targets("new", wrong)
+    assert "targets/new" in str(caught.value)
+    assert store.target_names() == ["dense", "sparse"]
+    store.write_targets("masked", replace(wrong, valid=np.zeros(3, bool)))
+    assert verify(store).intact
+    again(store, f"targets/{which}", arrays)
+    report = verify(store)
+    assert [(f.key, f.what) for f in report.damaged] == [(f"targets/{which}", "meaning")]
+    with pytest.raises(DamagedStore, match=said):
+        convert(store, tmp_path / "copy")
+
+
+def test_teachers_may_exclude_classes(store: Store) -> None:
+    logits = np.array([[0, -np.inf], [-np.inf, 1], [0, 1]], np.float32)
+    excluding = replace(TARGETS, logits=logits, feature=np.ones((3, 1), np.float32))
+    store.write_targets("excluding", excluding)
+    store.write_targets("best", excluding.top_k(2))
+    assert store.targets("best").tail is not None
+    assert verify(store).intact
+
+
+def test_targets_of_another_order_of_bytes(store: Store) -> None:
+    """They are the same targets, whoever wrote them so."""
+    for name in ("dense", "sparse"):
+        known = store.targets(name)
+        swapped = {n: a.astype(a.dtype.newbyteorder(">")) for n, a in known.arrays().items()}
+        store.write_targets("swapped", replace(known, **swapped), overwrite=True)
+        for key, array in store.targets("swapped").arrays().items():
+            assert array.dtype.isnative
+            np.testing.assert_array_equal(array, getattr(known, key))
+        if store.kind == "hdf5":  # as another tool may write it; a Zarr array says little
+            again(store, f"targets/{name}", swapped)
+            assert all(array.dtype.isnative for array in store.targets(name).arrays().values())
     assert verify(store).intact
 
 
@@ -373,6 +447,10 @@ def test_nothing_is_written_that_could_not_be_read(store: Store) -> None:
     wide = replace(TARGETS, logits=np.zeros((3, 3), np.float32))
     with pytest.raises(BadConfig, match="another number of classes: expected 2, found 3"):
         store.write_targets("wide", wide)
+    for name in ("wider logits", "a wider index", "a uid twice"):
+        which, arrays, _, said = SOFT[name]
+        with pytest.raises(BadConfig, match=said):
+            store.write_targets("new", replace(store.targets(which), **arrays))
     assert store.target_names() == ["dense", "sparse"]
     long = {"text": "x" * (17 << 20)}
     with pytest.raises(BadConfig, match="attributes that no store takes"):
