@@ -184,9 +184,20 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The settings in which two configurations differ, as `key: old -> new`."""
-    keys = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
-    return ", ".join(f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in keys)
+    """The settings in which two configurations differ, as `key: old -> new`.
+
+    They are compared as a store keeps them, and as `fingerprint` does: a tuple is a list.
+    """
+    then, now = (
+        {k: json.dumps(v, sort_keys=True, default=str) for k, v in each.items()}
+        for each in (old, new)
+    )
+    pairs = {k: (then.get(k, "null"), now.get(k, "null")) for k in sorted({*then, *now})}
+    return ", ".join(
+        f"{k}: {json.loads(one)!r} -> {json.loads(other)!r}"
+        for k, (one, other) in pairs.items()
+        if one != other
+    )
 
 
 def chunk_rows(num_rows: int, row_bytes: int) -> int:

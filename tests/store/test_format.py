@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from antcache.store import format as format_module
-from antcache.store.format import checksum, join, same_values
+from antcache.store.format import checksum, difference, fingerprint, join, same_values
 
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
 NAN = np.where(ROWS == 5, np.nan, ROWS).astype(np.float32)
@@ -44,6 +44,23 @@ def test_values_are_the_same_where_their_checksums_are(
     assert ("rows", "rows of another order of bytes") in alike
     assert ("no number", "no number again") in alike
     assert ("rows", "minus zero") not in alike
+
+
+def test_settings_differ_where_what_is_stored_of_them_does() -> None:
+    """Those of a store are lists; those that are made anew may still be tuples."""
+    crop = {"size": [64, 64], "mean": [0.5, [1.0]]}
+    made = {"size": (64, 64), "mean": (0.5, (1.0,))}
+    kept = {"preprocessing": crop, "weights": "a", "clip": None, "rate": float("nan")}
+    same = {"preprocessing": made, "weights": "a", "rate": float("nan")}
+    assert difference(kept, same) == ""
+    assert difference(kept, {**same, "weights": "b"}) == "weights: 'a' -> 'b'"
+    turned = {**same, "preprocessing": {**made, "size": (64, 32)}}
+    assert difference(kept, turned) == (
+        "preprocessing: {'mean': [0.5, [1.0]], 'size': [64, 64]} -> "
+        "{'mean': [0.5, [1.0]], 'size': [64, 32]}"
+    )
+    assert fingerprint({"rate": 1}) != fingerprint({"rate": 1.0})
+    assert difference({"rate": 1}, {"rate": 1.0}) == "rate: 1 -> 1.0"
 
 
 def test_names_are_put_together() -> None:
