@@ -106,7 +106,7 @@ def _called(
     if changed:
         notes.append(
             f"{len(changed)} of {len(given)} videos are called as antcache extract calls them: "
-            f"{changed[0]} is {called[changed[0]]}"
+            + renaming(changed[0], called[changed[0]])
         )
     notes += _check_possible(called, source)
     if known:
@@ -129,6 +129,14 @@ def bare_name(text: str) -> str:
     name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = unicodedata.normalize("NFC", ENDINGS.sub("", name))
     return name if is_video_name(name) else text
+
+
+def renaming(given: str, name: str) -> str:
+    """That the video `given` is called `name`, in words, also where they look alike."""
+    said = f"{given} is {name}"
+    if given != name and unicodedata.normalize("NFC", given) == name:
+        said += " in composed form (Unicode NFC)"
+    return said
 
 
 def _check_apart(called: dict[str, str], source: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from antcache.annotations.video_names import bare_name
+from antcache.annotations.video_names import bare_name, renaming
 from antcache.store.format import video_name
 
 
@@ -32,6 +32,6 @@ def note_of(written: Mapping[str, str], count: int) -> str:
         return ""
     video, key = next(iter(written.items()))
     return (
-        f"{len(written)} of {count} videos are called as antcache extract calls them: {key} is "
-        f"{video}"
+        f"{len(written)} of {count} videos are called as antcache extract calls them: "
+        + renaming(key, video)
     )

@@ -66,6 +66,14 @@ def test_names_are_those_of_extract_and_a_note_says_so(tmp_path: Path) -> None:
     assert again.warnings == matched.warnings
 
 
+def test_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    dataset = read_annotations("table", table(tmp_path / "t.csv", "cafe\u0301"))
+    assert match_videos(dataset).warnings == (
+        "1 of 1 videos are called as antcache extract calls them: cafe\u0301 is caf\xe9 in "
+        "composed form (Unicode NFC)",
+    )
+
+
 def test_a_name_that_the_store_has_stays(tmp_path: Path) -> None:
     """Whatever it looks like: features of others have names of their own."""
     dataset = read_annotations("table", table(tmp_path / "t.csv", "K000.mp4", "K001.mp4"))

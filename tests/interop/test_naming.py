@@ -32,3 +32,11 @@ def test_a_note_counts_those_that_changed() -> None:
     assert note_of({"a": "a.mp4", "b": "b.mp4"}, 3) == (
         "2 of 3 videos are called as antcache extract calls them: a.mp4 is a"
     )
+
+
+def test_a_note_tells_names_apart_that_look_alike() -> None:
+    assert note_of({"caf\xe9": "cafe\u0301"}, 1) == (
+        "1 of 1 videos are called as antcache extract calls them: cafe\u0301 is caf\xe9 in "
+        "composed form (Unicode NFC)"
+    )
+    assert note_of({"caf\xe9": "cafe\u0301.mp4"}, 1).endswith("cafe\u0301.mp4 is caf\xe9")
