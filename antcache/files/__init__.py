@@ -2,6 +2,7 @@
 
 from antcache.files.atomic import (
     LOCK,
+    REPLACE_HINT,
     FolderKind,
     atomic_file,
     atomic_folder,
@@ -15,6 +16,7 @@ from antcache.files.atomic import (
 
 __all__ = [
     "LOCK",
+    "REPLACE_HINT",
     "FolderKind",
     "atomic_file",
     "atomic_folder",

@@ -29,6 +29,9 @@ from antcache.files.disk import exchange, flush, flush_one, make_folders, remove
 from antcache.files.locks import hold
 
 LOCK = ".lock"
+REPLACE_HINT = "choose another name, or overwrite it: --overwrite (overwrite=True)"
+"""What to do about something that is there, for those of a command line and of a program."""
+
 REPLACED = "replaced"
 """Name in staging of what holds a folder that stepped aside, under its own name."""
 
@@ -105,7 +108,7 @@ class FolderKind:
             raise AlreadyExists(
                 f"{self.what} is already here",
                 where=path,
-                hint="choose another name, or --overwrite",
+                hint=REPLACE_HINT,
             )
 
 
@@ -284,9 +287,7 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def _already_here(path: Path) -> AlreadyExists:
-    return AlreadyExists(
-        "something is already here", where=path, hint="choose another name, or --overwrite"
-    )
+    return AlreadyExists("something is already here", where=path, hint=REPLACE_HINT)
 
 
 def _real(path: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 from antcache import __version__
 from antcache.checks import at_least
 from antcache.errors import AlreadyExists
-from antcache.files import FolderKind, atomic_file, clear_leftovers
+from antcache.files import REPLACE_HINT, FolderKind, atomic_file, clear_leftovers
 from antcache.files.locks import exclusively, lock_beside
 from antcache.store import SoftTargets, Store
 from antcache.store.format import CHECKSUMS, checksums, fingerprint
@@ -54,7 +54,7 @@ def check_targets(store: Store, name: str, top_k: int | None, *, overwrite: bool
         raise AlreadyExists(
             "soft targets of this name are already there",
             where=f"{store.path}: targets/{name}",
-            hint="choose another name, or --overwrite",
+            hint=REPLACE_HINT,
         )
 
 

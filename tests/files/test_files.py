@@ -79,7 +79,7 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_what_was_written_is_there_and_nothing_else(target: Path) -> None:
     write(target, "one")
     assert read(target) == "one"
-    with pytest.raises(AlreadyExists, match=r"already here.*--overwrite"):
+    with pytest.raises(AlreadyExists, match=r"already here.*--overwrite \(overwrite=True\)"):
         write(target, "two")
     assert read(target) == "one"
     write(target, "two", overwrite=True)

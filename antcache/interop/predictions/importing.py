@@ -22,6 +22,7 @@ from antcache import __version__
 from antcache.annotations.protocols import Anchor
 from antcache.checks import at_least, check_type, one_of
 from antcache.errors import AlreadyExists, BadConfig, MissingKey
+from antcache.files import REPLACE_HINT
 from antcache.interop.predictions.files import file_hash, open_predictions
 from antcache.interop.predictions.table import PredictionTable
 from antcache.progress import Progress, silent
@@ -227,5 +228,5 @@ def _check(store: Store, paths: Sequence[Path], config: PredictionsConfig, class
         raise AlreadyExists(
             "soft targets of this name are already there",
             where=f"{store.path}: targets/{config.name}",
-            hint="choose another name, or --overwrite",
+            hint=REPLACE_HINT,
         )

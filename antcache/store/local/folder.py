@@ -56,10 +56,13 @@ class FolderBackend(FolderTree):
         return super()._failed(key, error, reason)
 
     @contextmanager
-    def _holding(self, what: str, key: str, *, wait: bool) -> Iterator[bool]:
-        """Hold the lock for `what` is done with `key`; whether it is ours."""
+    def _holding(
+        self, what: str, key: str, *, wait: bool, written: str | None = None
+    ) -> Iterator[bool]:
+        """Hold the lock for `what` is done with `key`; whether it is ours. A disk that refuses the
+        lock refuses to write `written`, or `key`."""
         with ExitStack() as stack:
-            with self._writing(key):
+            with self._writing(key if written is None else written):
                 name = digest(f"{what} {key}".encode())
                 ours = stack.enter_context(self.staging.hold(name, wait=wait))
             yield ours
@@ -70,7 +73,8 @@ class FolderBackend(FolderTree):
 
     def exclusively(self, key: str) -> AbstractContextManager[object]:
         """See `Backend`; whoever does it is waited for."""
-        return self._holding("alone", key, wait=True)
+        # Nothing of the group is written yet, and perhaps never: soft targets need it to stay.
+        return self._holding("alone", key, wait=True, written="")
 
     def remove_foreign(self, name: str) -> None:
         """See `Backend`."""

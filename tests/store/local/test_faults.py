@@ -10,6 +10,7 @@ import datetime
 import errno
 import logging
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -259,6 +260,11 @@ def test_permission_denied(kind: str) -> None:
                 pass
             with pytest.raises(WriteFailed, match="Permission denied"):
                 store.create_stream("flow", **STREAM)
+            # Who writes soft targets waits for those who write labels, and writes none.
+            words = f"{store.path}: can't be written (Permission denied)"
+            refused = pytest.raises(WriteFailed, match=re.escape(words))
+            with refused, store.backend.exclusively("labels"):
+                pass
         store.path.chmod(0o000)
         with as_nobody():
             result = CliRunner().invoke(cli, ["store", "info", str(store.path)])
