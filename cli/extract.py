@@ -215,9 +215,10 @@ def extract(
     """Write features of VIDEOS (a folder, a file, a list of them, or a URL) into STORE.
 
     Started several times at once, one per GPU say, it shares the videos among its processes; with
-    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read
-    are listed in STORE.failures.jsonl; the exit code is then 1 (2 if VIDEOS is that one file). It
-    is also 1 if the list of --segments names videos that are not among VIDEOS.
+    --shard 1/4 to 4/4 each does a part that the names of all videos fix. Videos that can't be read,
+    or whose rows came from another file, are listed in STORE.failures.jsonl; the exit code is then
+    1 (2 if VIDEOS is that one file). It is also 1 if the list of --segments names videos that are
+    not among VIDEOS.
     """
     from antcache import extract as library
     from antcache.extract.videos.finding import refused_of
@@ -239,6 +240,8 @@ def extract(
         print_result(plan, as_json, _show_plan)
         for each in refused_of(files, shard):
             warn(f"will fail: {each.error}")
+        for why in plan.changed.values():
+            warn(f"will fail: {why}")
         _show_other_videos(files, lacking)
         return
     target = existing or Store.open_or_create(store, backend=backend)
@@ -311,6 +314,7 @@ def _show_plan(plan: Plan) -> None:
     for name in plan.done:
         lacking = plan.outdated.get(name)
         rows.append([name, f"done, {lacking} rows lacking" if lacking else "done", "", "", ""])
+    rows += [[name, "done, from another file", "", "", ""] for name in plan.changed]
     for name, seconds in plan.to_do.items():
         length = "unknown" if seconds is None else f"{seconds:.1f}"
         count = str(plan.rows.get(name, ""))

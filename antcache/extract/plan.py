@@ -26,6 +26,7 @@ from antcache.extract.rows.pixels import FRAMES_PER_BATCH, PixelRecipe
 from antcache.extract.rows.sampling import exact_rate
 from antcache.extract.shards import VideoShard
 from antcache.extract.token_rows import TokenRows
+from antcache.extract.videos.changed import changed_files
 from antcache.extract.videos.decode import CONVENTION, source_of
 from antcache.extract.videos.nvdec import check_decoder
 from antcache.extract.videos.source import VideoSource
@@ -128,13 +129,15 @@ class Plan:
     """What a pass will do.
 
     Attributes:
-        done: videos that are complete in the stream.
+        done: videos that are complete in the stream, as far as is known from the files of now.
         to_do: the others, with their stated lengths in seconds (None: not stated, or unreadable).
         failed_before: those among `to_do` that failed in an earlier pass, with the reason.
         row_bytes: what a row takes.
         rows: rows of each video to do, where they are at windows; fewer if some lie outside of it.
         unlabelled: videos in which no window ends, so that there is nothing to do.
         outdated: videos that are complete and lack rows that the labels now ask for, with how many.
+        changed: videos that are complete, but from another file than is given now, with what to do;
+            the pass lists them as failed.
         shard: which part of the videos this is, as `2/4`; None: all.
     """
 
@@ -145,6 +148,7 @@ class Plan:
     rows: dict[str, int] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
     outdated: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
     shard: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,15 +253,18 @@ def plan_of(
     done: list[str] = []
     reasons: dict[str, str] = {}
     outdated: dict[str, int] = {}
+    changed: dict[str, str] = {}
     if store is not None:
         if stream in store.streams():
             store.create_stream(**settings)  # compares only: it exists
             done = [name for name in store.videos(stream, listed=not by_index) if name in ours]
+            changed = changed_files(store, stream, {name: videos[name] for name in done})
+            done = [name for name in done if name not in changed]
             if windows is not None:
                 outdated = _outdated(store, stream, done, windows)
         entries = Ledger(store.path).read()
         reasons = {f.video: f.error for f in entries if f.stream == stream}
-    to_do = sorted(ours - set(done))
+    to_do = sorted(ours - set(done) - changed.keys())
     unlabelled = [] if windows is None else [name for name in to_do if name not in windows.times]
     if windows is not None and not windows.times.keys() & videos.keys():
         raise BadConfig(
@@ -274,6 +281,7 @@ def plan_of(
         rows={} if windows is None else {name: len(windows.times[name]) for name in to_do},
         unlabelled=tuple(unlabelled),
         outdated=outdated,
+        changed=changed,
         shard=None if shard is None else str(shard),
     )
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from antcache.annotations import Segments
 from antcache.devices import usable_cores
-from antcache.errors import AlreadyExists, UnreadableVideo, WriteFailed
+from antcache.errors import AlreadyExists, FingerprintMismatch, UnreadableVideo, WriteFailed
 from antcache.extract.config import ExtractConfig
 from antcache.extract.engines.local import LocalEngine
 from antcache.extract.engines.video import Engine, Published, RowMaker, SourceOf
@@ -32,7 +32,7 @@ from antcache.extract.rows.moments import Times
 from antcache.extract.shards import VideoShard
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.finding import refused_of
+from antcache.extract.videos.finding import Refused, path_of, refused_of
 from antcache.extract.videos.source import VideoSource
 from antcache.progress import Progress, silent
 from antcache.store import Store
@@ -54,7 +54,8 @@ class ExtractReport:
         stream: name of the stream.
         written: videos that are new in the stream.
         skipped: videos that were in it before, or that another process wrote meanwhile.
-        failed: videos that could not be read, or be called as they are.
+        failed: videos that could not be read, or be called as they are, or whose rows came from
+            another file.
         rows: rows written.
         seconds: how long it took.
         shares: which part of the time went into decoding, preprocessing, the backbone and the disk:
@@ -133,7 +134,7 @@ def extract(
     skipped = list(plan.done)
     refused: list[Failure] = []
     failed: list[Failure] = []
-    for each in refused_of(videos, shard):
+    for each in (*refused_of(videos, shard), *_changed(plan, videos)):
         refused.append(ledger.failed(config.stream, each.name, each.path, each.error))
         logger.error("failed: %s", each.error)
     tally.show()
@@ -205,6 +206,14 @@ def longest_first(lengths: Mapping[str, float | None]) -> list[str]:
     """Videos in the order in which they are done, so that no long one is begun when all others
     end; those that state no length may be of any, so they come first."""
     return sorted(lengths, key=lambda name: (-(lengths[name] or math.inf), name))
+
+
+def _changed(plan: Plan, videos: Mapping[str, Path | VideoSource]) -> list[Refused]:
+    """The videos whose rows came from another file: another one needs another name."""
+    return [
+        Refused(name=name, path=path_of(videos[name]), error=FingerprintMismatch(why))
+        for name, why in plan.changed.items()
+    ]
 
 
 def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:

@@ -91,7 +91,7 @@ def test_dry_run_writes_nothing(tmp_path, folder, vit):
     plan = json.loads(result.stdout)
     lengths = pytest.approx({"a": 2.0, "b": 3.0}, abs=0.02)
     about = {"row_bytes": 32 * 2, "rows": {}, "unlabelled": [], "outdated": {}}
-    about |= {"shard": None}
+    about |= {"changed": {}, "shard": None}
     assert plan == {"done": [], "to_do": lengths, "failed_before": {}, **about}
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -17,6 +17,7 @@ from antcache.extract.engines.video import PendingRows, Published, RowMaker
 from antcache.extract.own import TriedBackbone
 from antcache.extract.plan import AnyBackbone, RowRecipe, WindowTimes
 from antcache.extract.prefetch import prefetch
+from antcache.extract.videos.changed import require_unchanged
 from antcache.extract.videos.decode import source_of
 from antcache.extract.videos.source import VideoSource, file_name
 from antcache.store import Store
@@ -54,7 +55,8 @@ def extract_video(
     Raises:
         UnreadableVideo: the video can't be read.
         WriteFailed: another process is writing it now.
-        FingerprintMismatch: the stream was made with other settings.
+        FingerprintMismatch: the stream was made with other settings, or the video that is in it
+            from a file of another size.
         BadConfig: `config` does not suit the backbone, or nothing is wanted of this video.
     """
     config = config or ExtractConfig()
@@ -70,6 +72,7 @@ def extract_video(
     stream = store.create_stream(**recipe.stream(None if windows is None else windows.at))
     with store.claim_features(stream.name, name) as ours:
         if store.has_features(stream.name, name):
+            require_unchanged(store, stream.name, name, source)
             return None
         try:
             if not ours:

@@ -23,9 +23,10 @@ from antcache.errors import AlreadyExists, BadConfig, UnreadableVideo
 from antcache.extract.plan import LAST_S, RowRecipe
 from antcache.extract.rows.collected import Collected
 from antcache.extract.rows.moments import Times, within
-from antcache.extract.videos.source import VideoFacts, VideoSource, file_name
+from antcache.extract.videos.source import StateOnDisk, VideoFacts, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.features import Stream
+from antcache.store.integrity.same_file import FILE_BYTES
 from antcache.store.location import Location
 from antcache.store.quantise import quantise
 from antcache.text import utf8
@@ -163,6 +164,7 @@ class PendingRows:
         expected: int = 0,
     ) -> None:
         self.name, self.source, self.make, self.times = name, source, make, times
+        self._state = StateOnDisk.of(source)  # before a frame is read: a file may be replaced
         self._rows, self._scales = Collected(expected + 1), Collected(expected + 1)
 
     def add(self, stored: Stored) -> None:
@@ -201,11 +203,11 @@ class PendingRows:
             AlreadyExists: another process has written the video, or is at it.
         """
         stream, times = self.make.stream, self.times
-        about: dict[str, Any] = {}
+        about: dict[str, Any] = {} if self._state is None else {FILE_BYTES: self._state.num_bytes}
         early = late = 0
         if times is not None:
             times, early, late = within(times, facts.start_s, facts.last_s)
-            about = {LAST_S: facts.last_s, "times_too_early": early, "times_too_late": late}
+            about |= {LAST_S: facts.last_s, "times_too_early": early, "times_too_late": late}
         kept = self._rows.all(stream.row_shape, stream.dtype)
         scale = self._scales.all((stream.num_tokens,), "float16")
         store.write_features(

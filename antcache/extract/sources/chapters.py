@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antcache.errors import UnreadableVideo
@@ -22,6 +23,7 @@ from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import (
     Frames,
     Needed,
+    OfFiles,
     VideoFacts,
     VideoSource,
     file_name,
@@ -85,6 +87,12 @@ class Chapters:
                 return None
             end = (end if part.start_s is None else float(part.start_s)) + length
         return end
+
+    def files(self) -> tuple[Path, ...]:
+        """See `OfFiles`."""
+        sources = [part.source for part in self.parts]
+        found = [each.files() if isinstance(each, OfFiles) else () for each in sources]
+        return tuple(file for files in found for file in files) if all(found) else ()
 
 
 class ChapterFrames:

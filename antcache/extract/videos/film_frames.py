@@ -69,6 +69,10 @@ class FilmFile:
         """Its stated length."""
         return duration_s(self.path)
 
+    def files(self) -> tuple[Path, ...]:
+        """See `OfFiles`."""
+        return (self.path,)
+
 
 class FilmFrames:
     """Decodes one file, once for each iteration.

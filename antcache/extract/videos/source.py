@@ -6,10 +6,12 @@ are asked for.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
@@ -117,3 +119,43 @@ class OfFilms(VideoSource, Protocol):
 
     def decoded_by(self, decoder: Decoder) -> VideoSource:
         """The same, its films decoded so."""
+
+
+@runtime_checkable
+class OfFiles(VideoSource, Protocol):
+    """A source that is made of films in local files."""
+
+    def files(self) -> tuple[Path, ...]:
+        """All of them; empty if a part lies elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateOnDisk:
+    """What the disk says of the files of a video.
+
+    Attributes:
+        num_bytes: their size, all together.
+        changed_s: when one of them was last written, or put where it is, in seconds since 1970.
+    """
+
+    num_bytes: int
+    changed_s: float
+
+    @classmethod
+    def of(cls, video: Path | VideoSource) -> StateOnDisk | None:
+        """None where it is not made of local files, or they can't be looked at."""
+        if isinstance(video, Path):  # most are, and there may be many: protocols are slow to check
+            files: tuple[Path, ...] = (video,)
+        else:
+            files = video.files() if isinstance(video, OfFiles) else ()
+        try:
+            states = [file.stat() for file in files]
+        except OSError:
+            return None
+        if not states or not all(stat.S_ISREG(each.st_mode) for each in states):
+            return None
+        return cls(
+            num_bytes=sum(each.st_size for each in states),
+            # A copy may keep the date of its contents; that of the file's own entry is new.
+            changed_s=max(max(each.st_mtime, each.st_ctime) for each in states),
+        )

@@ -16,20 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from antcache.errors import AlreadyExists, FingerprintMismatch, UnreadableArray
+from antcache.errors import AlreadyExists, UnreadableArray
 from antcache.interop.array_files.config import ArraysImportConfig
 from antcache.interop.array_files.finding import ArrayFiles, find_arrays
 from antcache.interop.array_files.reading import FileRows, read_file
 from antcache.progress import Progress, silent
 from antcache.store.features import Stream
+from antcache.store.integrity.same_file import FILE_BYTES, require_same_file
 from antcache.store.local.ledger import Failure, Ledger
 from antcache.store.store import Store
 from antcache.text import utf8
 
 logger = logging.getLogger(__name__)
-
-FILE_BYTES = "file_bytes"
-"""Attribute of a video: the size of the file that its rows came from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +134,8 @@ def plan_arrays(folder: Path, store: Store | None, config: ArraysImportConfig) -
         if there:
             _create(store, stream)  # compares only: it exists
             for video in sorted(done):
-                _check_same(store, stream, video, files.videos[video])
+                path = files.videos[video]
+                require_same_file(store, stream.name, video, path, path.stat().st_size)
         reasons = {f.video: f.error for f in Ledger(store.path).read() if f.stream == stream.name}
     failed = {v: reasons[v] for v in files.videos if v in reasons and v not in done}
     return ArraysPlan(stream=stream, config=config, files=files, done=done, failed_before=failed)
@@ -233,17 +232,3 @@ def _create(store: Store, stream: Stream) -> None:
     """Create the stream, or compare it with the one that is there."""
     fields = ("dim", "dtype", "fps", "source", "config")
     store.create_stream(stream.name, **{k: getattr(stream, k) for k in fields})
-
-
-def _check_same(store: Store, stream: Stream, video: str, path: Path) -> None:
-    """Raise `FingerprintMismatch` if a finished video came from a file of another size."""
-    kept = store.backend.open(f"features/{stream.name}/{video}")[1].get(FILE_BYTES)
-    size = path.stat().st_size
-    if kept != size:
-        raise FingerprintMismatch(
-            f"{stream.name}/{video} in the store came from another file",
-            where=path,
-            expected=f"{kept} bytes",
-            found=f"{size} bytes",
-            hint="use another stream name, or remove the video: antcache store remove",
-        )
