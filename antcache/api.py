@@ -106,7 +106,8 @@ class Store(stored.Store):
 
         taxonomy, labels = self.taxonomy, self.labels(split)
         uids = np.asarray(uid, dtype=np.str_)
-        unknown = uids[labels.locate(uids) < 0]
+        rows = labels.locate(uids)
+        unknown = uids[rows < 0]
         if len(unknown):
             raise MissingKey(
                 f"{len(unknown)} segments are not in the split {split!r}",
@@ -143,6 +144,7 @@ class Store(stored.Store):
             anchor=anchor,
             gap_s=gap_s,
             config=config or {},
+            moment=labels[rows].moments(),
             **arrays,
         )
 

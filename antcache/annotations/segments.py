@@ -6,7 +6,8 @@ every id exists in the taxonomy that they were checked against.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,18 @@ COLUMNS = ("uid", "video", "start_s", "stop_s", "verb", "noun", "action")
 
 LONGEST_S = 1e7
 """Seconds: four months, more than any video has, and few enough to be counted."""
+
+
+def moments_of(
+    video: Sequence[str], start_s: NDArray[np.float64], stop_s: NDArray[np.float64]
+) -> NDArray[np.str_]:
+    """`Segments.moments` of stretches (N,) of videos."""
+    stretches = zip(video, start_s.tolist(), stop_s.tolist(), strict=True)
+    hashes = [
+        hashlib.blake2b(f"{start!r} {stop!r} {name}".encode(), digest_size=8).hexdigest()
+        for name, start, stop in stretches
+    ]
+    return np.array(hashes, dtype="<U16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,14 @@ class Segments:
     def videos(self) -> tuple[str, ...]:
         """Names of the videos, sorted."""
         return tuple(str(v) for v in np.unique(self.video))
+
+    def moments(self) -> NDArray[np.str_]:
+        """Which stretch of which video each segment is, as a hash (N,) of 16 digits.
+
+        It is another one as soon as the video, the start or the stop is another one, whatever is
+        done in it: what was said of a segment was said of this stretch.
+        """
+        return moments_of(self.video.tolist(), self.start_s, self.stop_s)
 
     def in_order(self) -> dict[str, NDArray[np.int64]]:
         """Positions of each video's segments in order of start; of two that start together, the one

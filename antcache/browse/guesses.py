@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import locate
+from antcache.annotations.segments import moments_of
 from antcache.browse.catalog import NOTHING, Catalog
 from antcache.browse.scores import FileOfScores, StoredTargets
 from antcache.errors import FingerprintMismatch
 from antcache.evaluation.metrics import NEVER, true_class_ranks
+from antcache.evaluation.predictions import check_moments
 from antcache.store.soft_targets import SoftTargets, best_classes
 
 KEPT = 5
@@ -114,7 +116,8 @@ def rows_of(catalog: Catalog, scores: FileOfScores) -> NDArray[np.int64]:
     """Position (n,) among the catalog's segments of each that is predicted.
 
     Raises:
-        FingerprintMismatch: its split does not have one of them, or its classes are others.
+        FingerprintMismatch: its split does not have one of them, or another one under its uid, or
+            its classes are others.
     """
     taxonomy = catalog.taxonomy
     known = (taxonomy.fingerprint, len(taxonomy.actions)) if taxonomy else ("none", 0)
@@ -137,7 +140,11 @@ def rows_of(catalog: Catalog, scores: FileOfScores) -> NDArray[np.int64]:
             found=f"{len(unknown)}, the first one {unknown[0]}",
             hint="look at them with the store they were made from",
         )
-    return own[rows]
+    there = own[rows]
+    video = [catalog.videos[number] for number in catalog.video[there].tolist()]
+    now = moments_of(video, catalog.start_s[there], catalog.stop_s[there])
+    check_moments(scores.uid, scores.moment, now, scores.path)
+    return there
 
 
 def guesses_of_targets(catalog: Catalog, targets: StoredTargets) -> Guesses:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadCheckpoint, BadPredictions, NotFound
 from antcache.evaluation.metrics import blocks
-from antcache.evaluation.predictions import FILE_NAME, FORMAT, Predictions
+from antcache.evaluation.predictions import FILE_NAME, FORMAT, Predictions, moments_in
 from antcache.store import Store
 from antcache.store.meaning import check_targets
 from antcache.store.soft_targets import SoftTargets
@@ -35,6 +35,7 @@ class FileOfScores:
         split: which split of the labels they are for.
         taxonomy: fingerprint of their classes.
         num_classes: C.
+        moment: (n,) str, see `Predictions`, or None.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class FileOfScores:
     split: str
     taxonomy: str
     num_classes: int
+    moment: NDArray[np.str_] | None = None
 
     @classmethod
     def open(cls, path: Path) -> FileOfScores:
@@ -69,10 +71,19 @@ class FileOfScores:
                 raise ValueError(f"scores {kind} {shape} of {len(uid)} segments")
             if len(np.unique(uid)) < len(uid):
                 raise ValueError("a segment is predicted twice")
-            split, taxonomy = about["split"], about["taxonomy"]
+            split, taxonomy, moment = about["split"], about["taxonomy"], moments_in(about)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise _unreadable(path, error) from error
-        return cls(path=path, uid=uid, split=split, taxonomy=taxonomy, num_classes=shape[1])
+        if moment is not None and moment.shape != uid.shape:
+            raise BadCheckpoint("not one moment per uid", where=path)
+        return cls(
+            path=path,
+            uid=uid,
+            split=split,
+            taxonomy=taxonomy,
+            num_classes=shape[1],
+            moment=moment,
+        )
 
     def blocks(self) -> Iterator[tuple[slice, Scores]]:
         """Which rows, and their scores (b, C).

@@ -16,7 +16,7 @@ by sequential least squares (SLSQP; Kraft 1988).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from antcache.checks import at_least, one_of
 from antcache.errors import BadConfig, FingerprintMismatch, NotFound
 from antcache.evaluation.metrics import blocks, verb_noun_marginals
 from antcache.evaluation.mixture_weights import APART, EQUAL, FITTED, LEARNED, mixture_weights
-from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions
+from antcache.evaluation.predictions import HELD_OUT, TENSORS, Predictions, check_moments
 from antcache.evaluation.scoring import load_predictions, rows_in
 from antcache.evaluation.task import Task
 from antcache.store import Store
@@ -147,6 +147,7 @@ def fuse(
     return Fused(
         predictions=Predictions(
             uid=runs[0].uid,
+            moment=_moment(runs, names),
             split=runs[0].split,
             taxonomy=runs[0].taxonomy,
             anchor=task.anchor,
@@ -355,7 +356,21 @@ def _common(loaded: Sequence[Predictions], names: Sequence[str]) -> tuple[list[P
     if not shared.any():
         raise FingerprintMismatch("the runs have no segment in common", where=", ".join(names))
     every = np.unique(np.concatenate([p.uid for p in loaded]))
-    return [_take(p, first.uid[shared]) for p in loaded], len(every) - int(shared.sum())
+    return [p[locate(p.uid, first.uid[shared])] for p in loaded], len(every) - int(shared.sum())
+
+
+def _moment(runs: Sequence[Predictions], names: Sequence[str]) -> NDArray[np.str_] | None:
+    """The moments of runs on the same segments, None where no run says.
+
+    Raises:
+        FingerprintMismatch: a uid is of two stretches of video.
+    """
+    said = None
+    for run, name in zip(runs, names, strict=True):
+        if said is not None:
+            check_moments(run.uid, run.moment, said, name)
+        said = run.moment if said is None else said
+    return said
 
 
 def _task(loaded: Sequence[Predictions], names: Sequence[str], task: Task | None = None) -> Task:
@@ -368,18 +383,6 @@ def _task(loaded: Sequence[Predictions], names: Sequence[str], task: Task | None
     for predictions, name in zip(loaded, names, strict=True):
         task = task.joined(predictions.task, name)
     return task
-
-
-def _take(predictions: Predictions, uid: NDArray[np.str_]) -> Predictions:
-    rows = locate(predictions.uid, uid)
-    verbs, nouns = predictions.verb_scores, predictions.noun_scores
-    return replace(
-        predictions,
-        uid=uid,
-        scores=predictions.scores[rows],
-        verb_scores=None if verbs is None else verbs[rows],
-        noun_scores=None if nouns is None else nouns[rows],
-    )
 
 
 def _held_out_names(names: Sequence[str]) -> list[str]:

@@ -127,8 +127,9 @@ def evaluate_online(
             expected="a runtime shorter than what is seen of a video before its last segment",
             found=f"{clock.latency_s:g} s",
         )
-    predictions = predict(moved(segments[ready], ends[ready], gap_s, anchor))
-    rows = rows_in(predictions, segments, "streaming")
+    asked = moved(segments[ready], ends[ready], gap_s, anchor)
+    predictions = predict(asked)
+    rows = np.flatnonzero(ready)[rows_in(predictions, asked, "streaming")]
     metrics = score(
         predictions.scores,
         segments,

@@ -3,15 +3,15 @@
 Promise: a file is complete or not there (see `antcache.files`), says which split and taxonomy it is
 for and which configuration it came from, and is plain safetensors: the tensor
 `scores` (N, C) float32, where a model has them `verb_scores` (N, V) and `noun_scores` (N, O), and
-in the header's metadata `format`, `split`, `taxonomy`, `anchor`, where it is known `gap_s`, and as
-JSON `uid` and `config`.
+in the header's metadata `format`, `split`, `taxonomy`, `anchor`, where they are known `gap_s` and
+`moment`, and as JSON `uid` and `config`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,11 @@ class Predictions:
         anchor: what the gap was counted back from, see `Protocol.anchor`. A file that says none is
             from before there were others: its predictions count as those of the start.
         gap_s: seconds between what was seen and that point; None where nobody says.
+        moment: (N,) str, `Segments.moments` of what was predicted; None where nobody says. Labels
+            that are corrected may give a uid to something else.
 
     Raises:
-        BadConfig: shapes, dtype, uids, anchor or gap are wrong.
+        BadConfig: shapes, dtype, uids, anchor, gap or moments are wrong.
     """
 
     uid: NDArray[np.str_]
@@ -72,6 +74,7 @@ class Predictions:
     noun_scores: NDArray[np.float32] | None = None
     anchor: float = 0.0
     gap_s: float | None = None
+    moment: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         check_type("anchor", self.anchor, Anchor)
@@ -98,9 +101,19 @@ class Predictions:
                 )
         if len(np.unique(self.uid)) < len(self.uid):
             raise BadConfig("a segment is predicted twice")
+        if self.moment is not None and self.moment.shape != self.uid.shape:
+            raise BadConfig(
+                "one moment per uid is needed", expected=self.uid.shape, found=self.moment.shape
+            )
 
     def __len__(self) -> int:
         return len(self.uid)
+
+    def __getitem__(self, rows: NDArray[Any]) -> Predictions:
+        """The predictions at `rows` (indices or a mask)."""
+        arrays = {name: getattr(self, name) for name in ("uid", "moment", *TENSORS)}
+        taken: dict[str, Any] = {k: a[rows] for k, a in arrays.items() if a is not None}
+        return replace(self, **taken)
 
     @property
     def task(self) -> Task:
@@ -170,6 +183,7 @@ class Predictions:
             "config": json.dumps(self.config),
             "uid": json.dumps(self.uid.tolist()),
             **({} if self.gap_s is None else {"gap_s": json.dumps(self.gap_s)}),
+            **({} if self.moment is None else {"moment": json.dumps(self.moment.tolist())}),
         }
         with atomic_file(Path(path), overwrite=overwrite) as staged:
             write_tensors(staged, self._tensors(), metadata)
@@ -211,6 +225,7 @@ class Predictions:
                 config=config,
                 anchor=_anchor(metadata),
                 gap_s=parse_json(metadata.get("gap_s", "null")),
+                moment=moments_in(metadata),
             )
             found.check_finite(path)
             return found
@@ -225,6 +240,38 @@ class Predictions:
                 if isinstance(error, NotFetched)
                 else "it is damaged or something else; write it again",
             ) from error
+
+
+def check_moments(
+    uid: NDArray[np.str_], moment: NDArray[np.str_] | None, now: NDArray[np.str_], where: object
+) -> None:
+    """Check that segments that were found by their uids are those that were predicted.
+
+    Args:
+        uid: (n,) of the predictions.
+        moment: (n,) of what was predicted, None where nobody says.
+        now: (n,) of what the store has of these uids.
+        where: in the message.
+
+    Raises:
+        FingerprintMismatch: some are other stretches of video; names the first one.
+    """
+    if moment is None:
+        return
+    other = uid[moment != now]
+    if len(other):
+        raise FingerprintMismatch(
+            "predictions for other segments than the store now has of these uids",
+            where=where,
+            expected="the videos, starts and stops that were predicted",
+            found=f"{len(other)} of {len(uid)} others, the first one {other[0]}",
+            hint="the labels were replaced since; predict anew: antcache student predict",
+        )
+
+
+def moments_in(metadata: Mapping[str, str]) -> NDArray[np.str_] | None:
+    """What a file says of its moments, if it does."""
+    return names_array(parse_json(metadata["moment"])) if "moment" in metadata else None
 
 
 def _anchor(metadata: Mapping[str, str]) -> float:

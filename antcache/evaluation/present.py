@@ -84,14 +84,13 @@ class Present:
         Verbs and nouns of a model without classifiers for them are scored by the actions that
         occur.
         """
-        rows = self.rows(predictions)
-        verbs, nouns = predictions.verb_scores, predictions.noun_scores
+        own = predictions[self.rows(predictions)]
+        verbs, nouns = own.verb_scores, own.noun_scores
         return replace(
-            predictions,
-            uid=predictions.uid[rows],
-            scores=self.lowered(predictions.scores[rows], "action"),
-            verb_scores=None if verbs is None else self.lowered(verbs[rows], "verb"),
-            noun_scores=None if nouns is None else self.lowered(nouns[rows], "noun"),
+            own,
+            scores=self.lowered(own.scores, "action"),
+            verb_scores=None if verbs is None else self.lowered(verbs, "verb"),
+            noun_scores=None if nouns is None else self.lowered(nouns, "noun"),
         )
 
     def lowered(self, scores: NDArray[Floating], kind: str) -> NDArray[Floating]:

@@ -19,7 +19,7 @@ from antcache.annotations.protocols import Anchor, Gap
 from antcache.checks import check_type, check_types
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
-from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.predictions import Predictions, check_moments
 from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.evaluation.task import Task
@@ -138,7 +138,8 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
 
     Raises:
         BadPredictions: there is none.
-        FingerprintMismatch: a predicted segment is not among them; `name` is in the message.
+        FingerprintMismatch: a predicted segment is not among them, or another one is there under
+            its uid; `name` is in the message.
     """
     if not len(predictions):
         raise BadPredictions(
@@ -153,6 +154,7 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
             found=f"{len(unknown)}, the first one {unknown[0]}",
             hint="score them with the store they were made from",
         )
+    check_moments(predictions.uid, predictions.moment, segments[rows].moments(), name)
     return rows
 
 

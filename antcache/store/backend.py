@@ -419,7 +419,7 @@ class Backend(Indexing, ABC):
             DamagedStore: it can't be read.
         """
         self._require(key)
-        with self._reading(key):
+        with self.reading(key):
             arrays, attributes = self._open(key)
         if (found := attributes.pop(KEY, key)) != key:
             raise Misplaced(found, self.where(key))
@@ -438,7 +438,7 @@ class Backend(Indexing, ABC):
             DamagedStore: it can't be read, or is not as it was written.
         """
         lazy, attributes = self.open(key)
-        with self._reading(key):
+        with self.reading(key):
             arrays = {name: np.array(array[...]) for name, array in lazy.items()}
             wrong = differing_arrays(arrays, attributes)
         if wrong:
@@ -446,7 +446,7 @@ class Backend(Indexing, ABC):
         return arrays, attributes
 
     @contextmanager
-    def _reading(self, key: str) -> Iterator[None]:
+    def reading(self, key: str) -> Iterator[None]:
         """Turn what comes of bytes that make no sense into our error."""
         try:
             yield

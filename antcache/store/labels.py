@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
-from antcache.errors import AlreadyExists, BadAnnotations, FingerprintMismatch, MissingKey
+from antcache.errors import (
+    AlreadyExists,
+    BadAnnotations,
+    DamagedStore,
+    FingerprintMismatch,
+    MissingKey,
+)
 from antcache.store.backend import Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.location import Location
@@ -173,8 +181,10 @@ class LabelStore:
                 replaced.
             AlreadyExists: a split has other labels, the classes other lists of many-shot and tail
                 classes, or the store other settings, and `overwrite` is false; or a split that
-                stays has some of these segments.
-            DamagedStore: a split that stays can't be read, so that this can't be told.
+                stays has some of these segments; or soft targets are of segments whose uids are
+                now those of others.
+            DamagedStore: a split that stays, or soft targets, can't be read, so that this can't be
+                told.
         """
         splits = {split: _composed(segments) for split, segments in splits.items()}
         for split, segments in splits.items():
@@ -192,6 +202,7 @@ class LabelStore:
             self._check_classes(taxonomy, splits, overwrite)
             self._check_labels(kept, taxonomy, overwrite)
             self._check_apart(splits)
+            self._check_targets(new)
             if new:
                 about = {
                     "dataset": taxonomy.dataset,
@@ -246,7 +257,8 @@ class LabelStore:
             return
         hint = "--overwrite replaces it and the labels, or use one store per taxonomy"
         if staying:
-            hint = f"antcache store remove {self.path} {staying[0]}; or use one store per taxonomy"
+            remove = f"antcache store remove {self.path} {' '.join(staying)}"
+            hint = f"{remove}; or use one store per taxonomy"
         raise FingerprintMismatch(
             "the store has another taxonomy"
             + (f", and {', '.join(staying)} of it" if staying else ""),
@@ -305,6 +317,39 @@ class LabelStore:
                     f"labels/{split}",
                 )
 
+    def _check_targets(self, splits: Mapping[str, Segments]) -> None:
+        """Refuse to give uids that soft targets speak of to other stretches of video: what a
+        teacher said of one segment would be taught, and scored, as if it were said of another."""
+        targets = self.backend.units("targets")
+        moved = self._moved(splits) if targets else np.empty(0, np.str_)
+        stale = {}
+        for name in targets if len(moved) else ():
+            key = f"targets/{name}"
+            arrays = self.backend.open(key)[0]  # the logits may be large, and are not asked
+            with self.backend.reading(key):
+                uid = np.asarray(arrays["uid"][...])
+            if count := int(np.isin(uid, moved).sum()):
+                stale[key] = count
+        if not stale:
+            return
+        said = ", ".join(f"{key} ({count})" for key, count in stale.items())
+        raise AlreadyExists(
+            "soft targets are of segments that have another video, start or stop in these labels: "
+            + said,
+            where=self.path,
+            hint=f"antcache store remove {self.path} {' '.join(stale)}, import again, then have "
+            "the teachers say what they expect now: antcache teacher predict, or train",
+        )
+
+    def _moved(self, splits: Mapping[str, Segments]) -> NDArray[np.str_]:
+        """Uids (n,) that the store has of other stretches of video than `splits` do."""
+        found = [np.empty(0, np.str_)]
+        for split in self.splits():
+            with suppress(DamagedStore):  # labels that come in place of damaged ones mend them
+                old = self.labels(split)
+                found += [_moved(old, new) for new in splits.values()]
+        return np.concatenate(found)
+
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.
 
@@ -325,6 +370,15 @@ class LabelStore:
                 found=", ".join(there) or "none",
                 hint=f"{command} writes it",
             )
+
+
+def _moved(old: Segments, new: Segments) -> NDArray[np.str_]:
+    """Uids (n,) in both that are of another video, start or stop."""
+    rows = new.locate(old.uid)
+    old, new = old[rows >= 0], new[rows[rows >= 0]]
+    same = (old.video == new.video) & (old.start_s == new.start_s) & (old.stop_s == new.stop_s)
+    moved: NDArray[np.str_] = old.uid[~same]
+    return moved
 
 
 def _shared(one: Segments, other: Segments) -> int:

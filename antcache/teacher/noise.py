@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from antcache.annotations import Taxonomy
 from antcache.checks import Range, one_of, within
 from antcache.errors import BadConfig, FingerprintMismatch
-from antcache.evaluation.predictions import Predictions
+from antcache.evaluation.predictions import Predictions, check_moments
 from antcache.teacher.histories import Examples, HistoryConfig, Timeline
 
 Actions = NDArray[np.int64]
@@ -90,7 +90,8 @@ def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
         predictions: of one or more splits; their segments may be any of the timeline's.
 
     Raises:
-        FingerprintMismatch: they are for another taxonomy, or for no segment of the timeline.
+        FingerprintMismatch: they are for another taxonomy, for no segment of the timeline, or for
+            other ones of the same uids.
         BadConfig: two of them are for the same segment.
     """
     actions = np.full(len(timeline.segments), ABSENT, dtype=np.int64)
@@ -104,10 +105,12 @@ def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
                 where=f"predictions of {part.split!r}",
                 hint="give those of the split that is scored",
             )
-        rows = rows[known]
+        rows, part = rows[known], part[known]
+        now = timeline.segments[rows].moments()
+        check_moments(part.uid, part.moment, now, f"predictions of {part.split!r}")
         if (actions[rows] != ABSENT).any():
             raise BadConfig("two files of predictions are for the same segment")
-        actions[rows] = part.scores[known].argmax(axis=1)
+        actions[rows] = part.scores.argmax(axis=1)
     return actions
 
 

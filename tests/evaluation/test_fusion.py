@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -316,3 +317,21 @@ def test_weights_apart_are_of_videos_that_no_run_was_trained_on(taxonomy, tmp_pa
     refused = invoke(*own, "--overwrite", *seen)
     assert refused.exit_code == 2
     assert "on videos that the student was trained on" in refused.stderr
+
+
+def test_what_is_fused_says_of_which_segments(store, runs, tmp_path):
+    """Runs that say it say the same, or are of other labels than those of today."""
+    labels = store.labels("validation")
+    moments = labels.moments()[labels.locate(np.array(["c", "d"]))]
+    assert fuse(store, runs).predictions.moment is None
+    one, two = (Predictions.load(run) for run in runs)
+    own = {"one": replace(one, moment=moments), "two": two[np.array([1, 0])]}
+    other = replace(two, moment=np.array([moments[0], "0" * 16]))
+    for name, made in {**own, "other": other}.items():
+        made.save(tmp_path / f"{name}.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("two", "one")]
+    fused = fuse(store, files).predictions
+    by_uid = dict(zip(fused.uid.tolist(), fused.moment.tolist(), strict=True))
+    assert by_uid == dict(zip(["c", "d"], moments.tolist(), strict=True))
+    with pytest.raises(FingerprintMismatch, match=r"other\.safetensors: .*1 of 2 others.* d"):
+        fuse(store, [files[1], str(tmp_path / "other.safetensors")])

@@ -170,3 +170,29 @@ def test_command_refuses_in_one_line(store, taxonomy, tmp_path):
         assert outcome.stderr.count("\n") == 1
         assert outcome.stdout == ""
     assert run(store.path).exit_code == 2
+
+
+def test_labels_that_were_corrected_since_are_other_segments(store, segments, tmp_path):
+    """Found by their uids, scored as what they were predicted for: never as another segment."""
+    made = replace(predict(store.taxonomy, segments.uid), moment=segments.moments())
+    made.save(tmp_path / "p.safetensors")
+    loaded = Predictions.load(tmp_path / "p.safetensors")
+    np.testing.assert_array_equal(loaded.moment, segments.moments())
+    turned = loaded[np.array([3, 2, 1, 0])]
+    assert evaluate(store, turned, "p").scored == score(SCORES, segments, store.taxonomy)
+
+    def correct(**columns):
+        corrected = replace(segments, **columns)
+        store.write_labels("validation", corrected, store.taxonomy, source="x", overwrite=True)
+
+    correct(action=segments.action[::-1], verb=segments.verb[::-1], noun=segments.noun[::-1])
+    assert evaluate(store, loaded, "p").scored["n"] == 4  # what is done in them is the truth
+    for column in ("video", "start_s", "stop_s"):
+        values = getattr(segments, column).copy()
+        values[2] = "other" if column == "video" else values[2] + 0.25
+        correct(**{column: values})
+        with pytest.raises(FingerprintMismatch, match=r"p: .*found 1 of 4 others, .* predict anew"):
+            evaluate(store, loaded, "p")
+        with pytest.raises(FingerprintMismatch, match="found 1 of 4 others"):
+            as_system(loaded, store.labels("validation"), store.taxonomy, "p")
+    assert evaluate(store, replace(loaded, moment=None), "p").scored["n"] == 4  # nobody says

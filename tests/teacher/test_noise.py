@@ -170,3 +170,8 @@ def test_predictions_that_do_not_fit(timeline, taxonomy, splits):
         recognized(timeline, [predict(taxonomy, ["x"], [1])])
     with pytest.raises(FingerprintMismatch, match="another taxonomy"):
         recognized(timeline, [replace(some, taxonomy="0" * 32)])
+    segments = timeline.segments
+    moment = segments.moments()[segments.locate(some.uid)]
+    assert (recognized(timeline, [replace(some, moment=moment)]) == 1).sum() == 2
+    with pytest.raises(FingerprintMismatch, match="2 of 2 others"):
+        recognized(timeline, [replace(some, moment=moment[::-1])])

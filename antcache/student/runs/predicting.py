@@ -125,6 +125,7 @@ class TrainedStudent:
         labels, scores = self.ask(segments, split=split)
         return Predictions(
             uid=labels.uid,
+            moment=segments[segments.locate(labels.uid)].moments(),
             scores=scores.action,
             verb_scores=scores.verb,
             noun_scores=scores.noun,

@@ -262,7 +262,7 @@ class Run:
         if self.held is not None:
             held = self._predictions(
                 trainer.predict(data.train, self.held.rows),
-                self.held.segments.uid,
+                self.held.segments,
                 self.config.data.train_split,
             )
         result = RunResult(
@@ -270,9 +270,7 @@ class Run:
             epoch=self._best(),
             history=self.history,
             metrics=self._score(scores, data.segments),
-            predictions=self._predictions(
-                scores, data.validation.labels.uid, self.config.data.validation_split
-            ),
+            predictions=self._predictions(scores, data.segments, self.config.data.validation_split),
             held_out=held,
             model=trainer.model,
             dropped=data.dropped,
@@ -288,9 +286,10 @@ class Run:
     def _score(self, scores: Scores, segments: Segments) -> dict[str, float]:
         return score(scores.action, segments, self.data.taxonomy, verb_noun_scores=scores.own)
 
-    def _predictions(self, scores: Scores, uid: Any, split: str) -> Predictions:
+    def _predictions(self, scores: Scores, segments: Segments, split: str) -> Predictions:
         return Predictions(
-            uid=uid,
+            uid=segments.uid,
+            moment=segments.moments(),
             scores=scores.action,
             verb_scores=scores.verb,
             noun_scores=scores.noun,
