@@ -244,7 +244,7 @@ def test_another_configuration_is_not_resumed(
     segments = store.labels("validation")
     others = replace(segments, uid=np.char.add("other ", segments.uid))
     store.write_labels("train", others, store.taxonomy, source="others")
-    with pytest.raises(BadCheckpoint, match="train windows"):
+    with pytest.raises(BadCheckpoint, match="other training windows"):
         train(store, run, small, resume=True)
     with pytest.raises(NotFound, match="no run to resume"):
         train(store, tmp_path / "nowhere", small, resume=True)
