@@ -84,9 +84,8 @@ LARGE: dict[str, list[tuple[str, int]]] = {
     LARGER: [*TRAININGS, ("language", 0)],
     LARGEST: [*TRAININGS, ("language", 0), ("language", 1)],
 }
-"""Kinds and seeds of their members."""
-COMPLETE_ALONE = {(EK100, "language")}
-"""Not trained on observed histories, as it takes long; the ensemble there is without."""
+"""Kinds and seeds of their members. The largest has complete histories alone: its second language
+model would take long."""
 BALANCED = tuple(f"{kind}, balanced" for kind in (*FEWER, "ensemble", *LARGE))
 TWO: dict[str, dict[str, Any]] = {"count": TIMES, "sequence": TIMES}
 BREAKFAST_SPLITS = "breakfast"
@@ -153,12 +152,6 @@ def run_of(
     )
 
 
-def trained(dataset: str, kind: str, history: str) -> bool:
-    """Is a kind, or each member of a large ensemble, trained on that kind of histories?"""
-    members = {member for member, _ in LARGE.get(kind, [(kind, 0)])}
-    return history == "complete" or not any((dataset, m) in COMPLETE_ALONE for m in members)
-
-
 def measure(
     dataset: str, kind: str, history: str, seeds: int, work: Path, model: str | None = None
 ) -> list[Figure]:
@@ -167,7 +160,7 @@ def measure(
     name = f"{PREFIX[dataset]}{label}, {history} history"
     bounds = BOUNDS.get((dataset, history), {}).get(label)
     values, seconds = [], []
-    members = [m for m in MEMBERS if m in SETTINGS[dataset] and trained(dataset, m, history)]
+    members = [m for m in MEMBERS if m in SETTINGS[dataset]]
     runs = range(min(seeds, SEEDS.get(dataset, seeds)))
     # Breakfast has four splits: their figures stand in place of those of seeds.
     each = (
@@ -199,7 +192,6 @@ def balanced(kind: str, history: str, work: Path) -> list[Figure]:
     """
     ensembles = {"ensemble": [(each, 0) for each in FEWER], **LARGE}
     members = ensembles.get(kind, [(kind, 0)])
-    members = [(each, seed) for each, seed in members if trained(EK100, each, history)]
 
     def log_p(history: str, *, held_out: bool) -> NDArray[np.float32]:
         runs = (run_of(EK100, each, history, seed, held_out=held_out) for each, seed in members)
@@ -265,7 +257,6 @@ def main() -> None:
         if arguments.history in (None, history)
         for each in [*SETTINGS[dataset], "ensemble"]
         if kind in (None, each) and not (arguments.model and each not in SETTINGS[dataset])
-        if trained(dataset, each, history)
         for figure in measure(
             dataset, each, history, arguments.seeds, arguments.work, arguments.model
         )
@@ -276,7 +267,8 @@ def main() -> None:
             for history in HISTORIES[EK100]
             if arguments.history in (None, history)
             for each in BALANCED
-            if kind in (None, each) and trained(EK100, each.removesuffix(", balanced"), history)
+            if kind in (None, each)
+            if history == "complete" or each != f"{LARGEST}, balanced"
             for figure in balanced(each.removesuffix(", balanced"), history, arguments.work)
         ]
     finish("teachers", made, record=arguments.record)
