@@ -373,7 +373,7 @@ def check_values(arrays: Mapping[str, LazyArray], where: str) -> None:
         DamagedStore: a valid row has other values that are not finite.
     """
     valid = np.asarray(arrays["valid"][...])
-    for name in ("logits", "logit", "tail", "feature"):
+    for name in SAYABLE:  # a feature that is not finite is none
         if name not in arrays:
             continue
         array = arrays[name]
@@ -395,7 +395,6 @@ def check_values(arrays: Mapping[str, LazyArray], where: str) -> None:
 SAYABLE: Mapping[str, str] = {
     **dict.fromkeys(("logits", "logit"), "numbers, or -inf for some of the classes"),
     "tail": "a number or -inf",
-    "feature": "finite numbers",
 }
 """What valid rows may hold."""
 
@@ -404,8 +403,6 @@ def _sayable(name: str, values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows (n,) of `values` hold what they may."""
     if name == "tail":
         return np.asarray(values < np.inf)  # false of NaN
-    if name == "feature":
-        return np.asarray(np.isfinite(values).all(axis=1))
     # The greatest is NaN or +inf if any is, and -inf if all are.
     return np.asarray(np.isfinite(values.max(axis=1, initial=-np.inf)))
 

@@ -130,7 +130,9 @@ def store_with_targets(folder: Path) -> Store:
     targets = SoftTargets(
         uid=np.concatenate([train.uid, other.uid]),
         valid=np.ones(4, dtype=bool),
-        logits=np.log(np.array([[0.5, 0.3, 0.2], [0.15, 0.05, 0.8], [0.35, 0.25, 0.4], [0.2] * 3])),
+        logits=np.log(
+            [[0.5, 0.3, 0.2], [0.15, 0.05, 0.8], [0.35, 0.25, 0.4], [0.2] * 3], dtype=np.float32
+        ),
         attributes={"taxonomy": TAXONOMY.fingerprint, "folds": 0},
     )
     store.write_targets("joint_in-sample_complete", targets)

@@ -166,7 +166,6 @@ UNSAYABLE: dict[str, tuple[str, dict[str, Any], str]] = {
     "-inf": ("dense", {"logits": F32([[0, 0], [0, 0], [-np.inf] * 2])}, "-inf for the segment 'c'"),
     "of the best": ("sparse", {"logit": F32([[0], [np.nan], [0]])}, "logit of a valid row"),
     "a tail": ("sparse", {"tail": F32([0, 0, np.nan])}, "tail of a valid row.*'c'"),
-    "a feature": ("dense", {"feature": F32([[0], [-np.inf], [0]])}, "finite numbers, found -inf"),
 }
 ALL = [("labels/validation", arrays, {}, said) for arrays, said in LABELS.values()]
 ALL += [("labels/validation", {}, {"taxonomy": "0" * 32}, "other classes than the store's")]
@@ -216,9 +215,9 @@ def test_values_that_no_teacher_says(
         convert(store, tmp_path / "copy")
 
 
-def test_teachers_may_exclude_classes(store: Store) -> None:
+def test_teachers_may_exclude_classes_and_lack_features(store: Store) -> None:
     logits = np.array([[0, -np.inf], [-np.inf, 1], [0, 1]], np.float32)
-    excluding = replace(TARGETS, logits=logits, feature=np.ones((3, 1), np.float32))
+    excluding = replace(TARGETS, logits=logits, feature=F32([[1], [np.nan], [1]]))
     store.write_targets("excluding", excluding)
     store.write_targets("best", excluding.top_k(2))
     assert store.targets("best").tail is not None

@@ -68,6 +68,9 @@ class HeldFilm:
     def duration_s(self):
         return self._film.duration_s()
 
+    def files(self):
+        return self._film.files()
+
     def frames(self, *args, **options):
         return HeldFrames(self._film.frames(*args, **options), self.path.parent)
 
