@@ -6,7 +6,6 @@ every id exists in the taxonomy that they were checked against.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,16 +26,35 @@ LONGEST_S = 1e7
 """Seconds: four months, more than any video has, and few enough to be counted."""
 
 
+SAME_S = 0.1
+"""Seconds by which a time may differ that two files give the same segment: frames of 1/30 s, say,
+in the one, and hundredths in the other."""
+
+
 def moments_of(
     video: Sequence[str], start_s: NDArray[np.float64], stop_s: NDArray[np.float64]
 ) -> NDArray[np.str_]:
     """`Segments.moments` of stretches (N,) of videos."""
     stretches = zip(video, start_s.tolist(), stop_s.tolist(), strict=True)
-    hashes = [
-        hashlib.blake2b(f"{start!r} {stop!r} {name}".encode(), digest_size=8).hexdigest()
-        for name, start, stop in stretches
-    ]
-    return np.array(hashes, dtype="<U16")
+    return np.array([f"{start:.3f} {stop:.3f} {name}" for name, start, stop in stretches], np.str_)
+
+
+def apart(one: NDArray[np.str_], other: NDArray[np.str_], anchor: float = 0.0) -> NDArray[np.bool_]:
+    """Which moments (N,) are of another video, or of another time of it than `SAME_S` allows.
+
+    `anchor` is what is asked the time of, as in `Protocol.anchor`: the stop counts where it does.
+    """
+    (videos, times), (others, elsewhere) = (_split(each, anchor) for each in (one, other))
+    found: NDArray[np.bool_] = (videos != others) | (np.abs(times - elsewhere) > SAME_S)
+    return found
+
+
+def _split(moments: NDArray[np.str_], anchor: float) -> tuple[NDArray[np.str_], NDArray[Any]]:
+    """Video (N,) and time (N,) of each."""
+    parts = [moment.split(" ", 2) for moment in moments.tolist()]
+    start, stop = (np.array([float(p[i]) for p in parts], np.float64) for i in (0, 1))
+    time = start + anchor * (stop - start) if anchor else start  # lists may lack stops
+    return np.array([p[2] for p in parts], np.str_), time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +104,9 @@ class Segments:
         return tuple(str(v) for v in np.unique(self.video))
 
     def moments(self) -> NDArray[np.str_]:
-        """Which stretch of which video each segment is, as a hash (N,) of 16 digits.
+        """Which stretch of which video each segment is (N,), as text: `start stop video`.
 
-        It is another one as soon as the video, the start or the stop is another one, whatever is
-        done in it: what was said of a segment was said of this stretch.
+        What was said of a segment was said of this stretch, whatever its uid is given to later.
         """
         return moments_of(self.video.tolist(), self.start_s, self.stop_s)
 

@@ -149,7 +149,8 @@ class StoredTargets:
         """
         key = f"targets/{name}"
         arrays, attributes = store.backend.open(key)
-        check_targets(arrays, attributes, store.taxonomy, store.backend.where(key))
+        where = store.backend.where(key)
+        check_targets(arrays, attributes, store.taxonomy, where, exact=False)
         uid, valid = (np.asarray(arrays[array][...]) for array in ("uid", "valid"))
         rows = np.flatnonzero(valid)
         return cls(name=name, uid=uid[rows], rows=rows, arrays=dict(arrays))

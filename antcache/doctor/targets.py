@@ -46,7 +46,13 @@ def examine_targets(
         )
     try:
         arrays, attributes = store.backend.open(where)
-        check_targets(arrays, attributes, taxonomy=None, where=store.backend.where(where))
+        check_targets(
+            arrays,
+            attributes,
+            taxonomy=None,
+            where=store.backend.where(where),
+            exact=False,
+        )
         uid, valid = (np.asarray(arrays[array][...]) for array in ("uid", "valid"))
         wrong = _wrong_classes(arrays, attributes, taxonomy)
     except DamagedStore as error:
@@ -75,7 +81,7 @@ def _wrong_classes(
 ) -> str:
     """In what the classes of sound soft targets differ from the taxonomy's; empty if in nothing."""
     try:
-        check_targets(arrays, attributes, taxonomy, where="")
+        check_targets(arrays, attributes, taxonomy, where="", exact=False)
     except Senseless as error:
         return error.said
     return ""

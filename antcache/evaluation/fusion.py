@@ -365,12 +365,14 @@ def _moment(runs: Sequence[Predictions], names: Sequence[str]) -> NDArray[np.str
     Raises:
         FingerprintMismatch: a uid is of two stretches of video.
     """
-    said = None
+    first: tuple[str, NDArray[np.str_]] | None = None
     for run, name in zip(runs, names, strict=True):
-        if said is not None:
-            check_moments(run.uid, run.moment, said, name)
-        said = run.moment if said is None else said
-    return said
+        if first is not None:
+            said = f"{first[0]} predicts"
+            check_moments(run.uid, run.moment, first[1], name, anchor=run.anchor, than=said)
+        elif run.moment is not None:
+            first = name, run.moment
+    return None if first is None else first[1]
 
 
 def _task(loaded: Sequence[Predictions], names: Sequence[str], task: Task | None = None) -> Task:

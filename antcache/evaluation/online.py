@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,9 +127,9 @@ def evaluate_online(
             expected="a runtime shorter than what is seen of a video before its last segment",
             found=f"{clock.latency_s:g} s",
         )
-    asked = moved(segments[ready], ends[ready], gap_s, anchor)
-    predictions = predict(asked)
-    rows = np.flatnonzero(ready)[rows_in(predictions, asked, "streaming")]
+    predictions = predict(moved(segments[ready], ends[ready], gap_s, anchor))
+    # They were asked of other moments than the labels': that is what streaming is.
+    rows = rows_in(replace(predictions, moment=None), segments, "streaming")
     metrics = score(
         predictions.scores,
         segments,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.annotations.protocols import Anchor, Gap, anchor_name
+from antcache.annotations.segments import apart
 from antcache.checks import check_type
 from antcache.errors import (
     BadCheckpoint,
@@ -33,7 +34,7 @@ from antcache.evaluation.task import Task
 from antcache.files import atomic_file
 from antcache.settings import read
 from antcache.tensors import read_tensors, write_tensors
-from antcache.untrusted import NotFetched, names_array, parse_json
+from antcache.untrusted import NAME, NotFetched, names_array, parse_json
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
@@ -243,35 +244,57 @@ class Predictions:
 
 
 def check_moments(
-    uid: NDArray[np.str_], moment: NDArray[np.str_] | None, now: NDArray[np.str_], where: object
+    uid: NDArray[np.str_],
+    moment: NDArray[np.str_] | None,
+    now: NDArray[np.str_],
+    where: object,
+    *,
+    anchor: float = 0.0,
+    than: str = "the store now has",
 ) -> None:
     """Check that segments that were found by their uids are those that were predicted.
 
     Args:
         uid: (n,) of the predictions.
         moment: (n,) of what was predicted, None where nobody says.
-        now: (n,) of what the store has of these uids.
+        now: (n,) of the segments that were found.
         where: in the message.
+        anchor: of the predictions.
+        than: whose they are, for the message.
 
     Raises:
-        FingerprintMismatch: some are other stretches of video; names the first one.
+        FingerprintMismatch: some are another time of a video than was predicted; names the first.
     """
     if moment is None:
         return
-    other = uid[moment != now]
+    other = uid[apart(moment, now, anchor)]
     if len(other):
         raise FingerprintMismatch(
-            "predictions for other segments than the store now has of these uids",
+            f"predictions for other segments of these uids than {than}",
             where=where,
-            expected="the videos, starts and stops that were predicted",
+            expected="the same videos and times",
             found=f"{len(other)} of {len(uid)} others, the first one {other[0]}",
-            hint="the labels were replaced since; predict anew: antcache student predict",
+            hint="where labels were corrected, make anew what was predicted before; a run's: "
+            "antcache student predict",
         )
 
 
 def moments_in(metadata: Mapping[str, str]) -> NDArray[np.str_] | None:
-    """What a file says of its moments, if it does."""
-    return names_array(parse_json(metadata["moment"])) if "moment" in metadata else None
+    """What a file says of its moments, if it does.
+
+    Raises:
+        ValueError: it says what are none.
+    """
+    if "moment" not in metadata:
+        return None
+    found = parse_json(metadata["moment"])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError("not a list of moments")
+    for each in found:
+        start, stop, video = each.split(" ", 2)
+        if float(start) < 0 or float(stop) < 0 or len(video) > NAME:
+            raise ValueError(f"no moment: {each!r:.100}")
+    return np.asarray(found, dtype=np.str_)
 
 
 def _anchor(metadata: Mapping[str, str]) -> float:

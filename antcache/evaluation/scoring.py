@@ -117,7 +117,8 @@ def load_predictions(store: Store, name: str, split: str | None = None) -> Predi
     Raises:
         NotFound, BadCheckpoint: there are no predictions, or they can't be read.
         BadPredictions: scores are not finite.
-        FingerprintMismatch: they are for another taxonomy or split.
+        FingerprintMismatch: they are for another taxonomy or split, or for other segments than the
+            labels now have of their uids.
         MissingKey, MissingTarget: the store has no such targets or split, or none in common.
     """
     kind, _, target = name.partition("/")
@@ -130,6 +131,11 @@ def load_predictions(store: Store, name: str, split: str | None = None) -> Predi
         raise FingerprintMismatch(
             "predictions for another split", where=name, expected=split, found=predictions.split
         )
+    if predictions.moment is not None and predictions.split in store.splits():
+        segments = store.labels(predictions.split)
+        rows = segments.locate(predictions.uid)
+        known, now = predictions[rows >= 0], segments[rows[rows >= 0]].moments()
+        check_moments(known.uid, known.moment, now, name, anchor=known.anchor)
     return predictions
 
 
@@ -154,7 +160,8 @@ def rows_in(predictions: Predictions, segments: Segments, name: str) -> NDArray[
             found=f"{len(unknown)}, the first one {unknown[0]}",
             hint="score them with the store they were made from",
         )
-    check_moments(predictions.uid, predictions.moment, segments[rows].moments(), name)
+    now = segments[rows].moments()
+    check_moments(predictions.uid, predictions.moment, now, name, anchor=predictions.anchor)
     return rows
 
 

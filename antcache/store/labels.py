@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
+from antcache.annotations.segments import SAME_S
 from antcache.errors import (
     AlreadyExists,
     BadAnnotations,
@@ -327,18 +328,18 @@ class LabelStore:
             key = f"targets/{name}"
             arrays = self.backend.open(key)[0]  # the logits may be large, and are not asked
             with self.backend.reading(key):
-                uid = np.asarray(arrays["uid"][...])
+                uid = np.asarray(arrays["uid"][...])[np.asarray(arrays["valid"][...])]
             if count := int(np.isin(uid, moved).sum()):
                 stale[key] = count
         if not stale:
             return
         said = ", ".join(f"{key} ({count})" for key, count in stale.items())
         raise AlreadyExists(
-            "soft targets are of segments that have another video, start or stop in these labels: "
-            + said,
+            f"soft targets are of segments with another video or start in these labels: {said}",
             where=self.path,
             hint=f"antcache store remove {self.path} {' '.join(stale)}, import again, then have "
-            "the teachers say what they expect now: antcache teacher predict, or train",
+            "their teachers say what they expect now (antcache teacher predict, or import "
+            "predictions)",
         )
 
     def _moved(self, splits: Mapping[str, Segments]) -> NDArray[np.str_]:
@@ -373,10 +374,11 @@ class LabelStore:
 
 
 def _moved(old: Segments, new: Segments) -> NDArray[np.str_]:
-    """Uids (n,) in both that are of another video, start or stop."""
+    """Uids (n,) in both that are of another video, or of a start that differs by more than tables
+    of the same segments do."""
     rows = new.locate(old.uid)
     old, new = old[rows >= 0], new[rows[rows >= 0]]
-    same = (old.video == new.video) & (old.start_s == new.start_s) & (old.stop_s == new.stop_s)
+    same = (old.video == new.video) & (np.abs(old.start_s - new.start_s) <= SAME_S)
     moved: NDArray[np.str_] = old.uid[~same]
     return moved
 

@@ -277,9 +277,9 @@ def targets_of(
         DamagedStore: they make no sense, or are for other classes than those of the store's labels,
             if it has any.
     """
-    check_targets(arrays, attributes, taxonomy, where)
+    check_targets(arrays, attributes, taxonomy, where, exact=False)
     try:
-        return SoftTargets(**_in_own_order(arrays), attributes=attributes)
+        return SoftTargets(**_as_stored(arrays), attributes=attributes)
     except BadConfig as error:
         raise Senseless(str(error), where=where) from error
 
@@ -301,6 +301,10 @@ def targets_to_write(
     return arrays
 
 
+LIKE: Mapping[str, str] = {"float32": "f", "int32": "iu"}
+"""Kinds of types that are read as these."""
+
+
 def _in_own_order(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Arrays whose bytes are in this machine's order; those that have it are not copied."""
     return {
@@ -309,16 +313,39 @@ def _in_own_order(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]
     }
 
 
+def _as_stored(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays of the types that the format has, in this machine's order of bytes."""
+    kinds = {name: TARGETS[name][0] for name in arrays}
+    return {
+        name: array.astype(
+            array.dtype.newbyteorder("=") if kinds[name] == "text" else kinds[name], copy=False
+        )
+        for name, array in arrays.items()
+    }
+
+
 def check_targets(
-    arrays: Mapping[str, LazyArray], attributes: Attributes, taxonomy: Taxonomy | None, where: str
+    arrays: Mapping[str, LazyArray],
+    attributes: Attributes,
+    taxonomy: Taxonomy | None,
+    where: str,
+    *,
+    exact: bool = True,
 ) -> None:
-    """What `targets_of` checks, reading none of the logits; raises as it does."""
+    """What `targets_of` checks, reading none of the logits; raises as it does.
+
+    Unless `exact`, floats and whole numbers of other sizes are taken too, as they once could be
+    written.
+    """
     shapes = {name: array.shape for name, array in arrays.items()}
     if not {"uid", "valid"} <= arrays.keys() <= TARGETS.keys():
         raise Senseless("no soft targets", where=where, found=shapes)
     for name, array in arrays.items():
         kind, dimensions = TARGETS[name]
-        if _type_of(array) != kind or len(array.shape) != dimensions:
+        same = _type_of(array) == kind
+        if not exact and kind in LIKE:
+            same = array.dtype.kind in LIKE[kind]
+        if not same or len(array.shape) != dimensions:
             raise Senseless(
                 f"no soft targets: {name} of another type",
                 where=where,

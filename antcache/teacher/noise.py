@@ -107,7 +107,8 @@ def recognized(timeline: Timeline, predictions: Sequence[Predictions]) -> Action
             )
         rows, part = rows[known], part[known]
         now = timeline.segments[rows].moments()
-        check_moments(part.uid, part.moment, now, f"predictions of {part.split!r}")
+        where = f"predictions of {part.split!r}"
+        check_moments(part.uid, part.moment, now, where, anchor=part.anchor)
         if (actions[rows] != ABSENT).any():
             raise BadConfig("two files of predictions are for the same segment")
         actions[rows] = part.scores.argmax(axis=1)

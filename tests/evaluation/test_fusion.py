@@ -326,7 +326,7 @@ def test_what_is_fused_says_of_which_segments(store, runs, tmp_path):
     assert fuse(store, runs).predictions.moment is None
     one, two = (Predictions.load(run) for run in runs)
     own = {"one": replace(one, moment=moments), "two": two[np.array([1, 0])]}
-    other = replace(two, moment=np.array([moments[0], "0" * 16]))
+    other = replace(two, moment=np.array([moments[0], "90.000 91.000 v"]))
     for name, made in {**own, "other": other}.items():
         made.save(tmp_path / f"{name}.safetensors")
     files = [str(tmp_path / f"{name}.safetensors") for name in ("two", "one")]
@@ -335,3 +335,5 @@ def test_what_is_fused_says_of_which_segments(store, runs, tmp_path):
     assert by_uid == dict(zip(["c", "d"], moments.tolist(), strict=True))
     with pytest.raises(FingerprintMismatch, match=r"other\.safetensors: .*1 of 2 others.* d"):
         fuse(store, [files[1], str(tmp_path / "other.safetensors")])
+    with pytest.raises(FingerprintMismatch, match="the store now has"):
+        fuse(store, [str(tmp_path / "other.safetensors")] * 2)

@@ -33,7 +33,7 @@ def test_uids_that_soft_targets_speak_of_stay_with_their_segments(path: Path, ki
         store.write_targets(name, targets_of(PLAIN))
     before = tree(path)
     train = OLD["train"]
-    for column in ("video", "start_s", "stop_s"):
+    for column in ("video", "start_s"):
         values = train.arrays()[column].copy()
         values[1] = "elsewhere" if column == "video" else values[1] + 0.25
         moved = {**OLD, "train": replace(train, **{column: values})}
@@ -45,19 +45,31 @@ def test_uids_that_soft_targets_speak_of_stay_with_their_segments(path: Path, ki
     for name in ("one", "other"):
         store.remove(f"targets/{name}")
     store.write_splits(moved, PLAIN, source="x", overwrite=True)
-    np.testing.assert_array_equal(Store.open(path).labels("train").stop_s, moved["train"].stop_s)
+    found = Store.open(path).labels("train").start_s
+    np.testing.assert_array_equal(found, moved["train"].start_s)
 
 
 def test_labels_that_move_no_segment_of_soft_targets_are_taken(path: Path, kind: str) -> None:
-    """Other classes, other uids, other order, another split, and segments without targets."""
+    """Other classes, uids, order and stops, starts that are nearly the same, and segments without
+    targets, or without valid ones."""
     import_into(path, kind, OLD)
     store = Store.open(path)
     store.write_targets("one", targets_of(PLAIN))
+    store.write_targets("none", replace(targets_of(PLAIN), valid=np.zeros(3, bool)))
     train, validation = OLD["train"], OLD["validation"]
     later = replace(validation, stop_s=validation.stop_s + 0.25)
     corrected = NEW["train"][::-1][1:]
     assert store.write_splits(
         {"train": corrected, "validation": later}, PLAIN, source="x", overwrite=True
+    )
+    nearly = replace(train, start_s=train.start_s + 0.09, stop_s=train.stop_s + 0.5)
+    assert store.write_splits(
+        {"train": nearly, "validation": later}, PLAIN, source="x", overwrite=True
+    )
+    store.remove("targets/one")
+    far = replace(train, start_s=train.start_s + 0.5, stop_s=train.stop_s + 1)
+    assert store.write_splits(
+        {"train": far, "validation": later}, PLAIN, source="x", overwrite=True
     )
     renamed = replace(train, uid=np.char.add(train.uid, "x"), start_s=train.start_s + 0.25)
     assert store.write_splits(

@@ -138,15 +138,6 @@ SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no validity": ("dense", {"valid": None}, {}, "no soft targets"),
     "a validity of numbers": ("dense", {"valid": np.ones(3)}, {}, "no soft targets"),
     "one dimension": ("dense", {"logits": np.zeros(3, np.float32)}, {}, "no soft targets"),
-    "wider logits": (
-        "dense",
-        {"logits": np.zeros((3, 2))},
-        {},
-        r"logits of another type.*expected float32 .*found float64 \(3, 2\)",
-    ),
-    "a wider index": ("sparse", {"index": np.zeros((3, 1), int)}, {}, "expected int32.*int64"),
-    "a wider tail": ("sparse", {"tail": np.zeros(3)}, {}, "tail of another type"),
-    "a feature of halves": ("dense", {"feature": np.zeros((3, 1), np.float16)}, {}, "float16"),
     "uids of bytes": ("dense", {"uid": np.array([1, 2, 3])}, {}, "expected text.*found int64"),
     "a uid twice": (
         "dense",
@@ -154,6 +145,16 @@ SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {},
         "for one segment.*each uid once, found 'a' 2 times",
     ),
+}
+OTHER_TYPES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "wider logits": (
+        "dense",
+        {"logits": np.zeros((3, 2))},
+        r"logits of another type.*expected float32 .*found float64 \(3, 2\)",
+    ),
+    "a wider index": ("sparse", {"index": np.zeros((3, 1), int)}, "expected int32.*int64"),
+    "a wider tail": ("sparse", {"tail": np.zeros(3)}, "tail of another type"),
+    "a feature of halves": ("dense", {"feature": np.zeros((3, 1), np.float16)}, "float16"),
 }
 F32 = np.float32
 UNSAYABLE: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -192,6 +193,23 @@ def test_what_makes_no_sense_is_refused_and_left(
     assert store.backend.has(key)
     store.remove(key)
     assert verify(store).intact
+
+
+@pytest.mark.parametrize(("store", "name"), in_turn(OTHER_TYPES), indirect=["store"])
+def test_targets_of_other_types_are_read_as_what_they_mean(store: Store, name: str) -> None:
+    """They once could be written. They can't be now, and `verify` names them."""
+    which, arrays, said = OTHER_TYPES[name]
+    with pytest.raises(BadConfig, match=said):
+        store.write_targets("new", replace(store.targets(which), **arrays))
+    again(store, f"targets/{which}", arrays)
+    for array, values in arrays.items():
+        found = getattr(store.targets(which), array)
+        np.testing.assert_array_equal(found, values)
+        assert found.dtype == (np.int32 if array == "index" else np.float32)
+    report = verify(store)
+    assert [(f.key, f.what) for f in report.damaged] == [(f"targets/{which}", "meaning")]
+    with pytest.raises(DamagedStore, match=said):
+        store.check(f"targets/{which}")
 
 
 @pytest.mark.parametrize(("store", "name"), in_turn(UNSAYABLE), indirect=["store"])
@@ -446,7 +464,7 @@ def test_nothing_is_written_that_could_not_be_read(store: Store) -> None:
     wide = replace(TARGETS, logits=np.zeros((3, 3), np.float32))
     with pytest.raises(BadConfig, match="another number of classes: expected 2, found 3"):
         store.write_targets("wide", wide)
-    for name in ("wider logits", "a wider index", "a uid twice"):
+    for name in ("uids of bytes", "a uid twice"):
         which, arrays, _, said = SOFT[name]
         with pytest.raises(BadConfig, match=said):
             store.write_targets("new", replace(store.targets(which), **arrays))

@@ -19,7 +19,7 @@ from antcache.extract.plan import AnyBackbone, RowRecipe, WindowTimes
 from antcache.extract.prefetch import prefetch
 from antcache.extract.videos.changed import require_unchanged
 from antcache.extract.videos.decode import source_of
-from antcache.extract.videos.source import VideoSource, file_name
+from antcache.extract.videos.source import StateOnDisk, VideoSource, file_name
 from antcache.store import Store
 from antcache.store.format import video_name
 
@@ -79,7 +79,8 @@ def extract_video(
                 raise AlreadyExists("another process has claimed it")
             make = RowMaker(recipe=recipe, stream=stream)
             times = None if windows is None else windows.times[name]
-            rows = PendingRows(name, source, make, times=times)
+            state = StateOnDisk.of(source)
+            rows = PendingRows(name, source, make, state=state, times=times)
             items = recipe.pixels.pixels(source, times)
             if isinstance(recipe.backbone, Backbone):  # one's own is called by this thread alone
                 items = prefetch(items, BATCHES_AHEAD)

@@ -26,7 +26,7 @@ from antcache.extract.engines.feed import Closed, Feed
 from antcache.extract.rows.moments import Times
 from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.videos.pyav import CODEC_THREADS
-from antcache.extract.videos.source import STILL_WANTED, VideoFacts, VideoSource
+from antcache.extract.videos.source import STILL_WANTED, StateOnDisk, VideoFacts, VideoSource
 
 MOST_BYTES = 32 << 20
 """Of pictures that wait for the backbone: six batches of a usual backbone. The more wait, the
@@ -37,10 +37,14 @@ Turns = Generator[tuple[str, ExitStack | None], None, None]
 
 @dataclass(frozen=True)
 class Begun:
-    """A decoder is at a video; whoever gets this ends the claim."""
+    """A decoder is at a video; whoever gets this ends the claim.
+
+    `state` is that of its files before a frame was read: they may be replaced meanwhile.
+    """
 
     video: str
     claim: ExitStack
+    state: StateOnDisk | None
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class Decoders:
                 self._feed.put(Decoded(name, None))
                 return
             try:
-                self._feed.put(Begun(name, claim))
+                self._feed.put(Begun(name, claim, StateOnDisk.of(self._source(name)[0])))
             except Closed:
                 claim.close()
                 raise

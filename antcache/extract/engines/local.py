@@ -24,7 +24,7 @@ from antcache.extract.own import TriedBackbone
 from antcache.extract.rows.clips import one_clip
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import StateOnDisk, VideoFacts, VideoSource
 from antcache.store import Store
 
 
@@ -87,8 +87,8 @@ class LocalEngine:
             stack.enter_context(decoders)
             for message in decoders:
                 match message:
-                    case Begun(name, claim):
-                        self._open[name] = self._begin(name, claim)
+                    case Begun(name, claim, state):
+                        self._open[name] = self._begin(name, claim, state)
                     case Clip(name, frames):
                         yield from self._add(name, frames)
                     case Decoded(name, None):
@@ -113,12 +113,13 @@ class LocalEngine:
         for video in self._open.values():
             video.claim.close()
 
-    def _begin(self, name: str, claim: ExitStack) -> _Open:
+    def _begin(self, name: str, claim: ExitStack, state: StateOnDisk | None) -> _Open:
         source, times = self._source(name)
         rows = PendingRows(
             name,
             source,
             self._make,
+            state=state,
             times=times,
             expected=round(self._tally.expected[name]),
         )

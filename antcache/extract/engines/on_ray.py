@@ -34,7 +34,7 @@ from antcache.extract.rows.pixels import PixelRecipe
 from antcache.extract.run import MakeEngine
 from antcache.extract.tally import ExtractionTally
 from antcache.extract.turns import take_turns
-from antcache.extract.videos.source import VideoFacts, VideoSource
+from antcache.extract.videos.source import StateOnDisk, VideoFacts, VideoSource
 from antcache.store import Store
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ class VideoWorker:
     def _write(
         self, name: str, source: VideoSource, times: Times | None, expected: int
     ) -> Published:
-        rows = PendingRows(name, source, self._make, times=times, expected=expected)
+        state = StateOnDisk.of(source)
+        rows = PendingRows(name, source, self._make, state=state, times=times, expected=expected)
         # A model is asked by one thread at a time.
         facts = rows.take(self._pixels(source, times), self._one)
         return rows.publish(self._store, facts)

@@ -150,6 +150,7 @@ class PendingRows:
         name: what the store calls the video.
         source: where it comes from.
         make: what makes its rows, and for which stream.
+        state: of its files, before a frame was read.
         times: when rows are wanted, in seconds; None at a uniform rate.
         expected: how many rows are expected; there may be more.
     """
@@ -160,11 +161,12 @@ class PendingRows:
         source: VideoSource,
         make: RowMaker,
         *,
+        state: StateOnDisk | None,
         times: Times | None = None,
         expected: int = 0,
     ) -> None:
         self.name, self.source, self.make, self.times = name, source, make, times
-        self._state = StateOnDisk.of(source)  # before a frame is read: a file may be replaced
+        self._state = state
         self._rows, self._scales = Collected(expected + 1), Collected(expected + 1)
 
     def add(self, stored: Stored) -> None:

@@ -23,10 +23,10 @@ from antcache.extract.videos.pictures import Picture
 from antcache.extract.videos.source import (
     Frames,
     Needed,
-    OfFiles,
     VideoFacts,
     VideoSource,
     file_name,
+    files_of,
     frames_of,
 )
 from antcache.store.location import Location
@@ -91,7 +91,7 @@ class Chapters:
     def files(self) -> tuple[Path, ...]:
         """See `OfFiles`."""
         sources = [part.source for part in self.parts]
-        found = [each.files() if isinstance(each, OfFiles) else () for each in sources]
+        found = [files_of(each) for each in sources]
         return tuple(file for files in found for file in files) if all(found) else ()
 
 

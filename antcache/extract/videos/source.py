@@ -129,6 +129,12 @@ class OfFiles(VideoSource, Protocol):
         """All of them; empty if a part lies elsewhere."""
 
 
+def files_of(source: VideoSource) -> tuple[Path, ...]:
+    """The local files that a source is made of; none where it does not say."""
+    # A source of one's own may mean something else by the name: a protocol asks for no more.
+    return source.files() if isinstance(source, OfFiles) and callable(source.files) else ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class StateOnDisk:
     """What the disk says of the files of a video.
@@ -147,7 +153,7 @@ class StateOnDisk:
         if isinstance(video, Path):  # most are, and there may be many: protocols are slow to check
             files: tuple[Path, ...] = (video,)
         else:
-            files = video.files() if isinstance(video, OfFiles) else ()
+            files = files_of(video)
         try:
             states = [file.stat() for file in files]
         except OSError:

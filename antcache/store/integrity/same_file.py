@@ -41,5 +41,6 @@ def require_same_file(
         where=path,
         expected=f"{kept} bytes",
         found=f"{num_bytes} bytes",
-        hint=f"use another stream name, or remove the video and run this again: {remove}",
+        hint="if this file is whole and the right one, remove the old rows and run this again: "
+        f"{remove}; or use another stream name",
     )

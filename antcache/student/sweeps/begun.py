@@ -1,8 +1,8 @@
 """Members that a sweep finds in its folder: whether they are finished, and of this plan and store.
 
 Promise: nothing is trained, changed or averaged while a member is there that was trained with other
-settings, or on something else than the store holds now. No feature is read, and a member whose
-account lacks an entry, as earlier versions kept it, is not asked for it.
+settings, or on what has another fingerprint now (`training.fingerprints`). No feature is read, and
+a member whose account lacks an entry, as earlier versions kept it, is not asked for it.
 """
 
 from __future__ import annotations

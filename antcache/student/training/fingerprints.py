@@ -1,7 +1,8 @@
 """Fingerprints of what a run learns from: hashes by which it is known again, and words for them.
 
-Promise: two runs whose fingerprints are equal learned from the same classes, features, windows,
-labels and soft targets. Whoever finds that they differ says so in words: a hash helps nobody.
+Promise: two runs whose fingerprints differ learned from other classes, settings of features, rows
+of windows, labels or soft targets. Whoever finds that says so in words: a hash helps nobody. Values
+of features are not hashed, which would mean to read them all.
 """
 
 from __future__ import annotations

@@ -84,8 +84,9 @@ def test_a_folder(tmp_path: Path, video: Any, folder: Path, backbone: Any, kind:
     rows = store.features("rgb", "a").read()
     why = (
         f"{folder / 'a.mp4'}: rgb/a in the store came from another file: expected {expected} "
-        f"bytes, found {found} bytes (use another stream name, or remove the video and run this "
-        f"again: antcache store remove '{store.path}' features/rgb/a)"
+        f"bytes, found {found} bytes (if this file is whole and the right one, remove the old rows "
+        f"and run this again: antcache store remove '{store.path}' features/rgb/a; or use another "
+        "stream name)"
     )
     plan = make_plan(find_videos(folder), store, backbone, CONFIG)
     assert (plan.done, list(plan.to_do), plan.changed) == (("b",), ["c"], {"a": why})
