@@ -292,29 +292,22 @@ def targets_to_write(
     Raises:
         BadConfig: they are not.
     """
-    arrays = _in_own_order(targets.arrays())
+    arrays = targets.arrays()
     try:
         check_targets(arrays, targets.attributes, taxonomy, where)
         check_values(arrays, where)
     except Senseless as error:
         raise BadConfig(error.said) from error
-    return arrays
+    return _as_stored(arrays)
 
 
 LIKE: Mapping[str, str] = {"float32": "f", "int32": "iu"}
 """Kinds of types that are read as these."""
 
 
-def _in_own_order(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays whose bytes are in this machine's order; those that have it are not copied."""
-    return {
-        name: array.astype(array.dtype.newbyteorder("="), copy=False)
-        for name, array in arrays.items()
-    }
-
-
 def _as_stored(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Arrays of the types that the format has, in this machine's order of bytes."""
+    """Arrays of the types that the format has, in this machine's order of bytes; those that are so
+    are not copied."""
     kinds = {name: TARGETS[name][0] for name in arrays}
     return {
         name: array.astype(
