@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,7 @@ class Features:
         max_age_s: see `Stream`.
         scale: (R, K) lazily read array, float16, of int8 tokens.
         listed: whether only the very times in `times` have a row; see `Stream.at`.
+        checksums: of each array, as the store keeps them: what the rows are, without reading one.
     """
 
     rows: LazyArray
@@ -195,6 +196,7 @@ class Features:
     max_age_s: float | None = None
     scale: LazyArray | None = None
     listed: bool = False
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:

@@ -21,7 +21,7 @@ from antcache.annotations.segments import COLUMNS
 from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
 from antcache.store.backend import Attributes
 from antcache.store.features import Features, Stream
-from antcache.store.format import CHUNK_BYTES, LazyArray
+from antcache.store.format import CHECKSUMS, CHUNK_BYTES, LazyArray
 from antcache.store.soft_targets import SoftTargets
 
 KINDS = {
@@ -223,6 +223,7 @@ def features_of(
         max_age_s=stream.max_age_s,
         scale=arrays.get("scale"),
         listed=stream.at is not None,
+        checksums=attributes.get(CHECKSUMS, {}),
     )
 
 

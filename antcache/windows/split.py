@@ -70,6 +70,14 @@ class SplitWindows:
             arrays["drawn"] = self.drawn
         return fingerprint(checksums(arrays))
 
+    @property
+    def contents(self) -> str:
+        """Hash of what is in these windows: all their labels, and the rows of their videos, whose
+        checksums the store keeps; no feature is read."""
+        videos = np.unique(self.labels.video).tolist()
+        rows = [{v: dict(s.features[v].checksums) for v in videos} for s in self.streams]
+        return fingerprint({"labels": checksums(vars(self.labels)), "rows": rows})
+
 
 def split_windows(
     store: Store,

@@ -87,6 +87,32 @@ def test_what_the_store_no_longer_holds_is_said_in_words(tmp_path: Path) -> None
         load_checkpoint(path, *made(), {**other, "lr": 2})
 
 
+def test_what_is_in_windows_is_said_apart_from_which_they_are(tmp_path: Path) -> None:
+    kept = {"lr": 1, "train windows": "60b7", "train contents": "b1"}
+    save_checkpoint(tmp_path, 3, *made(), kept, [{"epoch": 3}])
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    within = "other features, videos or labels of frames in training windows than when the run"
+    with pytest.raises(BadCheckpoint, match=f"the store holds {within}"):
+        load_checkpoint(path, *made(), {**kept, "train contents": "b2"})
+    other = {**kept, "train windows": "0", "train contents": "b2"}
+    with pytest.raises(BadCheckpoint, match=r"holds other training windows \([^)]*\) than when"):
+        load_checkpoint(path, *made(), other)
+
+
+def test_an_earlier_version_is_not_asked_for_fingerprints_that_it_did_not_keep(
+    tmp_path: Path,
+) -> None:
+    kept = {"lr": 1, "train windows": "60b7"}
+    save_checkpoint(tmp_path, 3, *made(), kept, [{"epoch": 3}])
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    newer = {**kept, "train contents": "b1", "weights of soft targets": "c1"}
+    assert load_checkpoint(path, *made(), newer)[0] == 3
+    with pytest.raises(BadCheckpoint, match="other training windows"):
+        load_checkpoint(path, *made(), {**newer, "train windows": "0"})
+
+
 def test_another_shape_is_refused(saved: Path) -> None:
     model, optimizer = made(4)
     before = model.weight.clone()

@@ -1,13 +1,13 @@
 """Fingerprints of what a run learns from: hashes by which it is known again, and words for them.
 
-Promise: two runs whose fingerprints differ learned from other classes, settings of features, rows
-of windows, labels or soft targets. Whoever finds that says so in words: a hash helps nobody. Values
-of features are not hashed, which would mean to read them all.
+Promise: two runs whose fingerprints differ learned from other classes, features, windows, labels or
+soft targets. Whoever finds that says so in words: a hash helps nobody. No feature is read: stores
+keep checksums of the rows of each video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -17,14 +17,17 @@ from antcache.store.format import checksums, fingerprint
 from antcache.windows.split import SplitWindows
 
 CLASSES, STREAMS, TARGETS, LATER = "taxonomy", "stream fingerprint", "soft targets", "later actions"
-WINDOWS = " windows"
-"""What the names of windows' fingerprints end with, after the name of a split."""
+SHARES = "weights of soft targets"
+WINDOWS, CONTENTS = " windows", " contents"
+"""What the names of windows' fingerprints end with, after the name of a split: which windows there
+are, and what is in them."""
 
 _WORDS = {
     CLASSES: "other classes",
     STREAMS: "features of other settings",
     TARGETS: "other soft targets",
     LATER: "other later actions",
+    SHARES: "other weights of the ensemble",
 }
 _SPLITS = {"train": "training"}
 
@@ -38,14 +41,20 @@ def of_store(taxonomy: Taxonomy, streams: Iterable[Stream]) -> dict[str, str]:
 
 
 def of_windows(splits: Mapping[str, SplitWindows]) -> dict[str, str]:
-    """Of the windows of each split, and their labels."""
-    return {f"{name}{WINDOWS}": found.fingerprint for name, found in splits.items()}
+    """Of the windows of each split, their labels and their rows."""
+    known_by = {f"{name}{WINDOWS}": found.fingerprint for name, found in splits.items()}
+    return known_by | {f"{name}{CONTENTS}": found.contents for name, found in splits.items()}
 
 
 def of_targets(soft: Iterable[SoftTargets]) -> dict[str, str]:
     """Of what each teacher says."""
     sums = (fingerprint(checksums(targets.arrays())) for targets in soft)
     return {TARGETS: ",".join(sums)}
+
+
+def of_shares(shares: tuple[Sequence[float], Sequence[float]]) -> dict[str, str]:
+    """Of the weights and temperatures that an ensemble lends to its members."""
+    return {SHARES: fingerprint({"shares": [list(each) for each in shares]})}
 
 
 def of_later(later: Tensor) -> dict[str, str]:
@@ -55,15 +64,21 @@ def of_later(later: Tensor) -> dict[str, str]:
 
 def is_fingerprint(name: str) -> bool:
     """Whether an entry of a run's identity is a fingerprint; a setting otherwise."""
-    return name in _WORDS or name.endswith(WINDOWS)
+    return name in _WORDS or name.endswith((WINDOWS, CONTENTS))
 
 
 def in_words(names: Iterable[str]) -> str:
     """What a store holds whose fingerprints of these names are others than those of a run."""
     names = sorted(names)
     said = [_WORDS[name] for name in names if name in _WORDS]
-    splits = [name.removesuffix(WINDOWS) for name in names if name.endswith(WINDOWS)]
-    if splits:
-        which = " and ".join(_SPLITS.get(split, split) for split in splits)
-        said.append(f"other {which} windows (labels, protocol or rows of features)")
+    others = {name.removesuffix(WINDOWS) for name in names if name.endswith(WINDOWS)}
+    within = {name.removesuffix(CONTENTS) for name in names if name.endswith(CONTENTS)} - others
+    if others:
+        said.append(f"other {_of(others)} windows (labels, protocol or rows of features)")
+    if within:
+        said.append(f"other features, videos or labels of frames in {_of(within)} windows")
     return " and ".join(said)
+
+
+def _of(splits: Iterable[str]) -> str:
+    return " and ".join(_SPLITS.get(split, split) for split in sorted(splits))

@@ -107,7 +107,7 @@ def load_training_data(
     if soft:
         teachers, counts["targets"] = _teachers(store, soft, trained.segments.uid, config)
         say_weight(config, teachers, len(taxonomy.actions))
-        known_by |= fingerprints.of_targets(soft.values())
+        known_by |= taught_by(store, config, soft.values())
         shape = replace(shape, teacher_dims=teachers.dims)
         # A segment's target is that of all its windows.
         teachers = replace(teachers, row=teachers.row[torch.from_numpy(trained.segment)])
@@ -160,6 +160,27 @@ def look_at_windows(store: Store, config: StudentConfig) -> dict[str, str]:
         uid = splits[config.data.train_split].labels.uid
         known_by |= fingerprints.of_later(_later(store, config, uid, config.model.slots - 1))
     return known_by
+
+
+def taught_by(store: Store, config: StudentConfig, soft: Iterable[SoftTargets]) -> dict[str, str]:
+    """The fingerprints of a run's soft targets, and of the weights that an ensemble lends to them.
+
+    Raises:
+        MissingKey: the store lacks the ensemble.
+        BadConfig: see `stored_shares`.
+    """
+    known_by = fingerprints.of_targets(soft)
+    if lent := _lent(store, config):
+        known_by |= fingerprints.of_shares(lent)
+    return known_by
+
+
+def _lent(store: Store, config: StudentConfig) -> tuple[list[float], list[float]] | None:
+    """Weights and temperatures that an ensemble lends to its members; None where none is asked."""
+    name = config.distillation.target_weights
+    if not isinstance(name, str) or name == ATTENTION:
+        return None
+    return stored_shares(name, store.targets(name), config.distillation.targets)
 
 
 def _names(config: StudentConfig) -> tuple[str, str]:
@@ -228,11 +249,13 @@ def _teachers(
             log.warning("targets/%s: %s", each, unknown)
     where = TargetRows.of([(targets.uid, targets.valid) for targets in soft.values()], uid)
     counts = _check_coverage(store, where, uid, config)
-    name = config.distillation.target_weights
-    share: Sequence[float] | None = name if isinstance(name, tuple) else None
+    share: Sequence[float] | None = None
     temperatures: Sequence[float] | None = None
-    if isinstance(name, str) and name != ATTENTION:
-        share, temperatures = stored_shares(name, store.targets(name), config.distillation.targets)
+    if isinstance(config.distillation.target_weights, tuple):
+        share = config.distillation.target_weights
+    elif lent := _lent(store, config):
+        share, temperatures = lent
+        name = config.distillation.target_weights
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)
     teachers = TeacherTargets.of(
         soft,

@@ -221,6 +221,7 @@ def _member(
             raise BadConfig(
                 "a target that is called valid holds numbers that are not finite",
                 where=where,
+                expected="a finite logit of every class: an ensemble has no rule for -inf",
                 found=f"segment {timeline.segments.uid[part][bad][0]}",
             )
     return logits, rows, about

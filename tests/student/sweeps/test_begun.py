@@ -50,6 +50,34 @@ def renamed(store: Store) -> None:
     relabelled(store, taxonomy=replace(tiny_taxonomy(), actions=names))
 
 
+def put_again(store: Store, splits: dict[str, Segments]) -> None:
+    """Import labels again, of the same classes, beside the soft targets."""
+    store.write_splits(
+        splits, tiny_taxonomy(), source="made up", protocol=store.protocol, overwrite=True
+    )
+
+
+def extracted_again(store: Store) -> None:
+    """Other rows of a video that is trained on, of the same settings and as many."""
+    video = str(store.labels("train").video[0])
+    there = store.features("rgb", video)
+    rows = there.read() + np.float16(1)
+    store.remove(f"features/rgb/{video}")
+    store.write_features("rgb", video, rows, start_s=there.start_s)
+
+
+def of_another_video(store: Store) -> None:
+    """The same times and classes, of videos whose names were exchanged."""
+    targets = store.targets("oracle")
+    store.remove("targets/oracle")
+    splits = {split: store.labels(split) for split in SPLITS}
+    names = np.unique(splits["train"].video)
+    other = dict(zip(names, np.roll(names, 1), strict=True))
+    video = np.array([other[name] for name in splits["train"].video])
+    put_again(store, splits | {"train": replace(splits["train"], video=video)})
+    store.write_targets("oracle", targets)
+
+
 def retaught(store: Store) -> None:
     other = oracle_targets(store.labels("train"))
     store.write_targets("oracle", replace(other, logits=2 * other.logits), overwrite=True)
@@ -60,6 +88,8 @@ CHANGES: dict[str, tuple[Callable[[Store], None], str]] = {
     "times": (lambda s: relabelled(s, moved_s=0.5), "other training and validation windows"),
     "classes": (renamed, "other classes than when this member was trained"),
     "targets": (retaught, "other soft targets than when this member was trained"),
+    "rows": (extracted_again, "other features, videos or labels of frames in training windows"),
+    "videos": (of_another_video, "other features, videos or labels of frames in training windows"),
 }
 
 
@@ -88,6 +118,37 @@ def test_a_member_trained_on_something_else_is_refused(
     assert str(caught.value).startswith(f"{runs}/a/seed-0: the store holds ")
     assert "choose another folder for this sweep" in str(caught.value)
     assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+
+
+def test_other_weights_of_an_ensemble_are_told(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    soft = oracle_targets(store.labels("train"))
+    store.write_targets("second", soft)
+
+    def weighed(*weights: float) -> None:
+        about = {**soft.attributes, "members": ["oracle", "second"], "weights": weights}
+        store.write_targets("joint", replace(soft, attributes=about), overwrite=True)
+
+    weighed(0.25, 0.75)
+    config = small.replace(epochs=1, targets=("oracle", "second"), target_weights="joint")
+    plan = Sweep(settings={"a": config}, seeds=(0,))
+    table, _ = sweep(store, runs, plan)
+    assert sweep(store, runs, plan)[0] == table
+    weighed(0.75, 0.25)
+    with pytest.raises(FingerprintMismatch, match="the store holds other weights of the ensemble"):
+        sweep(store, runs, plan)
+
+
+def test_rows_of_videos_that_no_window_looks_at_change_nothing(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plan = Sweep(settings={"a": small.replace(epochs=1)}, seeds=(0,))
+    table, _ = sweep(store, runs, plan)
+    store.write_features("rgb", "of nobody", np.zeros((4, DIM), np.float16))
+    assert sweep(store, runs, plan)[0] == table
 
 
 def test_the_command_ends_with_2(
@@ -153,6 +214,7 @@ def test_members_of_earlier_versions_are_asked_for_what_they_kept(
     file = runs / "a/seed-0/config.json"
     account: dict[str, Any] = json.loads(file.read_text())
     fingerprints = ["taxonomy", "stream fingerprint", "train windows", "validation windows"]
+    fingerprints += ["train contents", "validation contents"]
     for name in [*fingerprints, "soft targets", "classes", "shape", "stream"]:
         del account[name]
     del account["protocol"]["anchor"]
