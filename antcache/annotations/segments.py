@@ -6,6 +6,7 @@ every id exists in the taxonomy that they were checked against.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ COLUMNS = ("uid", "video", "start_s", "stop_s", "verb", "noun", "action")
 LONGEST_S = 1e7
 """Seconds: four months, more than any video has, and few enough to be counted."""
 
+MOMENT = NAME + 64
+"""Characters of a moment's text at most."""
 
 SAME_S = 0.1
 """Seconds by which a time may differ that two files give the same segment: frames of 1/30 s, say,
@@ -37,6 +40,21 @@ def moments_of(
     """`Segments.moments` of stretches (N,) of videos."""
     stretches = zip(video, start_s.tolist(), stop_s.tolist(), strict=True)
     return np.array([f"{start:.3f} {stop:.3f} {name}" for name, start, stop in stretches], np.str_)
+
+
+def no_moment(moments: NDArray[Any]) -> str | None:
+    """The first of some texts (N,) that is no moment; None where all are."""
+    if moments.dtype.kind != "U":
+        return f"{moments.dtype}"
+    for text in moments.tolist():
+        try:
+            start, stop, video = text.split(" ", 2)
+            there = 0 <= float(start) < math.inf and not float(stop) < 0  # lists may lack stops
+        except ValueError:
+            return repr(text[:100])
+        if not there or len(video) > NAME:
+            return repr(text[:100])
+    return None
 
 
 def apart(one: NDArray[np.str_], other: NDArray[np.str_], anchor: float = 0.0) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from antcache.annotations import Taxonomy
 from antcache.annotations.protocols import Anchor, Gap, anchor_name
-from antcache.annotations.segments import apart
+from antcache.annotations.segments import MOMENT, apart, no_moment
 from antcache.checks import check_type
 from antcache.errors import (
     BadCheckpoint,
@@ -34,7 +34,7 @@ from antcache.evaluation.task import Task
 from antcache.files import atomic_file
 from antcache.settings import read
 from antcache.tensors import read_tensors, write_tensors
-from antcache.untrusted import NAME, NotFetched, names_array, parse_json
+from antcache.untrusted import NotFetched, names_array, parse_json
 
 FORMAT = "antcache-predictions-1"
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
@@ -105,6 +105,10 @@ class Predictions:
         if self.moment is not None and self.moment.shape != self.uid.shape:
             raise BadConfig(
                 "one moment per uid is needed", expected=self.uid.shape, found=self.moment.shape
+            )
+        if self.moment is not None and (wrong := no_moment(self.moment)) is not None:
+            raise BadConfig(
+                "no moment", expected="what Segments.moments() says of a segment", found=wrong
             )
 
     def __len__(self) -> int:
@@ -290,10 +294,8 @@ def moments_in(metadata: Mapping[str, str]) -> NDArray[np.str_] | None:
     found = parse_json(metadata["moment"])
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise ValueError("not a list of moments")
-    for each in found:
-        start, stop, video = each.split(" ", 2)
-        if float(start) < 0 or float(stop) < 0 or len(video) > NAME:
-            raise ValueError(f"no moment: {each!r:.100}")
+    if any(len(each) > MOMENT for each in found):
+        raise ValueError(f"a moment of more than {MOMENT} characters")
     return np.asarray(found, dtype=np.str_)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
-from antcache.annotations.segments import SAME_S
+from antcache.annotations.segments import apart
 from antcache.errors import (
     AlreadyExists,
     BadAnnotations,
@@ -25,10 +25,18 @@ from antcache.errors import (
     FingerprintMismatch,
     MissingKey,
 )
-from antcache.store.backend import Backend
+from antcache.store.backend import Attributes, Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.location import Location
-from antcache.store.meaning import Senseless, protocol_of, rate_of, segments_of, taxonomy_of
+from antcache.store.meaning import (
+    Senseless,
+    check_targets,
+    protocol_of,
+    rate_of,
+    segments_of,
+    taxonomy_of,
+)
+from antcache.store.soft_targets import SoftTargets
 
 PROTOCOL, LIST_FPS = "protocol", "list_fps"
 """Attributes of the group of labels: settings that are usual with the store."""
@@ -324,12 +332,21 @@ class LabelStore:
         targets = self.backend.units("targets")
         moved = self._moved(splits) if targets else np.empty(0, np.str_)
         stale = {}
-        for name in targets if len(moved) else ():
+        for name in targets:
             key = f"targets/{name}"
-            arrays = self.backend.open(key)[0]  # the logits may be large, and are not asked
-            with self.backend.reading(key):
-                uid = np.asarray(arrays["uid"][...])[np.asarray(arrays["valid"][...])]
-            if count := int(np.isin(uid, moved).sum()):
+            arrays, attributes = self.backend.open(key)
+            with self.backend.reading(key):  # the logits may be large, and are not asked
+                check_targets(arrays, attributes, None, self.backend.where(key), exact=False)
+                valid = np.asarray(arrays["valid"][...])
+                uid = np.asarray(arrays["uid"][...])[valid]
+                if "moment" in arrays:
+                    moment = np.asarray(arrays["moment"][...])[valid]
+                    asked = anchor_of(attributes)
+                    moved_here = [elsewhere(uid, moment, new, asked) for new in splits.values()]
+                    count = sum(map(len, moved_here))
+                else:
+                    count = int(np.isin(uid, moved).sum())
+            if count:
                 stale[key] = count
         if not stale:
             return
@@ -342,13 +359,44 @@ class LabelStore:
             "predictions)",
         )
 
+    def _check_of_labels(self, key: str, targets: SoftTargets) -> None:
+        """Refuse soft targets that are not of the labels that the store has now.
+
+        Raises:
+            FingerprintMismatch: they are of another taxonomy, or say that uids are other stretches
+                of video.
+            DamagedStore: the labels can't be read, so that this can't be told.
+        """
+        theirs = targets.attributes.get("taxonomy")
+        if theirs != self.taxonomy.fingerprint:
+            raise FingerprintMismatch(
+                "soft targets for another taxonomy",
+                where=f"{self.path}: {key}",
+                expected=self.taxonomy.fingerprint,
+                found=theirs,
+            )
+        if targets.moment is None:
+            return
+        uid, moment = targets.uid[targets.valid], targets.moment[targets.valid]
+        asked = anchor_of(targets.attributes)
+        other = [elsewhere(uid, moment, self.labels(split), asked) for split in self.splits()]
+        if len(moved := np.concatenate([np.empty(0, np.str_), *other])):
+            raise FingerprintMismatch(
+                "soft targets for other segments of these uids than the store now has",
+                where=f"{self.path}: {key}",
+                expected="the same videos and times",
+                found=f"{len(moved)} of {len(uid)} others, the first one {moved[0]}",
+                hint="labels were replaced in between: have the teacher say anew what it expects "
+                "(antcache teacher predict), or train it anew",
+            )
+
     def _moved(self, splits: Mapping[str, Segments]) -> NDArray[np.str_]:
         """Uids (n,) that the store has of other stretches of video than `splits` do."""
         found = [np.empty(0, np.str_)]
         for split in self.splits():
             with suppress(DamagedStore):  # labels that come in place of damaged ones mend them
                 old = self.labels(split)
-                found += [_moved(old, new) for new in splits.values()]
+                found += [elsewhere(old.uid, old.moments(), new) for new in splits.values()]
         return np.concatenate(found)
 
     def labels(self, split: str) -> Segments:
@@ -373,14 +421,22 @@ class LabelStore:
             )
 
 
-def _moved(old: Segments, new: Segments) -> NDArray[np.str_]:
-    """Uids (n,) in both that are of another video, or of a start that differs by more than tables
-    of the same segments do."""
-    rows = new.locate(old.uid)
-    old, new = old[rows >= 0], new[rows[rows >= 0]]
-    same = (old.video == new.video) & (np.abs(old.start_s - new.start_s) <= SAME_S)
-    moved: NDArray[np.str_] = old.uid[~same]
+def elsewhere(
+    uid: NDArray[np.str_], moment: NDArray[np.str_], segments: Segments, anchor: float = 0.0
+) -> NDArray[np.str_]:
+    """Those of `uid` (N,) whose segment is of another video than `moment` (N,) says, or of another
+    time of it, at the anchor, than tables of the same segments give."""
+    rows = segments.locate(uid)
+    there = rows >= 0
+    now = segments[rows[there]].moments()
+    moved: NDArray[np.str_] = uid[there][apart(moment[there], now, anchor)]
     return moved
+
+
+def anchor_of(attributes: Attributes) -> float:
+    """What a teacher was asked the time of, as in `Protocol.anchor`; the start if nobody says."""
+    anchor = attributes.get("anchor", 0.0)
+    return float(anchor) if type(anchor) in (int, float) and 0 <= anchor <= 1 else 0.0
 
 
 def _shared(one: Segments, other: Segments) -> int:

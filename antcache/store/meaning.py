@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy
-from antcache.annotations.segments import COLUMNS
+from antcache.annotations.segments import COLUMNS, no_moment
 from antcache.errors import AntcacheError, BadAnnotations, BadConfig, DamagedStore
 from antcache.store.backend import Attributes
 from antcache.store.features import Features, Stream
@@ -39,6 +39,7 @@ TARGETS: Mapping[str, tuple[str, int]] = {
     "logit": ("float32", 2),
     "tail": ("float32", 1),
     "feature": ("float32", 2),
+    "moment": ("text", 1),
 }
 """Types, of either order of bytes, and numbers of dimensions of the arrays of soft targets."""
 
@@ -348,7 +349,8 @@ def check_targets(
             )
     if len({shape[0] for shape in shapes.values()}) > 1:
         raise Senseless("soft targets of unequal length", where=where, found=shapes)
-    if arrays.keys() - {"uid", "valid", "feature"} not in ({"logits"}, {"index", "logit", "tail"}):
+    said = arrays.keys() - {"uid", "valid", "feature", "moment"}
+    if said not in ({"logits"}, {"index", "logit", "tail"}):
         raise Senseless("neither logits, nor index, logit and tail", where=where, found=shapes)
     if "index" in arrays and shapes["index"] != shapes["logit"]:
         raise Senseless("index and logit of unequal shape", where=where, found=shapes)
@@ -360,6 +362,13 @@ def check_targets(
             where=where,
             expected="each uid once",
             found=f"{twice!r:.200} {count} times",
+        )
+    if "moment" in arrays and (wrong := no_moment(np.asarray(arrays["moment"][...]))) is not None:
+        raise Senseless(
+            "soft targets of what is no stretch of a video",
+            where=where,
+            expected="moments: `start stop video`",
+            found=wrong,
         )
     if taxonomy is None:
         return

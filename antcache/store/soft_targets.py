@@ -36,6 +36,8 @@ class SoftTargets:
         tail: (N,) float32, log of the probability (at temperature 1) of all other classes.
         feature: (N, E) float32, what the teacher's last layer saw, or None where it is not kept; as
             with logits, rows that are not valid mean nothing (imported ones are NaN).
+        moment: (N,) str, `Segments.moments` of what was spoken of; None where nobody says. A store
+            keeps no targets beside labels in which a valid row's uid is of another one.
         attributes: JSON-ready account of the teacher; `taxonomy` is the taxonomy's fingerprint.
     """
 
@@ -46,6 +48,7 @@ class SoftTargets:
     logit: Logits | None = None
     tail: Logits | None = None
     feature: NDArray[np.float32] | None = None
+    moment: NDArray[np.str_] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,7 +66,7 @@ class SoftTargets:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that are present, by name."""
-        names = ("uid", "valid", "logits", "index", "logit", "tail", "feature")
+        names = ("uid", "valid", "logits", "index", "logit", "tail", "feature", "moment")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
     def rows_for(self, uids: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -108,6 +111,7 @@ class SoftTargets:
             logit=logit,
             tail=tail,
             feature=self.feature,
+            moment=self.moment,
             attributes={**self.attributes, "form": f"top-{k}", "classes": classes},
         )
 

@@ -378,32 +378,23 @@ class Store(LabelStore):
             AlreadyExists: there are soft targets of this name and `overwrite` is false.
             BadConfig: they are not what the format says: another number of classes or type, a uid
                 several times, or a row that is valid and holds NaN, say; nothing is written.
-            FingerprintMismatch: they are for another taxonomy than the store's labels.
+            FingerprintMismatch: they are for another taxonomy than the store's labels, or for other
+                stretches of video than its segments of these uids.
         """
         check_name(name, "set of soft targets")
         key = f"targets/{name}"
         # Labels of another taxonomy come where there are no soft targets; see `write_splits`.
         with self.backend.exclusively("labels") if self.backend.can_wait else nullcontext():
-            self._check_taxonomy_of(key, targets)
+            self._check_of_labels(key, targets)
             arrays = meaning.targets_to_write(targets, self.taxonomy, key)
             self.backend.set_group_attributes("targets", {})
             self.backend.publish(key, arrays, targets.attributes, overwrite=overwrite)
         if not self.backend.can_wait:  # who only writes other soft targets is not refused
             try:
-                self._check_taxonomy_of(key, targets)
+                self._check_of_labels(key, targets)
             except FingerprintMismatch:
                 self.backend.remove(key)
                 raise
-
-    def _check_taxonomy_of(self, key: str, targets: SoftTargets) -> None:
-        theirs = targets.attributes.get("taxonomy")
-        if theirs != self.taxonomy.fingerprint:
-            raise FingerprintMismatch(
-                "soft targets for another taxonomy",
-                where=f"{self.path}: {key}",
-                expected=self.taxonomy.fingerprint,
-                found=theirs,
-            )
 
     def targets(self, name: str) -> SoftTargets:
         """Soft targets of a teacher.

@@ -199,6 +199,7 @@ def _targets(
         valid=np.asarray(np.isfinite(logits).all(axis=1)),
         logits=logits,
         feature=feature,
+        moment=timeline.segments.moments(),
         attributes={
             "kind": teacher.kind,
             "config": asdict(teacher.config),

@@ -67,6 +67,7 @@ def soft_targets(**attributes: Any) -> SoftTargets:
         uid=SEGMENTS.uid,
         valid=np.array([True, True, False]),
         logits=rng.normal(size=(3, 3)).astype(np.float32),
+        moment=SEGMENTS.moments(),
         attributes={"taxonomy": TAXONOMY.fingerprint, "config": {"order": [1, 2]}, **attributes},
     )
 

@@ -190,7 +190,8 @@ def stored_shares(
 
 
 def _rows(soft: SoftTargets, rows: NDArray[np.int64]) -> SoftTargets:
-    arrays = {name: array[rows] for name, array in soft.arrays().items() if name != "feature"}
+    own = soft.arrays()
+    arrays = {name: own[name][rows] for name in own.keys() - {"feature", "moment"}}
     return SoftTargets(**arrays, attributes=soft.attributes)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from antcache.annotations import Segments
 from antcache.cli.main import cli
-from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
+from antcache.errors import BadConfig, BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation import Predictions, evaluate, score, score_predictions, score_targets
 from antcache.evaluation.comparing.systems import as_system
 from antcache.store import SoftTargets, Store
@@ -203,3 +203,12 @@ def test_labels_that_were_corrected_since_are_other_segments(store, segments, tm
         with pytest.raises(FingerprintMismatch, match="found 1 of 4 others"):
             score_predictions(store, tmp_path / "p.safetensors")
     assert evaluate(store, replace(loaded, moment=None), "p").scored["n"] == 4  # nobody says
+
+
+@pytest.mark.parametrize("text", ["", "a", "0 1", "0 b v", "x 1 v", "-1 2 v", "inf 1 v"])
+def test_moments_of_another_form_are_refused(store, segments, text):
+    moments = np.array([*segments.moments()[:3], text])
+    with pytest.raises(BadConfig, match=r"no moment: expected what Segments\.moments"):
+        replace(predict(store.taxonomy, segments.uid), moment=moments)
+    with pytest.raises(BadConfig, match=r"no moment: .*found int64"):
+        replace(predict(store.taxonomy, segments.uid), moment=np.arange(4))

@@ -10,8 +10,10 @@ import pytest
 from shelves import KINDS
 from test_splits import NEW, OLD, PLAIN, import_into, targets_of, tree
 
-from antcache.errors import AlreadyExists, DamagedStore
-from antcache.store import Store
+from antcache.annotations import Segments
+from antcache.errors import AlreadyExists, DamagedStore, FingerprintMismatch
+from antcache.store import SoftTargets, Store
+from antcache.store.integrity.verify import verify
 
 
 @pytest.fixture(params=KINDS)
@@ -75,6 +77,71 @@ def test_labels_that_move_no_segment_of_soft_targets_are_taken(path: Path, kind:
     assert store.write_splits(
         {"train": renamed, "validation": later}, PLAIN, source="x", overwrite=True
     )
+
+
+def spoken(**attributes: object) -> SoftTargets:
+    """Soft targets that say which stretches of video they are of."""
+    own = targets_of(PLAIN)
+    about = {**own.attributes, **attributes}
+    return replace(own, moment=OLD["train"].moments(), attributes=about)
+
+
+def moved(column: str, by_s: float = 0.25) -> dict[str, Segments]:
+    """The old labels, in which the second training segment is another stretch of video."""
+    values = OLD["train"].arrays()[column].copy()
+    values[1] = "elsewhere" if column == "video" else values[1] + by_s
+    return {**OLD, "train": replace(OLD["train"], **{column: values})}
+
+
+@pytest.mark.parametrize("column", ["video", "start_s"])
+def test_targets_that_say_their_moments_are_told_from_labels_that_come_later(
+    path: Path, kind: str, column: str
+) -> None:
+    """Also where the old labels are gone by then, or the split comes by itself."""
+    import_into(path, kind, OLD)
+    store = Store.open(path)
+    store.write_targets("one", spoken())
+    store.remove("labels/train")
+    before = tree(path)
+    with pytest.raises(AlreadyExists, match=r"targets/one \(1\)"):
+        store.write_splits({"train": moved(column)["train"]}, PLAIN, source="x")
+    store.remove("labels/validation")
+    with pytest.raises(AlreadyExists, match=r"targets/one \(1\)"):
+        store.write_splits(moved(column), PLAIN, source="x")
+    assert {k: v for k, v in before.items() if "validation" not in k} == tree(path)
+    assert store.write_splits(OLD, PLAIN, source="x") == ["train", "validation"]
+    assert verify(Store.open(path)).intact
+
+
+@pytest.mark.parametrize("column", ["video", "start_s"])
+def test_targets_of_other_labels_than_the_store_has_by_now_are_not_written(
+    path: Path, kind: str, column: str
+) -> None:
+    """As when labels are replaced while a teacher is trained."""
+    import_into(path, kind, moved(column))
+    store = Store.open(path)
+    before = tree(path)
+    with pytest.raises(FingerprintMismatch, match=r"1 of 3 others, the first one .*say anew"):
+        store.write_targets("one", spoken())
+    assert tree(path) == before
+    unheard = replace(spoken(), valid=np.array([True, False, True]))
+    store.write_targets("one", unheard)
+    found = Store.open(path).targets("one")
+    np.testing.assert_array_equal(found.moment, OLD["train"].moments())
+
+
+def test_the_time_is_that_of_what_the_teacher_was_asked_for(path: Path, kind: str) -> None:
+    import_into(path, kind, moved("stop_s"))
+    store = Store.open(path)
+    store.write_targets("starts", spoken())
+    with pytest.raises(FingerprintMismatch, match="1 of 3 others"):
+        store.write_targets("stops", spoken(anchor=1.0))
+    store.write_splits(OLD, PLAIN, source="x", overwrite=True)
+    store.write_targets("stops", spoken(anchor=1.0))
+    with pytest.raises(AlreadyExists, match=r"in these labels: targets/stops \(1\) \("):
+        store.write_splits(moved("stop_s"), PLAIN, source="x", overwrite=True)
+    nearly = moved("stop_s", by_s=0.09)
+    assert store.write_splits(nearly, PLAIN, source="x", overwrite=True)
 
 
 def test_damaged_labels_are_replaced_though_there_are_soft_targets(path: Path, kind: str) -> None:

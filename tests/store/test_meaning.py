@@ -139,6 +139,17 @@ SOFT: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "a validity of numbers": ("dense", {"valid": np.ones(3)}, {}, "no soft targets"),
     "one dimension": ("dense", {"logits": np.zeros(3, np.float32)}, {}, "no soft targets"),
     "uids of bytes": ("dense", {"uid": np.array([1, 2, 3])}, {}, "expected text.*found int64"),
+    "moments of numbers": ("dense", {"moment": np.arange(3)}, {}, "moment of another type"),
+    "moments of one": ("dense", {"moment": np.array(["0 1 v1"])}, {}, "unequal length"),
+    **{
+        f"a moment {text!r:.20}": (
+            "dense",
+            {"moment": np.array(["0 1 v1", "1 nan v1", text])},
+            {},
+            "no stretch of a video.*`start stop video`, found '",
+        )
+        for text in ("", "0 1", "0", "a 1 v", "0 b v", "nan 1 v", "inf 1 v", "0 1 " + "v" * 256)
+    },
     "a uid twice": (
         "dense",
         {"uid": np.array(["a", "b", "a"])},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from antcache.cli.main import cli
 from antcache.store import Store
+from antcache.teacher.counting.teacher import CountTeacher
 from antcache.teacher.histories import HistoryConfig
 from antcache.teacher.targets import TargetConfig, make_targets
 
@@ -141,6 +143,42 @@ def test_targets_say_the_anchor_of_their_histories(store, timeline):
     )
     assert joint.exit_code == 0, joint.output
     assert store.targets("both").attributes["anchor"] == 1
+
+
+def test_targets_say_which_stretches_of_video_they_are_of(store, timeline):
+    run("train", "kitchen", "--name", "count", "--folds", 0)
+    run("predict", "kitchen", "kitchen.teachers/count", "--name", "again", "--top-k", 2)
+    run("ensemble", "kitchen", "count", "again", "--name", "joint", "--mix", "mean", code=2)
+    run("train", "kitchen", "--name", "short", "--folds", 0, "--set", "order=1")
+    run("ensemble", "kitchen", "count", "short", "--name", "joint", "--mix", "mean")
+    moments = timeline.segments.moments()
+    for name in ("count", "again", "joint"):
+        stored = store.targets(name)
+        np.testing.assert_array_equal(
+            stored.moment[stored.rows_for(timeline.segments.uid)], moments
+        )
+
+
+def test_labels_that_are_replaced_while_a_teacher_is_trained_are_told(
+    store, splits, taxonomy, monkeypatch
+):
+    """The teacher stays, and says what it expects of the labels that are there by then."""
+    fit = CountTeacher.fit
+    later = {name: replace(own, start_s=own.start_s + 0.25) for name, own in splits.items()}
+
+    def meanwhile(self, *words, **options):
+        store.write_splits(later, taxonomy, source="corrected", overwrite=True)
+        return fit(self, *words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CountTeacher, "fit", meanwhile)
+        said = refused("train", "kitchen", "--name", "count", "--folds", 0)
+    assert "targets/count: soft targets for other segments of these uids" in said
+    assert "teacher predict" in said
+    assert store.target_names() == []
+    run("predict", "kitchen", "kitchen.teachers/count", "--name", "count")
+    stored, own = store.targets("count"), later["train"]
+    np.testing.assert_array_equal(stored.moment[stored.rows_for(own.uid)], own.moments())
 
 
 def test_existing_outputs_are_refused_before_any_work(store):

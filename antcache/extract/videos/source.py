@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from antcache.extract.videos.pictures import Picture
 from antcache.store.location import Location
+from antcache.untrusted import POINTER_BYTES, NotFetched, check_fetched
 
 if TYPE_CHECKING:
     from antcache.extract.videos.nvdec import Decoder
@@ -149,14 +150,18 @@ class StateOnDisk:
 
     @classmethod
     def of(cls, video: Path | VideoSource) -> StateOnDisk | None:
-        """None where it is not made of local files, or they can't be looked at."""
+        """None where it is not made of local files, they can't be looked at, or one is not here but
+        for its Git LFS pointer."""
         if isinstance(video, Path):  # most are, and there may be many: protocols are slow to check
             files: tuple[Path, ...] = (video,)
         else:
             files = files_of(video)
         try:
             states = [file.stat() for file in files]
-        except OSError:
+            for file, state in zip(files, states, strict=True):
+                if state.st_size < POINTER_BYTES:
+                    check_fetched(file)
+        except (OSError, NotFetched):
             return None
         if not states or not all(stat.S_ISREG(each.st_mode) for each in states):
             return None

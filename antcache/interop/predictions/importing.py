@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ def import_predictions(
     """
     classes = len(store.taxonomy.actions)
     _check(store, paths, config, classes)
-    labels = {split: store.labels(split).uid for split in store.splits()}
+    segments = {split: store.labels(split) for split in store.splits()}
+    labels = {split: own.uid for split, own in segments.items()}
     uids = np.concatenate(list(labels.values()))
     table = PredictionTable(
         uids,
@@ -151,7 +152,8 @@ def import_predictions(
         "form": "dense",
         "antcache": __version__,
     }
-    targets = table.targets(attributes)
+    moment = np.concatenate([own.moments() for own in segments.values()])
+    targets = replace(table.targets(attributes), moment=moment)
     if config.top_k is not None:
         targets = targets.top_k(config.top_k)
     report = _report(config, files, table, labels, targets)

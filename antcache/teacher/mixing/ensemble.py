@@ -152,6 +152,7 @@ def make_ensemble(
         uid=timeline.segments.uid,
         valid=valid,
         logits=joint,
+        moment=timeline.segments.moments(),
         attributes={
             "kind": "ensemble",
             **_attributes(learned, config, about),

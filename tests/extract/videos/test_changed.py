@@ -115,6 +115,20 @@ def test_the_file_of_before_is_no_failure(folder: Path, store: Store, backbone: 
     assert not Ledger(store.path).path.exists()
 
 
+def test_a_film_that_is_not_fetched_is_no_other_one(
+    folder: Path, store: Store, backbone: Any
+) -> None:
+    """A clone without Git LFS holds a pointer in its place; the rows are there all the same."""
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (folder / "a.mp4").write_text(text)
+    report = extract(find_videos(folder), store, backbone, CONFIG)
+    assert (report.skipped, report.failed) == (("a", "b"), ())
+    (folder / "a.mp4").write_text("as short, and none")
+    assert [
+        each.video for each in extract(find_videos(folder), store, backbone, CONFIG).failed
+    ] == ["a"]
+
+
 def test_the_command(tmp_path: Path, folder: Path, vit: Path) -> None:
     """By the exit code of a pass with failed videos, and one line that says what to do."""
     store = tmp_path / "s.zarr"

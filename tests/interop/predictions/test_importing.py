@@ -255,6 +255,9 @@ def test_nothing_is_overwritten_unasked(store: Store, tmp_path: Path) -> None:
     assert store.targets("bert").uid[store.targets("bert").valid].tolist() == ["1"]
     targets, _ = imported(store, second, overwrite=True)
     assert targets.uid[targets.valid].tolist() == ["2"]
+    own = np.concatenate([store.labels(split).moments() for split in store.splits()])
+    assert targets.moment is not None
+    np.testing.assert_array_equal(targets.moment, own)
 
 
 def test_a_store_without_labels(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def write(path: Path, kind: str = "zarr", packed: bool = False, dtype: str = "fl
         uid=SEGMENTS.uid,
         valid=np.array([True, True, False]),
         logits=rng.normal(size=(3, 3)).astype(np.float32),
+        moment=SEGMENTS.moments(),
         attributes={"taxonomy": TAXONOMY.fingerprint, "config": {"order": [1, 2]}},
     )
     store.write_targets("dense", targets)

@@ -141,6 +141,7 @@ def test_a_segment_needs_every_member(store, timeline):
     old = store.targets("long")
     shuffled = np.random.default_rng(0).permutation(np.flatnonzero(kept))
     part = {"uid": old.uid[shuffled], "valid": old.valid[shuffled].copy()}
+    part["moment"] = old.moment[shuffled]
     part["valid"][0] = False
     spoilt = old.logits[shuffled].copy()
     spoilt[0] = np.nan
