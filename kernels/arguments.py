@@ -7,6 +7,7 @@ Letters: B batch rows, W width of the logits, C classes, M teachers, N teacher r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypedDict, get_args
 
 import torch
@@ -36,6 +37,20 @@ class CommonSettings(TypedDict, total=False):
     beta: float
     normaliser: Tensor | None
     reduction: Reduction
+
+
+COMMON = frozenset(CommonSettings.__annotations__)
+
+
+def check_names(function: str, settings: Iterable[str]) -> None:
+    """Refuse a name that `CommonSettings` lacks, as Python does where each is spelled out.
+
+    Raises:
+        TypeError: names the function and the keyword.
+    """
+    for name in settings:
+        if name not in COMMON:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 def loss_inputs(
@@ -149,6 +164,13 @@ def targets_of(given: object, lead: tuple[int, ...]) -> Targets | None:
         )
     if len(lead) > 1 and given.shape[:-1] == lead:
         given = given.flatten(0, -2)
+    if given.ndim != 2:
+        raise BadConfig(
+            "targets of a wrong shape",
+            expected=f"(rows, classes), of one teacher, or {(*lead, 'classes')}",
+            found=tuple(given.shape),
+            hint="several teachers (teachers, rows, classes) are DenseTargets(logits)",
+        )
     return DenseTargets(given[None])
 
 

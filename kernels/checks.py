@@ -20,6 +20,8 @@ LEAST, MOST = 1e-6, 1e30
 """A temperature or beta nearer to an end of its range, or a larger weight, is a slip."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+NUMBERS = (*FLOATS, *INTEGERS)
+_KINDS = {FLOATS: "floating", INTEGERS: "integer", NUMBERS: "floating or integer"}
 
 
 def check_settings(
@@ -134,7 +136,7 @@ def check_tensors(inputs: LossInputs) -> None:
     if inputs.normaliser is not None:
         if inputs.reduction != "mean":
             raise BadConfig("a normaliser has no effect but for the mean", found=inputs.reduction)
-        _check("normaliser", inputs.normaliser, FLOATS, [(), (2,)], device)
+        _check("normaliser", inputs.normaliser, NUMBERS, [(), (2,)], device)
     if teacher is None:
         given = ("rows", "teacher_weight", "row_temperature", "row_weight")
         if inputs.beta or any(getattr(inputs, name) is not None for name in given):
@@ -208,9 +210,8 @@ def _check(
         return
     check_tensor(name, value)
     if value.dtype not in dtypes or tuple(value.shape) not in shapes or value.device != device:
-        kind = "integer" if dtypes is INTEGERS else "floating"
         raise BadConfig(
             f"{name} of a wrong shape, dtype or device",
-            expected=f"{kind} {' or '.join(str(shape) for shape in shapes)} on {device}",
+            expected=f"{_KINDS[dtypes]} {' or '.join(str(shape) for shape in shapes)} on {device}",
             found=f"{value.dtype} {tuple(value.shape)} on {value.device}",
         )

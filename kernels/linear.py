@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from antcache.errors import BadConfig
 from antcache.kernels.arguments import (
     CommonSettings,
+    check_names,
     computable,
     loss_inputs,
     shaped,
@@ -114,6 +115,7 @@ def distillation_loss_linear(
     Raises:
         BadConfig: as `distillation_loss`; or a tensor of the layer does not fit the others.
     """
+    check_names("distillation_loss_linear", settings)
     layer, lead = _layer(hidden, classifier, bias)
     if chunk_rows is not None:
         chunk_rows = whole("chunk_rows", chunk_rows)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antcache.kernels.linear_rows import Gradients, Layer, run
-from antcache.kernels.op import FIELDS, compute, once, refuse_double_backward, traced
+from antcache.kernels.op import FIELDS, compute, keep, kept, once, refuse_double_backward, traced
 from antcache.kernels.record import LossInputs, LossOutputs, empty_outputs
 
 _LAYER = {"hidden": "Tensor", "classifier": "Tensor", "bias": "Tensor?"}
@@ -111,7 +111,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for them
     per_row = LinearCall.of(inputs).inputs.reduction == "none"
-    ctx.save_for_backward(*(inputs[:_TENSORS] if per_row else output[4:]))
+    keep(ctx, *(inputs[:_TENSORS] if per_row else output[4:]))
     ctx.numbers = inputs[_TENSORS:] if per_row else None
     ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in inputs[:3]]
     ctx.used = False
@@ -125,7 +125,7 @@ def _backward(
         return (None, None, None, *nothing)
     refuse_double_backward()
     if ctx.numbers is not None:
-        found = gradient(factor, *ctx.saved_tensors, *ctx.numbers)
+        found = gradient(factor, *kept(ctx), *ctx.numbers)
     else:
         found = _scaled(ctx, factor)
     wanted = zip(found, ctx.dtypes, ctx.needs_input_grad, strict=False)
@@ -134,10 +134,10 @@ def _backward(
 
 def _scaled(ctx: Any, factor: Tensor) -> tuple[Tensor, ...]:
     """The gradients of the forward pass times the factor (), in place where no graph is traced."""
+    once(ctx, factor)
+    made: tuple[Tensor, ...] = kept(ctx)
     if traced(factor):
-        return tuple(made * factor for made in ctx.saved_tensors)
-    once(ctx)
-    made: tuple[Tensor, ...] = ctx.saved_tensors
+        return tuple(one * factor for one in made)
     if factor.device.type != "cpu" or factor != 1:
         for one in made:
             one.mul_(factor)

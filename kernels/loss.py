@@ -126,7 +126,7 @@ def distillation_loss(
         beta: 0 for KL(q || p), the teacher's q to the student's p; 1 for KL(p || q); in between
             the generalised Jensen-Shannon divergence (Agarwal et al. 2024) of the mixture
             m = beta q + (1 - beta) p: beta KL(q || m) + (1 - beta) KL(p || m).
-        normaliser: () or (2,) floating, what the mean divides by in place of the counts of this
+        normaliser: () or (2,), what the mean divides by in place of the counts of this
             batch: of labels and of rows with a target, e.g. those of a step's micro-batches or of
             all processes. Nothing waits for its value; 0 counts as 1.
         reduction: `mean`: cross-entropy over labels not ignored, weighted by class as PyTorch does
@@ -270,6 +270,25 @@ def _overlaps(logits: Tensor) -> bool:
     return near == 0 or far <= near * (short - 1)
 
 
+def _sharing(inputs: LossInputs) -> str:
+    """Which other tensor lies in the memory of the logits, empty if none does."""
+    given = inputs._asdict()
+    low, high = _span(given.pop("logits"))
+    for name, value in given.items():
+        if isinstance(value, Tensor) and value.numel():
+            begin, end = _span(value)
+            if begin < high and low < end:
+                return name.removeprefix("row_").replace("_", " ")
+    return ""
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte of a tensor's numbers, and of the one after the last."""
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    begin = tensor.data_ptr()
+    return begin, begin + (last + 1) * tensor.element_size()
+
+
 def _keeps(logits: Tensor) -> bool:
     """Whether the logits are somebody's parameter, whose values must stay."""
     base = logits._base if logits._is_view() and logits._base is not None else logits
@@ -282,6 +301,8 @@ def _fused(inputs: LossInputs, impl: str, *, overwrite: bool) -> DistillationPar
     overwrite = overwrite and not torch.compiler.is_compiling()  # a graph places its buffers itself
     if overwrite and _overlaps(inputs.logits):
         raise BadConfig("logits that share memory among themselves can't be written over")
+    if overwrite and (shared := _sharing(inputs)):
+        raise BadConfig(f"logits that share memory with the {shared} can't be written over")
     if overwrite and inputs.gradient and _keeps(inputs.logits):
         raise BadConfig(
             "logits that are a leaf of autograd, or a view of one, can't be written over",

@@ -77,7 +77,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # or autograd would fill zeros for the gradient's own gradient
     tensors = inputs[:_TENSORS] if inputs[0].dtype in HALF else ()
-    ctx.save_for_backward(*output[4:], *tensors)
+    keep(ctx, *output[4:], *tensors)
     ctx.numbers, ctx.impl = inputs[_TENSORS:-1], inputs[-1]
     ctx.used = False
 
@@ -88,13 +88,13 @@ def _backward(
     nothing = (None,) * len(FIELDS)  # the other fields, and `impl`
     if factor is None:
         return (None, *nothing)
-    grad, counts, *tensors = ctx.saved_tensors
+    once(ctx, factor)
+    grad, counts, *tensors = kept(ctx)
     if not tensors:
-        return (scaled(ctx, grad, factor), *nothing)
+        return (scaled(grad, factor), *nothing)
     given = (*tensors, *ctx.numbers)
     if traced(grad):
         return (scaled_gradient(grad, counts, factor, *given, ctx.impl), *nothing)
-    once(ctx)
     _scale_exactly(LossInputs(*given), ctx.impl, grad, counts, factor)
     return (grad, *nothing)
 
@@ -115,6 +115,18 @@ def _scale_exactly(
         run(inputs, grad, factor)
 
 
+def keep(ctx: Any, *tensors: Tensor | None) -> None:
+    """Keep tensors for backward, those of inference mode too, which autograd does not: they are
+    constants here (a teacher's logits, say), and nobody may write over them."""
+    ctx.inferred = {i: t for i, t in enumerate(tensors) if t is not None and t.is_inference()}
+    ctx.save_for_backward(*(None if i in ctx.inferred else t for i, t in enumerate(tensors)))
+
+
+def kept(ctx: Any) -> tuple[Any, ...]:
+    """What `keep` was given, if nobody has changed it since."""
+    return tuple(ctx.inferred.get(i, saved) for i, saved in enumerate(ctx.saved_tensors))
+
+
 def traced(grad: Tensor) -> bool:
     """Whether a graph is traced: then nothing may be overwritten."""
     return torch.compiler.is_compiling() or type(grad) is not Tensor
@@ -126,20 +138,33 @@ def refuse_double_backward() -> None:
         raise BadConfig("double backward (create_graph=True) is not supported", hint=PLAIN)
 
 
-def once(ctx: Any) -> None:
-    """Refuse what one gradient, made in the forward pass and then scaled in place, can't give."""
+def _batched(factor: Tensor) -> bool:
+    """Whether several backward passes are made at once, as by `is_grads_batched` or `vmap`."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(factor) or functorch.is_legacy_batchedtensor(factor)
+
+
+def once(ctx: Any, factor: Tensor) -> None:
+    """Refuse what one gradient, made in the forward pass and then scaled in place, can't give.
+
+    Whoever reads what was saved asks here first: of what was scaled, autograd would say that
+    somebody has changed it. In a graph that is traced nothing is scaled in place.
+    """
+    if traced(factor):
+        return
     refuse_double_backward()
+    if _batched(factor):
+        raise BadConfig("a batch of backward passes at once is not supported", hint=PLAIN)
     if ctx.used:
         raise BadConfig("backward was called a second time", hint=PLAIN)
     ctx.used = True
 
 
-def scaled(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
-    """The gradient times the upstream factor () or (B,)."""
+def scaled(grad: Tensor, factor: Tensor) -> Tensor:
+    """The gradient times the upstream factor () or (B,), in place where no graph is traced."""
     per_row = factor if factor.ndim == 0 else factor[:, None]
     if traced(grad):
         return (grad.to(factor.dtype) * per_row).to(grad.dtype)
-    once(ctx)
     if grad.device.type == "cpu":
         return grad if bool((factor == 1).all()) else grad.mul_(per_row)
     from antcache.kernels.gpu.launch import scale
@@ -168,5 +193,6 @@ class Overwriting(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, factor: Tensor, *_others: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient for the logits."""
+        once(ctx, factor)
         (grad,) = ctx.saved_tensors
-        return scaled(ctx, grad, factor), None, None
+        return scaled(grad, factor), None, None

@@ -67,7 +67,7 @@ def reference(inputs: LossInputs) -> DistillationParts:
             reduction="none",
         )
         if per_class is None:
-            ce_count = counted.sum()
+            ce_count = counted.sum(dtype=student.dtype)
         else:
             ce_count = (per_class[labels.where(counted, 0)] * counted).sum()
     if inputs.teacher is not None:
@@ -85,7 +85,7 @@ def reference(inputs: LossInputs) -> DistillationParts:
     elif inputs.reduction == "sum":
         loss = inputs.label_weight * ce.sum() + pull.sum()
     else:
-        n_ce, n_kl = ce_count, has_target.sum()
+        n_ce, n_kl = ce_count, has_target.sum(dtype=student.dtype)
         if inputs.normaliser is not None:
             n_ce, n_kl = inputs.normaliser.to(student.dtype)
         # A count of 0 comes with a sum of 0; dividing that by 1 keeps value and gradient at 0.
@@ -154,12 +154,12 @@ def _teacher(
         log_k = F.log_softmax(logit, dim=-1) + torch.log(-torch.expm1(tail))  # at T = 1
         log_k, log_other = log_k / temperature, (tail - math.log(others)) / temperature
         log_sum = torch.cat([log_k, log_other + math.log(others)], -1).logsumexp(-1, keepdim=True)
-        log_q = (log_other - log_sum).expand(shape).clone()
-        log_q.scatter_(-1, index, log_k - log_sum)
+        log_q = (log_other - log_sum).expand(shape).scatter(-1, index, log_k - log_sum)
     else:
-        log_q = student.new_full(shape, -math.inf)
-        log_q.scatter_(-1, index, F.log_softmax(logit / temperature, dim=-1))
-    inside = torch.zeros(shape, dtype=torch.bool, device=index.device).scatter_(-1, index, True)
+        nothing = student.new_full((), -math.inf).expand(shape)
+        log_q = nothing.scatter(-1, index, F.log_softmax(logit / temperature, dim=-1))
+    # Not in place: of a batch of functions (`vmap`), each would write into the one tensor.
+    inside = index.new_zeros((), dtype=torch.bool).expand(shape).scatter(-1, index, True)
     return mix(log_q, inputs.teacher_weight), inside.any(0)
 
 

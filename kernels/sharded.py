@@ -31,6 +31,7 @@ from antcache.checks import at_least
 from antcache.errors import BadConfig
 from antcache.kernels.arguments import (
     CommonSettings,
+    check_names,
     computable,
     loss_inputs,
     shaped,
@@ -120,6 +121,7 @@ def distillation_loss_sharded(
     Raises:
         BadConfig: as `distillation_loss`; or this process is in no such group.
     """
+    check_names("distillation_loss_sharded", settings)
     check_logits(logits, None)
     shard = _shard(logits.shape[-1], group, offset, num_classes)
     own = shard.width or None
@@ -197,7 +199,11 @@ class _Sharded(torch.autograd.Function):
         parts, scales = _loss(call, *_added(call, log_sums))
         # The logits are kept by autograd alone, which frees them; the constants by it as well, so
         # that it notices if one has changed before backward reads it again.
-        constants = [value for value in call.inputs[1:] if isinstance(value, Tensor)]
+        constants = [
+            value
+            for value in call.inputs[1:]
+            if isinstance(value, Tensor) and not value.is_inference()
+        ]
         ctx.save_for_backward(logits, log_sums, *scales, *constants)
         ctx.call = call._replace(inputs=call.inputs._replace(logits=logits.new_empty(0)))
         ctx.mark_non_differentiable(*parts[1:])

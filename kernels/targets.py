@@ -57,9 +57,9 @@ class DenseTargets:
         """M."""
         return len(self.logits)
 
-    def to(self, device: torch.device | str) -> DenseTargets:
-        """The same targets on another device."""
-        return DenseTargets(**_moved(self, device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> DenseTargets:
+        """The same targets on another device; `non_blocking` as for tensors."""
+        return DenseTargets(**_moved(self, device, non_blocking))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +147,18 @@ class TopKTargets:
         """M."""
         return len(self.logit)
 
-    def to(self, device: torch.device | str) -> TopKTargets:
-        """The same targets on another device."""
-        return TopKTargets(**_moved(self, device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TopKTargets:
+        """The same targets on another device; `non_blocking` as for tensors."""
+        return TopKTargets(**_moved(self, device, non_blocking))
 
 
 Targets: TypeAlias = DenseTargets | TopKTargets
 
 
-def _moved(targets: Targets, device: torch.device | str) -> dict[str, Tensor]:
+def _moved(targets: Targets, device: torch.device | str, non_blocking: bool) -> dict[str, Tensor]:
     """The tensors that there are, on another device."""
-    return {name: value.to(device) for name, value in vars(targets).items() if value is not None}
+    there = {name: value for name, value in vars(targets).items() if value is not None}
+    return {name: value.to(device, non_blocking=non_blocking) for name, value in there.items()}
 
 
 def _of_valid(value: Tensor, valid: Tensor | None) -> Tensor:
@@ -187,6 +188,13 @@ def check_tensor(name: str, value: object) -> None:
             f"{name} must be a tensor",
             found=type(value).__name__,
             hint="torch.as_tensor makes one of a list or NumPy array",
+        )
+    if hasattr(value, "to_local"):
+        raise BadConfig(
+            f"{name} must be a tensor of this process",
+            found=type(value).__name__,
+            hint="to_local() is; for classes that are spread over processes there is "
+            "distillation_loss_sharded",
         )
     if value.layout != torch.strided or value.is_nested:
         raise BadConfig(

@@ -69,9 +69,10 @@ def run(
     if inputs.reduction == "none":
         loss = torch.from_numpy(pulled + pushed)
     else:
-        loss = torch.tensor(pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl)
+        mean = pulled.sum() / rows.n_ce + pushed.sum() / rows.n_kl
+        loss = torch.tensor(mean, dtype=torch.float64)
     out.loss.copy_(loss)
-    out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl)))
+    out.counts.copy_(torch.tensor((rows.n_ce, rows.n_kl), dtype=torch.float64))
     return out
 
 
@@ -130,10 +131,10 @@ class _Block:
         self.logits, self.grad = Lines(inputs.logits.detach(), step), Lines(grad, step)
         self.dense = inputs.teacher if inputs.form == DENSE else None
         self.flat = None if self.dense is None else flat(self.dense)
-        self.buffer = torch.empty(0)
+        size: tuple[int, ...] = (0,)
         if self.dense is not None and self.flat is None:
             size = (len(self.dense), step, self.dense.shape[2])
-            self.buffer = torch.empty(size, dtype=torch.float32)
+        self.buffer = torch.empty(size, dtype=torch.float32)
 
     def compute(self, at: slice, ce: Doubles, kl: Doubles) -> None:
         """Rows `at` of `ce`, `kl` and the gradient."""

@@ -21,9 +21,9 @@ class Lines:
     """float32 rows (B, C) as the loops take them: where they lie, or in a buffer of a few rows."""
 
     def __init__(self, tensor: Tensor, step: int) -> None:
-        self.tensor, self.flat, self.buffer = tensor, flat(tensor), torch.empty(0)
-        if self.flat is None:
-            self.buffer = torch.empty(step, tensor.shape[1], dtype=torch.float32)
+        self.tensor, self.flat = tensor, flat(tensor)
+        size = (step, tensor.shape[1]) if self.flat is None else (0,)
+        self.buffer = torch.empty(size, dtype=torch.float32)
 
     def at(self, at: slice, *, read: bool = False) -> tuple[Floats, int]:
         """Memory from the first of these rows on, and the distance between rows."""
@@ -44,7 +44,7 @@ class Lines:
 def flat(tensor: Tensor) -> Tensor | None:
     """A float32 tensor's memory from its first number on, None if its last axis is spread."""
     if not tensor.numel():
-        return torch.empty(0)
+        return torch.empty(0, dtype=torch.float32)
     if tensor.dtype != torch.float32 or (tensor.stride(-1) != 1 and tensor.shape[-1] > 1):
         return None
     span = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))

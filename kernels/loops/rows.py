@@ -103,7 +103,7 @@ def _rows(start, stop, r):
     slot = np.full(classes if few else 0, -1, I)
     room = min(num_teachers * k, classes) + 1 if few else 0  # all others are one more outcome
     cls = np.empty(room, np.int64)
-    mixed = np.empty(room, np.float64)
+    mixed, named = np.empty(room, np.float64), np.empty(room, I)
     x_few, p_few = np.empty(room, F), np.empty(room, F)
     q_few, log_q_few = np.empty(room, F), np.empty(room, F)
     part_few, log_part_few = np.empty(k, F), np.empty(k, F)
@@ -175,8 +175,8 @@ def _rows(start, stop, r):
                     log_z = math.log(z)
                 p_ *= F(1.0 / z)
                 other, log_z_q = mix_top_k(
-                    index, t, r.tail[row], share, others, inv_t, slot, mixed[:count], z, log_z, q_,
-                    log_q_, part_few, log_part_few,
+                    index, t, r.tail[row], share, others, inv_t, slot, mixed[:count],
+                    named[:count], z, log_z, q_, log_q_, part_few, log_part_few,
                 )  # fmt: skip
                 q_out, log_p_out, z_out, diff = other * (classes - count), 0.0, 1.0, 0.0
                 if form == TAIL:

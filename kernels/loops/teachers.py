@@ -107,7 +107,7 @@ def union(index, classes, slot, cls):
 
 @inner(error_model="numpy")
 def mix_top_k(
-    index, t, tail, share, others, inv_t, slot, mixed, z_p, log_z_p, q, log_q, part, log_part
+    index, t, tail, share, others, inv_t, slot, mixed, named, z_p, log_z_p, q, log_q, part, log_part
 ):
     """Mixed top-k teachers of one row: q and log q (E,); z_p as in `mix_dense`.
 
@@ -121,16 +121,20 @@ def mix_top_k(
             q[e] = part[e] * r_q
             log_q[e] = LARGE if log_part[e] == -INF else log_part[e]
         return math.exp(log_rest), math.log(total)
-    mixed[:] = 0.0  # float64: what a teacher has for classes that it does not name is taken off
+    mixed[:], named[:] = 0.0, -1  # which teacher named a class last
     other = 0.0
     for m in range(num_teachers):
         total, log_rest = top_k(t[m], np.float64(tail[m]), others, inv_t, part, log_part)
-        rest = math.exp(log_rest)
+        rest = share[m] * math.exp(log_rest)
         for e in range(k):
-            mixed[slot[index[m, e]]] += share[m] * (np.float64(part[e]) / total - rest)
-        other += share[m] * rest
+            place = slot[index[m, e]]
+            mixed[place] += share[m] * (np.float64(part[e]) / total)
+            named[place] = m
+        for e in range(len(q)):  # nothing is added to be taken off: a class may have far less
+            mixed[e] += F(0) if named[e] == m else rest
+        other += rest
     for e in range(len(q)):
-        each = mixed[e] + other
+        each = mixed[e]
         q[e] = F(each)
         log_q[e] = F(math.log(each * z_p)) if each > 0 else LARGE
     return other, log_z_p

@@ -75,7 +75,8 @@ MIX = DenseTargets(logits=torch.zeros(M, B, C))
         ({"targets": torch.zeros(0, C), "rows": torch.zeros(B).long()}, "hold no row"),
         ({"teacher_weight": torch.ones(2)}, "teacher_weight of a wrong shape"),
         ({"targets": MIX, "teacher_weight": torch.ones(M + 1)}, "teacher_weight of a wrong shape"),
-        ({"targets": torch.zeros(M, B, C)}, r"expected \(teachers, rows, classes\)"),
+        ({"targets": torch.zeros(M, B, C)}, r"of one teacher.*found \(2, 5, 7\) .*DenseTargets\("),
+        ({"normaliser": torch.ones(3).long()}, r"expected floating or integer \(\) or \(2,\)"),
         ({"logits": torch.empty(B, C, device="meta"), "labels": None}, "another device"),
     ],
 )

@@ -183,6 +183,11 @@ def test_a_normaliser_stands_for_the_counts(make):
     both = distillation_loss(student, targets, labels, rows=rows, normaliser=torch.tensor(10.0))
     rest = distillation_loss(student, targets, labels, rows=rows, reduction="sum")
     torch.testing.assert_close(both, rest / 10)
+    for kind in (torch.int64, torch.int32, torch.uint8):  # counts are whole numbers
+        same = distillation_loss(
+            student, targets, labels, rows=rows, normaliser=torch.tensor(10, dtype=kind)
+        )
+        assert torch.equal(same, both)
 
 
 @pytest.mark.parametrize("impl", ["torch", "auto"])

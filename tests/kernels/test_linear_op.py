@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from antcache.kernels import (
     DenseTargets,
     distillation_loss,
     distillation_loss_linear,
+    distillation_loss_sharded,
     linear_op,
     linear_rows,
 )
@@ -75,10 +77,36 @@ def test_a_second_backward_and_a_double_one_are_refused(make, impl):
         loss = distillation_loss_linear(*tensors, targets, impl=impl, reduction=reduction).sum()
         with pytest.raises(BadConfig, match=r"double backward.*impl='torch'"):
             torch.autograd.grad(loss, tensors, create_graph=True)
-    loss = distillation_loss_linear(*tensors, targets, impl=impl)
-    loss.backward(retain_graph=True)
-    with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
-        loss.backward()
+    for factor in (1.0, 0.5):
+        loss = distillation_loss_linear(*tensors, targets, impl=impl) * factor
+        loss.backward(retain_graph=True)
+        with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
+            loss.backward()
+
+
+@pytest.mark.parametrize("impl", FUSED)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_teacher_of_inference_mode_is_a_constant_as_any(make, impl, reduction):
+    tensors, targets = layer(make), teacher(make, "dense")
+    with torch.inference_mode():
+        inferred = targets.logits.clone()
+    found, right = (
+        distillation_loss_linear(
+            *tensors, replace(targets, logits=t), impl=impl, reduction=reduction
+        )
+        for t in (inferred, targets.logits)
+    )
+    both = [torch.autograd.grad(loss.sum() * 0.5, tensors) for loss in (found, right)]
+    for one, other in zip(*both, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_keyword_that_there_is_not_is_named_as_python_does(make):
+    tensors, targets = layer(make), teacher(make, "dense")
+    with pytest.raises(TypeError, match=r"distillation_loss_linear\(\) got an .* 'temprature'"):
+        distillation_loss_linear(*tensors, targets, temprature=2.0)
+    with pytest.raises(TypeError, match=r"distillation_loss_sharded\(\) got an .* 'impl'"):
+        distillation_loss_sharded(tensors[0], targets, impl="torch")
 
 
 def transforms():

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,37 @@ def assert_as_exact_as_torch(logits, targets, labels, **kwargs):
 
 
 # --- equality with the reference
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("low", [-10.0, -30.0, -38.0, -44.0, -60.0, -95.0])
+@pytest.mark.parametrize("tail", [(-0.11, -0.7, -1.3), (-40.0, -0.7, -1.3), (-80.0, -0.7, -60.0)])
+def test_a_class_that_is_named_and_far_less_likely_than_those_that_are_not(low, tail, beta):
+    """By all teachers or but one, as in lists of candidates. Found by a user: what a teacher had
+    for classes that it does not name was added, and taken off again, and hid such a class."""
+    index = torch.tensor([[[0, 1, 2, 3]]]).expand(3, 2, 4).contiguous()
+    index[0, 1, 0] = 7  # in the second row two of three name class 0
+    logit = torch.tensor([low, 0.3, -0.2, 0.5]).expand(3, 2, 4).contiguous()
+    targets = TopKTargets(index, logit, tail=torch.tensor(tail)[:, None].expand(3, 2).contiguous())
+    targets.check(16)
+    assert_as_exact_as_torch(torch.zeros(2, 16), targets, None, beta=beta)
+
+
+def test_another_default_dtype_compiles_nothing_anew(make):
+    from antcache.kernels.loops.rows import compute_rows
+
+    x, targets = torch.zeros(3, 4), DenseTargets(torch.ones(1, 3, 4))
+    right = distillation_loss(x, targets, impl="numba")
+    before = len(compute_rows.signatures)
+    for dtype in (torch.float64, torch.float16):
+        torch.set_default_dtype(dtype)
+        try:
+            found = distillation_loss(x, targets, impl="numba")
+            assert torch.equal(found, right)
+            distillation_loss(x.half(), replace(targets, logits=targets.logits.half()))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert len(compute_rows.signatures) == before
 
 
 @pytest.mark.parametrize("name", FORMS)

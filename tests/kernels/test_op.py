@@ -14,7 +14,7 @@ import torch
 from kernel_cases import pairwise
 
 from antcache.errors import BadConfig, MissingExtra
-from antcache.kernels import DenseTargets, choose, distillation_loss, op
+from antcache.kernels import DenseTargets, TopKTargets, choose, distillation_loss, op
 from antcache.kernels.record import teacher_tensors
 
 B, C, K, M = 4, 11, 3, 2
@@ -216,13 +216,53 @@ def test_a_scaled_loss_keeps_small_float16_gradients(make, impl):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_second_backward_and_a_double_one_are_refused(make, impl, overwrite):
     x, targets, labels = inputs(make, impl)
-    loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
-    loss.backward(retain_graph=True)
-    with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
-        loss.backward()
+    for factor in (1.0, 0.5):  # the gradient is scaled in place, which autograd would blame
+        loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
+        (loss * factor).backward(retain_graph=True)
+        with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
+            (loss * factor).backward()
+    rows = distillation_loss(
+        x * 1, targets, labels, impl=impl, overwrite_logits=overwrite, reduction="none"
+    )
+    with pytest.raises(BadConfig, match=r"a batch of backward passes.*impl='torch'"):
+        torch.autograd.grad(rows, x, torch.eye(B, device=x.device), is_grads_batched=True)
     loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
     with pytest.raises(BadConfig, match=r"double backward.*impl='torch'"):
         torch.autograd.grad(loss, x, create_graph=True)
+
+
+@pytest.mark.parametrize("half", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["dense", "tail_mix"])
+def test_a_teacher_of_inference_mode_is_a_constant_as_any(make, impl, form, half):
+    x, targets, labels = inputs(make, impl, form)
+    x = x.detach().to(half).requires_grad_()
+    fields = {name: getattr(targets, name, None) for name in ("logits", "index", "logit", "tail")}
+    with torch.inference_mode():
+        inferred = {n: v.clone() for n, v in fields.items() if v is not None}
+        given = labels.clone()
+    found, right = (
+        gradient(distillation_loss(x, t, y, impl=impl, temperature=2.0), x, 0.5)
+        for t, y in ((replace(targets, **inferred), given), (targets, labels))
+    )
+    assert torch.equal(found, right)
+    assert right.any()
+
+
+def test_logits_that_share_memory_with_their_teacher_are_not_written_over(make, impl):
+    """The gradient of a row would be read as the teacher of another."""
+    x, _, labels = inputs(make, impl)
+    both = torch.cat([x.detach(), x.detach()])
+    student, teacher = both[:B].requires_grad_() * 1, None
+    given = {"impl": impl, "overwrite_logits": True}
+    rows = torch.arange(B - 1, -1, -1, device=x.device)
+    for teacher in (student.detach(), student.detach()[:, ::1]):
+        with pytest.raises(BadConfig, match="share memory with the teacher can't be written over"):
+            distillation_loss(student, teacher, labels, rows=rows, **given)
+    wide = torch.cat([x, x])
+    near, far = wide[:B], wide[B:].detach()  # side by side is not shared
+    loss = distillation_loss(near, far, labels, rows=rows, **given)
+    right = distillation_loss(x, x.detach(), labels, rows=rows, impl=impl)
+    assert torch.equal(gradient(loss, x), gradient(right, x))
 
 
 def transforms():
@@ -235,6 +275,27 @@ def transforms():
         "hessian": lambda f, x: func.hessian(f)(x),
         "vmap": lambda f, x: func.vmap(f)(x.expand(3, B, C)),
     }
+
+
+@pytest.mark.parametrize("form", ["topk_mix", "tail"])
+def test_gradients_of_each_sample_with_targets_of_its_own(make, form):
+    x, targets, _ = inputs(make, "numba", form)
+    parts = {n: v.movedim(1, 0) for n, v in vars(targets).items() if v is not None}
+
+    def one(logits, own):
+        return distillation_loss(
+            logits[None], TopKTargets(**{n: v[:, None] for n, v in own.items()})
+        )
+
+    found = torch.func.vmap(torch.func.grad(one))(x.detach(), parts)
+    right = [
+        torch.func.grad(one)(row, {n: v[i] for n, v in parts.items()})
+        for i, row in enumerate(x.detach())
+    ]
+    torch.testing.assert_close(found, torch.stack(right))
+    picked = torch.func.vmap(lambda z, i: distillation_loss(z[None], targets, rows=i[None]))
+    alone = picked(x.detach(), torch.arange(B))
+    torch.testing.assert_close(alone, distillation_loss(x.detach(), targets, reduction="none"))
 
 
 @pytest.mark.parametrize("name", ["grad", "jvp", "hessian", "vmap"])

@@ -126,7 +126,8 @@ def test_values_of_dense_targets():
 def test_sizes_and_moving():
     dense = DenseTargets(logits=torch.zeros(2, 3, 4), valid=torch.ones(3) > 0)
     assert (dense.num_teachers, dense.num_rows) == (2, 3)
-    assert dense.to("meta").valid.device.type == "meta"
+    for way in (True, False):
+        assert dense.to("meta", non_blocking=way).valid.device.type == "meta"
     top_k = TopKTargets(index=index(1, 3, 2), logit=torch.zeros(1, 3, 2), tail=torch.zeros(1, 3))
     assert (top_k.num_teachers, top_k.num_rows) == (1, 3)
     moved = top_k.to("meta")
