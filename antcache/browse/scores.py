@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from antcache.errors import BadCheckpoint, BadPredictions, NotFound
 from antcache.evaluation.metrics import blocks
-from antcache.evaluation.predictions import FILE_NAME, FORMAT, Predictions, moments_in
+from antcache.evaluation.predictions import FILE_NAME, FORMAT, PREDICTED, Predictions, moments_in
 from antcache.store import Store
 from antcache.store.meaning import check_targets
 from antcache.store.soft_targets import SoftTargets
@@ -57,7 +57,7 @@ class FileOfScores:
 
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
-            raise NotFound("no predictions here", where=path, hint="antcache student train")
+            raise NotFound("no predictions here", where=path, hint=PREDICTED)
         try:
             check_fetched(path)
             with safe_open(path, framework="numpy") as file:

@@ -37,6 +37,8 @@ from antcache.tensors import read_tensors, write_tensors
 from antcache.untrusted import NotFetched, names_array, parse_json
 
 FORMAT = "antcache-predictions-1"
+PREDICTED = "antcache student train writes a run's, antcache student predict those of another split"
+"""Where predictions come from."""
 FILE_NAME = "predictions.safetensors"  # inside the folder of a run
 HELD_OUT = "held_out.safetensors"  # beside it: training videos that the run was not trained on
 
@@ -209,7 +211,7 @@ class Predictions:
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
-            raise NotFound("no predictions here", where=path, hint="antcache student train")
+            raise NotFound("no predictions here", where=path, hint=PREDICTED)
         try:
             tensors, metadata = read_tensors(path)
             if metadata.get("format") != FORMAT or not {"scores"} <= set(tensors) <= set(TENSORS):

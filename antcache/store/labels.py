@@ -6,6 +6,7 @@ old one and half of a new one.
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -37,6 +38,8 @@ from antcache.store.meaning import (
     taxonomy_of,
 )
 from antcache.store.soft_targets import SoftTargets
+
+log = logging.getLogger(__name__)
 
 PROTOCOL, LIST_FPS = "protocol", "list_fps"
 """Attributes of the group of labels: settings that are usual with the store."""
@@ -306,6 +309,7 @@ class LabelStore:
         """Refuse segments that another split of the store has, say of an import under another name.
 
         A segment in two splits would be seen twice by teachers, and be trained on and tested with.
+        One that has another uid there is told: datasets do have rows twice.
         """
         for one, other in combinations(splits, 2):
             if shared := _shared(splits[one], splits[other]):
@@ -313,6 +317,7 @@ class LabelStore:
                     f"the splits {one!r} and {other!r} have {shared} segments in common",
                     hint="a segment may be in one split",
                 )
+            _tell_twins(one, splits[one], other, splits[other])
         for split in self.splits():
             if split in splits:
                 continue
@@ -325,6 +330,8 @@ class LabelStore:
                     hint=f"if it is of an earlier import: antcache store remove {self.path} "
                     f"labels/{split}",
                 )
+            for name, segments in splits.items():
+                _tell_twins(name, segments, split, there)
 
     def _check_targets(self, splits: Mapping[str, Segments]) -> None:
         """Refuse to give uids that soft targets speak of to other stretches of video: what a
@@ -437,6 +444,22 @@ def anchor_of(attributes: Attributes) -> float:
     """What a teacher was asked the time of, as in `Protocol.anchor`; the start if nobody says."""
     anchor = attributes.get("anchor", 0.0)
     return float(anchor) if type(anchor) in (int, float) and 0 <= anchor <= 1 else 0.0
+
+
+def _tell_twins(one: str, first: Segments, other: str, second: Segments) -> None:
+    """Warn of segments of two splits that have all in common but their uids."""
+    there = set(zip(second.moments().tolist(), second.action.tolist(), strict=True))
+    twins = sum(
+        each in there for each in zip(first.moments().tolist(), first.action.tolist(), strict=True)
+    )
+    if twins:
+        log.warning(
+            "%d segments of %s are in %s too, at the same times of the same videos and of the same "
+            "class, under other uids: what is learned from the one is tested with the other",
+            twins,
+            one,
+            other,
+        )
 
 
 def _shared(one: Segments, other: Segments) -> int:

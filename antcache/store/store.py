@@ -234,7 +234,8 @@ class Store(LabelStore):
                 f"stream {name!r} was made with other settings",
                 where=self.path,
                 found=difference(old.settings, new.settings),
-                hint="use another stream name, or a new store",
+                hint=f"use another stream name, or remove this one with all its videos: "
+                f"antcache store remove {self.path} features/{name}",
             )
         return old
 
@@ -437,23 +438,32 @@ class Store(LabelStore):
             meaning.check_values(arrays, where)
 
     def remove(self, *keys: str) -> None:
-        """Remove units, e.g. `features/rgb/P01_01`; none if one of them can't be.
+        """Remove units, e.g. `features/rgb/P01_01`, or a stream with all its videos and settings,
+        `features/rgb`; none if one of them can't be.
 
         Raises:
-            MissingKey: one is no key of a unit, or the store lists no such unit.
+            MissingKey: one is no key of a unit or stream, or the store lists no such one.
             WriteFailed: the disk refused; those named before the one it speaks of are removed.
         """
+        streams = {f"features/{name}" for name in self.streams()}
+        units: dict[str, None] = {}
         for key in keys:
             group, _, name = key.rpartition("/")
-            if not is_key(key) or name not in self.backend.units(group):
+            if key in streams:
+                units |= dict.fromkeys(f"{key}/{video}" for video in self.backend.units(key))
+            elif is_key(key) and name in self.backend.units(group):
+                units[key] = None
+            else:
                 raise MissingKey(
                     f"the store has no {key!r}",
                     where=self.path,
-                    expected="labels/SPLIT, targets/NAME or features/STREAM/VIDEO",
+                    expected="labels/SPLIT, targets/NAME, features/STREAM/VIDEO or features/STREAM",
                     hint="" if len(keys) == 1 else "nothing was removed",
                 )
-        for key in dict.fromkeys(keys):
-            self.backend.remove(key)
+        for unit in units:
+            self.backend.remove(unit)
+        for key in streams.intersection(keys):  # killed before, it is a stream without videos
+            self.backend.set_group_text(key, None)
 
 
 def _stored_rows(

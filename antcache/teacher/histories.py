@@ -207,7 +207,15 @@ class Timeline:
 
     @classmethod
     def of_store(cls, store: Store) -> Timeline:
-        """The segments of all splits of a store."""
+        """The segments of all splits of a store.
+
+        Raises:
+            MissingKey: it has none.
+        """
+        if not store.splits():
+            raise MissingKey(
+                "the store has no labels", where=store.path, hint="antcache annotations import"
+            )
         return cls.of({split: store.labels(split) for split in store.splits()}, store.taxonomy)
 
     def in_split(self, split: str) -> NDArray[np.bool_]:

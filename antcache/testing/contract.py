@@ -150,6 +150,23 @@ class StoreContract(TokenContract):
             assert wanted.attributes.items() <= found.attributes.items()
         assert store.target_names() == ["dense", "sparse"]
 
+    def test_a_stream_is_removed_with_all_its_videos(self, store: Store) -> None:
+        add_stream(store, name="flow")
+        for video in ("v1", "v2"):
+            store.write_features("rgb", video, np.ones((3, 8), np.float16))
+        store.write_features("flow", "v1", np.ones((3, 8), np.float16))
+        with pytest.raises(MissingKey, match="features/none"):
+            store.remove("features/rgb", "features/none")
+        assert store.videos("rgb") == ["v1", "v2"]
+        store.remove("features/rgb")
+        assert (store.streams(), store.videos("flow")) == (["flow"], ["v1"])
+        with pytest.raises(MissingKey, match="no 'features/rgb'"):
+            store.remove("features/rgb")
+        add_stream(store, fps=5.0)  # other settings than before
+        assert (store.stream("rgb").fps, store.videos("rgb")) == (5.0, [])
+        store.remove("features/rgb")
+        assert store.streams() == ["flow"]
+
     def test_nothing_is_overwritten_unasked(self, store: Store) -> None:
         rows = np.ones((3, 8), np.float16)
         store.write_features("rgb", "v1", rows)
@@ -223,7 +240,7 @@ class StoreContract(TokenContract):
 
     def test_only_what_is_listed_is_removed(self, store: Store) -> None:
         store.write_features("rgb", "v1", np.zeros((3, 8), np.float16))
-        for key in ("features/rgb", "features", "", "features/rgb/v2", "../features/rgb/v1"):
+        for key in ("features/rg", "features", "", "features/rgb/v2", "../features/rgb/v1"):
             with pytest.raises((MissingKey, DamagedStore)):
                 store.remove(key)
         assert store.videos("rgb") == ["v1"]

@@ -251,6 +251,10 @@ def _refuse_missing(segments: Segments, reason: NDArray[np.object_], where: str)
         where=where,
         found=f"{len(videos)} videos: {listed(each)}",
         hint="extract these videos, or leave the segments out: `allow_missing`"
-        + ("; the rows of others are for other windows" if NOT_KEPT in kinds else "")
+        + (
+            "; the rows of others are for other windows, one for each: `num_frames` 1"
+            if NOT_KEPT in kinds
+            else ""
+        )
         + (", or see --fill of antcache import lmdb" if GAP_IN_FEATURES in kinds else ""),
     )

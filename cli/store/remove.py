@@ -19,7 +19,8 @@ from antcache.cli.common import json_option, print_json, say, store_argument
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @json_option
 def remove(path: Path | str, keys: tuple[str, ...], as_json: bool) -> None:
-    """Remove labels/SPLIT, targets/NAME or features/STREAM/VIDEO from STORE, for good."""
+    """Remove labels/SPLIT, targets/NAME, features/STREAM/VIDEO or all of features/STREAM from
+    STORE, for good."""
     from antcache.store import Store
 
     Store.open(path).remove(*keys)

@@ -50,10 +50,13 @@ def test_remove_takes_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"path": str(store.path), "removed": ["features/rgb/v1"]}
-    for key in ("features/rgb", "features/rgb/v1", "targets/count", "features/rgb/v2/rows"):
+    for key in ("features/flow", "features/rgb/v1", "targets/count", "features/rgb/v2/rows"):
         command = ["store", "remove", str(store.path), "features/rgb/v2", key]
         result = CliRunner().invoke(cli, command)
         assert (result.exit_code, result.stdout) == (2, "")
         assert f"the store has no {key!r}: expected labels/SPLIT" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert store.videos("rgb") == ["v2"]
+    result = CliRunner().invoke(cli, ["store", "remove", str(store.path), "features/rgb"])
+    assert (result.exit_code, result.stdout) == (0, "removed features/rgb\n")
+    assert store.streams() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,24 @@ def test_other_labels_are_refused_with_their_names(path: Path, kind: str) -> Non
     with pytest.raises(FingerprintMismatch, match=r"another taxonomy: .*\(--overwrite replaces it"):
         store.write_splits(OLD, other, source="x")
     assert tree(path) == before
+
+
+def test_segments_that_differ_by_their_uids_alone_are_told(
+    path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    import_into(path, kind, OLD)
+    assert not caplog.messages
+    store = Store.open(path)
+    train = OLD["train"]
+    twins = replace(train, uid=np.char.add("again ", train.uid))
+    store.write_splits({"test": twins}, PLAIN, source="x")
+    (said,) = caplog.messages
+    assert said.startswith("3 segments of test are in train too")
+    store.remove("labels/test")
+    caplog.clear()
+    moved = replace(twins, start_s=train.start_s + 0.25)
+    store.write_splits({"test": moved}, PLAIN, source="x")
+    assert not caplog.messages
 
 
 OTHER = Taxonomy(**{**FIELDS, "nouns": ("pan", "cup", "hand:left")})

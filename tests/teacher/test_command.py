@@ -181,6 +181,17 @@ def test_labels_that_are_replaced_while_a_teacher_is_trained_are_told(
     np.testing.assert_array_equal(stored.moment[stored.rows_for(own.uid)], own.moments())
 
 
+def test_a_store_whose_labels_were_removed(store):
+    run("train", "kitchen", "--name", "count", "--folds", 0)
+    store.remove("labels/train", "labels/validation", "targets/count")
+    there = "kitchen.teachers/count"
+    for words in (
+        ("train", "kitchen", "--name", "again"),
+        ("predict", "kitchen", there, "--name", "again"),
+    ):
+        assert "the store has no labels" in refused(*words)
+
+
 def test_existing_outputs_are_refused_before_any_work(store):
     run("train", "kitchen", "--name", "one", "--folds", 0)
     before = store.targets("one").logits

@@ -8,10 +8,11 @@ many were missing (`filled_frames`). Pictures may have several sizes.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from antcache.errors import UnreadableVideo
 from antcache.extract.sources.clocks import FrameClock
@@ -35,6 +36,11 @@ class PictureVideo:
     def frames(self, *, max_gap_s: float, allow_partial: bool) -> PictureFrames:
         """Its pictures."""
         return PictureFrames(self, max_gap_s=max_gap_s, allow_partial=allow_partial)
+
+    @property
+    def times_from(self) -> Mapping[str, Any]:
+        """The rate, or the table of times."""
+        return self.clock.about
 
     def duration_s(self) -> float | None:
         """From the first to the last, as far as that can be told by the ends of a tar."""
@@ -61,7 +67,7 @@ class PictureFrames:
         self.fill = video.fill
         self.max_gap_s = max_gap_s
         self.allow_partial = allow_partial
-        self.facts = VideoFacts(about=dict(video.clock.about))
+        self.facts = VideoFacts(about=dict(video.times_from))
         if self.fill:
             self.facts.about["filled_frames"] = 0
         self._files: PictureFiles | None = None

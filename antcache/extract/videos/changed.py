@@ -1,6 +1,8 @@
-"""Videos that are done, but from another file than the one that is given now.
+"""Videos that are done, but from another file than the one that is given now, or from pictures
+whose times came from elsewhere.
 
-Promise: a file is told from another by its size alone, and only where the rows say what that was.
+Promise: a file is told from another by its size alone, and only where the rows say what that was;
+of pictures their rate, or the table of their times, is compared and not what they show.
 Up to `MOST_OPENED` videos (`MOST_ASKED` in a store at a URL) all are compared. Of more, which would
 take longer to open than all the rest of a plan, a local store compares those whose file was written
 or put there after their rows were, and a store at a URL none. Rows that can't be read are left to
@@ -15,9 +17,9 @@ from pathlib import Path
 
 from antcache.errors import DamagedStore, FingerprintMismatch, MissingKey, ReadFailed
 from antcache.extract.videos.finding import path_of
-from antcache.extract.videos.source import StateOnDisk, VideoSource
+from antcache.extract.videos.source import OfPictures, StateOnDisk, VideoSource
 from antcache.store import Store
-from antcache.store.integrity.same_file import require_same_file
+from antcache.store.integrity.same_file import require_same_file, require_same_times
 from antcache.store.local.tree import FolderTree
 from antcache.store.location import Location
 
@@ -29,8 +31,11 @@ MOST_ASKED = 16
 
 
 def require_unchanged(store: Store, stream: str, name: str, source: VideoSource) -> None:
-    """Raise `FingerprintMismatch` if a video that is done came from a file of another size."""
-    if (state := StateOnDisk.of(source)) is not None:
+    """Raise `FingerprintMismatch` if a video that is done came from a file of another size, or from
+    pictures of other times."""
+    if isinstance(source, OfPictures):
+        require_same_times(store, stream, name, source.path, source.times_from)
+    elif (state := StateOnDisk.of(source)) is not None:
         _require_same(store, stream, name, source.path, state)
 
 
@@ -45,12 +50,34 @@ def changed_files(
     states = {
         name: state for name, video in done.items() if (state := StateOnDisk.of(video)) is not None
     }
-    found = {}
+    found = _other_times(store, stream, done)
     for name in _compared(store, stream, states):
         try:
             _require_same(store, stream, name, path_of(done[name]), states[name])
         except FingerprintMismatch as error:
             found[name] = str(error)
+    return found
+
+
+def _other_times(
+    store: Store, stream: str, done: Mapping[str, Path | VideoSource]
+) -> dict[str, str]:
+    """Those videos of pictures whose times came from elsewhere. All pictures of a pass have their
+    times from one rate, or one table: where the first ones agree, the others do."""
+    pictures = [
+        (name, video)
+        for name, video in done.items()
+        if not isinstance(video, Path) and isinstance(video, OfPictures)
+    ]
+    found: dict[str, str] = {}
+    for number, (name, video) in enumerate(pictures):
+        if number >= MOST_ASKED and not found:
+            break
+        with suppress(DamagedStore, MissingKey, ReadFailed):
+            try:
+                require_same_times(store, stream, name, video.path, video.times_from)
+            except FingerprintMismatch as error:
+                found[name] = str(error)
     return found
 
 

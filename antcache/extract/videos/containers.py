@@ -47,7 +47,7 @@ PICTURES = (*IMAGES, *ARCHIVES, ".zip")
 """Endings of what may be frames, or hold some."""
 
 FRAMES = (
-    "pictures say no times: give the rate at which they were taken (--image-fps) or a table of "
-    "their times (--image-times); of archives, tars are read"
+    "pictures say no times: give antcache extract the rate at which they were taken (--image-fps) "
+    "or a table of their times (--image-times); of archives, tars are read"
 )
 """What to do with them."""

@@ -7,7 +7,7 @@ are asked for.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -128,6 +128,15 @@ class OfFiles(VideoSource, Protocol):
 
     def files(self) -> tuple[Path, ...]:
         """All of them; empty if a part lies elsewhere."""
+
+
+@runtime_checkable
+class OfPictures(VideoSource, Protocol):
+    """A source that is made of pictures, which do not say when they were seen."""
+
+    @property
+    def times_from(self) -> Mapping[str, Any]:
+        """What rows are kept with of where the times come from."""
 
 
 def files_of(source: VideoSource) -> tuple[Path, ...]:

@@ -124,7 +124,7 @@ def test_the_command(tmp_path, video, vit):
     words = ["extract", tmp_path / "frames", tmp_path / "s.zarr", "--backbone", vit]
     refused = CliRunner().invoke(cli, [*map(str, words)])
     assert refused.exit_code == 2
-    assert "give the rate at which they were taken (--image-fps)" in refused.stderr
+    assert "give antcache extract the rate at which they were taken (--image-fps)" in refused.stderr
     run = CliRunner().invoke(cli, [*map(str, words), "--image-fps", "30"])
     assert run.exit_code == 1, run.output
     assert "1 videos written (8 rows" in run.stdout

@@ -242,6 +242,44 @@ def test_pictures_have_no_size(tmp_path: Path, backbone: Any) -> None:
     assert make_plan(found, store, backbone, CONFIG).done == ("v",)
 
 
+def test_pictures_of_another_rate_are_no_longer_done(tmp_path: Path, vit: Path) -> None:
+    """Found by a user: who corrected a wrong rate was told that all was there already."""
+    import PIL.Image
+
+    for name in ("v", "w"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(40):
+            PIL.Image.new("RGB", (32, 32)).save(tmp_path / f"pictures/{name}/{number}.png")
+    store = tmp_path / "s.zarr"
+    words = (tmp_path / "pictures", store, "--backbone", vit, "--fps", 2)
+    assert run(*words, "--image-fps", 30).exit_code == 0
+    assert "2 already there" in run(*words, "--image-fps", 30).output
+    (tmp_path / "t.csv").write_text(
+        "video,frame,seconds\n"
+        + "".join(f"{name},{n},{n / 25}\n" for name in "vw" for n in range(40))
+    )
+    for options, now in (
+        (("--image-fps", 25), "image-fps 25.0"),
+        (("--image-times", tmp_path / "t.csv"), "image-times t.csv"),
+    ):
+        result = run(*words, *options)
+        assert result.exit_code == 1
+        said = " ".join(result.output.split())
+        assert f"had other times: expected image-fps 30.0, found {now} (if these are" in said
+        assert f"antcache store remove {store} features/rgb/v" in said
+    Store.open(store).remove("features/rgb")
+    assert run(*words, "--image-fps", 25).exit_code == 0
+    with pytest.raises(FingerprintMismatch, match="had other times"):
+        extract_video(
+            find_videos(tmp_path / "pictures", SourceConfig(image_fps=30))["v"],
+            store,
+            backbone=vit,
+            config=ExtractConfig(fps=2),
+            name="v",
+            device="cpu",
+        )
+
+
 def test_rows_that_are_damaged_are_left_to_verify(
     folder: Path, store: Store, backbone: Any
 ) -> None:
