@@ -49,7 +49,8 @@ def no_moment(moments: NDArray[Any]) -> str | None:
     for text in moments.tolist():
         try:
             start, stop, video = text.split(" ", 2)
-            there = 0 <= float(start) < math.inf and not float(stop) < 0  # lists may lack stops
+            # Some begin before their video, and lists may lack stops.
+            there = math.isfinite(float(start)) and not math.isinf(float(stop))
         except ValueError:
             return repr(text[:100])
         if not there or len(video) > NAME:

@@ -205,7 +205,15 @@ def test_labels_that_were_corrected_since_are_other_segments(store, segments, tm
     assert evaluate(store, replace(loaded, moment=None), "p").scored["n"] == 4  # nobody says
 
 
-@pytest.mark.parametrize("text", ["", "a", "0 1", "0 b v", "x 1 v", "-1 2 v", "inf 1 v"])
+def test_a_stretch_may_begin_before_its_video_and_lack_a_stop(store, segments, tmp_path):
+    moments = np.array(["-0.200 0.800 v", "0.000 nan v", *segments.moments()[2:]])
+    made = replace(predict(store.taxonomy, segments.uid), moment=moments)
+    made.save(tmp_path / "p.safetensors")
+    loaded = Predictions.load(tmp_path / "p.safetensors")
+    np.testing.assert_array_equal(loaded.moment, moments)
+
+
+@pytest.mark.parametrize("text", ["", "0 1", "0 b v", "x 1 v", "nan 1 v", "inf 1 v", "0 inf v"])
 def test_moments_of_another_form_are_refused(store, segments, text):
     moments = np.array([*segments.moments()[:3], text])
     with pytest.raises(BadConfig, match=r"no moment: expected what Segments\.moments"):
