@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antcache.kernels.linear_rows import Gradients, Layer, run
-from antcache.kernels.op import FIELDS, compute, keep, kept, once, refuse_double_backward, traced
+from antcache.kernels.op import FIELDS, compute, keep, once, refuse_double_backward, traced
 from antcache.kernels.record import LossInputs, LossOutputs, empty_outputs
 
 _LAYER = {"hidden": "Tensor", "classifier": "Tensor", "bias": "Tensor?"}
@@ -125,7 +125,7 @@ def _backward(
         return (None, None, None, *nothing)
     refuse_double_backward()
     if ctx.numbers is not None:
-        found = gradient(factor, *kept(ctx), *ctx.numbers)
+        found = gradient(factor, *ctx.saved_tensors, *ctx.numbers)
     else:
         found = _scaled(ctx, factor)
     wanted = zip(found, ctx.dtypes, ctx.needs_input_grad, strict=False)
@@ -135,7 +135,7 @@ def _backward(
 def _scaled(ctx: Any, factor: Tensor) -> tuple[Tensor, ...]:
     """The gradients of the forward pass times the factor (), in place where no graph is traced."""
     once(ctx, factor)
-    made: tuple[Tensor, ...] = kept(ctx)
+    made: tuple[Tensor, ...] = ctx.saved_tensors
     if traced(factor):
         return tuple(one * factor for one in made)
     if factor.device.type != "cpu" or factor != 1:

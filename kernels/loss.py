@@ -273,13 +273,25 @@ def _overlaps(logits: Tensor) -> bool:
 def _sharing(inputs: LossInputs) -> str:
     """Which other tensor lies in the memory of the logits, empty if none does."""
     given = inputs._asdict()
-    low, high = _span(given.pop("logits"))
+    logits = given.pop("logits")
+    low, high = _span(logits)
     for name, value in given.items():
         if isinstance(value, Tensor) and value.numel():
             begin, end = _span(value)
-            if begin < high and low < end:
+            if begin < high and low < end and not _beside(logits, value):
                 return name.removeprefix("row_").replace("_", " ")
     return ""
+
+
+def _beside(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are other columns of one matrix, as when one layer makes both."""
+    width = one.stride(0)
+    if one.dtype != other.dtype or one.stride(-1) != 1 or other.stride(-1) != 1:
+        return False
+    if any(stride % width for stride in other.stride()[:-1]):
+        return False
+    first = (other.data_ptr() - one.data_ptr()) // one.element_size() % width
+    return first >= one.shape[-1] and first + other.shape[-1] <= width
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def _backward(
     if factor is None:
         return (None, *nothing)
     once(ctx, factor)
-    grad, counts, *tensors = kept(ctx)
+    grad, counts, *tensors = ctx.saved_tensors
     if not tensors:
         return (scaled(grad, factor), *nothing)
     given = (*tensors, *ctx.numbers)
@@ -116,20 +116,22 @@ def _scale_exactly(
 
 
 def keep(ctx: Any, *tensors: Tensor | None) -> None:
-    """Keep tensors for backward, those of inference mode too, which autograd does not: they are
-    constants here (a teacher's logits, say), and nobody may write over them."""
-    ctx.inferred = {i: t for i, t in enumerate(tensors) if t is not None and t.is_inference()}
-    ctx.save_for_backward(*(None if i in ctx.inferred else t for i, t in enumerate(tensors)))
+    """Keep tensors for backward; of those of inference mode copies, as autograd could not tell
+    whether somebody has written over them since."""
+    ctx.save_for_backward(*map(own, tensors))
 
 
-def kept(ctx: Any) -> tuple[Any, ...]:
-    """What `keep` was given, if nobody has changed it since."""
-    return tuple(ctx.inferred.get(i, saved) for i, saved in enumerate(ctx.saved_tensors))
+def own(tensor: Tensor | None) -> Tensor | None:
+    """A tensor that autograd can keep: itself, or a copy of one of inference mode."""
+    if tensor is None or not tensor.is_inference() or torch.is_inference_mode_enabled():
+        return tensor
+    return tensor.clone()
 
 
 def traced(grad: Tensor) -> bool:
     """Whether a graph is traced: then nothing may be overwritten."""
-    return torch.compiler.is_compiling() or type(grad) is not Tensor
+    plain = type(grad) in (Tensor, torch.nn.Parameter)
+    return torch.compiler.is_compiling() or not plain
 
 
 def refuse_double_backward() -> None:

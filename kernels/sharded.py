@@ -37,6 +37,7 @@ from antcache.kernels.arguments import (
     shaped,
 )
 from antcache.kernels.checks import check_constants, check_logits, check_tensors, whole
+from antcache.kernels.op import own
 from antcache.kernels.record import LossInputs
 from antcache.kernels.reference import DistillationParts, kl_weights, locate
 from antcache.kernels.sharded_rows import Scales, Shard, ShardRows, Terms, cut
@@ -195,15 +196,15 @@ class _Sharded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, call: _ShardedCall) -> tuple[Tensor, ...]:
         """Parts, by two collectives."""
+        given: dict[str, Any] = call.inputs._asdict()
+        del given["logits"]
+        given = {name: own(v) for name, v in given.items() if isinstance(v, Tensor)}
+        call = call._replace(inputs=call.inputs._replace(**given))
         log_sums = _gathered(call)
         parts, scales = _loss(call, *_added(call, log_sums))
         # The logits are kept by autograd alone, which frees them; the constants by it as well, so
         # that it notices if one has changed before backward reads it again.
-        constants = [
-            value
-            for value in call.inputs[1:]
-            if isinstance(value, Tensor) and not value.is_inference()
-        ]
+        constants = [value for value in call.inputs[1:] if isinstance(value, Tensor)]
         ctx.save_for_backward(logits, log_sums, *scales, *constants)
         ctx.call = call._replace(inputs=call.inputs._replace(logits=logits.new_empty(0)))
         ctx.mark_non_differentiable(*parts[1:])

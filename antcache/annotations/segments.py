@@ -7,6 +7,7 @@ every id exists in the taxonomy that they were checked against.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def _split(moments: NDArray[np.str_], anchor: float) -> tuple[NDArray[np.str_], 
     parts = [moment.split(" ", 2) for moment in moments.tolist()]
     start, stop = (np.array([float(p[i]) for p in parts], np.float64) for i in (0, 1))
     time = start + anchor * (stop - start) if anchor else start  # lists may lack stops
-    return np.array([p[2] for p in parts], np.str_), time
+    return np.array([unicodedata.normalize("NFC", p[2]) for p in parts], np.str_), time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,14 @@ class Segments:
         What was said of a segment was said of this stretch, whatever its uid is given to later.
         """
         return moments_of(self.video.tolist(), self.start_s, self.stop_s)
+
+    def apart_from(self, moments: NDArray[np.str_], anchor: float = 0.0) -> NDArray[np.bool_]:
+        """Which segments (N,) are other stretches than `moments` (N,) say; see `apart`."""
+        videos, times = _split(moments, anchor)
+        start, stop = np.round(self.start_s, 3), np.round(self.stop_s, 3)
+        own = start + anchor * (stop - start) if anchor else start
+        found: NDArray[np.bool_] = (self.video != videos) | (np.abs(own - times) > SAME_S)
+        return found
 
     def in_order(self) -> dict[str, NDArray[np.int64]]:
         """Positions of each video's segments in order of start; of two that start together, the one

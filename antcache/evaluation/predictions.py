@@ -298,7 +298,10 @@ def moments_in(metadata: Mapping[str, str]) -> NDArray[np.str_] | None:
         raise ValueError("not a list of moments")
     if any(len(each) > MOMENT for each in found):
         raise ValueError(f"a moment of more than {MOMENT} characters")
-    return np.asarray(found, dtype=np.str_)
+    moments = np.asarray(found, dtype=np.str_)
+    if (wrong := no_moment(moments)) is not None:
+        raise ValueError(f"no moment: {wrong}")
+    return moments
 
 
 def _anchor(metadata: Mapping[str, str]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Protocol, Segments, Taxonomy, protocol_for
-from antcache.annotations.segments import apart
+from antcache.annotations.segments import SAME_S
 from antcache.errors import (
     AlreadyExists,
     BadAnnotations,
     DamagedStore,
     FingerprintMismatch,
     MissingKey,
+    ReadFailed,
 )
-from antcache.store.backend import Attributes, Backend
+from antcache.store.backend import Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
 from antcache.store.location import Location
 from antcache.store.meaning import (
@@ -37,7 +38,7 @@ from antcache.store.meaning import (
     segments_of,
     taxonomy_of,
 )
-from antcache.store.soft_targets import SoftTargets
+from antcache.store.soft_targets import SoftTargets, anchor_of, elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -337,22 +338,16 @@ class LabelStore:
         """Refuse to give uids that soft targets speak of to other stretches of video: what a
         teacher said of one segment would be taught, and scored, as if it were said of another."""
         targets = self.backend.units("targets")
-        moved = self._moved(splits) if targets else np.empty(0, np.str_)
+        moved, others = self._moved(splits) if targets else ([], {})
         stale = {}
-        for name in targets:
+        for name in targets if others else ():
             key = f"targets/{name}"
-            arrays, attributes = self.backend.open(key)
-            with self.backend.reading(key):  # the logits may be large, and are not asked
-                check_targets(arrays, attributes, None, self.backend.where(key), exact=False)
-                valid = np.asarray(arrays["valid"][...])
-                uid = np.asarray(arrays["uid"][...])[valid]
-                if "moment" in arrays:
-                    moment = np.asarray(arrays["moment"][...])[valid]
-                    asked = anchor_of(attributes)
-                    moved_here = [elsewhere(uid, moment, new, asked) for new in splits.values()]
-                    count = sum(map(len, moved_here))
-                else:
-                    count = int(np.isin(uid, moved).sum())
+            try:
+                count = self._spoken_of(key, np.array(moved, np.str_), others)
+            except (DamagedStore, ReadFailed):
+                if moved:
+                    raise
+                continue  # whether they speak of new uids can't be told
             if count:
                 stale[key] = count
         if not stale:
@@ -397,14 +392,41 @@ class LabelStore:
                 "(antcache teacher predict), or train it anew",
             )
 
-    def _moved(self, splits: Mapping[str, Segments]) -> NDArray[np.str_]:
-        """Uids (n,) that the store has of other stretches of video than `splits` do."""
-        found = [np.empty(0, np.str_)]
+    def _spoken_of(self, key: str, moved: NDArray[np.str_], others: Mapping[str, Segments]) -> int:
+        """How many segments, of those `moved` or in `others`, soft targets were made for when they
+        were other stretches of video."""
+        arrays, attributes = self.backend.open(key)
+        with self.backend.reading(key):  # the logits may be large, and are not asked
+            check_targets(arrays, attributes, None, self.backend.where(key), exact=False)
+            valid = np.asarray(arrays["valid"][...])
+            uid = np.asarray(arrays["uid"][...])[valid]
+            if "moment" not in arrays:
+                return int(np.isin(uid, moved).sum())
+            moment, anchor = np.asarray(arrays["moment"][...])[valid], anchor_of(attributes)
+        return sum(len(elsewhere(uid, moment, new, anchor)) for new in others.values())
+
+    def _moved(self, splits: Mapping[str, Segments]) -> tuple[list[str], dict[str, Segments]]:
+        """Uids that the store has of other videos or starts than `splits` do, and the segments in
+        these, by split, that it does not have as they are."""
+        old = []
         for split in self.splits():
             with suppress(DamagedStore):  # labels that come in place of damaged ones mend them
-                old = self.labels(split)
-                found += [elsewhere(old.uid, old.moments(), new) for new in splits.values()]
-        return np.concatenate(found)
+                old.append(self.labels(split))
+        moved: list[str] = []
+        others: dict[str, Segments] = {}
+        for split, new in splits.items():
+            there = np.zeros(len(new), bool)
+            for each in old:
+                rows = each.locate(new.uid)
+                known = np.flatnonzero(rows >= 0)
+                was, now = each[rows[known]], new[known]
+                far = (was.video != now.video) | (np.abs(was.start_s - now.start_s) > SAME_S)
+                moved += now.uid[far].tolist()
+                stop = np.abs(was.stop_s - now.stop_s) > SAME_S  # never where one is not known
+                there[known[~(far | stop)]] = True
+            if not there.all():
+                others[split] = new[~there]
+        return moved, others
 
     def labels(self, split: str) -> Segments:
         """Labelled segments of a split.
@@ -428,31 +450,13 @@ class LabelStore:
             )
 
 
-def elsewhere(
-    uid: NDArray[np.str_], moment: NDArray[np.str_], segments: Segments, anchor: float = 0.0
-) -> NDArray[np.str_]:
-    """Those of `uid` (N,) whose segment is of another video than `moment` (N,) says, or of another
-    time of it, at the anchor, than tables of the same segments give."""
-    rows = segments.locate(uid)
-    there = rows >= 0
-    now = segments[rows[there]].moments()
-    moved: NDArray[np.str_] = uid[there][apart(moment[there], now, anchor)]
-    return moved
-
-
-def anchor_of(attributes: Attributes) -> float:
-    """What a teacher was asked the time of, as in `Protocol.anchor`; the start if nobody says."""
-    anchor = attributes.get("anchor", 0.0)
-    return float(anchor) if type(anchor) in (int, float) and 0 <= anchor <= 1 else 0.0
-
-
 def _tell_twins(one: str, first: Segments, other: str, second: Segments) -> None:
     """Warn of segments of two splits that have all in common but their uids."""
-    there = set(zip(second.moments().tolist(), second.action.tolist(), strict=True))
-    twins = sum(
-        each in there for each in zip(first.moments().tolist(), first.action.tolist(), strict=True)
-    )
-    if twins:
+    shared = np.isin(first.video, np.unique(second.video))
+    if not shared.any():
+        return
+    there = set(_without_uids(second))
+    if twins := sum(each in there for each in _without_uids(first[shared])):
         log.warning(
             "%d segments of %s are in %s too, at the same times of the same videos and of the same "
             "class, under other uids: what is learned from the one is tested with the other",
@@ -460,6 +464,12 @@ def _tell_twins(one: str, first: Segments, other: str, second: Segments) -> None
             one,
             other,
         )
+
+
+def _without_uids(segments: Segments) -> Iterator[tuple[str, float, float, int]]:
+    stop_s = np.nan_to_num(segments.stop_s, nan=-1.0)  # lists may lack stops
+    columns = (segments.video, segments.start_s, stop_s, segments.action)
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _shared(one: Segments, other: Segments) -> int:

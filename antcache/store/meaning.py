@@ -224,7 +224,7 @@ def features_of(
         max_age_s=stream.max_age_s,
         scale=arrays.get("scale"),
         listed=stream.at is not None,
-        checksums=attributes.get(CHECKSUMS, {}),
+        checksums=sums if isinstance(sums := attributes.get(CHECKSUMS), Mapping) else {},
     )
 
 

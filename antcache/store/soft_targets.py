@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antcache.annotations import locate
+from antcache.annotations import Segments, locate
 from antcache.errors import BadConfig
 
 Logits = NDArray[np.float32]
@@ -128,6 +128,23 @@ def best_classes(logits: NDArray[Any], k: int) -> NDArray[np.int64]:
     shared = (least <= found.max(axis=1, keepdims=True)).sum(axis=1) != k
     best[shared] = np.argsort(least[shared], axis=1, kind="stable")[:, :k]
     return best
+
+
+def elsewhere(
+    uid: NDArray[np.str_], moment: NDArray[np.str_], segments: Segments, anchor: float = 0.0
+) -> NDArray[np.str_]:
+    """Those of `uid` (N,) whose segment is of another video than `moment` (N,) says, or of another
+    time of it, at the anchor, than tables of the same segments give."""
+    rows = segments.locate(uid)
+    there = rows >= 0
+    found: NDArray[np.str_] = uid[there][segments[rows[there]].apart_from(moment[there], anchor)]
+    return found
+
+
+def anchor_of(attributes: Mapping[str, Any]) -> float:
+    """What a teacher was asked the time of, as in `Protocol.anchor`; the start if nobody says."""
+    anchor = attributes.get("anchor", 0.0)
+    return float(anchor) if type(anchor) in (int, float) and 0 <= anchor <= 1 else 0.0
 
 
 def training_unknown(attributes: Mapping[str, Any], splits: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -234,8 +235,8 @@ class Store(LabelStore):
                 f"stream {name!r} was made with other settings",
                 where=self.path,
                 found=difference(old.settings, new.settings),
-                hint=f"use another stream name, or remove this one with all its videos: "
-                f"antcache store remove {self.path} features/{name}",
+                hint="use another stream name, or remove this one with all its videos: "
+                + shlex.join(["antcache", "store", "remove", str(self.path), f"features/{name}"]),
             )
         return old
 

@@ -70,13 +70,13 @@ class SplitWindows:
             arrays["drawn"] = self.drawn
         return fingerprint(checksums(arrays))
 
-    @property
-    def contents(self) -> str:
-        """Hash of what is in these windows: all their labels, and the rows of their videos, whose
-        checksums the store keeps; no feature is read."""
+    def contents(self, *, frames: bool) -> str:
+        """Hash of what is in these windows: their labels, with those of `frames` if they matter,
+        and the rows of their videos, whose checksums the store keeps; no feature is read."""
         videos = np.unique(self.labels.video).tolist()
         rows = [{v: dict(s.features[v].checksums) for v in videos} for s in self.streams]
-        return fingerprint({"labels": checksums(vars(self.labels)), "rows": rows})
+        labels = {k: v for k, v in vars(self.labels).items() if frames or k != "frame_action"}
+        return fingerprint({"labels": checksums(labels), "rows": rows})
 
 
 def split_windows(

@@ -15,6 +15,7 @@ from antcache.cli.main import cli
 from antcache.errors import BadConfig, BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation import Predictions, evaluate, score, score_predictions, score_targets
 from antcache.evaluation.comparing.systems import as_system
+from antcache.evaluation.predictions import moments_in
 from antcache.store import SoftTargets, Store
 
 SCORES = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
@@ -218,5 +219,7 @@ def test_moments_of_another_form_are_refused(store, segments, text):
     moments = np.array([*segments.moments()[:3], text])
     with pytest.raises(BadConfig, match=r"no moment: expected what Segments\.moments"):
         replace(predict(store.taxonomy, segments.uid), moment=moments)
+    with pytest.raises(ValueError, match="no moment"):  # as browse reads them
+        moments_in({"moment": json.dumps([text])})
     with pytest.raises(BadConfig, match=r"no moment: .*found int64"):
         replace(predict(store.taxonomy, segments.uid), moment=np.arange(4))

@@ -216,6 +216,11 @@ def test_a_scaled_loss_keeps_small_float16_gradients(make, impl):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_second_backward_and_a_double_one_are_refused(make, impl, overwrite):
     x, targets, labels = inputs(make, impl)
+    loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
+    factor = torch.nn.Parameter(torch.ones((), device=x.device))
+    torch.autograd.grad(loss, x, factor, retain_graph=True)
+    with pytest.raises(BadConfig, match=r"a second time.*impl='torch'"):
+        torch.autograd.grad(loss, x, factor)
     for factor in (1.0, 0.5):  # the gradient is scaled in place, which autograd would blame
         loss = distillation_loss(x * 1, targets, labels, impl=impl, overwrite_logits=overwrite)
         (loss * factor).backward(retain_graph=True)
@@ -240,10 +245,14 @@ def test_a_teacher_of_inference_mode_is_a_constant_as_any(make, impl, form, half
     with torch.inference_mode():
         inferred = {n: v.clone() for n, v in fields.items() if v is not None}
         given = labels.clone()
-    found, right = (
-        gradient(distillation_loss(x, t, y, impl=impl, temperature=2.0), x, 0.5)
+    losses = [
+        distillation_loss(x, t, y, impl=impl, temperature=2.0)
         for t, y in ((replace(targets, **inferred), given), (targets, labels))
-    )
+    ]
+    with torch.inference_mode():  # a buffer that the teacher writes its next answer to
+        for value in inferred.values():
+            value.zero_()
+    found, right = (gradient(loss, x, 0.5) for loss in losses)
     assert torch.equal(found, right)
     assert right.any()
 
@@ -251,18 +260,24 @@ def test_a_teacher_of_inference_mode_is_a_constant_as_any(make, impl, form, half
 def test_logits_that_share_memory_with_their_teacher_are_not_written_over(make, impl):
     """The gradient of a row would be read as the teacher of another."""
     x, _, labels = inputs(make, impl)
-    both = torch.cat([x.detach(), x.detach()])
-    student, teacher = both[:B].requires_grad_() * 1, None
     given = {"impl": impl, "overwrite_logits": True}
     rows = torch.arange(B - 1, -1, -1, device=x.device)
-    for teacher in (student.detach(), student.detach()[:, ::1]):
+    whole = torch.cat([x, x]) * 1
+    student = whole[:B]
+    for teacher in (student.detach(), whole.detach()[1 : B + 1]):
         with pytest.raises(BadConfig, match="share memory with the teacher can't be written over"):
             distillation_loss(student, teacher, labels, rows=rows, **given)
     wide = torch.cat([x, x])
     near, far = wide[:B], wide[B:].detach()  # side by side is not shared
     loss = distillation_loss(near, far, labels, rows=rows, **given)
-    right = distillation_loss(x, x.detach(), labels, rows=rows, impl=impl)
-    assert torch.equal(gradient(loss, x), gradient(right, x))
+    right = gradient(distillation_loss(x, x.detach(), labels, rows=rows, impl=impl), x)
+    assert torch.equal(gradient(loss, x), right)
+    columns = torch.cat([x, x], 1)
+    loss = distillation_loss(columns[:, :C], columns[:, C:].detach(), labels, rows=rows, **given)
+    assert torch.equal(gradient(loss, x), right)
+    near = columns[:, C - 1 : 2 * C - 1].detach()
+    with pytest.raises(BadConfig, match="share memory with the teacher"):
+        distillation_loss(columns[:, :C], near, labels, **given)
 
 
 def transforms():

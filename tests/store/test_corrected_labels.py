@@ -144,6 +144,31 @@ def test_the_time_is_that_of_what_the_teacher_was_asked_for(path: Path, kind: st
     assert store.write_splits(nearly, PLAIN, source="x", overwrite=True)
 
 
+def test_damaged_targets_keep_no_labels_out_that_they_do_not_speak_of(
+    path: Path, kind: str
+) -> None:
+    import_into(path, kind, OLD)
+    store = Store.open(path)
+    store.write_targets("one", spoken())
+    for file in (path / "targets").rglob("*"):
+        if file.is_file() and "one" in str(file):
+            file.write_bytes(b"\0" * file.stat().st_size)
+    store = Store.open(path)
+    new = replace(OLD["train"], uid=np.char.add("new ", OLD["train"].uid))
+    store.write_splits({"test": new}, PLAIN, source="x")
+    store.write_splits({**OLD, "test": new}, PLAIN, source="x", overwrite=True)
+    with pytest.raises(DamagedStore, match="targets/one"):
+        store.write_splits(moved("start_s"), PLAIN, source="x", overwrite=True)
+
+
+def test_names_in_another_unicode_form_are_the_same_videos(path: Path, kind: str) -> None:
+    odd = replace(OLD["train"], video=np.array(["cre\u0302pe"] * 3))
+    import_into(path, kind, {"train": odd})
+    store = Store.open(path)
+    store.write_targets("one", replace(spoken(), moment=odd.moments()))
+    assert store.write_splits({"train": odd}, PLAIN, source="y", overwrite=True)
+
+
 def test_damaged_labels_are_replaced_though_there_are_soft_targets(path: Path, kind: str) -> None:
     import_into(path, kind, OLD)
     store = Store.open(path)

@@ -34,7 +34,7 @@ def require_unchanged(store: Store, stream: str, name: str, source: VideoSource)
     """Raise `FingerprintMismatch` if a video that is done came from a file of another size, or from
     pictures of other times."""
     if isinstance(source, OfPictures):
-        require_same_times(store, stream, name, source.path, source.times_from)
+        _require_same_times(store, stream, name, source)
     elif (state := StateOnDisk.of(source)) is not None:
         _require_same(store, stream, name, source.path, state)
 
@@ -62,28 +62,33 @@ def changed_files(
 def _other_times(
     store: Store, stream: str, done: Mapping[str, Path | VideoSource]
 ) -> dict[str, str]:
-    """Those videos of pictures whose times came from elsewhere. All pictures of a pass have their
-    times from one rate, or one table: where the first ones agree, the others do."""
+    """Those videos of pictures whose times came from elsewhere. Of many the first ones are looked
+    at, and the others too where one of these differs: most passes have one rate, or one table."""
     pictures = [
         (name, video)
         for name, video in done.items()
         if not isinstance(video, Path) and isinstance(video, OfPictures)
     ]
     found: dict[str, str] = {}
+    first = MOST_OPENED if isinstance(store.backend, FolderTree) else MOST_ASKED
     for number, (name, video) in enumerate(pictures):
-        if number >= MOST_ASKED and not found:
+        if number >= first and not found:
             break
-        with suppress(DamagedStore, MissingKey, ReadFailed):
-            try:
-                require_same_times(store, stream, name, video.path, video.times_from)
-            except FingerprintMismatch as error:
-                found[name] = str(error)
+        try:
+            _require_same_times(store, stream, name, video)
+        except FingerprintMismatch as error:
+            found[name] = str(error)
     return found
 
 
 def _require_same(store: Store, stream: str, name: str, path: Location, state: StateOnDisk) -> None:
     with suppress(DamagedStore, MissingKey, ReadFailed):
         require_same_file(store, stream, name, path, state.num_bytes)
+
+
+def _require_same_times(store: Store, stream: str, name: str, source: OfPictures) -> None:
+    with suppress(DamagedStore, MissingKey, ReadFailed):
+        require_same_times(store, stream, name, source.path, source.times_from)
 
 
 def _compared(store: Store, stream: str, states: Mapping[str, StateOnDisk]) -> Iterable[str]:

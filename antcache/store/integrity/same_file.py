@@ -6,6 +6,7 @@ without where their times come from.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 
@@ -18,6 +19,9 @@ FILE_BYTES = "file_bytes"
 
 TIMES_FROM = ("image_fps", "image_times")
 """Attributes of a video that was pictures: their rate, or the name of the table of their times."""
+
+SAME_RATE = 1e-5
+"""Share by which a rate may differ: 29.97 is 30000/1001, and an hour of it 4 ms longer."""
 
 
 def require_same_file(
@@ -69,7 +73,10 @@ def require_same_times(
     key = f"features/{stream}/{video}"
     about = store.backend.open(key)[1]
     kept = {name: about[name] for name in TIMES_FROM if name in about}
-    if not kept or kept == dict(times_from):
+    same = kept.keys() == times_from.keys() and all(
+        _same(value, times_from[name]) for name, value in kept.items()
+    )
+    if same or not kept:
         return
     raise FingerprintMismatch(
         f"the pictures of {stream}/{video} in the store had other times",
@@ -79,6 +86,13 @@ def require_same_times(
         hint="if these are the right ones, remove the old rows and run this again: "
         f"{_removing(store, key)}",
     )
+
+
+def _same(kept: object, now: object) -> bool:
+    """Whether two times' sources are one; a rate may be written with fewer digits."""
+    if type(kept) in (int, float) and type(now) in (int, float):
+        return math.isclose(float(str(kept)), float(str(now)), rel_tol=SAME_RATE)
+    return kept == now
 
 
 def _said(times_from: Mapping[str, object]) -> str:

@@ -123,14 +123,13 @@ def load_checkpoint(
             something else than when the run began.
     """
     state = _read_state(path)
-    # A setting that is newer than the run did not exist then: it had what is its default now.
+    # A setting that is newer than the run did not exist then: it had what is its default now. A
+    # fingerprint that it did not keep is not asked for.
     standard = StudentConfig().values
     kept = {name: standard.get(name, value) for name, value in identity.items()}
     kept |= read_settings(lifted(state["identity"]))
     identity = read_settings(identity)
     differ = {name for name in {*kept, *identity} if kept.get(name) != identity.get(name)}
-    # An earlier version kept fewer fingerprints: it is not asked for those.
-    differ -= {name for name in identity.keys() - kept.keys() if is_fingerprint(name)}
     settings = {name for name in differ if not is_fingerprint(name)}
     if settings:  # they may be why the windows differ, too
         then, now = ({k: v for k, v in each.items() if k in settings} for each in (kept, identity))

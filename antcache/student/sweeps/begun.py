@@ -19,7 +19,7 @@ from antcache.student.runs.checkpoint import latest_checkpoint
 from antcache.student.runs.folder import tidy
 from antcache.student.runs.place import CHECKPOINTS, CONFIG, RESULT, read_config
 from antcache.student.training import fingerprints
-from antcache.student.training.training_data import look_at_windows, taught_by
+from antcache.student.training.training_data import lent_by, look_at_windows
 from antcache.untrusted import read_json
 
 Member = tuple[str, StudentConfig]
@@ -88,14 +88,15 @@ def _check_trained_on(store: Store, folder: Path, begun: Sequence[Member]) -> No
     windows = look_at_windows(store, config)
     for name, account in accounts.items():
         _compare(folder / name, account, windows)
-    taught: dict[tuple[object, ...], dict[str, str]] = {}
+    taught: dict[tuple[str, ...], dict[str, str]] = {}
     for name, config in begun:
-        soft = config.distillation
-        key = (soft.targets, soft.target_weights)
-        if soft.targets and key not in taught:
-            taught[key] = taught_by(store, config, map(store.targets, soft.targets))
-        if soft.targets:
-            _compare(folder / name, accounts[name], taught[key])
+        targets = config.distillation.targets
+        if not targets:
+            continue
+        if targets not in taught:
+            taught[targets] = fingerprints.of_targets(map(store.targets, targets))
+            taught[targets] |= fingerprints.of_shares(lent_by(store, config))
+        _compare(folder / name, accounts[name], taught[targets])
 
 
 def _account(path: Path) -> Mapping[str, Any]:

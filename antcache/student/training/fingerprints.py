@@ -40,10 +40,13 @@ def of_store(taxonomy: Taxonomy, streams: Iterable[Stream]) -> dict[str, str]:
     }
 
 
-def of_windows(splits: Mapping[str, SplitWindows]) -> dict[str, str]:
-    """Of the windows of each split, their labels and their rows."""
+def of_windows(splits: Mapping[str, SplitWindows], *, frames: bool) -> dict[str, str]:
+    """Of the windows of each split, their labels, with those of `frames` if these are learned from,
+    and their rows."""
     known_by = {f"{name}{WINDOWS}": found.fingerprint for name, found in splits.items()}
-    return known_by | {f"{name}{CONTENTS}": found.contents for name, found in splits.items()}
+    for name, found in splits.items():
+        known_by[f"{name}{CONTENTS}"] = found.contents(frames=frames)
+    return known_by
 
 
 def of_targets(soft: Iterable[SoftTargets]) -> dict[str, str]:
@@ -52,8 +55,10 @@ def of_targets(soft: Iterable[SoftTargets]) -> dict[str, str]:
     return {TARGETS: ",".join(fingerprint(checksums(arrays)) for arrays in said)}
 
 
-def of_shares(shares: tuple[Sequence[float], Sequence[float]]) -> dict[str, str]:
-    """Of the weights and temperatures that an ensemble lends to its members."""
+def of_shares(shares: tuple[Sequence[float], Sequence[float]] | None) -> dict[str, str]:
+    """Of the weights and temperatures that an ensemble lends to its members, if one does."""
+    if shares is None:
+        return {}
     return {SHARES: fingerprint({"shares": [list(each) for each in shares]})}
 
 

@@ -98,16 +98,18 @@ def load_training_data(
     splits = _splits(store, streams, protocol, config)
     trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}
-    known_by = fingerprints.of_store(taxonomy, streams) | fingerprints.of_windows(splits)
+    known_by = fingerprints.of_store(taxonomy, streams)
+    known_by |= fingerprints.of_windows(splits, frames=config.losses.past_weight > 0)
     for name, found in splits.items():
         counts[name] = {"windows": len(found), "padded": found.num_padded}
         if len(found) > len(found.segments):
             counts[name]["segments"] = len(found.segments)
     teachers: TeacherTargets | None = None
     if soft:
-        teachers, counts["targets"] = _teachers(store, soft, trained.segments.uid, config)
+        lent = lent_by(store, config)
+        teachers, counts["targets"] = _teachers(store, soft, trained.segments.uid, config, lent)
         say_weight(config, teachers, len(taxonomy.actions))
-        known_by |= taught_by(store, config, soft.values())
+        known_by |= fingerprints.of_targets(soft.values()) | fingerprints.of_shares(lent)
         shape = replace(shape, teacher_dims=teachers.dims)
         # A segment's target is that of all its windows.
         teachers = replace(teachers, row=teachers.row[torch.from_numpy(trained.segment)])
@@ -155,28 +157,21 @@ def look_at_windows(store: Store, config: StudentConfig) -> dict[str, str]:
     """
     streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
     splits = _splits(store, streams, config.window.over(store.protocol), config)
-    known_by = fingerprints.of_store(store.taxonomy, streams) | fingerprints.of_windows(splits)
+    known_by = fingerprints.of_store(store.taxonomy, streams)
+    known_by |= fingerprints.of_windows(splits, frames=config.losses.past_weight > 0)
     if config.model.slots is not None:
         uid = splits[config.data.train_split].labels.uid
         known_by |= fingerprints.of_later(_later(store, config, uid, config.model.slots - 1))
     return known_by
 
 
-def taught_by(store: Store, config: StudentConfig, soft: Iterable[SoftTargets]) -> dict[str, str]:
-    """The fingerprints of a run's soft targets, and of the weights that an ensemble lends to them.
+def lent_by(store: Store, config: StudentConfig) -> tuple[list[float], list[float]] | None:
+    """Weights and temperatures that an ensemble lends to its members; None where none is asked.
 
     Raises:
         MissingKey: the store lacks the ensemble.
         BadConfig: see `stored_shares`.
     """
-    known_by = fingerprints.of_targets(soft)
-    if lent := _lent(store, config):
-        known_by |= fingerprints.of_shares(lent)
-    return known_by
-
-
-def _lent(store: Store, config: StudentConfig) -> tuple[list[float], list[float]] | None:
-    """Weights and temperatures that an ensemble lends to its members; None where none is asked."""
     name = config.distillation.target_weights
     if not isinstance(name, str) or name == ATTENTION:
         return None
@@ -238,9 +233,14 @@ def _later(store: Store, config: StudentConfig, uid: NDArray[np.str_], count: in
 
 
 def _teachers(
-    store: Store, soft: Mapping[str, SoftTargets], uid: NDArray[np.str_], config: StudentConfig
+    store: Store,
+    soft: Mapping[str, SoftTargets],
+    uid: NDArray[np.str_],
+    config: StudentConfig,
+    lent: tuple[list[float], list[float]] | None,
 ) -> tuple[TeacherTargets, dict[str, int]]:
-    """What the teachers say about the training windows `uid` (N,), weighed as configured.
+    """What the teachers say about the training windows `uid` (N,), weighed as configured, or as is
+    `lent` to them.
 
     Also how many of the windows have soft targets; see `_check_coverage`.
     """
@@ -253,7 +253,7 @@ def _teachers(
     temperatures: Sequence[float] | None = None
     if isinstance(config.distillation.target_weights, tuple):
         share = config.distillation.target_weights
-    elif lent := _lent(store, config):
+    elif lent is not None:
         share, temperatures = lent
         name = config.distillation.target_weights
         log.info("weights %s, temperatures %s of the ensemble %s", share, temperatures, name)

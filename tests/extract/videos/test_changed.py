@@ -26,6 +26,7 @@ from antcache.extract import (
     make_plan,
 )
 from antcache.extract.videos import changed
+from antcache.extract.videos.changed import changed_files
 from antcache.extract.videos.film_frames import FilmFile
 from antcache.store import Store
 
@@ -242,7 +243,9 @@ def test_pictures_have_no_size(tmp_path: Path, backbone: Any) -> None:
     assert make_plan(found, store, backbone, CONFIG).done == ("v",)
 
 
-def test_pictures_of_another_rate_are_no_longer_done(tmp_path: Path, vit: Path) -> None:
+def test_pictures_of_another_rate_are_no_longer_done(
+    tmp_path: Path, vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Found by a user: who corrected a wrong rate was told that all was there already."""
     import PIL.Image
 
@@ -267,6 +270,13 @@ def test_pictures_of_another_rate_are_no_longer_done(tmp_path: Path, vit: Path) 
         said = " ".join(result.output.split())
         assert f"had other times: expected image-fps 30.0, found {now} (if these are" in said
         assert f"antcache store remove {store} features/rgb/v" in said
+    mixed = {**find_videos(tmp_path / "pictures", SourceConfig(image_fps=30))}
+    mixed["w"] = find_videos(tmp_path / "pictures", SourceConfig(image_fps=25))["w"]
+    assert list(changed_files(Store.open(store), "rgb", mixed)) == ["w"]
+    same = find_videos(tmp_path / "pictures", SourceConfig(image_fps=30.0000001))
+    assert not changed_files(Store.open(store), "rgb", same)
+    monkeypatch.setattr(changed, "MOST_OPENED", 1)
+    assert not changed_files(Store.open(store), "rgb", mixed)
     Store.open(store).remove("features/rgb")
     assert run(*words, "--image-fps", 25).exit_code == 0
     with pytest.raises(FingerprintMismatch, match="had other times"):

@@ -151,6 +151,20 @@ def test_rows_of_videos_that_no_window_looks_at_change_nothing(
     assert sweep(store, runs, plan)[0] == table
 
 
+def test_times_that_move_no_row_change_nothing_for_who_learns_of_no_frames(
+    make_store: MakeStore, small: StudentConfig, tmp_path: Path
+) -> None:
+    store, runs = make_store(), tmp_path / "runs"
+    plain = small.replace(epochs=1)
+    table, _ = sweep(store, runs, Sweep(settings={"a": plain}, seeds=(0,)))
+    past = Sweep(settings={"a": plain.replace(past_weight=0.1)}, seeds=(0,))
+    sweep(store, tmp_path / "past", past)
+    relabelled(store, moved_s=0.01)
+    assert sweep(store, runs, Sweep(settings={"a": plain}, seeds=(0,)))[0] == table
+    with pytest.raises(FingerprintMismatch, match="labels of frames in training"):
+        sweep(store, tmp_path / "past", past)
+
+
 def test_the_command_ends_with_2(
     make_store: MakeStore, small: StudentConfig, tmp_path: Path
 ) -> None:
