@@ -286,7 +286,11 @@ def _sharing(inputs: LossInputs) -> str:
 def _beside(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are other columns of one matrix, as when one layer makes both."""
     width = one.stride(0)
-    if one.dtype != other.dtype or one.stride(-1) != 1 or other.stride(-1) != 1:
+    if (
+        width < one.shape[-1]
+        or one.dtype != other.dtype
+        or {one.stride(-1), other.stride(-1)} != {1}
+    ):
         return False
     if any(stride % width for stride in other.stride()[:-1]):
         return False

@@ -422,8 +422,9 @@ class LabelStore:
                 was, now = each[rows[known]], new[known]
                 far = (was.video != now.video) | (np.abs(was.start_s - now.start_s) > SAME_S)
                 moved += now.uid[far].tolist()
-                stop = np.abs(was.stop_s - now.stop_s) > SAME_S  # never where one is not known
-                there[known[~(far | stop)]] = True
+                same = (was.video == now.video) & (was.start_s == now.start_s)
+                lacking = np.isnan(was.stop_s) & np.isnan(now.stop_s)
+                there[known[same & (lacking | (was.stop_s == now.stop_s))]] = True
             if not there.all():
                 others[split] = new[~there]
         return moved, others

@@ -275,6 +275,9 @@ def test_logits_that_share_memory_with_their_teacher_are_not_written_over(make, 
     columns = torch.cat([x, x], 1)
     loss = distillation_loss(columns[:, :C], columns[:, C:].detach(), labels, rows=rows, **given)
     assert torch.equal(gradient(loss, x), right)
+    row = x[:1].repeat(1, 2)[:, :C]
+    alone = torch.as_strided(row, (1, C), (0, 1))  # a batch of one may have any stride
+    distillation_loss(alone, row.detach()[:, :C].clone(), labels[:1], **given)
     near = columns[:, C - 1 : 2 * C - 1].detach()
     with pytest.raises(BadConfig, match="share memory with the teacher"):
         distillation_loss(columns[:, :C], near, labels, **given)

@@ -144,6 +144,16 @@ def test_the_time_is_that_of_what_the_teacher_was_asked_for(path: Path, kind: st
     assert store.write_splits(nearly, PLAIN, source="x", overwrite=True)
 
 
+def test_steps_that_are_small_do_not_add_up(path: Path, kind: str) -> None:
+    """Times are compared with those that the teacher was told, not with the last import's."""
+    import_into(path, kind, OLD)
+    store = Store.open(path)
+    store.write_targets("one", spoken())
+    store.write_splits(moved("start_s", by_s=0.09), PLAIN, source="x", overwrite=True)
+    with pytest.raises(AlreadyExists, match=r"targets/one \(1\)"):
+        store.write_splits(moved("start_s", by_s=0.18), PLAIN, source="x", overwrite=True)
+
+
 def test_damaged_targets_keep_no_labels_out_that_they_do_not_speak_of(
     path: Path, kind: str
 ) -> None:
