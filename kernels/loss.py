@@ -286,11 +286,9 @@ def _sharing(inputs: LossInputs) -> str:
 def _beside(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are other columns of one matrix, as when one layer makes both."""
     width = one.stride(0)
-    if (
-        width < one.shape[-1]
-        or one.dtype != other.dtype
-        or {one.stride(-1), other.stride(-1)} != {1}
-    ):
+    if width < one.shape[-1] or one.stride(-1) != 1:  # a batch of one may have any stride
+        return False
+    if other.dtype != one.dtype or other.stride(-1) != 1:
         return False
     if any(stride % width for stride in other.stride()[:-1]):
         return False
