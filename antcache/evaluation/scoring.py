@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments
-from antcache.annotations.protocols import Anchor, Gap
+from antcache.annotations.protocols import Gap
 from antcache.checks import check_type, check_types
 from antcache.errors import BadPredictions, FingerprintMismatch, MissingTarget
 from antcache.evaluation.lists import ListFiles, unseen_participants, with_tail
@@ -24,6 +24,7 @@ from antcache.evaluation.present import ALL, PRESENT, Classes, Present
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.evaluation.task import Task
 from antcache.store import SoftTargets, Store
+from antcache.store.soft_targets import anchor_of
 
 OBSERVED = "observed"
 """The histories of a teacher that end at the gap, as its soft targets name them."""
@@ -262,24 +263,11 @@ def target_predictions(store: Store, name: str, split: str) -> Predictions:
         scores=target_scores(targets, rows[known], len(taxonomy.actions)),
         split=split,
         taxonomy=str(targets.attributes.get("taxonomy")),
-        anchor=target_anchor(targets),
+        anchor=anchor_of(targets.attributes),
         gap_s=target_gap(targets),
     )
     found.check_finite(f"targets/{name}")
     return found
-
-
-def target_anchor(targets: SoftTargets) -> float:
-    """What the gap of a teacher's histories was counted back from.
-
-    Soft targets that say nothing of it are those of the start.
-
-    Raises:
-        BadConfig: they say what is no anchor.
-    """
-    anchor = targets.attributes.get("anchor", 0.0)
-    check_type("anchor", anchor, Anchor)
-    return float(anchor)
 
 
 def target_gap(targets: SoftTargets) -> float | None:

@@ -38,6 +38,7 @@ from antcache.progress import Progress, silent
 from antcache.store import Store
 from antcache.store.integrity.indexes import index_if_worth
 from antcache.store.local.ledger import Failure, Ledger
+from antcache.store.location import removing
 from antcache.text import listed
 
 logger = logging.getLogger(__name__)
@@ -225,6 +226,6 @@ def _refuse_outdated(plan: Plan, store: Store, stream: str) -> None:
         "complete videos lack rows for labels that are new since",
         where=f"{store.path}: features/{stream}",
         found=listed([f"{name} ({count} rows)" for name, count in plan.outdated.items()]),
-        hint=f"antcache store remove {store.path} {' '.join(keys[:3])}"
+        hint=f"{removing(store.path, *keys[:3])}"
         f"{' ...' if len(keys) > 3 else ''}, and extract again; or ask for other splits",
     )

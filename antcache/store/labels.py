@@ -29,7 +29,7 @@ from antcache.errors import (
 )
 from antcache.store.backend import Backend
 from antcache.store.format import CHECKSUMS, check_name, checksums
-from antcache.store.location import Location
+from antcache.store.location import Location, removing
 from antcache.store.meaning import (
     Senseless,
     check_targets,
@@ -270,8 +270,7 @@ class LabelStore:
             return
         hint = "--overwrite replaces it and the labels, or use one store per taxonomy"
         if staying:
-            remove = f"antcache store remove {self.path} {' '.join(staying)}"
-            hint = f"{remove}; or use one store per taxonomy"
+            hint = f"{removing(self.path, *staying)}; or use one store per taxonomy"
         raise FingerprintMismatch(
             "the store has another taxonomy"
             + (f", and {', '.join(staying)} of it" if staying else ""),
@@ -328,8 +327,7 @@ class LabelStore:
                 raise AlreadyExists(
                     f"the split {split!r} has {shared} of these segments already",
                     where=self.path,
-                    hint=f"if it is of an earlier import: antcache store remove {self.path} "
-                    f"labels/{split}",
+                    hint="if it is of an earlier import: " + removing(self.path, f"labels/{split}"),
                 )
             for name, segments in splits.items():
                 _tell_twins(name, segments, split, there)
@@ -356,7 +354,7 @@ class LabelStore:
         raise AlreadyExists(
             f"soft targets are of segments with another video or start in these labels: {said}",
             where=self.path,
-            hint=f"antcache store remove {self.path} {' '.join(stale)}, import again, then have "
+            hint=f"{removing(self.path, *stale)}, import again, then have "
             "their teachers say what they expect now (antcache teacher predict, or import "
             "predictions)",
         )

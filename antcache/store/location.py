@@ -6,6 +6,7 @@ Promise: the same text means the same place everywhere, on the command line and 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from antcache.errors import BadConfig
@@ -31,6 +32,11 @@ def parse_location(text: str | Path) -> Location:
             return Path(text.removeprefix(scheme))
     scheme, _, rest = text.partition("://")
     return f"{scheme}://{rest.rstrip('/')}"
+
+
+def removing(store: Location, *keys: str) -> str:
+    """The command that removes what has these keys, for a hint: as a shell takes it."""
+    return shlex.join(["antcache", "store", "remove", str(store), *keys])
 
 
 def beside(store: Location, ending: str) -> Path:

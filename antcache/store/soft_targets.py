@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antcache.annotations import Segments, locate
+from antcache.annotations.protocols import Anchor
+from antcache.checks import check_type
 from antcache.errors import BadConfig
 
 Logits = NDArray[np.float32]
@@ -142,9 +144,16 @@ def elsewhere(
 
 
 def anchor_of(attributes: Mapping[str, Any]) -> float:
-    """What a teacher was asked the time of, as in `Protocol.anchor`; the start if nobody says."""
+    """What the gap of a teacher's histories was counted back from, as in `Protocol.anchor`.
+
+    Soft targets that say nothing of it are those of the start.
+
+    Raises:
+        BadConfig: they say what is no anchor.
+    """
     anchor = attributes.get("anchor", 0.0)
-    return float(anchor) if type(anchor) in (int, float) and 0 <= anchor <= 1 else 0.0
+    check_type("anchor", anchor, Anchor)
+    return float(anchor)
 
 
 def training_unknown(attributes: Mapping[str, Any], splits: Collection[str]) -> str:

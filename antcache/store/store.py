@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -42,7 +41,7 @@ from antcache.store.format import (
     may_lie_in,
 )
 from antcache.store.labels import LabelStore
-from antcache.store.location import parse_location
+from antcache.store.location import parse_location, removing
 from antcache.store.quantise import quantise
 from antcache.store.soft_targets import SoftTargets
 
@@ -236,7 +235,7 @@ class Store(LabelStore):
                 where=self.path,
                 found=difference(old.settings, new.settings),
                 hint="use another stream name, or remove this one with all its videos: "
-                + shlex.join(["antcache", "store", "remove", str(self.path), f"features/{name}"]),
+                + removing(self.path, f"features/{name}"),
             )
         return old
 

@@ -26,10 +26,11 @@ from antcache.evaluation.calibration import (
     fit_temperature,
 )
 from antcache.evaluation.predictions import Predictions
-from antcache.evaluation.scoring import finite, target_anchor, target_logits, target_scores
+from antcache.evaluation.scoring import finite, target_logits, target_scores
 from antcache.evaluation.sheet import BootstrapConfig, Scored, Sheet, fill_sheet
 from antcache.progress import Progress, silent
 from antcache.store import SoftTargets, Store
+from antcache.store.soft_targets import anchor_of
 from antcache.teacher.base import SETTINGS_FILE, Teacher, load_teacher
 from antcache.teacher.histories import MODES, HistoryConfig, Timeline
 from antcache.teacher.noise import corrupt, noise_kinds, recognized
@@ -194,7 +195,7 @@ def _stored(store: Store, targets: SoftTargets, split: str, where: str) -> Score
         scores=target_scores(targets, found[rows], classes),
         logits=target_logits(targets, found[rows], classes),
         depth=classes if targets.index is None else targets.index.shape[1],
-        anchor=target_anchor(targets),
+        anchor=anchor_of(targets.attributes),
         usual=store.protocol,
     )
 

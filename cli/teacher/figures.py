@@ -29,7 +29,8 @@ def facts_of(
     store: Store, name: str, targets: SoftTargets, made: str, folder: Path, seconds: float
 ) -> dict[str, Any]:
     """What was `made` in a folder, and its targets with their figures on every split."""
-    from antcache.evaluation.scoring import score_targets, target_anchor
+    from antcache.evaluation.scoring import score_targets
+    from antcache.store.soft_targets import anchor_of
 
     return {
         "targets": name,
@@ -38,7 +39,7 @@ def facts_of(
         "segments": len(targets),
         "valid": int(targets.valid.sum()),
         **targets.attributes,
-        "anchor": anchor_name(target_anchor(targets)),
+        "anchor": anchor_name(anchor_of(targets.attributes)),
         "metrics": {split: score_targets(store, name, split).scored for split in store.splits()},
     }
 

@@ -192,3 +192,15 @@ def test_damaged_labels_are_replaced_though_there_are_soft_targets(path: Path, k
     store.write_splits(OLD, PLAIN, source="x", overwrite=True)
     assert len(Store.open(path).labels("train")) == 3
     assert Store.open(path).target_names() == ["one"]
+
+
+def test_commands_in_hints_are_as_a_shell_takes_them(tmp_path: Path, kind: str) -> None:
+    """In one folder with a blank in its name."""
+    path = tmp_path / "my store"
+    import_into(path, kind, OLD)
+    store = Store.open(path)
+    store.write_targets("one", spoken())
+    with pytest.raises(AlreadyExists, match=f"antcache store remove '{path}' targets/one, import"):
+        store.write_splits(moved("video"), PLAIN, source="x", overwrite=True)
+    with pytest.raises(AlreadyExists, match=f"antcache store remove '{path}' labels/train"):
+        store.write_splits({"all": OLD["train"]}, PLAIN, source="x")

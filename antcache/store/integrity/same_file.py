@@ -7,11 +7,10 @@ without where their times come from.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 
 from antcache.errors import FingerprintMismatch
-from antcache.store.location import Location
+from antcache.store.location import Location, removing
 from antcache.store.store import Store
 
 FILE_BYTES = "file_bytes"
@@ -50,7 +49,7 @@ def require_same_file(
         expected=f"{kept} bytes",
         found=f"{num_bytes} bytes",
         hint="if this file is whole and the right one, remove the old rows and run this again: "
-        f"{_removing(store, key)}; or use another stream name",
+        f"{removing(store.path, key)}; or use another stream name",
     )
 
 
@@ -84,20 +83,16 @@ def require_same_times(
         expected=_said(kept),
         found=_said(times_from),
         hint="if these are the right ones, remove the old rows and run this again: "
-        f"{_removing(store, key)}",
+        f"{removing(store.path, key)}",
     )
 
 
 def _same(kept: object, now: object) -> bool:
     """Whether two times' sources are one; a rate may be written with fewer digits."""
-    if type(kept) in (int, float) and type(now) in (int, float):
-        return math.isclose(float(str(kept)), float(str(now)), rel_tol=SAME_RATE)
+    if isinstance(kept, int | float) and isinstance(now, int | float):
+        return math.isclose(kept, now, rel_tol=SAME_RATE)
     return kept == now
 
 
 def _said(times_from: Mapping[str, object]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in times_from.items())
-
-
-def _removing(store: Store, key: str) -> str:
-    return shlex.join(["antcache", "store", "remove", str(store.path), key])

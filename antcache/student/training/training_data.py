@@ -98,8 +98,7 @@ def load_training_data(
     splits = _splits(store, streams, protocol, config)
     trained, validation = (splits[name] for name in _names(config))
     counts: dict[str, Any] = {}
-    known_by = fingerprints.of_store(taxonomy, streams)
-    known_by |= fingerprints.of_windows(splits, frames=config.losses.past_weight > 0)
+    known_by = _known_by(taxonomy, streams, splits, config)
     for name, found in splits.items():
         counts[name] = {"windows": len(found), "padded": found.num_padded}
         if len(found) > len(found.segments):
@@ -157,12 +156,22 @@ def look_at_windows(store: Store, config: StudentConfig) -> dict[str, str]:
     """
     streams = [store.stream(name) for name in config.data.stream or (store.only_stream(),)]
     splits = _splits(store, streams, config.window.over(store.protocol), config)
-    known_by = fingerprints.of_store(store.taxonomy, streams)
-    known_by |= fingerprints.of_windows(splits, frames=config.losses.past_weight > 0)
+    known_by = _known_by(store.taxonomy, streams, splits, config)
     if config.model.slots is not None:
         uid = splits[config.data.train_split].labels.uid
         known_by |= fingerprints.of_later(_later(store, config, uid, config.model.slots - 1))
     return known_by
+
+
+def _known_by(
+    taxonomy: Taxonomy,
+    streams: Sequence[Stream],
+    splits: Mapping[str, SplitWindows],
+    config: StudentConfig,
+) -> dict[str, str]:
+    """The fingerprints of classes, features and windows."""
+    frames = config.losses.past_weight > 0
+    return fingerprints.of_store(taxonomy, streams) | fingerprints.of_windows(splits, frames=frames)
 
 
 def lent_by(store: Store, config: StudentConfig) -> tuple[list[float], list[float]] | None:
